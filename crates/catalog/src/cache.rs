@@ -1,0 +1,77 @@
+use std::io::Read;
+use std::sync::Arc;
+
+use esker_storage::StorageError;
+use esker_table::{LiveFiles, load_live};
+use flate2::read::GzDecoder;
+use iceberg::spec::{SnapshotRef, TableMetadata};
+use moka::future::Cache;
+
+use crate::{Catalog, CatalogError, LoadedTable, Result};
+
+/// Parsed metadata files and manifest lists. Both are immutable and named uniquely, so entries are never stale.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    metadata: Cache<String, (Arc<TableMetadata>, u64)>,
+    live: Cache<String, Arc<LiveFiles>>,
+}
+
+/// What a live file weighs in memory, measured on entries with bounds for some twenty columns.
+const LIVE_FILE_BYTES: usize = 2500;
+
+impl Caches {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let weight = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            metadata: Cache::builder()
+                .weigher(move |_: &String, (_, bytes): &(Arc<TableMetadata>, u64)| weight(bytes.saturating_mul(2)))
+                .max_capacity(bytes)
+                .build(),
+            live: Cache::builder()
+                .weigher(move |_: &String, live: &Arc<LiveFiles>| {
+                    weight(((live.data.len() + live.deletes.len() + 1) * LIVE_FILE_BYTES) as u64)
+                })
+                .max_capacity(bytes)
+                .build(),
+        }
+    }
+}
+
+impl Catalog {
+    /// The metadata in a file, and its size in bytes uncompressed.
+    pub(crate) async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, u64)> {
+        if let Some(found) = self.inner.caches.metadata.get(uri).await {
+            return Ok(found);
+        }
+        let invalid = |reason: String| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
+        let mut bytes = self.storage().read(uri).await?.to_vec();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let mut json = Vec::new();
+            GzDecoder::new(bytes.as_slice()).read_to_end(&mut json).map_err(|e| invalid(e.to_string()))?;
+            bytes = json;
+        }
+        let metadata: TableMetadata = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+        let entry = (Arc::new(metadata), bytes.len() as u64);
+        self.inner.caches.metadata.insert(uri.to_owned(), entry.clone()).await;
+        Ok(entry)
+    }
+
+    pub(crate) async fn remember_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, bytes: u64) {
+        self.inner.caches.metadata.insert(uri.to_owned(), (metadata, bytes)).await;
+    }
+
+    /// What is alive in a snapshot of a table.
+    pub async fn live(&self, table: &LoadedTable, snapshot: &SnapshotRef) -> Result<Arc<LiveFiles>> {
+        let key = snapshot.manifest_list();
+        if let Some(found) = self.inner.caches.live.get(key).await {
+            return Ok(found);
+        }
+        let live = load_live(&self.storage().file_io(), &table.metadata, snapshot).await;
+        let live = Arc::new(live.map_err(|e| match esker_storage::storage_cause(&e) {
+            Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
+            _ => e.into(),
+        })?);
+        self.inner.caches.live.insert(key.to_owned(), live.clone()).await;
+        Ok(live)
+    }
+}

@@ -1,0 +1,211 @@
+//! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
+
+use std::collections::{BTreeMap, HashSet};
+
+use esker_state::{Doom, DoomState, Doomed, Output};
+use esker_storage::Location;
+use esker_table::reachable;
+use esker_types::{Millis, TableId, now_ms};
+use uuid::Uuid;
+
+use crate::locations::PATH_PROPERTIES;
+use crate::{Catalog, LoadedTable, Result};
+
+/// Files taken up in one sweep.
+const SWEEP_LIMIT: u32 = 10_000;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Swept {
+    /// Files removed.
+    pub deleted: u64,
+    /// Their bytes, where known.
+    pub bytes: u64,
+    /// Files kept, because something refers to them or they lie where nothing may be deleted.
+    pub spared: u64,
+    /// Files that the storage would not remove; they are tried again.
+    pub failed: u64,
+}
+
+/// Deletes the files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
+///
+/// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
+/// no snapshot refers to the file, and it lies inside the table's own locations. Then it is marked, then removed.
+pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
+    let mut by_table: BTreeMap<TableId, Vec<Doomed>> = BTreeMap::new();
+    for doomed in catalog.state().due_dooms(now, SWEEP_LIMIT).await? {
+        by_table.entry(doomed.doom.table).or_default().push(doomed);
+    }
+    let mut swept = Swept::default();
+    for (table, dooms) in by_table {
+        // One sick table must not stop the others.
+        if let Err(error) = sweep_table(catalog, table, dooms, &mut swept).await {
+            tracing::warn!(%table, %error, "a table's quarantine could not be swept");
+        }
+    }
+    Ok(swept)
+}
+
+async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
+    let state = catalog.state();
+    let held = catalog.hold_commits(id).await;
+    let keep = match state.table_by_id(id).await? {
+        Some(row) => Keep::living(catalog, catalog.load_row(row).await?).await?,
+        None => Keep::dropped(catalog).await?,
+    };
+    let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    for doomed in dooms {
+        match keep.reason(&doomed.doom) {
+            None => go.push(doomed.doom),
+            Some(why) => spare.entry(why).or_default().push(doomed.doom.path),
+        }
+    }
+    for (why, paths) in spare {
+        swept.spared += paths.len() as u64;
+        tracing::warn!(table = %id, files = paths.len(), why, "files in quarantine were spared");
+        state.mark_doomed(&paths, DoomState::Spared, Some(&why)).await?;
+    }
+    let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
+    state.mark_doomed(&paths, DoomState::Deleting, None).await?;
+    drop(held);
+    catalog.halt("sweep-before-delete").await;
+    let mut gone = Vec::new();
+    for doom in go {
+        match catalog.storage().remove(&doom.path).await {
+            Ok(()) => {
+                swept.deleted += 1;
+                swept.bytes += doom.bytes.unwrap_or(0);
+                gone.push(doom.path);
+            }
+            Err(error) => {
+                swept.failed += 1;
+                tracing::warn!(path = doom.path, %error, "a file could not be deleted");
+            }
+        }
+    }
+    state.mark_doomed(&gone, DoomState::Gone, None).await?;
+    Ok(())
+}
+
+/// What must be kept of one table.
+struct Keep {
+    /// The living table; none if it was dropped.
+    table: Option<LoadedTable>,
+    /// Everything that its metadata leads to.
+    referenced: HashSet<String>,
+    /// Where its files may lie.
+    own: Vec<Location>,
+    /// Where other tables' files lie.
+    foreign: Vec<(String, Location)>,
+}
+
+impl Keep {
+    async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
+        let metadata = &table.metadata;
+        let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
+        let found = reachable(&catalog.storage().file_io(), metadata, &snapshots, &HashSet::new()).await?;
+        let mut referenced: HashSet<String> = found.files.into_keys().map(|p| canonical(&p)).collect();
+        referenced.extend(metadata.metadata_log().iter().map(|log| canonical(&log.metadata_file)));
+        referenced.insert(canonical(&table.row.metadata_location));
+        let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
+        let own = paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
+        let foreign = other_locations(catalog, Some(table.row.id)).await?;
+        Ok(Self { table: Some(table), referenced, own, foreign })
+    }
+
+    async fn dropped(catalog: &Catalog) -> Result<Self> {
+        let foreign = other_locations(catalog, None).await?;
+        Ok(Self { table: None, referenced: HashSet::new(), own: Vec::new(), foreign })
+    }
+
+    /// Why a file is kept; `None` if it may go.
+    fn reason(&self, doom: &Doom) -> Option<String> {
+        let Ok(at) = Location::parse(&doom.path) else { return Some("its path is not a valid location".to_owned()) };
+        if let Some((name, _)) = self.foreign.iter().find(|(_, l)| at.is_inside(l)) {
+            return Some(format!("it lies in the location of table {name}"));
+        }
+        let Some(table) = &self.table else {
+            let inside = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
+            return (!inside).then(|| "it lies outside the location that the dropped table had".to_owned());
+        };
+        if table.row.table_uuid != doom.table_uuid {
+            return Some("the table has another uuid than when the file was doomed".to_owned());
+        }
+        if !table.row.owned {
+            return Some("the table is foreign".to_owned());
+        }
+        if self.referenced.contains(&at.to_string()) {
+            return Some("the table refers to it".to_owned());
+        }
+        let inside =
+            self.own.iter().any(|l| at.is_inside(l)) || Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
+        (!inside).then(|| "it lies outside the table's locations".to_owned())
+    }
+}
+
+fn canonical(uri: &str) -> String {
+    Location::parse(uri).map_or_else(|_| uri.to_owned(), |l| l.to_string())
+}
+
+async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
+    let rows = catalog.tables().await?;
+    let others = rows.iter().filter(|row| Some(row.id) != own);
+    Ok(others.filter_map(|row| Some((row.name.to_string(), Location::parse(&row.location).ok()?))).collect())
+}
+
+/// Settles what processes before this one recorded and did not finish: a file that is part of its table is left, any other is
+/// handed to [`sweep`]. Returns how many files were handed over.
+pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
+    let interrupted = catalog.state().interrupt_jobs_of_dead_instances().await?;
+    if interrupted > 0 {
+        tracing::warn!(jobs = interrupted, "jobs were interrupted by the last stop");
+    }
+    let mut by_table: BTreeMap<TableId, Vec<Output>> = BTreeMap::new();
+    for output in catalog.state().outputs_of_dead_instances().await? {
+        by_table.entry(output.table).or_default().push(output);
+    }
+    let mut doomed = 0;
+    for (id, outputs) in by_table {
+        let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
+        match settle(catalog, id, &paths, "left behind when the server was stopped").await {
+            Ok(n) => doomed += n,
+            // What can't be judged now stays recorded for the next start.
+            Err(error) => tracing::warn!(table = %id, %error, "leftovers could not be judged"),
+        }
+    }
+    Ok(doomed)
+}
+
+/// Settles recorded files: those that the table refers to are forgotten as intents, the others are doomed for at once.
+/// Returns how many were doomed.
+pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
+    let state = catalog.state();
+    let keep = match state.table_by_id(id).await? {
+        Some(row) => Keep::living(catalog, catalog.load_row(row).await?).await?,
+        None => Keep::dropped(catalog).await?,
+    };
+    let mut dooms = Vec::new();
+    for path in paths {
+        if keep.referenced.contains(&canonical(path)) {
+            state.forget_output(path).await?;
+            continue;
+        }
+        // It was never part of a table, so nobody can need it: no grace.
+        dooms.push(match &keep.table {
+            Some(table) => table.row.doom(path.clone(), None, reason, None, now_ms()),
+            None => Doom {
+                path: path.clone(),
+                table: id,
+                table_name: "(never created)".to_owned(),
+                table_uuid: Uuid::nil(),
+                table_location: catalog.options().location.to_string(),
+                job: None,
+                reason: reason.to_owned(),
+                bytes: None,
+                due_ms: now_ms(),
+            },
+        });
+    }
+    state.doom(&dooms).await?;
+    Ok(dooms.len() as u64)
+}

@@ -1,0 +1,100 @@
+use esker_state::StateError;
+use esker_storage::{StorageError, storage_cause};
+use esker_table::TableError;
+use esker_types::{Coded, ErrorCode, IdentError};
+
+/// A failed catalog operation.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The state database said no, or failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A manifest could not be read or written, or a plan no longer fits.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// A name is not valid.
+    #[error(transparent)]
+    Name(#[from] IdentError),
+    /// The metadata file that the catalog points to is not in storage.
+    #[error(
+        "table {table} exists, but its metadata file {uri} is gone from storage; \
+         restore the file, or register an older metadata file with overwrite"
+    )]
+    MetadataGone {
+        /// The table.
+        table: String,
+        /// The file.
+        uri: String,
+    },
+    /// The metadata file can't be parsed.
+    #[error("metadata file {uri} can't be read: {reason}")]
+    MetadataInvalid {
+        /// The file.
+        uri: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A requirement of a commit does not hold.
+    #[error("{0}")]
+    Conflict(String),
+    /// An update can't be applied, or the request contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// A table may not lie there.
+    #[error("location {location} is not allowed: {reason}")]
+    Location {
+        /// The location.
+        location: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A key of namespace properties is both set and removed.
+    #[error("property {0:?} is both in updates and in removals")]
+    Contradiction(String),
+    /// The commit may or may not have been applied.
+    #[error("the commit to {table} may or may not have been applied: {reason}; load the table to find out")]
+    StateUnknown {
+        /// The table.
+        table: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The operation does not apply to this table.
+    #[error("{0}")]
+    Refused(String),
+    /// The batch that this commit was part of failed as a whole.
+    #[error("{message}")]
+    Batch {
+        /// The batch's code.
+        code: ErrorCode,
+        /// The batch's message.
+        message: String,
+    },
+}
+
+impl From<iceberg::Error> for CatalogError {
+    fn from(error: iceberg::Error) -> Self {
+        Self::Table(TableError::Iceberg(error))
+    }
+}
+
+impl Coded for CatalogError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::State(e) => e.code(),
+            Self::Storage(e) => e.code(),
+            // A full disk or a missing file keeps its meaning under the wrapping.
+            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,
+            Self::MetadataGone { .. } | Self::MetadataInvalid { .. } => ErrorCode::DataMissing,
+            Self::Conflict(_) => ErrorCode::CommitConflict,
+            Self::Contradiction(_) => ErrorCode::Unprocessable,
+            Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
+            Self::Refused(_) => ErrorCode::Refused,
+            Self::Batch { code, .. } => *code,
+        }
+    }
+}

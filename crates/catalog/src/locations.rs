@@ -1,0 +1,102 @@
+use esker_state::TableRow;
+use esker_storage::Location;
+use esker_types::{TableId, TableName};
+use iceberg::spec::TableMetadata;
+use uuid::Uuid;
+
+use crate::{Catalog, CatalogError, Result};
+
+/// Table properties that name directories of their own.
+pub(crate) const PATH_PROPERTIES: [&str; 2] = ["write.data.path", "write.metadata.path"];
+
+/// A name as a directory: what is not plain becomes `_`. Uniqueness comes from the suffix, not from the name.
+fn plain(name: &str) -> String {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
+    name.chars().map(keep).take(64).collect()
+}
+
+impl Catalog {
+    /// Where a new table goes if the client does not say.
+    pub(crate) async fn default_location(&self, name: &TableName) -> Result<Location> {
+        let namespace = self.state().namespace(self.warehouse(), &name.namespace).await?;
+        let base = match namespace.properties.get("location") {
+            Some(location) => Location::parse(location)?,
+            None => {
+                let levels: Vec<String> = name.namespace.levels().iter().map(|l| plain(l)).collect();
+                self.options().location.join(&levels.join("/"))
+            }
+        };
+        // A dropped table's files may still lie there, so that a name alone is not enough.
+        let suffix = Uuid::new_v4().simple().to_string();
+        Ok(base.join(&format!("{}-{}", plain(&name.name), &suffix[..8])))
+    }
+
+    /// Whether files may be read from and written to a location.
+    pub(crate) fn check_allowed(&self, location: &Location) -> Result<()> {
+        let options = self.options();
+        let allowed = std::iter::once(&options.location).chain(&options.allowed_locations);
+        if allowed.into_iter().any(|outer| location.is_inside(outer)) {
+            return Ok(());
+        }
+        Err(CatalogError::Location {
+            location: location.to_string(),
+            reason: format!("it is outside the warehouse {} and every location in warehouse.allowed_locations", options.location),
+        })
+    }
+
+    /// Whether a table may have this metadata's location and path properties: allowed, and nobody else's.
+    pub(crate) async fn check_metadata_locations(&self, metadata: &TableMetadata, own: Option<TableId>) -> Result<()> {
+        let own_location = Location::parse(metadata.location())?;
+        let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
+        let mut locations = vec![own_location];
+        for path in paths {
+            locations.push(Location::parse(path)?);
+        }
+        for location in &locations {
+            self.check_allowed(location)?;
+        }
+        let taken = |row: &&TableRow| {
+            Some(row.id) != own && Location::parse(&row.location).is_ok_and(|other| locations.iter().any(|l| l.overlaps(&other)))
+        };
+        match self.tables().await?.iter().find(taken) {
+            None => Ok(()),
+            Some(row) => Err(CatalogError::Location {
+                location: metadata.location().to_owned(),
+                reason: format!("it overlaps with {}, the location of table {}", row.location, row.name),
+            }),
+        }
+    }
+
+    /// The path of a table's next metadata file: `{dir}/{version}-{uuid}[.gz].metadata.json`.
+    pub(crate) fn next_metadata_path(metadata: &TableMetadata, previous: Option<&str>) -> Result<String> {
+        let version = previous.and_then(|p| p.rsplit('/').next()).and_then(|name| {
+            let digits = name.trim_start_matches('v');
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            digits[..end].parse::<u64>().ok()
+        });
+        let version = version.map_or(0, |v| v + 1);
+        let gzip = match metadata.properties().get("write.metadata.compression-codec").map(|c| c.to_lowercase()).as_deref() {
+            None | Some("none" | "") => "",
+            Some("gzip") => ".gz",
+            Some(other) => {
+                let what = format!("table property write.metadata.compression-codec: {other:?} is neither none nor gzip");
+                return Err(CatalogError::Invalid(what));
+            }
+        };
+        let dir = match metadata.properties().get("write.metadata.path") {
+            Some(dir) => dir.trim_end_matches('/').to_owned(),
+            None => format!("{}/metadata", metadata.location().trim_end_matches('/')),
+        };
+        Ok(format!("{dir}/{version:05}-{}{gzip}.metadata.json", Uuid::now_v7()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn directories_hold_no_character_that_an_engine_could_misread() {
+        assert_eq!(plain("a b/c%20..*é?"), "a_b_c_20_____");
+    }
+}

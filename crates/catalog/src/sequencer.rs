@@ -1,0 +1,310 @@
+//! The commit path: one queue a table, drained as one batch, one metadata file and one compare-and-swap a batch.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use esker_state::{Doom, DoomState, StateError, Swap};
+use esker_storage::Location;
+use esker_types::{Coded, TableId, TableName, now_ms};
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use futures::future::BoxFuture;
+use iceberg::spec::TableMetadata;
+use iceberg::{TableRequirement, TableUpdate};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use crate::apply::apply;
+use crate::{Catalog, CatalogError, LoadedTable, Result};
+
+/// Times that a batch is replayed after another server process won the race.
+const MAX_REPLAYS: usize = 10;
+
+/// Requirements and updates, with what belongs in the same transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Proposal {
+    /// What must hold.
+    pub requirements: Vec<TableRequirement>,
+    /// What changes.
+    pub updates: Vec<TableUpdate>,
+    /// Files that this leaves unreferenced.
+    pub dooms: Vec<Doom>,
+    /// Recorded outputs that become part of the table.
+    pub settled_outputs: Vec<String>,
+}
+
+/// A change that is worked out anew on the table as it is at the commit point, so that concurrent appends never make it fail.
+pub trait Rebase: Send + Sync {
+    /// The change on this state. Called again if the state changes before the swap.
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<Proposal>>;
+}
+
+/// A change to a table.
+#[derive(Clone)]
+pub enum Change {
+    /// As a client sent it.
+    Fixed(Proposal),
+    /// As maintenance makes it.
+    Rebased(Arc<dyn Rebase>),
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(proposal) => f.debug_tuple("Fixed").field(proposal).finish(),
+            Self::Rebased(_) => f.write_str("Rebased"),
+        }
+    }
+}
+
+/// A table after a commit, with how many commits shared its metadata file.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The table, with the final metadata of the whole batch.
+    pub table: LoadedTable,
+    /// Commits in the batch.
+    pub batch: usize,
+}
+
+struct Pending {
+    change: Change,
+    done: oneshot::Sender<Result<Committed>>,
+}
+
+/// One table's queue. Whoever holds `turn` takes everything that waits.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Vec<Pending>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The queues of the tables that are being written.
+#[derive(Default)]
+pub(crate) struct Sequencers {
+    queues: Mutex<HashMap<TableId, Arc<Queue>>>,
+}
+
+impl std::fmt::Debug for Sequencers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sequencers").finish_non_exhaustive()
+    }
+}
+
+impl Sequencers {
+    fn queue(&self, table: TableId) -> Arc<Queue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        // A queue that only this map holds has nobody waiting.
+        if queues.len() >= 1024 {
+            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
+        }
+        queues.entry(table).or_default().clone()
+    }
+}
+
+impl Catalog {
+    /// Commits a change to a table; concurrent ones share a metadata file.
+    pub async fn commit(&self, name: &TableName, change: Change) -> Result<Committed> {
+        let row = self.state().table(self.warehouse(), name).await?;
+        self.commit_to(row.id, change).await
+    }
+
+    /// Commits to a table by its entry, whatever its name is by now.
+    pub async fn commit_to(&self, id: TableId, change: Change) -> Result<Committed> {
+        let queue = self.inner.sequencers.queue(id);
+        let (done, mut answer) = oneshot::channel();
+        queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { change, done });
+        let this = self.clone();
+        // A task of its own: a client that goes away must not cut a commit in two.
+        let work = tokio::spawn(async move {
+            let _turn = queue.turn.clone().lock_owned().await;
+            let batch = std::mem::take(&mut *queue.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !batch.is_empty() {
+                this.run_batch(id, batch).await;
+            }
+        });
+        let joined = work.await;
+        // Another turn may have taken this commit along; then the answer was there before the turn came.
+        match answer.try_recv() {
+            Ok(result) => result,
+            Err(_) => Err(CatalogError::StateUnknown {
+                table: id.to_string(),
+                reason: joined.err().map_or_else(|| "the commit was not answered".to_owned(), |e| e.to_string()),
+            }),
+        }
+    }
+
+    /// Keeps commits to a table out while the guard lives. The one deleting function checks and marks under it.
+    pub(crate) async fn hold_commits(&self, table: TableId) -> OwnedMutexGuard<()> {
+        self.inner.sequencers.queue(table).turn.clone().lock_owned().await
+    }
+
+    async fn run_batch(&self, id: TableId, batch: Vec<Pending>) {
+        let changes: Vec<Change> = batch.iter().map(|p| p.change.clone()).collect();
+        let outcome = self.try_batch(id, &changes).await;
+        for (pending, result) in batch.into_iter().zip(outcome) {
+            // A receiver that is gone is a client that went away; the commit stands.
+            drop(pending.done.send(result));
+        }
+    }
+
+    /// One result for each change.
+    async fn try_batch(&self, id: TableId, changes: &[Change]) -> Vec<Result<Committed>> {
+        for _ in 0..MAX_REPLAYS {
+            match self.replay(id, changes).await {
+                Ok(Some(results)) => return results,
+                Ok(None) => {}
+                Err(e) => return spread(e, changes.len()),
+            }
+        }
+        let lost = format!("other servers kept committing to the table for {MAX_REPLAYS} attempts");
+        spread(CatalogError::Conflict(lost), changes.len())
+    }
+
+    /// Applies the changes to the table as it is now. `None` means that the swap was lost, and the table has to be read again.
+    async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
+        let row = self.state().table_by_id(id).await?;
+        let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
+        let current = self.load_row(row).await?;
+        let mut working = current.clone();
+        let mut changed = false;
+        let (mut dooms, mut settled) = (Vec::new(), Vec::new());
+        let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
+        for change in changes {
+            let base = (!changed).then_some(current.row.metadata_location.as_str());
+            match self.apply_change(&working, base, change).await {
+                Ok((Some(metadata), mut proposal)) => {
+                    working.metadata = Arc::new(metadata);
+                    changed = true;
+                    dooms.append(&mut proposal.dooms);
+                    settled.append(&mut proposal.settled_outputs);
+                    results.push(Ok(()));
+                }
+                Ok((None, _)) => results.push(Ok(())),
+                Err(e) => results.push(Err(e)),
+            }
+        }
+        if changed && !self.publish(&current, &mut working, dooms, settled).await? {
+            return Ok(None);
+        }
+        let committed = Committed { table: working, batch: changes.len() };
+        Ok(Some(results.into_iter().map(|r| r.map(|()| committed.clone())).collect()))
+    }
+
+    async fn apply_change(
+        &self,
+        table: &LoadedTable,
+        base: Option<&str>,
+        change: &Change,
+    ) -> Result<(Option<TableMetadata>, Proposal)> {
+        let mut proposal = match change {
+            Change::Fixed(proposal) => proposal.clone(),
+            Change::Rebased(rebase) => rebase.propose(table).await?,
+        };
+        self.check_references(&proposal.updates).await?;
+        let updates = std::mem::take(&mut proposal.updates);
+        let moves = updates.iter().any(|u| match u {
+            TableUpdate::SetLocation { .. } => true,
+            TableUpdate::SetProperties { updates } => {
+                crate::locations::PATH_PROPERTIES.iter().any(|key| updates.contains_key(*key))
+            }
+            _ => false,
+        });
+        let metadata = apply(&table.metadata, base, &proposal.requirements, updates)?;
+        if let (Some(metadata), true) = (&metadata, moves) {
+            self.check_metadata_locations(metadata, Some(table.row.id)).await?;
+        }
+        Ok((metadata, proposal))
+    }
+
+    /// A snapshot whose manifest list is in quarantine would soon point at nothing.
+    async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
+        for update in updates {
+            let TableUpdate::AddSnapshot { snapshot } = update else { continue };
+            let doomed = self.state().doomed_path(snapshot.manifest_list()).await?;
+            if doomed.is_some_and(|d| d.state != DoomState::Spared) {
+                let what =
+                    format!("snapshot {} refers to {}, which is being deleted", snapshot.snapshot_id(), snapshot.manifest_list());
+                return Err(CatalogError::Conflict(what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the metadata file and swaps the pointer. `false`: somebody else was first.
+    async fn publish(
+        &self,
+        current: &LoadedTable,
+        working: &mut LoadedTable,
+        dooms: Vec<Doom>,
+        mut settled: Vec<String>,
+    ) -> Result<bool> {
+        let from = current.row.metadata_location.clone();
+        let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
+        working.metadata_bytes = self.write_metadata(current.row.id, &to, &working.metadata).await?;
+        self.halt("commit-before-swap").await;
+        settled.push(to.clone());
+        let location = Location::parse(working.metadata.location())?.to_string();
+        let swap = Swap { id: current.row.id, from, to: to.clone(), location: location.clone(), dooms, settled_outputs: settled };
+        match self.state().swap_pointer(&swap).await {
+            Ok(true) => {
+                working.row.metadata_location.clone_from(&to);
+                working.row.location = location;
+                self.remember_metadata(&to, working.metadata.clone(), working.metadata_bytes).await;
+                self.halt("commit-after-swap").await;
+                Ok(true)
+            }
+            Ok(false) => {
+                self.discard(current, &to, "a commit that another server overtook").await;
+                Ok(false)
+            }
+            Err(StateError::Ambiguous(e)) => {
+                Err(CatalogError::StateUnknown { table: current.row.name.to_string(), reason: e.to_string() })
+            }
+            Err(e) => {
+                self.discard(current, &to, "a commit that the state database refused").await;
+                Err(e.into())
+            }
+        }
+    }
+
+    /// Records and writes a metadata file; returns its size in bytes, uncompressed.
+    pub(crate) async fn write_metadata(&self, table: TableId, uri: &str, metadata: &TableMetadata) -> Result<u64> {
+        let invalid = |reason: String| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
+        let json = serde_json::to_vec(metadata).map_err(|e| invalid(e.to_string()))?;
+        let size = json.len() as u64;
+        let mut bytes = json;
+        if uri.ends_with(".gz.metadata.json") {
+            let mut gzip = Vec::new();
+            GzEncoder::new(bytes.as_slice(), Compression::default())
+                .read_to_end(&mut gzip)
+                .map_err(|e| invalid(e.to_string()))?;
+            bytes = gzip;
+        }
+        self.state().record_outputs(table, None, &[uri.to_owned()]).await?;
+        if let Err(e) = self.storage().write(uri, Bytes::from(bytes)).await {
+            // Nothing became visible; the intent stays if even this fails, and is settled at the next start.
+            drop(self.state().forget_output(uri).await);
+            return Err(e.into());
+        }
+        Ok(size)
+    }
+
+    /// Hands a metadata file that never became current to the deleting function. A failure leaves the recorded intent,
+    /// which the next start settles.
+    async fn discard(&self, table: &LoadedTable, uri: &str, reason: &str) {
+        let doom = table.row.doom(uri.to_owned(), None, reason, None, now_ms());
+        if let Err(error) = self.state().doom(&[doom]).await {
+            tracing::warn!(%error, uri, "a metadata file was left behind");
+        }
+    }
+}
+
+/// The same failure for every commit of a batch.
+fn spread(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
+    let (code, message) = (error.code(), error.to_string());
+    let others = (1..n).map(|_| Err(CatalogError::Batch { code, message: message.clone() }));
+    let mut results: Vec<_> = others.collect();
+    results.insert(0, Err(error));
+    results
+}

@@ -1,0 +1,68 @@
+use esker_catalog::CatalogError;
+use esker_read::ReadError;
+use esker_state::StateError;
+use esker_storage::{StorageError, storage_cause};
+use esker_table::TableError;
+use esker_types::{Coded, ErrorCode};
+
+/// A maintenance job that could not be planned or did not succeed. The table is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The catalog refused or failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A data file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Metadata could not be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The state database failed.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An option makes no sense.
+    #[error("option {key}: {reason}")]
+    Option {
+        /// The option.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The job may not run on this table, or not now.
+    #[error("{0}")]
+    Refused(String),
+    /// A rewrite did not reproduce its input; nothing was committed.
+    #[error("group {group}: {rows_in} rows went in, {rows_out} came out; nothing was committed")]
+    NotEquivalent {
+        /// The group of the plan.
+        group: usize,
+        /// Rows that the replaced files hold.
+        rows_in: u64,
+        /// Rows that the new files hold.
+        rows_out: u64,
+    },
+}
+
+impl From<iceberg::Error> for MaintenanceError {
+    fn from(error: iceberg::Error) -> Self {
+        Self::Table(TableError::Iceberg(error))
+    }
+}
+
+impl Coded for MaintenanceError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Catalog(e) => e.code(),
+            Self::Read(e) => e.code(),
+            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Storage(e) => e.code(),
+            Self::State(e) => e.code(),
+            Self::Option { .. } => ErrorCode::BadRequest,
+            Self::Refused(_) => ErrorCode::Refused,
+            Self::NotEquivalent { .. } => ErrorCode::Internal,
+        }
+    }
+}

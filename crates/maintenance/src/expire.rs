@@ -1,0 +1,264 @@
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use esker_catalog::{Catalog, Change, LoadedTable, Proposal, Rebase};
+use esker_table::{ExpiryPolicy, FileKind, load_manifests, reachable, refs, requirement_for_refs, snapshots_to_expire};
+use esker_types::{JobId, Millis, now_ms};
+use futures::future::BoxFuture;
+use iceberg::TableUpdate;
+use iceberg::spec::{SnapshotRef, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// A snapshot that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiringSnapshot {
+    /// Its id.
+    pub snapshot_id: i64,
+    /// When it was made.
+    pub timestamp_ms: Millis,
+    /// What made it.
+    pub operation: String,
+}
+
+/// A file that no snapshot refers to any more once the plan is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiringFile {
+    /// Its URI.
+    pub path: String,
+    /// `data`, `delete`, `manifest`, `manifest-list` or `statistics`.
+    pub kind: String,
+    /// Its size, where metadata tells.
+    pub bytes: Option<u64>,
+}
+
+/// What an expiry is going to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpirePlan {
+    /// The table's name.
+    pub table: String,
+    /// What was asked for.
+    pub policy: ExpiryPolicy,
+    /// The time that ages were counted from.
+    pub now_ms: Millis,
+    /// Snapshots in the table.
+    pub snapshots: u64,
+    /// Snapshots that go, oldest first.
+    pub expire: Vec<ExpiringSnapshot>,
+    /// Branches and tags that go.
+    pub expire_refs: Vec<String>,
+    /// Files that go into quarantine.
+    pub files: Vec<ExpiringFile>,
+    /// When they may be deleted.
+    pub grace_ms: Millis,
+}
+
+impl ExpirePlan {
+    /// Bytes of the files, where metadata tells.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().filter_map(|f| f.bytes).sum()
+    }
+}
+
+/// What an expiry did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExpireOutcome {
+    /// Snapshots removed.
+    pub snapshots: u64,
+    /// References removed.
+    pub refs: u64,
+    /// Files put into quarantine.
+    pub doomed_files: u64,
+    /// Their bytes, where known.
+    pub doomed_bytes: u64,
+    /// Seconds from start to commit.
+    pub seconds: f64,
+}
+
+/// Plans an expiry. Refused for foreign tables and where `gc.enabled` is false.
+pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<ExpirePlan> {
+    if !table.row.owned {
+        let what =
+            format!("{} is foreign: it was registered, and another catalog may use its files; claim it first", table.row.name);
+        return Err(MaintenanceError::Refused(what));
+    }
+    if table.metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
+        return Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name)));
+    }
+    let now = now_ms();
+    let verdict = snapshots_to_expire(&table.metadata, &refs(&table.metadata)?, policy, now)?;
+    let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
+    let unreferenced = Unreferenced::find(catalog, &table.metadata, &gone).await?;
+    let snapshot = |id: &i64| {
+        table.metadata.snapshot_by_id(*id).map(|s| ExpiringSnapshot {
+            snapshot_id: *id,
+            timestamp_ms: s.timestamp_ms(),
+            operation: s.summary().operation.as_str().to_owned(),
+        })
+    };
+    let files = unreferenced.files.iter().map(|(path, (kind, bytes))| ExpiringFile {
+        path: path.clone(),
+        kind: kind_name(*kind).to_owned(),
+        bytes: *bytes,
+    });
+    Ok(ExpirePlan {
+        table: table.row.name.to_string(),
+        policy,
+        now_ms: now,
+        snapshots: table.metadata.snapshots().len() as u64,
+        expire: verdict.expire.iter().filter_map(snapshot).collect(),
+        expire_refs: verdict.expire_refs,
+        files: files.collect(),
+        grace_ms: catalog.options().grace_ms,
+    })
+}
+
+fn kind_name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Data => "data",
+        FileKind::Delete => "delete",
+        FileKind::Manifest => "manifest",
+        FileKind::ManifestList => "manifest-list",
+        FileKind::Statistics => "statistics",
+    }
+}
+
+/// The files that only expiring snapshots lead to, with what is needed to bring that up to date at the commit point.
+struct Unreferenced {
+    files: BTreeMap<String, (FileKind, Option<u64>)>,
+    /// Snapshots that were in the table when this was worked out.
+    known: HashSet<i64>,
+    /// Manifests of those that stay.
+    retained_manifests: HashSet<String>,
+}
+
+impl Unreferenced {
+    async fn find(catalog: &Catalog, metadata: &TableMetadata, gone: &HashSet<i64>) -> Result<Self> {
+        let io = catalog.storage().file_io();
+        let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
+            metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
+        let known = metadata.snapshots().map(|s| s.snapshot_id()).collect();
+        if expiring.is_empty() {
+            return Ok(Self { files: BTreeMap::new(), known, retained_manifests: HashSet::new() });
+        }
+        let mut retained_manifests = HashSet::new();
+        for snapshot in &retained {
+            let manifests = load_manifests(&io, metadata, snapshot).await?;
+            retained_manifests.extend(manifests.into_iter().map(|m| m.manifest_path));
+        }
+        let mut files = reachable(&io, metadata, &expiring, &retained_manifests).await?.files;
+        let kept = reachable(&io, metadata, &retained, &HashSet::new()).await?.files;
+        files.retain(|path, _| !kept.contains_key(path));
+        Ok(Self { files, known, retained_manifests })
+    }
+
+    /// The files again, less those that snapshots made since then refer to.
+    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<BTreeMap<String, (FileKind, Option<u64>)>> {
+        let new: Vec<SnapshotRef> = metadata.snapshots().filter(|s| !self.known.contains(&s.snapshot_id())).cloned().collect();
+        let mut files = self.files.clone();
+        if !new.is_empty() {
+            let kept = reachable(&catalog.storage().file_io(), metadata, &new, &self.retained_manifests).await?.files;
+            files.retain(|path, _| !kept.contains_key(path));
+        }
+        Ok(files)
+    }
+}
+
+/// Executes a plan: removes its snapshots and dooms its files, in one commit.
+pub(crate) async fn execute_expire(context: &JobContext, table: &LoadedTable, plan: &ExpirePlan) -> Result<ExpireOutcome> {
+    let started = Instant::now();
+    let gone: BTreeSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
+    if gone.is_empty() && plan.expire_refs.is_empty() {
+        return Ok(ExpireOutcome::default());
+    }
+    context.progress.set_total(plan.files.len() as u64);
+    let unreferenced = Unreferenced::find(&context.catalog, &table.metadata, &gone.iter().copied().collect()).await?;
+    let commit = Arc::new(ExpireCommit {
+        catalog: context.catalog.clone(),
+        job: context.job,
+        plan: plan.clone(),
+        gone,
+        unreferenced,
+        outcome: std::sync::Mutex::new(ExpireOutcome::default()),
+    });
+    context.catalog.commit_to(table.row.id, Change::Rebased(commit.clone())).await?;
+    let mut outcome = commit.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    outcome.seconds = started.elapsed().as_secs_f64();
+    context.progress.add(plan.files.len() as u64);
+    Ok(outcome)
+}
+
+struct ExpireCommit {
+    catalog: Catalog,
+    job: JobId,
+    plan: ExpirePlan,
+    gone: BTreeSet<i64>,
+    unreferenced: Unreferenced,
+    outcome: std::sync::Mutex<ExpireOutcome>,
+}
+
+impl Rebase for ExpireCommit {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+        Box::pin(async move {
+            let proposal = self.proposal(table).await.map_err(|e| match e {
+                MaintenanceError::Catalog(e) => e,
+                MaintenanceError::Table(e) => e.into(),
+                e => esker_catalog::CatalogError::Refused(e.to_string()),
+            })?;
+            self.catalog.halt("expire-before-commit").await;
+            Ok(proposal)
+        })
+    }
+}
+
+impl ExpireCommit {
+    async fn proposal(&self, table: &LoadedTable) -> Result<Proposal> {
+        let metadata = &table.metadata;
+        let refs = refs(metadata)?;
+        // The verdict again on the table as it is: what a branch or tag has come to need since the plan stays, and
+        // nothing goes that was not shown.
+        let verdict = snapshots_to_expire(metadata, &refs, self.plan.policy, self.plan.now_ms)?;
+        let expire: Vec<i64> = verdict.expire.into_iter().filter(|id| self.gone.contains(id)).collect();
+        if expire.len() < self.gone.len() {
+            return Err(MaintenanceError::Refused(
+                "a snapshot of the plan came to be needed or was removed meanwhile; plan again".to_owned(),
+            ));
+        }
+        let dropped: Vec<String> = verdict.expire_refs.into_iter().filter(|r| self.plan.expire_refs.contains(r)).collect();
+        let files = self.unreferenced.now(&self.catalog, metadata).await?;
+        let due_ms = now_ms().saturating_add(self.catalog.options().grace_ms);
+        let reason = "no snapshot refers to it since the expiry of snapshots";
+        let doom = |(path, (_, bytes)): (&String, &(FileKind, Option<u64>))| {
+            table.row.doom(path.clone(), *bytes, reason, Some(self.job), due_ms)
+        };
+        let mut updates: Vec<TableUpdate> =
+            dropped.iter().map(|ref_name| TableUpdate::RemoveSnapshotRef { ref_name: ref_name.clone() }).collect();
+        for id in &expire {
+            if metadata.statistics_for_snapshot(*id).is_some() {
+                updates.push(TableUpdate::RemoveStatistics { snapshot_id: *id });
+            }
+            if metadata.partition_statistics_for_snapshot(*id).is_some() {
+                updates.push(TableUpdate::RemovePartitionStatistics { snapshot_id: *id });
+            }
+        }
+        if !expire.is_empty() {
+            updates.push(TableUpdate::RemoveSnapshots { snapshot_ids: expire.clone() });
+        }
+        *self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ExpireOutcome {
+            snapshots: expire.len() as u64,
+            refs: dropped.len() as u64,
+            doomed_files: files.len() as u64,
+            doomed_bytes: files.values().filter_map(|(_, bytes)| *bytes).sum(),
+            seconds: 0.0,
+        };
+        Ok(Proposal {
+            requirements: requirement_for_refs(&refs),
+            updates,
+            dooms: files.iter().map(doom).collect(),
+            settled_outputs: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! Bin-packing: which files are rewritten together. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A data file of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFile {
+    /// Its URI.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub records: u64,
+}
+
+/// Files of one partition that are rewritten together and committed together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its number in the plan.
+    pub id: usize,
+    /// The partition, for people.
+    pub partition: String,
+    /// The partition spec that its files were written under, and that the new ones are.
+    pub spec_id: i32,
+    /// What is replaced.
+    pub files: Vec<PlannedFile>,
+    /// Files expected in their place.
+    pub expected_files: u64,
+}
+
+impl Group {
+    /// Bytes of the files that are replaced.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.bytes).sum()
+    }
+
+    /// Rows of the files that are replaced.
+    pub fn records(&self) -> u64 {
+        self.files.iter().map(|f| f.records).sum()
+    }
+}
+
+/// What decides about groups; see [`crate::CompactOptions`] for meaning and defaults.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) target: u64,
+    pub(crate) min_file: u64,
+    pub(crate) max_file: u64,
+    pub(crate) min_input_files: usize,
+    pub(crate) max_group: u64,
+}
+
+/// Packs the files of each partition, in the order given, into groups of up to `max_group` bytes, and keeps the groups that
+/// are worth rewriting: enough files, or more than one file and enough content for a full one, or a file that is too large.
+pub(crate) fn pack(partitions: BTreeMap<(i32, String), Vec<PlannedFile>>, limits: Limits) -> Vec<Group> {
+    let mut groups = Vec::new();
+    for ((spec_id, partition), files) in partitions {
+        let wrong_size = |f: &PlannedFile| f.bytes < limits.min_file || f.bytes > limits.max_file;
+        let mut bin: Vec<PlannedFile> = Vec::new();
+        let mut bin_bytes = 0;
+        let mut bins = Vec::new();
+        for file in files.into_iter().filter(wrong_size) {
+            if !bin.is_empty() && bin_bytes + file.bytes > limits.max_group {
+                bins.push(std::mem::take(&mut bin));
+                bin_bytes = 0;
+            }
+            bin_bytes += file.bytes;
+            bin.push(file);
+        }
+        bins.push(bin);
+        for files in bins {
+            let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+            let enough_files = files.len() > 1 && files.len() >= limits.min_input_files;
+            let enough_content = files.len() > 1 && bytes > limits.target;
+            let too_large = files.iter().any(|f| f.bytes > limits.max_file);
+            let expected_files = bytes.div_ceil(limits.target).max(1);
+            // The same number of files again would gain nothing.
+            let gains = too_large || expected_files < files.len() as u64;
+            if gains && (enough_files || enough_content || too_large) {
+                groups.push(Group { id: groups.len(), partition: partition.clone(), spec_id, files, expected_files });
+            }
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000 };
+
+    fn files(sizes: &[u64]) -> Vec<PlannedFile> {
+        let file = |(i, bytes): (usize, &u64)| PlannedFile { path: format!("f{i}"), bytes: *bytes, records: 1 };
+        sizes.iter().enumerate().map(file).collect()
+    }
+
+    fn packed(sizes: &[u64]) -> Vec<Vec<u64>> {
+        let groups = pack([((0, "p".to_owned()), files(sizes))].into(), LIMITS);
+        groups.iter().map(|g| g.files.iter().map(|f| f.bytes).collect()).collect()
+    }
+
+    #[test]
+    fn a_group_needs_enough_files_or_enough_content() {
+        assert_eq!(packed(&[10, 10, 10, 10]), [[0_u64; 0]; 0]);
+        assert_eq!(packed(&[10, 10, 10, 10, 10]), [[10; 5]]);
+        assert_eq!(packed(&[70, 70, 70]), [[70; 3]]);
+        assert_eq!(packed(&[70, 70]), [[0_u64; 0]; 0], "two files would become two again");
+    }
+
+    #[test]
+    fn files_of_the_right_size_are_left_alone_and_a_large_one_is_split() {
+        assert_eq!(packed(&[100, 90, 120]), [[0_u64; 0]; 0]);
+        assert_eq!(packed(&[500]), [[500]]);
+    }
+
+    proptest::proptest! {
+        /// Every file is in at most one group, groups keep to one partition and to the size limit.
+        #[test]
+        fn groups_are_disjoint_and_bounded(
+            sizes in proptest::collection::vec((0_i32..4, 1_u64..300), 0..80),
+        ) {
+            let mut partitions: BTreeMap<(i32, String), Vec<PlannedFile>> = BTreeMap::new();
+            for (i, (p, bytes)) in sizes.iter().enumerate() {
+                let file = PlannedFile { path: format!("{p}/{i}"), bytes: *bytes, records: 1 };
+                partitions.entry((0, p.to_string())).or_default().push(file);
+            }
+            let groups = pack(partitions, LIMITS);
+            let mut seen = std::collections::HashSet::new();
+            for group in &groups {
+                for file in &group.files {
+                    proptest::prop_assert!(seen.insert(file.path.clone()));
+                    let prefix = format!("{}/", group.partition);
+                    proptest::prop_assert!(file.path.starts_with(&prefix));
+                }
+                proptest::prop_assert!(group.bytes() <= LIMITS.max_group || group.files.len() == 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_read::Reader;
+use esker_state::NewJob;
+use esker_table::ExpiryPolicy;
+use esker_types::{JobId, Principal, TableId, TableName};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::compact::execute_compact;
+use crate::expire::execute_expire;
+use crate::{CompactOptions, MaintenanceError, Result, plan_compact, plan_expire};
+
+/// How far a job is, in the unit of its kind: bytes for a compaction, files for an expiry.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.done.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Done and total.
+    pub fn get(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
+    }
+}
+
+/// What a job is given.
+#[derive(Debug, Clone)]
+pub(crate) struct JobContext {
+    pub(crate) catalog: Catalog,
+    pub(crate) reader: Reader,
+    pub(crate) job: JobId,
+    pub(crate) table: TableId,
+    pub(crate) progress: Arc<Progress>,
+    /// Groups rewritten at the same time.
+    pub(crate) concurrency: usize,
+}
+
+impl JobContext {
+    /// Records files before they are written.
+    pub(crate) async fn record(&self, paths: Vec<String>) -> Result<()> {
+        Ok(self.catalog.state().record_outputs(self.table, Some(self.job), &paths).await?)
+    }
+}
+
+/// A job to be started.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Bin-pack data files.
+    Compact(CompactOptions),
+    /// Remove snapshots.
+    Expire(ExpiryPolicy),
+}
+
+/// The jobs at work, each with its table.
+type Running = Arc<Mutex<HashMap<JobId, (TableId, Arc<Progress>)>>>;
+
+/// Runs jobs, apart from serving: on a runtime of their own.
+#[derive(Debug, Clone)]
+pub struct Maintenance {
+    catalog: Catalog,
+    reader: Reader,
+    runtime: Handle,
+    concurrency: usize,
+    running: Running,
+}
+
+impl Maintenance {
+    /// Jobs run on `runtime`, each with up to `concurrency` groups at the same time.
+    pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize) -> Self {
+        Self { catalog, reader, runtime, concurrency, running: Arc::default() }
+    }
+
+    /// The catalog that jobs work on.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Done and total of a job that runs here.
+    pub fn progress(&self, job: JobId) -> Option<(u64, u64)> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(&job).map(|(_, progress)| progress.get())
+    }
+
+    /// Jobs at work.
+    pub fn running(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Plans the job, records it and starts it. One job a table at a time.
+    pub async fn start(&self, name: &TableName, request: Request, principal: &Principal) -> Result<JobId> {
+        let table = self.catalog.load(name).await?;
+        let job = JobId::fresh();
+        let progress = Arc::new(Progress::default());
+        self.enter(job, &table, progress.clone())?;
+        let context = JobContext {
+            catalog: self.catalog.clone(),
+            reader: self.reader.clone(),
+            job,
+            table: table.row.id,
+            progress,
+            concurrency: self.concurrency,
+        };
+        let leave = Leave { running: self.running.clone(), job };
+        let work = Work::plan(&context, &table, request).await?;
+        let new = NewJob {
+            id: job,
+            table: table.row.id,
+            table_name: name.to_string(),
+            kind: work.kind(),
+            principal: principal.to_string(),
+            plan: work.plan_json(),
+        };
+        self.catalog.state().start_job(&new).await?;
+        self.runtime.spawn(async move {
+            let _leave = leave;
+            let kind = work.kind();
+            let result = work.run(&context, &table).await;
+            match &result {
+                Ok(outcome) => tracing::info!(%job, kind, table = %table.row.name, outcome, "job succeeded"),
+                Err(error) => tracing::error!(%job, kind, table = %table.row.name, %error, "job failed"),
+            }
+            conclude(&context, result).await;
+        });
+        Ok(job)
+    }
+
+    fn enter(&self, job: JobId, table: &LoadedTable, progress: Arc<Progress>) -> Result<()> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((other, _)) = running.iter().find(|(_, (id, _))| *id == table.row.id) {
+            let what = format!("job {other} is at work on {}; wait for it to end", table.row.name);
+            return Err(MaintenanceError::Refused(what));
+        }
+        running.insert(job, (table.row.id, progress));
+        Ok(())
+    }
+}
+
+/// Takes a job off the list when it ends, however it ends.
+struct Leave {
+    running: Running,
+    job: JobId,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+    }
+}
+
+/// Reclaims what the job wrote and did not commit, and records how it ended.
+async fn conclude(context: &JobContext, result: Result<String>) {
+    let state = context.catalog.state();
+    let settled = async {
+        let left: Vec<String> = state.outputs_of_job(context.job).await?;
+        if !left.is_empty() {
+            deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed").await?;
+        }
+        match &result {
+            Ok(outcome) => state.finish_job(context.job, Ok(outcome)).await?,
+            Err(error) => state.finish_job(context.job, Err(&error.to_string())).await?,
+        }
+        Ok::<(), MaintenanceError>(())
+    };
+    if let Err(error) = settled.await {
+        // The next start finds the job still running and its outputs recorded, and settles both.
+        tracing::error!(job = %context.job, %error, "the end of a job could not be recorded");
+    }
+}
+
+/// A planned job.
+enum Work {
+    Compact(crate::CompactPlan),
+    Expire(crate::ExpirePlan),
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
+}
+
+impl Work {
+    async fn plan(context: &JobContext, table: &LoadedTable, request: Request) -> Result<Self> {
+        Ok(match request {
+            Request::Compact(options) => {
+                if !table.row.owned {
+                    let what = format!("{} is foreign: another catalog may commit to it; claim it first", table.row.name);
+                    return Err(MaintenanceError::Refused(what));
+                }
+                Self::Compact(plan_compact(&context.catalog, table, &options).await?)
+            }
+            Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),
+        })
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Compact(_) => "compact",
+            Self::Expire(_) => "expire",
+        }
+    }
+
+    fn plan_json(&self) -> String {
+        match self {
+            Self::Compact(plan) => json(plan),
+            Self::Expire(plan) => json(plan),
+        }
+    }
+
+    async fn run(&self, context: &JobContext, table: &LoadedTable) -> Result<String> {
+        Ok(match self {
+            Self::Compact(plan) => json(&execute_compact(context, table, plan).await?),
+            Self::Expire(plan) => json(&execute_expire(context, table, plan).await?),
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! Maintenance as plan → execute → commit.
+//!
+//! A plan is data: pure to make, printed by the dry run, recorded with the job, and what is executed is what was shown. A commit goes
+//! through the catalog's sequencer as a [`Rebase`](esker_catalog::Rebase), so that an append that lands meanwhile never
+//! makes it fail.
+
+mod compact;
+mod error;
+mod expire;
+mod group;
+mod jobs;
+mod orphans;
+mod writer;
+
+pub use compact::{CompactOptions, CompactOutcome, CompactPlan, LeftAlone, plan_compact};
+pub use error::MaintenanceError;
+pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
+pub use group::{Group, PlannedFile};
+pub use jobs::{Maintenance, Progress, Request};
+pub use orphans::{Orphan, OrphanOptions, OrphanReport, list_orphans};
+
+/// The result of a maintenance operation.
+pub type Result<T> = std::result::Result<T, MaintenanceError>;

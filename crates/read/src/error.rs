@@ -1,0 +1,53 @@
+use esker_storage::StorageError;
+use esker_types::{Coded, ErrorCode};
+
+/// A failed read of a data or delete file.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The file is not what its metadata says.
+    #[error("{path}: {source}")]
+    Parquet {
+        /// The file.
+        path: String,
+        /// The decoder's error.
+        source: parquet::errors::ParquetError,
+    },
+    /// Rows could not be brought into the table's schema.
+    #[error("{path}: {source}")]
+    Arrow {
+        /// The file.
+        path: String,
+        /// The kernel's error.
+        source: arrow::error::ArrowError,
+    },
+    /// A kind of file, column or delete that can't be read yet.
+    #[error("{path}: {what}")]
+    Unsupported {
+        /// The file.
+        path: String,
+        /// What about it.
+        what: String,
+    },
+    /// The table's schema can't be expressed.
+    #[error(transparent)]
+    Iceberg(#[from] iceberg::Error),
+}
+
+impl ReadError {
+    pub(crate) fn unsupported(path: &str, what: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.to_owned(), what: what.into() }
+    }
+}
+
+impl Coded for ReadError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Storage(e) => e.code(),
+            Self::Unsupported { .. } => ErrorCode::Unsupported,
+            Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) => ErrorCode::Internal,
+        }
+    }
+}

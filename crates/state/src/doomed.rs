@@ -1,0 +1,185 @@
+use esker_types::{JobId, Millis, TableId, now_ms};
+use serde::Serialize;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+use uuid::Uuid;
+
+use crate::{Result, State, parse_id};
+
+/// A file to be put into quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doom {
+    /// Its URI.
+    pub path: String,
+    /// The table it belonged to.
+    pub table: TableId,
+    /// That table's name, for people.
+    pub table_name: String,
+    /// The UUID that the table must still have when the file is deleted.
+    pub table_uuid: Uuid,
+    /// The location that the file must lie in.
+    pub table_location: String,
+    /// The job that doomed it, if one did.
+    pub job: Option<JobId>,
+    /// Why, for people.
+    pub reason: String,
+    /// Its size, where known.
+    pub bytes: Option<u64>,
+    /// Not deleted before this time.
+    pub due_ms: Millis,
+}
+
+/// Where a file in quarantine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoomState {
+    /// Recorded; the file is in place.
+    Doomed,
+    /// About to be removed: recorded before the storage is asked.
+    Deleting,
+    /// Removed.
+    Gone,
+    /// Found to be referenced again, or outside what may be deleted; kept.
+    Spared,
+}
+
+impl DoomState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Doomed => "doomed",
+            Self::Deleting => "deleting",
+            Self::Gone => "gone",
+            Self::Spared => "spared",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        match text {
+            "doomed" => Self::Doomed,
+            "deleting" => Self::Deleting,
+            "gone" => Self::Gone,
+            _ => Self::Spared,
+        }
+    }
+}
+
+/// A file in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doomed {
+    /// What was recorded.
+    pub doom: Doom,
+    /// Where it stands.
+    pub state: DoomState,
+    /// Why it was spared.
+    pub note: Option<String>,
+}
+
+pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Sqlite>, dooms: &[Doom]) -> Result<()> {
+    let now = now_ms();
+    for doom in dooms {
+        // A path doomed before and spared may be doomed again.
+        sqlx::query(
+            "INSERT INTO doomed (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
+                                 state, doomed_ms, due_ms, changed_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'doomed', ?9, ?10, ?9)
+             ON CONFLICT (path) DO UPDATE SET table_id = ?2, table_name = ?3, table_uuid = ?4, table_location = ?5,
+                 job_id = ?6, reason = ?7, bytes = ?8, state = 'doomed', note = NULL, doomed_ms = ?9, due_ms = ?10,
+                 changed_ms = ?9
+             WHERE state IN ('spared', 'gone')",
+        )
+        .bind(&doom.path)
+        .bind(doom.table.to_string())
+        .bind(&doom.table_name)
+        .bind(doom.table_uuid.to_string())
+        .bind(&doom.table_location)
+        .bind(doom.job.map(|j| j.to_string()))
+        .bind(&doom.reason)
+        .bind(doom.bytes.and_then(|b| i64::try_from(b).ok()))
+        .bind(now)
+        .bind(doom.due_ms)
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note
+    FROM doomed";
+
+fn doomed_row(row: &SqliteRow) -> Result<Doomed> {
+    let job: Option<String> = row.try_get(5)?;
+    let doom = Doom {
+        path: row.try_get(0)?,
+        table: parse_id(row.try_get(1)?)?,
+        table_name: row.try_get(2)?,
+        table_uuid: parse_id(row.try_get(3)?)?,
+        table_location: row.try_get(4)?,
+        job: job.map(|j| parse_id(&j)).transpose()?,
+        reason: row.try_get(6)?,
+        bytes: row.try_get::<Option<i64>, _>(7)?.and_then(|b| u64::try_from(b).ok()),
+        due_ms: row.try_get(8)?,
+    };
+    Ok(Doomed { doom, state: DoomState::parse(row.try_get(9)?), note: row.try_get(10)? })
+}
+
+impl State {
+    /// Puts files into quarantine and forgets the intents they were recorded under.
+    pub async fn doom(&self, dooms: &[Doom]) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        insert_dooms(&mut tx, dooms).await?;
+        for doom in dooms {
+            sqlx::query("DELETE FROM output WHERE path = ?1").bind(&doom.path).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Files whose time has come, and those whose deletion was begun and not confirmed; by table, at most `limit`.
+    pub async fn due_dooms(&self, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{SELECT} WHERE state = 'deleting' OR (state = 'doomed' AND due_ms <= ?1) ORDER BY table_id, path LIMIT ?2"
+        ));
+        let rows = sqlx::query(sql).bind(now).bind(limit).fetch_all(&self.readers).await?;
+        rows.iter().map(doomed_row).collect()
+    }
+
+    /// A table's files in quarantine: those not yet gone.
+    pub async fn quarantine_of(&self, table: TableId) -> Result<Vec<Doomed>> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{SELECT} WHERE table_id = ?1 AND state IN ('doomed', 'deleting') ORDER BY due_ms, path"
+        ));
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
+        rows.iter().map(doomed_row).collect()
+    }
+
+    /// What is known of a path that was ever doomed.
+    pub async fn doomed_path(&self, path: &str) -> Result<Option<Doomed>> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = ?1"));
+        let row = sqlx::query(sql).bind(path).fetch_optional(&self.readers).await?;
+        row.as_ref().map(doomed_row).transpose()
+    }
+
+    /// Moves files on in quarantine.
+    pub async fn mark_doomed(&self, paths: &[String], state: DoomState, note: Option<&str>) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for path in paths {
+            sqlx::query("UPDATE doomed SET state = ?2, note = ?3, changed_ms = ?4 WHERE path = ?1")
+                .bind(path)
+                .bind(state.as_str())
+                .bind(note)
+                .bind(now_ms())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Files and bytes in quarantine, over all tables.
+    pub async fn quarantine_totals(&self) -> Result<(i64, i64)> {
+        let row = sqlx::query("SELECT count(*), coalesce(sum(bytes), 0) FROM doomed WHERE state IN ('doomed', 'deleting')")
+            .fetch_one(&self.readers)
+            .await?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+}

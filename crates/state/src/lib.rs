@@ -1,0 +1,86 @@
+//! The state database: the only SQL text of the workspace.
+//!
+//! SQLite in write-ahead-log mode. One connection with `synchronous = FULL` makes every change a client is told about; a second with
+//! `NORMAL` records intents, which a killed process must leave behind but a power cut may lose (the file is then found as an
+//! orphan). Functions take and return plain data; each is one transaction.
+
+mod doomed;
+mod error;
+mod jobs;
+mod namespaces;
+mod outputs;
+mod principals;
+mod reports;
+mod tables;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use uuid::Uuid;
+
+pub use doomed::{Doom, DoomState, Doomed};
+pub use error::StateError;
+pub use jobs::{Job, JobState, NewJob};
+pub use namespaces::{NamespaceRow, WarehouseId};
+pub use outputs::Output;
+pub use tables::{NewTable, Swap, TableRow};
+
+/// The result of a state operation.
+pub type Result<T> = std::result::Result<T, StateError>;
+
+/// The state database of one server.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Reads.
+    readers: SqlitePool,
+    /// Changes that a client is told about. One connection: writers queue here, not on SQLite's lock.
+    writer: SqlitePool,
+    /// Intents.
+    intents: SqlitePool,
+    instance: Uuid,
+}
+
+impl State {
+    /// Opens or creates the database and brings its schema up to date.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = |options: SqliteConnectOptions, connections| {
+            SqlitePoolOptions::new().max_connections(connections).connect_with(options)
+        };
+        let writer = pool(options.clone().synchronous(SqliteSynchronous::Full), 1).await?;
+        sqlx::migrate!().run(&writer).await?;
+        let intents = pool(options.clone().synchronous(SqliteSynchronous::Normal), 1).await?;
+        let readers = pool(options.synchronous(SqliteSynchronous::Normal), 4).await?;
+        Ok(Self { readers, writer, intents, instance: Uuid::now_v7() })
+    }
+
+    /// This process, as intents and jobs are marked with it.
+    pub fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Closes every connection, which also folds the write-ahead log into the database.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.intents.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A UUID column's text as a typed identifier.
+fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| StateError::Corrupt(format!("not an identifier: {text:?}")))
+}

@@ -1,0 +1,68 @@
+use esker_types::{JobId, TableId, now_ms};
+use sqlx::Row;
+
+use crate::{Result, State, parse_id};
+
+/// A file that was about to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its URI.
+    pub path: String,
+    /// For which table.
+    pub table: TableId,
+    /// By which job; none for a commit's metadata file.
+    pub job: Option<JobId>,
+}
+
+impl State {
+    /// Records files before they are written.
+    pub async fn record_outputs(&self, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
+        let mut tx = self.intents.begin().await?;
+        for path in paths {
+            sqlx::query(
+                "INSERT INTO output (path, table_id, job_id, instance, recorded_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (path) DO NOTHING",
+            )
+            .bind(path)
+            .bind(table.to_string())
+            .bind(job.map(|j| j.to_string()))
+            .bind(self.instance.to_string())
+            .bind(now_ms())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Forgets one recorded file, after it was settled or never came to be.
+    pub async fn forget_output(&self, path: &str) -> Result<()> {
+        sqlx::query("DELETE FROM output WHERE path = ?1").bind(path).execute(&self.intents).await?;
+        Ok(())
+    }
+
+    /// What processes before this one recorded and never settled.
+    pub async fn outputs_of_dead_instances(&self) -> Result<Vec<Output>> {
+        let query = sqlx::query("SELECT path, table_id, job_id FROM output WHERE instance <> ?1 ORDER BY table_id, path")
+            .bind(self.instance.to_string());
+        let rows = query.fetch_all(&self.readers).await?;
+        let parse = |row: &sqlx::sqlite::SqliteRow| {
+            let job: Option<String> = row.try_get(2)?;
+            let job = job.map(|j| parse_id(&j)).transpose()?;
+            Ok(Output { path: row.try_get(0)?, table: parse_id(row.try_get(1)?)?, job })
+        };
+        rows.iter().map(parse).collect()
+    }
+
+    /// What a job recorded and did not settle.
+    pub async fn outputs_of_job(&self, job: JobId) -> Result<Vec<String>> {
+        let query = sqlx::query_scalar("SELECT path FROM output WHERE job_id = ?1").bind(job.to_string());
+        Ok(query.fetch_all(&self.readers).await?)
+    }
+
+    /// The recorded files of a table, whoever writes them: an orphan listing leaves them out.
+    pub async fn recorded_paths(&self, table: TableId) -> Result<Vec<String>> {
+        let query = sqlx::query_scalar("SELECT path FROM output WHERE table_id = ?1").bind(table.to_string());
+        Ok(query.fetch_all(&self.readers).await?)
+    }
+}

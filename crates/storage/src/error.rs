@@ -1,0 +1,82 @@
+use std::error::Error;
+use std::io;
+
+use esker_types::{Coded, ErrorCode};
+
+/// A failed storage operation. Every variant names the URI.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Nothing is there.
+    #[error("{uri}: not found in storage")]
+    NotFound {
+        /// What was asked for.
+        uri: String,
+    },
+    /// The store has no room (disk full, quota exceeded).
+    #[error("{uri}: storage is full; free space and repeat the request")]
+    Full {
+        /// What was being written.
+        uri: String,
+    },
+    /// The URI is not one this storage can hold.
+    #[error("{uri}: {reason}")]
+    InvalidLocation {
+        /// The URI as given.
+        uri: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Any other failure of the store.
+    #[error("{uri}: {source}")]
+    Io {
+        /// What was touched.
+        uri: String,
+        /// The store's own error.
+        source: object_store::Error,
+    },
+}
+
+impl StorageError {
+    /// Sorts a store's error by what it means for the caller.
+    pub(crate) fn new(uri: &str, source: object_store::Error) -> Self {
+        let uri = uri.to_owned();
+        match source {
+            object_store::Error::NotFound { .. } => Self::NotFound { uri },
+            source if is_full(&source) => Self::Full { uri },
+            source => Self::Io { uri, source },
+        }
+    }
+}
+
+impl Coded for StorageError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound { .. } => ErrorCode::DataMissing,
+            Self::Full { .. } => ErrorCode::StorageFull,
+            Self::InvalidLocation { .. } => ErrorCode::BadRequest,
+            Self::Io { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+fn is_full(error: &object_store::Error) -> bool {
+    let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    // `io::Error` hides a wrapped error from `source()`, so look one level into it.
+    let deep =
+        |e: &io::Error| full(e) || e.get_ref().is_some_and(|inner| chain(inner).any(|e| e.downcast_ref().is_some_and(full)));
+    chain(error).any(|e| e.downcast_ref().is_some_and(deep))
+}
+
+/// The storage error at the bottom of another crate's error, so that its meaning survives the wrapping.
+pub fn storage_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
+    chain(error).find_map(|e| e.downcast_ref())
+}

@@ -1,0 +1,17 @@
+//! Constructs every object store; nothing else in the workspace does.
+//!
+//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`). [`Storage::file_io`] is the same
+//! store behind the `iceberg` crate's trait. [`Location`] holds the location rules: normalised, compared
+//! by path segments, never by string prefix.
+
+mod adapter;
+mod error;
+mod location;
+mod store;
+
+pub use error::{StorageError, storage_cause};
+pub use location::Location;
+pub use store::{Listed, Storage};
+
+/// The result of a storage operation.
+pub type Result<T> = std::result::Result<T, StorageError>;

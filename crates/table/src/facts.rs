@@ -1,0 +1,133 @@
+use std::collections::BTreeMap;
+
+use esker_types::Millis;
+use iceberg::spec::{ManifestContentType, TableMetadata};
+use serde::Serialize;
+
+use crate::{DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
+
+/// The upper bounds, in bytes, of all but the last class of the file-size histogram.
+pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
+
+/// Delete files of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct DeleteFacts {
+    /// How many files.
+    pub files: u64,
+    /// How many deletes they hold.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a table's metadata says about its shape: the evidence that health is judged by. Sizes are bytes, times are
+/// milliseconds since the epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TableFacts {
+    /// The table's format version.
+    pub format_version: u8,
+    /// Live data files.
+    pub data_files: u64,
+    /// Their bytes.
+    pub data_bytes: u64,
+    /// Their rows, deleted ones included.
+    pub records: u64,
+    /// Data files by size, in the classes that [`HISTOGRAM_BOUNDS`] divides.
+    pub size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
+    /// The size that writers aim at (`write.target-file-size-bytes`).
+    pub target_file_bytes: u64,
+    /// Data files under three quarters of the target.
+    pub small_files: u64,
+    /// Data files there would be, had each partition been written at the target size.
+    pub ideal_files: u64,
+    /// Partitions that hold data.
+    pub partitions: u64,
+    /// The partition with the most files, and how many it has.
+    pub fullest_partition: Option<(String, u64)>,
+    /// Position deletes.
+    pub position_deletes: DeleteFacts,
+    /// Equality deletes.
+    pub equality_deletes: DeleteFacts,
+    /// Deletion vectors.
+    pub deletion_vectors: DeleteFacts,
+    /// Data files that at least one delete file may apply to.
+    pub files_with_deletes: u64,
+    /// Snapshots in the metadata.
+    pub snapshots: u64,
+    /// When the oldest was made.
+    pub oldest_snapshot_ms: Option<Millis>,
+    /// Branches and tags beside `main`.
+    pub extra_refs: u64,
+    /// When the table last changed.
+    pub last_commit_ms: Millis,
+    /// The current metadata file's bytes.
+    pub metadata_bytes: u64,
+    /// Earlier metadata files still listed.
+    pub metadata_log: u64,
+    /// Manifests of the current snapshot.
+    pub manifests: u64,
+    /// Their bytes.
+    pub manifest_bytes: u64,
+    /// Of them, delete manifests.
+    pub delete_manifests: u64,
+}
+
+/// Gathers the facts of a table's current snapshot.
+pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes: u64) -> Result<TableFacts> {
+    let target = match metadata.properties().get("write.target-file-size-bytes") {
+        None => 512 << 20,
+        Some(text) => text.parse::<u64>().ok().filter(|t| *t > 0).ok_or_else(|| {
+            TableError::Invalid(format!("table property write.target-file-size-bytes: {text:?} is not a positive number"))
+        })?,
+    };
+    let mut facts = TableFacts {
+        format_version: metadata.format_version() as u8,
+        target_file_bytes: target,
+        snapshots: metadata.snapshots().len() as u64,
+        oldest_snapshot_ms: metadata.snapshots().map(|s| s.timestamp_ms()).min(),
+        extra_refs: refs(metadata)?.len().saturating_sub(1) as u64,
+        last_commit_ms: metadata.last_updated_ms(),
+        metadata_bytes,
+        metadata_log: metadata.metadata_log().len() as u64,
+        manifests: live.manifests.len() as u64,
+        ..TableFacts::default()
+    };
+    for manifest in &live.manifests {
+        facts.manifest_bytes += u64::try_from(manifest.manifest_length).unwrap_or(0);
+        facts.delete_manifests += u64::from(manifest.content == ManifestContentType::Deletes);
+    }
+    let mut partitions: BTreeMap<(i32, String), (u64, u64)> = BTreeMap::new();
+    for live in &live.data {
+        let bytes = live.file.file_size_in_bytes();
+        facts.data_files += 1;
+        facts.data_bytes += bytes;
+        facts.records += live.file.record_count();
+        facts.small_files += u64::from(bytes < target / 4 * 3);
+        facts.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
+        let label = match metadata.partition_spec_by_id(live.spec_id) {
+            Some(spec) => partition_label(spec, metadata.current_schema(), live.file.partition()),
+            None => return Err(TableError::Invalid(format!("partition spec {} does not exist", live.spec_id))),
+        };
+        let partition = partitions.entry((live.spec_id, label)).or_default();
+        *partition = (partition.0 + 1, partition.1 + bytes);
+    }
+    facts.partitions = partitions.len() as u64;
+    facts.ideal_files = partitions.values().map(|(files, bytes)| bytes.div_ceil(target).clamp(1, *files)).sum();
+    let fullest = partitions.into_iter().max_by_key(|(_, (files, _))| *files);
+    facts.fullest_partition = fullest.map(|((_, label), (files, _))| (label, files));
+    for delete in &live.deletes {
+        let kind = match delete.kind {
+            DeleteKind::Position => &mut facts.position_deletes,
+            DeleteKind::Equality => &mut facts.equality_deletes,
+            DeleteKind::DeletionVector => &mut facts.deletion_vectors,
+        };
+        kind.files += 1;
+        kind.records += delete.entry.file.record_count();
+        kind.bytes += match (delete.kind, delete.entry.file.content_size_in_bytes()) {
+            (DeleteKind::DeletionVector, Some(size)) => u64::try_from(size).unwrap_or(0),
+            _ => delete.entry.file.file_size_in_bytes(),
+        };
+    }
+    facts.files_with_deletes = live.deletes_by_file(metadata).len() as u64;
+    Ok(facts)
+}

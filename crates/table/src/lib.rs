@@ -1,0 +1,25 @@
+//! One Iceberg table as data: what is alive in a snapshot, what a new snapshot looks like, what is reachable.
+//!
+//! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
+//! manifests through a [`FileIO`](iceberg::io::FileIO) it is given.
+
+mod error;
+mod facts;
+mod live;
+mod partition;
+mod producer;
+mod reach;
+mod refs;
+mod retention;
+
+pub use error::TableError;
+pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
+pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
+pub use partition::{partition_label, source_range};
+pub use producer::{Record, Rewrite, Rewritten, rewrite_snapshot};
+pub use reach::{FileKind, Reachable, reachable};
+pub use refs::{refs, requirement_for_refs};
+pub use retention::{ExpiryPolicy, Retained, snapshots_to_expire};
+
+/// The result of a table operation.
+pub type Result<T> = std::result::Result<T, TableError>;

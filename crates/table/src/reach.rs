@@ -1,0 +1,77 @@
+use std::collections::{BTreeMap, HashSet};
+
+use futures::FutureExt;
+use futures::stream::{StreamExt, TryStreamExt};
+use iceberg::io::FileIO;
+use iceberg::spec::{DataContentType, SnapshotRef, TableMetadata};
+
+use crate::live::load_one;
+use crate::{Result, load_manifests};
+
+/// What a reachable file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// A data file.
+    Data,
+    /// A delete file of any kind.
+    Delete,
+    /// A manifest.
+    Manifest,
+    /// A manifest list.
+    ManifestList,
+    /// A statistics or partition statistics file.
+    Statistics,
+}
+
+/// Every file that some snapshots lead to, by URI, with its kind and, where metadata tells, its size in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Reachable {
+    /// The files.
+    pub files: BTreeMap<String, (FileKind, Option<u64>)>,
+}
+
+/// Walks the given snapshots. Manifests in `skip` are not opened, and neither they nor their files appear.
+pub async fn reachable(
+    io: &FileIO,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+) -> Result<Reachable> {
+    let mut found = Reachable::default();
+    let mut manifests = BTreeMap::new();
+    for snapshot in snapshots {
+        let list = load_manifests(io, metadata, snapshot).await?;
+        found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
+        for manifest in list {
+            if !skip.contains(&manifest.manifest_path) {
+                manifests.insert(manifest.manifest_path.clone(), manifest);
+            }
+        }
+        let id = snapshot.snapshot_id();
+        if let Some(stats) = metadata.statistics_for_snapshot(id) {
+            let size = u64::try_from(stats.file_size_in_bytes).ok();
+            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size));
+        }
+        if let Some(stats) = metadata.partition_statistics_for_snapshot(id) {
+            let size = u64::try_from(stats.file_size_in_bytes).ok();
+            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size));
+        }
+    }
+    let mut read = futures::stream::iter(manifests.values().cloned()).map(|m| load_one(io.clone(), m).boxed()).buffered(8);
+    while let Some((_, manifest)) = read.try_next().await? {
+        // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
+        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+            let kind = match entry.content_type() {
+                DataContentType::Data => FileKind::Data,
+                _ => FileKind::Delete,
+            };
+            found.files.insert(entry.file_path().to_owned(), (kind, Some(entry.file_size_in_bytes())));
+        }
+    }
+    drop(read);
+    for (path, manifest) in manifests {
+        found.files.insert(path, (FileKind::Manifest, u64::try_from(manifest.manifest_length).ok()));
+    }
+    Ok(found)
+}

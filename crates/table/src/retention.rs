@@ -1,0 +1,186 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use esker_types::Millis;
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::{Result, TableError};
+
+/// What the caller asks of an expiry; what is not given comes from the table's properties, then from the
+/// defaults of the specification (`history.expire.*`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ExpiryPolicy {
+    /// Snapshots older than this may go (milliseconds since the epoch).
+    pub older_than_ms: Option<Millis>,
+    /// The newest snapshots to keep on each branch that does not say so itself.
+    pub retain_last: Option<usize>,
+}
+
+/// The verdict on a table's snapshots and references.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Snapshots to remove, oldest first.
+    pub expire: Vec<i64>,
+    /// References to remove.
+    pub expire_refs: Vec<String>,
+}
+
+const MAX_AGE: (&str, Millis) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 3600 * 1000);
+const MIN_KEEP: (&str, usize) = ("history.expire.min-snapshots-to-keep", 1);
+const MAX_REF_AGE: (&str, Millis) = ("history.expire.max-ref-age-ms", Millis::MAX);
+
+fn property<T: std::str::FromStr + Copy>(metadata: &TableMetadata, (key, default): (&str, T)) -> Result<T> {
+    let Some(text) = metadata.properties().get(key) else { return Ok(default) };
+    text.parse().map_err(|_| TableError::Invalid(format!("table property {key}: {text:?} is not a whole number")))
+}
+
+/// Which snapshots and references may go, by the rules of the specification ("Snapshot Retention Policy").
+pub fn snapshots_to_expire(
+    metadata: &TableMetadata,
+    refs: &BTreeMap<String, SnapshotReference>,
+    policy: ExpiryPolicy,
+    now: Millis,
+) -> Result<Retained> {
+    let older_than = match policy.older_than_ms {
+        Some(at) => at,
+        None => now.saturating_sub(property(metadata, MAX_AGE)?),
+    };
+    let keep_last = match policy.retain_last {
+        Some(n) => n,
+        None => property(metadata, MIN_KEEP)?,
+    }
+    .max(1);
+    let default_ref_age = property(metadata, MAX_REF_AGE)?;
+
+    let mut keep = BTreeSet::new();
+    let mut referenced = BTreeSet::new();
+    let mut expire_refs = Vec::new();
+    for (name, reference) in refs {
+        let head = metadata.snapshot_by_id(reference.snapshot_id);
+        let max_ref_age = match &reference.retention {
+            SnapshotRetention::Branch { max_ref_age_ms, .. } | SnapshotRetention::Tag { max_ref_age_ms } => *max_ref_age_ms,
+        };
+        let expired = head.is_none_or(|h| now.saturating_sub(h.timestamp_ms()) > max_ref_age.unwrap_or(default_ref_age));
+        if name != MAIN_BRANCH && expired {
+            expire_refs.push(name.clone());
+            continue;
+        }
+        let (at_least, oldest) = match &reference.retention {
+            SnapshotRetention::Tag { .. } => (1, Millis::MAX),
+            SnapshotRetention::Branch { min_snapshots_to_keep, max_snapshot_age_ms, .. } => (
+                min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok()).unwrap_or(keep_last).max(1),
+                max_snapshot_age_ms.map_or(older_than, |age| now.saturating_sub(age)),
+            ),
+        };
+        let ancestors = || std::iter::successors(head, |s| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)));
+        referenced.extend(ancestors().map(|s| s.snapshot_id()));
+        let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms() >= oldest);
+        keep.extend(kept.map(|(_, s)| s.snapshot_id()));
+    }
+    // A snapshot that no reference leads to (rolled back, or staged by write-audit-publish) goes by age alone.
+    let lone = metadata.snapshots().filter(|s| !referenced.contains(&s.snapshot_id()) && s.timestamp_ms() >= older_than);
+    keep.extend(lone.map(|s| s.snapshot_id()));
+
+    let mut expire: Vec<_> = metadata.snapshots().filter(|s| !keep.contains(&s.snapshot_id())).collect();
+    expire.sort_by_key(|s| (s.timestamp_ms(), s.snapshot_id()));
+    Ok(Retained { expire: expire.iter().map(|s| s.snapshot_id()).collect(), expire_refs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table whose snapshots are `(id, parent, timestamp)`, with `main` at `head` and the given other references.
+    fn table(snapshots: &[(i64, Option<i64>, i64)], head: i64, refs: &serde_json::Value) -> TableMetadata {
+        let snapshots: Vec<_> = snapshots
+            .iter()
+            .enumerate()
+            .map(|(i, (id, parent, ts))| {
+                let mut snapshot = serde_json::json!({"snapshot-id": id, "sequence-number": i + 1, "timestamp-ms": ts,
+                    "manifest-list": format!("file:///t/{id}.avro"), "summary": {"operation": "append"}, "schema-id": 0});
+                if let Some(parent) = parent {
+                    snapshot["parent-snapshot-id"] = (*parent).into();
+                }
+                snapshot
+            })
+            .collect();
+        let mut all = serde_json::json!({"main": {"snapshot-id": head, "type": "branch"}});
+        for (name, reference) in refs.as_object().expect("an object") {
+            all[name] = reference.clone();
+        }
+        let json = serde_json::json!({"format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1",
+            "location": "file:///t", "last-sequence-number": snapshots.len(), "last-updated-ms": 1000, "last-column-id": 1,
+            "schemas": [{"type": "struct", "schema-id": 0,
+                "fields": [{"id": 1, "name": "x", "required": false, "type": "long"}]}], "current-schema-id": 0,
+            "partition-specs": [{"spec-id": 0, "fields": []}], "default-spec-id": 0, "last-partition-id": 999,
+            "sort-orders": [{"order-id": 0, "fields": []}], "default-sort-order-id": 0, "properties": {},
+            "current-snapshot-id": head, "snapshots": snapshots, "refs": all});
+        serde_json::from_value(json).expect("valid metadata")
+    }
+
+    fn expired(metadata: &TableMetadata, older_than: Millis, retain_last: usize, now: Millis) -> (Vec<i64>, Vec<String>) {
+        let policy = ExpiryPolicy { older_than_ms: Some(older_than), retain_last: Some(retain_last) };
+        let refs = crate::refs(metadata).expect("references");
+        let verdict = snapshots_to_expire(metadata, &refs, policy, now).expect("a verdict");
+        (verdict.expire, verdict.expire_refs)
+    }
+
+    const LINE: [(i64, Option<i64>, i64); 4] = [(1, None, 10), (2, Some(1), 20), (3, Some(2), 30), (4, Some(3), 40)];
+
+    #[test]
+    fn age_and_count_decide_on_the_main_branch() {
+        let t = table(&LINE, 4, &serde_json::json!({}));
+        assert_eq!(expired(&t, 30, 1, 100).0, [1, 2]);
+        assert_eq!(expired(&t, 99, 1, 100).0, [1, 2, 3]);
+        assert_eq!(expired(&t, 99, 3, 100).0, [1]);
+        assert_eq!(expired(&t, 0, 1, 100).0, [0_i64; 0]);
+    }
+
+    #[test]
+    fn a_tag_keeps_its_snapshot_and_an_old_branch_goes() {
+        let refs = serde_json::json!({"audit": {"snapshot-id": 1, "type": "tag"},
+            "old": {"snapshot-id": 2, "type": "branch", "max-ref-age-ms": 50}});
+        let t = table(&LINE, 4, &refs);
+        assert_eq!(expired(&t, 99, 1, 100), (vec![2, 3], vec!["old".to_owned()]));
+        assert_eq!(expired(&t, 99, 1, 60), (vec![3], vec![]));
+    }
+
+    #[test]
+    fn a_snapshot_off_every_branch_goes_by_age() {
+        let t = table(&[(1, None, 10), (2, Some(1), 20), (9, Some(1), 25)], 2, &serde_json::json!({}));
+        assert_eq!(expired(&t, 22, 1, 100).0, [1]);
+        assert_eq!(expired(&t, 26, 1, 100).0, [1, 9]);
+    }
+
+    proptest::proptest! {
+        /// Whatever the history, heads stay, and what a kept count promises is kept.
+        #[test]
+        fn heads_and_the_promised_count_always_stay(
+            parents in proptest::collection::vec(0_usize..8, 1..12),
+            head in 0_usize..12, older_than in 0_i64..200, retain in 1_usize..5,
+        ) {
+            let history: Vec<(i64, Option<i64>, i64)> = parents.iter().enumerate().map(|(i, p)| {
+                let parent = (i > 0).then(|| i64::try_from(p % i).expect("small") + 1);
+                let i = i64::try_from(i).expect("small");
+                (i + 1, parent, i * 10)
+            }).collect();
+            let head = i64::try_from(head % parents.len()).expect("small") + 1;
+            let t = table(&history, head, &serde_json::json!({}));
+            let (gone, _) = expired(&t, older_than, retain, 1000);
+            let line: Vec<i64> = std::iter::successors(Some(head), |id| {
+                history[usize::try_from(*id).expect("small") - 1].1
+            }).collect();
+            for (i, id) in line.iter().enumerate() {
+                if i < retain {
+                    proptest::prop_assert!(!gone.contains(id), "{id} is among the newest {retain}");
+                }
+            }
+            for (id, _, ts) in &history {
+                if *ts >= older_than && line.iter().all(|l| l != id) {
+                    proptest::prop_assert!(!gone.contains(id), "{id} is young");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentError {
+    /// A namespace needs at least one level.
+    #[error("a namespace needs at least one level")]
+    NoLevels,
+    /// A level or table name is empty or holds a control character or the unit separator.
+    #[error("invalid name {0:?}: names are not empty and hold no control characters")]
+    InvalidName(String),
+    /// A full table name needs a namespace and a name.
+    #[error("invalid table name {0:?}: expected NAMESPACE.TABLE")]
+    NotQualified(String),
+}
+
+fn check_name(name: &str) -> Result<(), IdentError> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(IdentError::InvalidName(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// A namespace: one or more levels, outermost first. Names keep their case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct NamespaceName(Vec<String>);
+
+impl NamespaceName {
+    /// What joins levels in a URL path (unit separator) and in the state database's key.
+    pub const SEPARATOR: char = '\u{1f}';
+
+    /// Checks and takes the levels.
+    pub fn new(levels: Vec<String>) -> Result<Self, IdentError> {
+        if levels.is_empty() {
+            return Err(IdentError::NoLevels);
+        }
+        levels.iter().try_for_each(|l| check_name(l))?;
+        Ok(Self(levels))
+    }
+
+    /// From the form with unit separators, as in a URL path or a database key.
+    pub fn from_key(key: &str) -> Result<Self, IdentError> {
+        Self::new(key.split(Self::SEPARATOR).map(str::to_owned).collect())
+    }
+
+    /// The form with unit separators.
+    pub fn key(&self) -> String {
+        self.0.join("\u{1f}")
+    }
+
+    /// The levels, outermost first.
+    pub fn levels(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The namespace around this one, if it is nested.
+    pub fn parent(&self) -> Option<Self> {
+        (self.0.len() > 1).then(|| Self(self.0[..self.0.len() - 1].to_vec()))
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+impl<'de> Deserialize<'de> for NamespaceName {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::new(Vec::<String>::deserialize(d)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A table's full name: its namespace and its name in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableName {
+    /// Where the table lives.
+    pub namespace: NamespaceName,
+    /// The last part of the name.
+    pub name: String,
+}
+
+impl TableName {
+    /// Checks the name.
+    pub fn new(namespace: NamespaceName, name: impl Into<String>) -> Result<Self, IdentError> {
+        let name = name.into();
+        check_name(&name)?;
+        Ok(Self { namespace, name })
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.namespace, self.name)
+    }
+}
+
+/// Reads the dotted form that people type: `a.b.t`. Names that hold dots need the REST API.
+impl FromStr for TableName {
+    type Err = IdentError;
+
+    fn from_str(s: &str) -> Result<Self, IdentError> {
+        let mut parts: Vec<String> = s.split('.').map(str::to_owned).collect();
+        let name = parts.pop().filter(|_| !parts.is_empty());
+        let name = name.ok_or_else(|| IdentError::NotQualified(s.to_owned()))?;
+        Self::new(NamespaceName::new(parts)?, name)
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A fresh, time-ordered identifier.
+            pub fn fresh() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(s: &str) -> Result<Self, uuid::Error> {
+                Uuid::parse_str(s).map(Self)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A catalog entry. Not the table's own UUID: a table registered anew is a new entry.
+    TableId
+}
+uuid_id! {
+    /// One maintenance job.
+    JobId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dotted_names_split_at_the_last_dot() {
+        let name: TableName = "a.b.t".parse().expect("valid");
+        assert_eq!(name.namespace.levels(), ["a", "b"]);
+        assert_eq!((name.name.as_str(), name.to_string().as_str()), ("t", "a.b.t"));
+        assert!("t".parse::<TableName>().is_err());
+        assert!("a..t".parse::<TableName>().is_err());
+    }
+
+    #[test]
+    fn keys_round_trip_and_levels_keep_their_dots() {
+        let ns = NamespaceName::new(vec!["a.b".into(), "c d".into()]).expect("valid");
+        assert_eq!(NamespaceName::from_key(&ns.key()), Ok(ns.clone()));
+        assert_eq!(ns.parent().map(|p| p.key()), Some("a.b".to_owned()));
+    }
+}

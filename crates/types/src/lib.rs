@@ -1,0 +1,19 @@
+//! Identifiers, principals and the one error-code enum that every protocol maps from. No I/O.
+
+mod error;
+mod ident;
+mod principal;
+
+pub use error::{Coded, ErrorCode};
+pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
+pub use principal::Principal;
+
+/// Milliseconds since the Unix epoch, as Iceberg metadata counts time.
+pub type Millis = i64;
+
+/// The present time in milliseconds since the Unix epoch.
+pub fn now_ms() -> Millis {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX))
+}
