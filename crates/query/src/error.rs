@@ -1,0 +1,71 @@
+use datafusion::error::DataFusionError;
+use esker_catalog::CatalogError;
+use esker_read::ReadError;
+use esker_types::{Coded, ErrorCode};
+
+/// A failed query.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The statement is wrong: syntax, names, types, or a kind of statement that is not a query.
+    #[error("{0}")]
+    Statement(String),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A data file could not be read.
+    #[error("{message}")]
+    Read {
+        /// What the read error meant.
+        code: ErrorCode,
+        /// Its message.
+        message: String,
+    },
+    /// The query needed more memory than it may use.
+    #[error("the query ran out of its memory budget: {0}")]
+    Resources(String),
+    /// Execution failed.
+    #[error("{0}")]
+    Execution(String),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        if let Some(read) = cause::<ReadError>(&error) {
+            return Self::Read { code: read.code(), message: read.to_string() };
+        }
+        if let Some(catalog) = cause::<CatalogError>(&error) {
+            return Self::Read { code: catalog.code(), message: catalog.to_string() };
+        }
+        match error.find_root() {
+            DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_) => Self::Statement(error.strip_backtrace()),
+            DataFusionError::ResourcesExhausted(text) => Self::Resources(text.clone()),
+            _ => Self::Execution(error.strip_backtrace()),
+        }
+    }
+}
+
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+impl Coded for QueryError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Statement(_) => ErrorCode::BadRequest,
+            Self::Catalog(e) => e.code(),
+            Self::Read { code, .. } => *code,
+            Self::Resources(_) => ErrorCode::StorageFull,
+            Self::Execution(_) => ErrorCode::Internal,
+        }
+    }
+}
