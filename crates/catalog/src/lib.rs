@@ -2,6 +2,7 @@
 //!
 //! Every change to a table goes through [`Catalog::commit`]; every deletion of a table's file through [`deletion`].
 
+mod access;
 mod apply;
 mod cache;
 mod create;
@@ -20,6 +21,7 @@ use esker_storage::{Location, Storage, StorageError};
 use esker_types::{Millis, TableName};
 use iceberg::spec::TableMetadata;
 
+pub use access::{Access, AccessError, token_hash};
 pub use create::{CreateTable, Created, Register};
 pub use error::CatalogError;
 pub use halt::Halt;

@@ -1,1 +1,15 @@
+//! Wires the crates into one binary: configuration, the server, the command line.
+//!
+//! A library as well, so that tests run the server in their own process.
 
+pub mod cli;
+pub mod config;
+mod error;
+mod logging;
+pub mod server;
+
+pub use config::Config;
+pub use error::Error;
+
+/// The result of a command.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,1 +1,17 @@
-fn main() {}
+//! The `esker` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use esker::cli::Cli;
+
+fn main() -> ExitCode {
+    match esker::cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // The one place where the command speaks of failure.
+            eprintln!("esker: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -10,6 +10,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use esker_catalog::Catalog;
 use esker_read::Reader;
 use esker_types::Principal;
@@ -87,9 +89,11 @@ impl Engine {
             SessionStateBuilder::new().with_config(config).with_runtime_env(self.runtime.clone()).with_default_features().build();
         let session = SessionContext::new_with_state(state);
         session.register_catalog(warehouse, Arc::new(Warehouse::load(&self.catalog, &self.reader, &stats).await?));
-        let plan = session.state().create_logical_plan(sql).await?;
+        let plan = session.state().create_logical_plan(&numbered(sql)?).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(&plan).map_err(|e| QueryError::Statement(format!("only queries are served: {}", e.strip_backtrace())))?;
+        only_queries
+            .verify_plan(&plan)
+            .map_err(|e| QueryError::Statement(format!("only queries are served: {}", e.strip_backtrace())))?;
         Ok(Prepared { session, plan, sql: sql.to_owned(), stats })
     }
 
@@ -151,5 +155,36 @@ impl Prepared {
             arrow::datatypes::Field::new(name, ty.unwrap_or(arrow::datatypes::DataType::Null), true)
         };
         Ok(Schema::new(types.into_iter().map(field).collect::<Vec<_>>()))
+    }
+}
+
+/// The statement with `?` written as `$1`, `$2`, …: JDBC knows the one, the planner the other.
+fn numbered(sql: &str) -> Result<String> {
+    if !sql.contains('?') {
+        return Ok(sql.to_owned());
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| QueryError::Statement(e.to_string()))?;
+    let mut n = 0;
+    let mut out = String::with_capacity(sql.len() + 8);
+    for token in tokens {
+        match token {
+            Token::Placeholder(text) if text == "?" => {
+                n += 1;
+                out.push_str(&format!("${n}"));
+            }
+            token => out.push_str(&token.to_string()),
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbered;
+
+    #[test]
+    fn question_marks_become_numbers_except_in_strings() {
+        let sql = "SELECT '?', \"a?\" FROM t WHERE a = ? AND b = ? -- ?\n";
+        assert_eq!(numbered(sql).expect("valid"), "SELECT '?', \"a?\" FROM t WHERE a = $1 AND b = $2 -- ?\n");
     }
 }

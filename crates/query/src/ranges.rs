@@ -64,10 +64,7 @@ impl PruningStatistics for FileRanges<'_> {
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        let float = matches!(
-            self.schema.field_with_name(&column.name).ok()?.data_type(),
-            DataType::Float32 | DataType::Float64
-        );
+        let float = matches!(self.schema.field_with_name(&column.name).ok()?.data_type(), DataType::Float32 | DataType::Float64);
         self.values(column, |i, id| {
             let file = &self.files[i].file;
             // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.

@@ -229,12 +229,7 @@ impl Run {
         let mine = |i: &usize| *i as u64 % parts == part;
         let row_groups: Vec<usize> = (0..groups).filter(mine).filter(|i| keep[*i]).collect();
         ReadStats::add(&task_stats.row_groups_pruned, (0..groups).filter(mine).count() as u64 - row_groups.len() as u64);
-        let scan = FileScan {
-            adapter: input.adapter,
-            row_groups: Some(row_groups),
-            deleted,
-            batch_size: self.batch_size,
-        };
+        let scan = FileScan { adapter: input.adapter, row_groups: Some(row_groups), deleted, batch_size: self.batch_size };
         let stream = open.stream(scan)?;
         Ok(stream
             .map(move |batch| {

@@ -47,12 +47,8 @@ impl IcebergTable {
         let parallel = state.config().target_partitions() as u64;
         let mut tasks = Vec::new();
         for (i, file) in kept {
-            let deletes: Vec<_> = deletes_by_file
-                .remove(&i)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|d| self.live.deletes[d].clone())
-                .collect();
+            let deletes: Vec<_> =
+                deletes_by_file.remove(&i).unwrap_or_default().into_iter().map(|d| self.live.deletes[d].clone()).collect();
             for delete in &deletes {
                 check_readable(delete).map_err(|e| DataFusionError::External(Box::new(e)))?;
             }

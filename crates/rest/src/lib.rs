@@ -1,1 +1,163 @@
+//! HTTP: the Iceberg REST catalog under `/v1`, the management API under `/api/v1`, the web page at `/`, and what operators
+//! need: `/metrics`, `/metrics/tables`, `/healthz`, `/readyz`.
 
+mod error;
+mod extract;
+mod health;
+mod iceberg;
+mod management;
+mod metrics;
+mod ops;
+mod page;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use bytes::Bytes;
+use esker_catalog::{Access, Catalog};
+use esker_maintenance::Maintenance;
+use esker_query::QueryLog;
+use esker_types::{ErrorCode, Principal};
+use moka::future::Cache;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+pub use error::ApiError;
+pub use management::{FleetTable, JobAccepted, JobView, QuarantinedFile, TableHealth};
+
+use health::HealthCache;
+use metrics::Metrics;
+
+/// What the handlers share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    catalog: Catalog,
+    maintenance: Maintenance,
+    queries: QueryLog,
+    access: Access,
+    metrics: Metrics,
+    health: HealthCache,
+    /// Serialised load responses, by metadata file and shape.
+    bodies: Cache<(String, bool), Bytes>,
+    draining: AtomicBool,
+}
+
+/// Bytes of load responses kept.
+const BODY_CACHE_BYTES: u64 = 32 << 20;
+
+impl App {
+    /// Brings the parts together.
+    pub fn new(maintenance: Maintenance, queries: QueryLog, access: Access) -> Self {
+        let bodies = Cache::builder()
+            .weigher(|key: &(String, bool), body: &Bytes| u32::try_from(key.0.len() + body.len()).unwrap_or(u32::MAX))
+            .max_capacity(BODY_CACHE_BYTES)
+            .build();
+        let inner = Inner {
+            catalog: maintenance.catalog().clone(),
+            maintenance,
+            queries,
+            access,
+            metrics: Metrics::new(),
+            health: HealthCache::new(),
+            bodies,
+            draining: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+
+    /// From now on `/readyz` says no, so that no new traffic is sent here.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// The service, with bodies of up to `max_body_bytes`.
+pub fn router(app: App, max_body_bytes: usize) -> Router {
+    let authenticated = Router::new()
+        .merge(iceberg::router())
+        .merge(management::router())
+        .merge(page::router())
+        .route("/metrics", get(metrics::service))
+        .route("/metrics/tables", get(metrics::tables))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app.clone(), authenticate));
+    Router::new()
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .merge(authenticated)
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(ErrorCode::Internal, "the request hit a bug; it is in the log").into_response()
+        }))
+        .layer(DefaultBodyLimit::max(max_body_bytes))
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    let what = format!("no such route: {} {}", request.method(), request.uri().path());
+    ApiError::new(ErrorCode::NotFound, what)
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let what = format!("{} is not a method of {}", request.method(), request.uri().path());
+    ApiError::new(ErrorCode::NotFound, what).with_status(405)
+}
+
+/// Gives every request its principal, or refuses it.
+async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let header = request.headers().get(AUTHORIZATION).and_then(|h| h.to_str().ok());
+    let loopback = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|c| c.0.ip().is_loopback());
+    match app.inner.access.authenticate(header, loopback).await {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(e) => ApiError::from(e).into_response(),
+    }
+}
+
+/// Who makes the request, as [`authenticate`] found out.
+type Caller = Extension<Principal>;
+
+/// Counts, times and logs every request, under an id that the answer carries.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = uuid::Uuid::now_v7().to_string();
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let method = request.method().to_string();
+    let span = tracing::info_span!("request", id, method, path = request.uri().path());
+    let started = Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    app.inner.metrics.observe(&method, &route, status, elapsed);
+    let _entered = span.enter();
+    match status {
+        500.. => tracing::error!(status, seconds = elapsed.as_secs_f64(), "answered"),
+        _ => tracing::debug!(status, seconds = elapsed.as_secs_f64(), "answered"),
+    }
+    if let Ok(value) = id.parse() {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}

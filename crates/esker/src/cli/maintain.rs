@@ -1,0 +1,221 @@
+use std::time::Duration;
+
+use clap::Subcommand;
+use esker_health::bytes_for_people;
+use esker_maintenance::{CompactOptions, CompactOutcome, CompactPlan, ExpireOutcome, ExpirePlan, OrphanOptions, OrphanReport};
+use esker_table::ExpiryPolicy;
+use esker_types::now_ms;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::client::{Client, table_path};
+use super::{jobs, out};
+use crate::{Error, Result};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MaintainCommand {
+    /// Rewrite small data files into files of the target size.
+    Compact {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Print the plan and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Bytes of a file; default: the table's write.target-file-size-bytes.
+        #[arg(long)]
+        target_file_size_bytes: Option<u64>,
+        /// Files that make a group worth rewriting by their number alone.
+        #[arg(long)]
+        min_input_files: Option<usize>,
+        /// Only partitions whose label contains this: `month=2013-01`.
+        #[arg(long)]
+        partition: Option<String>,
+    },
+    /// Remove snapshots that retention no longer asks for; their files go into quarantine.
+    Expire {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Print the plan and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Snapshots older than this may go, e.g. 5d, 12h, 30m, 0s; default: the table's properties.
+        #[arg(long, value_parser = age)]
+        older_than: Option<Duration>,
+        /// Snapshots to keep on each branch.
+        #[arg(long)]
+        retain_last: Option<usize>,
+    },
+    /// List files under the table's location that belong to nothing. Nothing is deleted.
+    Orphans {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Only files older than this, e.g. 3d; at least 24h.
+        #[arg(long, value_parser = age)]
+        older_than: Option<Duration>,
+        /// Accepted for likeness with the others; there is nothing but a dry run yet.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// `5d`, `12h`, `30m`, `10s`.
+fn age(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("{text:?} is not an age like 5d, 12h, 30m or 10s");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+}
+
+fn millis(age: Duration) -> i64 {
+    i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl MaintainCommand {
+    pub(super) async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::Compact { table, dry_run, target_file_size_bytes, min_input_files, partition } => {
+                let options = CompactOptions { target_file_size_bytes, min_input_files, partition, ..CompactOptions::default() };
+                let path = format!("{}/compact", table_path(&table)?);
+                let plan: CompactPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
+                out(&compact_plan(&plan));
+                if dry_run || plan.groups.is_empty() {
+                    return Ok(());
+                }
+                out(&compact_outcome(&start(client, &path, &options, true).await?));
+                Ok(())
+            }
+            Self::Expire { table, dry_run, older_than, retain_last } => {
+                let older_than_ms = older_than.map(|age| now_ms().saturating_sub(millis(age)));
+                let policy = ExpiryPolicy { older_than_ms, retain_last };
+                let path = format!("{}/expire", table_path(&table)?);
+                let plan: ExpirePlan = client.post(&format!("{path}?dry-run=true"), &policy).await?;
+                out(&expire_plan(&plan));
+                if dry_run || (plan.expire.is_empty() && plan.expire_refs.is_empty()) {
+                    return Ok(());
+                }
+                let outcome: ExpireOutcome = start(client, &path, &policy, false).await?;
+                out(&format!(
+                    "expired {} snapshots and {} references; {} files ({}) are in quarantine, {:.1} s",
+                    outcome.snapshots,
+                    outcome.refs,
+                    outcome.doomed_files,
+                    bytes_for_people(outcome.doomed_bytes),
+                    outcome.seconds,
+                ));
+                Ok(())
+            }
+            Self::Orphans { table, older_than, dry_run: _ } => {
+                let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
+                let report: OrphanReport = client.post(&format!("{}/orphans", table_path(&table)?), &options).await?;
+                out(&orphan_report(&report));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Starts a job and waits for it.
+async fn start<T: DeserializeOwned>(client: &Client, path: &str, options: &impl Serialize, bytes: bool) -> Result<T> {
+    let accepted: Value = client.post(path, options).await?;
+    let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server named no job".to_owned()))?;
+    let outcome = jobs::wait(client, id, bytes).await?;
+    serde_json::from_value(outcome).map_err(|e| Error::Remote(format!("job {id}: {e}")))
+}
+
+fn compact_plan(plan: &CompactPlan) -> String {
+    let mut lines = vec![format!(
+        "{}: {} of {} data files ({}) in {} groups become about {}",
+        plan.table,
+        plan.files(),
+        plan.data_files,
+        bytes_for_people(plan.bytes()),
+        plan.groups.len(),
+        plan.expected_files(),
+    )];
+    for group in &plan.groups {
+        let (files, bytes) = (group.files.len(), bytes_for_people(group.bytes()));
+        lines.push(format!("  {:<40} {files:>5} files {bytes:>10} -> {}", group.partition, group.expected_files));
+    }
+    for left in &plan.left_alone {
+        let bytes = bytes_for_people(left.bytes);
+        lines.push(format!("  {:<40} {:>5} files {bytes:>10} left alone: {}", left.partition, left.files, left.reason));
+    }
+    lines.join("\n")
+}
+
+fn compact_outcome(outcome: &CompactOutcome) -> String {
+    let mut lines = vec![format!(
+        "compacted {} files ({}) into {} ({}), {} rows, {:.1} s",
+        outcome.files_in,
+        bytes_for_people(outcome.bytes_in),
+        outcome.files_out,
+        bytes_for_people(outcome.bytes_out),
+        outcome.records,
+        outcome.seconds,
+    )];
+    for refused in &outcome.refused {
+        lines.push(format!("  {} was not rewritten: {}", refused.partition, refused.reason));
+    }
+    lines.join("\n")
+}
+
+fn expire_plan(plan: &ExpirePlan) -> String {
+    let mut lines = vec![format!(
+        "{}: {} of {} snapshots go; {} files ({}) stay in quarantine for {} h before they are deleted",
+        plan.table,
+        plan.expire.len(),
+        plan.snapshots,
+        plan.files.len(),
+        bytes_for_people(plan.bytes()),
+        plan.grace_ms / 3_600_000,
+    )];
+    for name in &plan.expire_refs {
+        lines.push(format!("  branch or tag {name} goes: it is older than its max-ref-age"));
+    }
+    for kind in ["data", "delete", "manifest", "manifest-list", "statistics"] {
+        let of_kind = || plan.files.iter().filter(|f| f.kind == kind);
+        if of_kind().next().is_some() {
+            let bytes = bytes_for_people(of_kind().filter_map(|f| f.bytes).sum());
+            lines.push(format!("  {:<14} {:>6} files {bytes:>10}", kind, of_kind().count()));
+        }
+    }
+    lines.join("\n")
+}
+
+fn orphan_report(report: &OrphanReport) -> String {
+    let bytes = bytes_for_people(report.orphans.iter().map(|o| o.bytes).sum());
+    let mut lines = vec![format!(
+        "{}: {} files listed, {} referenced, {} in progress or in quarantine, {} too young to judge, {} orphans ({bytes})",
+        report.table,
+        report.listed,
+        report.referenced,
+        report.accounted,
+        report.young,
+        report.orphans.len(),
+    )];
+    lines.extend(report.orphans.iter().map(|o| format!("  {:>10}  {}", bytes_for_people(o.bytes), o.path)));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_numbers_with_a_unit() {
+        assert_eq!(age("5d"), Ok(Duration::from_secs(432_000)));
+        assert_eq!(age("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "d", "5w", "-1d", "1.5h"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::out;
+use crate::server::Server;
+use crate::{Config, Error, Result, logging};
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// The directory of the state database and the default warehouse; wins over data_dir of the configuration.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// The TOML file; every key can also be set as ESKER__SECTION__KEY.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<()> {
+        let mut config = Config::load(self.config.as_deref())?;
+        config.data_dir = self.data_dir.or(config.data_dir);
+        logging::start(&config.log)?;
+        let failed = |source| Error::Io { path: "signals".to_owned(), source };
+        let (mut term, mut int) =
+            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
+        let server = Server::start(&config).await?;
+        out(&banner(&config, &server));
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("draining");
+        server.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn banner(config: &Config, server: &Server) -> String {
+    let options = server.catalog().options();
+    let mut lines = vec![
+        format!("Esker {}", env!("CARGO_PKG_VERSION")),
+        format!("  REST catalog  http://{}      warehouse {} at {}", server.rest, options.warehouse, options.location),
+        format!("  health page   http://{}/", server.rest),
+        format!("  Flight SQL    grpc://{}", server.flight),
+    ];
+    if let Some(token) = &server.new_token {
+        lines.push(format!("  token         {token}"));
+        lines.push("                (of the principal admin; shown this once, kept only as a hash)".to_owned());
+    }
+    if config.auth.anonymous {
+        lines.push("  callers on loopback need no token (auth.anonymous)".to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,152 @@
+use std::io::{IsTerminal, Read};
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use clap::Args;
+use futures::TryStreamExt;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use tonic::transport::{Channel, Endpoint};
+
+use super::out;
+use crate::{Error, Result};
+
+/// Rows printed at the prompt; more are counted.
+const SHOWN: usize = 200;
+
+const HELP: &str = "\
+  SELECT …;          run a query; it may span lines and ends with a semicolon
+  \\d                 list tables
+  \\d NAMESPACE.TABLE describe a table
+  \\q                 leave";
+
+#[derive(Debug, Args)]
+pub(super) struct Sql {
+    /// Run this statement and leave.
+    #[arg(short, long)]
+    command: Option<String>,
+    /// The server's Flight SQL URL.
+    #[arg(long, env = "ESKER_FLIGHT_URL", default_value = "http://127.0.0.1:32010")]
+    flight_url: String,
+    /// The token to show.
+    #[arg(long, env = "ESKER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Sql {
+    pub(super) async fn run(self) -> Result<()> {
+        let url = self.flight_url.replace("grpc://", "http://");
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| Error::Usage(format!("--flight-url: {e}")))?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|e| Error::Remote(format!("no Flight SQL server answers at {url} ({e}); is `esker serve` running?")))?;
+        let mut client = FlightSqlServiceClient::new(channel);
+        if let Some(token) = self.token {
+            client.set_token(token);
+        }
+        if let Some(command) = self.command {
+            return statement(&mut client, &command, usize::MAX).await;
+        }
+        if std::io::stdin().is_terminal() {
+            return prompt(&mut client).await;
+        }
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.map_err(|source| Error::Io { path: "standard input".to_owned(), source })?;
+        for sql in text.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+            statement(&mut client, sql, usize::MAX).await?;
+        }
+        Ok(())
+    }
+}
+
+type Client = FlightSqlServiceClient<Channel>;
+
+async fn prompt(client: &mut Client) -> Result<()> {
+    let failed = |e: ReadlineError| Error::Usage(format!("the terminal: {e}"));
+    let mut editor = DefaultEditor::new().map_err(failed)?;
+    out("Esker SQL. \\? for help, \\q to leave.");
+    let mut pending = String::new();
+    loop {
+        let line = match editor.readline(if pending.is_empty() { "esker> " } else { "    -> " }) {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => {
+                pending.clear();
+                continue;
+            }
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        let sql = match line.trim() {
+            "" => continue,
+            "\\q" | "exit" | "quit" if pending.is_empty() => return Ok(()),
+            "\\?" | "help" if pending.is_empty() => {
+                out(HELP);
+                continue;
+            }
+            "\\d" if pending.is_empty() => "SELECT table_schema AS namespace, table_name AS \"table\" \
+                FROM information_schema.tables WHERE table_schema <> 'information_schema' ORDER BY 1, 2"
+                .to_owned(),
+            described if pending.is_empty() && described.starts_with("\\d ") => {
+                format!("DESCRIBE {}", described[3..].trim_end_matches(';'))
+            }
+            part => {
+                pending.push_str(part);
+                pending.push('\n');
+                if !part.ends_with(';') {
+                    continue;
+                }
+                let sql = pending.trim_end().trim_end_matches(';').to_owned();
+                pending.clear();
+                sql
+            }
+        };
+        // History is a convenience: a line that can't be kept is still run.
+        let _ = editor.add_history_entry(format!("{};", sql.replace('\n', " ")));
+        if let Err(e) = statement(client, &sql, SHOWN).await {
+            out(&format!("error: {e}"));
+        }
+    }
+}
+
+async fn statement(client: &mut Client, sql: &str, shown: usize) -> Result<()> {
+    let started = Instant::now();
+    let batches = run(client, sql).await?;
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut left = shown;
+    let visible: Vec<RecordBatch> = batches
+        .iter()
+        .map(|batch| {
+            let take = batch.num_rows().min(left);
+            left -= take;
+            batch.slice(0, take)
+        })
+        .collect();
+    let table = pretty_format_batches(&visible).map_err(|e| Error::Remote(e.to_string()))?;
+    out(&table.to_string());
+    let cut = if rows > shown { format!(", the first {shown} shown") } else { String::new() };
+    out(&format!("{rows} rows{cut}, {:.3} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
+    let remote = |e: &dyn std::error::Error| Error::Remote(message(&e.to_string()));
+    let info = client.execute(sql.to_owned(), None).await.map_err(|e| remote(&e))?;
+    let mut batches = Vec::new();
+    for endpoint in info.endpoint {
+        let Some(ticket) = endpoint.ticket else { continue };
+        let stream = client.do_get(ticket).await.map_err(|e| remote(&e))?;
+        batches.extend(stream.try_collect::<Vec<_>>().await.map_err(|e| remote(&e))?);
+    }
+    Ok(batches)
+}
+
+/// The server's words out of a status's debug form.
+fn message(text: &str) -> String {
+    let inner =
+        text.split_once("message: \"").and_then(|(_, rest)| rest.split_once("\", details").or(rest.split_once("\", metadata")));
+    inner.map_or_else(|| text.to_owned(), |(message, _)| message.replace("\\\"", "\""))
+}

@@ -1,0 +1,218 @@
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::metadata::SqlInfoData;
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
+    CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
+    TicketStatementQuery,
+};
+use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use bytes::Bytes;
+use esker_query::{Engine, QueryError};
+use esker_types::Principal;
+use futures::{StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use crate::error::{internal, status};
+use crate::handle::Handle;
+use crate::{info, metadata};
+
+type DoGet = <Service as FlightService>::DoGetStream;
+type Answer<T> = Result<Response<T>, Status>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    engine: Engine,
+}
+
+impl Service {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Runs a statement; called by DoGet only, so that a statement runs once.
+    async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
+        let principal = request.extensions().get::<Principal>().cloned();
+        let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
+        let prepared = self.engine.prepare(&handle.sql).await.map_err(|e| status(&e))?;
+        let running = self.engine.run(prepared, handle.values()?, &principal).await.map_err(|e| status(&e))?;
+        let schema = running.stream.schema();
+        let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
+        let encoded = FlightDataEncoderBuilder::new()
+            .with_schema(schema)
+            .with_dictionary_handling(DictionaryHandling::Resend)
+            .build(batches)
+            .map_err(Status::from);
+        Ok(Response::new(encoded.boxed()))
+    }
+
+    /// Where to get an answer: here, with the command itself as the ticket.
+    fn flight_info(schema: &Schema, ticket: Bytes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket { ticket });
+        let info = FlightInfo::new()
+            .try_with_schema(schema)
+            .map_err(internal)?
+            .with_endpoint(endpoint)
+            .with_descriptor(request.into_inner());
+        Ok(Response::new(info))
+    }
+
+    async fn query_info(&self, sql: &str, ticket: Bytes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let prepared = self.engine.prepare(sql).await.map_err(|e| status(&e))?;
+        Self::flight_info(&prepared.schema(), ticket, request)
+    }
+
+    fn sql_info() -> Result<SqlInfoData, Status> {
+        info::sql_info()
+    }
+}
+
+fn one(batch: RecordBatch) -> Answer<DoGet> {
+    let schema = batch.schema();
+    let batches = futures::stream::once(async { Ok(batch) });
+    let encoded = FlightDataEncoderBuilder::new().with_schema(schema).build(batches).map_err(Status::from);
+    Ok(Response::new(encoded.boxed()))
+}
+
+fn ipc(schema: &Schema) -> Result<Bytes, Status> {
+    let options = IpcWriteOptions::default();
+    let message = IpcMessage::try_from(SchemaAsIpc::new(schema, &options)).map_err(internal)?;
+    Ok(message.0)
+}
+
+fn ticket(command: &impl ProstMessageExt) -> Bytes {
+    command.as_any().encode_to_vec().into()
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for Service {
+    type FlightService = Self;
+
+    async fn get_flight_info_statement(
+        &self,
+        query: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        let handle = Handle::new(query.query);
+        let ticket = ticket(&TicketStatementQuery { statement_handle: handle.encode()? });
+        self.query_info(&handle.sql, ticket, request).await
+    }
+
+    async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
+        self.run(&Handle::decode(&query.statement_handle)?, &request).await
+    }
+
+    async fn do_action_create_prepared_statement(
+        &self,
+        query: ActionCreatePreparedStatementRequest,
+        _request: Request<Action>,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        let prepared = self.engine.prepare(&query.query).await.map_err(|e| status(&e))?;
+        let parameters = prepared.parameters().map_err(|e| status(&e))?;
+        Ok(ActionCreatePreparedStatementResult {
+            prepared_statement_handle: Handle::new(query.query).encode()?,
+            dataset_schema: ipc(&prepared.schema())?,
+            parameter_schema: ipc(&parameters)?,
+        })
+    }
+
+    async fn do_action_close_prepared_statement(
+        &self,
+        _query: ActionClosePreparedStatementRequest,
+        _request: Request<Action>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<DoPutPreparedStatementResult, Status> {
+        let mut handle = Handle::decode(&query.prepared_statement_handle)?;
+        let data = request.into_inner().map_err(|e| FlightError::Tonic(Box::new(e)));
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
+        while let Some(batch) = batches.try_next().await? {
+            handle.bind(&batch)?;
+        }
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.encode()?) })
+    }
+
+    async fn get_flight_info_prepared_statement(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        let sql = Handle::decode(&query.prepared_statement_handle)?.sql;
+        self.query_info(&sql, ticket(&query), request).await
+    }
+
+    async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
+        self.run(&Handle::decode(&query.prepared_statement_handle)?, &request).await
+    }
+
+    async fn get_flight_info_catalogs(
+        &self,
+        query: CommandGetCatalogs,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        Self::flight_info(&query.into_builder().schema(), ticket(&query), request)
+    }
+
+    async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Answer<DoGet> {
+        one(metadata::catalogs(self.engine.catalog(), query)?)
+    }
+
+    async fn get_flight_info_schemas(
+        &self,
+        query: CommandGetDbSchemas,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        let ticket = ticket(&query);
+        Self::flight_info(&query.into_builder().schema(), ticket, request)
+    }
+
+    async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> Answer<DoGet> {
+        one(metadata::schemas(self.engine.catalog(), query).await?)
+    }
+
+    async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let ticket = ticket(&query);
+        Self::flight_info(&query.into_builder().schema(), ticket, request)
+    }
+
+    async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> Answer<DoGet> {
+        one(metadata::tables(self.engine.catalog(), query).await?)
+    }
+
+    async fn get_flight_info_table_types(
+        &self,
+        query: CommandGetTableTypes,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        Self::flight_info(&query.into_builder().schema(), ticket(&query), request)
+    }
+
+    async fn do_get_table_types(&self, query: CommandGetTableTypes, _request: Request<Ticket>) -> Answer<DoGet> {
+        one(metadata::table_types(query)?)
+    }
+
+    async fn get_flight_info_sql_info(&self, query: CommandGetSqlInfo, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let ticket = ticket(&query);
+        Self::flight_info(&query.into_builder(&Self::sql_info()?).schema(), ticket, request)
+    }
+
+    async fn do_get_sql_info(&self, query: CommandGetSqlInfo, _request: Request<Ticket>) -> Answer<DoGet> {
+        one(query.into_builder(&Self::sql_info()?).build().map_err(internal)?)
+    }
+
+    async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
+}

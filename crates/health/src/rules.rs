@@ -1,0 +1,212 @@
+use esker_table::{DeleteFacts, TableFacts};
+use esker_types::Millis;
+
+use crate::{Finding, Severity, bytes_for_people};
+
+/// A rule finds something or nothing.
+type Rule = fn(&TableFacts, Millis) -> Option<Finding>;
+
+pub(crate) const ALL: [Rule; 7] =
+    [small_files, equality_deletes, position_deletes, deletion_vectors, snapshots, manifests, metadata_size];
+
+const DAY_MS: Millis = 24 * 3600 * 1000;
+
+/// `share` of `most` points, where a share of `full` or more costs them all.
+fn points(most: u32, share: f64, full: f64) -> u32 {
+    (f64::from(most) * (share / full).clamp(0.0, 1.0)).round() as u32
+}
+
+fn severity(points: u32, most: u32) -> Severity {
+    match points * 4 {
+        p if p >= most * 3 => Severity::Critical,
+        p if p >= most => Severity::Warning,
+        _ => Severity::Info,
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// More files than the data needs: each costs a request, a footer and a manifest entry. A partition with one small file is fine.
+fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    const MOST: u32 = 40;
+    let excess = facts.data_files.saturating_sub(facts.ideal_files);
+    if excess < 5 {
+        return None;
+    }
+    // Ten files where one would do costs everything.
+    let points = points(MOST, ratio(excess, facts.data_files), 0.9);
+    let fullest = facts.fullest_partition.as_ref();
+    let worst = fullest.map_or_else(String::new, |(name, files)| format!("; partition {name} alone has {files}"));
+    Some(Finding {
+        code: "small-files",
+        severity: severity(points, MOST),
+        points,
+        evidence: format!(
+            "{} data files of {} on average, where {} of {} would hold the same rows ({} are under three quarters of the target){worst}",
+            facts.data_files,
+            bytes_for_people(facts.data_bytes / facts.data_files.max(1)),
+            facts.ideal_files,
+            bytes_for_people(facts.target_file_bytes),
+            facts.small_files,
+        ),
+        recommendation: format!("compact: {excess} fewer files to open in a full scan"),
+    })
+}
+
+fn deletes(code: &'static str, what: &str, most: u32, full: f64, deletes: &DeleteFacts, facts: &TableFacts) -> Option<Finding> {
+    if deletes.files == 0 {
+        return None;
+    }
+    let share = ratio(deletes.records, facts.records).max(ratio(facts.files_with_deletes, facts.data_files) * full / 2.0);
+    let points = points(most, share, full).max(1);
+    Some(Finding {
+        code,
+        severity: severity(points, most),
+        points,
+        evidence: format!(
+            "{} {what} with {} deletes ({}) for {} rows; {} of {} data files are affected",
+            deletes.files,
+            deletes.records,
+            bytes_for_people(deletes.bytes),
+            facts.records,
+            facts.files_with_deletes,
+            facts.data_files,
+        ),
+        recommendation: "rewrite the affected data files, so that readers need not apply the deletes".to_owned(),
+    })
+}
+
+/// Every reader holds the keys in memory and tests every row against them.
+fn equality_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    deletes("equality-deletes", "equality delete files", 25, 0.1, &facts.equality_deletes, facts)
+}
+
+fn position_deletes(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    deletes("position-deletes", "position delete files", 15, 0.2, &facts.position_deletes, facts)
+}
+
+fn deletion_vectors(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    deletes("deletion-vectors", "deletion vectors", 10, 0.3, &facts.deletion_vectors, facts)
+}
+
+/// Old snapshots keep replaced files in storage and grow the metadata file that every commit rewrites.
+fn snapshots(facts: &TableFacts, now: Millis) -> Option<Finding> {
+    const MOST: u32 = 20;
+    let age_days = facts.oldest_snapshot_ms.map_or(0, |ms| now.saturating_sub(ms) / DAY_MS);
+    if facts.snapshots <= 50 && (facts.snapshots <= 1 || age_days <= 30) {
+        return None;
+    }
+    let points = points(MOST, facts.snapshots as f64, 500.0).max(2);
+    Some(Finding {
+        code: "many-snapshots",
+        severity: severity(points, MOST),
+        points,
+        evidence: format!("{} snapshots, the oldest {age_days} days old", facts.snapshots),
+        recommendation: "expire snapshots; branches, tags and what retention properties promise are kept".to_owned(),
+    })
+}
+
+/// Planning opens manifests; many small ones cost a request each.
+fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    const MOST: u32 = 10;
+    let ideal = facts.manifest_bytes.div_ceil(8 << 20).max(1);
+    let excess = facts.manifests.saturating_sub(ideal);
+    if excess < 10 {
+        return None;
+    }
+    let points = points(MOST, excess as f64, 100.0);
+    Some(Finding {
+        code: "many-manifests",
+        severity: severity(points, MOST),
+        points,
+        evidence: format!(
+            "{} manifests of {} on average, {} of them with deletes",
+            facts.manifests,
+            bytes_for_people(facts.manifest_bytes / facts.manifests.max(1)),
+            facts.delete_manifests,
+        ),
+        recommendation: "rewrite manifests, with an engine's rewrite_manifests until Esker does it".to_owned(),
+    })
+}
+
+/// Every commit writes the metadata file anew, and every cold load reads it.
+fn metadata_size(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    const MOST: u32 = 10;
+    const LARGE: u64 = 1 << 20;
+    if facts.metadata_bytes < LARGE {
+        return None;
+    }
+    let points = points(MOST, facts.metadata_bytes as f64, (16 * LARGE) as f64).max(1);
+    Some(Finding {
+        code: "large-metadata",
+        severity: severity(points, MOST),
+        points,
+        evidence: format!(
+            "the metadata file has {}, with {} snapshots and {} earlier metadata files listed",
+            bytes_for_people(facts.metadata_bytes),
+            facts.snapshots,
+            facts.metadata_log,
+        ),
+        recommendation: "expire snapshots; consider write.metadata.compression-codec=gzip".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assess;
+
+    const NOW: Millis = 1_700_000_000_000;
+
+    fn healthy() -> TableFacts {
+        TableFacts {
+            format_version: 2,
+            data_files: 12,
+            data_bytes: 12 << 29,
+            records: 1_000_000,
+            ideal_files: 12,
+            target_file_bytes: 512 << 20,
+            partitions: 12,
+            snapshots: 3,
+            oldest_snapshot_ms: Some(NOW - DAY_MS),
+            last_commit_ms: NOW,
+            manifests: 2,
+            manifest_bytes: 20_000,
+            ..TableFacts::default()
+        }
+    }
+
+    fn codes(facts: &TableFacts) -> Vec<&'static str> {
+        assess(facts, NOW).findings.iter().map(|f| f.code).collect()
+    }
+
+    #[test]
+    fn a_healthy_and_an_empty_table_have_nothing_to_complain_about() {
+        assert_eq!(assess(&healthy(), NOW).score, 100);
+        assert_eq!(assess(&TableFacts::default(), NOW).score, 100);
+    }
+
+    #[test]
+    fn each_ill_is_found_by_itself_and_the_worst_comes_first() {
+        let small = TableFacts { data_files: 400, small_files: 400, data_bytes: 4 << 20, ..healthy() };
+        assert_eq!(codes(&small), ["small-files"]);
+        let deletes = DeleteFacts { files: 3, records: 200_000, bytes: 9000 };
+        let eq = TableFacts { equality_deletes: deletes, files_with_deletes: 12, ..healthy() };
+        assert_eq!(codes(&eq), ["equality-deletes"]);
+        assert_eq!(assess(&eq, NOW).findings[0].severity, Severity::Critical);
+        let old = TableFacts { snapshots: 9000, metadata_bytes: 9 << 20, ..healthy() };
+        assert_eq!(codes(&old), ["many-snapshots", "large-metadata"]);
+        let all = TableFacts { snapshots: 9000, equality_deletes: deletes, files_with_deletes: 400, ..small };
+        assert_eq!(codes(&all), ["small-files", "equality-deletes", "many-snapshots"]);
+        assert_eq!(assess(&all, NOW).score, 100 - 40 - 25 - 20);
+    }
+
+    #[test]
+    fn more_excess_never_scores_better() {
+        let score = |files| assess(&TableFacts { data_files: files, ..healthy() }, NOW).score;
+        let scores: Vec<u32> = (12..600).step_by(7).map(score).collect();
+        assert!(scores.windows(2).all(|w| w[1] <= w[0]), "{scores:?}");
+    }
+}

@@ -1,0 +1,35 @@
+use axum::extract::State;
+use axum::response::Response;
+use esker_catalog::{Change, Proposal};
+use iceberg::{TableRequirement, TableUpdate};
+use serde::Deserialize;
+
+use super::load::{self, Snapshots};
+use crate::extract::{Body, InTable};
+use crate::{ApiError, App};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CommitTable {
+    #[serde(default)]
+    requirements: Vec<TableRequirement>,
+    updates: Vec<TableUpdate>,
+}
+
+/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}`
+pub(crate) async fn commit(
+    State(app): State<App>,
+    InTable(name): InTable,
+    Body(request): Body<CommitTable>,
+) -> Result<Response, ApiError> {
+    let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::NotExist));
+    let proposal = Proposal { requirements: request.requirements, updates: request.updates, ..Proposal::default() };
+    let result = match creates {
+        true => app.catalog().create_by_commit(name, proposal).await,
+        false => app.catalog().commit(&name, Change::Fixed(proposal)).await.map(|committed| {
+            app.inner.metrics.batch(committed.batch);
+            committed.table
+        }),
+    };
+    app.inner.metrics.commit(result.as_ref().err());
+    load::response(&app, &result?, Snapshots::All).await
+}

@@ -1,0 +1,70 @@
+use axum::Json;
+use axum::extract::State;
+use esker_health::Assessment;
+use esker_table::TableFacts;
+use serde::Serialize;
+
+use crate::extract::InTable;
+use crate::health::Examined;
+use crate::{ApiError, App};
+
+/// One table of the fleet.
+#[derive(Debug, Clone, Serialize)]
+pub struct FleetTable {
+    /// Its name.
+    pub table: String,
+    /// 0 to 100; none if it can't be examined.
+    pub score: Option<u32>,
+    /// The codes of its findings, the worst first.
+    pub findings: Vec<&'static str>,
+    /// Data files.
+    pub data_files: Option<u64>,
+    /// Their bytes.
+    pub data_bytes: Option<u64>,
+    /// When it last changed, in milliseconds since the epoch.
+    pub last_commit_ms: Option<i64>,
+    /// Why it can't be examined.
+    pub error: Option<String>,
+}
+
+impl FleetTable {
+    pub(crate) fn new(examined: &Examined) -> Self {
+        let ok = examined.result.as_ref().ok();
+        Self {
+            table: examined.row.name.to_string(),
+            score: ok.map(|(_, a)| a.score),
+            findings: ok.map(|(_, a)| a.findings.iter().map(|f| f.code).collect()).unwrap_or_default(),
+            data_files: ok.map(|(f, _)| f.data_files),
+            data_bytes: ok.map(|(f, _)| f.data_bytes),
+            last_commit_ms: ok.map(|(f, _)| f.last_commit_ms),
+            error: examined.result.as_ref().err().cloned(),
+        }
+    }
+}
+
+/// `GET /api/v1/tables`: every table, the worst first.
+pub(crate) async fn fleet(State(app): State<App>) -> Result<Json<Vec<FleetTable>>, ApiError> {
+    Ok(Json(app.examine_all().await?.iter().map(FleetTable::new).collect()))
+}
+
+/// One table's health.
+#[derive(Debug, Clone, Serialize)]
+pub struct TableHealth {
+    /// Its name.
+    pub table: String,
+    /// Whether Esker owns its files.
+    pub owned: bool,
+    /// The verdict.
+    #[serde(flatten)]
+    pub assessment: Assessment,
+    /// What it rests on.
+    pub facts: TableFacts,
+}
+
+/// `GET /api/v1/namespaces/{namespace}/tables/{table}/health`
+pub(crate) async fn table(State(app): State<App>, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
+    let row = app.catalog().load(&name).await?.row;
+    let facts = app.facts(&row).await?;
+    let assessment = esker_health::assess(&facts, esker_types::now_ms());
+    Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts: facts.as_ref().clone() }))
+}

@@ -1,0 +1,115 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use esker_catalog::deletion::{self, Swept};
+use esker_maintenance::{CompactOptions, OrphanOptions, OrphanReport, Request, list_orphans, plan_compact, plan_expire};
+use esker_state::{DoomState, Doomed};
+use esker_table::ExpiryPolicy;
+use esker_types::{JobId, TableName, now_ms};
+use serde::{Deserialize, Serialize};
+
+use crate::extract::{Body, InTable, Query};
+use crate::{ApiError, App, Caller};
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DryRun {
+    #[serde(default, rename = "dry-run")]
+    dry_run: bool,
+}
+
+/// A job that was started.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobAccepted {
+    /// Ask `/api/v1/jobs/{job}` how it goes.
+    #[serde(rename = "job-id")]
+    pub job_id: JobId,
+}
+
+async fn start(app: &App, name: &TableName, request: Request, caller: &Caller) -> Result<Response, ApiError> {
+    let job_id = app.inner.maintenance.start(name, request, caller).await?;
+    Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
+}
+
+/// `POST /api/v1/namespaces/{namespace}/tables/{table}/compact`: starts a job, or with `dry-run=true` answers the plan.
+pub(crate) async fn compact(
+    State(app): State<App>,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(query): Query<DryRun>,
+    Body(options): Body<CompactOptions>,
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = app.catalog().load(&name).await?;
+        return Ok(Json(plan_compact(app.catalog(), &table, &options).await?).into_response());
+    }
+    start(&app, &name, Request::Compact(options), &caller).await
+}
+
+/// `POST /api/v1/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
+pub(crate) async fn expire(
+    State(app): State<App>,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(query): Query<DryRun>,
+    Body(policy): Body<ExpiryPolicy>,
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = app.catalog().load(&name).await?;
+        return Ok(Json(plan_expire(app.catalog(), &table, policy).await?).into_response());
+    }
+    start(&app, &name, Request::Expire(policy), &caller).await
+}
+
+/// `POST /api/v1/namespaces/{namespace}/tables/{table}/orphans`: a listing; nothing is deleted.
+pub(crate) async fn orphans(
+    State(app): State<App>,
+    InTable(name): InTable,
+    Body(options): Body<OrphanOptions>,
+) -> Result<Json<OrphanReport>, ApiError> {
+    let table = app.catalog().load(&name).await?;
+    Ok(Json(list_orphans(app.catalog(), &table, &options).await?))
+}
+
+/// `POST /api/v1/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.
+pub(crate) async fn claim(State(app): State<App>, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+    app.catalog().claim(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A file in quarantine.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedFile {
+    /// Its URI.
+    pub path: String,
+    /// Its size, where known.
+    pub bytes: Option<u64>,
+    /// Why it is here.
+    pub reason: String,
+    /// The job that doomed it.
+    pub job_id: Option<JobId>,
+    /// `doomed` or `deleting`.
+    pub state: DoomState,
+    /// Not deleted before this time, in milliseconds since the epoch.
+    pub due_ms: i64,
+}
+
+impl From<Doomed> for QuarantinedFile {
+    fn from(doomed: Doomed) -> Self {
+        let Doomed { doom, state, .. } = doomed;
+        Self { path: doom.path, bytes: doom.bytes, reason: doom.reason, job_id: doom.job, state, due_ms: doom.due_ms }
+    }
+}
+
+/// `GET /api/v1/namespaces/{namespace}/tables/{table}/quarantine`
+pub(crate) async fn quarantine(State(app): State<App>, InTable(name): InTable) -> Result<Json<Vec<QuarantinedFile>>, ApiError> {
+    let catalog = app.catalog();
+    let row = catalog.state().table(catalog.warehouse(), &name).await?;
+    let files = catalog.state().quarantine_of(row.id).await?;
+    Ok(Json(files.into_iter().map(QuarantinedFile::from).collect()))
+}
+
+/// `POST /api/v1/quarantine/sweep`: what the server does every minute anyway, now. Files still in grace stay.
+pub(crate) async fn sweep(State(app): State<App>) -> Result<Json<Swept>, ApiError> {
+    Ok(Json(deletion::sweep(app.catalog(), now_ms()).await?))
+}

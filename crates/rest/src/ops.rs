@@ -1,0 +1,25 @@
+//! For load balancers and supervisors. Neither route asks for a principal.
+
+use axum::extract::State;
+
+use crate::{ApiError, App};
+use esker_types::ErrorCode;
+
+/// The process answers.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Requests can be served: the state database answers, the warehouse can be listed and the server is not draining.
+pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
+    let unavailable = |what: String| ApiError::new(ErrorCode::Unavailable, what);
+    if app.is_draining() {
+        return Err(unavailable("the server is draining".to_owned()));
+    }
+    let catalog = app.catalog();
+    catalog.state().ping().await.map_err(|e| unavailable(e.to_string()))?;
+    // A file that is not there is the answer of a storage that works.
+    let probe = catalog.options().location.join(".esker-probe").to_string();
+    catalog.storage().size(&probe).await.map_err(|e| unavailable(e.to_string()))?;
+    Ok("ready\n")
+}
