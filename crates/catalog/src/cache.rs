@@ -2,8 +2,9 @@ use std::io::Read;
 use std::sync::Arc;
 
 use esker_storage::StorageError;
-use esker_table::{LiveFiles, load_live};
+use esker_table::{LiveFiles, Manifests, load_live};
 use flate2::read::GzDecoder;
+use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use moka::future::Cache;
 
@@ -14,13 +15,14 @@ use crate::{Catalog, CatalogError, LoadedTable, Result};
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, u64)>,
     live: Cache<String, Arc<LiveFiles>>,
+    pub(crate) manifests: Manifests,
 }
 
 /// What a live file weighs in memory, measured on entries with bounds for some twenty columns.
 const LIVE_FILE_BYTES: usize = 2500;
 
 impl Caches {
-    pub(crate) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64, io: FileIO) -> Self {
         let weight = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             metadata: Cache::builder()
@@ -33,6 +35,7 @@ impl Caches {
                 })
                 .max_capacity(bytes)
                 .build(),
+            manifests: Manifests::new(io, bytes),
         }
     }
 }
@@ -60,13 +63,18 @@ impl Catalog {
         self.inner.caches.metadata.insert(uri.to_owned(), (metadata, bytes)).await;
     }
 
+    /// The warehouse's manifests.
+    pub fn manifests(&self) -> &Manifests {
+        &self.inner.caches.manifests
+    }
+
     /// What is alive in a snapshot of a table.
     pub async fn live(&self, table: &LoadedTable, snapshot: &SnapshotRef) -> Result<Arc<LiveFiles>> {
         let key = snapshot.manifest_list();
         if let Some(found) = self.inner.caches.live.get(key).await {
             return Ok(found);
         }
-        let live = load_live(&self.storage().file_io(), &table.metadata, snapshot).await;
+        let live = load_live(self.manifests(), &table.metadata, snapshot).await;
         let live = Arc::new(live.map_err(|e| match esker_storage::storage_cause(&e) {
             Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
             _ => e.into(),

@@ -103,7 +103,7 @@ impl Keep {
     async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
         let metadata = &table.metadata;
         let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-        let found = reachable(&catalog.storage().file_io(), metadata, &snapshots, &HashSet::new()).await?;
+        let found = reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new()).await?;
         let mut referenced: HashSet<String> = found.files.into_keys().map(|p| canonical(&p)).collect();
         referenced.extend(metadata.metadata_log().iter().map(|log| canonical(&log.metadata_file)));
         referenced.insert(canonical(&table.row.metadata_location));

@@ -34,7 +34,7 @@ impl Catalog {
             return Ok(Vec::new());
         }
         let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-        let found = reachable(&self.storage().file_io(), metadata, &snapshots, &HashSet::new()).await?;
+        let found = reachable(self.manifests(), metadata, &snapshots, &HashSet::new()).await?;
         let logged = metadata.metadata_log().iter().map(|log| (log.metadata_file.clone(), None));
         let current = (table.row.metadata_location.clone(), Some(table.metadata_bytes));
         let files = found.files.into_iter().map(|(path, (_, bytes))| (path, bytes));

@@ -83,7 +83,7 @@ impl Catalog {
     pub async fn open(state: State, storage: Storage, mut options: Options) -> Result<Self> {
         let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &options.location.to_string()).await?;
         options.location = Location::parse(&location)?;
-        let caches = Caches::new(options.cache_bytes);
+        let caches = Caches::new(options.cache_bytes, storage.file_io());
         let inner = Inner { state, storage, warehouse, options, caches, sequencers: Sequencers::default() };
         Ok(Self { inner: Arc::new(inner) })
     }

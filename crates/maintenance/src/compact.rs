@@ -438,7 +438,6 @@ struct GroupCommit {
 impl Rebase for GroupCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let io = self.context.catalog.storage().file_io();
             let metadata = &table.metadata;
             if metadata.current_snapshot().is_some_and(|s| s.sequence_number() > self.sequence_number) {
                 self.check_late_deletes(table).await?;
@@ -451,7 +450,7 @@ impl Rebase for GroupCommit {
                     recorded.map_err(|e| TableError::Invalid(e.to_string()))
                 })
             };
-            let rewritten = rewrite_snapshot(&io, metadata, &self.rewrite, &record).await?;
+            let rewritten = rewrite_snapshot(self.context.catalog.manifests(), metadata, &self.rewrite, &record).await?;
             self.context.catalog.halt("compact-before-commit").await;
             let settled_outputs = self.outputs.iter().cloned().chain(rewritten.written).collect();
             Ok(Proposal { requirements: rewritten.requirements, updates: rewritten.updates, dooms: Vec::new(), settled_outputs })
@@ -465,7 +464,7 @@ impl GroupCommit {
     async fn check_late_deletes(&self, table: &LoadedTable) -> esker_catalog::Result<()> {
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(()) };
         // Not through the cache: this state may be one that no metadata file holds yet.
-        let live = load_live(&self.context.catalog.storage().file_io(), &table.metadata, snapshot).await?;
+        let live = load_live(self.context.catalog.manifests(), &table.metadata, snapshot).await?;
         let removed: HashSet<&str> = self.rewrite.removed.iter().map(String::as_str).collect();
         let unpartitioned = |spec: i32| table.metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
         let replaced = live.data.iter().filter(|f| removed.contains(f.file.file_path()));

@@ -137,7 +137,7 @@ struct Unreferenced {
 
 impl Unreferenced {
     async fn find(catalog: &Catalog, metadata: &TableMetadata, gone: &HashSet<i64>) -> Result<Self> {
-        let io = catalog.storage().file_io();
+        let source = catalog.manifests();
         let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
             metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
         let known = metadata.snapshots().map(|s| s.snapshot_id()).collect();
@@ -146,11 +146,11 @@ impl Unreferenced {
         }
         let mut retained_manifests = HashSet::new();
         for snapshot in &retained {
-            let manifests = load_manifests(&io, metadata, snapshot).await?;
+            let manifests = load_manifests(source, metadata, snapshot).await?;
             retained_manifests.extend(manifests.into_iter().map(|m| m.manifest_path));
         }
-        let mut files = reachable(&io, metadata, &expiring, &retained_manifests).await?.files;
-        let kept = reachable(&io, metadata, &retained, &HashSet::new()).await?.files;
+        let mut files = reachable(source, metadata, &expiring, &retained_manifests).await?.files;
+        let kept = reachable(source, metadata, &retained, &HashSet::new()).await?.files;
         files.retain(|path, _| !kept.contains_key(path));
         Ok(Self { files, known, retained_manifests })
     }
@@ -160,7 +160,7 @@ impl Unreferenced {
         let new: Vec<SnapshotRef> = metadata.snapshots().filter(|s| !self.known.contains(&s.snapshot_id())).cloned().collect();
         let mut files = self.files.clone();
         if !new.is_empty() {
-            let kept = reachable(&catalog.storage().file_io(), metadata, &new, &self.retained_manifests).await?.files;
+            let kept = reachable(catalog.manifests(), metadata, &new, &self.retained_manifests).await?.files;
             files.retain(|path, _| !kept.contains_key(path));
         }
         Ok(files)

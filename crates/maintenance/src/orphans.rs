@@ -67,7 +67,7 @@ pub async fn list_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orph
         None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
     };
     let snapshots: Vec<_> = table.metadata.snapshots().cloned().collect();
-    let found = reachable(&catalog.storage().file_io(), &table.metadata, &snapshots, &HashSet::new()).await?;
+    let found = reachable(catalog.manifests(), &table.metadata, &snapshots, &HashSet::new()).await?;
     let logged = table.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str());
     let referenced: HashSet<String> = found
         .files

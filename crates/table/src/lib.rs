@@ -1,11 +1,12 @@
 //! One Iceberg table as data: what is alive in a snapshot, what a new snapshot looks like, what is reachable.
 //!
 //! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
-//! manifests through a [`FileIO`](iceberg::io::FileIO) it is given.
+//! manifests through [`Manifests`], over a storage it is given.
 
 mod error;
 mod facts;
 mod live;
+mod manifests;
 mod partition;
 mod producer;
 mod reach;
@@ -15,6 +16,7 @@ mod retention;
 pub use error::TableError;
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
+pub use manifests::Manifests;
 pub use partition::{partition_label, source_range};
 pub use producer::{Record, Rewrite, Rewritten, rewrite_snapshot};
 pub use reach::{FileKind, Reachable, reachable};

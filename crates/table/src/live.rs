@@ -1,14 +1,14 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, Manifest, ManifestContentType, ManifestFile, ManifestList,
     Snapshot, TableMetadata,
 };
 
-use crate::Result;
+use crate::{Manifests, Result};
 
 /// Manifests read at the same time.
 const MANIFEST_CONCURRENCY: usize = 8;
@@ -97,8 +97,8 @@ impl LiveFiles {
 }
 
 /// A snapshot's manifest list.
-pub async fn load_manifests(io: &FileIO, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
-    let bytes = io.new_input(snapshot.manifest_list())?.read().await?;
+pub async fn load_manifests(manifests: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
+    let bytes = manifests.io().new_input(snapshot.manifest_list())?.read().await?;
     // A table upgraded from version 1 may still point at lists written as version 1: their Avro schema decides.
     let list = match ManifestList::parse_with_version(&bytes, metadata.format_version()) {
         Ok(list) => list,
@@ -113,10 +113,10 @@ pub async fn load_manifests(io: &FileIO, metadata: &TableMetadata, snapshot: &Sn
 }
 
 /// Everything alive in a snapshot.
-pub async fn load_live(io: &FileIO, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<LiveFiles> {
-    let manifests = load_manifests(io, metadata, snapshot).await?;
+pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<LiveFiles> {
+    let manifests = load_manifests(source, metadata, snapshot).await?;
     let mut read =
-        futures::stream::iter(manifests.clone()).map(|m| load_one(io.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
+        futures::stream::iter(manifests.clone()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
     let mut live = LiveFiles { manifests, ..LiveFiles::default() };
     while let Some((file, manifest)) = read.try_next().await? {
         live.add_manifest(&file, &manifest);
@@ -125,8 +125,8 @@ pub async fn load_live(io: &FileIO, metadata: &TableMetadata, snapshot: &Snapsho
 }
 
 /// Owns what it borrows elsewhere, so that it can run beside others in one stream.
-pub(crate) async fn load_one(io: FileIO, file: ManifestFile) -> Result<(ManifestFile, Manifest)> {
-    let manifest = file.load_manifest(&io).await?;
+pub(crate) async fn load_one(manifests: Manifests, file: ManifestFile) -> Result<(ManifestFile, Arc<Manifest>)> {
+    let manifest = manifests.load(&file).await?;
     Ok((file, manifest))
 }
 

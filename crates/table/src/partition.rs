@@ -7,13 +7,29 @@ pub fn partition_label(spec: &PartitionSpec, schema: &Schema, partition: &Struct
     }
     let field = |(field, value): (&iceberg::spec::PartitionField, Option<&Literal>)| {
         let source = schema.field_by_id(field.source_id).map(|f| f.field_type.as_ref());
-        let text = match source.and_then(|t| field.transform.result_type(t).ok()) {
+        let ordinal = match value {
+            Some(Literal::Primitive(PrimitiveLiteral::Int(v))) => time_label(field.transform, *v),
+            _ => None,
+        };
+        let text = ordinal.unwrap_or_else(|| match source.and_then(|t| field.transform.result_type(t).ok()) {
             Some(result) => field.transform.to_human_string(&result, value),
             None => format!("{value:?}"),
-        };
+        });
         format!("{}={text}", field.name)
     };
     spec.fields().iter().zip(partition.iter()).map(field).collect::<Vec<_>>().join("/")
+}
+
+/// The ordinal of a time transform as people write it: `2013`, `2013-07`, `2013-07-04`, `2013-07-04-16`.
+fn time_label(transform: Transform, v: i32) -> Option<String> {
+    let day = |days: i64| chrono::DateTime::from_timestamp(days.checked_mul(86_400)?, 0).map(|t| t.date_naive());
+    match transform {
+        Transform::Year => Some(format!("{:04}", v.checked_add(1970)?)),
+        Transform::Month => Some(format!("{:04}-{:02}", 1970 + v.div_euclid(12), v.rem_euclid(12) + 1)),
+        Transform::Day => Some(day(v.into())?.to_string()),
+        Transform::Hour => Some(format!("{}-{:02}", day(v.div_euclid(24).into())?, v.rem_euclid(24))),
+        _ => None,
+    }
 }
 
 /// The smallest and largest value that the source column can have where the transform gave `value`; `None` where the transform
@@ -109,6 +125,15 @@ mod tests {
     fn range(transform: Transform, source: PrimitiveType, value: Literal) -> Option<(String, Option<String>)> {
         let (low, high) = source_range(transform, &Type::Primitive(source), &value)?;
         Some((low.to_human_string(), high.map(|h| h.to_human_string())))
+    }
+
+    #[test]
+    fn time_partitions_read_as_people_write_them() {
+        let label = |transform, v| time_label(transform, v).expect("a label");
+        assert_eq!(label(Transform::Month, 522), "2013-07");
+        assert_eq!(label(Transform::Month, -1), "1969-12");
+        assert_eq!(label(Transform::Day, 0), "1970-01-01");
+        assert_eq!(label(Transform::Hour, 25), "1970-01-02-01");
     }
 
     #[test]

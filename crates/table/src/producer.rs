@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use esker_types::now_ms;
 use futures::future::BoxFuture;
@@ -11,7 +12,7 @@ use iceberg::spec::{
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
-use crate::{Result, TableError, load_manifests, refs};
+use crate::{Manifests, Result, TableError, load_manifests, refs};
 
 /// Data files to be replaced by others that hold the same rows.
 #[derive(Debug, Clone)]
@@ -45,7 +46,13 @@ pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>>
 ///
 /// Appends that landed since the rewrite was planned stay as they are: only manifests that hold a replaced file are written anew.
 /// A replaced file that is no longer alive is a [`TableError::Conflict`].
-pub async fn rewrite_snapshot(io: &FileIO, metadata: &TableMetadata, rewrite: &Rewrite, record: Record<'_>) -> Result<Rewritten> {
+pub async fn rewrite_snapshot(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    rewrite: &Rewrite,
+    record: Record<'_>,
+) -> Result<Rewritten> {
+    let io = source.io();
     if metadata.format_version() == FormatVersion::V3 {
         return Err(TableError::Unsupported("rewriting a format version 3 table needs row lineage".to_owned()));
     }
@@ -55,22 +62,31 @@ pub async fn rewrite_snapshot(io: &FileIO, metadata: &TableMetadata, rewrite: &R
     let path = |name: String| metadata_path(metadata, &name);
 
     let mut kept = Vec::new();
-    let mut touched = Vec::new();
+    // By partition spec and schema, so that what many small manifests held is written as one.
+    let mut touched: BTreeMap<(i32, i32), Vec<(ManifestFile, Arc<Manifest>)>> = BTreeMap::new();
     let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
     let mut removed_files = Vec::new();
-    for file in load_manifests(io, metadata, head).await? {
+    for file in load_manifests(source, metadata, head).await? {
         if file.content != ManifestContentType::Data {
             kept.push(file);
             continue;
         }
-        let manifest = file.load_manifest(io).await?;
+        if !file.has_added_files() && !file.has_existing_files() {
+            // Only records of removals by older snapshots, whose own manifest lists keep it.
+            continue;
+        }
+        let manifest = source.load(&file).await?;
         let before = removed_files.len();
         for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
             if missing.remove(entry.file_path()) {
                 removed_files.push(entry.data_file().clone());
             }
         }
-        if removed_files.len() > before { touched.push((file, manifest)) } else { kept.push(file) }
+        if removed_files.len() > before {
+            touched.entry((file.partition_spec_id, manifest.metadata().schema_id())).or_default().push((file, manifest));
+        } else {
+            kept.push(file);
+        }
     }
     if let Some(path) = missing.iter().next() {
         return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
@@ -98,8 +114,8 @@ pub async fn rewrite_snapshot(io: &FileIO, metadata: &TableMetadata, rewrite: &R
         }
         manifests.push(writer.write_manifest_file().await?);
     }
-    for (file, manifest) in touched {
-        manifests.push(filter_manifest(io, &next()?, snapshot_id, metadata, &file, &manifest, &rewrite.removed).await?);
+    for sources in touched.values() {
+        manifests.push(filter_manifests(io, &next()?, snapshot_id, metadata, sources, &rewrite.removed).await?);
     }
     manifests.extend(kept);
 
@@ -173,28 +189,30 @@ fn data_writer(
     })
 }
 
-/// The manifest again, with the replaced files as DELETED and every other live file as EXISTING. Entries that were DELETED
-/// already are left out: they belong to an older snapshot.
-async fn filter_manifest(
+/// Some manifests of one spec and schema as one, with the replaced files as DELETED and every other live file as EXISTING.
+/// Entries that were DELETED already are left out: they belong to an older snapshot.
+async fn filter_manifests(
     io: &FileIO,
     path: &str,
     snapshot_id: i64,
     metadata: &TableMetadata,
-    file: &ManifestFile,
-    manifest: &Manifest,
+    sources: &[(ManifestFile, Arc<Manifest>)],
     removed: &HashSet<String>,
 ) -> Result<ManifestFile> {
-    // The schema and spec that the manifest was written with: bounds of dropped columns survive.
-    let (schema, spec) = (manifest.metadata().schema().clone(), manifest.metadata().partition_spec());
+    let (_, first) = sources.first().ok_or_else(|| TableError::Invalid("no manifest to filter".to_owned()))?;
+    // The schema and spec that the manifests were written with: bounds of dropped columns survive.
+    let (schema, spec) = (first.metadata().schema().clone(), first.metadata().partition_spec());
     let mut writer = data_writer(io, path, snapshot_id, schema, spec, metadata)?;
-    for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-        let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
-        let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
-        if removed.contains(entry.file_path()) {
-            writer.add_delete_file(entry.data_file().clone(), sequence_number, file_sequence_number)?;
-        } else {
-            let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
-            writer.add_existing_file(entry.data_file().clone(), added_by, sequence_number, file_sequence_number)?;
+    for (file, manifest) in sources {
+        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+            let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
+            let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
+            if removed.contains(entry.file_path()) {
+                writer.add_delete_file(entry.data_file().clone(), sequence_number, file_sequence_number)?;
+            } else {
+                let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
+                writer.add_existing_file(entry.data_file().clone(), added_by, sequence_number, file_sequence_number)?;
+            }
         }
     }
     Ok(writer.write_manifest_file().await?)

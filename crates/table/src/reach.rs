@@ -2,11 +2,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::io::FileIO;
 use iceberg::spec::{DataContentType, SnapshotRef, TableMetadata};
 
 use crate::live::load_one;
-use crate::{Result, load_manifests};
+use crate::{Manifests, Result, load_manifests};
 
 /// What a reachable file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -33,7 +32,7 @@ pub struct Reachable {
 
 /// Walks the given snapshots. Manifests in `skip` are not opened, and neither they nor their files appear.
 pub async fn reachable(
-    io: &FileIO,
+    source: &Manifests,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
@@ -41,7 +40,7 @@ pub async fn reachable(
     let mut found = Reachable::default();
     let mut manifests = BTreeMap::new();
     for snapshot in snapshots {
-        let list = load_manifests(io, metadata, snapshot).await?;
+        let list = load_manifests(source, metadata, snapshot).await?;
         found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
         for manifest in list {
             if !skip.contains(&manifest.manifest_path) {
@@ -58,7 +57,7 @@ pub async fn reachable(
             found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size));
         }
     }
-    let mut read = futures::stream::iter(manifests.values().cloned()).map(|m| load_one(io.clone(), m).boxed()).buffered(8);
+    let mut read = futures::stream::iter(manifests.values().cloned()).map(|m| load_one(source.clone(), m).boxed()).buffered(8);
     while let Some((_, manifest)) = read.try_next().await? {
         // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
         for entry in manifest.entries().iter().filter(|e| e.is_alive()) {

@@ -146,7 +146,11 @@ async fn run(client: &mut Client, sql: &str) -> Result<Vec<RecordBatch>> {
 
 /// The server's words out of a status's debug form.
 fn message(text: &str) -> String {
-    let inner =
-        text.split_once("message: \"").and_then(|(_, rest)| rest.split_once("\", details").or(rest.split_once("\", metadata")));
-    inner.map_or_else(|| text.to_owned(), |(message, _)| message.replace("\\\"", "\""))
+    let inner = text.split_once("message: \"").map(|(_, rest)| rest);
+    let end =
+        |rest: &str| ["\", details", "\", metadata", "\", source"].iter().find_map(|e| rest.find(e)).or_else(|| rest.rfind('"'));
+    match inner.and_then(|rest| Some(rest[..end(rest)?].replace("\\\"", "\"").replace("\\n", "\n"))) {
+        Some(message) => message,
+        None => text.to_owned(),
+    }
 }

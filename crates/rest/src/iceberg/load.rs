@@ -80,7 +80,7 @@ fn keep_referenced(metadata: &mut Value) {
         .chain([&json!({"snapshot-id": metadata["current-snapshot-id"]})])
         .filter_map(|r| r["snapshot-id"].as_i64())
         .collect();
-    if let Some(snapshots) = metadata["snapshots"].as_array_mut() {
+    if let Some(snapshots) = metadata.get_mut("snapshots").and_then(Value::as_array_mut) {
         snapshots.retain(|s| s["snapshot-id"].as_i64().is_some_and(|id| referenced.contains(&id)));
     }
 }
