@@ -10,6 +10,7 @@ use iceberg::spec::{
 use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 
+use crate::skeleton::Skeleton;
 use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result};
 
 /// A request to create a table (REST specification, `CreateTableRequest`).
@@ -63,7 +64,7 @@ impl Catalog {
         self.namespace(namespace).await?;
         self.check_absent(&name).await?;
         let location = match &request.location {
-            Some(location) => Location::parse(location)?.to_string(),
+            Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
         };
         let builder = TableMetadataBuilder::new(
@@ -89,7 +90,12 @@ impl Catalog {
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        self.check_absent(&name).await?;
+        match self.check_absent(&name).await {
+            Err(CatalogError::State(StateError::AlreadyExists { .. })) => {
+                return Err(CatalogError::Conflict("Requirement failed: table already exists".to_owned()));
+            }
+            other => other?,
+        }
         let metadata = self.build_from_updates(&name, proposal.updates).await?;
         self.check_metadata_locations(&metadata, None).await?;
         self.enter(name, metadata).await
@@ -104,7 +110,7 @@ impl Catalog {
         self.check_allowed(&at)?;
         let existing = match self.state().table(self.warehouse(), &name).await {
             Ok(row) if request.overwrite => Some(row),
-            Ok(_) => return Err(StateError::AlreadyExists(format!("table {name}")).into()),
+            Ok(_) => return Err(StateError::table_exists(&name).into()),
             Err(StateError::NoSuchTable(_)) => None,
             Err(e) => return Err(e.into()),
         };
@@ -136,7 +142,7 @@ impl Catalog {
 
     async fn check_absent(&self, name: &TableName) -> Result<()> {
         match self.state().table(self.warehouse(), name).await {
-            Ok(_) => Err(StateError::AlreadyExists(format!("table {name}")).into()),
+            Ok(_) => Err(StateError::table_exists(name).into()),
             Err(StateError::NoSuchTable(_)) => Ok(()),
             Err(e) => Err(e.into()),
         }
@@ -169,68 +175,32 @@ impl Catalog {
         }
     }
 
-    /// The builder wants schema, spec and order up front; a create commit brings them as updates.
+    /// A create commit brings schema, spec and order as updates, with the ids that the client wrote into its manifests.
     async fn build_from_updates(&self, name: &TableName, updates: Vec<TableUpdate>) -> Result<TableMetadata> {
-        let mut start = Start::default();
+        let mut skeleton = Skeleton::default();
         let mut rest = Vec::new();
         for update in updates {
-            match update {
-                TableUpdate::AddSchema { schema } if start.schema.is_none() => start.schema = Some(schema),
-                TableUpdate::AddSpec { spec } if start.spec.is_none() => start.spec = Some(spec),
-                TableUpdate::AddSortOrder { sort_order } if start.order.is_none() => start.order = Some(sort_order),
-                TableUpdate::SetLocation { location } if start.location.is_none() => start.location = Some(location),
-                TableUpdate::UpgradeFormatVersion { format_version } if start.version.is_none() => {
-                    start.version = Some(format_version);
-                }
-                other => rest.push(other),
-            }
+            rest.extend(skeleton.take(update)?);
         }
-        let schema = start.schema.ok_or_else(|| CatalogError::Invalid("a create commit needs add-schema".to_owned()))?;
-        let location = match start.location {
-            Some(location) => Location::parse(&location)?.to_string(),
+        let location = match skeleton.location.take() {
+            Some(location) => as_given(&location)?,
             None => self.default_location(name).await?.to_string(),
         };
-        let builder = TableMetadataBuilder::new(
-            schema.clone(),
-            start.spec.unwrap_or_default(),
-            start.order.unwrap_or_else(SortOrder::unsorted_order),
-            location,
-            start.version.unwrap_or(FormatVersion::V2),
-            HashMap::new(),
-        );
-        // One build for what the builder assigned ids to, another for the rest, so that the ids can be compared.
-        let first = builder.and_then(TableMetadataBuilder::build).map_err(invalid)?.metadata;
-        if first.current_schema().as_struct() != schema.as_struct() {
-            let what = "the field ids of add-schema are not those that the staged create assigned".to_owned();
-            return Err(CatalogError::Invalid(what));
-        }
-        let mut builder = first.into_builder(None);
+        let mut builder = skeleton.build(&location)?.into_builder(None);
         for update in rest {
-            builder = match update {
-                // "-1" is what was added last in this request: by now, in the first build.
-                TableUpdate::SetCurrentSchema { schema_id: -1 | 0 }
-                | TableUpdate::SetDefaultSpec { spec_id: -1 | 0 }
-                | TableUpdate::SetDefaultSortOrder { sort_order_id: -1..=1 } => continue,
-                TableUpdate::SetProperties { updates } => {
-                    TableUpdate::SetProperties { updates: unreserved(updates) }.apply(builder).map_err(invalid)?
-                }
-                update => update.apply(builder).map_err(invalid)?,
-            };
+            builder = update.apply(builder).map_err(invalid)?;
         }
         Ok(builder.build().map_err(invalid)?.metadata)
     }
 }
 
-#[derive(Default)]
-struct Start {
-    schema: Option<Schema>,
-    spec: Option<UnboundPartitionSpec>,
-    order: Option<SortOrder>,
-    location: Option<String>,
-    version: Option<FormatVersion>,
+/// A location as the client wrote it, once it is known to be one.
+fn as_given(location: &str) -> Result<String> {
+    Location::parse(location)?;
+    Ok(location.trim_end_matches('/').to_owned())
 }
 
-fn invalid(error: iceberg::Error) -> CatalogError {
+pub(crate) fn invalid(error: iceberg::Error) -> CatalogError {
     CatalogError::Invalid(error.message().to_owned())
 }
 
@@ -243,7 +213,7 @@ fn format_version(properties: &HashMap<String, String>) -> Result<FormatVersion>
     }
 }
 
-fn unreserved(mut properties: HashMap<String, String>) -> HashMap<String, String> {
+pub(crate) fn unreserved(mut properties: HashMap<String, String>) -> HashMap<String, String> {
     properties.retain(|k, _| !TableProperties::RESERVED_PROPERTIES.contains(&k.as_str()));
     properties
 }

@@ -20,8 +20,8 @@ pub enum CatalogError {
     Name(#[from] IdentError),
     /// The metadata file that the catalog points to is not in storage.
     #[error(
-        "table {table} exists, but its metadata file {uri} is gone from storage; \
-         restore the file, or register an older metadata file with overwrite"
+        "Failed to open input stream for file: {uri}: table {table} exists, but this metadata file of it is gone from \
+         storage; restore the file, or register an older metadata file with overwrite"
     )]
     MetadataGone {
         /// The table.

@@ -1,19 +1,26 @@
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, TableName};
 
 /// A failed operation on the state database.
+///
+/// The first variants are worded as the reference implementation words them: its clients' tests compare the text.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The namespace is not there.
-    #[error("namespace {0} does not exist")]
+    #[error("Namespace does not exist: {0}")]
     NoSuchNamespace(String),
     /// The table is not there.
-    #[error("table {0} does not exist")]
+    #[error("Table does not exist: {0}")]
     NoSuchTable(String),
     /// The namespace or table is there already.
-    #[error("{0} already exists")]
-    AlreadyExists(String),
+    #[error("{kind} already exists: {name}")]
+    AlreadyExists {
+        /// `Namespace` or `Table`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The namespace holds tables or namespaces.
-    #[error("namespace {0} is not empty")]
+    #[error("Namespace is not empty: {0}")]
     NotEmpty(String),
     /// The transaction was sent off and its end was not seen.
     #[error("the state database did not confirm the commit: {0}")]
@@ -30,6 +37,13 @@ pub enum StateError {
     /// Any other failure.
     #[error("state database: {0}")]
     Sql(sqlx::Error),
+}
+
+impl StateError {
+    /// The table is there already.
+    pub fn table_exists(name: &TableName) -> Self {
+        Self::AlreadyExists { kind: "Table", name: name.to_string() }
+    }
 }
 
 impl From<sqlx::Error> for StateError {
@@ -53,7 +67,7 @@ impl Coded for StateError {
         match self {
             Self::NoSuchNamespace(_) => ErrorCode::NoSuchNamespace,
             Self::NoSuchTable(_) => ErrorCode::NoSuchTable,
-            Self::AlreadyExists(_) => ErrorCode::AlreadyExists,
+            Self::AlreadyExists { .. } => ErrorCode::AlreadyExists,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,

@@ -53,7 +53,7 @@ impl State {
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
-            return Err(StateError::AlreadyExists(format!("namespace {}", namespace.name)));
+            return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
         tx.commit().await?;
         Ok(())

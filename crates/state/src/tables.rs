@@ -113,7 +113,7 @@ impl State {
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
-            return Err(StateError::AlreadyExists(format!("table {}", row.name)));
+            return Err(StateError::table_exists(&row.name));
         }
         if let Some(path) = &new.recorded_output {
             sqlx::query("DELETE FROM output WHERE path = ?1").bind(path).execute(&mut *tx).await?;
@@ -199,7 +199,7 @@ impl State {
             .fetch_optional(&mut *tx)
             .await?;
         let done = match taken {
-            Some(_) if from != to => return Err(StateError::AlreadyExists(format!("table {to}"))),
+            Some(_) if from != to => return Err(StateError::table_exists(to)),
             _ => {
                 sqlx::query("UPDATE iceberg_table SET namespace_id = ?3, name = ?4 WHERE namespace_id = ?1 AND name = ?2")
                     .bind(source)

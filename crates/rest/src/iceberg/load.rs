@@ -37,6 +37,7 @@ pub(crate) async fn load(
     Query(query): Query<LoadQuery>,
 ) -> Result<Response, ApiError> {
     let table = app.catalog().load(&name).await?;
+    app.catalog().check_metadata_file(&table).await?;
     response(&app, &table, query.snapshots).await
 }
 

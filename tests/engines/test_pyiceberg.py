@@ -1,0 +1,112 @@
+"""PyIceberg as a client, unmodified."""
+
+import pyarrow as pa
+import pytest
+import requests
+from conftest import Server
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NamespaceNotEmptyError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    UnauthorizedError,
+)
+from pyiceberg.types import LongType, StringType
+
+
+def rows(n: int, start: int = 0) -> pa.Table:
+    return pa.table({"id": pa.array(range(start, start + n), pa.int64()), "s": [f"s{i % 7}" for i in range(n)]})
+
+
+def test_namespaces_nest_list_page_and_refuse_what_they_should(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("ns_a", {"owner": "team"})
+    catalog.create_namespace(("ns_a", "inner b+c.d%e"))
+    with pytest.raises(NamespaceAlreadyExistsError):
+        catalog.create_namespace("ns_a")
+    assert catalog.list_namespaces("ns_a") == [("ns_a", "inner b+c.d%e")]
+    assert catalog.load_namespace_properties("ns_a") == {"owner": "team"}
+    assert catalog.update_namespace_properties("ns_a", {"owner"}, {"x": "1"}).removed == ["owner"]
+    table = catalog.create_table((("ns_a"), "inner b+c.d%e", "t é+ 1"), rows(1).schema)
+    table.append(rows(3))
+    assert catalog.load_table(("ns_a", "inner b+c.d%e", "t é+ 1")).scan().to_arrow().num_rows == 3
+    with pytest.raises(NamespaceNotEmptyError):
+        catalog.drop_namespace(("ns_a", "inner b+c.d%e"))
+
+
+def test_tables_live_a_whole_life(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("life")
+    table = catalog.create_table("life.t", rows(1).schema)
+    with pytest.raises(TableAlreadyExistsError):
+        catalog.create_table("life.t", rows(1).schema)
+    for i in range(6):
+        table.append(rows(100, i * 100))
+    table.delete("id < 10")
+    with table.update_schema() as update:
+        update.add_column("n", LongType())
+        update.rename_column("s", "label")
+    evolved = pa.table({"id": [1000], "label": ["new"], "n": [7]})
+    table.append(evolved.cast(table.schema().as_arrow()))
+    before = catalog.load_table("life.t").scan().to_arrow().sort_by("id")
+    assert before.num_rows == 591
+
+    outcome = server.maintain("life.t", "compact")
+    assert (outcome["files_in"], outcome["files_out"], outcome["refused"]) == (7, 1, [])
+    after = catalog.load_table("life.t")
+    assert after.scan().to_arrow().sort_by("id").equals(before)
+    for snapshot in after.snapshots():
+        after.scan(snapshot_id=snapshot.snapshot_id).to_arrow()  # every retained snapshot reads
+
+    catalog.rename_table("life.t", "life.u")
+    assert not catalog.table_exists("life.t")
+    assert server.maintain("life.u", "expire", {"older-than-ms": 2**53})["snapshots"] > 5
+    assert catalog.load_table("life.u").scan().to_arrow().sort_by("id").equals(before)
+    catalog.drop_table("life.u")
+    with pytest.raises(NoSuchTableError):
+        catalog.load_table("life.u")
+
+
+def test_a_transaction_creates_and_fills_a_table_at_once(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("staged")
+    with catalog.create_table_transaction("staged.t", rows(1).schema) as transaction:
+        transaction.append(rows(5))
+    assert catalog.load_table("staged.t").scan().to_arrow().num_rows == 5
+
+
+def test_a_stale_commit_is_a_conflict(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("stale")
+    first = catalog.create_table("stale.t", rows(1).schema, properties={"commit.retry.num-retries": "0"})
+    second = catalog.load_table("stale.t")
+    with first.update_schema() as update:
+        update.add_column("a", StringType())
+    with pytest.raises(CommitFailedException, match="current schema"), second.update_schema() as update:
+        update.add_column("b", StringType())
+
+
+def test_a_registered_table_is_foreign_until_claimed(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("reg")
+    table = catalog.create_table("reg.t", rows(1).schema)
+    table.append(rows(3))
+    catalog.drop_table("reg.t")
+    again = catalog.register_table("reg.back", table.metadata_location)
+    assert again.scan().to_arrow().num_rows == 3
+    headers = {"authorization": f"Bearer {server.token}"}
+    expire = f"{server.rest}/api/v1/namespaces/reg/tables/back/expire"
+    refused = requests.post(expire, headers=headers, json={}, timeout=10)
+    assert refused.status_code == 422 and "foreign" in refused.json()["error"]["message"]
+    server.api("POST", "/api/v1/namespaces/reg/tables/back/claim")
+    server.maintain("reg.back", "expire")
+
+
+def test_a_wrong_token_is_refused(server: Server) -> None:
+    server.token, token = "wrong-" + server.token, server.token
+    try:
+        with pytest.raises(UnauthorizedError):
+            server.catalog()
+    finally:
+        server.token = token
