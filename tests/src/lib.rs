@@ -1,1 +1,10 @@
+//! What the integration tests share: an in-process server, a REST client that says what it expects, a small Iceberg
+//! writer that speaks only to the REST catalog, and a storage that fails on purpose.
 
+mod app;
+mod faults;
+mod writer;
+
+pub use app::{TestApp, config};
+pub use faults::Faults;
+pub use writer::{Writer, schema_json};

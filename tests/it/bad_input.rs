@@ -1,0 +1,129 @@
+use std::sync::Arc;
+
+use esker_storage::Storage;
+use esker_tests::{Faults, TestApp, Writer, config};
+use reqwest::Method;
+use serde_json::json;
+
+const TABLES: &str = "/v1/default/namespaces/n/tables";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_make_no_sense_are_named_and_change_nothing() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let table = format!("{TABLES}/t");
+    let post = Method::POST;
+    for (method, path, body, code, kind, words) in [
+        (&post, "/v1/default/namespaces", json!({"namespace": "n"}), 400, "BadRequestException", "namespace"),
+        (&post, "/v1/default/namespaces", json!({"namespace": []}), 400, "BadRequestException", "at least one level"),
+        (&post, "/v1/default/namespaces", json!({"namespace": ["a\u{1}"]}), 400, "BadRequestException", "control"),
+        (&post, "/v1/default/namespaces", json!({"namespace": ["no", "parent"]}), 404, "NoSuchNamespaceException", "no"),
+        (&post, TABLES, json!({"name": "x"}), 400, "BadRequestException", "schema"),
+        (&post, &table, json!({"updates": [{"action": "fly"}]}), 400, "BadRequestException", "fly"),
+        (
+            &post,
+            &table,
+            json!({"requirements": [{"type": "assert-luck"}], "updates": []}),
+            400,
+            "BadRequestException",
+            "assert-luck",
+        ),
+        (&post, &table, json!({"updates": [{"action": "set-current-schema", "schema-id": 9}]}), 400, "BadRequestException", "9"),
+        (&post, &format!("{TABLES}/missing"), json!({"updates": []}), 404, "NoSuchTableException", "n.missing"),
+        (&Method::GET, "/v1/default/namespaces?pageSize=x", json!(null), 400, "BadRequestException", "pageSize"),
+        (&Method::GET, "/v1/config?warehouse=other", json!(null), 404, "NoSuchWarehouseException", "other"),
+        (&Method::GET, "/v1/other/namespaces", json!(null), 404, "NoSuchWarehouseException", "other"),
+        (&Method::GET, "/nowhere", json!(null), 404, "NotFoundException", "/nowhere"),
+        (&Method::PUT, "/v1/config", json!(null), 405, "NotFoundException", "PUT"),
+        (&post, "/api/v1/namespaces/n/tables/t/compact", json!({"tarket": 1}), 400, "BadRequestException", "tarket"),
+        (&post, "/api/v1/namespaces/n/tables/t/orphans", json!({"older-than-age-ms": 5}), 400, "BadRequestException", "24 hours"),
+    ] {
+        let (got_code, got_kind, message) = app.refused(method.clone(), path, (!body.is_null()).then_some(body)).await;
+        assert_eq!((got_code, got_kind.as_str()), (code, kind), "{method} {path}: {message}");
+        assert!(message.contains(words), "{method} {path}: {message}");
+    }
+    let client = reqwest::Client::new();
+    let broken = client.post(app.url("/v1/default/namespaces")).bearer_auth("a-token-for-tests").body("{\"namespace\": [\"x\"");
+    let broken: serde_json::Value = broken.send().await.expect("an answer").json().await.expect("an envelope");
+    assert!(broken["error"]["message"].as_str().expect("a message").contains("line 1 column"), "{broken}");
+    let listed = app.ok(Method::GET, "/v1/default/namespaces", None).await;
+    assert_eq!(listed["namespaces"], json!([["n"]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locations_outside_the_warehouse_or_inside_another_table_are_refused() {
+    let app = TestApp::start().await;
+    let table = app.table().await;
+    let inside = format!("{}/data", table["metadata"]["location"].as_str().expect("a location"));
+    for (location, words) in [("file:///etc/esker", "outside the warehouse"), ("s3://b/t", "file:"), (&inside, "overlaps")] {
+        let create = json!({"name": "x", "schema": esker_tests::schema_json(), "location": location});
+        let (code, _, message) = app.refused(Method::POST, TABLES, Some(create)).await;
+        assert_eq!(code, 400);
+        assert!(message.contains(words), "{message}");
+        let set = json!({"updates": [{"action": "set-properties", "updates": {"write.data.path": location}}]});
+        if location != inside {
+            app.refused(Method::POST, &format!("{TABLES}/t"), Some(set)).await;
+        }
+    }
+    let (code, _, message) = app
+        .refused(
+            Method::POST,
+            "/v1/default/namespaces/n/register",
+            Some(json!({"name": "x", "metadata-location": "file:///etc/passwd"})),
+        )
+        .await;
+    assert_eq!(code, 400);
+    assert!(message.contains("outside"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_file_that_is_gone_is_named_and_can_be_put_back() {
+    let app = TestApp::start().await;
+    let table = app.table().await;
+    let path = table["metadata-location"].as_str().expect("a location")[7..].to_owned();
+    let bytes = std::fs::read(&path).expect("read");
+    std::fs::remove_file(&path).expect("removed");
+    let (code, kind, message) = app.refused(Method::GET, &format!("{TABLES}/t"), None).await;
+    assert_eq!((code, kind.as_str()), (404, "NotFoundException"));
+    assert!(message.contains(&path) && message.contains("n.t"), "{message}");
+    std::fs::write(&path, bytes).expect("put back");
+    app.ok(Method::GET, &format!("{TABLES}/t"), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_the_commit_and_the_compaction_and_leaves_the_table_whole() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Storage::with_store(Arc::new(faults.clone())), |_| {}).await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let prepared = writer.prepare_append(100..105).await;
+    faults.set_full(true);
+    let (code, kind, message) = app.refused(Method::POST, &format!("{TABLES}/t"), Some(prepared.body().clone())).await;
+    assert_eq!((code, kind.as_str()), (507, "InsufficientStorageException"), "{message}");
+    assert!(message.contains("full") && message.contains(".metadata.json"), "{message}");
+    let job = app.job("compact", json!({})).await;
+    assert_eq!(job["state"], "failed");
+    assert!(job["error"].as_str().expect("an error").contains("full"), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+
+    faults.set_full(false);
+    writer.commit(&prepared).await;
+    assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
+    assert_eq!(writer.ids().await.expect("ids").len(), 65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_and_a_taken_directory_are_named_before_anything_changes() {
+    let app = TestApp::start().await;
+    let other = tempfile::tempdir().expect("a directory");
+    let mut taken = config(other.path());
+    taken.server.rest_port = app.server.rest.port();
+    let error = esker::server::Server::start(&taken).await.expect_err("the port is taken").to_string();
+    assert!(error.contains("server.rest_port") && error.contains(&app.server.rest.to_string()), "{error}");
+    assert!(!other.path().join("esker.db").exists(), "nothing was made");
+    let error = esker::server::Server::start(&config(app.dir.path())).await.expect_err("the directory is in use").to_string();
+    assert!(error.contains("in use by another esker"), "{error}");
+}

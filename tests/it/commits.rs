@@ -1,0 +1,82 @@
+use std::collections::HashSet;
+
+use esker_tests::{TestApp, Writer};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::json;
+
+const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_commits_share_metadata_files_and_none_is_lost() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let set = |i: usize| {
+        let update = json!({"action": "set-properties", "updates": {format!("k{i}"): i.to_string()}});
+        app.send(Method::POST, TABLE, Some(json!({"requirements": [], "updates": [update]})))
+    };
+    let answers = join_all((0..60).map(set)).await;
+    assert!(answers.iter().all(|(status, _)| status.is_success()));
+    let body = app.ok(Method::GET, TABLE, None).await;
+    let properties = body["metadata"]["properties"].as_object().expect("properties");
+    assert_eq!((0..60).filter(|i| properties[&format!("k{i}")] == i.to_string()).count(), 60);
+    // Every answer carries metadata that holds its own change, at a location that was really written.
+    for (i, (_, answer)) in answers.iter().enumerate() {
+        assert_eq!(answer["metadata"]["properties"][format!("k{i}")], i.to_string());
+    }
+    let files: HashSet<&str> = answers.iter().filter_map(|(_, a)| a["metadata-location"].as_str()).collect();
+    assert!(files.len() < 60, "group commit: {} metadata files for 60 commits", files.len());
+    let on_disk = walk(app.dir.path()).into_iter().filter(|p| p.ends_with(".metadata.json")).count();
+    assert_eq!(on_disk, files.len() + 1, "one file a batch and one of the create");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_commits_on_one_base_the_second_is_a_conflict_that_changes_nothing() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    let (first, second) = (writer.prepare_append(0..5).await, writer.prepare_append(5..9).await);
+    writer.commit(&first).await;
+    let (code, kind, message) = app.refused(Method::POST, TABLE, Some(serde_json::to_value(second.body()).expect("json"))).await;
+    assert_eq!((code, kind.as_str()), (409, "CommitFailedException"));
+    assert!(message.contains("branch or tag main"), "{message}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_without_effect_writes_no_metadata_file() {
+    let app = TestApp::start().await;
+    let created = app.table().await;
+    let body = app.ok(Method::POST, TABLE, Some(json!({"requirements": [], "updates": []}))).await;
+    assert_eq!(body["metadata-location"], created["metadata-location"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loading_with_refs_leaves_out_only_unreferenced_snapshots() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let empty = app.ok(Method::GET, &format!("{TABLE}?snapshots=refs"), None).await;
+    assert!(!empty["metadata"]["snapshots"].is_null() || empty["metadata"].get("snapshots").is_none());
+    let writer = Writer::new(&app);
+    for i in 0..4 {
+        writer.append(i..i + 1).await;
+    }
+    let all = app.ok(Method::GET, TABLE, None).await;
+    let refs = app.ok(Method::GET, &format!("{TABLE}?snapshots=refs"), None).await;
+    let count = |body: &serde_json::Value| body["metadata"]["snapshots"].as_array().map_or(0, Vec::len);
+    assert_eq!((count(&all), count(&refs)), (4, 1));
+    assert_eq!(all["metadata"]["snapshot-log"], refs["metadata"]["snapshot-log"]);
+}
+
+pub(crate) fn walk(dir: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}

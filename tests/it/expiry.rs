@@ -1,0 +1,95 @@
+use esker_catalog::deletion::sweep;
+use esker_tests::{TestApp, Writer};
+use esker_types::now_ms;
+use reqwest::Method;
+use serde_json::json;
+
+const QUARANTINE: &str = "/api/v1/namespaces/n/tables/t/quarantine";
+
+async fn compacted(app: &TestApp) -> Writer<'_> {
+    app.table().await;
+    let writer = Writer::new(app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
+    writer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(job["outcome"]["snapshots"], 6, "{job}");
+    let doomed = app.ok(Method::GET, QUARANTINE, None).await;
+    let doomed: Vec<String> =
+        doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
+    assert_eq!(doomed.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
+    assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "in place during the grace period");
+    app.ok(Method::POST, "/api/v1/quarantine/sweep", None).await;
+    assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "a sweep spares what is not due");
+
+    let day_after = now_ms() + 25 * 3600 * 1000;
+    let swept = sweep(app.server.catalog(), day_after).await.expect("swept");
+    assert_eq!((swept.deleted as usize, swept.spared, swept.failed), (doomed.len(), 0, 0));
+    assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+    let orphans = app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/orphans", Some(json!({}))).await;
+    assert_eq!(orphans["orphans"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doomed_file_that_is_referenced_again_is_spared() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let catalog = app.server.catalog();
+    let row = catalog.tables().await.expect("tables").remove(0);
+    let live = writer.data_files().await.remove(0);
+    let outside = format!("file://{}/outside.txt", app.dir.path().display());
+    std::fs::write(&outside[7..], "mine").expect("written");
+    let doom = |path: &str| row.doom(path.to_owned(), None, "a test says so", None, 0);
+    catalog.state().doom(&[doom(&live), doom(&outside)]).await.expect("doomed");
+    let swept = sweep(catalog, now_ms()).await.expect("swept");
+    assert_eq!((swept.deleted, swept.spared), (0, 2));
+    assert!(std::path::Path::new(&live[7..]).exists() && std::path::Path::new(&outside[7..]).exists());
+    let note = catalog.state().doomed_path(&live).await.expect("read").expect("a record").note;
+    assert_eq!(note.as_deref(), Some("the table refers to it"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_keeps_its_snapshot_and_its_files() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..5).await;
+    let tagged = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let tag = json!({"requirements": [], "updates": [
+        {"action": "set-snapshot-ref", "ref-name": "keep", "type": "tag", "snapshot-id": tagged}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tag)).await;
+    for i in 1..6 {
+        writer.append(i * 10..i * 10 + 5).await;
+    }
+    app.job("compact", json!({})).await;
+    app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    sweep(app.server.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    let metadata = writer.metadata().await;
+    let kept = metadata.snapshot_by_id(tagged).expect("the tagged snapshot");
+    let source = esker_table::Manifests::new(app.server.catalog().storage().file_io(), 0);
+    let live = esker_table::load_live(&source, &metadata, kept).await.expect("its manifests");
+    assert!(live.data.iter().all(|f| std::path::Path::new(&f.file.file_path()[7..]).exists()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let files = writer.data_files().await;
+    let other = json!({"name": "other", "schema": esker_tests::schema_json()});
+    let other = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(other)).await;
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
+    assert!(files.iter().all(|f| std::path::Path::new(&f[7..]).exists()), "still there during the grace period");
+    sweep(app.server.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    assert!(files.iter().all(|f| !std::path::Path::new(&f[7..]).exists()));
+    assert!(std::path::Path::new(&other["metadata-location"].as_str().expect("a location")[7..]).exists());
+}

@@ -1,0 +1,158 @@
+//! kill -9 at a chosen point of a commit, a compaction, an expiry and a sweep: the table is whole afterwards, and what was
+//! left behind is reclaimed. A real process of the real binary dies; an in-process server takes over its directory.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use esker_catalog::deletion::sweep;
+use esker_tests::{TestApp, Writer};
+use esker_types::now_ms;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::commits::walk;
+
+const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+
+fn binary() -> PathBuf {
+    // Beside the test binary's directory: target/debug/deps/it-… and target/debug/esker.
+    let mut path = std::env::current_exe().expect("a path");
+    path.pop();
+    path.pop();
+    path.join("esker")
+}
+
+/// The binary on a directory, halting at a point.
+struct Victim {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Victim {
+    async fn start(dir: &Path, halt_at: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
+        let log = dir.join("victim.log");
+        let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
+        let child = Command::new(binary())
+            .args(["serve", "--data-dir"])
+            .arg(dir)
+            .env("ESKER__SERVER__REST_PORT", port.to_string())
+            .env("ESKER__SERVER__FLIGHT_PORT", "0")
+            .env("ESKER__AUTH__TOKEN", "a-token-for-tests")
+            .env("ESKER__DEBUG__HALT_AT", halt_at)
+            .env("ESKER__MAINTENANCE__GRACE_SECONDS", "0")
+            .stdout(out())
+            .stderr(out())
+            .spawn()
+            .expect("the binary is built before the tests");
+        let url = format!("http://127.0.0.1:{port}");
+        for _ in 0..400 {
+            if reqwest::get(format!("{url}/readyz")).await.is_ok_and(|r| r.status().is_success()) {
+                return Self { child, url, log };
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("not ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Sends a request that will not be answered, waits until the process has reached its point, and kills it.
+    async fn kill_at_point(mut self, path: &str, body: Value) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
+        let pending = tokio::spawn(request.send());
+        for _ in 0..400 {
+            if std::fs::read_to_string(&self.log).unwrap_or_default().contains("halted by debug.halt_at") {
+                self.child.kill().expect("killed");
+                self.child.wait().expect("dead");
+                pending.abort();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the point was not reached: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
+    }
+}
+
+/// Makes a table of 60 rows in six files, prepares a commit, stops the server, lets a victim die at `point`, and starts again.
+async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> (TestApp, usize) {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    if path.contains("expire") {
+        assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
+    }
+    let commit = writer.prepare_append(60..65).await.body().clone();
+    let app = app.stop().await;
+    Victim::start(app.path(), point).await.kill_at_point(path, body(commit)).await;
+    let before = walk(app.path()).len();
+    (TestApp::restart(app).await, before)
+}
+
+/// Everything under the table's directory is accounted for: nothing unreferenced, once the sweep ran.
+async fn assert_no_leftovers(app: &TestApp) {
+    sweep(app.server.catalog(), now_ms() + 1000).await.expect("swept");
+    let report = app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/orphans", Some(json!({}))).await;
+    let prepared = 3; // the data file, manifest and manifest list of the append that the test wrote itself
+    assert!(report["young"].as_u64().expect("a number") <= prepared, "{report}");
+    assert_eq!(report["accounted"], 0, "{report}");
+    let jobs = app.ok(Method::GET, "/api/v1/jobs", None).await;
+    assert!(jobs.as_array().expect("jobs").iter().all(|j| j["state"] != "running"), "{jobs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_before_the_swap_loses_the_commit_and_nothing_else() {
+    let (app, _) = die_at("commit-before-swap", TABLE, |commit| commit).await;
+    let writer = Writer::new(&app);
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+    assert_no_leftovers(&app).await;
+    writer.append(60..65).await;
+    assert_eq!(writer.ids().await.expect("ids").len(), 65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_after_the_swap_keeps_the_commit() {
+    let (app, _) = die_at("commit-after-swap", TABLE, |commit| commit).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
+    assert_no_leftovers(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_reclaimed() {
+    for point in ["compact-after-write", "compact-before-commit"] {
+        let path = "/api/v1/namespaces/n/tables/t/compact";
+        let (app, _) = die_at(point, path, |_| json!({})).await;
+        let writer = Writer::new(&app);
+        assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
+        assert_eq!(writer.data_files().await.len(), 6, "{point}");
+        assert_no_leftovers(&app).await;
+        assert_eq!(app.job("compact", json!({})).await["state"], "succeeded", "{point}");
+        assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced() {
+    let expire = "/api/v1/namespaces/n/tables/t/expire";
+    let all = || json!({"older-than-ms": now_ms() + 60_000});
+    let (app, _) = die_at("expire-before-commit", expire, |_| all()).await;
+    let writer = Writer::new(&app);
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+    assert_eq!(writer.metadata().await.snapshots().len(), 7, "the expiry did not happen");
+    assert_no_leftovers(&app).await;
+
+    // The expiry goes through this time; the process dies when it is about to delete, in the sweep of its next start.
+    assert_eq!(app.job("expire", all()).await["state"], "succeeded");
+    let doomed = app.server.catalog().state().quarantine_totals().await.expect("totals").0;
+    assert!(doomed > 0);
+    let dir = app.stop().await;
+    let victim = Victim::start(dir.path(), "sweep-before-delete").await;
+    victim.kill_at_point("/api/v1/quarantine/sweep", json!({})).await;
+    let app = TestApp::restart(dir).await;
+    let writer = Writer::new(&app);
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+    assert_no_leftovers(&app).await;
+}

@@ -1,0 +1,82 @@
+use esker_tests::{TestApp, Writer};
+use reqwest::Method;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_but_the_probes_wants_a_principal() {
+    let app = TestApp::start().await;
+    for path in ["/", "/metrics", "/v1/config", "/api/v1/tables", "/v1/default/namespaces"] {
+        assert_eq!(reqwest::get(app.url(path)).await.expect("an answer").status(), 401, "{path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(reqwest::get(app.url(path)).await.expect("an answer").status(), 200, "{path}");
+    }
+    let open = TestApp::start_with(|c| c.auth.anonymous = true).await;
+    assert_eq!(reqwest::get(open.url("/v1/config")).await.expect("an answer").status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_by_json_metrics_and_page() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..12 {
+        writer.append(i..i + 1).await;
+    }
+    let health = app.ok(Method::GET, "/api/v1/namespaces/n/tables/t/health", None).await;
+    assert_eq!(health["findings"][0]["code"], "small-files");
+    assert_eq!(health["facts"]["data_files"], 12);
+    let score = health["score"].as_u64().expect("a score");
+    let metrics = app.ok(Method::GET, "/metrics/tables", None).await;
+    let line = format!("esker_table_health_score{{namespace=\"n\",table=\"t\"}} {score}");
+    assert!(metrics.as_str().expect("text").contains(&line), "{metrics}");
+    let service = app.ok(Method::GET, "/metrics", None).await;
+    assert!(service.as_str().expect("text").contains("esker_tables_with_finding{code=\"small-files\",severity=\"critical\"} 1"));
+    let fleet = app.ok(Method::GET, "/", None).await;
+    assert!(fleet.as_str().expect("html").contains("href=\"/namespaces/n/tables/t\""));
+    let page = app.ok(Method::GET, "/namespaces/n/tables/t", None).await;
+    assert!(page.as_str().expect("html").contains("11 fewer files to open"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_page_through_everything_once() {
+    let app = TestApp::start().await;
+    app.table().await;
+    for i in 0..7 {
+        app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": [format!("x{i}")]}))).await;
+    }
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = app.ok(Method::GET, &format!("/v1/default/namespaces?pageSize=3&pageToken={token}"), None).await;
+        seen.extend(page["namespaces"].as_array().expect("a list").iter().map(|n| n[0].as_str().expect("a name").to_owned()));
+        match page["next-page-token"].as_str() {
+            Some(next) => token = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["n", "x0", "x1", "x2", "x3", "x4", "x5", "x6"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_finishes_what_it_began() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i..i + 1).await;
+    }
+    app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/compact", Some(json!({}))).await;
+    let TestApp { server, dir, .. } = app;
+    let config = esker_tests::config(dir.path());
+    server.stop().await;
+    let again = esker::server::Server::start(&config).await.expect("starts again");
+    let jobs = again.catalog().state().jobs(None, 1).await.expect("jobs");
+    assert_eq!(format!("{:?}", jobs[0].state), "Succeeded");
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shape_of_the_config_response_is_fixed() {
+    let app = TestApp::start().await;
+    insta::assert_json_snapshot!(app.ok(Method::GET, "/v1/config?warehouse=default", None).await);
+}

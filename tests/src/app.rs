@@ -1,0 +1,124 @@
+use std::path::Path;
+use std::time::Duration;
+
+use esker::Config;
+use esker::server::Server;
+use esker_storage::Storage;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The token of every test server.
+pub(crate) const TOKEN: &str = "a-token-for-tests";
+
+/// A configuration on free ports.
+pub fn config(dir: &Path) -> Config {
+    let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
+    config.server.rest_port = 0;
+    config.server.flight_port = 0;
+    config.auth.token = Some(TOKEN.to_owned());
+    config
+}
+
+/// A server in this process, in a directory of its own.
+#[derive(Debug)]
+pub struct TestApp {
+    /// The server.
+    pub server: Server,
+    /// Where its data is.
+    pub dir: TempDir,
+    http: reqwest::Client,
+}
+
+impl TestApp {
+    /// With the defaults.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(Storage::local(), change).await
+    }
+
+    /// On another storage.
+    pub async fn start_on(storage: Storage, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut config = config(dir.path());
+        change(&mut config);
+        let server = Server::start_on(&config, storage).await.expect("the server starts");
+        Self { server, dir, http: reqwest::Client::new() }
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.rest)
+    }
+
+    /// Sends a request with the token; returns status and body.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.http.request(method, self.url(path)).bearer_auth(TOKEN);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status();
+        let text = response.text().await.expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Sends a request that must succeed.
+    pub async fn ok(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, body) = self.send(method, path, body).await;
+        assert!(status.is_success(), "{path}: {status} {body}");
+        body
+    }
+
+    /// Sends a request that must be refused; returns its code, type and message.
+    pub async fn refused(&self, method: Method, path: &str, body: Option<Value>) -> (u16, String, String) {
+        let (status, body) = self.send(method, path, body).await;
+        assert!(!status.is_success(), "{path} was not refused: {body}");
+        let error = &body["error"];
+        assert_eq!(error["code"], status.as_u16(), "the envelope tells the status: {body}");
+        let text = |key: &str| error[key].as_str().expect("a string").to_owned();
+        (status.as_u16(), text("type"), text("message"))
+    }
+
+    /// Creates a namespace `n` and in it a table `t` with the columns `id` and `s`.
+    pub async fn table(&self) -> Value {
+        self.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+        let create = json!({"name": "t", "schema": crate::schema_json()});
+        self.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await
+    }
+
+    /// Starts a job on `n.t` and waits for it; returns its record.
+    pub async fn job(&self, kind: &str, options: Value) -> Value {
+        let path = format!("/api/v1/namespaces/n/tables/t/{kind}");
+        let accepted = self.ok(Method::POST, &path, Some(options)).await;
+        let path = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
+        for _ in 0..600 {
+            let job = self.ok(Method::GET, &path, None).await;
+            if job["state"] != "running" {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the job did not end");
+    }
+}
+
+impl TestApp {
+    /// Stops the server and gives its directory back.
+    pub async fn stop(self) -> TempDir {
+        self.server.stop().await;
+        self.dir
+    }
+
+    /// A server on the directory of one that is gone, without a grace period.
+    pub async fn restart(dir: TempDir) -> Self {
+        let mut config = config(dir.path());
+        config.maintenance.grace_seconds = 0;
+        let server = Server::start(&config).await.expect("the server starts again");
+        Self { server, dir, http: reqwest::Client::new() }
+    }
+}

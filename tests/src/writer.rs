@@ -1,0 +1,212 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use esker_storage::Storage;
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, ManifestListWriter, ManifestWriterBuilder, Struct, TableMetadata,
+};
+use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::TestApp;
+
+/// The columns of the tests' table.
+pub fn schema_json() -> Value {
+    json!({"type": "struct", "fields": [
+        {"id": 1, "name": "id", "required": false, "type": "long"},
+        {"id": 2, "name": "s", "required": false, "type": "string"},
+    ]})
+}
+
+/// Writes to the table `n.t` as an engine would: files and manifests to storage, the commit to REST.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    app: &'a TestApp,
+    storage: Storage,
+}
+
+/// A commit that is ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Prepared(Value);
+
+impl Prepared {
+    /// The request body.
+    pub fn body(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// For a server's table.
+    pub fn new(app: &'a TestApp) -> Self {
+        Self { app, storage: Storage::local() }
+    }
+
+    /// The table as it is now.
+    pub async fn metadata(&self) -> TableMetadata {
+        let body = self.app.ok(Method::GET, "/v1/default/namespaces/n/tables/t", None).await;
+        serde_json::from_value(body["metadata"].clone()).expect("metadata")
+    }
+
+    /// Appends the ids as one file.
+    pub async fn append(&self, ids: std::ops::Range<i64>) {
+        let prepared = self.prepare_append(ids).await;
+        self.commit(&prepared).await;
+    }
+
+    /// Sends a prepared commit, which must succeed.
+    pub async fn commit(&self, prepared: &Prepared) -> Value {
+        self.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.0.clone())).await
+    }
+
+    /// An append that is written but not committed.
+    pub async fn prepare_append(&self, ids: std::ops::Range<i64>) -> Prepared {
+        let metadata = self.metadata().await;
+        let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
+        let strings: StringArray = ids.clone().map(|i| Some(format!("s{}", i % 3))).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(ids.collect::<Int64Array>()), Arc::new(strings)];
+        let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
+        let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
+        let builder = ParquetWriterBuilder::new(Default::default(), metadata.current_schema().clone());
+        let output = self.storage.file_io().new_output(&path).expect("an output");
+        let mut writer = builder.build(output).await.expect("a writer");
+        writer.write(&batch).await.expect("written");
+        let file = writer.close().await.expect("closed").remove(0).build().expect("a file");
+        self.prepare(&metadata, vec![file], false).await
+    }
+
+    /// Deletes rows of a data file by position.
+    pub async fn delete_positions(&self, data_path: &str, positions: &[i64]) {
+        let metadata = self.metadata().await;
+        let id = |name: &str, ty, id: i32| {
+            arrow::datatypes::Field::new(name, ty, false)
+                .with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+        };
+        let schema = Arc::new(arrow::datatypes::Schema::new(vec![
+            id("file_path", arrow::datatypes::DataType::Utf8, 2_147_483_546),
+            id("pos", arrow::datatypes::DataType::Int64, 2_147_483_545),
+        ]));
+        let paths = StringArray::from(vec![data_path; positions.len()]);
+        let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(Int64Array::from(positions.to_vec()))];
+        let batch = RecordBatch::try_new(schema.clone(), columns).expect("a batch");
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let path = format!("{}/data/{}-deletes.parquet", metadata.location(), uuid::Uuid::new_v4());
+        let file = self.delete_file(&path, bytes, DataContentType::PositionDeletes, positions.len() as u64, None).await;
+        let prepared = self.prepare(&metadata, vec![file], true).await;
+        self.commit(&prepared).await;
+    }
+
+    /// Adds an equality delete file on `id` (its content does not matter to tests that only see it refused).
+    pub async fn delete_equal(&self) {
+        let metadata = self.metadata().await;
+        let path = format!("{}/data/{}-eq.parquet", metadata.location(), uuid::Uuid::new_v4());
+        let file = self.delete_file(&path, b"PAR1".to_vec(), DataContentType::EqualityDeletes, 1, Some(vec![1])).await;
+        let prepared = self.prepare(&metadata, vec![file], true).await;
+        self.commit(&prepared).await;
+    }
+
+    async fn delete_file(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+        content: DataContentType,
+        records: u64,
+        equality_ids: Option<Vec<i32>>,
+    ) -> DataFile {
+        let size = bytes.len() as u64;
+        self.storage.write(path, bytes.into()).await.expect("written");
+        DataFileBuilder::default()
+            .content(content)
+            .file_path(path.to_owned())
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .record_count(records)
+            .file_size_in_bytes(size)
+            .equality_ids(equality_ids)
+            .build()
+            .expect("a delete file")
+    }
+
+    /// A snapshot that adds files to the head of `main`.
+    async fn prepare(&self, metadata: &TableMetadata, files: Vec<DataFile>, deletes: bool) -> Prepared {
+        let io = self.storage.file_io();
+        let snapshot_id = i64::try_from(uuid::Uuid::new_v4().as_u128() >> 66).expect("62 bits");
+        let dir = format!("{}/metadata", metadata.location());
+        let name = uuid::Uuid::new_v4();
+        let output = io.new_output(format!("{dir}/{name}-m0.avro")).expect("an output");
+        let spec = metadata.default_partition_spec().as_ref().clone();
+        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec);
+        let mut writer = if deletes { builder.build_v2_deletes() } else { builder.build_v2_data() };
+        for file in files {
+            writer.add_file(file, -1).expect("added");
+        }
+        let manifest = writer.write_manifest_file().await.expect("a manifest");
+        let parent = metadata.current_snapshot();
+        let mut manifests = vec![manifest];
+        if let Some(parent) = parent {
+            let source = esker_table::Manifests::new(io.clone(), 0);
+            manifests.extend(esker_table::load_manifests(&source, metadata, parent).await.expect("manifests"));
+        }
+        let list = format!("{dir}/snap-{snapshot_id}-{name}.avro");
+        let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
+        let sequence_number = metadata.next_sequence_number();
+        let parent_id = metadata.current_snapshot_id();
+        let mut writer = ManifestListWriter::v2(output, snapshot_id, parent_id, sequence_number);
+        writer.add_manifests(manifests.into_iter()).expect("manifests");
+        writer.close().await.expect("a manifest list");
+        let mut snapshot = json!({"snapshot-id": snapshot_id, "sequence-number": sequence_number, "manifest-list": list,
+            "timestamp-ms": metadata.last_updated_ms().max(now_ms()), "schema-id": metadata.current_schema_id(),
+            "summary": {"operation": if deletes { "delete" } else { "append" }}});
+        if let Some(parent) = parent_id {
+            snapshot["parent-snapshot-id"] = parent.into();
+        }
+        Prepared(json!({
+            "requirements": [{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent_id}],
+            "updates": [
+                {"action": "add-snapshot", "snapshot": snapshot},
+                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snapshot_id},
+            ],
+        }))
+    }
+
+    /// The live data files of the table as storage has them, read anew.
+    pub async fn data_files(&self) -> Vec<String> {
+        let metadata = self.metadata().await;
+        let Some(snapshot) = metadata.current_snapshot() else { return Vec::new() };
+        let source = esker_table::Manifests::new(self.storage.file_io(), 0);
+        let live = esker_table::load_live(&source, &metadata, snapshot).await.expect("live files");
+        let mut paths: Vec<String> = live.data.iter().map(|f| f.file.file_path().to_owned()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// The ids that a reader sees, by the server's own SQL engine.
+    pub async fn ids(&self) -> Result<Vec<i64>, String> {
+        let endpoint = tonic_client(self.app).await;
+        let mut client = endpoint;
+        let info = client.execute("SELECT id FROM n.t ORDER BY id".to_owned(), None).await.map_err(|e| e.to_string())?;
+        let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
+        let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
+        let batches: Vec<RecordBatch> = futures::TryStreamExt::try_collect(stream).await.map_err(|e| e.to_string())?;
+        let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec();
+        Ok(batches.iter().flat_map(column).collect())
+    }
+}
+
+fn now_ms() -> i64 {
+    esker_types::now_ms()
+}
+
+async fn tonic_client(app: &TestApp) -> arrow_flight::sql::client::FlightSqlServiceClient<tonic::transport::Channel> {
+    let url = format!("http://{}", app.server.flight);
+    let channel = tonic::transport::Endpoint::from_shared(url).expect("a url").connect().await.expect("connected");
+    let mut client = arrow_flight::sql::client::FlightSqlServiceClient::new(channel);
+    client.set_token(crate::app::TOKEN.to_owned());
+    client
+}
