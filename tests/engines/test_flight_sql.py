@@ -1,5 +1,7 @@
 """Flight SQL through ADBC, as analysts use it."""
 
+from decimal import Decimal
+
 import adbc_driver_manager
 import pyarrow as pa
 import pytest
@@ -19,10 +21,13 @@ def connection(server: Server):
         spec.add_field("day", DayTransform(), "by_day")
     for day in range(10):
         ids = range(day * 100, day * 100 + 100)
-        columns = [list(ids), [day] * 100, [i % 50 for i in ids], [None if i % 10 == 0 else f"t{i % 3}" for i in ids]]
-        arrays = [pa.array(c).cast(f.type) if f.name != "amount" else pa.array(c, pa.int64()).cast(f.type)
-                  for c, f in zip(columns, schema, strict=True)]  # fmt: skip
-        table.append(pa.table(arrays, schema=schema))
+        columns = {
+            "id": pa.array(ids, pa.int64()),
+            "day": pa.array([day] * 100, pa.int32()).cast(pa.date32()),
+            "amount": pa.array([Decimal(i % 50) for i in ids], pa.decimal128(10, 2)),
+            "tag": pa.array([None if i % 10 == 0 else f"t{i % 3}" for i in ids], pa.string()),
+        }
+        table.append(pa.table(columns, schema=schema))
     options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {server.token}"}
     with flight_sql.connect(server.flight, db_kwargs=options, autocommit=True) as connection:
         yield connection

@@ -49,20 +49,20 @@ def test_tables_live_a_whole_life(server: Server) -> None:
         update.rename_column("s", "label")
     evolved = pa.table({"id": [1000], "label": ["new"], "n": [7]})
     table.append(evolved.cast(table.schema().as_arrow()))
-    before = catalog.load_table("life.t").scan().to_arrow().sort_by("id")
-    assert before.num_rows == 591
+    before = catalog.load_table("life.t").scan().to_arrow().sort_by("id").to_pylist()
+    assert len(before) == 591
 
     outcome = server.maintain("life.t", "compact")
     assert (outcome["files_in"], outcome["files_out"], outcome["refused"]) == (7, 1, [])
     after = catalog.load_table("life.t")
-    assert after.scan().to_arrow().sort_by("id").equals(before)
+    assert after.scan().to_arrow().sort_by("id").to_pylist() == before
     for snapshot in after.snapshots():
         after.scan(snapshot_id=snapshot.snapshot_id).to_arrow()  # every retained snapshot reads
 
     catalog.rename_table("life.t", "life.u")
     assert not catalog.table_exists("life.t")
     assert server.maintain("life.u", "expire", {"older-than-ms": 2**53})["snapshots"] > 5
-    assert catalog.load_table("life.u").scan().to_arrow().sort_by("id").equals(before)
+    assert catalog.load_table("life.u").scan().to_arrow().sort_by("id").to_pylist() == before
     catalog.drop_table("life.u")
     with pytest.raises(NoSuchTableError):
         catalog.load_table("life.u")

@@ -37,7 +37,7 @@ fn small_files(facts: &TableFacts, _now: Millis) -> Option<Finding> {
     }
     // Ten files where one would do costs everything.
     let points = points(MOST, ratio(excess, facts.data_files), 0.9);
-    let fullest = facts.fullest_partition.as_ref();
+    let fullest = facts.fullest_partition.as_ref().filter(|_| facts.partitions > 1);
     let worst = fullest.map_or_else(String::new, |(name, files)| format!("; partition {name} alone has {files}"));
     Some(Finding {
         code: "small-files",

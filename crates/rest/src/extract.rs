@@ -23,8 +23,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         })?;
         // An empty body is an empty object, so that options may be left out altogether.
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let value =
-            serde_json::from_slice(text).map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")))?;
+        let json = &mut serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(json)
+            .map_err(|e| ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")))?;
         Ok(Self(value))
     }
 }
