@@ -15,7 +15,9 @@ from pyiceberg.transforms import DayTransform
 def connection(server: Server):
     catalog = server.catalog()
     catalog.create_namespace("fs")
-    schema = pa.schema([("id", pa.int64()), ("day", pa.date32()), ("amount", pa.decimal128(10, 2)), ("tag", pa.string())])
+    schema = pa.schema(
+        [("id", pa.int64()), ("day", pa.date32()), ("amount", pa.decimal128(10, 2)), ("tag", pa.string())]
+    )
     table = catalog.create_table("fs.orders", schema)
     with table.update_spec() as spec:
         spec.add_field("day", DayTransform(), "by_day")

@@ -1,6 +1,5 @@
 """Spark 3.5 reads what PyIceberg wrote and what Esker compacted, and Esker what Spark wrote and deleted, row for row."""
 
-
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
@@ -54,7 +53,13 @@ def spark_rows(spark: SparkSession, sql: str) -> list[tuple]:
 def test_spark_reads_what_pyiceberg_wrote_and_esker_compacted(server: Server, spark: SparkSession) -> None:
     catalog = server.catalog()
     catalog.create_namespace("both")
-    data = pa.table({"id": pa.array(range(500), pa.int64()), "x": [i / 4 for i in range(500)], "s": [str(i % 9) for i in range(500)]})
+    data = pa.table(
+        {
+            "id": pa.array(range(500), pa.int64()),
+            "x": [i / 4 for i in range(500)],
+            "s": [str(i % 9) for i in range(500)],
+        }
+    )
     table = catalog.create_table("both.t", data.schema)
     for i in range(8):
         table.append(data.slice(i * 60, 60))
@@ -66,7 +71,9 @@ def test_spark_reads_what_pyiceberg_wrote_and_esker_compacted(server: Server, sp
     assert spark_rows(spark, f"SELECT * FROM both.t VERSION AS OF {old} ORDER BY id") == before
     assert esker_rows(server, "SELECT * FROM both.t ORDER BY id") == before
     assert spark_rows(spark, "SELECT count(*) FROM both.t.files") == [(1,)]
-    assert spark_rows(spark, "SELECT operation FROM both.t.snapshots ORDER BY committed_at DESC LIMIT 1") == [("replace",)]
+    assert spark_rows(spark, "SELECT operation FROM both.t.snapshots ORDER BY committed_at DESC LIMIT 1") == [
+        ("replace",)
+    ]
 
 
 @pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
