@@ -232,15 +232,15 @@ def main() -> None:
     except BaseException:
         server.process.terminate()
         raise
-    print(f"\nthe demo took {time.perf_counter() - started:.0f} s")
+    print(f"\nThe demo took {time.perf_counter() - started:.0f} s.")
+    print(f"  page        {server.rest}/\n  REST        {server.rest}\n  Flight SQL  {server.flight}")
     if arguments.keep:
         print(f"The server still runs. Stop it with: kill {server.process.pid}")
-        print(f"  page        {server.rest}/\n  REST        {server.rest}\n  Flight SQL  {server.flight}")
-        print(f"  prompt      esker sql --flight-url {server.flight.replace('grpc', 'http')}")
+        print(f"Ask it: {arguments.esker} sql --flight-url {server.flight.replace('grpc', 'http')}")
     else:
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(30)
-        print("The server was stopped; make demo KEEP=1 leaves it running, with its page, prompt and catalog.")
+        print("The server was stopped; make demo KEEP=1 leaves it running.")
 
 
 def run(server: Server) -> None:

@@ -84,7 +84,7 @@ impl Victim {
 }
 
 /// Makes a table of 60 rows in six files, prepares a commit, stops the server, lets a victim die at `point`, and starts again.
-async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> (TestApp, usize) {
+async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> TestApp {
     let app = TestApp::start().await;
     app.table().await;
     let writer = Writer::new(&app);
@@ -97,8 +97,7 @@ async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> (
     let commit = writer.prepare_append(60..65).await.body().clone();
     let app = app.stop().await;
     Victim::start(app.path(), point).await.kill_at_point(path, body(commit)).await;
-    let before = walk(app.path()).len();
-    (TestApp::restart(app).await, before)
+    TestApp::restart(app).await
 }
 
 /// Everything under the table's directory is accounted for: nothing unreferenced, once the sweep ran.
@@ -114,7 +113,7 @@ async fn assert_no_leftovers(app: &TestApp) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_before_the_swap_loses_the_commit_and_nothing_else() {
-    let (app, _) = die_at("commit-before-swap", TABLE, |commit| commit).await;
+    let app = die_at("commit-before-swap", TABLE, |commit| commit).await;
     let writer = Writer::new(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
@@ -123,8 +122,20 @@ async fn a_kill_before_the_swap_loses_the_commit_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_a_create_leaves_no_table_and_no_file() {
+    let create = |_| json!({"name": "new", "schema": esker_tests::schema_json()});
+    let app = die_at("create-before-insert", "/v1/default/namespaces/n/tables", create).await;
+    let of_new = || walk(app.dir.path()).into_iter().filter(|p| p.contains("/new-")).count();
+    assert_no_leftovers(&app).await;
+    assert_eq!(of_new(), 0, "the metadata file was reclaimed");
+    let (status, _) = app.send(Method::GET, "/v1/default/namespaces/n/tables/new", None).await;
+    assert_eq!(status.as_u16(), 404);
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create(Value::Null))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_after_the_swap_keeps_the_commit() {
-    let (app, _) = die_at("commit-after-swap", TABLE, |commit| commit).await;
+    let app = die_at("commit-after-swap", TABLE, |commit| commit).await;
     assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
 }
@@ -133,7 +144,7 @@ async fn a_kill_after_the_swap_keeps_the_commit() {
 async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_reclaimed() {
     for point in ["compact-after-write", "compact-before-commit"] {
         let path = "/api/v1/namespaces/n/tables/t/compact";
-        let (app, _) = die_at(point, path, |_| json!({})).await;
+        let app = die_at(point, path, |_| json!({})).await;
         let writer = Writer::new(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
         assert_eq!(writer.data_files().await.len(), 6, "{point}");
@@ -147,7 +158,7 @@ async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_rec
 async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced() {
     let expire = "/api/v1/namespaces/n/tables/t/expire";
     let all = || json!({"older-than-ms": now_ms() + 60_000});
-    let (app, _) = die_at("expire-before-commit", expire, |_| all()).await;
+    let app = die_at("expire-before-commit", expire, |_| all()).await;
     let writer = Writer::new(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_eq!(writer.metadata().await.snapshots().len(), 7, "the expiry did not happen");
