@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(ESKER_CACHE)/target
 export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 
-.PHONY: demo test test-unit test-engines build lint bench-maintenance dist clean-cache
+.PHONY: demo test test-unit test-engines build lint bench-maintenance bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -37,6 +37,10 @@ test-engines: build
 # Compaction beside the naive decode + encode of the same files; SCALE=1 is 600,000 rows.
 bench-maintenance: build
 	cargo run --quiet -p esker-benches --bin maintenance -- $(or $(SCALE),1)
+
+# Start-up, idle memory, loadTable latency.
+bench-service: build
+	python3 benches/service.py "$(ESKER_BIN)"
 
 dist:
 	cargo build --release -p esker
