@@ -14,7 +14,8 @@ from pathlib import Path
 
 PORT = 18181
 LOADS = 3000
-SCHEMA = {"type": "struct", "fields": [{"id": i, "name": f"c{i}", "required": False, "type": "long"} for i in range(1, 21)]}
+COLUMNS = [{"id": i, "name": f"c{i}", "required": False, "type": "long"} for i in range(1, 21)]
+SCHEMA = {"type": "struct", "fields": COLUMNS}
 
 
 def call(connection: http.client.HTTPConnection, method: str, path: str, body: dict | None = None) -> bytes:
