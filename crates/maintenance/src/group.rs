@@ -106,7 +106,7 @@ mod tests {
     fn a_group_needs_enough_files_or_enough_content() {
         assert_eq!(packed(&[10, 10, 10, 10]), [[0_u64; 0]; 0]);
         assert_eq!(packed(&[10, 10, 10, 10, 10]), [[10; 5]]);
-        assert_eq!(packed(&[70, 70, 70]), [[70; 3]]);
+        assert_eq!(packed(&[40, 40, 40]), [[40; 3]], "three files become two");
         assert_eq!(packed(&[70, 70]), [[0_u64; 0]; 0], "two files would become two again");
     }
 
