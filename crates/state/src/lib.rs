@@ -16,8 +16,8 @@ mod tables;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 pub use doomed::{Doom, DoomState, Doomed};
@@ -52,7 +52,10 @@ impl State {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
         let pool = |options: SqliteConnectOptions, connections| {
-            SqlitePoolOptions::new().max_connections(connections).connect_with(options)
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .before_acquire(|connection, _| Box::pin(async move { Ok(is_between_transactions(connection).await) }))
+                .connect_with(options)
         };
         let writer = pool(options.clone().synchronous(SqliteSynchronous::Full), 1).await?;
         sqlx::migrate!().run(&writer).await?;
@@ -78,6 +81,14 @@ impl State {
         self.intents.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether a pooled connection is out of any transaction; one that is not is thrown away.
+///
+/// A COMMIT that fails (on a full disk, say) leaves SQLite's transaction open and its write lock held, and the next user of
+/// the connection would go on in it unawares.
+async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
+    sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
 }
 
 /// A UUID column's text as a typed identifier.

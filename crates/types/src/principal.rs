@@ -7,8 +7,6 @@ pub enum Principal {
     Token(String),
     /// A caller on loopback, where the configuration allows callers without a token.
     Anonymous,
-    /// Esker itself: scheduled and start-up work.
-    System,
 }
 
 impl fmt::Display for Principal {
@@ -16,7 +14,6 @@ impl fmt::Display for Principal {
         match self {
             Self::Token(name) => f.write_str(name),
             Self::Anonymous => f.write_str("anonymous"),
-            Self::System => f.write_str("system"),
         }
     }
 }
