@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use esker_storage::StorageError;
-use esker_table::{LiveFiles, Manifests, load_live};
+use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, load_live};
 use flate2::read::GzDecoder;
 use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotRef, TableMetadata};
@@ -18,9 +18,6 @@ pub(crate) struct Caches {
     pub(crate) manifests: Manifests,
 }
 
-/// What a live file weighs in memory, measured on entries with bounds for some twenty columns.
-const LIVE_FILE_BYTES: usize = 2500;
-
 impl Caches {
     pub(crate) fn new(bytes: u64, io: FileIO) -> Self {
         let weight = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -31,7 +28,7 @@ impl Caches {
                 .build(),
             live: Cache::builder()
                 .weigher(move |_: &String, live: &Arc<LiveFiles>| {
-                    weight(((live.data.len() + live.deletes.len() + 1) * LIVE_FILE_BYTES) as u64)
+                    weight(((live.data.len() + live.deletes.len() + 1) * ENTRY_BYTES) as u64)
                 })
                 .max_capacity(bytes)
                 .build(),

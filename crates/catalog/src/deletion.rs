@@ -102,11 +102,7 @@ struct Keep {
 impl Keep {
     async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
         let metadata = &table.metadata;
-        let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-        let found = reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new()).await?;
-        let mut referenced: HashSet<String> = found.files.into_keys().map(|p| canonical(&p)).collect();
-        referenced.extend(metadata.metadata_log().iter().map(|log| canonical(&log.metadata_file)));
-        referenced.insert(canonical(&table.row.metadata_location));
+        let referenced = referenced_paths(catalog, &table).await?;
         let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
         let own = paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
         let foreign = other_locations(catalog, Some(table.row.id)).await?;
@@ -147,7 +143,20 @@ fn canonical(uri: &str) -> String {
     Location::parse(uri).map_or_else(|_| uri.to_owned(), |l| l.to_string())
 }
 
-async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
+/// Everything that a table's metadata leads to, as canonical URIs: what its snapshots reach, the metadata log, the current
+/// metadata file. What is in here is never deleted and never an orphan.
+pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<HashSet<String>> {
+    let metadata = &table.metadata;
+    let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
+    let found = reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new()).await?;
+    let mut referenced: HashSet<String> = found.files.into_keys().map(|p| canonical(&p)).collect();
+    referenced.extend(metadata.metadata_log().iter().map(|log| canonical(&log.metadata_file)));
+    referenced.insert(canonical(&table.row.metadata_location));
+    Ok(referenced)
+}
+
+/// The names and locations of the tables other than `own`.
+pub async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
     let rows = catalog.tables().await?;
     let others = rows.iter().filter(|row| Some(row.id) != own);
     Ok(others.filter_map(|row| Some((row.name.to_string(), Location::parse(&row.location).ok()?))).collect())

@@ -1,5 +1,6 @@
 use esker_state::TableRow;
 use esker_storage::Location;
+use esker_table::metadata_dir;
 use esker_types::{TableId, TableName};
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
@@ -83,10 +84,7 @@ impl Catalog {
                 return Err(CatalogError::Invalid(what));
             }
         };
-        let dir = match metadata.properties().get("write.metadata.path") {
-            Some(dir) => dir.trim_end_matches('/').to_owned(),
-            None => format!("{}/metadata", metadata.location().trim_end_matches('/')),
-        };
+        let dir = metadata_dir(metadata);
         Ok(format!("{dir}/{version:05}-{}{gzip}.metadata.json", Uuid::now_v7()))
     }
 }

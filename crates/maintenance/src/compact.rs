@@ -5,7 +5,7 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use esker_catalog::{Catalog, CatalogError, Change, LoadedTable, Proposal, Rebase};
 use esker_read::{Adapter, FileScan, ReadStats, Reader, target_schema};
-use esker_table::{LiveFile, LiveFiles, Rewrite, TableError, load_live, partition_label, rewrite_snapshot};
+use esker_table::{LiveFile, LiveFiles, Rewrite, TableError, data_dir, load_live, partition_label, rewrite_snapshot};
 use esker_types::{JobId, TableId};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
@@ -384,10 +384,7 @@ async fn decode(reader: &Reader, file: &DataFile, adapter: Arc<Adapter>, send: &
 
 /// The path of a new data file. The partition is part of it only where its label is a plain path.
 fn data_path(metadata: &TableMetadata, job: JobId, group: &Group, n: usize) -> String {
-    let dir = match metadata.properties().get("write.data.path") {
-        Some(dir) => dir.trim_end_matches('/').to_owned(),
-        None => format!("{}/data", metadata.location().trim_end_matches('/')),
-    };
+    let dir = data_dir(metadata);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
     let partition = match group.partition.as_str() {
         "all" => String::new(),

@@ -1,8 +1,7 @@
 use std::collections::HashSet;
 
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_storage::Location;
-use esker_table::reachable;
 use esker_types::{Millis, now_ms};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -66,26 +65,10 @@ pub async fn list_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orph
         Some(row) => catalog.load_row(row).await?,
         None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
     };
-    let snapshots: Vec<_> = table.metadata.snapshots().cloned().collect();
-    let found = reachable(catalog.manifests(), &table.metadata, &snapshots, &HashSet::new()).await?;
-    let logged = table.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str());
-    let referenced: HashSet<String> = found
-        .files
-        .keys()
-        .map(String::as_str)
-        .chain(logged)
-        .chain([table.row.metadata_location.as_str()])
-        .filter_map(|path| Some(Location::parse(path).ok()?.to_string()))
-        .collect();
+    let referenced = deletion::referenced_paths(catalog, &table).await?;
     let mut accounted: HashSet<String> = catalog.state().recorded_paths(table.row.id).await?.into_iter().collect();
     accounted.extend(catalog.state().quarantine_of(table.row.id).await?.into_iter().map(|d| d.doom.path));
-    let others: Vec<Location> = catalog
-        .tables()
-        .await?
-        .iter()
-        .filter(|row| row.id != table.row.id)
-        .filter_map(|row| Location::parse(&row.location).ok())
-        .collect();
+    let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
 
     let mut report = OrphanReport {
         table: table.row.name.to_string(),
@@ -101,7 +84,7 @@ pub async fn list_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orph
         let at = Location::parse(&file.uri)?;
         if referenced.contains(&at.to_string()) {
             report.referenced += 1;
-        } else if accounted.contains(&file.uri) || others.iter().any(|l| at.is_inside(l)) {
+        } else if accounted.contains(&file.uri) || others.iter().any(|(_, l)| at.is_inside(l)) {
             report.accounted += 1;
         } else if file.modified_ms >= older_than_ms {
             report.young += 1;

@@ -3,6 +3,7 @@
 //! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
 //! manifests through [`Manifests`], over a storage it is given.
 
+mod dirs;
 mod error;
 mod facts;
 mod live;
@@ -13,10 +14,11 @@ mod reach;
 mod refs;
 mod retention;
 
+pub use dirs::{data_dir, metadata_dir};
 pub use error::TableError;
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
-pub use manifests::Manifests;
+pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_label, source_range};
 pub use producer::{Record, Rewrite, Rewritten, rewrite_snapshot};
 pub use reach::{FileKind, Reachable, reachable};

@@ -7,7 +7,7 @@ use moka::future::Cache;
 use crate::Result;
 
 /// What a manifest entry weighs in memory, measured on entries with bounds for some twenty columns.
-const ENTRY_BYTES: usize = 2500;
+pub const ENTRY_BYTES: usize = 2500;
 
 /// Reads manifests, each once: they never change, so a parsed one is kept by its path. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use iceberg::spec::{
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
-use crate::{Manifests, Result, TableError, load_manifests, refs};
+use crate::{Manifests, Result, TableError, load_manifests, metadata_dir, refs};
 
 /// Data files to be replaced by others that hold the same rows.
 #[derive(Debug, Clone)]
@@ -62,7 +62,8 @@ pub async fn rewrite_snapshot(
     let head = metadata.current_snapshot().ok_or_else(|| TableError::Conflict("the table has no snapshot".to_owned()))?;
     let snapshot_id = fresh_snapshot_id(metadata);
     let attempt = Uuid::now_v7();
-    let path = |name: String| metadata_path(metadata, &name);
+    let dir = metadata_dir(metadata);
+    let path = |name: String| format!("{dir}/{name}");
 
     let mut kept = Vec::new();
     // By partition spec and schema, so that what many small manifests held is written as one.
@@ -157,14 +158,6 @@ pub async fn rewrite_snapshot(
         ],
         written,
     })
-}
-
-/// A path in the table's metadata directory (`write.metadata.path` where set).
-fn metadata_path(metadata: &TableMetadata, name: &str) -> String {
-    match metadata.properties().get("write.metadata.path") {
-        Some(dir) => format!("{}/{name}", dir.trim_end_matches('/')),
-        None => format!("{}/metadata/{name}", metadata.location().trim_end_matches('/')),
-    }
 }
 
 fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
