@@ -7,14 +7,15 @@ export ESKER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/esker
 export CARGO_TARGET_DIR ?= $(ESKER_CACHE)/target
 export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
+PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engines build lint bench-maintenance bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-engines build lint docs bench-maintenance bench-catalog bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
 	"$$python" demo/flights.py --esker "$(ESKER_BIN)" --data-dir "$(ESKER_CACHE)/demo" $(if $(KEEP),--keep)
 
-test: build lint test-unit test-engines
+test: build lint test-unit test-engine-slice
 
 build:
 	scripts/build.sh
@@ -30,13 +31,30 @@ lint:
 test-unit: build
 	cargo test --workspace --quiet
 
+# A slice of every engine.
+test-engine-slice: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" -m pytest tests/engines -m slice $(PYTEST)
+	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
+	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py -m slice $(PYTEST)
+
+# All of every engine; then `make docs` makes the compatibility page of what ran.
 test-engines: build
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" -m pytest tests/engines -q -rA --no-header -p no:cacheprovider
+	"$$python" -m pytest tests/engines $(PYTEST)
+	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
+	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py $(PYTEST)
+
+docs:
+	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
 
 # Compaction beside the naive decode + encode of the same files; SCALE=1 is 600,000 rows.
 bench-maintenance: build
 	cargo run --quiet -p esker-benches --bin maintenance -- $(or $(SCALE),1)
+
+# A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
+bench-catalog: build
+	"$(CARGO_TARGET_DIR)/debug/catalog" 9000 50000
 
 # Start-up, idle memory, loadTable latency.
 bench-service: build

@@ -1,114 +1,85 @@
-"""Real engines against a real server process. Servers and jars are made once and shared."""
+"""Real engines against a real server process. Servers and jars are made once and shared.
+
+A test that needs a place for tables takes the fixture `warehouse` and so runs twice: on local files and on MinIO.
+`make test` runs the tests marked `slice`, `make test-engines` all. What ran with which versions is kept for
+docs/compatibility.md.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
-import signal
-import socket
-import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
-from pyiceberg.catalog import Catalog, load_catalog
+from stack.base import CACHE, ROOT
+from stack.esker import Server, running
+from stack.minio import Minio, running_minio
 
-HERE = Path(__file__).parent
-CACHE = Path(os.environ["ESKER_CACHE"])
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@dataclass
-class Server:
-    process: subprocess.Popen
-    rest: str
-    flight: str
-    token: str
-
-    def api(self, method: str, path: str, body: dict | None = None):
-        headers = {"authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, self.rest + path, headers=headers, json=body, timeout=60)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
-
-    def maintain(self, table: str, kind: str, options: dict | None = None) -> dict:
-        """Starts a job and waits for it; returns its outcome."""
-        namespace, name = table.rsplit(".", 1)
-        job = self.api("POST", f"/api/v1/namespaces/{namespace}/tables/{name}/{kind}", options or {})["job-id"]
-        for _ in range(600):
-            record = self.api("GET", f"/api/v1/jobs/{job}")
-            if record["state"] != "running":
-                assert record["state"] == "succeeded", record["error"]
-                return record["outcome"]
-            time.sleep(0.05)
-        raise AssertionError(f"job {job} did not end")
-
-    def catalog(self) -> Catalog:
-        return load_catalog("esker", type="rest", uri=self.rest, token=self.token)
-
-
-@contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """A server process on free ports; settings are ESKER__… keys."""
-    rest, flight, token = free_port(), free_port(), secrets.token_hex(16)
-    env = os.environ | {
-        "ESKER__SERVER__REST_PORT": str(rest),
-        "ESKER__SERVER__FLIGHT_PORT": str(flight),
-        "ESKER__AUTH__TOKEN": token,
-        **settings,
-    }
-    log = (data_dir / "esker.log").open("a")
-    command = [os.environ["ESKER_BIN"], "serve", "--data-dir", str(data_dir)]
-    process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    try:
-        for _ in range(400):
-            if process.poll() is not None:
-                raise AssertionError((data_dir / "esker.log").read_text())
-            try:
-                if requests.get(f"http://127.0.0.1:{rest}/readyz", timeout=1).ok:
-                    break
-            except requests.RequestException:
-                time.sleep(0.05)
-        yield Server(process, f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{flight}", token)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, "the server did not drain and stop by itself"
+RESULTS = CACHE / "engine-results"
+PAGE = ROOT / "docs" / "compatibility.md"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("esker")) as server:
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    with running_minio(tmp_path_factory.mktemp("minio")) as minio:
+        yield minio
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, minio: Minio) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("esker"), **minio.esker()) as server:
         yield server
 
 
-def maven(goal: str, *arguments: str, cwd: Path = HERE) -> None:
-    plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
-    subprocess.run(["mvn", "-q", "-B", f"{plugin}:{goal}", *arguments], cwd=cwd, check=True)
+@pytest.fixture(params=["default", "minio"], ids=["local", "minio"])
+def warehouse(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
-def jars_of_pom(name: str) -> Path:
-    """The jars of tests/engines/NAME/pom.xml, fetched once into the cache."""
-    target = CACHE / "jars" / name
-    done = target / ".complete"
-    if not done.exists():
-        maven("copy-dependencies", "-DincludeScope=test", f"-DoutputDirectory={target}", cwd=HERE / name)
-        done.touch()
-    return target
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slice: run by `make test`, not only by `make test-engines`")
+    config.addinivalue_line("markers", "engine(name, **versions): what the compatibility page calls it")
+    config.results = defaultdict(lambda: {"passed": 0, "failed": 0, "seconds": 0.0})
 
 
-def jar(artifact: str) -> Path:
-    """One jar by group:artifact:version, fetched once into the cache."""
-    _, name, version = artifact.split(":")
-    path = CACHE / "jars" / "single" / f"{name}-{version}.jar"
-    if not path.exists():
-        maven("copy", f"-Dartifact={artifact}", f"-DoutputDirectory={path.parent}")
-    return path
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    marker = item.get_closest_marker("engine")
+    if marker is None:
+        return report
+    name = marker.args[0]
+    if name == "Spark" and os.environ.get("ESKER_SPARK") == "4":
+        name = "Spark 4"
+    result = item.config.results[name]
+    result["seconds"] += report.duration
+    result["versions"] = marker.kwargs.get("versions", lambda: {})()
+    if report.when == "call" or report.failed:
+        # The kit is one test here and many there.
+        result["passed" if report.passed else "failed"] += dict(report.user_properties).get("tests", 1)
+        place = item.callspec.id if hasattr(item, "callspec") else ""
+        result["minio"] = result.get("minio", False) or ("minio" in place and report.passed)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Only a run of everything is a result: a slice would overwrite it with less, and is held against the page."""
+    if session.config.getoption("markexpr"):
+        for name, result in session.config.results.items():
+            row = next((line for line in PAGE.read_text().splitlines() if line.startswith(f"| {name} |")), "")
+            if not all(f"{what} {version}" in row for what, version in result["versions"].items()):
+                print(f"\ndocs/compatibility.md is out of date for {name}: run `make test-engines docs`")
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name, result in session.config.results.items():
+        record = {"engine": name, "day": time.strftime("%Y-%m-%d"), **result}
+        (RESULTS / f"{name.lower().replace(' ', '-')}.json").write_text(json.dumps(record, indent=1))
+
+
+def pytest_report_header() -> str:
+    return f"esker: {Path(os.environ['ESKER_BIN'])}"

@@ -1,14 +1,22 @@
 """Flight SQL through ADBC, as analysts use it."""
 
 from decimal import Decimal
+from importlib.metadata import version
 
 import adbc_driver_manager
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as flight_sql
-from conftest import Server
 from pyiceberg.transforms import DayTransform
+from stack.esker import Server
+
+pytestmark = [
+    pytest.mark.slice,
+    pytest.mark.engine(
+        "ADBC Flight SQL", versions=lambda: {"ADBC": version("adbc-driver-flightsql"), "Python": "3.11"}
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use esker_storage::Storage;
 use esker_tests::{Faults, TestApp, Writer, config};
 use reqwest::Method;
 use serde_json::json;
@@ -35,8 +34,22 @@ async fn requests_that_make_no_sense_are_named_and_change_nothing() {
         (&Method::GET, "/v1/other/namespaces", json!(null), 404, "NoSuchWarehouseException", "other"),
         (&Method::GET, "/nowhere", json!(null), 404, "NotFoundException", "/nowhere"),
         (&Method::PUT, "/v1/config", json!(null), 405, "NotFoundException", "PUT"),
-        (&post, "/api/v1/namespaces/n/tables/t/compact", json!({"tarket": 1}), 400, "BadRequestException", "tarket"),
-        (&post, "/api/v1/namespaces/n/tables/t/orphans", json!({"older-than-age-ms": 5}), 400, "BadRequestException", "24 hours"),
+        (
+            &post,
+            "/api/v1/warehouses/default/namespaces/n/tables/t/compact",
+            json!({"tarket": 1}),
+            400,
+            "BadRequestException",
+            "tarket",
+        ),
+        (
+            &post,
+            "/api/v1/warehouses/default/namespaces/n/tables/t/orphans",
+            json!({"older-than-age-ms": 5}),
+            400,
+            "BadRequestException",
+            "24 hours",
+        ),
     ] {
         let (got_code, got_kind, message) = app.refused(method.clone(), path, (!body.is_null()).then_some(body)).await;
         assert_eq!((got_code, got_kind.as_str()), (code, kind), "{method} {path}: {message}");
@@ -93,7 +106,7 @@ async fn a_metadata_file_that_is_gone_is_named_and_can_be_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_fails_the_commit_and_the_compaction_and_leaves_the_table_whole() {
     let faults = Faults::local();
-    let app = TestApp::start_on(Storage::with_store(Arc::new(faults.clone())), |_| {}).await;
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
     app.table().await;
     let writer = Writer::new(&app);
     for i in 0..6 {

@@ -11,7 +11,7 @@ async fn the_dry_run_shows_what_the_job_then_does() {
         writer.append(i * 10..i * 10 + 10).await;
     }
     let before = writer.data_files().await;
-    let path = "/api/v1/namespaces/n/tables/t/compact?dry-run=true";
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true";
     let plan = app.ok(Method::POST, path, Some(json!({}))).await;
     assert_eq!(plan["groups"][0]["files"].as_array().map(Vec::len), Some(6));
     assert_eq!(writer.data_files().await, before, "a dry run does nothing");
@@ -72,7 +72,8 @@ async fn files_with_deletes_are_left_alone_and_said_so() {
     writer.delete_positions(&files[0], &[0, 9]).await;
     let kept = writer.ids().await.expect("ids");
     assert_eq!(kept.len(), 58);
-    let plan = app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/compact?dry-run=true", Some(json!({}))).await;
+    let plan =
+        app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true", Some(json!({}))).await;
     assert_eq!(plan["groups"], json!([]), "the delete may apply to any file of the unpartitioned table");
     assert_eq!(plan["left_alone"][0]["files"], 6);
     assert!(plan["left_alone"][0]["reason"].as_str().expect("a reason").contains("deletes apply"));
@@ -94,7 +95,7 @@ async fn one_job_a_table_at_a_time_and_foreign_tables_not_at_all() {
     let register = json!({"name": "t", "metadata-location": location});
     app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
     for kind in ["compact", "expire"] {
-        let path = format!("/api/v1/namespaces/n/tables/t/{kind}");
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}");
         let (code, _, message) = app.refused(Method::POST, &path, Some(json!({}))).await;
         assert_eq!(code, 422);
         assert!(message.contains("foreign"), "{message}");

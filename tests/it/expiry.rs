@@ -4,7 +4,7 @@ use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::json;
 
-const QUARANTINE: &str = "/api/v1/namespaces/n/tables/t/quarantine";
+const QUARANTINE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/quarantine";
 
 async fn compacted(app: &TestApp) -> Writer<'_> {
     app.table().await;
@@ -31,11 +31,11 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
     assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "a sweep spares what is not due");
 
     let day_after = now_ms() + 25 * 3600 * 1000;
-    let swept = sweep(app.server.catalog(), day_after).await.expect("swept");
+    let swept = sweep(app.catalog(), day_after).await.expect("swept");
     assert_eq!((swept.deleted as usize, swept.spared, swept.failed), (doomed.len(), 0, 0));
     assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
-    let orphans = app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/orphans", Some(json!({}))).await;
+    let orphans = app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans", Some(json!({}))).await;
     assert_eq!(orphans["orphans"], json!([]));
 }
 
@@ -43,7 +43,7 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
 async fn a_doomed_file_that_is_referenced_again_is_spared() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
-    let catalog = app.server.catalog();
+    let catalog = app.catalog();
     let row = catalog.tables().await.expect("tables").remove(0);
     let live = writer.data_files().await.remove(0);
     let outside = format!("file://{}/outside.txt", app.dir.path().display());
@@ -72,10 +72,10 @@ async fn a_tag_keeps_its_snapshot_and_its_files() {
     }
     app.job("compact", json!({})).await;
     app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
-    sweep(app.server.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     let metadata = writer.metadata().await;
     let kept = metadata.snapshot_by_id(tagged).expect("the tagged snapshot");
-    let source = esker_table::Manifests::new(app.server.catalog().storage().file_io(), 0);
+    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
     let live = esker_table::load_live(&source, &metadata, kept).await.expect("its manifests");
     assert!(live.data.iter().all(|f| std::path::Path::new(&f.file.file_path()[7..]).exists()));
 }
@@ -88,8 +88,13 @@ async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
     let other = json!({"name": "other", "schema": esker_tests::schema_json()});
     let other = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(other)).await;
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
+    assert!(files.iter().all(|f| std::path::Path::new(&f[7..]).exists()), "still there while it can be brought back");
+    let (day, now) = (24 * 3600 * 1000, now_ms());
+    assert_eq!(app.catalog().end_drops(now + 6 * day).await.expect("looked"), 0);
+    assert_eq!(app.catalog().end_drops(now + 8 * day).await.expect("ended"), 1);
+    sweep(app.catalog(), now + day / 2).await.expect("swept");
     assert!(files.iter().all(|f| std::path::Path::new(&f[7..]).exists()), "still there during the grace period");
-    sweep(app.server.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    sweep(app.catalog(), now + 2 * day).await.expect("swept");
     assert!(files.iter().all(|f| !std::path::Path::new(&f[7..]).exists()));
     assert!(std::path::Path::new(&other["metadata-location"].as_str().expect("a location")[7..]).exists());
 }

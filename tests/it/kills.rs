@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::commits::walk;
 
+/// Under which every request of a victim is sent.
+const KEY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
 fn binary() -> PathBuf {
@@ -69,6 +72,7 @@ impl Victim {
     /// Sends a request that will not be answered, waits until the process has reached its point, and kills it.
     async fn kill_at_point(mut self, path: &str, body: Value) {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
+        let request = request.header("idempotency-key", KEY);
         let pending = tokio::spawn(request.send());
         for _ in 0..400 {
             if std::fs::read_to_string(&self.log).unwrap_or_default().contains("halted by debug.halt_at") {
@@ -102,8 +106,8 @@ async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> T
 
 /// Everything under the table's directory is accounted for: nothing unreferenced, once the sweep ran.
 async fn assert_no_leftovers(app: &TestApp) {
-    sweep(app.server.catalog(), now_ms() + 1000).await.expect("swept");
-    let report = app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/orphans", Some(json!({}))).await;
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    let report = app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans", Some(json!({}))).await;
     let prepared = 3; // the data file, manifest and manifest list of the append that the test wrote itself
     assert!(report["young"].as_u64().expect("a number") <= prepared, "{report}");
     assert_eq!(report["accounted"], 0, "{report}");
@@ -143,7 +147,7 @@ async fn a_kill_after_the_swap_keeps_the_commit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_reclaimed() {
     for point in ["compact-after-write", "compact-before-commit"] {
-        let path = "/api/v1/namespaces/n/tables/t/compact";
+        let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
         let app = die_at(point, path, |_| json!({})).await;
         let writer = Writer::new(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
@@ -156,7 +160,7 @@ async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_rec
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced() {
-    let expire = "/api/v1/namespaces/n/tables/t/expire";
+    let expire = "/api/v1/warehouses/default/namespaces/n/tables/t/expire";
     let all = || json!({"older-than-ms": now_ms() + 60_000});
     let app = die_at("expire-before-commit", expire, |_| all()).await;
     let writer = Writer::new(&app);
@@ -166,7 +170,7 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
 
     // The expiry goes through this time; the process dies when it is about to delete, in the sweep of its next start.
     assert_eq!(app.job("expire", all()).await["state"], "succeeded");
-    let doomed = app.server.catalog().state().quarantine_totals().await.expect("totals").0;
+    let doomed = app.catalog().state().quarantine_totals().await.expect("totals").0;
     assert!(doomed > 0);
     let dir = app.stop().await;
     let victim = Victim::start(dir.path(), "sweep-before-delete").await;
@@ -175,4 +179,47 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     let writer = Writer::new(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     assert_no_leftovers(&app).await;
+}
+
+/// The client did not hear the answer, and asks again under the same key: whether the commit had come about or not, it is
+/// applied once, and the answer is that it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_repeated_after_a_kill_is_applied_exactly_once() {
+    for point in ["commit-before-swap", "commit-after-swap"] {
+        let mut sent = Value::Null;
+        let app = die_at(point, TABLE, |commit| {
+            sent = commit.clone();
+            commit
+        })
+        .await;
+        let (status, _, answer) = app.raw(Method::POST, TABLE, &[("idempotency-key", KEY)], Some(sent)).await;
+        assert_eq!(status.as_u16(), 200, "{point}: {answer}");
+        let writer = Writer::new(&app);
+        assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>(), "{point}");
+        assert_eq!(writer.metadata().await.snapshots().len(), 7, "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_during_a_transaction_leaves_all_tables_as_they_were() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let create = json!({"name": "u", "schema": esker_tests::schema_json()});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    let app = app.stop().await;
+    let change = |table: &str| {
+        json!({"identifier": {"namespace": ["n"], "name": table}, "requirements": [],
+            "updates": [{"action": "set-properties", "updates": {"a": "b"}}]})
+    };
+    let body = json!({"table-changes": [change("t"), change("u")]});
+    let victim = Victim::start(app.path(), "commit-before-swap").await;
+    victim.kill_at_point("/v1/default/transactions/commit", body).await;
+    let app = TestApp::restart(app).await;
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    for table in ["t", "u"] {
+        let loaded = app.ok(Method::GET, &format!("/v1/default/namespaces/n/tables/{table}"), None).await;
+        assert!(loaded["metadata"]["properties"].get("a").is_none(), "{table}: {loaded}");
+    }
+    let files = walk(app.dir.path()).into_iter().filter(|p| p.ends_with(".metadata.json")).count();
+    assert_eq!(files, 2, "what the transaction wrote was reclaimed");
 }

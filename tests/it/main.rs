@@ -3,7 +3,15 @@
 mod bad_input;
 mod commits;
 mod compaction;
+mod details;
+mod events;
 mod expiry;
 mod kills;
+mod lifecycle;
 mod ops;
+mod planning;
 mod queries;
+mod refs;
+mod storage;
+mod transactions;
+mod warehouses;

@@ -23,18 +23,18 @@ async fn health_is_told_by_json_metrics_and_page() {
     for i in 0..12 {
         writer.append(i..i + 1).await;
     }
-    let health = app.ok(Method::GET, "/api/v1/namespaces/n/tables/t/health", None).await;
+    let health = app.ok(Method::GET, "/api/v1/warehouses/default/namespaces/n/tables/t/health", None).await;
     assert_eq!(health["findings"][0]["code"], "small-files");
     assert_eq!(health["facts"]["data_files"], 12);
     let score = health["score"].as_u64().expect("a score");
     let metrics = app.ok(Method::GET, "/metrics/tables", None).await;
-    let line = format!("esker_table_health_score{{namespace=\"n\",table=\"t\"}} {score}");
+    let line = format!("esker_table_health_score{{namespace=\"n\",table=\"t\",warehouse=\"default\"}} {score}");
     assert!(metrics.as_str().expect("text").contains(&line), "{metrics}");
     let service = app.ok(Method::GET, "/metrics", None).await;
     assert!(service.as_str().expect("text").contains("esker_tables_with_finding{code=\"small-files\",severity=\"critical\"} 1"));
     let fleet = app.ok(Method::GET, "/", None).await;
-    assert!(fleet.as_str().expect("html").contains("href=\"/namespaces/n/tables/t\""));
-    let page = app.ok(Method::GET, "/namespaces/n/tables/t", None).await;
+    assert!(fleet.as_str().expect("html").contains("href=\"/warehouses/default/namespaces/n/tables/t\""));
+    let page = app.ok(Method::GET, "/warehouses/default/namespaces/n/tables/t", None).await;
     assert!(page.as_str().expect("html").contains("11 fewer files to open"));
 }
 
@@ -65,12 +65,12 @@ async fn a_server_that_stops_finishes_what_it_began() {
     for i in 0..6 {
         writer.append(i..i + 1).await;
     }
-    app.ok(Method::POST, "/api/v1/namespaces/n/tables/t/compact", Some(json!({}))).await;
+    app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/compact", Some(json!({}))).await;
     let TestApp { server, dir, .. } = app;
     let config = esker_tests::config(dir.path());
     server.stop().await;
     let again = esker::server::Server::start(&config).await.expect("starts again");
-    let jobs = again.catalog().state().jobs(None, 1).await.expect("jobs");
+    let jobs = again.catalogs()[0].state().jobs(None, 1).await.expect("jobs");
     assert_eq!(format!("{:?}", jobs[0].state), "Succeeded");
     again.stop().await;
 }

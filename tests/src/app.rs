@@ -1,9 +1,13 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker::Config;
 use esker::server::Server;
-use esker_storage::Storage;
+use esker_catalog::Catalog;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -38,16 +42,21 @@ impl TestApp {
 
     /// With other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_on(Storage::local(), change).await
+        Self::start_on(Arc::new(LocalFileSystem::new()), change).await
     }
 
     /// On another storage.
-    pub async fn start_on(storage: Storage, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start_on(storage: Arc<dyn ObjectStore>, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = config(dir.path());
         change(&mut config);
         let server = Server::start_on(&config, storage).await.expect("the server starts");
         Self { server, dir, http: reqwest::Client::new() }
+    }
+
+    /// The default warehouse.
+    pub fn catalog(&self) -> &Catalog {
+        &self.server.catalogs()[0]
     }
 
     /// The URL of a path.
@@ -65,6 +74,33 @@ impl TestApp {
         let status = response.status();
         let text = response.text().await.expect("a body");
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Sends a request with headers of its own; returns status, headers and the body as text.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> (StatusCode, HeaderMap, String) {
+        let mut request = self.http.request(method, self.url(path)).bearer_auth(TOKEN);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        (status, headers, response.text().await.expect("a body"))
+    }
+
+    /// Sends a request that must succeed, and leaves its answer unread as JSON.
+    pub async fn ok_raw(&self, method: Method, path: &str, body: Value) -> String {
+        let (status, _, text) = self.raw(method, path, &[], Some(body)).await;
+        assert!(status.is_success(), "{path}: {status} {}", text.chars().take(500).collect::<String>());
+        text
     }
 
     /// Sends a request that must succeed.
@@ -93,7 +129,7 @@ impl TestApp {
 
     /// Starts a job on `n.t` and waits for it; returns its record.
     pub async fn job(&self, kind: &str, options: Value) -> Value {
-        let path = format!("/api/v1/namespaces/n/tables/t/{kind}");
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}");
         let accepted = self.ok(Method::POST, &path, Some(options)).await;
         let path = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
         for _ in 0..600 {

@@ -111,6 +111,24 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
+    /// Commits `n` data files that are nowhere: for tests that only plan.
+    pub async fn append_phantoms(&self, n: usize) {
+        let metadata = self.metadata().await;
+        let phantom = |i| {
+            DataFileBuilder::default()
+                .content(DataContentType::Data)
+                .file_path(format!("{}/data/phantom-{i}.parquet", metadata.location()))
+                .file_format(DataFileFormat::Parquet)
+                .partition(Struct::empty())
+                .record_count(1)
+                .file_size_in_bytes(1)
+                .build()
+                .expect("a file")
+        };
+        let prepared = self.prepare(&metadata, (0..n).map(phantom).collect(), false).await;
+        self.commit(&prepared).await;
+    }
+
     async fn delete_file(
         &self,
         path: &str,

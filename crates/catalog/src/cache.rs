@@ -1,8 +1,9 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use esker_storage::StorageError;
-use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, load_live};
+use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, MetadataJson, load_live};
 use flate2::read::GzDecoder;
 use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotRef, TableMetadata};
@@ -13,7 +14,7 @@ use crate::{Catalog, CatalogError, LoadedTable, Result};
 /// Parsed metadata files and manifest lists. Both are immutable and named uniquely, so entries are never stale.
 #[derive(Debug)]
 pub(crate) struct Caches {
-    metadata: Cache<String, (Arc<TableMetadata>, u64)>,
+    metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
     live: Cache<String, Arc<LiveFiles>>,
     pub(crate) manifests: Manifests,
 }
@@ -23,7 +24,7 @@ impl Caches {
         let weight = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             metadata: Cache::builder()
-                .weigher(move |_: &String, (_, bytes): &(Arc<TableMetadata>, u64)| weight(bytes.saturating_mul(2)))
+                .weigher(move |_: &String, (_, json): &(Arc<TableMetadata>, MetadataJson)| weight(json.bytes().len() as u64 * 3))
                 .max_capacity(bytes)
                 .build(),
             live: Cache::builder()
@@ -38,26 +39,33 @@ impl Caches {
 }
 
 impl Catalog {
-    /// The metadata in a file, and its size in bytes uncompressed.
-    pub(crate) async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, u64)> {
+    /// The metadata in a file, parsed and as it is there, uncompressed.
+    pub(crate) async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, MetadataJson)> {
         if let Some(found) = self.inner.caches.metadata.get(uri).await {
             return Ok(found);
         }
-        let invalid = |reason: String| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
-        let mut bytes = self.storage().read(uri).await?.to_vec();
-        if bytes.starts_with(&[0x1f, 0x8b]) {
-            let mut json = Vec::new();
-            GzDecoder::new(bytes.as_slice()).read_to_end(&mut json).map_err(|e| invalid(e.to_string()))?;
-            bytes = json;
-        }
-        let metadata: TableMetadata = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-        let entry = (Arc::new(metadata), bytes.len() as u64);
+        let json = self.json_at(uri).await?;
+        let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
+        let metadata: TableMetadata = serde_json::from_slice(&json).map_err(invalid)?;
+        let entry = (Arc::new(metadata), MetadataJson::read(json)?);
         self.inner.caches.metadata.insert(uri.to_owned(), entry.clone()).await;
         Ok(entry)
     }
 
-    pub(crate) async fn remember_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, bytes: u64) {
-        self.inner.caches.metadata.insert(uri.to_owned(), (metadata, bytes)).await;
+    /// A metadata file, uncompressed.
+    pub(crate) async fn json_at(&self, uri: &str) -> Result<Bytes> {
+        let bytes = self.storage().read(uri).await?;
+        if !bytes.starts_with(&[0x1f, 0x8b]) {
+            return Ok(bytes);
+        }
+        let invalid = |e: std::io::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
+        let mut json = Vec::new();
+        GzDecoder::new(bytes.as_ref()).read_to_end(&mut json).map_err(invalid)?;
+        Ok(json.into())
+    }
+
+    pub(crate) async fn remember_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, json: MetadataJson) {
+        self.inner.caches.metadata.insert(uri.to_owned(), (metadata, json)).await;
     }
 
     /// The warehouse's manifests.

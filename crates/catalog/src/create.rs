@@ -1,17 +1,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use esker_state::{NewTable, StateError, TableRow};
+use esker_state::{Kind, NewTable, StateError, TableRow};
 use esker_storage::Location;
+use esker_table::MetadataJson;
 use esker_types::{NamespaceName, TableId, TableName};
 use iceberg::spec::{
     FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, TableProperties, UnboundPartitionSpec,
 };
 use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::skeleton::Skeleton;
-use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result};
+use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result};
 
 /// A request to create a table (REST specification, `CreateTableRequest`).
 #[derive(Debug, Clone, Deserialize)]
@@ -52,17 +54,17 @@ pub struct Register {
 #[derive(Debug, Clone)]
 pub enum Created {
     /// In the catalog.
-    Table(LoadedTable),
+    Table(Box<LoadedTable>),
     /// Worked out, not entered.
     Staged(Box<TableMetadata>),
 }
 
 impl Catalog {
     /// Creates or stages a table.
-    pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable) -> Result<Created> {
+    pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, cause: &Cause) -> Result<Created> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
-        self.check_absent(&name).await?;
+        self.state().check_free(Kind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
@@ -79,100 +81,127 @@ impl Catalog {
         self.check_metadata_locations(&metadata, None).await?;
         match request.stage_create {
             true => Ok(Created::Staged(Box::new(metadata))),
-            false => Ok(Created::Table(self.enter(name, metadata).await?)),
+            false => Ok(Created::Table(Box::new(self.enter(name, metadata, cause).await?))),
         }
     }
 
     /// Makes the table that a staged create prepared: a commit with `assert-create`.
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
+        let cause = proposal.cause.clone();
+        let metadata = self.metadata_of_create(&name, proposal).await?;
+        self.enter(name, metadata, &cause).await.map_err(|e| match e {
+            CatalogError::State(StateError::AlreadyExists { .. }) => already_created(),
+            e => e,
+        })
+    }
+
+    /// The metadata that a commit with `assert-create` makes, if the name is free.
+    pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: Proposal) -> Result<TableMetadata> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::NotExist)) {
             let what = "assert-create allows no other requirement beside it".to_owned();
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        match self.check_absent(&name).await {
-            Err(CatalogError::State(StateError::AlreadyExists { .. })) => {
-                return Err(CatalogError::Conflict("Requirement failed: table already exists".to_owned()));
-            }
+        match self.state().check_free(Kind::Table, self.warehouse(), name).await {
+            Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
             other => other?,
         }
-        let metadata = self.build_from_updates(&name, proposal.updates).await?;
+        let metadata = self.build_from_updates(name, proposal.updates).await?;
         self.check_metadata_locations(&metadata, None).await?;
-        self.enter(name, metadata).await
+        Ok(metadata)
     }
 
     /// Enters a table that exists in storage. It stays foreign: Esker has not made its files and may not be the only one to
     /// write it, so nothing destructive happens to it.
-    pub async fn register(&self, namespace: &NamespaceName, request: Register) -> Result<LoadedTable> {
+    pub async fn register(&self, namespace: &NamespaceName, request: Register, cause: &Cause) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
         let at = Location::parse(&request.metadata_location)?;
         self.check_allowed(&at)?;
         let existing = match self.state().table(self.warehouse(), &name).await {
             Ok(row) if request.overwrite => Some(row),
-            Ok(_) => return Err(StateError::table_exists(&name).into()),
-            Err(StateError::NoSuchTable(_)) => None,
+            Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
+            Err(StateError::NoSuchTable(_)) => {
+                self.state().check_free(Kind::Table, self.warehouse(), &name).await?;
+                None
+            }
             Err(e) => return Err(e.into()),
         };
-        let (metadata, metadata_bytes) = self.metadata_at(&request.metadata_location).await.map_err(|e| match e {
+        let (metadata, json) = self.metadata_at(&request.metadata_location).await.map_err(|e| match e {
             CatalogError::Storage(storage) => CatalogError::Invalid(format!("can't register: {storage}")),
             e => e,
         })?;
         self.check_metadata_locations(&metadata, existing.as_ref().map(|row| row.id)).await?;
-        if let Some(row) = existing {
-            self.state().drop_table(row.id, &[]).await?;
-        }
         let row = TableRow {
             id: TableId::fresh(),
+            warehouse: self.warehouse().id,
+            kind: Kind::Table,
             name,
             table_uuid: metadata.uuid(),
             location: Location::parse(metadata.location())?.to_string(),
             metadata_location: request.metadata_location,
-            owned: false,
+            // The same table at another of its states is as much Esker's as before.
+            owned: existing.as_ref().is_some_and(|e| e.owned && e.table_uuid == metadata.uuid()),
+            protected: existing.as_ref().is_some_and(|e| e.protected),
         };
-        self.state().insert_table(self.warehouse(), &NewTable { row: row.clone(), recorded_output: None }).await?;
-        Ok(LoadedTable { row, metadata, metadata_bytes })
+        let replaces = existing.map(|e| e.id);
+        let new = NewTable { row: row.clone(), recorded_output: None, replaces };
+        self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), cause).await?;
+        Ok(LoadedTable { row, metadata, json })
     }
 
     /// Takes a foreign table into Esker's care: from then on expiry and purge may delete its files.
-    pub async fn claim(&self, name: &TableName) -> Result<()> {
+    pub async fn claim(&self, name: &TableName, cause: &Cause) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
-        Ok(self.state().claim_table(row.id).await?)
+        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
+        let along = self.along(cause, "table.claimed", &row.name, data, &Outcome::NoContent);
+        Ok(self.state().claim_table(row.id, &along).await?)
     }
 
-    async fn check_absent(&self, name: &TableName) -> Result<()> {
-        match self.state().table(self.warehouse(), name).await {
-            Ok(_) => Err(StateError::table_exists(name).into()),
-            Err(StateError::NoSuchTable(_)) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
+    /// Protects a table from being dropped, or lifts that.
+    pub async fn protect_table(&self, name: &TableName, protected: bool, cause: &Cause) -> Result<()> {
+        let row = self.state().table(self.warehouse(), name).await?;
+        let along = self.along(cause, "table.protected", &row.name, json!({"protected": protected}), &Outcome::NoContent);
+        Ok(self.state().protect(row.id, protected, &along).await?)
     }
 
-    async fn enter(&self, name: TableName, metadata: TableMetadata) -> Result<LoadedTable> {
+    /// Writes the first metadata file of a table that is about to be entered.
+    pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTable)> {
         let id = TableId::fresh();
         let path = Self::next_metadata_path(&metadata, None)?;
-        let metadata_bytes = self.write_metadata(id, &path, &metadata).await?;
+        let json = MetadataJson::print(&metadata)?;
+        self.write_metadata_file(id, &path, json.bytes().clone()).await?;
         self.halt("create-before-insert").await;
         let row = TableRow {
             id,
+            warehouse: self.warehouse().id,
+            kind: Kind::Table,
             name,
             table_uuid: metadata.uuid(),
             location: Location::parse(metadata.location())?.to_string(),
             metadata_location: path.clone(),
             owned: true,
+            protected: false,
         };
-        let table = LoadedTable { row: row.clone(), metadata: Arc::new(metadata), metadata_bytes };
-        match self.state().insert_table(self.warehouse(), &NewTable { row, recorded_output: Some(path.clone()) }).await {
-            Ok(()) => {
-                self.remember_metadata(&path, table.metadata.clone(), metadata_bytes).await;
-                Ok(table)
-            }
-            Err(StateError::Ambiguous(e)) => {
-                Err(CatalogError::StateUnknown { table: table.row.name.to_string(), reason: e.to_string() })
-            }
-            // The recorded metadata file is reclaimed at the next start.
-            Err(e) => Err(e.into()),
-        }
+        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
+        Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
+    }
+
+    async fn enter(&self, name: TableName, metadata: TableMetadata, cause: &Cause) -> Result<LoadedTable> {
+        let (table, new) = self.write_first(name, metadata).await?;
+        // If it fails, the recorded metadata file is reclaimed at the next start.
+        self.insert(new, "table.created", json!({}), cause).await?;
+        self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
+        Ok(table)
+    }
+
+    /// Enters a table or view.
+    pub(crate) async fn insert(&self, new: NewTable, kind: &'static str, extra: Value, cause: &Cause) -> Result<()> {
+        let name = new.row.name.clone();
+        let along = self.along(cause, kind, &name, created_data(&new.row, extra), &Outcome::of(&new.row));
+        let published = self.state().publish(self.warehouse(), &[], &[new], &along).await;
+        published.map_err(|e| CatalogError::of_publishing(e, &name))?;
+        Ok(())
     }
 
     /// A create commit brings schema, spec and order as updates, with the ids that the client wrote into its manifests.
@@ -194,8 +223,21 @@ impl Catalog {
     }
 }
 
+/// What an event tells of a new entry.
+pub(crate) fn created_data(row: &TableRow, mut extra: Value) -> Value {
+    extra["table-id"] = json!(row.id);
+    extra["table-uuid"] = json!(row.table_uuid);
+    extra["location"] = json!(row.location);
+    extra["metadata-location"] = json!(row.metadata_location);
+    extra
+}
+
+fn already_created() -> CatalogError {
+    CatalogError::Conflict("Requirement failed: table already exists".to_owned())
+}
+
 /// A location as the client wrote it, once it is known to be one.
-fn as_given(location: &str) -> Result<String> {
+pub(crate) fn as_given(location: &str) -> Result<String> {
     Location::parse(location)?;
     Ok(location.trim_end_matches('/').to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_state::{Doom, DoomState, Doomed, Output};
+use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
 use esker_table::reachable;
 use esker_types::{Millis, TableId, now_ms};
@@ -27,13 +27,23 @@ pub struct Swept {
     pub failed: u64,
 }
 
-/// Deletes the files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
+impl Swept {
+    /// Counts another sweep in.
+    pub fn add(&mut self, other: Self) {
+        self.deleted += other.deleted;
+        self.bytes += other.bytes;
+        self.spared += other.spared;
+        self.failed += other.failed;
+    }
+}
+
+/// Deletes a warehouse's files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
 ///
 /// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
 /// no snapshot refers to the file, and it lies inside the table's own locations. Then it is marked, then removed.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     let mut by_table: BTreeMap<TableId, Vec<Doomed>> = BTreeMap::new();
-    for doomed in catalog.state().due_dooms(now, SWEEP_LIMIT).await? {
+    for doomed in catalog.state().due_dooms(catalog.warehouse(), now, SWEEP_LIMIT).await? {
         by_table.entry(doomed.doom.table).or_default().push(doomed);
     }
     let mut swept = Swept::default();
@@ -49,10 +59,7 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
 async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
     let held = catalog.hold_commits(id).await;
-    let keep = match state.table_by_id(id).await? {
-        Some(row) => Keep::living(catalog, catalog.load_row(row).await?).await?,
-        None => Keep::dropped(catalog).await?,
-    };
+    let keep = Keep::of(catalog, id).await?;
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     for doomed in dooms {
         match keep.reason(&doomed.doom) {
@@ -89,8 +96,8 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
 
 /// What must be kept of one table.
 struct Keep {
-    /// The living table; none if it was dropped.
-    table: Option<LoadedTable>,
+    /// The living table or view; none if it was dropped for good.
+    row: Option<TableRow>,
     /// Everything that its metadata leads to.
     referenced: HashSet<String>,
     /// Where its files may lie.
@@ -100,18 +107,40 @@ struct Keep {
 }
 
 impl Keep {
+    /// A table that was dropped and can be brought back is kept like one that lives.
+    async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
+        let row = match catalog.state().table_by_id(id).await? {
+            Some(row) => Some(row),
+            None => catalog.state().dropped_table(id).await?.map(|dropped| dropped.row),
+        };
+        match row {
+            // A view has no files but its metadata.
+            Some(row) if row.kind == Kind::View => Self::view(catalog, row).await,
+            Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
+            None => Self::dropped(catalog).await,
+        }
+    }
+
     async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
         let metadata = &table.metadata;
         let referenced = referenced_paths(catalog, &table).await?;
         let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
-        let own = paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
+        let own: Vec<Location> =
+            paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
         let foreign = other_locations(catalog, Some(table.row.id)).await?;
-        Ok(Self { table: Some(table), referenced, own, foreign })
+        Ok(Self { row: Some(table.row), referenced, own, foreign })
+    }
+
+    async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
+        let referenced = HashSet::from([canonical(&row.metadata_location)]);
+        let foreign = other_locations(catalog, Some(row.id)).await?;
+        let own = Location::parse(&row.location).into_iter().collect();
+        Ok(Self { row: Some(row), referenced, own, foreign })
     }
 
     async fn dropped(catalog: &Catalog) -> Result<Self> {
         let foreign = other_locations(catalog, None).await?;
-        Ok(Self { table: None, referenced: HashSet::new(), own: Vec::new(), foreign })
+        Ok(Self { row: None, referenced: HashSet::new(), own: Vec::new(), foreign })
     }
 
     /// Why a file is kept; `None` if it may go.
@@ -120,14 +149,14 @@ impl Keep {
         if let Some((name, _)) = self.foreign.iter().find(|(_, l)| at.is_inside(l)) {
             return Some(format!("it lies in the location of table {name}"));
         }
-        let Some(table) = &self.table else {
+        let Some(row) = &self.row else {
             let inside = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
             return (!inside).then(|| "it lies outside the location that the dropped table had".to_owned());
         };
-        if table.row.table_uuid != doom.table_uuid {
+        if row.table_uuid != doom.table_uuid {
             return Some("the table has another uuid than when the file was doomed".to_owned());
         }
-        if !table.row.owned {
+        if !row.owned {
             return Some("the table is foreign".to_owned());
         }
         if self.referenced.contains(&at.to_string()) {
@@ -155,9 +184,10 @@ pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<
     Ok(referenced)
 }
 
-/// The names and locations of the tables other than `own`.
+/// The names and locations of the tables and views other than `own`, dropped ones that can be brought back included.
 pub async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
-    let rows = catalog.tables().await?;
+    let mut rows = catalog.tables_and_views().await?;
+    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
     let others = rows.iter().filter(|row| Some(row.id) != own);
     Ok(others.filter_map(|row| Some((row.name.to_string(), Location::parse(&row.location).ok()?))).collect())
 }
@@ -170,7 +200,7 @@ pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
         tracing::warn!(jobs = interrupted, "jobs were interrupted by the last stop");
     }
     let mut by_table: BTreeMap<TableId, Vec<Output>> = BTreeMap::new();
-    for output in catalog.state().outputs_of_dead_instances().await? {
+    for output in catalog.state().outputs_of_dead_instances(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
     }
     let mut doomed = 0;
@@ -189,10 +219,7 @@ pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
 /// Returns how many were doomed.
 pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
     let state = catalog.state();
-    let keep = match state.table_by_id(id).await? {
-        Some(row) => Keep::living(catalog, catalog.load_row(row).await?).await?,
-        None => Keep::dropped(catalog).await?,
-    };
+    let keep = Keep::of(catalog, id).await?;
     let mut dooms = Vec::new();
     for path in paths {
         if keep.referenced.contains(&canonical(path)) {
@@ -200,10 +227,11 @@ pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &s
             continue;
         }
         // It was never part of a table, so nobody can need it: no grace.
-        dooms.push(match &keep.table {
-            Some(table) => table.row.doom(path.clone(), None, reason, None, now_ms()),
+        dooms.push(match &keep.row {
+            Some(row) => row.doom(path.clone(), None, reason, None, now_ms()),
             None => Doom {
                 path: path.clone(),
+                warehouse: catalog.warehouse().id,
                 table: id,
                 table_name: "(never created)".to_owned(),
                 table_uuid: Uuid::nil(),

@@ -1,34 +1,99 @@
 use std::collections::HashSet;
 
-use esker_state::Doom;
+use esker_state::{Along, Doom, DroppedTable, SoftDrop, TableRow};
 use esker_table::reachable;
-use esker_types::{TableName, now_ms};
+use esker_types::{Millis, TableId, TableName, now_ms};
+use serde_json::{Value, json};
 
-use crate::{Catalog, LoadedTable, Result};
+use crate::{Catalog, Cause, LoadedTable, Outcome, Result};
 
 impl Catalog {
-    /// Drops a table. With `purge` its files go into quarantine, unless the table is foreign or says `gc.enabled=false`.
-    pub async fn drop_table(&self, name: &TableName, purge: bool) -> Result<()> {
+    /// Drops a table. It can be brought back for `tables.undrop_seconds`; then, with `purge`, its files go into quarantine,
+    /// unless the table is foreign or says `gc.enabled=false`.
+    pub async fn drop_table(&self, name: &TableName, purge: bool, cause: &Cause) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
-        let dooms = match purge && row.owned {
-            // A table whose metadata can't be read is dropped all the same; its files are left in place.
-            true => match self.load_row(row.clone()).await {
-                Ok(table) => self.purge_list(&table).await.unwrap_or_else(|error| {
-                    tracing::warn!(table = %name, %error, "purge left the files in place");
-                    Vec::new()
-                }),
-                Err(error) => {
-                    tracing::warn!(table = %name, %error, "purge left the files in place");
-                    Vec::new()
-                }
-            },
-            false => Vec::new(),
+        let keep = (self.options().undrop_ms > 0).then(|| SoftDrop {
+            purge,
+            principal: cause.principal.clone(),
+            expires_ms: now_ms().saturating_add(self.options().undrop_ms),
+        });
+        let dooms = match keep {
+            Some(_) => Vec::new(),
+            None if purge => self.purge_list(&row).await,
+            None => Vec::new(),
         };
-        self.state().drop_table(row.id, &dooms).await?;
+        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
+            "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
+        let along = self.along(cause, "table.dropped", &row.name, data, &Outcome::NoContent);
+        Ok(self.state().drop_tabular(row.id, &dooms, keep.as_ref(), &along).await?)
+    }
+
+    /// Takes a table out of the catalog and hands it over: its last metadata is returned, its files stay, and no commit to
+    /// it succeeds from now on.
+    pub async fn unregister_table(&self, name: &TableName, cause: &Cause) -> Result<LoadedTable> {
+        let row = self.state().table(self.warehouse(), name).await?;
+        // What is handed over must be the last state.
+        let _held = self.hold_commits(row.id).await;
+        let table = self.load(name).await?;
+        // The receipt keeps it whole: the entry that would lead to it is gone.
+        let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
+        let location = &table.row.metadata_location;
+        let outcome = Outcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
+        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": table.row.metadata_location});
+        let along = self.along(cause, "table.unregistered", &table.row.name, data, &outcome);
+        self.state().drop_tabular(table.row.id, &[], None, &along).await?;
+        Ok(table)
+    }
+
+    /// The dropped tables that can be brought back, the newest first.
+    pub async fn dropped_tables(&self) -> Result<Vec<DroppedTable>> {
+        Ok(self.state().dropped_tables(self.warehouse()).await?)
+    }
+
+    /// Brings a dropped table back, under its old name or another.
+    pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, cause: &Cause) -> Result<TableName> {
+        let dropped = self.state().dropped_table(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
+        let dropped = dropped.ok_or_else(|| esker_state::StateError::NotDropped(id.to_string()))?;
+        let name = name.unwrap_or(dropped.row.name);
+        let data = json!({"table-id": id, "table-uuid": dropped.row.table_uuid});
+        let along = self.along(cause, "table.undropped", &name, data, &Outcome::NoContent);
+        self.state().undrop_table(self.warehouse(), id, &name, &along).await?;
+        Ok(name)
+    }
+
+    /// Ends the time of the dropped tables that can't be brought back any more at `now`. Returns how many there were.
+    pub async fn end_drops(&self, now: Millis) -> Result<u64> {
+        let mut ended = 0;
+        for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
+            self.end_drop(&dropped, &Cause::internal("undrop")).await?;
+            ended += 1;
+        }
+        Ok(ended)
+    }
+
+    async fn end_drop(&self, dropped: &DroppedTable, cause: &Cause) -> Result<()> {
+        let row = &dropped.row;
+        let dooms = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
+        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
+            "doomed-files": dooms.len()});
+        let events = vec![self.event(cause, "table.drop-ended", &row.name, data)];
+        self.state().end_drop(row.id, &dooms, &Along { events, receipts: Vec::new() }).await?;
         Ok(())
     }
 
-    async fn purge_list(&self, table: &LoadedTable) -> Result<Vec<Doom>> {
+    /// A table whose metadata can't be read is dropped all the same; its files are left in place.
+    async fn purge_list(&self, row: &TableRow) -> Vec<Doom> {
+        if !row.owned {
+            return Vec::new();
+        }
+        let list = async { self.files_to_purge(&self.load_row(row.clone()).await?).await };
+        list.await.unwrap_or_else(|error| {
+            tracing::warn!(table = %row.name, %error, "purge left the files in place");
+            Vec::new()
+        })
+    }
+
+    async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<Doom>> {
         let metadata = &table.metadata;
         if metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
             return Ok(Vec::new());
@@ -36,7 +101,7 @@ impl Catalog {
         let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
         let found = reachable(self.manifests(), metadata, &snapshots, &HashSet::new()).await?;
         let logged = metadata.metadata_log().iter().map(|log| (log.metadata_file.clone(), None));
-        let current = (table.row.metadata_location.clone(), Some(table.metadata_bytes));
+        let current = (table.row.metadata_location.clone(), Some(table.json.bytes().len() as u64));
         let files = found.files.into_iter().map(|(path, (_, bytes))| (path, bytes));
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let doom = |(path, bytes)| table.row.doom(path, bytes, "the table was dropped with purge", None, due_ms);

@@ -43,6 +43,9 @@ pub enum CatalogError {
     /// An update can't be applied, or the request contradicts itself.
     #[error("{0}")]
     Invalid(String),
+    /// A view's version or schema is not valid.
+    #[error("{0}")]
+    IllegalArgument(String),
     /// A table may not lie there.
     #[error("location {location} is not allowed: {reason}")]
     Location {
@@ -75,6 +78,16 @@ pub enum CatalogError {
     },
 }
 
+impl CatalogError {
+    /// What it means that a change was not published: it did not happen, or, where the database did not answer, nobody knows.
+    pub(crate) fn of_publishing(error: StateError, what: &impl ToString) -> Self {
+        match error {
+            StateError::Ambiguous(e) => Self::StateUnknown { table: what.to_string(), reason: e.to_string() },
+            e => e.into(),
+        }
+    }
+}
+
 impl From<iceberg::Error> for CatalogError {
     fn from(error: iceberg::Error) -> Self {
         Self::Table(TableError::Iceberg(error))
@@ -89,6 +102,7 @@ impl Coded for CatalogError {
             // A full disk or a missing file keeps its meaning under the wrapping.
             Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
             Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,
+            Self::IllegalArgument(_) => ErrorCode::IllegalArgument,
             Self::MetadataGone { .. } | Self::MetadataInvalid { .. } => ErrorCode::DataMissing,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,

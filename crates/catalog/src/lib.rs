@@ -5,29 +5,40 @@
 mod access;
 mod apply;
 mod cache;
+mod cause;
 mod create;
 pub mod deletion;
 mod drop;
 mod error;
+mod functions;
 mod halt;
 mod locations;
 mod namespaces;
+mod references;
 mod sequencer;
 mod skeleton;
+mod transaction;
+mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_state::{State, TableRow, WarehouseId};
+use esker_state::{Kind, State, TableRow, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
+use esker_table::MetadataJson;
 use esker_types::{Millis, TableName};
 use iceberg::spec::TableMetadata;
 
-pub use access::{Access, AccessError, token_hash};
+pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
+pub use cause::{Cause, Outcome};
 pub use create::{CreateTable, Created, Register};
 pub use error::CatalogError;
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
+pub use references::RefChange;
 pub use sequencer::{Change, Committed, Proposal, Rebase};
+pub use transaction::TableChange;
+pub use views::{CreateView, LoadedView, ReplaceView, ViewRequirement};
 
 use cache::Caches;
 use sequencer::Sequencers;
@@ -40,10 +51,18 @@ pub type Result<T> = std::result::Result<T, CatalogError>;
 pub struct Options {
     /// The warehouse's name.
     pub warehouse: String,
-    /// Where new tables go.
+    /// Where new tables go, if the configuration says so. Fixed when the warehouse is made.
     pub location: Location,
+    /// The configuration names the location: then it must be the one that the warehouse was made with.
+    pub location_is_set: bool,
+    /// Names are compared without case. Fixed when the warehouse is made.
+    pub case_insensitive: bool,
+    /// What clients get as defaults, so that they need no storage settings of their own.
+    pub client: BTreeMap<String, String>,
     /// Where else clients may put or register tables.
     pub allowed_locations: Vec<Location>,
+    /// How long a dropped table can be brought back; 0: not at all.
+    pub undrop_ms: Millis,
     /// How long a file stays in quarantine.
     pub grace_ms: Millis,
     /// Bytes of parsed metadata and manifests kept in memory, each.
@@ -59,8 +78,8 @@ pub struct LoadedTable {
     pub row: TableRow,
     /// Its parsed metadata.
     pub metadata: Arc<TableMetadata>,
-    /// Bytes of the metadata file, uncompressed.
-    pub metadata_bytes: u64,
+    /// The metadata as the file has it, uncompressed: what a response repeats.
+    pub json: MetadataJson,
 }
 
 /// One warehouse's catalog. Cheap to clone.
@@ -73,7 +92,7 @@ pub struct Catalog {
 struct Inner {
     state: State,
     storage: Storage,
-    warehouse: WarehouseId,
+    warehouse: Warehouse,
     options: Options,
     caches: Caches,
     sequencers: Sequencers,
@@ -82,7 +101,19 @@ struct Inner {
 impl Catalog {
     /// Opens the warehouse, entering it in the state database on the first start.
     pub async fn open(state: State, storage: Storage, mut options: Options) -> Result<Self> {
-        let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &options.location.to_string()).await?;
+        let wanted = options.location.to_string();
+        let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &wanted, options.case_insensitive).await?;
+        let changed = |key: &str, made: &str, now: &str| {
+            let name = &options.warehouse;
+            CatalogError::Invalid(format!("warehouses.{name}.{key} is {now}, but the warehouse was made with {made}"))
+        };
+        if options.location_is_set && location != wanted {
+            return Err(changed("location", &location, &wanted));
+        }
+        if warehouse.case_insensitive != options.case_insensitive {
+            let (made, now) = (warehouse.case_insensitive.to_string(), options.case_insensitive.to_string());
+            return Err(changed("case_insensitive", &made, &now));
+        }
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let inner = Inner { state, storage, warehouse, options, caches, sequencers: Sequencers::default() };
@@ -100,7 +131,7 @@ impl Catalog {
     }
 
     /// The warehouse's row.
-    pub fn warehouse(&self) -> WarehouseId {
+    pub fn warehouse(&self) -> Warehouse {
         self.inner.warehouse
     }
 
@@ -133,17 +164,24 @@ impl Catalog {
 
     /// The table that a row points at.
     pub async fn load_row(&self, row: TableRow) -> Result<LoadedTable> {
-        let (metadata, metadata_bytes) = self.metadata_at(&row.metadata_location).await.map_err(|e| match e {
+        let (metadata, json) = self.metadata_at(&row.metadata_location).await.map_err(|e| match e {
             CatalogError::Storage(StorageError::NotFound { uri }) => {
                 CatalogError::MetadataGone { table: row.name.to_string(), uri }
             }
             e => e,
         })?;
-        Ok(LoadedTable { row, metadata, metadata_bytes })
+        Ok(LoadedTable { row, metadata, json })
+    }
+
+    /// Every table and view of the warehouse: what has a place in its storage.
+    pub(crate) async fn tables_and_views(&self) -> Result<Vec<TableRow>> {
+        let mut rows = self.tables().await?;
+        rows.extend(self.state().all_of(Kind::View, self.warehouse()).await?);
+        Ok(rows)
     }
 
     /// Every table of the warehouse.
     pub async fn tables(&self) -> Result<Vec<TableRow>> {
-        Ok(self.state().all_tables(self.warehouse()).await?)
+        Ok(self.state().all_of(Kind::Table, self.warehouse()).await?)
     }
 }

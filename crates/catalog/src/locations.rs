@@ -1,4 +1,6 @@
-use esker_state::TableRow;
+use std::collections::HashMap;
+
+use esker_state::{NamespaceRow, TableRow};
 use esker_storage::Location;
 use esker_table::metadata_dir;
 use esker_types::{TableId, TableName};
@@ -20,16 +22,22 @@ impl Catalog {
     /// Where a new table goes if the client does not say.
     pub(crate) async fn default_location(&self, name: &TableName) -> Result<Location> {
         let namespace = self.state().namespace(self.warehouse(), &name.namespace).await?;
-        let base = match namespace.properties.get("location") {
-            Some(location) => Location::parse(location)?,
-            None => {
-                let levels: Vec<String> = name.namespace.levels().iter().map(|l| plain(l)).collect();
-                self.options().location.join(&levels.join("/"))
-            }
-        };
+        let base = Location::parse(&self.namespace_location(&namespace))?;
         // A dropped table's files may still lie there, so that a name alone is not enough.
         let suffix = Uuid::new_v4().simple().to_string();
         Ok(base.join(&format!("{}-{}", plain(&name.name), &suffix[..8])))
+    }
+
+    /// Where a namespace's tables go: its own `location`, or its place in the warehouse. Trino puts tables only where it is
+    /// told by the namespace.
+    pub fn namespace_location(&self, namespace: &NamespaceRow) -> String {
+        match namespace.properties.get("location") {
+            Some(location) => location.clone(),
+            None => {
+                let levels: Vec<String> = namespace.name.levels().iter().map(|l| plain(l)).collect();
+                self.options().location.join(&levels.join("/")).to_string()
+            }
+        }
     }
 
     /// Whether files may be read from and written to a location.
@@ -41,14 +49,27 @@ impl Catalog {
         }
         Err(CatalogError::Location {
             location: location.to_string(),
-            reason: format!("it is outside the warehouse {} and every location in warehouse.allowed_locations", options.location),
+            reason: format!(
+                "it is outside the warehouse {} and every location in warehouses.{}.allowed_locations",
+                options.location, options.warehouse
+            ),
         })
     }
 
     /// Whether a table may have this metadata's location and path properties: allowed, and nobody else's.
     pub(crate) async fn check_metadata_locations(&self, metadata: &TableMetadata, own: Option<TableId>) -> Result<()> {
-        let own_location = Location::parse(metadata.location())?;
-        let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
+        self.check_locations(metadata.location(), metadata.properties(), own).await
+    }
+
+    /// Whether a table or view may lie there.
+    pub(crate) async fn check_locations(
+        &self,
+        location: &str,
+        properties: &HashMap<String, String>,
+        own: Option<TableId>,
+    ) -> Result<()> {
+        let own_location = Location::parse(location)?;
+        let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key));
         let mut locations = vec![own_location];
         for path in paths {
             locations.push(Location::parse(path)?);
@@ -59,24 +80,29 @@ impl Catalog {
         let taken = |row: &&TableRow| {
             Some(row.id) != own && Location::parse(&row.location).is_ok_and(|other| locations.iter().any(|l| l.overlaps(&other)))
         };
-        match self.tables().await?.iter().find(taken) {
+        match self.tables_and_views().await?.iter().find(taken) {
             None => Ok(()),
             Some(row) => Err(CatalogError::Location {
-                location: metadata.location().to_owned(),
-                reason: format!("it overlaps with {}, the location of table {}", row.location, row.name),
+                location: location.to_owned(),
+                reason: format!("it overlaps with {}, the location of {}", row.location, row.name),
             }),
         }
     }
 
-    /// The path of a table's next metadata file: `{dir}/{version}-{uuid}[.gz].metadata.json`.
+    /// The path of a table's next metadata file.
     pub(crate) fn next_metadata_path(metadata: &TableMetadata, previous: Option<&str>) -> Result<String> {
+        Self::metadata_path(metadata.location(), metadata.properties(), previous)
+    }
+
+    /// The path of the metadata file that follows `previous`, of a table or view: `{dir}/{version}-{uuid}[.gz].metadata.json`.
+    pub(crate) fn metadata_path(location: &str, properties: &HashMap<String, String>, previous: Option<&str>) -> Result<String> {
         let version = previous.and_then(|p| p.rsplit('/').next()).and_then(|name| {
             let digits = name.trim_start_matches('v');
             let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
             digits[..end].parse::<u64>().ok()
         });
         let version = version.map_or(0, |v| v + 1);
-        let gzip = match metadata.properties().get("write.metadata.compression-codec").map(|c| c.to_lowercase()).as_deref() {
+        let gzip = match properties.get("write.metadata.compression-codec").map(|c| c.to_lowercase()).as_deref() {
             None | Some("none" | "") => "",
             Some("gzip") => ".gz",
             Some(other) => {
@@ -84,7 +110,7 @@ impl Catalog {
                 return Err(CatalogError::Invalid(what));
             }
         };
-        let dir = metadata_dir(metadata);
+        let dir = metadata_dir(location, properties);
         Ok(format!("{dir}/{version:05}-{}{gzip}.metadata.json", Uuid::now_v7()))
     }
 }

@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_state::NamespaceRow;
+use esker_state::{Kind, NamespaceRow};
 use esker_types::{NamespaceName, TableName};
+use serde_json::json;
 
-use crate::{Catalog, CatalogError, Result};
+use crate::{Catalog, CatalogError, Cause, Outcome, Result};
 
 /// What a change of namespace properties did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -18,9 +19,14 @@ pub struct PropertyChange {
 
 impl Catalog {
     /// Creates a namespace; its parent must exist, its location must be allowed.
-    pub async fn create_namespace(&self, namespace: &NamespaceRow) -> Result<()> {
+    pub async fn create_namespace(&self, namespace: &NamespaceRow, cause: &Cause) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
-        Ok(self.state().create_namespace(self.warehouse(), namespace).await?)
+        let data = json!({"properties": namespace.properties});
+        let mut properties = namespace.properties.clone();
+        properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
+        let outcome = Outcome::Body(json!({"namespace": namespace.name, "properties": properties}));
+        let along = self.along(cause, "namespace.created", &namespace.name, data, &outcome);
+        Ok(self.state().create_namespace(self.warehouse(), namespace, &along).await?)
     }
 
     /// One namespace.
@@ -40,7 +46,7 @@ impl Catalog {
 
     /// The tables of a namespace, by name, after `after`.
     pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list_tables(self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().list(Kind::Table, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Sets and removes properties.
@@ -49,30 +55,48 @@ impl Catalog {
         name: &NamespaceName,
         updates: BTreeMap<String, String>,
         removals: BTreeSet<String>,
+        cause: &Cause,
     ) -> Result<PropertyChange> {
         if let Some(key) = removals.iter().find(|k| updates.contains_key(*k)) {
             return Err(CatalogError::Contradiction(key.clone()));
         }
         self.check_namespace_location(&updates)?;
-        let updated = updates.keys().cloned().collect();
-        let gone = removals.clone();
-        let change = move |properties: &mut BTreeMap<String, String>| {
-            properties.retain(|k, _| !gone.contains(k));
-            properties.extend(updates);
+        let found = self.namespace(name).await?.name;
+        let apply = |before: &BTreeMap<String, String>| {
+            let (removed, missing) = removals.iter().cloned().partition(|k| before.contains_key(k));
+            let change = PropertyChange { updated: updates.keys().cloned().collect(), removed, missing };
+            let mut after = before.clone();
+            after.retain(|k, _| !removals.contains(k));
+            after.extend(updates.clone());
+            (change, after)
         };
-        let before = self.state().update_namespace(self.warehouse(), name, change).await?;
-        let (removed, missing) = removals.into_iter().partition(|k| before.contains_key(k));
-        Ok(PropertyChange { updated, removed, missing })
+        let before = self
+            .state()
+            .update_namespace(self.warehouse(), name, |before| {
+                let (change, after) = apply(before);
+                let data = json!({"properties": after, "updated": change.updated, "removed": change.removed});
+                (after, self.along(cause, "namespace.updated", &found, data, &Outcome::Body(json!(change))))
+            })
+            .await?;
+        Ok(apply(&before).0)
     }
 
-    /// Drops an empty namespace.
-    pub async fn drop_namespace(&self, name: &NamespaceName) -> Result<()> {
-        Ok(self.state().drop_namespace(self.warehouse(), name).await?)
+    /// Drops an empty namespace that is not protected.
+    pub async fn drop_namespace(&self, name: &NamespaceName, cause: &Cause) -> Result<()> {
+        let along = self.along(cause, "namespace.dropped", name, json!({}), &Outcome::NoContent);
+        Ok(self.state().drop_namespace(self.warehouse(), name, &along).await?)
+    }
+
+    /// Protects a namespace from being dropped, or lifts that.
+    pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, cause: &Cause) -> Result<()> {
+        let along = self.along(cause, "namespace.protected", name, json!({"protected": protected}), &Outcome::NoContent);
+        Ok(self.state().protect_namespace(self.warehouse(), name, protected, &along).await?)
     }
 
     /// Renames a table, possibly into another namespace. Its files stay where they are.
-    pub async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<()> {
-        Ok(self.state().rename_table(self.warehouse(), from, to).await?)
+    pub async fn rename_table(&self, from: &TableName, to: &TableName, cause: &Cause) -> Result<()> {
+        let along = self.along(cause, "table.renamed", from, json!({"to": to.to_string()}), &Outcome::NoContent);
+        Ok(self.state().rename(Kind::Table, self.warehouse(), from, to, &along).await?)
     }
 
     fn check_namespace_location(&self, properties: &BTreeMap<String, String>) -> Result<()> {

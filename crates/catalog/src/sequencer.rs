@@ -1,11 +1,11 @@
 //! The commit path: one queue a table, drained as one batch, one metadata file and one compare-and-swap a batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use esker_state::{Doom, DoomState, StateError, Swap};
+use esker_state::{Along, Doom, DoomState, NewEvent, StateError, Swap, TableRow};
 use esker_storage::Location;
 use esker_types::{Coded, TableId, TableName, now_ms};
 use flate2::Compression;
@@ -13,10 +13,12 @@ use flate2::read::GzEncoder;
 use futures::future::BoxFuture;
 use iceberg::spec::TableMetadata;
 use iceberg::{TableRequirement, TableUpdate};
+use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::apply::apply;
-use crate::{Catalog, CatalogError, LoadedTable, Result};
+use crate::cause::receipt;
+use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
 
 /// Times that a batch is replayed after another server process won the race.
 const MAX_REPLAYS: usize = 10;
@@ -32,6 +34,8 @@ pub struct Proposal {
     pub dooms: Vec<Doom>,
     /// Recorded outputs that become part of the table.
     pub settled_outputs: Vec<String>,
+    /// Who makes the change.
+    pub cause: Cause,
 }
 
 /// A change that is worked out anew on the table as it is at the commit point, so that concurrent appends never make it fail.
@@ -167,31 +171,40 @@ impl Catalog {
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
-        let mut changed = false;
         let (mut dooms, mut settled) = (Vec::new(), Vec::new());
+        // What each change that had an effect was.
+        let mut effects: Vec<Proposal> = Vec::new();
+        let mut idle: Vec<Cause> = Vec::new();
         let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
         for change in changes {
-            let base = (!changed).then_some(current.row.metadata_location.as_str());
+            let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
             match self.apply_change(&working, base, change).await {
                 Ok((Some(metadata), mut proposal)) => {
                     working.metadata = Arc::new(metadata);
-                    changed = true;
                     dooms.append(&mut proposal.dooms);
                     settled.append(&mut proposal.settled_outputs);
+                    effects.push(proposal);
                     results.push(Ok(()));
                 }
-                Ok((None, _)) => results.push(Ok(())),
+                Ok((None, proposal)) => {
+                    idle.push(proposal.cause);
+                    results.push(Ok(()));
+                }
                 Err(e) => results.push(Err(e)),
             }
         }
-        if changed && !self.publish(&current, &mut working, dooms, settled).await? {
+        if effects.is_empty() {
+            for receipt in idle.iter().filter_map(|cause| receipt(cause, &Outcome::of(&working.row))) {
+                self.state().insert_receipt(receipt).await?;
+            }
+        } else if !self.publish(&current, &mut working, dooms, settled, &effects, &idle).await? {
             return Ok(None);
         }
         let committed = Committed { table: working, batch: changes.len() };
         Ok(Some(results.into_iter().map(|r| r.map(|()| committed.clone())).collect()))
     }
 
-    async fn apply_change(
+    pub(crate) async fn apply_change(
         &self,
         table: &LoadedTable,
         base: Option<&str>,
@@ -202,7 +215,7 @@ impl Catalog {
             Change::Rebased(rebase) => rebase.propose(table).await?,
         };
         self.check_references(&proposal.updates).await?;
-        let updates = std::mem::take(&mut proposal.updates);
+        let updates = proposal.updates.clone();
         let moves = updates.iter().any(|u| match u {
             TableUpdate::SetLocation { .. } => true,
             TableUpdate::SetProperties { updates } => {
@@ -213,6 +226,9 @@ impl Catalog {
         let metadata = apply(&table.metadata, base, &proposal.requirements, updates)?;
         if let (Some(metadata), true) = (&metadata, moves) {
             self.check_metadata_locations(metadata, Some(table.row.id)).await?;
+        }
+        if let Some(metadata) = &metadata {
+            proposal.dooms.extend(self.outdated_metadata(table, metadata));
         }
         Ok((metadata, proposal))
     }
@@ -231,69 +247,123 @@ impl Catalog {
         Ok(())
     }
 
+    /// Metadata files that fell out of the metadata log, where the table says that they go (specification of the table
+    /// properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`).
+    fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<Doom> {
+        let wanted = after.properties().get("write.metadata.delete-after-commit.enabled").is_some_and(|v| v == "true");
+        if !wanted || !before.row.owned {
+            return Vec::new();
+        }
+        let kept: HashSet<&str> = after.metadata_log().iter().map(|log| log.metadata_file.as_str()).collect();
+        let due_ms = now_ms().saturating_add(self.options().grace_ms);
+        let reason = "it fell out of the metadata log (write.metadata.previous-versions-max)";
+        let gone = before.metadata.metadata_log().iter().filter(|log| !kept.contains(log.metadata_file.as_str()));
+        gone.map(|log| before.row.doom(log.metadata_file.clone(), None, reason, None, due_ms)).collect()
+    }
+
+    /// Writes the metadata file that `working` gets, and says what has to be swapped.
+    pub(crate) async fn write_next(
+        &self,
+        current: &LoadedTable,
+        working: &mut LoadedTable,
+        dooms: Vec<Doom>,
+        mut settled_outputs: Vec<String>,
+        updates: &[TableUpdate],
+    ) -> Result<Swap> {
+        let from = current.row.metadata_location.clone();
+        let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
+        working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
+        self.write_metadata_file(current.row.id, &to, working.json.bytes().clone()).await?;
+        working.row.location = Location::parse(working.metadata.location())?.to_string();
+        working.row.metadata_location.clone_from(&to);
+        settled_outputs.push(to.clone());
+        Ok(Swap { id: current.row.id, from, to, location: working.row.location.clone(), dooms, settled_outputs })
+    }
+
     /// Writes the metadata file and swaps the pointer. `false`: somebody else was first.
     async fn publish(
         &self,
         current: &LoadedTable,
         working: &mut LoadedTable,
         dooms: Vec<Doom>,
-        mut settled: Vec<String>,
+        settled: Vec<String>,
+        effects: &[Proposal],
+        idle: &[Cause],
     ) -> Result<bool> {
-        let from = current.row.metadata_location.clone();
-        let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
-        working.metadata_bytes = self.write_metadata(current.row.id, &to, &working.metadata).await?;
+        let updates: Vec<TableUpdate> = effects.iter().flat_map(|e| e.updates.iter().cloned()).collect();
+        let swap = self.write_next(current, working, dooms, settled, &updates).await?;
         self.halt("commit-before-swap").await;
-        settled.push(to.clone());
-        let location = Location::parse(working.metadata.location())?.to_string();
-        let swap = Swap { id: current.row.id, from, to: to.clone(), location: location.clone(), dooms, settled_outputs: settled };
-        match self.state().swap_pointer(&swap).await {
+        // Those of commits without effect, too: once the pointer has moved, nothing more may fail.
+        let causes = effects.iter().map(|e| &e.cause).chain(idle);
+        let along = Along {
+            events: effects.iter().map(|e| self.update_event(current, working, e, &e.cause)).collect(),
+            receipts: causes.filter_map(|cause| receipt(cause, &Outcome::of(&working.row))).collect(),
+        };
+        match self.state().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
             Ok(true) => {
-                working.row.metadata_location.clone_from(&to);
-                working.row.location = location;
-                self.remember_metadata(&to, working.metadata.clone(), working.metadata_bytes).await;
+                self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
                 self.halt("commit-after-swap").await;
                 Ok(true)
             }
             Ok(false) => {
-                self.discard(current, &to, "a commit that another server overtook").await;
+                self.discard(&current.row, &swap.to, "a commit that another server overtook").await;
                 Ok(false)
             }
-            Err(StateError::Ambiguous(e)) => {
-                Err(CatalogError::StateUnknown { table: current.row.name.to_string(), reason: e.to_string() })
-            }
             Err(e) => {
-                self.discard(current, &to, "a commit that the state database refused").await;
-                Err(e.into())
+                // A file whose fate nobody knows is kept.
+                if !matches!(e, StateError::Ambiguous(_)) {
+                    self.discard(&current.row, &swap.to, "a commit that the state database refused").await;
+                }
+                Err(CatalogError::of_publishing(e, &current.row.name))
             }
         }
     }
 
-    /// Records and writes a metadata file; returns its size in bytes, uncompressed.
-    pub(crate) async fn write_metadata(&self, table: TableId, uri: &str, metadata: &TableMetadata) -> Result<u64> {
-        let invalid = |reason: String| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
-        let json = serde_json::to_vec(metadata).map_err(|e| invalid(e.to_string()))?;
-        let size = json.len() as u64;
+    /// What the out-box tells of a commit.
+    pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, cause: &Cause) -> NewEvent {
+        let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
+        let snapshots = proposal.updates.iter().filter_map(|update| match update {
+            TableUpdate::AddSnapshot { snapshot } => Some(json!({
+                "snapshot-id": snapshot.snapshot_id(),
+                "parent-snapshot-id": snapshot.parent_snapshot_id(),
+                "sequence-number": snapshot.sequence_number(),
+                "operation": snapshot.summary().operation.as_str(),
+                "summary": snapshot.summary().additional_properties,
+            })),
+            _ => None,
+        });
+        let data = json!({
+            "table-id": after.row.id, "table-uuid": after.row.table_uuid,
+            "previous-metadata-location": before.row.metadata_location, "metadata-location": after.row.metadata_location,
+            "updates": proposal.updates.iter().filter_map(action).collect::<Vec<_>>(),
+            "snapshots": snapshots.collect::<Vec<_>>(),
+        });
+        self.event(cause, "table.updated", &after.row.name, data)
+    }
+
+    /// Records and writes a metadata file of a table or view.
+    pub(crate) async fn write_metadata_file(&self, table: TableId, uri: &str, json: Bytes) -> Result<()> {
         let mut bytes = json;
         if uri.ends_with(".gz.metadata.json") {
             let mut gzip = Vec::new();
-            GzEncoder::new(bytes.as_slice(), Compression::default())
+            GzEncoder::new(bytes.as_ref(), Compression::default())
                 .read_to_end(&mut gzip)
-                .map_err(|e| invalid(e.to_string()))?;
-            bytes = gzip;
+                .map_err(|e| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() })?;
+            bytes = gzip.into();
         }
-        self.state().record_outputs(table, None, &[uri.to_owned()]).await?;
-        if let Err(e) = self.storage().write(uri, Bytes::from(bytes)).await {
+        self.state().record_outputs(self.warehouse(), table, None, &[uri.to_owned()]).await?;
+        if let Err(e) = self.storage().write(uri, bytes).await {
             // Nothing became visible; the intent stays if even this fails, and is settled at the next start.
             drop(self.state().forget_output(uri).await);
             return Err(e.into());
         }
-        Ok(size)
+        Ok(())
     }
 
     /// Hands a metadata file that never became current to the deleting function. A failure leaves the recorded intent,
     /// which the next start settles.
-    async fn discard(&self, table: &LoadedTable, uri: &str, reason: &str) {
-        let doom = table.row.doom(uri.to_owned(), None, reason, None, now_ms());
+    pub(crate) async fn discard(&self, row: &TableRow, uri: &str, reason: &str) {
+        let doom = row.doom(uri.to_owned(), None, reason, None, now_ms());
         if let Err(error) = self.state().doom(&[doom]).await {
             tracing::warn!(%error, uri, "a metadata file was left behind");
         }

@@ -1,5 +1,6 @@
 //! Configuration: one TOML file, every key also as `ESKER__SECTION__KEY`, unknown keys refused by name.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,12 @@ pub struct Config {
     pub server: Server,
     /// Who may ask.
     pub auth: Auth,
-    /// The warehouse.
-    pub warehouse: Warehouse,
+    /// The warehouses, by name. Without any there is one, called `default`.
+    pub warehouses: BTreeMap<String, Warehouse>,
+    /// Tables.
+    pub tables: Tables,
+    /// Events.
+    pub events: Events,
     /// Maintenance.
     pub maintenance: Maintenance,
     /// Queries.
@@ -47,12 +52,24 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// Seconds that requests and jobs get to end when the server stops.
     pub drain_seconds: u64,
+    /// Seconds that the outcome of a request with an Idempotency-Key is remembered.
+    pub idempotency_seconds: u64,
+    /// Milliseconds after which a scan that is still being planned is answered `submitted`.
+    pub plan_wait_ms: u64,
 }
 
 impl Default for Server {
     fn default() -> Self {
         let listen = IpAddr::from([127, 0, 0, 1]);
-        Self { listen, rest_port: 8181, flight_port: 32010, max_body_bytes: 64 << 20, drain_seconds: 20 }
+        Self {
+            listen,
+            rest_port: 8181,
+            flight_port: 32010,
+            max_body_bytes: 64 << 20,
+            drain_seconds: 20,
+            idempotency_seconds: 24 * 3600,
+            plan_wait_ms: 5000,
+        }
     }
 }
 
@@ -66,22 +83,84 @@ pub struct Auth {
     pub token: Option<String>,
 }
 
-/// `[warehouse]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[warehouses.NAME]`. The name is also the REST prefix and the SQL catalog.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Warehouse {
-    /// Its name, which is also the REST prefix and the SQL catalog.
-    pub name: String,
-    /// Where new tables go, as a `file:///` URI; default: `warehouse` in the data directory.
+    /// Where new tables go: a `file:///`, `s3://`, `gs://` or `abfss://` URI. The warehouse `default` has `warehouse` in the data
+    /// directory if nothing else is said. Fixed when the warehouse is made.
     pub location: Option<String>,
-    /// Where else clients may create and register tables.
+    /// Where else clients may create and register tables, in the same kind of store.
     pub allowed_locations: Vec<String>,
+    /// Names are compared without case, and keep the case that they were made with. Fixed when the warehouse is made.
+    pub case_insensitive: bool,
+    /// Options of the cloud store, by their names in the `object_store` crate: `endpoint`, `region`, `access_key_id`,
+    /// `secret_access_key`, `service_account_path`, `account_key`, … What is left out is looked for where the cloud's own tools do.
+    #[serde(deserialize_with = "texts")]
+    pub storage: BTreeMap<String, String>,
+    /// What clients get as defaults. With `storage.endpoint` and `storage.region`, their `s3.` counterparts are added.
+    #[serde(deserialize_with = "texts")]
+    pub client: BTreeMap<String, String>,
 }
 
-impl Default for Warehouse {
+/// Values as text, also where an environment variable or a TOML file has what looks like a number.
+fn texts<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let map = BTreeMap::<String, serde_json::Value>::deserialize(d)?;
+    Ok(map.into_iter().map(|(k, v)| (k, text(v))).collect())
+}
+
+/// `[tables]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tables {
+    /// Seconds that a dropped table can be brought back; 0: not at all.
+    pub undrop_seconds: u64,
+}
+
+impl Default for Tables {
     fn default() -> Self {
-        Self { name: "default".to_owned(), location: None, allowed_locations: Vec::new() }
+        Self { undrop_seconds: 7 * 24 * 3600 }
     }
+}
+
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// Days that delivered events can be asked for again.
+    pub retention_days: u64,
+    /// Receivers of CloudEvents over HTTP, by name.
+    pub webhooks: BTreeMap<String, WebhookSink>,
+    /// Kafka topics that get CloudEvents, by name.
+    pub kafka: BTreeMap<String, KafkaSink>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { retention_days: 30, webhooks: BTreeMap::new(), kafka: BTreeMap::new() }
+    }
+}
+
+/// `[events.webhooks.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSink {
+    /// Where events are posted to.
+    pub url: String,
+    /// Sent as a bearer token.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// `[events.kafka.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSink {
+    /// `host:port` of some brokers.
+    pub bootstrap: Vec<String>,
+    /// The topic; its first partition gets the events.
+    pub topic: String,
 }
 
 /// `[maintenance]`
@@ -122,7 +201,7 @@ impl Default for Query {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
-    /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each.
+    /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each, for each warehouse.
     pub bytes: u64,
 }
 
@@ -167,7 +246,36 @@ pub struct Debugging {
     pub halt_at: Option<String>,
 }
 
+/// The warehouse that there is without any in the configuration.
+pub const DEFAULT_WAREHOUSE: &str = "default";
+
 impl Config {
+    /// The warehouses, the default one where none is configured.
+    pub fn all_warehouses(&self) -> BTreeMap<String, Warehouse> {
+        match self.warehouses.is_empty() {
+            true => BTreeMap::from([(DEFAULT_WAREHOUSE.to_owned(), Warehouse::default())]),
+            false => self.warehouses.clone(),
+        }
+    }
+
+    /// The same without what must not be shown.
+    #[must_use]
+    pub fn without_secrets(mut self) -> Self {
+        let hide = |secret: &mut Option<String>| {
+            if secret.is_some() {
+                *secret = Some("(set)".to_owned());
+            }
+        };
+        hide(&mut self.auth.token);
+        self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
+        for (key, value) in self.warehouses.values_mut().flat_map(|w| w.storage.iter_mut()) {
+            if ["key", "secret", "token", "sas", "password"].iter().any(|part| key.contains(part)) {
+                "(set)".clone_into(value);
+            }
+        }
+        self
+    }
+
     /// Reads the file if there is one, then the environment, which wins.
     pub fn load(file: Option<&Path>) -> Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
@@ -192,8 +300,19 @@ impl Config {
         if self.auth.token.as_ref().is_some_and(|t| t.len() < 16) {
             return wrong("auth.token is too short: at least 16 characters");
         }
-        if self.warehouse.name.is_empty() || self.warehouse.name.contains(['/', '%', '?', '#']) {
-            return wrong("warehouse.name must not be empty and holds none of / % ? #: it is part of every URL");
+        for (name, warehouse) in &self.warehouses {
+            if name.is_empty() || name.contains(['/', '%', '?', '#', '+', '.']) {
+                return wrong(&format!("warehouses.{name}: the name must not be empty and holds none of / % ? # + ."));
+            }
+            if warehouse.location.is_none() && name != DEFAULT_WAREHOUSE {
+                return wrong(&format!("warehouses.{name}.location is not set; only the warehouse default has one by itself"));
+            }
+        }
+        if let Some(name) = self.events.webhooks.keys().find(|name| self.events.kafka.contains_key(*name)) {
+            return wrong(&format!("events.webhooks.{name} and events.kafka.{name} must not have the same name"));
+        }
+        if let Some((name, _)) = self.events.kafka.iter().find(|(_, k)| k.bootstrap.is_empty() || k.topic.is_empty()) {
+            return wrong(&format!("events.kafka.{name} needs bootstrap and topic"));
         }
         if self.server.rest_port != 0 && self.server.rest_port == self.server.flight_port {
             return wrong("server.rest_port and server.flight_port must differ");
@@ -229,9 +348,24 @@ mod tests {
             ("[auth]\nanonymous = true\n[server]\nlisten = \"0.0.0.0\"", "auth.anonymous"),
             ("[auth]\ntoken = \"short\"", "auth.token"),
             ("[log]\nformat = \"xml\"", "format"),
+            ("[warehouses.x]\n", "warehouses.x.location"),
+            ("[warehouses.\"a/b\"]\nlocation = \"s3://b\"", "warehouses.a/b"),
+            ("[warehouses.x]\nlocatoin = \"s3://b\"", "locatoin"),
+            ("[events.kafka.k]\nbootstrap = []\ntopic = \"t\"", "events.kafka.k"),
+            ("[events.webhooks.w]\ntoken = \"t\"", "url"),
         ] {
             let error = load(toml).expect_err(toml).to_string();
             assert!(error.contains(key), "{toml:?}: {error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_numbers_may_be_keys() {
+        let config =
+            load("[warehouses.x]\nlocation = \"s3://b\"\nstorage = { secret_access_key = 12, region = \"eu\" }").expect("valid");
+        assert_eq!(config.warehouses["x"].storage["secret_access_key"], "12");
+        let shown = config.without_secrets();
+        assert_eq!(shown.warehouses["x"].storage["secret_access_key"], "(set)");
+        assert_eq!(shown.warehouses["x"].storage["region"], "eu");
     }
 }

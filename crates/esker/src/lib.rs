@@ -5,8 +5,11 @@
 pub mod cli;
 pub mod config;
 mod error;
+mod events;
+mod housekeeping;
 mod logging;
 pub mod server;
+mod warehouses;
 
 pub use config::Config;
 pub use error::Error;

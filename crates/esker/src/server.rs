@@ -4,23 +4,26 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use esker_catalog::{Access, Catalog, Halt, Options, deletion, token_hash};
+use esker_catalog::{Access, Catalog, deletion, token_hash};
 use esker_maintenance::Maintenance;
 use esker_query::{Engine, EngineOptions};
 use esker_read::Reader;
-use esker_rest::App;
+use esker_report::deliver;
+use esker_rest::{App, AppOptions};
 use esker_state::State;
-use esker_storage::{Location, Storage};
-use esker_types::now_ms;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{Config, Error, Result};
+use crate::config::DEFAULT_WAREHOUSE;
+use crate::{Config, Error, Result, events, housekeeping, warehouses};
 
 /// The principal that the first start makes.
 const FIRST_PRINCIPAL: &str = "admin";
@@ -34,81 +37,101 @@ pub struct Server {
     pub flight: SocketAddr,
     /// The token that this start made, to be shown once.
     pub new_token: Option<String>,
-    catalog: Catalog,
-    maintenance: Maintenance,
+    state: State,
+    catalogs: Vec<Catalog>,
+    maintenance: Vec<Maintenance>,
     app: App,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    jobs: Option<Runtime>,
+    _jobs: JobThreads,
     drain: Duration,
     /// Held while the server lives.
     _lock: File,
 }
 
 impl Server {
-    /// Starts on the local file system.
+    /// Starts.
     pub async fn start(config: &Config) -> Result<Self> {
-        Self::start_on(config, Storage::local()).await
+        Self::start_on(config, Arc::new(LocalFileSystem::new())).await
     }
 
-    /// Starts on a storage of the caller's.
-    pub async fn start_on(config: &Config, storage: Storage) -> Result<Self> {
+    /// Starts with a store of the caller's in place of the local file system.
+    pub async fn start_on(config: &Config, local: Arc<dyn ObjectStore>) -> Result<Self> {
         config.check()?;
         let dir = data_dir(config)?;
         let lock = lock(&dir)?;
+        let plans = warehouses::plan(config, &dir, &local)?;
         // Ports first: a start that can't serve must change nothing.
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
         let state = State::open(&dir.join("esker.db")).await?;
         let new_token = first_principal(&state, config.auth.token.as_deref()).await?;
 
-        let catalog = Catalog::open(state.clone(), storage.clone(), catalog_options(config, &dir)?).await?;
-        let reader = Reader::new(storage, config.cache.bytes);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
-        let jobs = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(concurrency.max(1))
-            .thread_name("esker-jobs")
-            .enable_all()
-            .build()
-            .map_err(|source| Error::Io { path: "job threads".to_owned(), source })?;
-        let maintenance = Maintenance::new(catalog.clone(), reader.clone(), jobs.handle().clone(), concurrency);
+        let jobs = JobThreads::start(concurrency)?;
+        let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
+        for (storage, options) in plans {
+            let reader = Reader::new(storage.clone(), options.cache_bytes);
+            let catalog = Catalog::open(state.clone(), storage, options).await?;
+            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), concurrency));
+            queried.push((catalog, reader));
+        }
+        let catalogs: Vec<Catalog> = queried.iter().map(|(catalog, _)| catalog.clone()).collect();
+        // Names without a catalog mean the default warehouse, if there is one of that name.
+        queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let options =
             EngineOptions { memory_bytes: config.query.memory_bytes, parallelism: config.query.parallelism.unwrap_or(cores) };
-        let engine = Engine::new(catalog.clone(), reader, options)?;
-        let access = Access::new(state, config.auth.anonymous);
-        let app = App::new(maintenance.clone(), engine.log().clone(), access.clone());
+        let engine = Engine::new(queried, options)?;
+        let access = Access::new(state.clone(), config.auth.anonymous);
+        let sinks = events::sinks(&config.events)?;
+        let names: Vec<String> = sinks.iter().map(|s| s.name().to_owned()).collect();
+        state.retain_sinks(&names).await?;
+        let app_options = AppOptions {
+            max_body_bytes: config.server.max_body_bytes,
+            idempotency_seconds: config.server.idempotency_seconds,
+            plan_wait_ms: config.server.plan_wait_ms,
+            sinks: names,
+        };
+        let app = App::new(state.clone(), maintenance.clone(), engine.log().clone(), access.clone(), app_options).await;
 
-        let reclaimed = deletion::reclaim(&catalog).await?;
-        if reclaimed > 0 {
-            tracing::info!(files = reclaimed, "files left behind by the last stop are being reclaimed");
+        for catalog in &catalogs {
+            let reclaimed = deletion::reclaim(catalog).await?;
+            if reclaimed > 0 {
+                tracing::info!(files = reclaimed, "files left behind by the last stop are being reclaimed");
+            }
         }
         let (stop, stopped) = watch::channel(false);
-        let rest_router = esker_rest::router(app.clone(), config.server.max_body_bytes);
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
-        let tasks = vec![
-            tokio::spawn(serve(rest, rest_router, stopped.clone())),
+        let mut tasks = vec![
+            tokio::spawn(serve(rest, esker_rest::router(app.clone()), stopped.clone())),
             tokio::spawn(serve(flight, esker_flight::router(engine, access), stopped.clone())),
-            tokio::spawn(sweep_regularly(catalog.clone(), Duration::from_secs(config.maintenance.sweep_seconds.max(1)), stopped)),
+            tokio::spawn(housekeeping::run(catalogs.clone(), config.clone(), stopped.clone())),
         ];
+        for sink in sinks {
+            // A new sink begins with what happens from now on, not with what happens before its first look.
+            state.sink_cursor(sink.name()).await?;
+            tasks.push(tokio::spawn(deliver(state.clone(), sink, stopped.clone())));
+        }
         Ok(Self {
             rest: addresses.0,
             flight: addresses.1,
             new_token,
-            catalog,
+            state,
+            catalogs,
             maintenance,
             app,
             stop,
             tasks,
-            jobs: Some(jobs),
+            _jobs: jobs,
             drain: Duration::from_secs(config.server.drain_seconds),
             _lock: lock,
         })
     }
 
-    /// The catalog that is served.
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// The warehouses that are served.
+    pub fn catalogs(&self) -> &[Catalog] {
+        &self.catalogs
     }
 
     /// Stops taking requests, lets those at work and the jobs end, and closes the database.
@@ -119,7 +142,7 @@ impl Server {
         let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();
         let drained = async {
             futures::future::join_all(tasks).await;
-            while self.maintenance.running() > 0 {
+            while self.maintenance.iter().any(|m| m.running() > 0) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
@@ -127,15 +150,35 @@ impl Server {
             tracing::warn!("requests or jobs were cut off: they did not end within server.drain_seconds");
         }
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
-        self.catalog.state().close().await;
+        self.state.close().await;
     }
 }
 
-impl Drop for Server {
+/// The threads that jobs run on. A runtime must not be dropped where it would block, and a start that fails drops it there.
+#[derive(Debug)]
+struct JobThreads(Option<Runtime>);
+
+impl JobThreads {
+    fn start(threads: usize) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("esker-jobs")
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|source| Error::Io { path: "job threads".to_owned(), source })?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        // Taken only when it is dropped.
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for JobThreads {
     fn drop(&mut self) {
-        // A runtime must not be dropped where it would block.
-        if let Some(jobs) = self.jobs.take() {
-            jobs.shutdown_background();
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -156,23 +199,6 @@ fn lock(dir: &Path) -> Result<File> {
         Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.display().to_string())),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-fn catalog_options(config: &Config, dir: &Path) -> Result<Options> {
-    let location = match &config.warehouse.location {
-        Some(uri) => Location::parse(uri).map_err(|e| Error::Config(format!("warehouse.location: {e}")))?,
-        None => Location::of_path(&dir.join("warehouse"))?,
-    };
-    let allowed = config.warehouse.allowed_locations.iter().map(|uri| Location::parse(uri));
-    let allowed: std::result::Result<Vec<_>, _> = allowed.collect();
-    Ok(Options {
-        warehouse: config.warehouse.name.clone(),
-        location,
-        allowed_locations: allowed.map_err(|e| Error::Config(format!("warehouse.allowed_locations: {e}")))?,
-        grace_ms: i64::try_from(config.maintenance.grace_seconds).unwrap_or(i64::MAX).saturating_mul(1000),
-        cache_bytes: config.cache.bytes,
-        halt: Halt::at_point(config.debug.halt_at.clone()),
-    })
 }
 
 async fn listen(config: &Config, port: u16, key: &'static str) -> Result<TcpListener> {
@@ -213,19 +239,5 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
         tracing::error!(%error, "a listener failed");
-    }
-}
-
-async fn sweep_regularly(catalog: Catalog, every: Duration, mut stopped: watch::Receiver<bool>) {
-    loop {
-        match deletion::sweep(&catalog, now_ms()).await {
-            Ok(swept) if swept.deleted + swept.spared + swept.failed > 0 => tracing::info!(?swept, "quarantine swept"),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the quarantine could not be swept"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
-        }
     }
 }

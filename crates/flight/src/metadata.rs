@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
-use esker_catalog::Catalog;
+use esker_query::Engine;
 use iceberg::arrow::schema_to_arrow_schema;
 use tonic::Status;
 
@@ -12,23 +12,31 @@ use crate::error::{internal, status};
 /// What the one kind of table is called.
 const TABLE: &str = "TABLE";
 
-pub(crate) fn catalogs(catalog: &Catalog, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
+pub(crate) fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
-    builder.append(&catalog.options().warehouse);
-    builder.build().map_err(internal)
-}
-
-pub(crate) async fn schemas(catalog: &Catalog, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
-    let mut builder = command.into_builder();
-    for namespace in catalog.all_namespaces().await.map_err(|e| status(&e))? {
-        builder.append(&catalog.options().warehouse, namespace.to_string());
+    for catalog in engine.catalogs() {
+        builder.append(&catalog.options().warehouse);
     }
     builder.build().map_err(internal)
 }
 
-pub(crate) async fn tables(catalog: &Catalog, command: CommandGetTables) -> Result<RecordBatch, Status> {
+pub(crate) async fn schemas(engine: &Engine, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
     let mut builder = command.into_builder();
-    for row in catalog.tables().await.map_err(|e| status(&e))? {
+    for catalog in engine.catalogs() {
+        for namespace in catalog.all_namespaces().await.map_err(|e| status(&e))? {
+            builder.append(&catalog.options().warehouse, namespace.to_string());
+        }
+    }
+    builder.build().map_err(internal)
+}
+
+pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result<RecordBatch, Status> {
+    let mut builder = command.into_builder();
+    let mut rows = Vec::new();
+    for catalog in engine.catalogs() {
+        rows.extend(catalog.tables().await.map_err(|e| status(&e))?.into_iter().map(|row| (catalog, row)));
+    }
+    for (catalog, row) in rows {
         let schema = match builder.include_schema() {
             false => Schema::empty(),
             true => {

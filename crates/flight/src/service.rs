@@ -168,7 +168,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_catalogs(&self, query: CommandGetCatalogs, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::catalogs(self.engine.catalog(), query)?)
+        one(metadata::catalogs(&self.engine, query)?)
     }
 
     async fn get_flight_info_schemas(
@@ -181,7 +181,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_schemas(&self, query: CommandGetDbSchemas, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::schemas(self.engine.catalog(), query).await?)
+        one(metadata::schemas(&self.engine, query).await?)
     }
 
     async fn get_flight_info_tables(&self, query: CommandGetTables, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
@@ -190,7 +190,7 @@ impl FlightSqlService for Service {
     }
 
     async fn do_get_tables(&self, query: CommandGetTables, _request: Request<Ticket>) -> Answer<DoGet> {
-        one(metadata::tables(self.engine.catalog(), query).await?)
+        one(metadata::tables(&self.engine, query).await?)
     }
 
     async fn get_flight_info_table_types(

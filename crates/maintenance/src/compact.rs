@@ -439,18 +439,24 @@ impl Rebase for GroupCommit {
             if metadata.current_snapshot().is_some_and(|s| s.sequence_number() > self.sequence_number) {
                 self.check_late_deletes(table).await?;
             }
-            let (state, table_id, job) = (self.context.catalog.state().clone(), self.table, self.context.job);
+            let (catalog, table_id, job) = (self.context.catalog.clone(), self.table, self.context.job);
             let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
-                let state = state.clone();
+                let catalog = catalog.clone();
                 Box::pin(async move {
-                    let recorded = state.record_outputs(table_id, Some(job), &paths).await;
+                    let recorded = catalog.state().record_outputs(catalog.warehouse(), table_id, Some(job), &paths).await;
                     recorded.map_err(|e| TableError::Invalid(e.to_string()))
                 })
             };
             let rewritten = rewrite_snapshot(self.context.catalog.manifests(), metadata, &self.rewrite, &record).await?;
             self.context.catalog.halt("compact-before-commit").await;
             let settled_outputs = self.outputs.iter().cloned().chain(rewritten.written).collect();
-            Ok(Proposal { requirements: rewritten.requirements, updates: rewritten.updates, dooms: Vec::new(), settled_outputs })
+            Ok(Proposal {
+                requirements: rewritten.requirements,
+                updates: rewritten.updates,
+                dooms: Vec::new(),
+                settled_outputs,
+                cause: self.context.cause.clone(),
+            })
         })
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use esker_catalog::{Catalog, Change, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
 use esker_table::{ExpiryPolicy, FileKind, load_manifests, reachable, refs, requirement_for_refs, snapshots_to_expire};
 use esker_types::{JobId, Millis, now_ms};
 use futures::future::BoxFuture;
@@ -179,6 +179,7 @@ pub(crate) async fn execute_expire(context: &JobContext, table: &LoadedTable, pl
     let commit = Arc::new(ExpireCommit {
         catalog: context.catalog.clone(),
         job: context.job,
+        cause: context.cause.clone(),
         plan: plan.clone(),
         gone,
         unreferenced,
@@ -194,6 +195,7 @@ pub(crate) async fn execute_expire(context: &JobContext, table: &LoadedTable, pl
 struct ExpireCommit {
     catalog: Catalog,
     job: JobId,
+    cause: Cause,
     plan: ExpirePlan,
     gone: BTreeSet<i64>,
     unreferenced: Unreferenced,
@@ -259,6 +261,7 @@ impl ExpireCommit {
             updates,
             dooms: files.iter().map(doom).collect(),
             settled_outputs: Vec::new(),
+            cause: self.cause.clone(),
         })
     }
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_catalog::{Catalog, Cause, LoadedTable, deletion};
 use esker_read::Reader;
 use esker_state::NewJob;
 use esker_table::ExpiryPolicy;
@@ -46,12 +46,14 @@ pub(crate) struct JobContext {
     pub(crate) progress: Arc<Progress>,
     /// Groups rewritten at the same time.
     pub(crate) concurrency: usize,
+    /// Who asked for the job, as the out-box names it.
+    pub(crate) cause: Cause,
 }
 
 impl JobContext {
     /// Records files before they are written.
     pub(crate) async fn record(&self, paths: Vec<String>) -> Result<()> {
-        Ok(self.catalog.state().record_outputs(self.table, Some(self.job), &paths).await?)
+        Ok(self.catalog.state().record_outputs(self.catalog.warehouse(), self.table, Some(self.job), &paths).await?)
     }
 }
 
@@ -64,8 +66,9 @@ pub enum Request {
     Expire(ExpiryPolicy),
 }
 
-/// The jobs at work, each with its table.
-type Running = Arc<Mutex<HashMap<JobId, (TableId, Arc<Progress>)>>>;
+/// The jobs at work. Where a job's work is over and only its end is still to be recorded, there is no table any more: the next
+/// job may begin.
+type Running = Arc<Mutex<HashMap<JobId, (Option<TableId>, Arc<Progress>)>>>;
 
 /// Runs jobs, apart from serving: on a runtime of their own.
 #[derive(Debug, Clone)]
@@ -112,6 +115,7 @@ impl Maintenance {
             table: table.row.id,
             progress,
             concurrency: self.concurrency,
+            cause: Cause { principal: principal.to_string(), receipt: None },
         };
         let leave = Leave { running: self.running.clone(), job };
         let work = Work::plan(&context, &table, request).await?;
@@ -125,25 +129,24 @@ impl Maintenance {
         };
         self.catalog.state().start_job(&new).await?;
         self.runtime.spawn(async move {
-            let _leave = leave;
             let kind = work.kind();
             let result = work.run(&context, &table).await;
             match &result {
                 Ok(outcome) => tracing::info!(%job, kind, table = %table.row.name, outcome, "job succeeded"),
                 Err(error) => tracing::error!(%job, kind, table = %table.row.name, %error, "job failed"),
             }
-            conclude(&context, result).await;
+            conclude(&context, result, &leave).await;
         });
         Ok(job)
     }
 
     fn enter(&self, job: JobId, table: &LoadedTable, progress: Arc<Progress>) -> Result<()> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((other, _)) = running.iter().find(|(_, (id, _))| *id == table.row.id) {
+        if let Some((other, _)) = running.iter().find(|(_, (id, _))| *id == Some(table.row.id)) {
             let what = format!("job {other} is at work on {}; wait for it to end", table.row.name);
             return Err(MaintenanceError::Refused(what));
         }
-        running.insert(job, (table.row.id, progress));
+        running.insert(job, (Some(table.row.id), progress));
         Ok(())
     }
 }
@@ -154,6 +157,16 @@ struct Leave {
     job: JobId,
 }
 
+impl Leave {
+    /// From now on another job may work on the table.
+    fn free_table(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((table, _)) = running.get_mut(&self.job) {
+            *table = None;
+        }
+    }
+}
+
 impl Drop for Leave {
     fn drop(&mut self) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
@@ -161,13 +174,14 @@ impl Drop for Leave {
 }
 
 /// Reclaims what the job wrote and did not commit, and records how it ended.
-async fn conclude(context: &JobContext, result: Result<String>) {
+async fn conclude(context: &JobContext, result: Result<String>, leave: &Leave) {
     let state = context.catalog.state();
     let settled = async {
         let left: Vec<String> = state.outputs_of_job(context.job).await?;
         if !left.is_empty() {
             deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed").await?;
         }
+        leave.free_table();
         match &result {
             Ok(outcome) => state.finish_job(context.job, Ok(outcome)).await?,
             Err(error) => state.finish_job(context.job, Err(&error.to_string())).await?,

@@ -33,8 +33,8 @@ pub struct EngineOptions {
 /// Plans and runs queries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    catalog: Catalog,
-    reader: Reader,
+    /// Each warehouse with the reader of its storage; the first is where unqualified names are looked up.
+    warehouses: Arc<[(Catalog, Reader)]>,
     runtime: Arc<RuntimeEnv>,
     parallelism: usize,
     log: QueryLog,
@@ -59,16 +59,17 @@ pub struct Running {
 }
 
 impl Engine {
-    /// Queries over a catalog's tables.
-    pub fn new(catalog: Catalog, reader: Reader, options: EngineOptions) -> Result<Self> {
+    /// Queries over the tables of some warehouses, each with the reader of its storage. Names without a catalog are looked up in
+    /// the first.
+    pub fn new(warehouses: Vec<(Catalog, Reader)>, options: EngineOptions) -> Result<Self> {
         let pool = Arc::new(FairSpillPool::new(options.memory_bytes));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        Ok(Self { catalog, reader, runtime, parallelism: options.parallelism, log: QueryLog::default() })
+        Ok(Self { warehouses: warehouses.into(), runtime, parallelism: options.parallelism, log: QueryLog::default() })
     }
 
-    /// The catalog.
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// The warehouses.
+    pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
+        self.warehouses.iter().map(|(catalog, _)| catalog)
     }
 
     /// The newest queries.
@@ -79,16 +80,19 @@ impl Engine {
     /// Parses and plans a query on the tables as they are now; anything but a query is refused.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
-        let warehouse = &self.catalog.options().warehouse;
+        let first = self.catalogs().next().map_or("default", |catalog| catalog.options().warehouse.as_str());
         let config = SessionConfig::new()
             .with_target_partitions(self.parallelism)
-            .with_default_catalog_and_schema(warehouse, "default")
+            .with_default_catalog_and_schema(first, "default")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(self.runtime.clone()).with_default_features().build();
         let session = SessionContext::new_with_state(state);
-        session.register_catalog(warehouse, Arc::new(Warehouse::load(&self.catalog, &self.reader, &stats).await?));
+        for (catalog, reader) in self.warehouses.iter() {
+            let warehouse = Warehouse::load(catalog, reader, &stats).await?;
+            session.register_catalog(&catalog.options().warehouse, Arc::new(warehouse));
+        }
         let plan = session.state().create_logical_plan(&numbered(sql)?).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries

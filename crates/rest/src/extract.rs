@@ -3,7 +3,10 @@
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
-use esker_types::{ErrorCode, NamespaceName, TableName};
+use esker_catalog::{Catalog, CatalogError, Cause};
+use esker_maintenance::Maintenance;
+use esker_state::ReceiptKey;
+use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
@@ -59,10 +62,38 @@ fn after<'a>(path: &'a str, fixed: &str) -> Option<&'a str> {
 }
 
 pub(crate) fn parse_namespace(text: &str) -> Result<NamespaceName, ApiError> {
-    Ok(NamespaceName::from_key(text).map_err(esker_catalog::CatalogError::from)?)
+    Ok(NamespaceName::from_key(text).map_err(CatalogError::from)?)
 }
 
-/// The namespace that a path names. A prefix other than the warehouse's is refused.
+/// The warehouse that a path names: the prefix of the Iceberg routes, `warehouses/{here}` elsewhere.
+#[derive(Debug, Clone)]
+pub(crate) struct In(pub(crate) Maintenance);
+
+impl In {
+    pub(crate) fn catalog(&self) -> &Catalog {
+        self.0.catalog()
+    }
+
+    /// Of a path as it came.
+    pub(crate) fn of(path: &str, app: &App) -> Result<Self, ApiError> {
+        let segment = match path.strip_prefix("/v1/") {
+            Some(rest) => rest.split('/').next(),
+            None => after(path, "warehouses"),
+        };
+        let segment = segment.ok_or_else(|| ApiError::new(ErrorCode::BadRequest, "the path names no warehouse"))?;
+        Ok(Self(app.warehouse(&decode(segment)?)?.clone()))
+    }
+}
+
+impl FromRequestParts<App> for In {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Self::of(parts.uri.path(), app)
+    }
+}
+
+/// The namespace that a path names.
 #[derive(Debug)]
 pub(crate) struct InNamespace(pub(crate) NamespaceName);
 
@@ -70,52 +101,56 @@ pub(crate) struct InNamespace(pub(crate) NamespaceName);
 #[derive(Debug)]
 pub(crate) struct InTable(pub(crate) TableName);
 
-/// That the path's prefix is the warehouse's.
+/// The view that a path names.
 #[derive(Debug)]
-pub(crate) struct Prefix;
+pub(crate) struct InView(pub(crate) TableName);
 
-impl FromRequestParts<App> for Prefix {
-    type Rejection = ApiError;
+/// The function that a path names.
+#[derive(Debug)]
+pub(crate) struct InFunction(pub(crate) TableName);
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Some(prefix) = parts.uri.path().strip_prefix("/v1/").and_then(|rest| rest.split('/').next()) else {
-            return Ok(Self);
-        };
-        check_warehouse(app, &decode(prefix)?)?;
-        Ok(Self)
-    }
+/// What follows the namespace in a path; the namespace may itself be called "tables".
+fn behind_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
+    let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no namespace");
+    let (_, rest) = path.split_once("/namespaces/").ok_or_else(missing)?;
+    let (segment, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    Ok((parse_namespace(&decode(segment)?)?, rest))
 }
 
-pub(crate) fn check_warehouse(app: &App, name: &str) -> Result<(), ApiError> {
-    if name == app.catalog().options().warehouse {
-        return Ok(());
-    }
-    Err(ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist")))
+fn named(path: &str, kind: &str) -> Result<TableName, ApiError> {
+    let (namespace, rest) = behind_namespace(path)?;
+    let missing = || ApiError::new(ErrorCode::BadRequest, format!("the path names none of the {kind}"));
+    let segment = after(rest, kind).ok_or_else(missing)?;
+    Ok(TableName::new(namespace, decode(segment)?).map_err(CatalogError::from)?)
 }
 
-impl FromRequestParts<App> for InNamespace {
-    type Rejection = ApiError;
+macro_rules! from_path {
+    ($extractor:ident, $parse:expr) => {
+        impl FromRequestParts<App> for $extractor {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Prefix::from_request_parts(parts, app).await?;
-        let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no namespace");
-        let segment = after(parts.uri.path(), "namespaces").ok_or_else(missing)?;
-        Ok(Self(parse_namespace(&decode(segment)?)?))
-    }
+            async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+                Ok(Self($parse(parts.uri.path())?))
+            }
+        }
+    };
 }
 
-impl FromRequestParts<App> for InTable {
+from_path!(InNamespace, |path| behind_namespace(path).map(|(namespace, _)| namespace));
+from_path!(InTable, |path| named(path, "tables"));
+from_path!(InView, |path| named(path, "views"));
+from_path!(InFunction, |path| named(path, "functions"));
+
+/// Who makes a change, and under which idempotency key.
+#[derive(Debug)]
+pub(crate) struct By(pub(crate) Cause);
+
+impl FromRequestParts<App> for By {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let InNamespace(namespace) = InNamespace::from_request_parts(parts, app).await?;
-        let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no table");
-        // Behind the namespace, which may itself be called "tables".
-        let rest = parts.uri.path().split_once("/namespaces/").map_or("", |(_, rest)| rest);
-        let rest = rest.split_once('/').map_or("", |(_, rest)| rest);
-        let segment = after(rest, "tables").ok_or_else(missing)?;
-        let name = TableName::new(namespace, decode(segment)?).map_err(esker_catalog::CatalogError::from)?;
-        Ok(Self(name))
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let principal = parts.extensions.get::<Principal>().map(ToString::to_string).unwrap_or_default();
+        Ok(Self(Cause { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned() }))
     }
 }
 

@@ -2,14 +2,17 @@
 //! need: `/metrics`, `/metrics/tables`, `/healthz`, `/readyz`.
 
 mod error;
+mod etag;
 mod extract;
 mod health;
 mod iceberg;
+mod idempotency;
 mod management;
 mod metrics;
 mod ops;
 mod page;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_catalog::{Access, Catalog};
+use esker_catalog::Access;
 use esker_maintenance::Maintenance;
 use esker_query::QueryLog;
 use esker_types::{ErrorCode, Principal};
@@ -31,9 +34,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 pub use error::ApiError;
-pub use management::{FleetTable, JobAccepted, JobView, QuarantinedFile, TableHealth};
+pub use management::{DroppedView, FleetTable, JobAccepted, JobView, QuarantinedFile, TableHealth, WarehouseView};
 
+use esker_state as state;
+use etag::HeaderCase;
 use health::HealthCache;
+use iceberg::Plans;
+use idempotency::Idempotency;
 use metrics::Metrics;
 
 /// What the handlers share. Cheap to clone.
@@ -44,42 +51,81 @@ pub struct App {
 
 #[derive(Debug)]
 struct Inner {
-    catalog: Catalog,
-    maintenance: Maintenance,
+    /// By name.
+    warehouses: BTreeMap<String, Maintenance>,
+    state: state::State,
     queries: QueryLog,
     access: Access,
     metrics: Metrics,
     health: HealthCache,
-    /// Serialised load responses, by metadata file and shape.
-    bodies: Cache<(String, bool), Bytes>,
+    /// Metadata with only the referenced snapshots, by metadata file.
+    referenced: Cache<String, Bytes>,
+    plans: Plans,
+    idempotency: Idempotency,
+    header_case: HeaderCase,
+    options: AppOptions,
     draining: AtomicBool,
 }
 
-/// Bytes of load responses kept.
-const BODY_CACHE_BYTES: u64 = 32 << 20;
+/// What the service is configured with.
+#[derive(Debug, Clone)]
+pub struct AppOptions {
+    /// The largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// How long the outcome of a request with an Idempotency-Key is remembered, in seconds.
+    pub idempotency_seconds: u64,
+    /// How long a scan may be planned before the client is told to ask again, in milliseconds.
+    pub plan_wait_ms: u64,
+    /// Names of the event sinks, whose lag is a metric.
+    pub sinks: Vec<String>,
+}
+
+/// Bytes of shortened metadata kept.
+const REFERENCED_CACHE_BYTES: u64 = 32 << 20;
 
 impl App {
     /// Brings the parts together.
-    pub fn new(maintenance: Maintenance, queries: QueryLog, access: Access) -> Self {
-        let bodies = Cache::builder()
-            .weigher(|key: &(String, bool), body: &Bytes| u32::try_from(key.0.len() + body.len()).unwrap_or(u32::MAX))
-            .max_capacity(BODY_CACHE_BYTES)
+    pub async fn new(
+        state: state::State,
+        warehouses: Vec<Maintenance>,
+        queries: QueryLog,
+        access: Access,
+        options: AppOptions,
+    ) -> Self {
+        let referenced = Cache::builder()
+            .weigher(|key: &String, body: &Bytes| u32::try_from(key.len() + body.len()).unwrap_or(u32::MAX))
+            .max_capacity(REFERENCED_CACHE_BYTES)
             .build();
+        let named = |m: Maintenance| (m.catalog().options().warehouse.clone(), m);
         let inner = Inner {
-            catalog: maintenance.catalog().clone(),
-            maintenance,
+            warehouses: warehouses.into_iter().map(named).collect(),
+            state,
             queries,
             access,
             metrics: Metrics::new(),
             health: HealthCache::new(),
-            bodies,
+            referenced,
+            plans: Plans::new(),
+            idempotency: Idempotency::new(),
+            header_case: HeaderCase::learn().await,
+            options,
             draining: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    fn catalog(&self) -> &Catalog {
-        &self.inner.catalog
+    fn state(&self) -> &state::State {
+        &self.inner.state
+    }
+
+    fn warehouses(&self) -> impl Iterator<Item = &Maintenance> {
+        self.inner.warehouses.values()
+    }
+
+    /// A warehouse by name.
+    fn warehouse(&self, name: &str) -> Result<&Maintenance, ApiError> {
+        let missing = || ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"));
+        self.inner.warehouses.get(name).ok_or_else(missing)
     }
 
     /// From now on `/readyz` says no, so that no new traffic is sent here.
@@ -92,10 +138,11 @@ impl App {
     }
 }
 
-/// The service, with bodies of up to `max_body_bytes`.
-pub fn router(app: App, max_body_bytes: usize) -> Router {
+/// The service.
+pub fn router(app: App) -> Router {
+    let max_body_bytes = app.inner.options.max_body_bytes;
     let authenticated = Router::new()
-        .merge(iceberg::router())
+        .merge(iceberg::router().layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
         .merge(page::router())
         .route("/metrics", get(metrics::service))
@@ -106,6 +153,7 @@ pub fn router(app: App, max_body_bytes: usize) -> Router {
     Router::new()
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
+        .merge(iceberg::tokens())
         .merge(authenticated)
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(ErrorCode::Internal, "the request hit a bug; it is in the log").into_response()

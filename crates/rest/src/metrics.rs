@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use esker_catalog::CatalogError;
+use esker_maintenance::Maintenance;
 use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::Coded;
 use prometheus::{
@@ -28,6 +29,9 @@ pub(crate) struct Metrics {
     jobs: IntGauge,
     quarantine_files: IntGauge,
     quarantine_bytes: IntGauge,
+    storage: IntCounterVec,
+    sink_lag: IntGaugeVec,
+    sink_age: GaugeVec,
 }
 
 /// Registers a metric whose name and labels are fixed here, so that only a slip in this file could fail.
@@ -68,6 +72,24 @@ impl Metrics {
             jobs: registered!(r, gauge("esker_jobs_running", "Maintenance jobs at work in this process.")),
             quarantine_files: registered!(r, gauge("esker_quarantine_files", "Files in quarantine.")),
             quarantine_bytes: registered!(r, gauge("esker_quarantine_bytes", "Bytes in quarantine, where sizes are known.")),
+            storage: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_storage_requests_total", "HTTP requests to cloud stores, retries included."),
+                    &["warehouse", "method", "status"]
+                )
+            ),
+            sink_lag: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_event_sink_lag_events", "Events that a sink does not have yet."), &["sink"])
+            ),
+            sink_age: registered!(
+                r,
+                GaugeVec::new(
+                    Opts::new("esker_event_sink_lag_seconds", "Age of the oldest event that a sink does not have yet."),
+                    &["sink"]
+                )
+            ),
             registry,
         }
     }
@@ -122,8 +144,20 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
             metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
         }
     }
-    metrics.jobs.set(gauge(app.inner.maintenance.running()));
-    let (files, bytes) = app.catalog().state().quarantine_totals().await?;
+    metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
+    metrics.storage.reset();
+    for warehouse in app.warehouses() {
+        let catalog = warehouse.catalog();
+        for ((method, status), n) in catalog.storage().requests() {
+            metrics.storage.with_label_values(&[catalog.options().warehouse.as_str(), &method, &status]).inc_by(n);
+        }
+    }
+    for sink in &app.inner.options.sinks {
+        let (events, age_ms) = app.state().sink_lag(sink).await?;
+        metrics.sink_lag.with_label_values(&[sink]).set(events);
+        metrics.sink_age.with_label_values(&[sink]).set(age_ms as f64 / 1000.0);
+    }
+    let (files, bytes) = app.state().quarantine_totals().await?;
     metrics.quarantine_files.set(files);
     metrics.quarantine_bytes.set(bytes);
     text(&metrics.registry)
@@ -133,8 +167,8 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
 pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let registry = Registry::new();
     let r = &registry;
-    let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["namespace", "table"]);
-    let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["namespace", "table", "kind"]);
+    let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table"]);
+    let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
     let score = registered!(r, by_table("esker_table_health_score", "Health score, 0 to 100."));
     let data_files = registered!(r, by_table("esker_table_data_files", "Live data files."));
     let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Bytes of live data files."));
@@ -147,7 +181,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
         r,
         GaugeVec::new(
             Opts::new("esker_table_data_files_by_size", "Live data files of at most 'le' bytes."),
-            &["namespace", "table", "le"]
+            &["warehouse", "namespace", "table", "le"]
         )
     );
     let delete_files = registered!(r, by_kind("esker_table_delete_files", "Live delete files."));
@@ -169,7 +203,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
             continue;
         };
         let namespace = examined.row.name.namespace.to_string();
-        let labels = [namespace.as_str(), examined.row.name.name.as_str()];
+        let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
         let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
         set(&score, f64::from(assessment.score));
         set(&data_files, facts.data_files as f64);
@@ -189,15 +223,15 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
         for (i, files) in facts.size_histogram.iter().enumerate() {
             so_far += files;
             let le = HISTOGRAM_BOUNDS.get(i).map_or_else(|| "+Inf".to_owned(), u64::to_string);
-            sizes.with_label_values(&[labels[0], labels[1], &le]).set(so_far as f64);
+            sizes.with_label_values(&[labels[0], labels[1], labels[2], &le]).set(so_far as f64);
         }
         for (kind, of) in [
             ("position", &facts.position_deletes),
             ("equality", &facts.equality_deletes),
             ("deletion-vector", &facts.deletion_vectors),
         ] {
-            delete_files.with_label_values(&[labels[0], labels[1], kind]).set(of.files as f64);
-            deletes.with_label_values(&[labels[0], labels[1], kind]).set(of.records as f64);
+            delete_files.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.files as f64);
+            deletes.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.records as f64);
         }
     }
     text(&registry)

@@ -10,16 +10,19 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Requests can be served: the state database answers, the warehouse can be listed and the server is not draining.
+/// Requests can be served: the state database and the storage of every warehouse answer, and the server is not draining.
 pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
     let unavailable = |what: String| ApiError::new(ErrorCode::Unavailable, what);
     if app.is_draining() {
         return Err(unavailable("the server is draining".to_owned()));
     }
-    let catalog = app.catalog();
-    catalog.state().ping().await.map_err(|e| unavailable(e.to_string()))?;
-    // A file that is not there is the answer of a storage that works.
-    let probe = catalog.options().location.join(".esker-probe").to_string();
-    catalog.storage().size(&probe).await.map_err(|e| unavailable(e.to_string()))?;
+    app.state().ping().await.map_err(|e| unavailable(e.to_string()))?;
+    for warehouse in app.warehouses() {
+        let catalog = warehouse.catalog();
+        // A file that is not there is the answer of a storage that works.
+        let probe = catalog.options().location.join(".esker-probe").to_string();
+        let answer = catalog.storage().size(&probe).await;
+        answer.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
+    }
     Ok("ready\n")
 }

@@ -4,13 +4,15 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::{Result, State, parse_id};
+use crate::{Result, State, Warehouse, parse_id};
 
 /// A file to be put into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doom {
     /// Its URI.
     pub path: String,
+    /// The number of the warehouse that it lies in.
+    pub warehouse: i64,
     /// The table it belonged to.
     pub table: TableId,
     /// That table's name, for people.
@@ -80,11 +82,11 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Sqlite>, dooms: &[Doom
         // A path doomed before and spared may be doomed again.
         sqlx::query(
             "INSERT INTO doomed (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
-                                 state, doomed_ms, due_ms, changed_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'doomed', ?9, ?10, ?9)
+                                 state, doomed_ms, due_ms, changed_ms, warehouse_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'doomed', ?9, ?10, ?9, ?11)
              ON CONFLICT (path) DO UPDATE SET table_id = ?2, table_name = ?3, table_uuid = ?4, table_location = ?5,
                  job_id = ?6, reason = ?7, bytes = ?8, state = 'doomed', note = NULL, doomed_ms = ?9, due_ms = ?10,
-                 changed_ms = ?9
+                 changed_ms = ?9, warehouse_id = ?11
              WHERE state IN ('spared', 'gone')",
         )
         .bind(&doom.path)
@@ -97,19 +99,21 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Sqlite>, dooms: &[Doom
         .bind(doom.bytes.and_then(|b| i64::try_from(b).ok()))
         .bind(now)
         .bind(doom.due_ms)
+        .bind(doom.warehouse)
         .execute(&mut **tx)
         .await?;
     }
     Ok(())
 }
 
-const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note
-    FROM doomed";
+const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
+    warehouse_id FROM doomed";
 
 fn doomed_row(row: &SqliteRow) -> Result<Doomed> {
     let job: Option<String> = row.try_get(5)?;
     let doom = Doom {
         path: row.try_get(0)?,
+        warehouse: row.try_get(11)?,
         table: parse_id(row.try_get(1)?)?,
         table_name: row.try_get(2)?,
         table_uuid: parse_id(row.try_get(3)?)?,
@@ -134,12 +138,13 @@ impl State {
         Ok(())
     }
 
-    /// Files whose time has come, and those whose deletion was begun and not confirmed; by table, at most `limit`.
-    pub async fn due_dooms(&self, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
+    /// A warehouse's files whose time has come, and those whose deletion was begun and not confirmed; by table, at most `limit`.
+    pub async fn due_dooms(&self, warehouse: Warehouse, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE state = 'deleting' OR (state = 'doomed' AND due_ms <= ?1) ORDER BY table_id, path LIMIT ?2"
+            "{SELECT} WHERE warehouse_id = ?3 AND (state = 'deleting' OR (state = 'doomed' AND due_ms <= ?1))
+             ORDER BY table_id, path LIMIT ?2"
         ));
-        let rows = sqlx::query(sql).bind(now).bind(limit).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(now).bind(limit).bind(warehouse.id).fetch_all(&self.readers).await?;
         rows.iter().map(doomed_row).collect()
     }
 

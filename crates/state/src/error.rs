@@ -1,4 +1,4 @@
-use esker_types::{Coded, ErrorCode, TableName};
+use esker_types::{Coded, ErrorCode};
 
 /// A failed operation on the state database.
 ///
@@ -11,13 +11,43 @@ pub enum StateError {
     /// The table is not there.
     #[error("Table does not exist: {0}")]
     NoSuchTable(String),
-    /// The namespace or table is there already.
-    #[error("{kind} already exists: {name}")]
-    AlreadyExists {
-        /// `Namespace` or `Table`.
+    /// The view is not there.
+    #[error("View does not exist: {0}")]
+    NoSuchView(String),
+    /// The function is not there.
+    #[error("Function does not exist: {0}")]
+    NoSuchFunction(String),
+    /// No dropped table has this identifier.
+    #[error("no dropped table has the id {0}; it was brought back, or its time is over")]
+    NotDropped(String),
+    /// Somebody protected it from being dropped.
+    #[error("{kind} {name} is protected from being dropped; lift the protection first")]
+    Protected {
+        /// `namespace`, `table` or `view`.
         kind: &'static str,
         /// Its name.
         name: String,
+    },
+    /// Another request with the same idempotency key was carried out meanwhile.
+    #[error("another request with the idempotency key {0} was carried out at the same time")]
+    DuplicateKey(uuid::Uuid),
+    /// The namespace or table is there already.
+    #[error("{kind} already exists: {name}")]
+    AlreadyExists {
+        /// `Namespace`, `Table`, `View`, or what else the reference implementation calls it.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A table or view can't be renamed to a name that is taken.
+    #[error("Cannot rename {from} to {to}. {by} already exists")]
+    RenameTaken {
+        /// What it is called.
+        from: String,
+        /// What it should be called.
+        to: String,
+        /// `Table` or `View`: what has the name.
+        by: &'static str,
     },
     /// The namespace holds tables or namespaces.
     #[error("Namespace is not empty: {0}")]
@@ -37,13 +67,6 @@ pub enum StateError {
     /// Any other failure.
     #[error("state database: {0}")]
     Sql(sqlx::Error),
-}
-
-impl StateError {
-    /// The table is there already.
-    pub fn table_exists(name: &TableName) -> Self {
-        Self::AlreadyExists { kind: "Table", name: name.to_string() }
-    }
 }
 
 impl From<sqlx::Error> for StateError {
@@ -67,7 +90,11 @@ impl Coded for StateError {
         match self {
             Self::NoSuchNamespace(_) => ErrorCode::NoSuchNamespace,
             Self::NoSuchTable(_) => ErrorCode::NoSuchTable,
-            Self::AlreadyExists { .. } => ErrorCode::AlreadyExists,
+            Self::NoSuchView(_) => ErrorCode::NoSuchView,
+            Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
+            Self::Protected { .. } => ErrorCode::Forbidden,
+            Self::DuplicateKey(_) => ErrorCode::Unavailable,
+            Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,

@@ -4,8 +4,11 @@
 //! `NORMAL` records intents, which a killed process must leave behind but a power cut may lose (the file is then found as an
 //! orphan). Functions take and return plain data; each is one transaction.
 
+mod along;
 mod doomed;
+mod dropped;
 mod error;
+mod functions;
 mod jobs;
 mod namespaces;
 mod outputs;
@@ -20,12 +23,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
+pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
 pub use doomed::{Doom, DoomState, Doomed};
+pub use dropped::{DroppedTable, SoftDrop};
 pub use error::StateError;
 pub use jobs::{Job, JobState, NewJob};
-pub use namespaces::{NamespaceRow, WarehouseId};
+pub use namespaces::{NamespaceRow, Warehouse};
 pub use outputs::Output;
-pub use tables::{NewTable, Swap, TableRow};
+pub use tables::{Kind, NewTable, Swap, TableRow};
 
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;
@@ -94,4 +99,44 @@ async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
 /// A UUID column's text as a typed identifier.
 fn parse_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| StateError::Corrupt(format!("not an identifier: {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use esker_types::{NamespaceName, TableName};
+    use sqlx::migrate::Migrator;
+
+    use super::*;
+
+    /// A database of the first release, with a table in it, opened by this one.
+    #[tokio::test]
+    async fn a_database_of_the_first_schema_is_brought_up_to_date_with_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("esker.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().connect_with(options).await.expect("opened");
+        let all = sqlx::migrate!();
+        let first = all.iter().filter(|m| m.version == 1).cloned().collect::<Vec<_>>();
+        Migrator { migrations: Cow::Owned(first), ..Migrator::DEFAULT }.run(&pool).await.expect("migrated");
+        for sql in [
+            "INSERT INTO warehouse VALUES (1, 'default', 'file:///w')",
+            "INSERT INTO namespace VALUES (1, 1, 'N', '', '{\"a\":\"b\"}')",
+            "INSERT INTO iceberg_table VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, 'T', '01890a5d-ac96-774b-bcce-b302099a8058',
+                'file:///w/n/t', 'file:///w/n/t/metadata/0.json', 1, 0, 0)",
+        ] {
+            sqlx::query(sql).execute(&pool).await.expect("inserted");
+        }
+        pool.close().await;
+
+        let state = State::open(&path).await.expect("opened");
+        let (warehouse, location) = state.ensure_warehouse("default", "file:///other", false).await.expect("there");
+        assert_eq!((warehouse, location.as_str()), (Warehouse { id: 1, case_insensitive: false }, "file:///w"));
+        let namespace = NamespaceName::new(vec!["N".to_owned()]).expect("valid");
+        assert_eq!(state.namespace(warehouse, &namespace).await.expect("there").properties["a"], "b");
+        let row = state.table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
+        assert!(row.owned && !row.protected);
+        assert_eq!((row.kind, row.warehouse), (Kind::Table, 1));
+    }
 }

@@ -1,12 +1,32 @@
 use std::collections::BTreeMap;
 
 use esker_types::NamespaceName;
-use sqlx::Row;
+use sqlx::{Row, Sqlite, Transaction};
 
-use crate::{Result, State, StateError};
+use crate::{Along, Result, State, StateError};
 
-/// A warehouse's row.
-pub type WarehouseId = i64;
+/// A warehouse's row, as the functions of this crate take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Warehouse {
+    /// Its number.
+    pub id: i64,
+    /// Names are compared without case; they keep the case that they were made with.
+    pub case_insensitive: bool,
+}
+
+impl Warehouse {
+    /// What a name is compared by.
+    pub(crate) fn key(self, name: &str) -> String {
+        match self.case_insensitive {
+            true => name.to_lowercase(),
+            false => name.to_owned(),
+        }
+    }
+
+    pub(crate) fn namespace_key(self, name: &NamespaceName) -> String {
+        self.key(&name.key())
+    }
+}
 
 /// A namespace with its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,66 +35,78 @@ pub struct NamespaceRow {
     pub name: NamespaceName,
     /// What clients stored with it.
     pub properties: BTreeMap<String, String>,
+    /// It can't be dropped.
+    pub protected: bool,
+}
+
+/// The row number of a namespace, in a transaction that is going to change something in it.
+pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Sqlite>, warehouse: Warehouse, name: &NamespaceName) -> Result<i64> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = ?1 AND name_key = ?2")
+        .bind(warehouse.id)
+        .bind(warehouse.namespace_key(name))
+        .fetch_optional(&mut **tx)
+        .await?;
+    found.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))
 }
 
 impl State {
-    /// The warehouse of this name, made if it is not there. Its location is fixed when it is made.
-    pub async fn ensure_warehouse(&self, name: &str, location: &str) -> Result<(WarehouseId, String)> {
-        sqlx::query("INSERT INTO warehouse (name, location) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")
+    /// The warehouse of this name, made if it is not there. Its location and how it compares names are fixed when it is made.
+    pub async fn ensure_warehouse(&self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
+        sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING")
             .bind(name)
             .bind(location)
+            .bind(case_insensitive)
             .execute(&self.writer)
             .await?;
-        let row = sqlx::query("SELECT id, location FROM warehouse WHERE name = ?1").bind(name).fetch_one(&self.writer).await?;
-        Ok((row.try_get(0)?, row.try_get(1)?))
+        let row = sqlx::query("SELECT id, case_insensitive, location FROM warehouse WHERE name = ?1")
+            .bind(name)
+            .fetch_one(&self.writer)
+            .await?;
+        Ok((Warehouse { id: row.try_get(0)?, case_insensitive: row.try_get(1)? }, row.try_get(2)?))
     }
 
     /// Creates a namespace; its parent must exist.
-    pub async fn create_namespace(&self, warehouse: WarehouseId, namespace: &NamespaceRow) -> Result<()> {
+    pub async fn create_namespace(&self, warehouse: Warehouse, namespace: &NamespaceRow, along: &Along) -> Result<()> {
         let parent = namespace.name.parent();
-        let parent_key = parent.as_ref().map(NamespaceName::key).unwrap_or_default();
         let mut tx = self.writer.begin().await?;
-        if let Some(parent) = parent {
-            let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = ?1 AND name = ?2")
-                .bind(warehouse)
-                .bind(&parent_key)
-                .fetch_optional(&mut *tx)
-                .await?;
-            found.ok_or_else(|| StateError::NoSuchNamespace(parent.to_string()))?;
+        if let Some(parent) = &parent {
+            namespace_id(&mut tx, warehouse, parent).await?;
         }
         let done = sqlx::query(
-            "INSERT INTO namespace (warehouse_id, name, parent, properties) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (warehouse_id, name) DO NOTHING",
+            "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO NOTHING",
         )
-        .bind(warehouse)
+        .bind(warehouse.id)
         .bind(namespace.name.key())
-        .bind(&parent_key)
+        .bind(warehouse.namespace_key(&namespace.name))
+        .bind(parent.map(|p| warehouse.namespace_key(&p)).unwrap_or_default())
         .bind(serde_json::to_string(&namespace.properties)?)
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() == 0 {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
+        along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }
 
     /// One namespace.
-    pub async fn namespace(&self, warehouse: WarehouseId, name: &NamespaceName) -> Result<NamespaceRow> {
-        let properties: Option<String> =
-            sqlx::query_scalar("SELECT properties FROM namespace WHERE warehouse_id = ?1 AND name = ?2")
-                .bind(warehouse)
-                .bind(name.key())
-                .fetch_optional(&self.readers)
-                .await?;
-        let properties = properties.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?;
-        Ok(NamespaceRow { name: name.clone(), properties: serde_json::from_str(&properties)? })
+    pub async fn namespace(&self, warehouse: Warehouse, name: &NamespaceName) -> Result<NamespaceRow> {
+        let row = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = ?1 AND name_key = ?2")
+            .bind(warehouse.id)
+            .bind(warehouse.namespace_key(name))
+            .fetch_optional(&self.readers)
+            .await?;
+        let row = row.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?;
+        let name = NamespaceName::from_key(row.try_get(0)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
+        Ok(NamespaceRow { name, properties: serde_json::from_str(row.try_get(1)?)?, protected: row.try_get(2)? })
     }
 
     /// The names of the namespaces directly under `parent` (or the outermost), by name, after `after`, at most `limit`.
     pub async fn list_namespaces(
         &self,
-        warehouse: WarehouseId,
+        warehouse: Warehouse,
         parent: Option<&NamespaceName>,
         after: &str,
         limit: u32,
@@ -83,11 +115,11 @@ impl State {
             self.namespace(warehouse, parent).await?;
         }
         let names: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM namespace WHERE warehouse_id = ?1 AND parent = ?2 AND name > ?3 ORDER BY name LIMIT ?4",
+            "SELECT name FROM namespace WHERE warehouse_id = ?1 AND parent = ?2 AND name_key > ?3 ORDER BY name_key LIMIT ?4",
         )
-        .bind(warehouse)
-        .bind(parent.map(NamespaceName::key).unwrap_or_default())
-        .bind(after)
+        .bind(warehouse.id)
+        .bind(parent.map(|p| warehouse.namespace_key(p)).unwrap_or_default())
+        .bind(warehouse.key(after))
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
@@ -95,60 +127,74 @@ impl State {
     }
 
     /// Every namespace of the warehouse, nested ones included.
-    pub async fn all_namespaces(&self, warehouse: WarehouseId) -> Result<Vec<NamespaceName>> {
-        let query = sqlx::query_scalar("SELECT name FROM namespace WHERE warehouse_id = ?1 ORDER BY name").bind(warehouse);
+    pub async fn all_namespaces(&self, warehouse: Warehouse) -> Result<Vec<NamespaceName>> {
+        let query = sqlx::query_scalar("SELECT name FROM namespace WHERE warehouse_id = ?1 ORDER BY name_key").bind(warehouse.id);
         parse_names(query.fetch_all(&self.readers).await?)
     }
 
-    /// Changes properties in one transaction and returns what was there before.
+    /// Changes properties in one transaction. `change` gets what was there and says what is there from now on and what goes
+    /// along; the old properties are returned.
     pub async fn update_namespace(
         &self,
-        warehouse: WarehouseId,
+        warehouse: Warehouse,
         name: &NamespaceName,
-        change: impl FnOnce(&mut BTreeMap<String, String>) + Send,
+        change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Along) + Send,
     ) -> Result<BTreeMap<String, String>> {
         let mut tx = self.writer.begin().await?;
-        let row = sqlx::query("SELECT id, properties FROM namespace WHERE warehouse_id = ?1 AND name = ?2")
-            .bind(warehouse)
-            .bind(name.key())
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?;
-        let (id, text): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+        let id = namespace_id(&mut tx, warehouse, name).await?;
+        let text: String =
+            sqlx::query_scalar("SELECT properties FROM namespace WHERE id = ?1").bind(id).fetch_one(&mut *tx).await?;
         let before: BTreeMap<String, String> = serde_json::from_str(&text)?;
-        let mut properties = before.clone();
-        change(&mut properties);
+        let (after, along) = change(&before);
         sqlx::query("UPDATE namespace SET properties = ?2 WHERE id = ?1")
             .bind(id)
-            .bind(serde_json::to_string(&properties)?)
+            .bind(serde_json::to_string(&after)?)
             .execute(&mut *tx)
             .await?;
+        along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(before)
     }
 
     /// Drops an empty namespace.
-    pub async fn drop_namespace(&self, warehouse: WarehouseId, name: &NamespaceName) -> Result<()> {
+    pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Along) -> Result<()> {
         let mut tx = self.writer.begin().await?;
-        let id: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = ?1 AND name = ?2")
-            .bind(warehouse)
-            .bind(name.key())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let id = id.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?;
-        let inside: i64 = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM iceberg_table WHERE namespace_id = ?1)
-                  + (SELECT count(*) FROM namespace WHERE warehouse_id = ?2 AND parent = ?3)",
+        let id = namespace_id(&mut tx, warehouse, name).await?;
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = ?1)
+                  + (SELECT count(*) FROM sql_function WHERE namespace_id = ?1)
+                  + (SELECT count(*) FROM namespace WHERE warehouse_id = ?2 AND parent = ?3),
+                    (SELECT protected FROM namespace WHERE id = ?1)",
         )
         .bind(id)
-        .bind(warehouse)
-        .bind(name.key())
+        .bind(warehouse.id)
+        .bind(warehouse.namespace_key(name))
         .fetch_one(&mut *tx)
         .await?;
-        if inside > 0 {
+        if row.try_get::<bool, _>(1)? {
+            return Err(StateError::Protected { kind: "namespace", name: name.to_string() });
+        }
+        if row.try_get::<i64, _>(0)? > 0 {
             return Err(StateError::NotEmpty(name.to_string()));
         }
         sqlx::query("DELETE FROM namespace WHERE id = ?1").bind(id).execute(&mut *tx).await?;
+        along.insert(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Protects a namespace from being dropped, or lifts that.
+    pub async fn protect_namespace(
+        &self,
+        warehouse: Warehouse,
+        name: &NamespaceName,
+        protected: bool,
+        along: &Along,
+    ) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        let id = namespace_id(&mut tx, warehouse, name).await?;
+        sqlx::query("UPDATE namespace SET protected = ?2 WHERE id = ?1").bind(id).bind(protected).execute(&mut *tx).await?;
+        along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 use esker_types::{JobId, TableId, now_ms};
 use sqlx::Row;
 
-use crate::{Result, State, parse_id};
+use crate::{Result, State, Warehouse, parse_id};
 
 /// A file that was about to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +16,12 @@ pub struct Output {
 
 impl State {
     /// Records files before they are written.
-    pub async fn record_outputs(&self, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
+    pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
         let mut tx = self.intents.begin().await?;
         for path in paths {
             sqlx::query(
-                "INSERT INTO output (path, table_id, job_id, instance, recorded_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (path) DO NOTHING",
             )
             .bind(path)
@@ -28,6 +29,7 @@ impl State {
             .bind(job.map(|j| j.to_string()))
             .bind(self.instance.to_string())
             .bind(now_ms())
+            .bind(warehouse.id)
             .execute(&mut *tx)
             .await?;
         }
@@ -41,10 +43,13 @@ impl State {
         Ok(())
     }
 
-    /// What processes before this one recorded and never settled.
-    pub async fn outputs_of_dead_instances(&self) -> Result<Vec<Output>> {
-        let query = sqlx::query("SELECT path, table_id, job_id FROM output WHERE instance <> ?1 ORDER BY table_id, path")
-            .bind(self.instance.to_string());
+    /// What processes before this one recorded in a warehouse and never settled.
+    pub async fn outputs_of_dead_instances(&self, warehouse: Warehouse) -> Result<Vec<Output>> {
+        let query = sqlx::query(
+            "SELECT path, table_id, job_id FROM output WHERE instance <> ?1 AND warehouse_id = ?2 ORDER BY table_id, path",
+        )
+        .bind(self.instance.to_string())
+        .bind(warehouse.id);
         let rows = query.fetch_all(&self.readers).await?;
         let parse = |row: &sqlx::sqlite::SqliteRow| {
             let job: Option<String> = row.try_get(2)?;

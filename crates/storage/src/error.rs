@@ -26,6 +26,14 @@ pub enum StorageError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An option of the cloud store is not known.
+    #[error("storage option {key:?} is not one of a {scheme} store")]
+    UnknownOption {
+        /// The option.
+        key: String,
+        /// The kind of store.
+        scheme: String,
+    },
     /// Any other failure of the store.
     #[error("{uri}: {source}")]
     Io {
@@ -53,7 +61,7 @@ impl Coded for StorageError {
         match self {
             Self::NotFound { .. } => ErrorCode::DataMissing,
             Self::Full { .. } => ErrorCode::StorageFull,
-            Self::InvalidLocation { .. } => ErrorCode::BadRequest,
+            Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
             Self::Io { .. } => ErrorCode::Internal,
         }
     }

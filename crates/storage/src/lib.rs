@@ -1,17 +1,19 @@
 //! Constructs every object store; nothing else in the workspace does.
 //!
-//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`). [`Storage::file_io`] is the same
+//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). [`Storage::file_io`] is the same
 //! store behind the `iceberg` crate's trait. [`Location`] holds the location rules: normalised, compared
 //! by path segments, never by string prefix.
 
 mod adapter;
+mod cloud;
 mod error;
+mod http;
 mod location;
 mod store;
 
 pub use error::{StorageError, storage_cause};
-pub use location::Location;
-pub use store::{Listed, Storage};
+pub use location::{Location, Scheme};
+pub use store::{Listed, Storage, StorageOptions};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

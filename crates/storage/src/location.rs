@@ -2,12 +2,52 @@ use std::fmt;
 
 use crate::{Result, StorageError};
 
-/// A normalised `file:///…` directory or file URI.
+/// The kinds of stores that a location can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// `file:`, this machine's file system.
+    File,
+    /// `s3:` (also written `s3a:`, `s3n:`), AWS S3 and what speaks its protocol.
+    S3,
+    /// `gs:`, Google Cloud Storage.
+    Gcs,
+    /// `abfss:` (also written `abfs:`, `wasb:`, `wasbs:`), Azure Data Lake Storage.
+    Adls,
+}
+
+impl Scheme {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "file" => Self::File,
+            "s3" | "s3a" | "s3n" => Self::S3,
+            "gs" | "gcs" => Self::Gcs,
+            "abfss" | "abfs" | "wasbs" | "wasb" => Self::Adls,
+            _ => return None,
+        })
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Adls => "abfss",
+        }
+    }
+}
+
+/// A normalised directory or file URI.
 ///
-/// `file:/x`, `file:///x` and `file://localhost/x` are the same place; empty and `.` segments vanish; `..` is refused,
-/// because a location that climbs could leave its warehouse.
+/// `file:/x`, `file:///x` and `file://localhost/x` are the same place, as are `s3:`, `s3a:` and `s3n:`. On a file system, empty
+/// and `.` segments vanish. In an object store they are part of the key, so that they are refused: two
+/// spellings of one place would defeat every check. `..` is refused everywhere, because a location that climbs could leave its
+/// warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
+    scheme: Scheme,
+    /// Bucket, or container with account; empty for files.
+    authority: String,
+    /// Empty for a whole bucket, else with a slash in front and none behind.
     path: String,
 }
 
@@ -15,25 +55,41 @@ impl Location {
     /// Normalises a URI.
     pub fn parse(uri: &str) -> Result<Self> {
         let invalid = |reason| StorageError::InvalidLocation { uri: uri.to_owned(), reason };
-        let rest = uri.strip_prefix("file:").ok_or_else(|| invalid("not a file: URI, the only scheme of a local warehouse"))?;
-        let path = match rest.strip_prefix("//") {
-            Some(authority) => authority.strip_prefix("localhost").unwrap_or(authority),
-            None => rest,
+        let unknown = "not a URI with a scheme of file:, s3:, gs: or abfss:";
+        let (scheme, rest) = uri.split_once(':').ok_or_else(|| invalid(unknown))?;
+        let scheme = Scheme::parse(scheme).ok_or_else(|| invalid(unknown))?;
+        let (authority, path) = match (scheme, rest.strip_prefix("//")) {
+            (Scheme::File, None) => ("", rest),
+            (Scheme::File, Some(rest)) => ("", rest.strip_prefix("localhost").unwrap_or(rest)),
+            (_, None) => return Err(invalid("a bucket is missing: write scheme://bucket/path")),
+            (_, Some(rest)) => rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash)),
         };
-        if !path.starts_with('/') {
+        if scheme != Scheme::File && !is_authority(authority, scheme) {
+            return Err(invalid("the bucket or container is not a valid one"));
+        }
+        if scheme == Scheme::File && !path.starts_with('/') {
             return Err(invalid("a file: URI needs an absolute path"));
         }
-        if path.contains(['\0', '#', '?']) {
-            return Err(invalid("a location holds no NUL, '#' or '?'"));
+        if path.contains(['#', '?']) || path.contains(char::is_control) {
+            return Err(invalid("a location holds no control character, '#' or '?'"));
         }
-        let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty() && *s != ".").collect();
+        let segments = path.trim_start_matches('/').split('/');
+        let segments: Vec<&str> = match scheme {
+            Scheme::File => segments.filter(|s| !s.is_empty() && *s != ".").collect(),
+            _ if path.starts_with("//") => return Err(invalid("an object's key has no empty segment")),
+            _ => path.trim_matches('/').split('/').filter(|_| path.len() > 1).collect(),
+        };
         if segments.contains(&"..") {
             return Err(invalid("a location must not climb with '..'"));
         }
-        if segments.is_empty() {
+        if scheme == Scheme::File && segments.is_empty() {
             return Err(invalid("the root directory can't be a location"));
         }
-        Ok(Self { path: format!("/{}", segments.join("/")) })
+        if scheme != Scheme::File && segments.iter().any(|s| s.is_empty() || *s == ".") {
+            return Err(invalid("an object's key has no empty or '.' segment"));
+        }
+        let path = segments.iter().fold(String::new(), |path, segment| path + "/" + segment);
+        Ok(Self { scheme, authority: authority.to_owned(), path })
     }
 
     /// Of a directory or file on this machine.
@@ -41,20 +97,36 @@ impl Location {
         Self::parse(&format!("file://{}", path.display()))
     }
 
-    /// The absolute path.
-    pub fn path(&self) -> &str {
-        &self.path
+    /// What kind of store it is in.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The bucket, or the container with its account (`container@account.dfs.core.windows.net`); empty for files.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The key in the bucket or the path in the file system, without a slash in front.
+    pub fn key(&self) -> &str {
+        self.path.strip_prefix('/').unwrap_or_default()
+    }
+
+    /// The file or bucket whole: the same for everything in it.
+    pub fn root(&self) -> Self {
+        Self { path: String::new(), ..self.clone() }
     }
 
     /// Appends segments.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
-        Self { path: format!("{}/{}", self.path, relative.trim_matches('/')) }
+        Self { path: format!("{}/{}", self.path, relative.trim_matches('/')), ..self.clone() }
     }
 
     /// Whether this is strictly inside `outer`, by whole segments: `/a/orders2` is not inside `/a/orders`.
     pub fn is_inside(&self, outer: &Self) -> bool {
-        self.path.strip_prefix(&outer.path).is_some_and(|rest| rest.starts_with('/'))
+        let same_store = self.scheme == outer.scheme && self.authority == outer.authority;
+        same_store && self.path.strip_prefix(&outer.path).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// Whether the two are the same or one lies inside the other.
@@ -63,9 +135,20 @@ impl Location {
     }
 }
 
+fn is_authority(authority: &str, scheme: Scheme) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match (scheme, authority.split_once('@')) {
+        (Scheme::Adls, Some((container, host))) => {
+            !container.is_empty() && !host.is_empty() && container.chars().chain(host.chars()).all(plain)
+        }
+        (Scheme::Adls, None) | (_, Some(_)) => false,
+        (_, None) => !authority.is_empty() && authority.chars().all(plain),
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "file://{}", self.path)
+        write!(f, "{}://{}{}", self.scheme.name(), self.authority, self.path)
     }
 }
 
@@ -82,19 +165,46 @@ mod tests {
         for uri in ["file:/a/b", "file:///a/b/", "file:///a//./b", "file://localhost/a/b"] {
             assert_eq!(at(uri).to_string(), "file:///a/b", "{uri}");
         }
+        for uri in ["s3://lake/a/b", "s3a://lake/a/b/", "s3n://lake/a/b"] {
+            assert_eq!(at(uri).to_string(), "s3://lake/a/b", "{uri}");
+        }
+        assert_eq!(at("abfs://c@a.dfs.core.windows.net/x").to_string(), "abfss://c@a.dfs.core.windows.net/x");
+        assert_eq!(at("gs://b").key(), "");
     }
 
     #[test]
     fn a_sibling_with_the_same_beginning_is_outside() {
-        assert!(at("file:///w/orders/data/x").is_inside(&at("file:///w/orders")));
-        assert!(!at("file:///w/orders2").is_inside(&at("file:///w/orders")));
-        assert!(!at("file:///w/orders").is_inside(&at("file:///w/orders")));
-        assert!(at("file:///w").overlaps(&at("file:///w/orders")));
+        for root in ["file:///w", "s3://w"] {
+            let at = |path: &str| at(&format!("{root}{path}"));
+            assert!(at("/x/orders/data/x").is_inside(&at("/x/orders")));
+            assert!(!at("/x/orders2").is_inside(&at("/x/orders")));
+            assert!(!at("/x/orders").is_inside(&at("/x/orders")));
+            assert!(at("/x").overlaps(&at("/x/orders")));
+        }
+        assert!(at("s3://b/x").is_inside(&at("s3://b")));
+        assert!(!at("s3://bb/x").overlaps(&at("s3://b")));
+        assert!(!at("gs://b/x").overlaps(&at("s3://b/x")));
     }
 
     #[test]
-    fn climbing_relative_and_foreign_locations_are_refused() {
-        for uri in ["file:///a/../b", "s3://bucket/x", "/a/b", "file:a", "file://host/a", "file:///"] {
+    fn climbing_relative_and_ambiguous_locations_are_refused() {
+        for uri in [
+            "file:///a/../b",
+            "/a/b",
+            "file:a",
+            "file://host/a",
+            "file:///",
+            "http://host/a",
+            "s3:/a",
+            "s3:///a",
+            "s3://b/a/../c",
+            "s3://b/a//c",
+            "s3://b//a",
+            "s3://b/./a",
+            "s3://u@b/a",
+            "s3://b/a\u{1}",
+            "abfss://account/a",
+        ] {
             assert!(Location::parse(uri).is_err(), "{uri}");
         }
     }

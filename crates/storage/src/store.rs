@@ -1,5 +1,6 @@
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -9,7 +10,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::adapter::Factory;
-use crate::{Location, Result, StorageError};
+use crate::http::Requests;
+use crate::{Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,21 +24,59 @@ pub struct Listed {
     pub modified_ms: i64,
 }
 
-/// An object store addressed by URI.
+/// What a warehouse's storage is made of.
+#[derive(Debug, Clone)]
+pub struct StorageOptions {
+    /// Where files may be read and written; everything outside is refused. Empty: anywhere on the local file system.
+    pub roots: Vec<Location>,
+    /// Options of the cloud store, by the names that the `object_store` crate gives them: `endpoint`, `region`,
+    /// `access_key_id`, `service_account_key`, `account_key`, …
+    pub cloud: BTreeMap<String, String>,
+    /// What stands for this machine's file system: tests put a store here that fails on purpose.
+    pub local: Arc<dyn ObjectStore>,
+}
+
+impl Default for StorageOptions {
+    fn default() -> Self {
+        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalFileSystem::new()) }
+    }
+}
+
+/// A warehouse's object stores, addressed by URI. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Storage {
-    store: Arc<dyn ObjectStore>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: StorageOptions,
+    /// One a bucket, made when it is first used.
+    buckets: Mutex<HashMap<Location, Arc<dyn ObjectStore>>>,
+    requests: Requests,
 }
 
 impl Storage {
-    /// The file system of this machine.
+    /// The whole file system of this machine.
     pub fn local() -> Self {
-        Self { store: Arc::new(LocalFileSystem::new()) }
+        Self { inner: Arc::new(Inner::new(StorageOptions::default())) }
     }
 
-    /// Another store in its place: tests put one here that fails on purpose.
-    pub fn with_store(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    /// Checks the options: they fit the kind of store that the roots are in.
+    pub fn open(options: StorageOptions) -> Result<Self> {
+        if let Some(root) = options.roots.first() {
+            cloud::check_options(root.scheme(), &options.cloud)?;
+        }
+        let this = Self { inner: Arc::new(Inner::new(options)) };
+        for root in &this.inner.options.roots {
+            this.store(root)?;
+        }
+        Ok(this)
+    }
+
+    /// HTTP requests made so far, retries included, by method and status.
+    pub fn requests(&self) -> BTreeMap<(String, String), u64> {
+        self.inner.requests.get()
     }
 
     /// The same store as the `iceberg` crate sees it.
@@ -44,31 +84,62 @@ impl Storage {
         FileIOBuilder::new(Arc::new(Factory::new(self.clone()))).build()
     }
 
+    fn store(&self, at: &Location) -> Result<Arc<dyn ObjectStore>> {
+        if at.scheme() == Scheme::File {
+            return Ok(self.inner.options.local.clone());
+        }
+        let root = at.root();
+        let mut buckets = self.inner.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = buckets.get(&root) {
+            return Ok(store.clone());
+        }
+        let store = cloud::open(&root, &self.inner.options.cloud, &self.inner.requests)?;
+        buckets.insert(root, store.clone());
+        Ok(store)
+    }
+
     /// The store and the path in it, for readers that need ranges and concurrency of their own.
+    ///
+    /// Refuses what lies outside the warehouse: metadata and manifests are written by clients, and may name any file.
     pub fn object(&self, uri: &str) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        Ok((self.store.clone(), to_path(uri)?))
+        let at = Location::parse(uri)?;
+        let roots = &self.inner.options.roots;
+        let allowed = match roots.is_empty() {
+            true => at.scheme() == Scheme::File,
+            false => roots.iter().any(|root| at == *root || at.is_inside(root)),
+        };
+        let invalid = |reason| StorageError::InvalidLocation { uri: uri.to_owned(), reason };
+        if !allowed {
+            return Err(invalid("outside the warehouse and its allowed locations"));
+        }
+        let path = Path::parse(at.key()).map_err(|_| invalid("not a valid object path"))?;
+        Ok((self.store(&at)?, path))
     }
 
     /// A whole file.
     pub async fn read(&self, uri: &str) -> Result<Bytes> {
-        let read = async { self.store.get(&to_path(uri)?).await.map_err(|e| StorageError::new(uri, e)) };
-        read.await?.bytes().await.map_err(|e| StorageError::new(uri, e))
+        let (store, path) = self.object(uri)?;
+        let read = store.get(&path).await.map_err(|e| StorageError::new(uri, e))?;
+        read.bytes().await.map_err(|e| StorageError::new(uri, e))
     }
 
     /// Bytes of a file.
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
-        self.store.get_range(&to_path(uri)?, range).await.map_err(|e| StorageError::new(uri, e))
+        let (store, path) = self.object(uri)?;
+        store.get_range(&path, range).await.map_err(|e| StorageError::new(uri, e))
     }
 
     /// Writes a whole file, which appears complete or not at all.
     pub async fn write(&self, uri: &str, bytes: Bytes) -> Result<()> {
-        self.store.put(&to_path(uri)?, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
+        let (store, path) = self.object(uri)?;
+        store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
         Ok(())
     }
 
     /// The size in bytes, or `None` if nothing is there.
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
-        match self.store.head(&to_path(uri)?).await {
+        let (store, path) = self.object(uri)?;
+        match store.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(StorageError::new(uri, e)),
@@ -79,7 +150,8 @@ impl Storage {
     ///
     /// Table files are deleted by one function only, `esker_catalog::deletion::sweep`, which calls this.
     pub async fn remove(&self, uri: &str) -> Result<()> {
-        match self.store.delete(&to_path(uri)?).await {
+        let (store, path) = self.object(uri)?;
+        match store.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(StorageError::new(uri, e)),
         }
@@ -88,14 +160,15 @@ impl Storage {
     /// Every file under a location, at any depth, in no particular order.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();
-        let prefix = match to_path(&uri) {
-            Ok(prefix) => prefix,
+        let (store, prefix) = match self.object(&uri) {
+            Ok(found) => found,
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
-        self.store
+        let root = location.root();
+        store
             .list(Some(&prefix))
-            .map_ok(|meta| Listed {
-                uri: format!("file:///{}", meta.location.as_ref()),
+            .map_ok(move |meta| Listed {
+                uri: root.join(meta.location.as_ref()).to_string(),
                 size: meta.size,
                 modified_ms: meta.last_modified.timestamp_millis(),
             })
@@ -104,10 +177,10 @@ impl Storage {
     }
 }
 
-fn to_path(uri: &str) -> Result<Path> {
-    let location = Location::parse(uri)?;
-    Path::parse(&location.path()[1..])
-        .map_err(|_| StorageError::InvalidLocation { uri: uri.to_owned(), reason: "not a valid object path" })
+impl Inner {
+    fn new(options: StorageOptions) -> Self {
+        Self { options, buckets: Mutex::default(), requests: Requests::default() }
+    }
 }
 
 #[cfg(test)]
@@ -131,5 +204,18 @@ mod tests {
             storage.remove(&uri).await.expect("removing twice is fine");
             assert!(matches!(storage.read(&uri).await, Err(StorageError::NotFound { .. })));
         }
+    }
+
+    #[tokio::test]
+    async fn what_lies_outside_the_roots_is_neither_read_nor_written() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Location::of_path(&dir.path().join("w")).expect("valid");
+        let storage = Storage::open(StorageOptions { roots: vec![root.clone()], ..StorageOptions::default() }).expect("valid");
+        let outside = Location::of_path(&dir.path().join("w2/x")).expect("valid").to_string();
+        for uri in [outside.as_str(), "file:///etc/passwd", "s3://bucket/key"] {
+            assert!(matches!(storage.read(uri).await, Err(StorageError::InvalidLocation { .. })), "{uri}");
+            assert!(matches!(storage.write(uri, Bytes::new()).await, Err(StorageError::InvalidLocation { .. })), "{uri}");
+        }
+        storage.write(&root.join("x").to_string(), Bytes::new()).await.expect("inside");
     }
 }

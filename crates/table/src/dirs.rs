@@ -1,18 +1,20 @@
+use std::collections::HashMap;
+
 use iceberg::spec::TableMetadata;
 
-/// Where a table's metadata files and manifests go: `write.metadata.path`, or `metadata` in its location. Without a slash at the end.
-pub fn metadata_dir(metadata: &TableMetadata) -> String {
-    dir(metadata, "write.metadata.path", "metadata")
+/// Where the metadata files and manifests of a table or view go: `write.metadata.path`, or `metadata` in its location. Without a slash at the end.
+pub fn metadata_dir(location: &str, properties: &HashMap<String, String>) -> String {
+    dir(location, properties, "write.metadata.path", "metadata")
 }
 
 /// Where a table's data files go: `write.data.path`, or `data` in its location. Without a slash at the end.
 pub fn data_dir(metadata: &TableMetadata) -> String {
-    dir(metadata, "write.data.path", "data")
+    dir(metadata.location(), metadata.properties(), "write.data.path", "data")
 }
 
-fn dir(metadata: &TableMetadata, property: &str, default: &str) -> String {
-    match metadata.properties().get(property) {
+fn dir(location: &str, properties: &HashMap<String, String>, property: &str, default: &str) -> String {
+    match properties.get(property) {
         Some(dir) => dir.trim_end_matches('/').to_owned(),
-        None => format!("{}/{default}", metadata.location().trim_end_matches('/')),
+        None => format!("{}/{default}", location.trim_end_matches('/')),
     }
 }

@@ -12,6 +12,9 @@ pub enum TableError {
     /// The change does not apply to the table as it is now.
     #[error("{0}")]
     Conflict(String),
+    /// A row filter or another argument of a scan that the table can't answer.
+    #[error("{0}")]
+    Filter(String),
     /// Esker does not support this table, and says so rather than half-handle it.
     #[error("not supported: {0}")]
     Unsupported(String),
@@ -21,7 +24,7 @@ impl Coded for TableError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Iceberg(_) => ErrorCode::Internal,
-            Self::Invalid(_) => ErrorCode::BadRequest,
+            Self::Invalid(_) | Self::Filter(_) => ErrorCode::BadRequest,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Unsupported(_) => ErrorCode::Unsupported,
         }

@@ -3,27 +3,37 @@
 //! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
 //! manifests through [`Manifests`], over a storage it is given.
 
+mod cherry;
 mod dirs;
 mod error;
+mod expr;
 mod facts;
+mod json;
 mod live;
 mod manifests;
 mod partition;
 mod producer;
 mod reach;
 mod refs;
+mod residual;
 mod retention;
+mod scan;
 
+pub use cherry::cherry_pick;
 pub use dirs::{data_dir, metadata_dir};
 pub use error::TableError;
+pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
+pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_label, source_range};
 pub use producer::{Record, Rewrite, Rewritten, rewrite_snapshot};
 pub use reach::{FileKind, Reachable, reachable};
 pub use refs::{refs, requirement_for_refs};
+pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, snapshots_to_expire};
+pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan};
 
 /// The result of a table operation.
 pub type Result<T> = std::result::Result<T, TableError>;

@@ -60,7 +60,7 @@ pub fn source_range(transform: Transform, source: &Type, value: &Literal) -> Opt
     }
 }
 
-fn datum(source: &PrimitiveType, value: &PrimitiveLiteral) -> Option<Datum> {
+pub(crate) fn datum(source: &PrimitiveType, value: &PrimitiveLiteral) -> Option<Datum> {
     // Partition values are stored in the source's own representation for the identity transform.
     Some(match (source, value) {
         (PrimitiveType::Boolean, PrimitiveLiteral::Boolean(v)) => Datum::bool(*v),
@@ -75,6 +75,13 @@ fn datum(source: &PrimitiveType, value: &PrimitiveLiteral) -> Option<Datum> {
         (PrimitiveType::TimestampNs, PrimitiveLiteral::Long(v)) => Datum::timestamp_nanos(*v),
         (PrimitiveType::TimestamptzNs, PrimitiveLiteral::Long(v)) => Datum::timestamptz_nanos(*v),
         (PrimitiveType::String, PrimitiveLiteral::String(v)) => Datum::string(v),
+        (PrimitiveType::Time, PrimitiveLiteral::Long(v)) => Datum::time_micros(*v).ok()?,
+        (PrimitiveType::Decimal { .. }, PrimitiveLiteral::Int128(v)) => {
+            Datum::try_from_bytes(&v.to_be_bytes(), source.clone()).ok()?
+        }
+        (PrimitiveType::Uuid, PrimitiveLiteral::UInt128(v)) => Datum::uuid(uuid::Uuid::from_u128(*v)),
+        (PrimitiveType::Binary, PrimitiveLiteral::Binary(v)) => Datum::binary(v.clone()),
+        (PrimitiveType::Fixed(_), PrimitiveLiteral::Binary(v)) => Datum::fixed(v.clone()),
         _ => return None,
     })
 }

@@ -62,7 +62,7 @@ pub async fn rewrite_snapshot(
     let head = metadata.current_snapshot().ok_or_else(|| TableError::Conflict("the table has no snapshot".to_owned()))?;
     let snapshot_id = fresh_snapshot_id(metadata);
     let attempt = Uuid::now_v7();
-    let dir = metadata_dir(metadata);
+    let dir = metadata_dir(metadata.location(), metadata.properties());
     let path = |name: String| format!("{dir}/{name}");
 
     let mut kept = Vec::new();
@@ -143,24 +143,25 @@ pub async fn rewrite_snapshot(
         .with_summary(summary(head.summary(), &added, &removed_files, &rewrite.summary))
         .with_schema_id(metadata.current_schema_id())
         .build();
-    let main = refs(metadata)?.remove(MAIN_BRANCH).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
-    Ok(Rewritten {
-        requirements: vec![
-            TableRequirement::UuidMatch { uuid: metadata.uuid() },
-            TableRequirement::RefSnapshotIdMatch { r#ref: MAIN_BRANCH.to_owned(), snapshot_id: parent },
-        ],
-        updates: vec![
-            TableUpdate::AddSnapshot { snapshot },
-            TableUpdate::SetSnapshotRef {
-                ref_name: MAIN_BRANCH.to_owned(),
-                reference: SnapshotReference::new(snapshot_id, main),
-            },
-        ],
-        written,
-    })
+    let (requirements, updates) = onto_main(metadata, snapshot)?;
+    Ok(Rewritten { requirements, updates, written })
 }
 
-fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
+/// A snapshot as the new head of `main`, if nobody else was first.
+pub(crate) fn onto_main(metadata: &TableMetadata, snapshot: Snapshot) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
+    let (snapshot_id, parent) = (snapshot.snapshot_id(), snapshot.parent_snapshot_id());
+    let main = refs(metadata)?.remove(MAIN_BRANCH).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
+    let requirements = vec![
+        TableRequirement::UuidMatch { uuid: metadata.uuid() },
+        TableRequirement::RefSnapshotIdMatch { r#ref: MAIN_BRANCH.to_owned(), snapshot_id: parent },
+    ];
+    let reference = SnapshotReference::new(snapshot_id, main);
+    let updates =
+        vec![TableUpdate::AddSnapshot { snapshot }, TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference }];
+    Ok((requirements, updates))
+}
+
+pub(crate) fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     loop {
         let (high, low) = Uuid::new_v4().as_u64_pair();
         let id = i64::from_be_bytes((high ^ low).to_be_bytes()) & i64::MAX;
@@ -170,7 +171,7 @@ fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     }
 }
 
-fn data_writer(
+pub(crate) fn data_writer(
     io: &FileIO,
     path: &str,
     snapshot_id: i64,

@@ -7,6 +7,8 @@
 pub enum ErrorCode {
     /// The request itself is wrong: malformed JSON, unknown update, invalid name.
     BadRequest,
+    /// An argument that the reference implementation refuses as such; Java clients throw another exception for it.
+    IllegalArgument,
     /// No or a wrong token.
     Unauthenticated,
     /// A known principal without the right.
@@ -15,8 +17,14 @@ pub enum ErrorCode {
     NoSuchNamespace,
     /// The table does not exist.
     NoSuchTable,
+    /// The view does not exist.
+    NoSuchView,
     /// The warehouse does not exist.
     NoSuchWarehouse,
+    /// The scan plan does not exist, was cancelled or is too old.
+    NoSuchPlan,
+    /// The plan task does not exist or is too old.
+    NoSuchPlanTask,
     /// Something else that was named does not exist: a job, a route.
     NotFound,
     /// The namespace or table exists already.
@@ -49,11 +57,18 @@ impl ErrorCode {
     /// The HTTP status.
     pub const fn http(self) -> u16 {
         match self {
-            Self::BadRequest => 400,
+            Self::BadRequest | Self::IllegalArgument => 400,
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             // Not "no such table": the error's type tells a client that the table is there and a file of it is not.
-            Self::NoSuchNamespace | Self::NoSuchTable | Self::NoSuchWarehouse | Self::NotFound | Self::DataMissing => 404,
+            Self::NoSuchNamespace
+            | Self::NoSuchTable
+            | Self::NoSuchView
+            | Self::NoSuchWarehouse
+            | Self::NoSuchPlan
+            | Self::NoSuchPlanTask
+            | Self::NotFound
+            | Self::DataMissing => 404,
             Self::AlreadyExists | Self::NamespaceNotEmpty | Self::CommitConflict => 409,
             Self::TooLarge => 413,
             Self::Unprocessable | Self::Refused => 422,
@@ -68,11 +83,15 @@ impl ErrorCode {
     pub const fn iceberg_type(self) -> &'static str {
         match self {
             Self::BadRequest => "BadRequestException",
+            Self::IllegalArgument => "IllegalArgumentException",
             Self::Unauthenticated => "NotAuthorizedException",
             Self::Forbidden => "ForbiddenException",
             Self::NoSuchNamespace => "NoSuchNamespaceException",
             Self::NoSuchTable => "NoSuchTableException",
+            Self::NoSuchView => "NoSuchViewException",
             Self::NoSuchWarehouse => "NoSuchWarehouseException",
+            Self::NoSuchPlan => "NoSuchPlanIdException",
+            Self::NoSuchPlanTask => "NoSuchPlanTaskException",
             Self::NotFound | Self::DataMissing => "NotFoundException",
             Self::AlreadyExists => "AlreadyExistsException",
             Self::NamespaceNotEmpty => "NamespaceNotEmptyException",
@@ -91,8 +110,14 @@ impl ErrorCode {
     /// The gRPC status code number (google.rpc.Code).
     pub const fn grpc(self) -> i32 {
         match self {
-            Self::BadRequest | Self::Unprocessable => 3,
-            Self::NoSuchNamespace | Self::NoSuchTable | Self::NoSuchWarehouse | Self::NotFound => 5,
+            Self::BadRequest | Self::IllegalArgument | Self::Unprocessable => 3,
+            Self::NoSuchNamespace
+            | Self::NoSuchTable
+            | Self::NoSuchView
+            | Self::NoSuchWarehouse
+            | Self::NoSuchPlan
+            | Self::NoSuchPlanTask
+            | Self::NotFound => 5,
             Self::AlreadyExists => 6,
             Self::Forbidden => 7,
             Self::StorageFull | Self::TooLarge => 8,

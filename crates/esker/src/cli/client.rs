@@ -1,3 +1,4 @@
+use esker_types::{IdentError, TableName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response};
 use serde::Serialize;
@@ -33,6 +34,12 @@ impl Client {
         Ok(())
     }
 
+    /// For answers without a body.
+    pub(super) async fn put_only(&self, path: &str, body: &impl Serialize) -> Result<()> {
+        self.send(Method::PUT, path, body).await?;
+        Ok(())
+    }
+
     async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
         let body = serde_json::to_value(body).map_err(|e| Error::Usage(e.to_string()))?;
         let mut request = self.http.request(method, format!("{}{path}", self.remote.url.trim_end_matches('/')));
@@ -53,9 +60,26 @@ impl Client {
     }
 }
 
-/// The management path of a table given as NAMESPACE.TABLE.
-pub(super) fn table_path(name: &str) -> Result<String> {
-    let name: esker_types::TableName = name.parse().map_err(|e: esker_types::IdentError| Error::Usage(e.to_string()))?;
-    let encode = |s: &str| utf8_percent_encode(s, NON_ALPHANUMERIC).to_string();
-    Ok(format!("/api/v1/namespaces/{}/tables/{}", encode(&name.namespace.key()), encode(&name.name)))
+/// A path segment or the value of a query.
+pub(super) fn encode(segment: &str) -> String {
+    utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string()
+}
+
+impl Client {
+    /// The warehouse that the command is about.
+    pub(super) fn warehouse(&self) -> &str {
+        &self.remote.warehouse
+    }
+
+    /// The management path of the warehouse that the command is about.
+    pub(super) fn warehouse_path(&self) -> String {
+        format!("/api/v1/warehouses/{}", encode(&self.remote.warehouse))
+    }
+
+    /// The management path of a table given as NAMESPACE.TABLE.
+    pub(super) fn table_path(&self, name: &str) -> Result<String> {
+        let name: TableName = name.parse().map_err(|e: IdentError| Error::Usage(e.to_string()))?;
+        let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
+        Ok(format!("{}/namespaces/{namespace}/tables/{table}", self.warehouse_path()))
+    }
 }

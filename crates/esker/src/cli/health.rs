@@ -1,7 +1,7 @@
 use esker_health::bytes_for_people;
 use serde_json::Value;
 
-use super::client::{Client, table_path};
+use super::client::{Client, encode};
 use super::out;
 use crate::Result;
 
@@ -12,9 +12,9 @@ pub(super) async fn run(client: &Client, table: Option<String>, json: bool) -> R
             out(&format!("{tables:#}"));
             return Ok(());
         }
-        return fleet(client).await;
+        return fleet(client, None).await;
     };
-    let health: Value = client.get(&format!("{}/health", table_path(&table)?)).await?;
+    let health: Value = client.get(&format!("{}/health", client.table_path(&table)?)).await?;
     if json {
         out(&format!("{health:#}"));
     } else {
@@ -23,15 +23,19 @@ pub(super) async fn run(client: &Client, table: Option<String>, json: bool) -> R
     Ok(())
 }
 
-pub(super) async fn fleet(client: &Client) -> Result<()> {
-    let tables: Vec<Value> = client.get("/api/v1/tables").await?;
+/// The tables of one warehouse or of all, the worst first.
+pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()> {
+    let query = warehouse.map(|w| format!("?warehouse={}", encode(w))).unwrap_or_default();
+    let tables: Vec<Value> = client.get(&format!("/api/v1/tables{query}")).await?;
+    let several = tables.iter().any(|t| t["warehouse"] != tables[0]["warehouse"]);
     out(&format!("{:>5}  {:<40} {:>10} {:>12}  findings", "score", "table", "files", "size"));
     for table in &tables {
         let number = |key: &str| table[key].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
         let size = table["data_bytes"].as_u64().map_or_else(|| "?".to_owned(), bytes_for_people);
         let findings = table["findings"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let findings: Vec<&str> = findings.chain(table["error"].as_str()).collect();
-        let name = table["table"].as_str().unwrap_or_default();
+        let text = |key: &str| table[key].as_str().unwrap_or_default();
+        let name = if several { format!("{}: {}", text("warehouse"), text("table")) } else { text("table").to_owned() };
         out(&format!("{:>5}  {name:<40} {:>10} {size:>12}  {}", number("score"), number("data_files"), findings.join(", ")));
     }
     Ok(())

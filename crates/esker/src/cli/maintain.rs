@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::client::{Client, table_path};
+use super::client::Client;
 use super::{jobs, out};
 use crate::{Error, Result};
 
@@ -84,7 +84,7 @@ impl MaintainCommand {
         match self {
             Self::Compact { table, dry_run, target_file_size_bytes, min_input_files, partition } => {
                 let options = CompactOptions { target_file_size_bytes, min_input_files, partition, ..CompactOptions::default() };
-                let path = format!("{}/compact", table_path(&table)?);
+                let path = format!("{}/compact", client.table_path(&table)?);
                 let plan: CompactPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
                 out(&compact_plan(&plan));
                 if dry_run || plan.groups.is_empty() {
@@ -96,7 +96,7 @@ impl MaintainCommand {
             Self::Expire { table, dry_run, older_than, retain_last } => {
                 let older_than_ms = older_than.map(|age| now_ms().saturating_sub(millis(age)));
                 let policy = ExpiryPolicy { older_than_ms, retain_last };
-                let path = format!("{}/expire", table_path(&table)?);
+                let path = format!("{}/expire", client.table_path(&table)?);
                 let plan: ExpirePlan = client.post(&format!("{path}?dry-run=true"), &policy).await?;
                 out(&expire_plan(&plan));
                 if dry_run || (plan.expire.is_empty() && plan.expire_refs.is_empty()) {
@@ -115,7 +115,7 @@ impl MaintainCommand {
             }
             Self::Orphans { table, older_than, dry_run: _ } => {
                 let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
-                let report: OrphanReport = client.post(&format!("{}/orphans", table_path(&table)?), &options).await?;
+                let report: OrphanReport = client.post(&format!("{}/orphans", client.table_path(&table)?), &options).await?;
                 out(&orphan_report(&report));
                 Ok(())
             }

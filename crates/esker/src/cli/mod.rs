@@ -1,6 +1,7 @@
 //! The command line. All but `serve`, `config` and `token` talk to a server's management API.
 
 mod client;
+mod events;
 mod health;
 mod jobs;
 mod maintain;
@@ -36,7 +37,12 @@ enum Command {
     },
     /// Make a token for a principal, or replace the one it has.
     Token(token::Token),
-    /// List tables, claim foreign ones, look at their quarantine.
+    /// List the server's warehouses.
+    Warehouses {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List tables, bring dropped ones back, protect and claim them; branches, tags, rollback, publish.
     Table {
         #[command(flatten)]
         remote: Remote,
@@ -67,6 +73,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what happened, from a cursor on.
+    Events {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        events: events::ListEvents,
+    },
     /// Query with SQL: a prompt, one statement, or statements from standard input.
     Sql(sql::Sql),
 }
@@ -90,6 +103,9 @@ struct Remote {
     /// The token to show.
     #[arg(long, env = "ESKER_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// The warehouse that the command is about.
+    #[arg(long, env = "ESKER_WAREHOUSE", default_value = "default", global = true)]
+    warehouse: String,
 }
 
 /// Runs a command.
@@ -101,6 +117,8 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Config { command: ConfigCommand::Check { config } } => check(config),
             Command::Token(token) => token.run().await,
+            Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
+            Command::Events { remote, events } => events.run(&Client::new(remote)).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
             Command::Jobs { remote, job } => jobs::run(&Client::new(remote), job).await,
@@ -111,12 +129,18 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 fn check(file: Option<PathBuf>) -> Result<()> {
-    let mut config = Config::load(file.as_deref())?;
-    if config.auth.token.is_some() {
-        config.auth.token = Some("(set)".to_owned());
-    }
+    let config = Config::load(file.as_deref())?.without_secrets();
     let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Config(e.to_string()))?;
     out(&text);
+    Ok(())
+}
+
+async fn warehouses(client: &Client) -> Result<()> {
+    let all: Vec<serde_json::Value> = client.get("/api/v1/warehouses").await?;
+    for warehouse in &all {
+        let text = |key: &str| warehouse[key].as_str().unwrap_or_default().to_owned();
+        out(&format!("{:<24} {}", text("name"), text("location")));
+    }
     Ok(())
 }
 
@@ -124,4 +148,16 @@ fn check(file: Option<PathBuf>) -> Result<()> {
 fn out(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_and_argument_fits_with_the_others() {
+        Cli::command().debug_assert();
+    }
 }

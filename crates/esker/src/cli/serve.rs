@@ -39,13 +39,15 @@ impl Serve {
 }
 
 fn banner(config: &Config, server: &Server) -> String {
-    let options = server.catalog().options();
     let mut lines = vec![
         format!("Esker {}", env!("CARGO_PKG_VERSION")),
-        format!("  REST catalog  http://{}      warehouse {} at {}", server.rest, options.warehouse, options.location),
+        format!("  REST catalog  http://{}", server.rest),
         format!("  health page   http://{}/", server.rest),
         format!("  Flight SQL    grpc://{}", server.flight),
     ];
+    for options in server.catalogs().iter().map(|catalog| catalog.options()) {
+        lines.push(format!("  warehouse     {} at {}", options.warehouse, options.location));
+    }
     if let Some(token) = &server.new_token {
         lines.push(format!("  token         {token}"));
         lines.push("                (of the principal admin; shown this once, kept only as a hash)".to_owned());

@@ -1,14 +1,15 @@
 use clap::Subcommand;
 use esker_health::bytes_for_people;
-use serde_json::Value;
+use esker_types::TableName;
+use serde_json::{Value, json};
 
-use super::client::{Client, table_path};
+use super::client::Client;
 use super::{health, out};
-use crate::Result;
+use crate::{Error, Result};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TableCommand {
-    /// List all tables.
+    /// List the tables, the worst first.
     List,
     /// Take a registered table into Esker's care: from then on expiry and purge may delete its files.
     Claim {
@@ -20,27 +21,178 @@ pub(super) enum TableCommand {
         /// NAMESPACE.TABLE
         table: String,
     },
+    /// List the dropped tables that can be brought back.
+    Dropped,
+    /// Bring a dropped table back, under its old name or another.
+    Undrop {
+        /// Its id, as `esker table dropped` shows it.
+        id: String,
+        /// NAMESPACE.TABLE
+        #[arg(long = "as")]
+        name: Option<String>,
+    },
+    /// Protect a table from being dropped, or lift that.
+    Protect {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Lift the protection.
+        #[arg(long)]
+        off: bool,
+    },
+    /// Show branches, tags and staged snapshots.
+    Refs {
+        /// NAMESPACE.TABLE
+        table: String,
+    },
+    /// Make a branch.
+    Branch {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The branch.
+        name: String,
+        /// Where it begins; the head of main if not given.
+        #[arg(long)]
+        snapshot: Option<i64>,
+        /// How long it is kept, in milliseconds; for ever if not given.
+        #[arg(long)]
+        max_ref_age_ms: Option<i64>,
+    },
+    /// Make a tag.
+    Tag {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The tag.
+        name: String,
+        /// What it names; the head of main if not given.
+        #[arg(long)]
+        snapshot: Option<i64>,
+        /// How long it is kept, in milliseconds; for ever if not given.
+        #[arg(long)]
+        max_ref_age_ms: Option<i64>,
+    },
+    /// Remove a branch or tag.
+    DropRef {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The branch or tag.
+        name: String,
+    },
+    /// Set main back to one of its earlier snapshots.
+    Rollback {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The snapshot.
+        #[arg(long, conflicts_with = "as_of_ms", required_unless_present = "as_of_ms")]
+        snapshot: Option<i64>,
+        /// The newest that is not younger than this, in milliseconds since the epoch.
+        #[arg(long)]
+        as_of_ms: Option<i64>,
+    },
+    /// Move a branch on to another one that lies ahead of it: publishes what was written to an audit branch.
+    FastForward {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The branch that moves.
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// Where to.
+        to: String,
+    },
+    /// Publish on main what was staged with a write-audit-publish id.
+    Publish {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The `wap.id` that it was written with.
+        wap_id: String,
+    },
 }
 
 impl TableCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
-            Self::List => health::fleet(client).await,
+            Self::List => health::fleet(client, Some(client.warehouse())).await,
             Self::Claim { table } => {
-                client.post_only(&format!("{}/claim", table_path(&table)?)).await?;
+                client.post_only(&format!("{}/claim", client.table_path(&table)?)).await?;
                 out(&format!("{table} is Esker's now"));
                 Ok(())
             }
-            Self::Quarantine { table } => {
-                let files: Vec<Value> = client.get(&format!("{}/quarantine", table_path(&table)?)).await?;
-                for file in &files {
-                    let bytes = file["bytes"].as_u64().map_or_else(|| "?".to_owned(), bytes_for_people);
-                    let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
-                    out(&format!("{:>10}  {}  ({})", bytes, text("path"), text("reason")));
-                }
-                out(&format!("{} files", files.len()));
+            Self::Quarantine { table } => quarantine(client, &table).await,
+            Self::Dropped => dropped(client).await,
+            Self::Undrop { id, name } => undrop(client, &id, name).await,
+            Self::Protect { table, off } => {
+                client.put_only(&format!("{}/protection", client.table_path(&table)?), &json!({"protected": !off})).await?;
+                let now = if off { "can be dropped again" } else { "is protected from being dropped" };
+                out(&format!("{table} {now}"));
                 Ok(())
             }
+            Self::Refs { table } => show(&table, &client.get(&format!("{}/refs", client.table_path(&table)?)).await?),
+            Self::Branch { table, name, snapshot, max_ref_age_ms } => {
+                let change = json!({"action": "create-branch", "name": name, "snapshot-id": snapshot,
+                    "max-ref-age-ms": max_ref_age_ms});
+                refs(client, &table, &change).await
+            }
+            Self::Tag { table, name, snapshot, max_ref_age_ms } => {
+                let change = json!({"action": "create-tag", "name": name, "snapshot-id": snapshot,
+                    "max-ref-age-ms": max_ref_age_ms});
+                refs(client, &table, &change).await
+            }
+            Self::DropRef { table, name } => refs(client, &table, &json!({"action": "drop", "name": name})).await,
+            Self::Rollback { table, snapshot, as_of_ms } => {
+                let change = json!({"action": "rollback", "snapshot-id": snapshot, "as-of-ms": as_of_ms});
+                refs(client, &table, &change).await
+            }
+            Self::FastForward { table, branch, to } => {
+                refs(client, &table, &json!({"action": "fast-forward", "branch": branch, "to": to})).await
+            }
+            Self::Publish { table, wap_id } => refs(client, &table, &json!({"action": "publish", "wap-id": wap_id})).await,
         }
     }
+}
+
+async fn quarantine(client: &Client, table: &str) -> Result<()> {
+    let files: Vec<Value> = client.get(&format!("{}/quarantine", client.table_path(table)?)).await?;
+    for file in &files {
+        let bytes = file["bytes"].as_u64().map_or_else(|| "?".to_owned(), bytes_for_people);
+        let text = |key: &str| file[key].as_str().unwrap_or_default().to_owned();
+        out(&format!("{:>10}  {}  ({})", bytes, text("path"), text("reason")));
+    }
+    out(&format!("{} files", files.len()));
+    Ok(())
+}
+
+async fn dropped(client: &Client) -> Result<()> {
+    let tables: Vec<Value> = client.get(&format!("{}/dropped", client.warehouse_path())).await?;
+    for table in &tables {
+        let text = |key: &str| table[key].as_str().unwrap_or_default().to_owned();
+        let purge = if table["purge"] == true { ", then its files go" } else { "" };
+        let until = table["undrop-until-ms"].as_i64().unwrap_or_default();
+        let line = format!("{}  {}  (by {}; until {until} ms{purge})", text("table-id"), text("table"), text("dropped-by"));
+        out(&line);
+    }
+    out(&format!("{} dropped tables", tables.len()));
+    Ok(())
+}
+
+async fn undrop(client: &Client, id: &str, name: Option<String>) -> Result<()> {
+    let name = name.map(|n| n.parse::<TableName>().map_err(|e| Error::Usage(e.to_string()))).transpose()?;
+    let path = format!("{}/dropped/{id}/undrop", client.warehouse_path());
+    let back: Value = client.post(&path, &json!({"as": name})).await?;
+    out(&format!("{} is back", back["table"].as_str().unwrap_or_default()));
+    Ok(())
+}
+
+async fn refs(client: &Client, table: &str, change: &Value) -> Result<()> {
+    show(table, &client.post(&format!("{}/refs", client.table_path(table)?), change).await?)
+}
+
+fn show(table: &str, view: &Value) -> Result<()> {
+    out(&format!("{table}: current snapshot {}", view["current-snapshot-id"]));
+    for (name, reference) in view["refs"].as_object().into_iter().flatten() {
+        let kind = reference["type"].as_str().unwrap_or_default();
+        out(&format!("  {kind:<8} {name:<24} {}", reference["snapshot-id"]));
+    }
+    for staged in view["staged"].as_array().into_iter().flatten() {
+        out(&format!("  staged   {:<24} {}", staged["wap-id"].as_str().unwrap_or_default(), staged["snapshot-id"]));
+    }
+    Ok(())
 }

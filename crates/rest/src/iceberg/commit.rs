@@ -4,8 +4,8 @@ use esker_catalog::{Change, Proposal};
 use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 
-use super::load::{self, Snapshots};
-use crate::extract::{Body, InTable};
+use super::load::{self, Shape};
+use crate::extract::{Body, By, In, InTable};
 use crate::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
@@ -18,18 +18,22 @@ pub(crate) struct CommitTable {
 /// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}`
 pub(crate) async fn commit(
     State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
     InTable(name): InTable,
+    shape: Shape,
     Body(request): Body<CommitTable>,
 ) -> Result<Response, ApiError> {
+    let catalog = warehouse.catalog();
     let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::NotExist));
-    let proposal = Proposal { requirements: request.requirements, updates: request.updates, ..Proposal::default() };
+    let proposal = Proposal { requirements: request.requirements, updates: request.updates, cause, ..Proposal::default() };
     let result = match creates {
-        true => app.catalog().create_by_commit(name, proposal).await,
-        false => app.catalog().commit(&name, Change::Fixed(proposal)).await.map(|committed| {
+        true => catalog.create_by_commit(name, proposal).await,
+        false => catalog.commit(&name, Change::Fixed(proposal)).await.map(|committed| {
             app.inner.metrics.batch(committed.batch);
             committed.table
         }),
     };
     app.inner.metrics.commit(result.as_ref().err());
-    load::response(&app, &result?, Snapshots::All).await
+    load::committed(&app, catalog, &result?, &shape).await
 }

@@ -1,13 +1,15 @@
 use axum::Json;
 use axum::extract::State;
+use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::extract::{Query, check_warehouse};
+use crate::extract::Query;
 use crate::{ApiError, App};
 
-/// What is served, as clients take it literally: an operation that is not listed is never asked for.
-const ENDPOINTS: [&str; 16] = [
+/// What is served, as clients take it literally: an operation that is not listed is never asked for. Signing is served, but
+/// not offered: no warehouse can do it yet, and a client that sees it may rely on it.
+pub(crate) const ENDPOINTS: [&str; 32] = [
     "GET /v1/{prefix}/namespaces",
     "POST /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
@@ -16,14 +18,30 @@ const ENDPOINTS: [&str; 16] = [
     "POST /v1/{prefix}/namespaces/{namespace}/properties",
     "GET /v1/{prefix}/namespaces/{namespace}/tables",
     "POST /v1/{prefix}/namespaces/{namespace}/tables",
-    "POST /v1/{prefix}/namespaces/{namespace}/register",
     "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks",
+    "POST /v1/{prefix}/namespaces/{namespace}/register",
     "POST /v1/{prefix}/tables/rename",
-    "GET /v1/config",
+    "POST /v1/{prefix}/transactions/commit",
+    "GET /v1/{prefix}/namespaces/{namespace}/views",
+    "POST /v1/{prefix}/namespaces/{namespace}/views",
+    "GET /v1/{prefix}/namespaces/{namespace}/views/{view}",
+    "HEAD /v1/{prefix}/namespaces/{namespace}/views/{view}",
+    "POST /v1/{prefix}/namespaces/{namespace}/views/{view}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}",
+    "POST /v1/{prefix}/views/rename",
+    "POST /v1/{prefix}/namespaces/{namespace}/register-view",
+    "GET /v1/{prefix}/namespaces/{namespace}/functions",
+    "GET /v1/{prefix}/namespaces/{namespace}/functions/{function}",
 ];
 
 #[derive(Debug, Deserialize)]
@@ -33,9 +51,22 @@ pub(crate) struct ConfigQuery {
 
 /// `GET /v1/config`
 pub(crate) async fn config(State(app): State<App>, Query(query): Query<ConfigQuery>) -> Result<Json<Value>, ApiError> {
-    if let Some(warehouse) = query.warehouse.filter(|w| !w.is_empty()) {
-        check_warehouse(&app, &warehouse)?;
-    }
-    let prefix = &app.catalog().options().warehouse;
-    Ok(Json(json!({"defaults": {}, "overrides": {"prefix": prefix}, "endpoints": ENDPOINTS})))
+    let named = query.warehouse.filter(|w| !w.is_empty());
+    let mut all = app.warehouses();
+    let warehouse = match (named, all.next(), all.next()) {
+        (Some(name), ..) => app.warehouse(&name)?,
+        (None, Some(only), None) => only,
+        (None, ..) => app.warehouse("default").map_err(|_| {
+            let what = "this server has several warehouses and none called default: say which with warehouse=NAME";
+            ApiError::new(ErrorCode::BadRequest, what)
+        })?,
+    };
+    let options = warehouse.catalog().options();
+    Ok(Json(json!({
+        "defaults": options.client,
+        "overrides": {"prefix": options.warehouse},
+        "endpoints": ENDPOINTS,
+        // A sibling of the two, and a duration in seconds: Java parses neither weeks nor anything inside `overrides`.
+        "idempotency-key-lifetime": format!("PT{}S", app.inner.options.idempotency_seconds),
+    })))
 }

@@ -1,16 +1,19 @@
 use std::collections::HashSet;
 
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use esker_catalog::LoadedTable;
+use esker_catalog::{Catalog, LoadedTable};
 use esker_types::ErrorCode;
 use iceberg::spec::TableMetadata;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::extract::{InTable, Query};
+use crate::etag;
+use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
 /// Which snapshots a load response holds.
@@ -27,68 +30,212 @@ pub(crate) enum Snapshots {
 #[derive(Debug, Deserialize)]
 pub(crate) struct LoadQuery {
     #[serde(default)]
+    snapshots: Option<String>,
+}
+
+/// What a load response depends on beside the table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shape {
     snapshots: Snapshots,
+    /// `X-Iceberg-Access-Delegation`, its mechanisms in order.
+    delegation: Vec<String>,
+}
+
+impl Shape {
+    /// All snapshots, with the access that the request's headers ask for.
+    pub(crate) fn all(headers: &HeaderMap) -> Self {
+        Self { snapshots: Snapshots::All, delegation: delegation(headers) }
+    }
+}
+
+impl FromRequestParts<App> for Shape {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        Ok(Self::all(&parts.headers))
+    }
+}
+
+/// A comma list, with spaces and whatever else clients put there.
+fn delegation(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all("x-iceberg-access-delegation").into_iter();
+    let text: Vec<String> = values.map(|v| String::from_utf8_lossy(v.as_bytes()).to_lowercase()).collect();
+    let mut mechanisms: Vec<String> =
+        text.iter().flat_map(|t| t.split(',')).map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
+    mechanisms.sort();
+    mechanisms
 }
 
 /// `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}`
 pub(crate) async fn load(
     State(app): State<App>,
+    warehouse: In,
     InTable(name): InTable,
     Query(query): Query<LoadQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let table = app.catalog().load(&name).await?;
-    app.catalog().check_metadata_file(&table).await?;
-    response(&app, &table, query.snapshots).await
+    let snapshots = match query.snapshots.as_deref().map(str::to_lowercase).as_deref() {
+        // Java sends `snapshots=` with nothing behind it.
+        None | Some("" | "all") => Snapshots::All,
+        Some("refs") => Snapshots::Refs,
+        Some(other) => {
+            return Err(ApiError::new(ErrorCode::BadRequest, format!("snapshots={other:?} is neither all nor refs")));
+        }
+    };
+    let shape = Shape { snapshots, ..Shape::all(&headers) };
+    let catalog = warehouse.catalog();
+    let table = catalog.load(&name).await?;
+    catalog.check_metadata_file(&table).await?;
+    let tag = tag(catalog, &table, &shape);
+    if etag::is_known(&headers, &tag) {
+        let mut response = (StatusCode::NOT_MODIFIED, private()).into_response();
+        app.inner.header_case.tag(&mut response, &tag);
+        return Ok(response);
+    }
+    response(&app, catalog, &table, &shape).await
 }
 
 fn bug(e: &serde_json::Error) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("table metadata can't be serialised: {e}"))
 }
 
-/// The load response of a table. Bodies are kept: metadata files never change.
-pub(crate) async fn response(app: &App, table: &LoadedTable, snapshots: Snapshots) -> Result<Response, ApiError> {
-    let key = (table.row.metadata_location.clone(), snapshots == Snapshots::Refs);
-    let body = match app.inner.bodies.get(&key).await {
-        Some(body) => body,
-        None => {
-            let body = body(&table.row.metadata_location, &table.metadata, snapshots).map_err(|e| bug(&e))?;
-            app.inner.bodies.insert(key, body.clone()).await;
-            body
-        }
+fn tag(catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> axum::http::HeaderValue {
+    let snapshots = match shape.snapshots {
+        Snapshots::All => "all",
+        Snapshots::Refs => "refs",
     };
-    Ok(json_response(body))
+    let delegation = shape.delegation.join(",");
+    // The entry's id: a table dropped and registered anew from the same file is another one.
+    let id = table.row.id.to_string();
+    etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation])
 }
 
-fn json_response(body: Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "private, no-cache")], body).into_response()
+/// One client's answer is not another's: permissions and credentials may differ.
+fn private() -> [(header::HeaderName, &'static str); 2] {
+    [(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization, x-iceberg-access-delegation")]
 }
 
-fn body(location: &str, metadata: &TableMetadata, snapshots: Snapshots) -> Result<Bytes, serde_json::Error> {
-    let mut metadata = serde_json::to_value(metadata)?;
-    if snapshots == Snapshots::Refs {
-        keep_referenced(&mut metadata);
+/// The load response of a table. The metadata goes out as the file has it: nothing is parsed, serialised or copied.
+pub(crate) async fn response(app: &App, catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> Result<Response, ApiError> {
+    answer(app, catalog, table, shape, LOADED).await
+}
+
+/// The response of a commit: the same without `config`.
+pub(crate) async fn committed(app: &App, catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> Result<Response, ApiError> {
+    answer(app, catalog, table, shape, b"}").await
+}
+
+async fn answer(
+    app: &App,
+    catalog: &Catalog,
+    table: &LoadedTable,
+    shape: &Shape,
+    end: &'static [u8],
+) -> Result<Response, ApiError> {
+    let metadata = match shape.snapshots {
+        Snapshots::All => table.json.bytes().clone(),
+        Snapshots::Refs => referenced_only(app, table).await?,
+    };
+    let mut response = pieces(&head(&table.row.metadata_location), metadata, end);
+    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape));
+    Ok(response)
+}
+
+/// How a load response begins.
+pub(crate) fn head(location: &str) -> String {
+    format!("{{\"metadata-location\":{},\"metadata\":", Value::from(location))
+}
+
+/// How a load response ends. There is no `storage-credentials` as long as there are none.
+const LOADED: &[u8] = b",\"config\":{}}";
+
+/// `head`, the metadata, and the end of a load response.
+pub(crate) fn whole(head: &str, metadata: Bytes) -> Response {
+    pieces(head, metadata, LOADED)
+}
+
+fn pieces(head: &str, metadata: Bytes, end: &'static [u8]) -> Response {
+    let pieces = vec![Bytes::from(head.to_owned()), metadata, Bytes::from_static(end)];
+    let (body, length) = etag::body_of(pieces);
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+    (private(), headers, body).into_response()
+}
+
+/// The metadata with only the snapshots that a reference points at; logs and references stay whole.
+async fn referenced_only(app: &App, table: &LoadedTable) -> Result<Bytes, ApiError> {
+    let key = &table.row.metadata_location;
+    if let Some(found) = app.inner.referenced.get(key).await {
+        return Ok(found);
     }
-    let body = json!({"metadata-location": location, "metadata": metadata, "config": {}});
-    Ok(serde_json::to_vec(&body)?.into())
+    let shortened = shorten(table.json.bytes()).map_err(|e| bug(&e))?;
+    app.inner.referenced.insert(key.clone(), shortened.clone()).await;
+    Ok(shortened)
 }
 
-/// Leaves only the snapshots that a reference points at; logs and references stay whole.
-fn keep_referenced(metadata: &mut Value) {
-    let referenced: HashSet<i64> = metadata["refs"]
-        .as_object()
-        .into_iter()
-        .flat_map(|refs| refs.values())
-        .chain([&json!({"snapshot-id": metadata["current-snapshot-id"]})])
-        .filter_map(|r| r["snapshot-id"].as_i64())
-        .collect();
-    if let Some(snapshots) = metadata.get_mut("snapshots").and_then(Value::as_array_mut) {
-        snapshots.retain(|s| s["snapshot-id"].as_i64().is_some_and(|id| referenced.contains(&id)));
+/// Looks at the outermost fields only: of a snapshot that goes, no more than its id is read.
+fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Named {
+        snapshot_id: i64,
     }
+    let mut fields: std::collections::BTreeMap<&str, &RawValue> = serde_json::from_slice(json)?;
+    let mut kept: HashSet<i64> = HashSet::new();
+    if let Some(refs) = fields.get("refs") {
+        let refs: std::collections::BTreeMap<String, Named> = serde_json::from_str(refs.get())?;
+        kept.extend(refs.values().map(|r| r.snapshot_id));
+    }
+    if let Some(current) = fields.get("current-snapshot-id") {
+        kept.extend(serde_json::from_str::<Option<i64>>(current.get())?);
+    }
+    let Some(snapshots) = fields.get("snapshots") else { return Ok(json.clone()) };
+    let all: Vec<&RawValue> = serde_json::from_str(snapshots.get())?;
+    let mut left = Vec::new();
+    for snapshot in all {
+        if kept.contains(&serde_json::from_str::<Named>(snapshot.get())?.snapshot_id) {
+            left.push(snapshot);
+        }
+    }
+    let left = serde_json::value::to_raw_value(&left)?;
+    fields.insert("snapshots", &left);
+    Ok(serde_json::to_vec(&fields)?.into())
 }
 
 /// The response of a staged create: no metadata file yet.
 pub(crate) fn staged(metadata: &TableMetadata) -> Result<Response, ApiError> {
-    let metadata = serde_json::to_value(metadata).map_err(|e| bug(&e))?;
-    let body = serde_json::to_vec(&json!({"metadata": metadata, "config": {}})).map_err(|e| bug(&e))?;
-    Ok(json_response(body.into()))
+    let metadata = serde_json::to_vec(metadata).map_err(|e| bug(&e))?;
+    Ok(whole("{\"metadata\":", metadata.into()))
+}
+
+/// The response of an unregistered table. It has no tag: there is nothing left to load.
+pub(crate) fn farewell(table: &LoadedTable) -> Response {
+    whole(&head(&table.row.metadata_location), table.json.bytes().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_unreferenced_snapshots_are_left_out() {
+        let metadata = json!({
+            "current-snapshot-id": 9_007_199_254_740_993_i64, "refs": {"tag": {"snapshot-id": 2, "type": "tag"}},
+            "snapshots": [{"snapshot-id": 1}, {"snapshot-id": 2, "x": {"y": [1]}}, {"snapshot-id": 9_007_199_254_740_993_i64}],
+            "snapshot-log": [{"snapshot-id": 1, "timestamp-ms": 3}],
+        });
+        let mut expected = metadata.clone();
+        expected["snapshots"].as_array_mut().expect("a list").remove(0);
+        let shortened = shorten(&Bytes::from(metadata.to_string())).expect("shortened");
+        assert_eq!(serde_json::from_slice::<Value>(&shortened).expect("json"), expected);
+    }
+
+    #[test]
+    fn delegation_lists_are_taken_however_they_are_written() {
+        let mut headers = HeaderMap::new();
+        let value = header::HeaderValue::from_bytes("Remote-Signing ,, vended-credentials,\u{e9}".as_bytes()).expect("bytes");
+        headers.insert("x-iceberg-access-delegation", value);
+        assert_eq!(delegation(&headers), ["remote-signing", "vended-credentials", "é"]);
+    }
 }

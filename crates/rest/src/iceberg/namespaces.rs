@@ -1,17 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
-use esker_catalog::PropertyChange;
+use esker_catalog::{Catalog, PropertyChange};
 use esker_state::NamespaceRow;
 use esker_types::NamespaceName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::paging::Paging;
-use crate::extract::{Body, InNamespace, Prefix, Query, parse_namespace};
-use crate::{ApiError, App};
+use crate::ApiError;
+use crate::extract::{Body, By, In, InNamespace, Query, parse_namespace};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListQuery {
@@ -20,13 +19,12 @@ pub(crate) struct ListQuery {
 
 /// `GET /v1/{prefix}/namespaces`
 pub(crate) async fn list(
-    State(app): State<App>,
-    _: Prefix,
+    warehouse: In,
     Query(query): Query<ListQuery>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let parent = query.parent.filter(|p| !p.is_empty()).map(|p| parse_namespace(&p)).transpose()?;
-    let found = app.catalog().list_namespaces(parent.as_ref(), &paging.after()?, paging.limit()).await?;
+    let found = warehouse.catalog().list_namespaces(parent.as_ref(), &paging.after()?, paging.limit()).await?;
     let (page, next) = paging.cut(found, NamespaceName::key);
     Ok(Json(json!({"namespaces": page, "next-page-token": next})))
 }
@@ -44,32 +42,39 @@ pub(crate) struct NamespaceBody {
     properties: BTreeMap<String, String>,
 }
 
+/// With the location that tables get, also where it was not set.
+fn body(catalog: &Catalog, mut row: NamespaceRow) -> Json<NamespaceBody> {
+    let location = catalog.namespace_location(&row);
+    row.properties.entry("location".to_owned()).or_insert(location);
+    Json(NamespaceBody { namespace: row.name, properties: row.properties })
+}
+
 /// `POST /v1/{prefix}/namespaces`
 pub(crate) async fn create(
-    State(app): State<App>,
-    _: Prefix,
+    warehouse: In,
+    By(cause): By,
     Body(request): Body<CreateNamespace>,
 ) -> Result<Json<NamespaceBody>, ApiError> {
-    let row = NamespaceRow { name: request.namespace, properties: request.properties };
-    app.catalog().create_namespace(&row).await?;
-    Ok(Json(NamespaceBody { namespace: row.name, properties: row.properties }))
+    let row = NamespaceRow { name: request.namespace, properties: request.properties, protected: false };
+    warehouse.catalog().create_namespace(&row, &cause).await?;
+    Ok(body(warehouse.catalog(), row))
 }
 
 /// `GET /v1/{prefix}/namespaces/{namespace}`
-pub(crate) async fn load(State(app): State<App>, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
-    let row = app.catalog().namespace(&name).await?;
-    Ok(Json(NamespaceBody { namespace: row.name, properties: row.properties }))
+pub(crate) async fn load(warehouse: In, InNamespace(name): InNamespace) -> Result<Json<NamespaceBody>, ApiError> {
+    let row = warehouse.catalog().namespace(&name).await?;
+    Ok(body(warehouse.catalog(), row))
 }
 
 /// `HEAD /v1/{prefix}/namespaces/{namespace}`
-pub(crate) async fn exists(State(app): State<App>, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
-    app.catalog().namespace(&name).await?;
+pub(crate) async fn exists(warehouse: In, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().namespace(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /v1/{prefix}/namespaces/{namespace}`
-pub(crate) async fn drop(State(app): State<App>, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
-    app.catalog().drop_namespace(&name).await?;
+pub(crate) async fn drop(warehouse: In, By(cause): By, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().drop_namespace(&name, &cause).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -83,9 +88,10 @@ pub(crate) struct UpdateProperties {
 
 /// `POST /v1/{prefix}/namespaces/{namespace}/properties`
 pub(crate) async fn update(
-    State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
     InNamespace(name): InNamespace,
     Body(request): Body<UpdateProperties>,
 ) -> Result<Json<PropertyChange>, ApiError> {
-    Ok(Json(app.catalog().update_namespace(&name, request.updates, request.removals).await?))
+    Ok(Json(warehouse.catalog().update_namespace(&name, request.updates, request.removals, &cause).await?))
 }

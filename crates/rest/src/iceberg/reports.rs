@@ -1,9 +1,8 @@
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use crate::extract::{Body, InTable};
-use crate::{ApiError, App, Caller};
+use crate::extract::{Body, In, InTable};
+use crate::{ApiError, Caller};
 
 /// A scan or commit report. Kept as sent; only what makes it a report is asked for.
 #[derive(Debug, Deserialize, serde::Serialize)]
@@ -16,12 +15,12 @@ pub(crate) struct Report {
 
 /// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/metrics`
 pub(crate) async fn report(
-    State(app): State<App>,
+    warehouse: In,
     caller: Caller,
     InTable(name): InTable,
     Body(report): Body<Report>,
 ) -> Result<StatusCode, ApiError> {
-    let catalog = app.catalog();
+    let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;

@@ -7,18 +7,18 @@ use esker_types::{NamespaceName, TableName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::load::{self, Snapshots};
+use super::load::{self, Shape};
 use super::paging::Paging;
-use crate::extract::{Body, InNamespace, InTable, Prefix, Query};
+use crate::extract::{Body, By, In, InNamespace, InTable, Query};
 use crate::{ApiError, App};
 
 /// `GET /v1/{prefix}/namespaces/{namespace}/tables`
 pub(crate) async fn list(
-    State(app): State<App>,
+    warehouse: In,
     InNamespace(namespace): InNamespace,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Value>, ApiError> {
-    let found = app.catalog().list_tables(&namespace, &paging.after()?, paging.limit()).await?;
+    let found = warehouse.catalog().list_tables(&namespace, &paging.after()?, paging.limit()).await?;
     let (page, next) = paging.cut(found, String::clone);
     let identifiers: Vec<Value> = page.iter().map(|name| json!({"namespace": namespace, "name": name})).collect();
     Ok(Json(json!({"identifiers": identifiers, "next-page-token": next})))
@@ -27,11 +27,15 @@ pub(crate) async fn list(
 /// `POST /v1/{prefix}/namespaces/{namespace}/tables`
 pub(crate) async fn create(
     State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
     InNamespace(namespace): InNamespace,
+    shape: Shape,
     Body(request): Body<CreateTable>,
 ) -> Result<Response, ApiError> {
-    match app.catalog().create_table(&namespace, request).await? {
-        Created::Table(table) => load::response(&app, &table, Snapshots::All).await,
+    let catalog = warehouse.catalog();
+    match catalog.create_table(&namespace, request, &cause).await? {
+        Created::Table(table) => load::response(&app, catalog, &table, &shape).await,
         Created::Staged(metadata) => load::staged(&metadata),
     }
 }
@@ -39,16 +43,24 @@ pub(crate) async fn create(
 /// `POST /v1/{prefix}/namespaces/{namespace}/register`
 pub(crate) async fn register(
     State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
     InNamespace(namespace): InNamespace,
+    shape: Shape,
     Body(request): Body<Register>,
 ) -> Result<Response, ApiError> {
-    let table = app.catalog().register(&namespace, request).await?;
-    load::response(&app, &table, Snapshots::All).await
+    let table = warehouse.catalog().register(&namespace, request, &cause).await?;
+    load::response(&app, warehouse.catalog(), &table, &shape).await
+}
+
+/// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister`
+pub(crate) async fn unregister(warehouse: In, By(cause): By, InTable(name): InTable) -> Result<Response, ApiError> {
+    Ok(load::farewell(&warehouse.catalog().unregister_table(&name, &cause).await?))
 }
 
 /// `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`
-pub(crate) async fn exists(State(app): State<App>, InTable(name): InTable) -> Result<StatusCode, ApiError> {
-    let catalog = app.catalog();
+pub(crate) async fn exists(warehouse: In, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+    let catalog = warehouse.catalog();
     catalog.state().table(catalog.warehouse(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -61,13 +73,14 @@ pub(crate) struct DropQuery {
 
 /// `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}`
 pub(crate) async fn drop(
-    State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
     InTable(name): InTable,
     Query(query): Query<DropQuery>,
 ) -> Result<StatusCode, ApiError> {
     // Python clients write "True".
     let purge = query.purge_requested.is_some_and(|p| p.eq_ignore_ascii_case("true"));
-    app.catalog().drop_table(&name, purge).await?;
+    warehouse.catalog().drop_table(&name, purge, &cause).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -78,7 +91,7 @@ pub(crate) struct Identifier {
 }
 
 impl Identifier {
-    fn table(self) -> Result<TableName, ApiError> {
+    pub(crate) fn name(self) -> Result<TableName, ApiError> {
         Ok(TableName::new(self.namespace, self.name).map_err(CatalogError::from)?)
     }
 }
@@ -89,8 +102,15 @@ pub(crate) struct Rename {
     destination: Identifier,
 }
 
+impl Rename {
+    pub(crate) fn names(self) -> Result<(TableName, TableName), ApiError> {
+        Ok((self.source.name()?, self.destination.name()?))
+    }
+}
+
 /// `POST /v1/{prefix}/tables/rename`
-pub(crate) async fn rename(State(app): State<App>, _: Prefix, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
-    app.catalog().rename_table(&request.source.table()?, &request.destination.table()?).await?;
+pub(crate) async fn rename(warehouse: In, By(cause): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
+    let (from, to) = request.names()?;
+    warehouse.catalog().rename_table(&from, &to, &cause).await?;
     Ok(StatusCode::NO_CONTENT)
 }

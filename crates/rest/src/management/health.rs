@@ -2,15 +2,17 @@ use axum::Json;
 use axum::extract::State;
 use esker_health::Assessment;
 use esker_table::TableFacts;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::extract::InTable;
+use crate::extract::{In, InTable, Query};
 use crate::health::Examined;
 use crate::{ApiError, App};
 
 /// One table of the fleet.
 #[derive(Debug, Clone, Serialize)]
 pub struct FleetTable {
+    /// Its warehouse.
+    pub warehouse: String,
     /// Its name.
     pub table: String,
     /// 0 to 100; none if it can't be examined.
@@ -31,6 +33,7 @@ impl FleetTable {
     pub(crate) fn new(examined: &Examined) -> Self {
         let ok = examined.result.as_ref().ok();
         Self {
+            warehouse: examined.warehouse.clone(),
             table: examined.row.name.to_string(),
             score: ok.map(|(_, a)| a.score),
             findings: ok.map(|(_, a)| a.findings.iter().map(|f| f.code).collect()).unwrap_or_default(),
@@ -42,9 +45,19 @@ impl FleetTable {
     }
 }
 
-/// `GET /api/v1/tables`: every table, the worst first.
-pub(crate) async fn fleet(State(app): State<App>) -> Result<Json<Vec<FleetTable>>, ApiError> {
-    Ok(Json(app.examine_all().await?.iter().map(FleetTable::new).collect()))
+#[derive(Debug, Deserialize)]
+pub(crate) struct FleetQuery {
+    warehouse: Option<String>,
+}
+
+/// `GET /api/v1/tables`: every table of one warehouse or of all, the worst first.
+pub(crate) async fn fleet(State(app): State<App>, Query(query): Query<FleetQuery>) -> Result<Json<Vec<FleetTable>>, ApiError> {
+    if let Some(name) = &query.warehouse {
+        app.warehouse(name)?;
+    }
+    let all = app.examine_all().await?;
+    let wanted = all.iter().filter(|e| query.warehouse.as_ref().is_none_or(|name| *name == e.warehouse));
+    Ok(Json(wanted.map(FleetTable::new).collect()))
 }
 
 /// One table's health.
@@ -61,10 +74,10 @@ pub struct TableHealth {
     pub facts: TableFacts,
 }
 
-/// `GET /api/v1/namespaces/{namespace}/tables/{table}/health`
-pub(crate) async fn table(State(app): State<App>, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
-    let row = app.catalog().load(&name).await?.row;
-    let facts = app.facts(&row).await?;
+/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health`
+pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
+    let row = warehouse.catalog().load(&name).await?.row;
+    let facts = app.facts(warehouse.catalog(), &row).await?;
     let assessment = esker_health::assess(&facts, esker_types::now_ms());
     Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts: facts.as_ref().clone() }))
 }

@@ -18,7 +18,7 @@ pub struct JobView {
 }
 
 fn view(app: &App, job: Job) -> JobView {
-    let progress = app.inner.maintenance.progress(job.id);
+    let progress = app.warehouses().find_map(|w| w.progress(job.id));
     JobView { job, progress }
 }
 
@@ -34,7 +34,7 @@ const fn default_limit() -> u32 {
 
 /// `GET /api/v1/jobs`: the newest first.
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
-    let jobs = app.catalog().state().jobs(None, query.limit).await?;
+    let jobs = app.state().jobs(None, query.limit).await?;
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
 }
 
@@ -42,6 +42,6 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
     let missing = || ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"));
     let parsed: JobId = id.parse().map_err(|_| missing())?;
-    let job = app.catalog().state().job(parsed).await?.ok_or_else(missing)?;
+    let job = app.state().job(parsed).await?.ok_or_else(missing)?;
     Ok(Json(view(&app, job)))
 }

@@ -9,7 +9,7 @@ use esker_table::ExpiryPolicy;
 use esker_types::{JobId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 
-use crate::extract::{Body, InTable, Query};
+use crate::extract::{Body, By, In, InTable, Query};
 use crate::{ApiError, App, Caller};
 
 #[derive(Debug, Deserialize)]
@@ -26,54 +26,54 @@ pub struct JobAccepted {
     pub job_id: JobId,
 }
 
-async fn start(app: &App, name: &TableName, request: Request, caller: &Caller) -> Result<Response, ApiError> {
-    let job_id = app.inner.maintenance.start(name, request, caller).await?;
+async fn start(warehouse: &In, name: &TableName, request: Request, caller: &Caller) -> Result<Response, ApiError> {
+    let job_id = warehouse.0.start(name, request, caller).await?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }
 
-/// `POST /api/v1/namespaces/{namespace}/tables/{table}/compact`: starts a job, or with `dry-run=true` answers the plan.
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/compact`: starts a job, or with `dry-run=true` answers the plan.
 pub(crate) async fn compact(
-    State(app): State<App>,
+    warehouse: In,
     caller: Caller,
     InTable(name): InTable,
     Query(query): Query<DryRun>,
     Body(options): Body<CompactOptions>,
 ) -> Result<Response, ApiError> {
     if query.dry_run {
-        let table = app.catalog().load(&name).await?;
-        return Ok(Json(plan_compact(app.catalog(), &table, &options).await?).into_response());
+        let table = warehouse.catalog().load(&name).await?;
+        return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&app, &name, Request::Compact(options), &caller).await
+    start(&warehouse, &name, Request::Compact(options), &caller).await
 }
 
-/// `POST /api/v1/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
 pub(crate) async fn expire(
-    State(app): State<App>,
+    warehouse: In,
     caller: Caller,
     InTable(name): InTable,
     Query(query): Query<DryRun>,
     Body(policy): Body<ExpiryPolicy>,
 ) -> Result<Response, ApiError> {
     if query.dry_run {
-        let table = app.catalog().load(&name).await?;
-        return Ok(Json(plan_expire(app.catalog(), &table, policy).await?).into_response());
+        let table = warehouse.catalog().load(&name).await?;
+        return Ok(Json(plan_expire(warehouse.catalog(), &table, policy).await?).into_response());
     }
-    start(&app, &name, Request::Expire(policy), &caller).await
+    start(&warehouse, &name, Request::Expire(policy), &caller).await
 }
 
-/// `POST /api/v1/namespaces/{namespace}/tables/{table}/orphans`: a listing; nothing is deleted.
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: a listing; nothing is deleted.
 pub(crate) async fn orphans(
-    State(app): State<App>,
+    warehouse: In,
     InTable(name): InTable,
     Body(options): Body<OrphanOptions>,
 ) -> Result<Json<OrphanReport>, ApiError> {
-    let table = app.catalog().load(&name).await?;
-    Ok(Json(list_orphans(app.catalog(), &table, &options).await?))
+    let table = warehouse.catalog().load(&name).await?;
+    Ok(Json(list_orphans(warehouse.catalog(), &table, &options).await?))
 }
 
-/// `POST /api/v1/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.
-pub(crate) async fn claim(State(app): State<App>, InTable(name): InTable) -> Result<StatusCode, ApiError> {
-    app.catalog().claim(&name).await?;
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.
+pub(crate) async fn claim(warehouse: In, By(cause): By, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().claim(&name, &cause).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -101,15 +101,20 @@ impl From<Doomed> for QuarantinedFile {
     }
 }
 
-/// `GET /api/v1/namespaces/{namespace}/tables/{table}/quarantine`
-pub(crate) async fn quarantine(State(app): State<App>, InTable(name): InTable) -> Result<Json<Vec<QuarantinedFile>>, ApiError> {
-    let catalog = app.catalog();
+/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/quarantine`
+pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<Json<Vec<QuarantinedFile>>, ApiError> {
+    let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let files = catalog.state().quarantine_of(row.id).await?;
     Ok(Json(files.into_iter().map(QuarantinedFile::from).collect()))
 }
 
-/// `POST /api/v1/quarantine/sweep`: what the server does every minute anyway, now. Files still in grace stay.
+/// `POST /api/v1/quarantine/sweep`: what the server does every minute anyway, now, in every warehouse. Files still in grace
+/// stay.
 pub(crate) async fn sweep(State(app): State<App>) -> Result<Json<Swept>, ApiError> {
-    Ok(Json(deletion::sweep(app.catalog(), now_ms()).await?))
+    let mut all = Swept::default();
+    for warehouse in app.warehouses() {
+        all.add(deletion::sweep(warehouse.catalog(), now_ms()).await?);
+    }
+    Ok(Json(all))
 }

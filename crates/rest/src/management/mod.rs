@@ -1,31 +1,47 @@
 //! The management API under `/api/v1`, which the CLI and the page talk to.
 
+mod events;
 mod health;
 mod jobs;
+mod lifecycle;
 mod maintain;
 mod queries;
+mod warehouses;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::App;
 
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
+pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantinedFile};
+pub use warehouses::WarehouseView;
 
 pub(crate) fn router() -> Router<App> {
-    let table = "/api/v1/namespaces/{namespace}/tables/{table}";
+    let warehouse = "/api/v1/warehouses/{warehouse}";
+    let namespace = format!("{warehouse}/namespaces/{{namespace}}");
+    let table = format!("{namespace}/tables/{{table}}");
     Router::new()
+        .route("/api/v1/warehouses", get(warehouses::list))
         .route("/api/v1/tables", get(health::fleet))
+        .route(&format!("{warehouse}/dropped"), get(lifecycle::dropped))
+        .route(&format!("{warehouse}/dropped/{{table-id}}/undrop"), post(lifecycle::undrop))
+        .route(&format!("{namespace}/protection"), put(lifecycle::protect_namespace))
+        .route(&format!("{namespace}/views/{{view}}/protection"), put(lifecycle::protect_view))
+        .route(&format!("{namespace}/functions/{{function}}"), put(lifecycle::put_function).delete(lifecycle::drop_function))
         .route(&format!("{table}/health"), get(health::table))
         .route(&format!("{table}/compact"), post(maintain::compact))
         .route(&format!("{table}/expire"), post(maintain::expire))
         .route(&format!("{table}/orphans"), post(maintain::orphans))
         .route(&format!("{table}/claim"), post(maintain::claim))
+        .route(&format!("{table}/protection"), put(lifecycle::protect_table))
+        .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::refs))
         .route(&format!("{table}/quarantine"), get(maintain::quarantine))
         .route(&format!("{table}/reports"), get(queries::reports))
         .route("/api/v1/quarantine/sweep", post(maintain::sweep))
+        .route("/api/v1/events", get(events::list))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job}", get(jobs::show))
         .route("/api/v1/queries", get(queries::list))

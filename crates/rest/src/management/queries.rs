@@ -4,7 +4,7 @@ use esker_query::QueryRecord;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::extract::{InTable, Query};
+use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
@@ -22,13 +22,13 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     Json(app.inner.queries.newest(query.limit as usize))
 }
 
-/// `GET /api/v1/namespaces/{namespace}/tables/{table}/reports`: the newest scan and commit reports that engines sent.
+/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/reports`: the newest scan and commit reports that engines sent.
 pub(crate) async fn reports(
-    State(app): State<App>,
+    warehouse: In,
     InTable(name): InTable,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
-    let catalog = app.catalog();
+    let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let bodies = catalog.state().reports(row.id, query.limit).await?;
     Ok(Json(bodies.iter().filter_map(|b| serde_json::from_str(b).ok()).collect()))

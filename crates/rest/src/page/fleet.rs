@@ -10,12 +10,12 @@ use crate::{ApiError, App};
 /// `GET /`: every table, the worst first.
 pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
     let all = app.examine_all().await?;
-    let warehouse = &app.catalog().options().warehouse;
+    let several = app.warehouses().count() > 1;
     let sick = all.iter().filter(|e| e.result.as_ref().map_or(true, |(_, a)| a.score < 70)).count();
     let content = html! {
         h1 { "Tables" }
         p.soft {
-            "Warehouse " code { (warehouse) } ": " (all.len()) " tables, "
+            (all.len()) " tables, "
             @if sick == 0 { "none in bad shape." } @else { (sick) " in bad shape." }
         }
         @if all.is_empty() {
@@ -23,24 +23,30 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
         } @else {
             div.scroll { table {
                 thead { tr {
-                    th { "Score" } th { "Table" } th { "Findings" }
+                    th { "Score" } @if several { th { "Warehouse" } } th { "Table" } th { "Findings" }
                     th.num { "Data files" } th.num { "Size" } th.num { "Rows" } th { "Last commit" }
                 } }
-                tbody { @for examined in &all { (row(examined)) } }
+                tbody { @for examined in &all { (row(examined, several)) } }
             } }
         }
     };
     Ok(page("Tables", &content))
 }
 
-fn row(examined: &Examined) -> Markup {
+fn row(examined: &Examined, several: bool) -> Markup {
     let name = &examined.row.name;
-    let href = format!("/namespaces/{}/tables/{}", encode(&name.namespace.key()), encode(&name.name));
+    let href = format!(
+        "/warehouses/{}/namespaces/{}/tables/{}",
+        encode(&examined.warehouse),
+        encode(&name.namespace.key()),
+        encode(&name.name)
+    );
     html! {
         tr {
             @match &examined.result {
                 Ok((facts, assessment)) => {
                     td { (badge(Some(assessment.score))) }
+                    @if several { td { (examined.warehouse) } }
                     td { a href=(href) { (name) } @if !examined.row.owned { " " span.soft { "(foreign)" } } }
                     td {
                         @for (i, finding) in assessment.findings.iter().enumerate() {
@@ -56,6 +62,7 @@ fn row(examined: &Examined) -> Markup {
                 }
                 Err(error) => {
                     td { (badge(None)) }
+                    @if several { td { (examined.warehouse) } }
                     td { a href=(href) { (name) } }
                     td colspan="5" { (error) }
                 }

@@ -12,7 +12,9 @@ use crate::App;
 const STYLE: &str = include_str!("style.css");
 
 pub(crate) fn router() -> Router<App> {
-    Router::new().route("/", get(fleet::show)).route("/namespaces/{namespace}/tables/{table}", get(table::show))
+    Router::new()
+        .route("/", get(fleet::show))
+        .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
 }
 
 /// A whole page.

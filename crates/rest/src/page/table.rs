@@ -6,14 +6,14 @@ use esker_types::now_ms;
 use maud::{Markup, html};
 
 use super::{ago, badge, page};
-use crate::extract::InTable;
+use crate::extract::{In, InTable};
 use crate::{ApiError, App};
 
-/// `GET /namespaces/{namespace}/tables/{table}`: one table's findings and what they rest on.
-pub(crate) async fn show(State(app): State<App>, InTable(name): InTable) -> Result<Markup, ApiError> {
-    let catalog = app.catalog();
+/// `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`: one table's findings and what they rest on.
+pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Markup, ApiError> {
+    let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
-    let examined = app.examine(row).await;
+    let examined = app.examine(catalog, row).await;
     let jobs = catalog.state().jobs(Some(examined.row.id), 10).await?;
     let quarantine = catalog.state().quarantine_of(examined.row.id).await?;
     let content = match &examined.result {

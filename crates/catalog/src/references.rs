@@ -1,0 +1,204 @@
+//! Branches, tags, rollback and write-audit-publish, as commits that anybody could have sent.
+
+use std::sync::Arc;
+
+use esker_table::{cherry_pick, refs};
+use esker_types::{Millis, TableName};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
+use iceberg::{TableRequirement, TableUpdate};
+use serde::{Deserialize, Serialize};
+
+use crate::{Catalog, CatalogError, Cause, Change, Committed, LoadedTable, Proposal, Rebase, Result};
+
+/// A change of a table's branches and tags.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub enum RefChange {
+    /// Make a branch.
+    CreateBranch {
+        /// Its name.
+        name: String,
+        /// Where it begins; the head of main if not given.
+        snapshot_id: Option<i64>,
+        /// How long the branch itself is kept, in milliseconds; for ever if not given.
+        max_ref_age_ms: Option<Millis>,
+    },
+    /// Make a tag.
+    CreateTag {
+        /// Its name.
+        name: String,
+        /// What it names; the head of main if not given.
+        snapshot_id: Option<i64>,
+        /// How long the tag is kept, in milliseconds; for ever if not given.
+        max_ref_age_ms: Option<Millis>,
+    },
+    /// Remove a branch or tag. Its snapshots stay until they expire.
+    Drop {
+        /// Its name.
+        name: String,
+    },
+    /// Set main back to one of its earlier snapshots, by id or as of a time.
+    Rollback {
+        /// The snapshot.
+        snapshot_id: Option<i64>,
+        /// The newest snapshot of main that is not younger, in milliseconds since the epoch.
+        as_of_ms: Option<Millis>,
+    },
+    /// Move a branch on to where another one is, which must lie ahead of it.
+    FastForward {
+        /// The branch that moves.
+        branch: String,
+        /// Where to.
+        to: String,
+    },
+    /// Publish a staged snapshot on main: one written with `wap.id`.
+    Publish {
+        /// The id that it was written with.
+        wap_id: String,
+    },
+}
+
+struct RefCommit {
+    catalog: Catalog,
+    change: RefChange,
+    cause: Cause,
+}
+
+impl Rebase for RefCommit {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, Result<Proposal>> {
+        async move {
+            let metadata = &table.metadata;
+            if let RefChange::Publish { wap_id } = &self.change {
+                return self.publish(table, wap_id).await;
+            }
+            let (requirements, updates) = plan(metadata, &self.change)?;
+            Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() })
+        }
+        .boxed()
+    }
+}
+
+impl RefCommit {
+    async fn publish(&self, table: &LoadedTable, wap_id: &str) -> Result<Proposal> {
+        let metadata = &table.metadata;
+        let has =
+            |snapshot: &SnapshotRef, key: &str| snapshot.summary().additional_properties.get(key).is_some_and(|v| v == wap_id);
+        if ancestors(metadata, metadata.current_snapshot()).any(|s| has(s, "published-wap-id") || has(s, "wap.id")) {
+            return Err(CatalogError::Refused(format!("wap id {wap_id} is published already")));
+        }
+        let staged = metadata.snapshots().find(|s| has(s, "wap.id"));
+        let staged = staged.ok_or_else(|| CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}")))?;
+        if staged.parent_snapshot_id() == metadata.current_snapshot_id() {
+            let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, staged.snapshot_id())?;
+            return Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() });
+        }
+        let (state, warehouse, id) = (self.catalog.state().clone(), self.catalog.warehouse(), table.row.id);
+        let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
+            let state = state.clone();
+            async move {
+                let done = state.record_outputs(warehouse, id, None, &paths).await;
+                done.map_err(|e| esker_table::TableError::Invalid(e.to_string()))
+            }
+            .boxed()
+        };
+        let picked = cherry_pick(self.catalog.manifests(), metadata, staged, &record).await?;
+        Ok(Proposal {
+            requirements: picked.requirements,
+            updates: picked.updates,
+            settled_outputs: picked.written,
+            cause: self.cause.clone(),
+            ..Proposal::default()
+        })
+    }
+}
+
+impl Catalog {
+    /// Changes a table's branches and tags.
+    pub async fn change_refs(&self, name: &TableName, change: RefChange, cause: &Cause) -> Result<Committed> {
+        let commit = RefCommit { catalog: self.clone(), change, cause: cause.clone() };
+        self.commit(name, Change::Rebased(Arc::new(commit))).await
+    }
+}
+
+/// A snapshot and those before it.
+fn ancestors<'a>(metadata: &'a TableMetadata, from: Option<&'a SnapshotRef>) -> impl Iterator<Item = &'a SnapshotRef> {
+    std::iter::successors(from, |s| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)))
+}
+
+type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
+
+fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
+    let refused = |what: String| Err(CatalogError::Refused(what));
+    let existing = refs(metadata)?;
+    let snapshot = |id: Option<i64>| -> Result<i64> {
+        let id = id.or(metadata.current_snapshot_id());
+        let found = id.and_then(|id| metadata.snapshot_by_id(id)).map(|s| s.snapshot_id());
+        found.ok_or_else(|| match id {
+            Some(id) => CatalogError::Refused(format!("the table has no snapshot {id}")),
+            None => CatalogError::Refused("the table has no snapshot yet".to_owned()),
+        })
+    };
+    let create = |name: &String, snapshot_id: Option<i64>, retention: SnapshotRetention| {
+        if existing.contains_key(name) {
+            return refused(format!("branch or tag {name} exists already"));
+        }
+        let reference = SnapshotReference::new(snapshot(snapshot_id)?, retention);
+        let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: None };
+        Ok((vec![requirement], vec![TableUpdate::SetSnapshotRef { ref_name: name.clone(), reference }]))
+    };
+    match change {
+        RefChange::CreateBranch { name, snapshot_id, max_ref_age_ms } => {
+            create(name, *snapshot_id, SnapshotRetention::branch(None, None, *max_ref_age_ms))
+        }
+        RefChange::CreateTag { name, snapshot_id, max_ref_age_ms } => {
+            create(name, *snapshot_id, SnapshotRetention::Tag { max_ref_age_ms: *max_ref_age_ms })
+        }
+        RefChange::Drop { name } if name == MAIN_BRANCH => refused("main can't be dropped".to_owned()),
+        RefChange::Drop { name } => match existing.get(name) {
+            None => refused(format!("the table has no branch or tag {name}")),
+            Some(reference) => {
+                let at = TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: Some(reference.snapshot_id) };
+                Ok((vec![at], vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]))
+            }
+        },
+        RefChange::Rollback { snapshot_id, as_of_ms } => {
+            let wanted = |s: &&SnapshotRef| match (snapshot_id, as_of_ms) {
+                (Some(id), None) => s.snapshot_id() == *id,
+                (None, Some(ms)) => s.timestamp_ms() <= *ms,
+                _ => false,
+            };
+            if snapshot_id.is_some() == as_of_ms.is_some() {
+                return Err(CatalogError::Invalid("a rollback needs either snapshot-id or as-of-ms".to_owned()));
+            }
+            match ancestors(metadata, metadata.current_snapshot()).find(wanted) {
+                Some(target) => move_branch(metadata, MAIN_BRANCH, target.snapshot_id()),
+                None => refused("main was never there: no such snapshot among the ancestors of its head".to_owned()),
+            }
+        }
+        RefChange::FastForward { branch, to } => {
+            let Some(target) = metadata.snapshot_for_ref(to) else {
+                return refused(format!("the table has no branch or tag {to}"));
+            };
+            let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+            if head.is_some_and(|head| !ancestors(metadata, Some(target)).any(|s| s.snapshot_id() == head)) {
+                return refused(format!("{to} does not lie ahead of {branch}: both were written since they parted"));
+            }
+            move_branch(metadata, branch, target.snapshot_id())
+        }
+        RefChange::Publish { .. } => refused("publishing needs the table's manifests".to_owned()),
+    }
+}
+
+fn move_branch(metadata: &TableMetadata, branch: &str, to: i64) -> Result<Planned> {
+    let retention = match refs(metadata)?.remove(branch).map(|r| r.retention) {
+        Some(SnapshotRetention::Tag { .. }) => return Err(CatalogError::Refused(format!("{branch} is a tag; tags don't move"))),
+        Some(retention) => retention,
+        None => SnapshotRetention::branch(None, None, None),
+    };
+    let at = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+    let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: branch.to_owned(), snapshot_id: at };
+    let reference = SnapshotReference::new(to, retention);
+    Ok((vec![requirement], vec![TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }]))
+}

@@ -1,0 +1,272 @@
+//! Views: their metadata files, and commits to them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_state::{Kind, NewTable, Swap, TableRow};
+use esker_storage::{Location, StorageError};
+use esker_types::{NamespaceName, TableId, TableName};
+use iceberg::ViewUpdate;
+use iceberg::spec::{Schema, ViewFormatVersion, ViewMetadata, ViewMetadataBuilder, ViewVersion};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::create::as_given;
+use crate::{Catalog, CatalogError, Cause, Outcome, Register, Result};
+
+/// Times that a commit is applied again after another server process won the race.
+const MAX_REPLAYS: usize = 10;
+
+/// A request to create a view (REST specification, `CreateViewRequest`).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CreateView {
+    /// Its name in the namespace.
+    pub name: String,
+    /// Where its metadata goes; the server chooses if not given.
+    pub location: Option<String>,
+    /// Its columns.
+    pub schema: Schema,
+    /// Its text, by dialect.
+    pub view_version: ViewVersion,
+    /// Its properties.
+    #[serde(default)]
+    pub properties: HashMap<String, String>,
+}
+
+/// What must hold for a view to be replaced.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ViewRequirement {
+    /// It still is the same view.
+    AssertViewUuid {
+        /// Its UUID.
+        uuid: Uuid,
+    },
+}
+
+/// A commit to a view (REST specification, `CommitViewRequest`).
+#[derive(Debug, Clone, Deserialize)]
+pub struct ReplaceView {
+    /// What must hold.
+    #[serde(default)]
+    pub requirements: Vec<ViewRequirement>,
+    /// What changes.
+    pub updates: Vec<ViewUpdate>,
+}
+
+/// A view as it is now.
+#[derive(Debug, Clone)]
+pub struct LoadedView {
+    /// Its pointer row.
+    pub row: TableRow,
+    /// Its parsed metadata.
+    pub metadata: Arc<ViewMetadata>,
+    /// The metadata as the file has it.
+    pub json: Bytes,
+}
+
+impl Catalog {
+    /// The views of a namespace, by name, after `after`.
+    pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
+        Ok(self.state().list(Kind::View, self.warehouse(), namespace, after, limit).await?)
+    }
+
+    /// A view by name.
+    pub async fn load_view(&self, name: &TableName) -> Result<LoadedView> {
+        let row = self.state().view(self.warehouse(), name).await?;
+        self.load_view_row(row).await
+    }
+
+    /// The view that a row points at.
+    pub async fn load_view_row(&self, row: TableRow) -> Result<LoadedView> {
+        let uri = row.metadata_location.clone();
+        let json = self.json_at(&uri).await.map_err(|e| match e {
+            CatalogError::Storage(StorageError::NotFound { uri }) => {
+                CatalogError::MetadataGone { table: row.name.to_string(), uri }
+            }
+            e => e,
+        })?;
+        let metadata = serde_json::from_slice(&json).map_err(|e| CatalogError::MetadataInvalid { uri, reason: e.to_string() })?;
+        Ok(LoadedView { row, metadata: Arc::new(metadata), json })
+    }
+
+    /// Creates a view.
+    pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, cause: &Cause) -> Result<LoadedView> {
+        let name = TableName::new(namespace.clone(), request.name)?;
+        self.namespace(namespace).await?;
+        self.state().check_free(Kind::View, self.warehouse(), &name).await?;
+        let location = match &request.location {
+            Some(location) => as_given(location)?,
+            None => self.default_location(&name).await?.to_string(),
+        };
+        let builder =
+            ViewMetadataBuilder::new(location, request.schema, request.view_version, ViewFormatVersion::V1, request.properties);
+        let metadata = builder.and_then(ViewMetadataBuilder::build).map_err(invalid)?.metadata;
+        self.check_view_locations(&metadata, None).await?;
+        let id = TableId::fresh();
+        let path = Self::metadata_path(metadata.location(), metadata.properties(), None)?;
+        let json = self.write_view(id, &path, &metadata).await?;
+        let row = TableRow {
+            id,
+            warehouse: self.warehouse().id,
+            kind: Kind::View,
+            name,
+            table_uuid: metadata.uuid(),
+            location: Location::parse(metadata.location())?.to_string(),
+            metadata_location: path.clone(),
+            owned: true,
+            protected: false,
+        };
+        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
+        self.insert(new, "view.created", json!({}), cause).await?;
+        Ok(LoadedView { row, metadata: Arc::new(metadata), json })
+    }
+
+    /// Enters a view whose metadata exists already.
+    pub async fn register_view(&self, namespace: &NamespaceName, request: Register, cause: &Cause) -> Result<LoadedView> {
+        let name = TableName::new(namespace.clone(), request.name)?;
+        self.namespace(namespace).await?;
+        self.check_allowed(&Location::parse(&request.metadata_location)?)?;
+        self.state().check_free(Kind::View, self.warehouse(), &name).await?;
+        let row = TableRow {
+            id: TableId::fresh(),
+            warehouse: self.warehouse().id,
+            kind: Kind::View,
+            name,
+            table_uuid: Uuid::nil(),
+            location: String::new(),
+            metadata_location: request.metadata_location,
+            owned: false,
+            protected: false,
+        };
+        let mut view = self.load_view_row(row).await.map_err(|e| match e {
+            CatalogError::MetadataGone { uri, .. } => {
+                CatalogError::Invalid(format!("can't register: {uri}: not found in storage"))
+            }
+            e => e,
+        })?;
+        self.check_view_locations(&view.metadata, None).await?;
+        view.row.table_uuid = view.metadata.uuid();
+        view.row.location = Location::parse(view.metadata.location())?.to_string();
+        let new = NewTable { row: view.row.clone(), recorded_output: None, replaces: None };
+        self.insert(new, "view.registered", json!({}), cause).await?;
+        Ok(view)
+    }
+
+    /// Replaces a view's versions or properties.
+    pub async fn replace_view(&self, name: &TableName, request: ReplaceView, cause: &Cause) -> Result<LoadedView> {
+        let id = self.state().view(self.warehouse(), name).await?.id;
+        let _held = self.hold_commits(id).await;
+        for _ in 0..MAX_REPLAYS {
+            let current = self.load_view(name).await?;
+            if let Some(view) = self.try_replace(&current, &request, cause).await? {
+                return Ok(view);
+            }
+        }
+        Err(CatalogError::Conflict(format!("other servers kept committing to the view for {MAX_REPLAYS} attempts")))
+    }
+
+    /// `None`: somebody else was first.
+    async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, cause: &Cause) -> Result<Option<LoadedView>> {
+        for ViewRequirement::AssertViewUuid { uuid } in &request.requirements {
+            if *uuid != current.metadata.uuid() {
+                let found = current.metadata.uuid();
+                let what = format!("Requirement failed: view UUID does not match: expected {uuid} != {found}");
+                return Err(CatalogError::Conflict(what));
+            }
+        }
+        let mut builder = current.metadata.as_ref().clone().into_builder();
+        for update in request.updates.iter().cloned() {
+            builder = apply(builder, update, &current.metadata)?;
+        }
+        let built = builder.build().map_err(invalid)?;
+        if built.changes.is_empty() {
+            return Ok(Some(current.clone()));
+        }
+        let metadata = built.metadata;
+        self.check_view_locations(&metadata, Some(current.row.id)).await?;
+        let from = current.row.metadata_location.clone();
+        let to = Self::metadata_path(metadata.location(), metadata.properties(), Some(&from))?;
+        let json = self.write_view(current.row.id, &to, &metadata).await?;
+        let location = Location::parse(metadata.location())?.to_string();
+        let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
+        let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
+            "previous-metadata-location": from, "version-id": metadata.current_version_id()});
+        let along = self.along(cause, "view.replaced", &row.name, data, &Outcome::of(&row));
+        let swap = Swap { id: row.id, from, to: to.clone(), location, dooms: Vec::new(), settled_outputs: vec![to.clone()] };
+        match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
+            Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
+            Ok(false) => {
+                self.discard(&current.row, &to, "a commit that another server overtook").await;
+                Ok(None)
+            }
+            Err(e) => Err(CatalogError::of_publishing(e, &row.name)),
+        }
+    }
+
+    /// Drops a view. Its metadata files stay where they are.
+    pub async fn drop_view(&self, name: &TableName, cause: &Cause) -> Result<()> {
+        let row = self.state().view(self.warehouse(), name).await?;
+        let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
+        let along = self.along(cause, "view.dropped", &row.name, data, &Outcome::NoContent);
+        Ok(self.state().drop_tabular(row.id, &[], None, &along).await?)
+    }
+
+    /// Renames a view, possibly into another namespace.
+    pub async fn rename_view(&self, from: &TableName, to: &TableName, cause: &Cause) -> Result<()> {
+        let along = self.along(cause, "view.renamed", from, json!({"to": to.to_string()}), &Outcome::NoContent);
+        Ok(self.state().rename(Kind::View, self.warehouse(), from, to, &along).await?)
+    }
+
+    /// Protects a view from being dropped, or lifts that.
+    pub async fn protect_view(&self, name: &TableName, protected: bool, cause: &Cause) -> Result<()> {
+        let row = self.state().view(self.warehouse(), name).await?;
+        let along = self.along(cause, "view.protected", &row.name, json!({"protected": protected}), &Outcome::NoContent);
+        Ok(self.state().protect(row.id, protected, &along).await?)
+    }
+
+    async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>) -> Result<()> {
+        self.check_locations(metadata.location(), metadata.properties(), own).await
+    }
+
+    async fn write_view(&self, id: TableId, uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
+        let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
+        let json = Bytes::from(ordered(metadata).map_err(invalid)?);
+        self.write_metadata_file(id, uri, json.clone()).await?;
+        Ok(json)
+    }
+}
+
+fn invalid(error: iceberg::Error) -> CatalogError {
+    CatalogError::IllegalArgument(error.message().to_owned())
+}
+
+/// The metadata as JSON, with versions and schemas in the order in which they were made.
+fn ordered(metadata: &ViewMetadata) -> serde_json::Result<Vec<u8>> {
+    let mut json = serde_json::to_value(metadata)?;
+    for (list, id) in [("versions", "version-id"), ("schemas", "schema-id")] {
+        if let Some(list) = json[list].as_array_mut() {
+            list.sort_by_key(|entry| entry[id].as_i64());
+        }
+    }
+    serde_json::to_vec(&json)
+}
+
+fn apply(builder: ViewMetadataBuilder, update: ViewUpdate, current: &ViewMetadata) -> Result<ViewMetadataBuilder> {
+    match update {
+        ViewUpdate::AssignUuid { uuid } if uuid != current.uuid() => {
+            Err(CatalogError::Invalid(format!("can't change the view's uuid from {} to {uuid}", current.uuid())))
+        }
+        ViewUpdate::AssignUuid { .. } => Ok(builder),
+        ViewUpdate::UpgradeFormatVersion { format_version } => builder.upgrade_format_version(format_version).map_err(invalid),
+        ViewUpdate::AddSchema { schema, .. } => Ok(builder.add_schema(schema)),
+        ViewUpdate::SetLocation { location } => Ok(builder.set_location(as_given(&location)?)),
+        ViewUpdate::SetProperties { updates } => builder.set_properties(updates).map_err(invalid),
+        ViewUpdate::RemoveProperties { removals } => Ok(builder.remove_properties(&removals)),
+        ViewUpdate::AddViewVersion { view_version } => builder.add_version(view_version).map_err(invalid),
+        ViewUpdate::SetCurrentViewVersion { view_version_id } => builder.set_current_version_id(view_version_id).map_err(invalid),
+    }
+}

@@ -1,0 +1,82 @@
+//! Warehouses as the configuration has them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_catalog::{Halt, Options};
+use esker_storage::{Location, Scheme, Storage, StorageOptions};
+use object_store::ObjectStore;
+
+use crate::config::Warehouse;
+use crate::{Config, Error, Result};
+
+/// The storage and the options of each warehouse. Nothing is asked of any store.
+pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) -> Result<Vec<(Storage, Options)>> {
+    let mut plans: Vec<(Storage, Options)> = Vec::new();
+    for (name, warehouse) in config.all_warehouses() {
+        let options = options(config, dir, &name, &warehouse)?;
+        let roots = roots(&options);
+        if let Some(other) = roots.iter().find(|root| root.scheme() != options.location.scheme()) {
+            let what = format!("warehouses.{name}: {other} and {} are in different kinds of stores", options.location);
+            return Err(Error::Config(what));
+        }
+        // Two warehouses in one place would be two truths about the same files.
+        for (_, earlier) in &plans {
+            let overlap = self::roots(earlier).into_iter().find(|a| roots.iter().any(|b| a.overlaps(b)));
+            if let Some(place) = overlap {
+                let what = format!("warehouses.{name} and warehouses.{} overlap in {place}", earlier.warehouse);
+                return Err(Error::Config(what));
+            }
+        }
+        let storage = StorageOptions { roots, cloud: warehouse.storage.clone(), local: local.clone() };
+        let storage = Storage::open(storage).map_err(|e| Error::Config(format!("warehouses.{name}.storage: {e}")))?;
+        plans.push((storage, options));
+    }
+    Ok(plans)
+}
+
+fn roots(options: &Options) -> Vec<Location> {
+    std::iter::once(&options.location).chain(&options.allowed_locations).cloned().collect()
+}
+
+fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Result<Options> {
+    let wrong = |key: &str, e| Error::Config(format!("warehouses.{name}.{key}: {e}"));
+    let location = match &warehouse.location {
+        Some(uri) => Location::parse(uri).map_err(|e| wrong("location", e))?,
+        None => Location::of_path(&dir.join("warehouse"))?,
+    };
+    let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
+    let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+    Ok(Options {
+        warehouse: name.to_owned(),
+        client: client_defaults(&location, warehouse),
+        location,
+        location_is_set: warehouse.location.is_some(),
+        case_insensitive: warehouse.case_insensitive,
+        allowed_locations: allowed.map_err(|e| wrong("allowed_locations", e))?,
+        undrop_ms: ms(config.tables.undrop_seconds),
+        grace_ms: ms(config.maintenance.grace_seconds),
+        cache_bytes: config.cache.bytes,
+        halt: Halt::at_point(config.debug.halt_at.clone()),
+    })
+}
+
+/// Where the store is, told to clients; never with which credentials.
+fn client_defaults(location: &Location, warehouse: &Warehouse) -> BTreeMap<String, String> {
+    let mut defaults = BTreeMap::new();
+    if location.scheme() == Scheme::S3 {
+        let option = |name: &str| warehouse.storage.get(name).or_else(|| warehouse.storage.get(&format!("aws_{name}")));
+        if let Some(endpoint) = option("endpoint") {
+            defaults.insert("s3.endpoint".to_owned(), endpoint.clone());
+            let virtual_hosts = option("virtual_hosted_style_request").is_some_and(|v| v == "true");
+            defaults.insert("s3.path-style-access".to_owned(), (!virtual_hosts).to_string());
+        }
+        if let Some(region) = option("region") {
+            defaults.insert("s3.region".to_owned(), region.clone());
+            defaults.insert("client.region".to_owned(), region.clone());
+        }
+    }
+    defaults.extend(warehouse.client.clone());
+    defaults
+}

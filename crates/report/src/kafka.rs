@@ -1,0 +1,89 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::DateTime;
+use esker_state::Event;
+use futures::future::BoxFuture;
+use rskafka::client::ClientBuilder;
+use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
+use rskafka::record::Record;
+use tokio::sync::Mutex;
+
+use crate::cloud_event::cloud_event;
+use crate::{ReportError, Result, Sink};
+
+/// How long the brokers may take: the client itself would try for ever.
+const TIMEOUT_SECONDS: u64 = 30;
+
+/// A topic that gets CloudEvents.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// The name of the sink.
+    pub name: String,
+    /// `host:port` of some brokers.
+    pub bootstrap: Vec<String>,
+    /// The topic. All events go to its first partition, so that their order is kept.
+    pub topic: String,
+}
+
+/// Writes events to a topic in the JSON format of CloudEvents, structured mode, keyed by their subject.
+#[derive(Debug)]
+pub struct Kafka {
+    options: KafkaOptions,
+    /// Made at the first delivery, and again after a failure.
+    client: Mutex<Option<PartitionClient>>,
+}
+
+impl Kafka {
+    /// Nothing is asked of the brokers yet.
+    pub fn new(options: KafkaOptions) -> Self {
+        Self { options, client: Mutex::default() }
+    }
+
+    async fn produce(&self, events: &[Event]) -> Result<()> {
+        let topic = self.options.topic.clone();
+        let failed = |source| ReportError::Kafka { topic: topic.clone(), source: Box::new(source) };
+        let mut held = self.client.lock().await;
+        // Put back only when it worked.
+        let client = match held.take() {
+            Some(client) => client,
+            None => {
+                let client = ClientBuilder::new(self.options.bootstrap.clone()).build().await.map_err(failed)?;
+                client.partition_client(&topic, 0, UnknownTopicHandling::Retry).await.map_err(failed)?
+            }
+        };
+        client.produce(events.iter().map(record).collect(), Compression::NoCompression).await.map_err(failed)?;
+        *held = Some(client);
+        Ok(())
+    }
+}
+
+fn record(event: &Event) -> Record {
+    let content_type = b"application/cloudevents+json; charset=utf-8".to_vec();
+    Record {
+        key: Some(format!("{}/{}", event.warehouse, event.subject).into_bytes()),
+        value: Some(cloud_event(event).to_string().into_bytes()),
+        headers: BTreeMap::from([("content-type".to_owned(), content_type)]),
+        timestamp: DateTime::from_timestamp_millis(event.time_ms).unwrap_or_default(),
+    }
+}
+
+impl Sink for Kafka {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn send<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, (usize, Result<()>)> {
+        Box::pin(async move {
+            let done = tokio::time::timeout(Duration::from_secs(TIMEOUT_SECONDS), self.produce(events)).await;
+            match done {
+                Ok(Ok(())) => (events.len(), Ok(())),
+                Ok(Err(e)) => (0, Err(e)),
+                Err(_) => {
+                    let topic = self.options.topic.clone();
+                    (0, Err(ReportError::KafkaTimeout { topic, seconds: TIMEOUT_SECONDS }))
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use esker_state::Event;
+use futures::future::BoxFuture;
+
+use crate::cloud_event::cloud_event;
+use crate::{ReportError, Result, Sink};
+
+/// How long a receiver may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A receiver of CloudEvents over HTTP.
+#[derive(Debug, Clone)]
+pub struct WebhookOptions {
+    /// The name of the sink.
+    pub name: String,
+    /// Where events are posted to.
+    pub url: String,
+    /// Sent as a bearer token, if the receiver wants one.
+    pub token: Option<String>,
+}
+
+/// Posts each event by itself, as `application/cloudevents+json`.
+#[derive(Debug)]
+pub struct Webhook {
+    options: WebhookOptions,
+    client: reqwest::Client,
+}
+
+impl Webhook {
+    /// Nothing is sent yet.
+    pub fn new(options: WebhookOptions) -> Result<Self> {
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build();
+        let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
+        Ok(Self { options, client })
+    }
+
+    async fn post(&self, event: &Event) -> Result<()> {
+        let url = &self.options.url;
+        let mut request = self
+            .client
+            .post(url)
+            .header("content-type", "application/cloudevents+json; charset=utf-8")
+            .body(cloud_event(event).to_string());
+        if let Some(token) = &self.options.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(ReportError::NotTaken { url: url.clone(), status: status.as_u16(), event: event.id }),
+        }
+    }
+}
+
+impl Sink for Webhook {
+    fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    fn send<'a>(&'a self, events: &'a [Event]) -> BoxFuture<'a, (usize, Result<()>)> {
+        Box::pin(async move {
+            for (taken, event) in events.iter().enumerate() {
+                if let Err(e) = self.post(event).await {
+                    return (taken, Err(e));
+                }
+            }
+            (events.len(), Ok(()))
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! Entity tags of load responses, and the spelling of the header that carries them.
+
+use axum::http::{Extensions, HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+/// Makes responses spell `ETag` with two capitals.
+///
+/// Header names have no case in HTTP, but Java clients up to 1.11.0 look `ETag` up in a map that has (iceberg#17978): a server
+/// that writes `etag`, as hyper does, never gets a conditional request from Spark, Flink or Trino. hyper writes names as a request
+/// spelled them if its record of a request's spelling is among a response's extensions, whatever request that was. So one made-up request is
+/// parsed at the start, and what hyper noted of it is kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HeaderCase(Extensions);
+
+impl HeaderCase {
+    pub(crate) async fn learn() -> Self {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (send, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            // The receiver outlives the connection.
+            drop(send.send(request.into_parts().0.extensions));
+            async { Ok::<_, std::convert::Infallible>(hyper::Response::new(String::new())) }
+        });
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nETag: x\r\nConnection: close\r\n\r\n";
+        let connection =
+            hyper::server::conn::http1::Builder::new().preserve_header_case(true).serve_connection(TokioIo::new(server), service);
+        let (_, _) = tokio::join!(client.write_all(request), connection);
+        Self(seen.recv().await.unwrap_or_default())
+    }
+
+    /// Sets the tag.
+    pub(crate) fn tag(&self, response: &mut Response, tag: &HeaderValue) {
+        response.headers_mut().insert(header::ETAG, tag.clone());
+        response.extensions_mut().extend(self.0.clone());
+    }
+}
+
+/// The tag of one shape of a response: everything that the body depends on goes into it.
+pub(crate) fn tag(parts: &[&str]) -> HeaderValue {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hex: String = hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect();
+    HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Whether the client says that it has the response of this tag.
+pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let weak = |text: &str| text.trim().trim_start_matches("W/").to_owned();
+    let Ok(tag) = tag.to_str() else { return false };
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|known| known.trim() == "*" || weak(known) == weak(tag))
+}
+
+/// An answer made of pieces that are kept elsewhere: nothing is copied.
+pub(crate) fn body_of(pieces: Vec<Bytes>) -> (axum::body::Body, u64) {
+    let length = pieces.iter().map(|p| p.len() as u64).sum();
+    let stream = futures::stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
+    (axum::body::Body::from_stream(stream), length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_depend_on_every_part_and_its_place() {
+        let tags = [tag(&["a", "b"]), tag(&["b", "a"]), tag(&["ab", ""]), tag(&["a", "b", ""])];
+        for (i, one) in tags.iter().enumerate() {
+            assert!(tags.iter().skip(i + 1).all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn known_tags_are_found_in_lists_weak_or_strong() {
+        let tag = tag(&["x"]);
+        let text = tag.to_str().expect("ascii").to_owned();
+        for (sent, known) in [
+            (text.clone(), true),
+            (text.trim_start_matches("W/").to_owned(), true),
+            (format!("\"other\", {text}"), true),
+            ("*".to_owned(), true),
+            ("\"other\"".to_owned(), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, sent.parse().expect("a value"));
+            assert_eq!(is_known(&headers, &tag), known, "{sent}");
+        }
+        assert!(!is_known(&HeaderMap::new(), &tag));
+    }
+}

@@ -1,0 +1,119 @@
+//! Data and delete files as scan planning answers them (`ContentFile` of the OpenAPI document).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use esker_table::{ScanPlan, ScanTask};
+use iceberg::spec::{DataContentType, DataFile, Datum, Literal, PartitionSpec, Schema, TableMetadata};
+use serde_json::{Value, json};
+
+/// What of a table's metadata the files are printed with.
+pub(crate) struct Printer<'a> {
+    metadata: &'a TableMetadata,
+    schema: &'a Schema,
+    /// Columns whose counts and bounds are wanted.
+    stats: HashSet<i32>,
+}
+
+impl<'a> Printer<'a> {
+    pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, stats: HashSet<i32>) -> Self {
+        Self { metadata, schema, stats }
+    }
+
+    /// Some tasks of a plan, with just the delete files that they refer to.
+    pub(crate) fn tasks(&self, plan: &ScanPlan, tasks: &[ScanTask]) -> Value {
+        // Where each delete file stands in this response: references are positions, not names.
+        let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut deletes = Vec::new();
+        let mut printed = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let mut references = Vec::with_capacity(task.deletes.len());
+            for &delete in &task.deletes {
+                references.push(*places.entry(delete).or_insert_with(|| {
+                    let (spec, file) = &plan.deletes[delete];
+                    deletes.push(self.file(*spec, file));
+                    deletes.len() - 1
+                }));
+            }
+            let mut one = json!({"data-file": self.file(task.spec_id, &task.file), "residual-filter": task.residual.to_json()});
+            if !references.is_empty() {
+                one["delete-file-references"] = json!(references);
+            }
+            printed.push(one);
+        }
+        json!({"delete-files": deletes, "file-scan-tasks": printed})
+    }
+
+    fn file(&self, spec_id: i32, file: &DataFile) -> Value {
+        let content = match file.content_type() {
+            DataContentType::Data => "data",
+            DataContentType::PositionDeletes => "position-deletes",
+            DataContentType::EqualityDeletes => "equality-deletes",
+        };
+        let spec = self.metadata.partition_spec_by_id(spec_id);
+        let mut json = json!({
+            "content": content,
+            "file-path": file.file_path(),
+            "file-format": file.file_format().to_string().to_lowercase(),
+            "spec-id": spec_id,
+            "partition": spec.map(|spec| partition(spec, self.schema, file)).unwrap_or_default(),
+            "file-size-in-bytes": file.file_size_in_bytes(),
+            "record-count": file.record_count(),
+        });
+        let mut optional = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                json[key] = value;
+            }
+        };
+        optional("split-offsets", file.split_offsets().filter(|o| !o.is_empty()).map(|o| json!(o)));
+        optional("sort-order-id", file.sort_order_id().map(|id| json!(id)));
+        optional("key-metadata", file.key_metadata().map(|k| json!(hex(k))));
+        optional("first-row-id", file.first_row_id().map(|id| json!(id)));
+        if file.content_type() == DataContentType::EqualityDeletes {
+            optional("equality-ids", file.equality_ids().map(|ids| json!(ids)));
+        }
+        if file.content_type() == DataContentType::PositionDeletes {
+            optional("referenced-data-file", file.referenced_data_file().map(|path| json!(path)));
+            optional("content-offset", file.content_offset().map(|n| json!(n)));
+            optional("content-size-in-bytes", file.content_size_in_bytes().map(|n| json!(n)));
+        }
+        if !self.stats.is_empty() {
+            optional("column-sizes", self.counts(file.column_sizes()));
+            optional("value-counts", self.counts(file.value_counts()));
+            optional("null-value-counts", self.counts(file.null_value_counts()));
+            optional("nan-value-counts", self.counts(file.nan_value_counts()));
+            optional("lower-bounds", self.bounds(file.lower_bounds()));
+            optional("upper-bounds", self.bounds(file.upper_bounds()));
+        }
+        json
+    }
+
+    fn counts(&self, of: &HashMap<i32, u64>) -> Option<Value> {
+        map(of.iter().filter(|(id, _)| self.stats.contains(*id)).map(|(id, n)| (*id, json!(n))))
+    }
+
+    fn bounds(&self, of: &HashMap<i32, Datum>) -> Option<Value> {
+        let wanted = of.iter().filter(|(id, _)| self.stats.contains(*id));
+        map(wanted.filter_map(|(id, bound)| Some((*id, json!(hex(&bound.to_bytes().ok()?))))))
+    }
+}
+
+/// A map as two lists, by key.
+fn map(entries: impl Iterator<Item = (i32, Value)>) -> Option<Value> {
+    let (keys, values): (Vec<i32>, Vec<Value>) = entries.collect::<BTreeMap<_, _>>().into_iter().unzip();
+    (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
+}
+
+/// Binary values are upper-case hex.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02X}")).collect()
+}
+
+/// Partition values by place, not by name; `null` where there is none.
+fn partition(spec: &PartitionSpec, schema: &Schema, file: &DataFile) -> Vec<Value> {
+    let types = spec.partition_type(schema).ok();
+    let value = |(i, literal): (usize, Option<&Literal>)| {
+        let ty = types.as_ref()?.fields().get(i)?.field_type.clone();
+        literal?.clone().try_into_json(&ty).ok()
+    };
+    file.partition().iter().enumerate().map(|field| value(field).unwrap_or(Value::Null)).collect()
+}

@@ -1,0 +1,84 @@
+//! `POST /v1/oauth/tokens`: deprecated in the specification since 1.6, and still what quick starts of Trino, Spark and DuckDB use.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use esker_catalog::{AccessError, ISSUED_SECONDS};
+use serde_json::json;
+
+use crate::App;
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// An error as RFC 6749, section 5.2, wants it, not in the catalog's envelope.
+fn refused(status: u16, error: &str, description: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    (status, Json(json!({"error": error, "error_description": description}))).into_response()
+}
+
+/// Names and values of a form, percent signs and plus signs decoded.
+fn form(body: &[u8]) -> HashMap<String, String> {
+    let text = String::from_utf8_lossy(body);
+    let decode = |part: &str| percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
+    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (decode(k), decode(v))).collect()
+}
+
+/// The client's name and secret from an `Authorization: Basic` header.
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
+    let (id, secret) = String::from_utf8(decoded).ok()?.split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    Some((id, secret))
+}
+
+/// A client shows its principal's token as its secret, or exchanges a token that is about to end.
+pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    let form = form(&body);
+    let field = |name: &str| form.get(name).filter(|v| !v.is_empty());
+    let (client, shown) = match field("grant_type").map(String::as_str) {
+        Some("client_credentials") => match (field("client_secret"), basic(&headers)) {
+            (Some(secret), _) => (field("client_id").cloned(), secret.clone()),
+            (None, Some((id, secret))) => (Some(id).filter(|id| !id.is_empty()), secret),
+            (None, None) => return refused(400, "invalid_request", "client_credentials needs a client_secret"),
+        },
+        Some(EXCHANGE) => match field("subject_token") {
+            Some(token) => (None, token.clone()),
+            None => return refused(400, "invalid_request", "a token exchange needs a subject_token"),
+        },
+        Some(_) => return refused(400, "unsupported_grant_type", "client_credentials and token exchange are supported"),
+        None => return refused(400, "invalid_request", "grant_type is missing"),
+    };
+    match app.inner.access.issue(client.as_deref(), &shown).await {
+        Ok(token) => {
+            let body = json!({"access_token": token, "token_type": "bearer", "expires_in": ISSUED_SECONDS,
+                "issued_token_type": ACCESS_TOKEN});
+            ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+        }
+        Err(AccessError::State(e)) => {
+            tracing::error!(error = %e, "a token could not be issued");
+            refused(500, "server_error", "the token could not be issued")
+        }
+        Err(_) => refused(401, "invalid_client", "the client's secret or the subject token is not valid"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_decoded() {
+        let parsed = form(b"grant_type=client_credentials&client_secret=a%2Bb+c&empty=&broken");
+        assert_eq!(parsed["client_secret"], "a+b c");
+        assert_eq!(parsed.len(), 3);
+    }
+}

@@ -1,0 +1,41 @@
+use axum::extract::State;
+use axum::http::StatusCode;
+use esker_catalog::{Proposal, TableChange};
+use iceberg::{TableRequirement, TableUpdate};
+use serde::Deserialize;
+
+use super::tables::Identifier;
+use crate::extract::{Body, By, In};
+use crate::{ApiError, App};
+
+#[derive(Debug, Deserialize)]
+struct Change {
+    identifier: Identifier,
+    #[serde(default)]
+    requirements: Vec<TableRequirement>,
+    updates: Vec<TableUpdate>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct CommitTransaction {
+    table_changes: Vec<Change>,
+}
+
+/// `POST /v1/{prefix}/transactions/commit`
+pub(crate) async fn commit(
+    State(app): State<App>,
+    warehouse: In,
+    By(cause): By,
+    Body(request): Body<CommitTransaction>,
+) -> Result<StatusCode, ApiError> {
+    let mut changes = Vec::with_capacity(request.table_changes.len());
+    for Change { identifier, requirements, updates } in request.table_changes {
+        let proposal = Proposal { requirements, updates, cause: cause.clone(), ..Proposal::default() };
+        changes.push(TableChange { name: identifier.name()?, proposal });
+    }
+    let result = warehouse.catalog().commit_transaction(changes, cause).await;
+    app.inner.metrics.commit(result.as_ref().err());
+    result?;
+    Ok(StatusCode::NO_CONTENT)
+}

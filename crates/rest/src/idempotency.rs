@@ -1,0 +1,138 @@
+//! Idempotency-Key: a request that was carried out is not carried out again, and its answer is repeated.
+//!
+//! What a mutation came to is recorded in the transaction that makes it, so that a client whose connection or server broke can ask
+//! again and neither applies it twice nor takes its own success for a conflict. Refusals that would be repeated are recorded, too; an
+//! answer of 5xx, of 401 or 429 never is.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use esker_catalog::{Catalog, Outcome};
+use esker_state::{NewReceipt, ReceiptKey};
+use esker_types::ErrorCode;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::extract::In;
+use crate::iceberg::load::{self, Shape};
+use crate::iceberg::views;
+use crate::{ApiError, App};
+
+/// Requests with the same key wait for each other; a few with different keys may, too.
+const LOCKS: usize = 256;
+
+/// Statuses of refusals that the same request would meet again.
+const FINAL: [u16; 6] = [400, 403, 404, 406, 409, 422];
+
+#[derive(Debug)]
+pub(crate) struct Idempotency(Vec<Arc<Mutex<()>>>);
+
+impl Idempotency {
+    pub(crate) fn new() -> Self {
+        Self((0..LOCKS).map(|_| Arc::default()).collect())
+    }
+
+    fn lock(&self, key: &ReceiptKey) -> Arc<Mutex<()>> {
+        let mut hasher = DefaultHasher::new();
+        (&key.operation, key.key).hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0);
+        self.0[at].clone()
+    }
+}
+
+/// Whether a route changes anything. Planning a scan and reporting metrics does not.
+fn is_mutation(request: &Request) -> bool {
+    let path = request.uri().path();
+    let reads = ["/plan", "/tasks", "/metrics", "/sign"].iter().any(|end| path.ends_with(end)) || path.contains("/plan/");
+    matches!(*request.method(), Method::POST | Method::DELETE) && !reads
+}
+
+/// Answers a repeated request from its receipt, and runs any other.
+pub(crate) async fn replay_or_run(State(app): State<App>, request: Request, next: Next) -> Response {
+    let key = request.headers().get("idempotency-key").cloned();
+    let Some(key) = key.filter(|_| is_mutation(&request)) else { return next.run(request).await };
+    let parsed = key.to_str().ok().and_then(|k| Uuid::parse_str(k.trim()).ok());
+    let Some(key) = parsed else {
+        let what = format!("idempotency-key {key:?} is not a UUID");
+        return ApiError::new(ErrorCode::BadRequest, what).into_response();
+    };
+    // A path without a warehouse is the handler's to refuse.
+    let Ok(warehouse) = In::of(request.uri().path(), &app) else { return next.run(request).await };
+    match handle(&app, warehouse.catalog(), key, request, next).await {
+        Ok(response) => response,
+        Err(e) => e.into_response(),
+    }
+}
+
+async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next: Next) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let too_large = |_| ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes");
+    let body = to_bytes(body, app.inner.options.max_body_bytes).await.map_err(too_large)?;
+    let receipt = ReceiptKey {
+        warehouse: catalog.warehouse(),
+        operation: format!("{} {}", parts.method, parts.uri.path_and_query().map_or("", |p| p.as_str())),
+        key,
+        body_sha256: Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    let lock = app.inner.idempotency.lock(&receipt);
+    let _alone = lock.lock().await;
+    if let Some(found) = app.state().receipt(&receipt).await? {
+        if found.body_sha256 != receipt.body_sha256 {
+            let what = format!("idempotency-key {key} was used for another request body");
+            return Err(ApiError::new(ErrorCode::Unprocessable, what));
+        }
+        let outcome: Outcome = serde_json::from_str(&found.outcome)
+            .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
+        return repeat(app, catalog, outcome).await;
+    }
+    parts.extensions.insert(receipt.clone());
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    record(app, receipt, response).await
+}
+
+/// The answer that a request got before.
+async fn repeat(app: &App, catalog: &Catalog, outcome: Outcome) -> Result<Response, ApiError> {
+    Ok(match outcome {
+        Outcome::NoContent => StatusCode::NO_CONTENT.into_response(),
+        Outcome::Body(body) => Json(body).into_response(),
+        Outcome::Table { name, metadata_location } => {
+            let table = catalog.table_at(&name, &metadata_location).await?;
+            load::response(app, catalog, &table, &Shape::default()).await?
+        }
+        Outcome::View { name, metadata_location } => views::response(&catalog.view_at(&name, &metadata_location).await?),
+        Outcome::Refused { status, body } => {
+            (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response()
+        }
+    })
+}
+
+/// Records what no transaction recorded: refusals, and answers that changed nothing, such as a staged create.
+async fn record(app: &App, key: ReceiptKey, response: Response) -> Result<Response, ApiError> {
+    let status = response.status().as_u16();
+    let refused = FINAL.contains(&status);
+    if !refused && !response.status().is_success() {
+        return Ok(response);
+    }
+    if !refused && app.state().receipt(&key).await?.is_some() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let failed = |e: axum::Error| ApiError::new(ErrorCode::Internal, format!("response: {e}"));
+    let bytes = to_bytes(body, usize::MAX).await.map_err(failed)?;
+    let body: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let outcome = match (refused, body) {
+        (true, body) => Outcome::Refused { status, body: body.unwrap_or_default() },
+        (false, Some(body)) => Outcome::Body(body),
+        (false, None) => Outcome::NoContent,
+    };
+    app.state().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}

@@ -1,0 +1,119 @@
+//! Stores in clouds, made from a warehouse's storage options.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::{ObjectStore, RetryConfig};
+
+use crate::http::{Paced, Requests};
+use crate::{Location, Result, Scheme, StorageError};
+
+/// How long one operation is retried. A commit's client waits about this long.
+const RETRY: Duration = Duration::from_secs(60);
+
+fn retry() -> RetryConfig {
+    RetryConfig { max_retries: 10, retry_timeout: RETRY, ..RetryConfig::default() }
+}
+
+/// Checks the options of a kind of store: every key is known. Nothing is asked of the store.
+pub(crate) fn check_options(scheme: Scheme, options: &BTreeMap<String, String>) -> Result<()> {
+    let known = |key: &String| match scheme {
+        Scheme::File => false,
+        Scheme::S3 => AmazonS3ConfigKey::from_str(key).is_ok(),
+        Scheme::Gcs => GoogleConfigKey::from_str(key).is_ok(),
+        Scheme::Adls => AzureConfigKey::from_str(key).is_ok(),
+    };
+    match options.keys().find(|key| !known(key)) {
+        None => Ok(()),
+        Some(key) => Err(StorageError::UnknownOption { key: key.clone(), scheme: format!("{scheme:?}") }),
+    }
+}
+
+/// The options, with plain HTTP allowed where the endpoint says so itself.
+fn with_http<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, String)> {
+    let mut parsed: Vec<(K, String)> = options.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.clone()))).collect();
+    if options.iter().any(|(k, v)| k.ends_with("endpoint") && v.starts_with("http://")) {
+        parsed.extend("allow_http".parse().ok().map(|key| (key, "true".to_owned())));
+    }
+    parsed
+}
+
+/// The store of a bucket or container. Credentials that the options don't name come from where the cloud's own tools look:
+/// the environment, a web identity, the instance.
+pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &Requests) -> Result<Arc<dyn ObjectStore>> {
+    let failed = |e| StorageError::new(&at.to_string(), e);
+    let paced = Paced::new(requests.clone());
+    let bucket = at.authority();
+    Ok(match at.scheme() {
+        Scheme::File => {
+            return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
+        }
+        Scheme::S3 => {
+            let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry()).with_http_connector(paced);
+            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            Arc::new(builder.build().map_err(failed)?)
+        }
+        Scheme::Gcs => {
+            let builder =
+                GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry()).with_http_connector(paced);
+            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            Arc::new(builder.build().map_err(failed)?)
+        }
+        Scheme::Adls => {
+            let (container, host) = bucket.split_once('@').unwrap_or((bucket, ""));
+            let account = host.split('.').next().unwrap_or_default();
+            let builder = MicrosoftAzureBuilder::from_env()
+                .with_container_name(container)
+                .with_account(account)
+                .with_retry(retry())
+                .with_http_connector(paced);
+            let builder = with_http(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
+            Arc::new(builder.build().map_err(failed)?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_kind_of_store_is_made_from_options_alone() {
+        let requests = Requests::default();
+        for (uri, pairs) in [
+            (
+                "s3://lake",
+                &[("endpoint", "http://127.0.0.1:9"), ("region", "eu"), ("access_key_id", "a"), ("secret_access_key", "b")][..],
+            ),
+            (
+                "gs://lake",
+                &[(
+                    "service_account_key",
+                    r#"{"gcs_base_url":"http://127.0.0.1:9","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#,
+                )],
+            ),
+            ("abfss://c@acc.dfs.core.windows.net", &[("account_key", "a2V5")]),
+        ] {
+            let at = Location::parse(uri).expect("valid");
+            let options = options(pairs);
+            check_options(at.scheme(), &options).expect("known keys");
+            open(&at, &options, &requests).expect(uri);
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_is_named() {
+        let error = check_options(Scheme::S3, &options(&[("acess_key_id", "x")])).expect_err("unknown");
+        assert!(error.to_string().contains("acess_key_id"), "{error}");
+        assert!(check_options(Scheme::File, &options(&[("endpoint", "x")])).is_err());
+    }
+}

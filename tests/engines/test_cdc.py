@@ -1,0 +1,126 @@
+"""Change data capture: PostgreSQL → Debezium → Kafka → Iceberg's sink, and Kafka → Flink upserts; events into Kafka."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from kafka import KafkaConsumer
+from stack import cdc
+from stack.base import wait_until
+from stack.esker import running
+from stack.flink import ICEBERG, VERSION, Flink
+from stack.minio import Minio
+
+VERSIONS = {"Kafka": cdc.KAFKA, "Debezium": cdc.DEBEZIUM, "Iceberg": cdc.SINK, "Java": "17"}
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory, minio: Minio):
+    """Kafka, PostgreSQL, and an Esker that tells Kafka what happens."""
+    directory = tmp_path_factory.mktemp("cdc")
+    (directory / "esker").mkdir()
+    with cdc.running_kafka(directory) as broker, cdc.running_postgres(directory) as postgres:
+        cdc.create_topics(
+            broker, "control-iceberg", "esker-events", "cdc.public.orders_default", "cdc.public.orders_minio"
+        )
+        settings = {
+            "ESKER__EVENTS__KAFKA__LAKE__BOOTSTRAP": f'["{broker}"]',
+            "ESKER__EVENTS__KAFKA__LAKE__TOPIC": "esker-events",
+            **minio.esker(),
+        }
+        settings["ESKER__WAREHOUSES__MINIO__LOCATION"] = "s3://lake/cdc"
+        with running(directory / "esker", **settings) as server:
+            yield directory, broker, postgres, server
+
+
+def eventually(found, expected, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        got = found()
+        if got == expected or time.monotonic() > end:
+            assert got == expected
+            return
+        time.sleep(1)
+
+
+@pytest.mark.engine("Kafka Connect", versions=lambda: VERSIONS)
+@pytest.mark.parametrize(
+    "target", [pytest.param("minio", id="minio", marks=pytest.mark.slice), pytest.param("default", id="local")]
+)
+def test_changes_of_a_database_arrive_through_the_sink(chain, target: str) -> None:
+    directory, broker, postgres, server = chain
+    database = cdc.connect(postgres)
+    orders = f"orders_{target}"
+    database.execute(f"CREATE TABLE {orders} (id int PRIMARY KEY, item text, n int)")
+    database.execute(f"ALTER TABLE {orders} REPLICA IDENTITY FULL")
+    database.execute(f"INSERT INTO {orders} SELECT i, 'item ' || i, i FROM generate_series(1, 100) i")
+    catalog = server.catalog(target)
+    catalog.create_namespace("cdc")
+
+    def changes() -> dict[str, int]:
+        if not catalog.table_exists("cdc.orders"):
+            return {}
+        ops = catalog.load_table("cdc.orders").scan().to_arrow()["__op"].to_pylist()
+        return {op: ops.count(op) for op in set(ops)}
+
+    with cdc.running_connect(directory, broker, postgres, server, target):
+        eventually(changes, {"r": 100})
+        database.execute(f"UPDATE {orders} SET n = n + 1000 WHERE id <= 10")
+        database.execute(f"DELETE FROM {orders} WHERE id > 95")
+        database.execute(f"INSERT INTO {orders} VALUES (1000, 'late', 7)")
+        eventually(changes, {"r": 100, "u": 10, "d": 5, "c": 1})
+    assert server.sql(f"SELECT count(*) FROM {target}.cdc.orders WHERE __op = 'u' AND n > 1000") == [(10,)]
+
+
+@pytest.mark.engine("Kafka to Flink", versions=lambda: {"Kafka": cdc.KAFKA, "Flink": VERSION, "Iceberg": ICEBERG})
+@pytest.mark.parametrize("target", ["default", "minio"], ids=["local", "minio"])
+def test_the_same_changes_become_upserts_through_flink(chain, target: str, tmp_path: Path) -> None:
+    _, broker, postgres, server = chain
+    rows = cdc.connect(postgres).execute("SELECT id, item, n FROM orders_minio ORDER BY id").fetchall()
+    table = f"`{target}`.cdc_flink.orders"
+    sql = (
+        f"CREATE DATABASE IF NOT EXISTS `{target}`.cdc_flink;\n"
+        f"CREATE TABLE {table} (id INT NOT NULL, item STRING, n INT, PRIMARY KEY (id) NOT ENFORCED) "
+        "WITH ('format-version'='2', 'write.upsert.enabled'='true');\n"
+        "CREATE TEMPORARY TABLE default_catalog.default_database.changes "
+        "(id INT NOT NULL, item STRING, n INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector'='kafka', "
+        f"'topic'='cdc.public.orders_minio', 'properties.bootstrap.servers'='{broker}', "
+        "'scan.startup.mode'='earliest-offset', "
+        "'format'='debezium-json', 'debezium-json.schema-include'='true');\n"
+        f"INSERT INTO {table} SELECT * FROM default_catalog.default_database.changes;\n"
+    )
+    flink = Flink(server, tmp_path)
+    flink.run(sql, stop_after_ms=12_000)
+    found, _ = flink.run(f"SELECT id, item, n FROM {table} ORDER BY id;\n", "batch")
+    assert found == [f"+I[{id_}, {item}, {n}]" for id_, item, n in rows]
+    assert len(rows) == 96
+
+
+@pytest.mark.slice
+@pytest.mark.engine("Kafka events", versions=lambda: {"Kafka": cdc.KAFKA})
+def test_events_arrive_in_kafka_in_order_and_once_more_from_a_cursor(chain) -> None:
+    _, broker, _, server = chain
+    start = server.api("GET", "/api/v1/events?after=0&limit=1000")["next"]
+    catalog = server.catalog()
+    catalog.create_namespace("ev")
+    catalog.create_namespace(("ev", "inner"))
+    catalog.drop_namespace(("ev", "inner"))
+    replayed = server.api("GET", f"/api/v1/events?after={start}&warehouse=default")["events"]
+    expected = [("namespace.created", "ev"), ("namespace.created", "ev.inner"), ("namespace.dropped", "ev.inner")]
+    assert [(e["type"], e["subject"]) for e in replayed] == expected
+    consumer = KafkaConsumer(
+        "esker-events", bootstrap_servers=broker, auto_offset_reset="earliest", consumer_timeout_ms=5000
+    )
+    told: list[dict] = []
+
+    def arrived() -> bool:
+        told.extend(json.loads(message.value) for message in consumer)
+        return {e["uuid"] for e in replayed} <= {e["id"] for e in told}
+
+    wait_until(arrived, 40, None, Path("/dev/null"))
+    ids = [int(e["sequence"]) for e in told]
+    assert ids == sorted(ids)
+    mine = [e for e in told if e["source"] == "/esker/warehouses/default" and int(e["sequence"]) > start]
+    assert [(e["type"], e["subject"]) for e in mine] == [(f"io.esker.{kind}", subject) for kind, subject in expected]
+    consumer.close()

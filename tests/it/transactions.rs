@@ -1,0 +1,99 @@
+//! Several tables in one commit.
+
+use esker_tests::{TestApp, schema_json};
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const COMMIT: &str = "/v1/default/transactions/commit";
+
+async fn tables(app: &TestApp, n: usize) {
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    for i in 0..n {
+        let create = json!({"name": format!("t{i}"), "schema": schema_json()});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    }
+}
+
+fn change(table: &str, requirements: Value, key: &str, value: &str) -> Value {
+    json!({"identifier": {"namespace": ["n"], "name": table}, "requirements": requirements,
+        "updates": [{"action": "set-properties", "updates": {key: value}}]})
+}
+
+async fn property(app: &TestApp, table: &str, key: &str) -> Value {
+    app.ok(Method::GET, &format!("/v1/default/namespaces/n/tables/{table}"), None).await["metadata"]["properties"][key].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_all_or_nothing() {
+    let app = TestApp::start().await;
+    tables(&app, 3).await;
+    let none = json!([]);
+    let both = json!({"table-changes": [change("t0", none.clone(), "a", "1"), change("t1", none.clone(), "a", "1")]});
+    app.ok(Method::POST, COMMIT, Some(both)).await;
+    assert_eq!((property(&app, "t0", "a").await, property(&app, "t1", "a").await), (json!("1"), json!("1")));
+
+    let wrong = json!([{"type": "assert-current-schema-id", "current-schema-id": 7}]);
+    let failing = json!({"table-changes": [change("t0", none.clone(), "a", "2"), change("t1", wrong, "a", "2")]});
+    let before = crate::commits::walk(app.dir.path()).len();
+    assert_eq!(app.refused(Method::POST, COMMIT, Some(failing)).await.0, 409);
+    let missing = json!({"table-changes": [change("t0", none.clone(), "a", "2"), change("nope", none.clone(), "a", "2")]});
+    assert_eq!(app.refused(Method::POST, COMMIT, Some(missing)).await.0, 404);
+    let twice = json!({"table-changes": [change("t0", none.clone(), "a", "2"), change("t0", none, "b", "2")]});
+    assert_eq!(app.refused(Method::POST, COMMIT, Some(twice)).await.0, 400);
+    assert_eq!(property(&app, "t0", "a").await, json!("1"));
+    assert_eq!(crate::commits::walk(app.dir.path()).len(), before, "no file was written for nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_can_make_a_table_beside_changing_another() {
+    let app = TestApp::start().await;
+    tables(&app, 1).await;
+    let create = json!({"identifier": {"namespace": ["n"], "name": "new"}, "requirements": [{"type": "assert-create"}],
+        "updates": [{"action": "add-schema", "schema": schema_json()}, {"action": "set-current-schema", "schema-id": -1}]});
+    let body = json!({"table-changes": [create, change("t0", json!([]), "a", "1")]});
+    app.ok(Method::POST, COMMIT, Some(body.clone())).await;
+    app.ok(Method::GET, "/v1/default/namespaces/n/tables/new", None).await;
+    assert_eq!(app.refused(Method::POST, COMMIT, Some(body)).await.0, 409, "it is there already");
+}
+
+/// Transactions over the same tables in every order, among single commits: none waits for ever, none is lost, and the two tables of a
+/// transaction never differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_transactions_neither_block_nor_lose_each_other() {
+    let app = TestApp::start().await;
+    tables(&app, 3).await;
+    let pairs = [("t0", "t1"), ("t1", "t2"), ("t2", "t0"), ("t1", "t0")];
+    let transaction = |i: usize| {
+        let ((a, b), key) = (pairs[i % pairs.len()], format!("k{i}"));
+        let none = json!([]);
+        let body = json!({"table-changes": [change(a, none.clone(), &key, "x"), change(b, none, &key, "x")]});
+        app.send(Method::POST, COMMIT, Some(body))
+    };
+    let single = |i: usize| {
+        let body = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {format!("s{i}"): "x"}}]});
+        app.send(Method::POST, "/v1/default/namespaces/n/tables/t0", Some(body)).await_status()
+    };
+    let (many, singles) = tokio::join!(join_all((0..40).map(transaction)), join_all((0..20).map(single)));
+    assert!(many.iter().all(|(status, body)| status.is_success() || panic!("{body}")));
+    assert!(singles.iter().all(|ok| *ok));
+    for i in 0..40 {
+        let (a, b) = pairs[i % pairs.len()];
+        for table in [a, b] {
+            assert_eq!(property(&app, table, &format!("k{i}")).await, json!("x"), "{table} {i}");
+        }
+    }
+    for i in 0..20 {
+        assert_eq!(property(&app, "t0", &format!("s{i}")).await, json!("x"));
+    }
+}
+
+trait Succeeds {
+    async fn await_status(self) -> bool;
+}
+
+impl<F: Future<Output = (reqwest::StatusCode, Value)>> Succeeds for F {
+    async fn await_status(self) -> bool {
+        self.await.0.is_success()
+    }
+}

@@ -1,0 +1,130 @@
+//! Several warehouses, each by itself; names without case; where tables may lie.
+
+use std::collections::BTreeMap;
+
+use esker::config::Warehouse;
+use esker_tests::{TestApp, config, schema_json};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn at(location: &str) -> Warehouse {
+    Warehouse { location: Some(location.to_owned()), ..Warehouse::default() }
+}
+
+fn two(dir: &std::path::Path) -> BTreeMap<String, Warehouse> {
+    let place = |name: &str| at(&format!("file://{}/{name}", dir.display()));
+    BTreeMap::from([("default".to_owned(), place("one")), ("other".to_owned(), place("two"))])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_one_warehouse_is_seen_or_reached_from_another() {
+    let places = tempfile::tempdir().expect("a directory");
+    let app = TestApp::start_with(|c| c.warehouses = two(places.path())).await;
+    let create = json!({"name": "t", "schema": schema_json()});
+    for warehouse in ["default", "other"] {
+        app.ok(Method::POST, &format!("/v1/{warehouse}/namespaces"), Some(json!({"namespace": ["n"]}))).await;
+    }
+    let table = app.ok(Method::POST, "/v1/other/namespaces/n/tables", Some(create.clone())).await;
+    assert!(table["metadata"]["location"].as_str().expect("a location").contains("/two/n/t-"));
+    assert_eq!(app.ok(Method::GET, "/v1/default/namespaces/n/tables", None).await["identifiers"], json!([]));
+    assert_eq!(app.refused(Method::GET, "/v1/default/namespaces/n/tables/t", None).await.0, 404);
+    // Neither by registering its files nor by a location in it.
+    let register = json!({"name": "stolen", "metadata-location": table["metadata-location"]});
+    assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await.0, 400);
+    let mut inside = create;
+    inside["location"] = json!(format!("file://{}/two/x", places.path().display()));
+    assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/tables", Some(inside)).await.0, 400);
+    // The fleet shows both, with their names.
+    let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
+    assert_eq!((&fleet[0]["warehouse"], &fleet[0]["table"]), (&json!("other"), &json!("n.t")));
+    assert_eq!(app.ok(Method::GET, "/api/v1/tables?warehouse=default", None).await, json!([]));
+    assert_eq!(app.refused(Method::GET, "/api/v1/tables?warehouse=x", None).await.0, 404);
+    let names: Vec<Value> = app.ok(Method::GET, "/api/v1/warehouses", None).await.as_array().expect("a list").clone();
+    assert_eq!(names.iter().map(|w| w["name"].as_str().expect("a name")).collect::<Vec<_>>(), ["default", "other"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_moved_overlaps_or_mixes_stores_is_refused_by_name() {
+    let places = tempfile::tempdir().expect("a directory");
+    let app = TestApp::start_with(|c| c.warehouses = two(places.path())).await;
+    let dir = app.stop().await;
+    let refused = async |change: &dyn Fn(&mut BTreeMap<String, Warehouse>)| {
+        let mut config = config(dir.path());
+        config.warehouses = two(places.path());
+        change(&mut config.warehouses);
+        esker::server::Server::start(&config).await.expect_err("refused").to_string()
+    };
+    let moved = refused(&|w| drop(w.insert("other".to_owned(), at("file:///elsewhere")))).await;
+    assert!(moved.contains("warehouses.other.location"), "{moved}");
+    let folded = refused(&|w| w.get_mut("other").expect("there").case_insensitive = true).await;
+    assert!(folded.contains("warehouses.other.case_insensitive"), "{folded}");
+    let inside = format!("file://{}/one/inside", places.path().display());
+    let overlap = refused(&|w| drop(w.insert("third".to_owned(), at(&inside)))).await;
+    assert!(overlap.contains("warehouses.third") && overlap.contains("overlap"), "{overlap}");
+    let mixed = refused(&|w| w.get_mut("other").expect("there").allowed_locations.push("s3://b/x".to_owned())).await;
+    assert!(mixed.contains("different kinds of stores"), "{mixed}");
+    let option = refused(&|w| drop(w.get_mut("other").expect("there").storage.insert("endpoit".into(), "x".into()))).await;
+    assert!(option.contains("warehouses.other.storage") && option.contains("endpoit"), "{option}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_keep_their_case_and_are_found_without_it_where_the_warehouse_says_so() {
+    let app = TestApp::start_with(|c| {
+        c.warehouses.insert("default".to_owned(), Warehouse { case_insensitive: true, ..Warehouse::default() });
+    })
+    .await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["Sales"]}))).await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["SALES", "Inner"]}))).await;
+    let create = |name: &str| Some(json!({"name": name, "schema": schema_json()}));
+    app.ok(Method::POST, "/v1/default/namespaces/sales/tables", create("Orders")).await;
+    assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/SALES/tables", create("ORDERS")).await.0, 409);
+    app.ok(Method::GET, "/v1/default/namespaces/sAlEs/tables/oRdErS", None).await;
+    let listed = app.ok(Method::GET, "/v1/default/namespaces/SALES/tables", None).await;
+    assert_eq!(listed["identifiers"][0]["name"], "Orders");
+    assert_eq!(app.ok(Method::GET, "/v1/default/namespaces", None).await["namespaces"], json!([["Sales"]]));
+    app.ok(Method::GET, "/v1/default/namespaces/sales%1Finner", None).await;
+    let rename = json!({"source": {"namespace": ["SALES"], "name": "ORDERS"},
+        "destination": {"namespace": ["sales"], "name": "orders"}});
+    app.ok(Method::POST, "/v1/default/tables/rename", Some(rename)).await;
+    let listed = app.ok(Method::GET, "/v1/default/namespaces/SALES/tables", None).await;
+    assert_eq!(listed["identifiers"][0]["name"], "orders", "a rename may change the case alone");
+}
+
+/// Every route that can say where a table's files lie, with a place outside the warehouse and one inside another table.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
+    let app = TestApp::start().await;
+    let other = app.table().await["metadata"]["location"].as_str().expect("a location").to_owned();
+    let tables = "/v1/default/namespaces/n/tables";
+    app.ok(Method::POST, tables, Some(json!({"name": "own", "schema": schema_json()}))).await;
+    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(crate::details::view("v"))).await;
+    for place in ["file:///etc".to_owned(), format!("{other}/data"), format!("{other}/../x")] {
+        let mut create = json!({"name": "x", "schema": schema_json(), "location": place});
+        app.refused(Method::POST, tables, Some(create.clone())).await;
+        create["stage-create"] = json!(true);
+        app.refused(Method::POST, tables, Some(create)).await;
+        let mut view = crate::details::view("w");
+        view["location"] = json!(place);
+        app.refused(Method::POST, "/v1/default/namespaces/n/views", Some(view)).await;
+        for update in [
+            json!({"action": "set-location", "location": place}),
+            json!({"action": "set-properties", "updates": {"write.data.path": place}}),
+            json!({"action": "set-properties", "updates": {"write.metadata.path": place}}),
+        ] {
+            let body = json!({"requirements": [], "updates": [update]});
+            let (code, _, message) = app.refused(Method::POST, &format!("{tables}/own"), Some(body.clone())).await;
+            assert_eq!(code, 400, "{update}: {message}");
+            let mut change = body.clone();
+            change["identifier"] = json!({"namespace": ["n"], "name": "own"});
+            let transaction = json!({"table-changes": [change]});
+            assert_eq!(app.refused(Method::POST, "/v1/default/transactions/commit", Some(transaction)).await.0, 400);
+            if !update.to_string().contains("write.data.path") {
+                assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/views/v", Some(body)).await.0, 400, "{update}");
+            }
+        }
+        let properties = json!({"updates": {"location": place}, "removals": []});
+        if !place.starts_with(&other) {
+            assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/properties", Some(properties)).await.0, 400);
+        }
+    }
+}
