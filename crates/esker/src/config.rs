@@ -171,13 +171,17 @@ pub struct Maintenance {
     pub grace_seconds: u64,
     /// Seconds between sweeps of the quarantine.
     pub sweep_seconds: u64,
-    /// File groups rewritten at the same time; default: the number of cores.
+    /// Threads that decode and encode, and file groups rewritten at the same time; default: the number of cores.
     pub concurrency: Option<usize>,
+    /// Bytes of memory that a job may take, about. What does not fit is spilled to disk.
+    pub memory_bytes: u64,
+    /// Where jobs spill to; default: `spill` in the data directory.
+    pub spill_dir: Option<PathBuf>,
 }
 
 impl Default for Maintenance {
     fn default() -> Self {
-        Self { grace_seconds: 24 * 3600, sweep_seconds: 60, concurrency: None }
+        Self { grace_seconds: 24 * 3600, sweep_seconds: 60, concurrency: None, memory_bytes: 1 << 30, spill_dir: None }
     }
 }
 

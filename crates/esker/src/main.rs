@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use esker::cli::Cli;
 
+// Decoding and encoding allocate from many threads at once, which the system's allocator serialises.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match esker::cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

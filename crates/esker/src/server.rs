@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use esker_catalog::{Access, Catalog, deletion, token_hash};
-use esker_maintenance::Maintenance;
+use esker_maintenance::{Limits, Maintenance};
 use esker_query::{Engine, EngineOptions};
 use esker_read::Reader;
 use esker_report::deliver;
@@ -70,11 +70,13 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
         let jobs = JobThreads::start(concurrency)?;
+        let spill_dir = config.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"));
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in plans {
             let reader = Reader::new(storage.clone(), options.cache_bytes);
             let catalog = Catalog::open(state.clone(), storage, options).await?;
-            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), concurrency));
+            let limits = Limits { bytes: config.maintenance.memory_bytes, spill_dir: spill_dir.clone() };
+            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), concurrency, limits));
             queried.push((catalog, reader));
         }
         let catalogs: Vec<Catalog> = queried.iter().map(|(catalog, _)| catalog.clone()).collect();

@@ -35,15 +35,30 @@ pub enum MaintenanceError {
     #[error("{0}")]
     Refused(String),
     /// A rewrite did not reproduce its input; nothing was committed.
-    #[error("group {group}: {rows_in} rows went in, {rows_out} came out; nothing was committed")]
+    #[error("{rows_in} rows went in, {rows_out} came out; nothing was committed")]
     NotEquivalent {
-        /// The group of the plan.
-        group: usize,
         /// Rows that the replaced files hold.
         rows_in: u64,
         /// Rows that the new files hold.
         rows_out: u64,
     },
+    /// What was written is not what was to be written; nothing was committed.
+    #[error("{path} failed its proof: {what}; nothing was committed")]
+    NotAsWritten {
+        /// The file.
+        path: String,
+        /// How it shows.
+        what: String,
+    },
+    /// Rows could not be encoded.
+    #[error(transparent)]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Rows could not be worked on.
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The directory for what does not fit into memory failed.
+    #[error("spilling to disk: {0}")]
+    Spill(#[from] std::io::Error),
 }
 
 impl From<iceberg::Error> for MaintenanceError {
@@ -62,7 +77,11 @@ impl Coded for MaintenanceError {
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,
-            Self::NotEquivalent { .. } => ErrorCode::Internal,
+            Self::NotEquivalent { .. }
+            | Self::NotAsWritten { .. }
+            | Self::Parquet(_)
+            | Self::Arrow(_)
+            | Self::Spill(_) => ErrorCode::Internal,
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +10,10 @@ use esker_table::ExpiryPolicy;
 use esker_types::{JobId, Principal, TableId, TableName};
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::compact::execute_compact;
+use crate::counters::Counters;
 use crate::expire::execute_expire;
 use crate::{CompactOptions, MaintenanceError, Result, plan_compact, plan_expire};
 
@@ -44,13 +47,40 @@ pub(crate) struct JobContext {
     pub(crate) job: JobId,
     pub(crate) table: TableId,
     pub(crate) progress: Arc<Progress>,
-    /// Groups rewritten at the same time.
+    /// Threads that decode and encode.
     pub(crate) concurrency: usize,
+    /// Turns for them, shared by the jobs of a warehouse.
+    pub(crate) cpu: Arc<Semaphore>,
+    pub(crate) memory: Limits,
+    pub(crate) counters: Arc<Counters>,
     /// Who asked for the job, as the out-box names it.
     pub(crate) cause: Cause,
 }
 
+/// What a job may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Memory in bytes, about.
+    pub bytes: u64,
+    /// Where goes what does not fit into it.
+    pub spill_dir: PathBuf,
+}
+
 impl JobContext {
+    /// The context of one of `n` groups that are rewritten at the same time: they share the memory.
+    pub(crate) fn share(&self, n: usize) -> Self {
+        let mut this = self.clone();
+        this.memory.bytes /= n.max(1) as u64;
+        this
+    }
+
+    /// Does work that keeps a thread busy, on a thread where nothing waits for it, and counts its processor time.
+    pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let counters = self.counters;
+        let done = tokio::task::spawn_blocking(move || counters.timed(work)).await;
+        done.map_err(|e| MaintenanceError::Refused(format!("a worker stopped: {e}")))?
+    }
+
     /// Records files before they are written.
     pub(crate) async fn record(&self, paths: Vec<String>) -> Result<()> {
         Ok(self.catalog.state().record_outputs(self.catalog.warehouse(), self.table, Some(self.job), &paths).await?)
@@ -60,8 +90,8 @@ impl JobContext {
 /// A job to be started.
 #[derive(Debug, Clone)]
 pub enum Request {
-    /// Bin-pack data files.
-    Compact(CompactOptions),
+    /// Rewrite data files, or deletes.
+    Compact(Box<CompactOptions>),
     /// Remove snapshots.
     Expire(ExpiryPolicy),
 }
@@ -77,13 +107,16 @@ pub struct Maintenance {
     reader: Reader,
     runtime: Handle,
     concurrency: usize,
+    cpu: Arc<Semaphore>,
+    limits: Limits,
     running: Running,
 }
 
 impl Maintenance {
-    /// Jobs run on `runtime`, each with up to `concurrency` groups at the same time.
-    pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize) -> Self {
-        Self { catalog, reader, runtime, concurrency, running: Arc::default() }
+    /// Jobs run on `runtime`, with up to `concurrency` threads that decode and encode, each job within its limits.
+    pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize, limits: Limits) -> Self {
+        let cpu = Arc::new(Semaphore::new(concurrency.max(1)));
+        Self { catalog, reader, runtime, concurrency, cpu, limits, running: Arc::default() }
     }
 
     /// The catalog that jobs work on.
@@ -115,6 +148,9 @@ impl Maintenance {
             table: table.row.id,
             progress,
             concurrency: self.concurrency,
+            cpu: self.cpu.clone(),
+            memory: self.limits.clone(),
+            counters: Arc::default(),
             cause: Cause { principal: principal.to_string(), receipt: None },
         };
         let leave = Leave { running: self.running.clone(), job };
@@ -196,7 +232,7 @@ async fn conclude(context: &JobContext, result: Result<String>, leave: &Leave) {
 
 /// A planned job.
 enum Work {
-    Compact(crate::CompactPlan),
+    Compact(Box<crate::CompactPlan>),
     Expire(crate::ExpirePlan),
 }
 
@@ -212,7 +248,7 @@ impl Work {
                     let what = format!("{} is foreign: another catalog may commit to it; claim it first", table.row.name);
                     return Err(MaintenanceError::Refused(what));
                 }
-                Self::Compact(plan_compact(&context.catalog, table, &options).await?)
+                Self::Compact(Box::new(plan_compact(&context.catalog, table, &options).await?))
             }
             Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),
         })
@@ -227,7 +263,7 @@ impl Work {
 
     fn plan_json(&self) -> String {
         match self {
-            Self::Compact(plan) => json(plan),
+            Self::Compact(plan) => json(plan.as_ref()),
             Self::Expire(plan) => json(plan),
         }
     }

@@ -5,18 +5,18 @@
 //! makes it fail.
 
 mod compact;
+mod counters;
 mod error;
 mod expire;
-mod group;
 mod jobs;
 mod orphans;
-mod writer;
 
-pub use compact::{CompactOptions, CompactOutcome, CompactPlan, LeftAlone, plan_compact};
+pub use compact::{
+    CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify, plan_compact,
+};
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
-pub use group::{Group, PlannedFile};
-pub use jobs::{Maintenance, Progress, Request};
+pub use jobs::{Limits, Maintenance, Progress, Request};
 pub use orphans::{Orphan, OrphanOptions, OrphanReport, list_orphans};
 
 /// The result of a maintenance operation.

@@ -14,7 +14,8 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use esker_read::{Adapter, FileScan, ReadError, ReadStats, Reader};
-use esker_table::{LiveDelete, LiveFile};
+use esker_table::LiveFile;
+use roaring::RoaringTreemap;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 
 use crate::prune;
@@ -23,7 +24,8 @@ use crate::prune;
 #[derive(Debug, Clone)]
 pub(crate) struct FileTask {
     pub(crate) file: Arc<LiveFile>,
-    pub(crate) deletes: Arc<[LiveDelete]>,
+    /// Positions that are not returned.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
     /// Share `.0` of `.1`: the row groups whose number leaves the remainder `.0`.
     pub(crate) part: (u64, u64),
 }
@@ -62,9 +64,12 @@ pub(crate) struct ScanExec {
 
 impl ScanExec {
     pub(crate) fn new(scan: Scan, inputs: Vec<ScanInput>, parallel: usize) -> Self {
-        let exact = scan.predicate.is_none() && inputs.iter().all(|i| i.task.deletes.is_empty());
-        let whole = inputs.iter().filter(|i| i.task.part.0 == 0).map(|i| &i.task.file.file);
-        let rows = usize::try_from(whole.map(|f| f.record_count()).sum::<u64>()).unwrap_or(usize::MAX);
+        let exact = scan.predicate.is_none();
+        let whole = inputs.iter().filter(|i| i.task.part.0 == 0).map(|i| &i.task);
+        let left = |task: &FileTask| {
+            task.file.file.record_count().saturating_sub(task.deleted.as_deref().map_or(0, RoaringTreemap::len))
+        };
+        let rows = usize::try_from(whole.map(left).sum::<u64>()).unwrap_or(usize::MAX);
         let mut statistics = Statistics::new_unknown(&scan.schema);
         statistics.num_rows = if exact { Precision::Exact(rows) } else { Precision::Inexact(rows) };
         let partitions = balance(inputs, parallel);
@@ -216,7 +221,7 @@ impl Run {
         let task_stats = Arc::new(ReadStats::default());
         let guard = Forward { from: task_stats.clone(), to: [self.stats.clone(), self.local.clone()] };
         let open = self.reader.open(file.file_path(), file.file_size_in_bytes(), &task_stats).await?;
-        let deleted = self.reader.deleted_positions(file.file_path(), &input.task.deletes, &task_stats).await?;
+        let deleted = input.task.deleted.clone();
         let groups = open.footer().num_row_groups();
         let mut keep = vec![true; groups];
         if let Some(predicate) = &self.predicate

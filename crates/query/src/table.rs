@@ -1,15 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use esker_catalog::{Catalog, LoadedTable};
-use esker_read::{Adapter, ReadStats, Reader, check_readable, target_schema};
-use esker_table::LiveFiles;
+use esker_read::{Adapter, EqualityBudget, EqualityDeletes, ReadStats, Reader, target_schema};
+use esker_table::{DeleteIndex, LiveFile, LiveFiles};
+use iceberg::spec::Struct;
+use roaring::RoaringTreemap;
 
 use crate::log::QueryStats;
 use crate::prune;
@@ -17,6 +20,9 @@ use crate::scan::{FileTask, Scan, ScanExec, ScanInput};
 
 /// Bytes of a file that are worth a task of their own.
 const SPLIT_BYTES: u64 = 16 << 20;
+
+/// Keys of equality deletes in memory, where queries' memory has no limit.
+const EQUALITY_BYTES: usize = 256 << 20;
 
 /// One snapshot of a table, ready to be scanned.
 #[derive(Debug)]
@@ -41,27 +47,50 @@ impl IcebergTable {
         Ok(Self { table, live, schema, reader, stats })
     }
 
-    /// Tasks for the files that pass, with the deletes of each; one that can't be applied is an error already here.
-    fn tasks(&self, state: &dyn Session, kept: Vec<(usize, &esker_table::LiveFile)>) -> Result<Vec<FileTask>> {
-        let mut deletes_by_file = self.live.deletes_by_file(&self.table.metadata);
+    /// Tasks for the files that pass, with the deleted positions of each; a delete that can't be applied is an error.
+    async fn tasks(&self, state: &dyn Session, kept: Vec<LiveFile>) -> Result<Vec<FileTask>> {
+        let mut deleted = self.deleted(state, &kept).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
         let parallel = state.config().target_partitions() as u64;
         let mut tasks = Vec::new();
-        for (i, file) in kept {
-            let deletes: Vec<_> =
-                deletes_by_file.remove(&i).unwrap_or_default().into_iter().map(|d| self.live.deletes[d].clone()).collect();
-            for delete in &deletes {
-                check_readable(delete).map_err(|e| DataFusionError::External(Box::new(e)))?;
-            }
-            let deletes: Arc<[_]> = deletes.into();
+        for file in kept {
+            let deleted = deleted.remove(file.file.file_path()).map(Arc::new);
             let row_groups = file.file.split_offsets().map_or(1, <[i64]>::len) as u64;
             let bytes = file.file.file_size_in_bytes();
             let parts = (bytes / SPLIT_BYTES).clamp(1, parallel.max(1)).min(row_groups.max(1));
+            let file = Arc::new(file);
             for part in 0..parts {
-                let part = (part, parts);
-                tasks.push(FileTask { file: Arc::new(file.clone()), deletes: deletes.clone(), part });
+                tasks.push(FileTask { file: file.clone(), deleted: deleted.clone(), part: (part, parts) });
             }
         }
         Ok(tasks)
+    }
+
+    /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
+    /// before the scan begins.
+    async fn deleted(&self, state: &dyn Session, files: &[LiveFile]) -> esker_read::Result<HashMap<String, RoaringTreemap>> {
+        if self.live.deletes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let metadata = &self.table.metadata;
+        let index = DeleteIndex::new(&self.live, metadata);
+        let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
+        let mut by_partition: HashMap<(i32, &Struct), Vec<LiveFile>> = HashMap::new();
+        for file in files.iter().filter(|f| index.equality(f).next().is_some()) {
+            by_partition.entry((file.spec_id, file.file.partition())).or_default().push(file.clone());
+        }
+        let memory = state.runtime_env().memory_pool.clone();
+        let bytes = match memory.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / 4,
+            _ => EQUALITY_BYTES,
+        };
+        let budget = EqualityBudget { bytes, dir: std::env::temp_dir() };
+        for files in by_partition.into_values() {
+            let equality = EqualityDeletes::new(metadata, index.equality_of(&files))?;
+            for (path, positions) in equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await? {
+                *deleted.entry(path).or_default() |= positions;
+            }
+        }
+        Ok(deleted)
     }
 }
 
@@ -94,7 +123,8 @@ impl TableProvider for IcebergTable {
         ReadStats::add(&self.stats.files_considered, considered);
         ReadStats::add(&self.stats.files_pruned, considered - kept.len() as u64);
         let pruned = self.live.data.len() - kept.len();
-        let tasks = self.tasks(state, kept)?;
+        let kept = kept.into_iter().map(|(_, file)| file.clone()).collect();
+        let tasks = self.tasks(state, kept).await?;
 
         let fields = metadata.current_schema().as_struct().fields();
         let ids: Vec<i32> = match projection {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use arrow::array::{Array, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use esker_table::{DeleteKind, LiveDelete};
-use futures::TryStreamExt;
+use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, decode_vector};
+use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::DataFileFormat;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
@@ -17,42 +17,86 @@ use crate::{ReadError, ReadStats, Reader, Result};
 const FILE_PATH: i32 = 2_147_483_546;
 const POSITION: i32 = 2_147_483_545;
 
+/// Delete files read at the same time.
+const CONCURRENCY: usize = 8;
+
 /// The deleted positions of one delete file, by data file path.
 pub(crate) type Positions = HashMap<String, RoaringTreemap>;
 
 /// Whether a delete file is one that can be applied; the error names it and its kind.
 pub fn check_readable(delete: &LiveDelete) -> Result<()> {
     let file = &delete.entry.file;
-    let kind = match (delete.kind, file.file_format()) {
-        (DeleteKind::Position, DataFileFormat::Parquet) => return Ok(()),
-        (DeleteKind::Position, format) => format!("position deletes in {format} files"),
-        (DeleteKind::Equality, _) => "equality deletes".to_owned(),
-        (DeleteKind::DeletionVector, _) => "deletion vectors".to_owned(),
-    };
-    let what = format!("{kind} can't be applied yet; compact the table with an engine that applies them, or query it there");
-    Err(ReadError::unsupported(file.file_path(), what))
+    match (delete.kind, file.file_format()) {
+        _ if file.key_metadata().is_some() => Err(ReadError::unsupported(file.file_path(), "encrypted files are not supported")),
+        (DeleteKind::DeletionVector, _) | (_, DataFileFormat::Parquet) => Ok(()),
+        (_, format) => {
+            let what = format!("deletes in {format} files can't be read; rewrite them with an engine that can");
+            Err(ReadError::unsupported(file.file_path(), what))
+        }
+    }
 }
 
 impl Reader {
-    /// The positions deleted from one data file by some delete files; an unreadable one is an error.
+    /// The positions that deletion vectors and position delete files delete from some data files, by path. Each delete file is read
+    /// once, whatever the number of data files; one that can't be applied is an error.
     pub async fn deleted_positions(
         &self,
-        data_path: &str,
-        deletes: &[LiveDelete],
+        files: &[LiveFile],
+        index: &DeleteIndex<'_>,
         stats: &Arc<ReadStats>,
-    ) -> Result<Option<Arc<RoaringTreemap>>> {
-        let mut all: Option<RoaringTreemap> = None;
-        for delete in deletes {
-            check_readable(delete)?;
-            let file = &delete.entry.file;
-            let positions = self.positions(file.file_path(), file.file_size_in_bytes(), stats).await?;
-            if let Some(found) = positions.get(data_path) {
-                *all.get_or_insert_default() |= found;
+    ) -> Result<HashMap<String, RoaringTreemap>> {
+        let by_path: HashMap<&str, &LiveFile> = files.iter().map(|f| (f.file.file_path(), f)).collect();
+        let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
+        let deletes = index.positional_of(files);
+        let one = |delete: &'_ LiveDelete| {
+            let delete = delete.clone();
+            async move {
+                check_readable(&delete)?;
+                let file = &delete.entry.file;
+                if delete.kind == DeleteKind::DeletionVector {
+                    let path = file.referenced_data_file().unwrap_or_default();
+                    let positions = self.vector(&delete, stats).await?;
+                    return Ok::<_, ReadError>((delete, Arc::new(Positions::from([(path, positions)]))));
+                }
+                let positions = self.positions(file.file_path(), file.file_size_in_bytes(), stats).await?;
+                Ok((delete, positions))
+            }
+        };
+        let futures: Vec<_> = deletes.into_iter().map(one).collect();
+        let mut read = futures::stream::iter(futures).buffer_unordered(CONCURRENCY);
+        while let Some((delete, positions)) = read.try_next().await? {
+            let applies = |path: &str| {
+                let file = by_path.get(path)?;
+                // A deletion vector says all: position delete files no longer count for its data file.
+                let superseded = delete.kind == DeleteKind::Position && index.vector(file).is_some();
+                (!superseded && index.may_apply(&delete, file)).then_some(())
+            };
+            for (path, rows) in positions.iter().filter(|(path, _)| applies(path).is_some()) {
+                *found.entry(path.clone()).or_default() |= rows;
             }
         }
-        Ok(all.map(Arc::new))
+        Ok(found)
     }
 
+    /// A deletion vector's positions. Its checksum, its length and its number of positions must be what they are said to be.
+    pub async fn vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
+        let file = &delete.entry.file;
+        let path = file.file_path();
+        let place = file.content_offset().zip(file.content_size_in_bytes());
+        let place = place.and_then(|(at, len)| Some((u64::try_from(at).ok()?, u64::try_from(len).ok()?)));
+        let (start, length) = place.ok_or_else(|| ReadError::unsupported(path, "a deletion vector without offset and size"))?;
+        ReadStats::add(&stats.requests, 1);
+        ReadStats::add(&stats.bytes_read, length);
+        let blob = self.storage().read_range(path, start..start.saturating_add(length)).await?;
+        let positions = decode_vector(&blob).map_err(|e| ReadError::unsupported(path, e.to_string()))?;
+        if positions.len() != file.record_count() {
+            let what = format!("a deletion vector of {} positions that should have {}", positions.len(), file.record_count());
+            return Err(ReadError::unsupported(path, what));
+        }
+        Ok(positions)
+    }
+
+    /// Every position in a position delete file, by data file.
     pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Positions> {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {

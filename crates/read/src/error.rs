@@ -31,6 +31,9 @@ pub enum ReadError {
         /// What about it.
         what: String,
     },
+    /// The directory for what does not fit into memory failed.
+    #[error("spilling to disk: {0}")]
+    Spill(#[from] std::io::Error),
     /// The table's schema can't be expressed.
     #[error(transparent)]
     Iceberg(#[from] iceberg::Error),
@@ -47,7 +50,7 @@ impl Coded for ReadError {
         match self {
             Self::Storage(e) => e.code(),
             Self::Unsupported { .. } => ErrorCode::Unsupported,
-            Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) => ErrorCode::Internal,
+            Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) | Self::Spill(_) => ErrorCode::Internal,
         }
     }
 }

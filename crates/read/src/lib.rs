@@ -1,17 +1,26 @@
-//! Parquet with position deletes applied and rows adapted to the table's present schema by field id. Queries and rewrites
+//! Parquet with deletes of every kind applied and rows adapted to the table's present schema by field id. Queries and rewrites
 //! share it, with one cache of footers and of parsed delete files.
 //!
-//! A file whose deletes can't be applied (equality deletes and deletion vectors, so far) is an error, never wrong rows.
+//! Deletes come down to positions: those of deletion vectors and position delete files as they are, those of equality deletes
+//! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
 
 mod adapt;
 mod deletes;
+mod equality;
 mod error;
+mod fetched;
+mod keys;
+mod lineage;
 mod literal;
 mod reader;
+mod spill;
 
 pub use adapt::{Adapter, target_schema};
 pub use deletes::check_readable;
+pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
+pub use fetched::{Fetched, Positions, Rows, Window};
+pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
 pub use reader::{FileScan, OpenFile, ReadStats, Reader};
 

@@ -17,15 +17,19 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
 use crate::deletes::{Positions, selection};
+use crate::fetched::{Fetched, Window};
 use crate::{Adapter, ReadError, Result};
 
 /// Bytes fetched with the first request for a footer, which most footers fit in.
 const FOOTER_HINT: usize = 64 << 10;
+
+/// Files of up to so many bytes are fetched with one request.
+const WHOLE_FILE: u64 = 256 << 10;
 
 /// What a scan cost. Shared by the scan's tasks.
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ pub struct ReadStats {
     pub bytes_read: AtomicU64,
     /// Footers found in the cache.
     pub footer_hits: AtomicU64,
+    /// Requests for bytes of files.
+    pub requests: AtomicU64,
     /// Row groups that statistics ruled out.
     pub row_groups_pruned: AtomicU64,
 }
@@ -80,9 +86,18 @@ impl Reader {
 
     /// Opens a data file of `size` bytes (as its manifest says, so that no request asks for it).
     pub async fn open(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
+        self.open_whole(path, size, WHOLE_FILE, stats).await
+    }
+
+    /// The same, fetching the whole file with one request if it is no larger than `whole` bytes.
+    pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         ReadStats::add(&stats.files_opened, 1);
         let (store, object) = self.storage.object(path)?;
-        let input = Input { store, object, path: path.to_owned(), size, stats: stats.clone(), metadata: None };
+        let mut input = Input { store, object, path: path.to_owned(), size, stats: stats.clone(), whole: None };
+        if size <= whole {
+            // One request instead of one for the footer and one for the pages.
+            input.whole = Some(input.get_bytes(0..size).await.map_err(|e| lift(path, e))?);
+        }
         let metadata = match self.footers.get(path).await {
             Some(metadata) => {
                 ReadStats::add(&stats.footer_hits, 1);
@@ -112,7 +127,7 @@ impl Reader {
 }
 
 /// A storage error that travelled through the Parquet decoder comes out as itself.
-fn lift(path: &str, error: ParquetError) -> ReadError {
+pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(e) => match e.downcast::<StorageError>() {
             Ok(storage) => ReadError::Storage(*storage),
@@ -165,16 +180,48 @@ impl OpenFile {
         builder.with_projection(mask).build().map_err(|source| ReadError::Parquet { path, source })
     }
 
+    /// The columns of the file that the adapter's schema wants.
+    pub fn projection(&self, adapter: &Adapter) -> Result<ProjectionMask> {
+        let fields = self.metadata.schema().fields();
+        if !fields.is_empty() && fields.iter().all(|f| field_id(f).is_none()) {
+            return Err(ReadError::unsupported(&self.input.path, "a Parquet file without field ids can't be read yet"));
+        }
+        let wanted: Vec<i32> = adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
+        let roots = fields.iter().enumerate().filter(|(_, f)| field_id(f).is_some_and(|id| wanted.contains(&id)));
+        Ok(ProjectionMask::roots(self.metadata.parquet_schema(), roots.map(|(i, _)| i)))
+    }
+
+    /// The footer with the page index, where the file has one.
+    pub async fn page_index(&self) -> Result<Arc<ParquetMetaData>> {
+        let footer = self.footer().as_ref().clone();
+        let mut reader = ParquetMetaDataReader::new_with_metadata(footer).with_page_index_policy(PageIndexPolicy::Optional);
+        let mut input = self.input.clone();
+        reader.load_page_index(&mut input).await.map_err(|e| lift(&self.input.path, e))?;
+        let loaded = reader.finish().map_err(|e| lift(&self.input.path, e))?;
+        Ok(Arc::new(loaded))
+    }
+
+    /// The positions of the rows of each row group.
+    pub fn row_ranges(&self) -> Vec<Range<u64>> {
+        row_group_rows(self.footer())
+    }
+
+    /// The bytes of some neighbouring row groups, fetched with one request; they can be decoded on any thread then.
+    pub async fn fetch(&self, row_groups: Range<usize>) -> Result<Fetched> {
+        let bounds = row_groups.clone().filter_map(|i| {
+            let columns = self.footer().row_group(i).columns().iter().map(|c| c.byte_range());
+            columns.map(|(start, len)| (start, start + len)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        });
+        let (start, end) = bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
+        let mut input = self.input.clone();
+        let bytes = if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
+        Ok(Fetched { path: self.input.path.clone(), metadata: self.metadata.clone(), row_groups, window: Window { start, bytes } })
+    }
+
     /// The rows, in the file's order, in the adapter's schema.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = self.input.path.clone();
-        let fields = self.metadata.schema().fields();
-        if !fields.is_empty() && fields.iter().all(|f| field_id(f).is_none()) {
-            return Err(ReadError::unsupported(&path, "a Parquet file without field ids can't be read yet"));
-        }
-        let wanted: Vec<i32> = scan.adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
-        let roots = fields.iter().enumerate().filter(|(_, f)| field_id(f).is_some_and(|id| wanted.contains(&id)));
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.map(|(i, _)| i));
+        let mask = self.projection(&scan.adapter)?;
 
         let footer = self.metadata.metadata().clone();
         let row_groups = scan.row_groups.unwrap_or_else(|| (0..footer.num_row_groups()).collect());
@@ -198,7 +245,7 @@ impl OpenFile {
 }
 
 /// The rows of each row group, as ranges of positions in the file.
-fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
+pub(crate) fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
     let mut start = 0;
     let range = |rows: i64| {
         let range = start..start + rows.unsigned_abs();
@@ -216,7 +263,8 @@ pub(crate) struct Input {
     path: String,
     size: u64,
     stats: Arc<ReadStats>,
-    metadata: Option<Arc<ParquetMetaData>>,
+    /// The whole file, where it is small.
+    whole: Option<Bytes>,
 }
 
 impl fmt::Debug for Input {
@@ -235,14 +283,32 @@ impl Input {
     }
 }
 
+/// Part of a file in memory. A footer may claim any range.
+fn slice(whole: &Bytes, range: Range<u64>) -> parquet::errors::Result<Bytes> {
+    let at = |n: u64| usize::try_from(n).ok().filter(|n| *n <= whole.len());
+    match (at(range.start), at(range.end)) {
+        (Some(start), Some(end)) if start <= end => Ok(whole.slice(start..end)),
+        _ => Err(ParquetError::EOF(format!("bytes {range:?} of a file of {}", whole.len()))),
+    }
+}
+
 impl AsyncFileReader for Input {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        if let Some(whole) = &self.whole {
+            return futures::future::ready(slice(whole, range)).boxed();
+        }
+        ReadStats::add(&self.stats.requests, 1);
         ReadStats::add(&self.stats.bytes_read, range.end - range.start);
         let this = self.clone();
         async move { this.store.get_range(&this.object, range).await.map_err(|e| this.failed(e)) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        if let Some(whole) = &self.whole {
+            let slices = ranges.into_iter().map(|range| slice(whole, range)).collect();
+            return futures::future::ready(slices).boxed();
+        }
+        ReadStats::add(&self.stats.requests, 1);
         ReadStats::add(&self.stats.bytes_read, ranges.iter().map(|r| r.end - r.start).sum());
         let this = self.clone();
         async move { this.store.get_ranges(&this.object, &ranges).await.map_err(|e| this.failed(e)) }.boxed()
@@ -252,9 +318,6 @@ impl AsyncFileReader for Input {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        if let Some(metadata) = &self.metadata {
-            return futures::future::ready(Ok(metadata.clone())).boxed();
-        }
         let size = self.size;
         let metadata_options = options.map(|o| o.metadata_options().clone());
         ParquetMetaDataReader::new()

@@ -46,7 +46,7 @@ pub enum StorageError {
 
 impl StorageError {
     /// Sorts a store's error by what it means for the caller.
-    pub(crate) fn new(uri: &str, source: object_store::Error) -> Self {
+    pub fn new(uri: &str, source: object_store::Error) -> Self {
         let uri = uri.to_owned();
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound { uri },

@@ -1,12 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_types::now_ms;
-use iceberg::spec::{
-    FormatVersion, ManifestContentType, ManifestListWriter, ManifestStatus, Operation, Snapshot, Summary, TableMetadata,
-};
+use iceberg::spec::{MAIN_BRANCH, ManifestContentType, ManifestStatus, Operation, Snapshot, Summary, TableMetadata};
 use uuid::Uuid;
 
-use crate::producer::{data_writer, fresh_snapshot_id, onto_main};
+use crate::producer::{fresh_snapshot_id, manifest_writer, onto_branch, write_list};
 use crate::{Manifests, Record, Result, Rewritten, TableError, load_manifests, metadata_dir};
 
 /// Builds an `append` snapshot on the head of `main` with the data files that a staged snapshot added: what Java calls a
@@ -24,9 +22,6 @@ pub async fn cherry_pick(
         let operation = staged.summary().operation.as_str();
         let what = format!("snapshot {staged_id} is a {operation}; only an append can be taken over once main has moved on");
         return Err(TableError::Unsupported(what));
-    }
-    if metadata.format_version() == FormatVersion::V3 {
-        return Err(TableError::Unsupported("taking over a snapshot of a format version 3 table needs row lineage".to_owned()));
     }
     let mut by_spec = BTreeMap::new();
     for file in load_manifests(source, metadata, staged).await? {
@@ -52,7 +47,7 @@ pub async fn cherry_pick(
         let spec = metadata
             .partition_spec_by_id(spec_id)
             .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-        let mut writer = data_writer(io, path, snapshot_id, metadata.current_schema().clone(), spec, metadata)?;
+        let mut writer = manifest_writer(io, path, snapshot_id, metadata.current_schema().clone(), spec, metadata, ManifestContentType::Data)?;
         for file in files {
             writer.add_file(file, sequence_number)?;
         }
@@ -62,13 +57,8 @@ pub async fn cherry_pick(
         manifests.extend(load_manifests(source, metadata, head).await?);
     }
     let parent = head.map(|h| h.snapshot_id());
-    let output = io.new_output(&list_path)?.writer().await?;
-    let mut list = match metadata.format_version() {
-        FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent),
-        _ => ManifestListWriter::v2(output, snapshot_id, parent, sequence_number),
-    };
-    list.add_manifests(manifests.into_iter())?;
-    list.close().await?;
+    let numbers = (snapshot_id, parent, sequence_number);
+    let row_range = write_list(io, &list_path, metadata, numbers, manifests).await?;
     let snapshot = Snapshot::builder()
         .with_snapshot_id(snapshot_id)
         .with_parent_snapshot_id(parent)
@@ -76,9 +66,12 @@ pub async fn cherry_pick(
         .with_timestamp_ms(now_ms().max(metadata.last_updated_ms()))
         .with_manifest_list(list_path)
         .with_summary(summary(head.map(|h| h.summary()), staged))
-        .with_schema_id(metadata.current_schema_id())
-        .build();
-    let (requirements, updates) = onto_main(metadata, snapshot)?;
+        .with_schema_id(metadata.current_schema_id());
+    let snapshot = match row_range {
+        Some((first, added)) => snapshot.with_row_range(first, added).build(),
+        None => snapshot.build(),
+    };
+    let (requirements, updates) = onto_branch(metadata, MAIN_BRANCH, snapshot)?;
     Ok(Rewritten { requirements, updates, written })
 }
 

@@ -4,7 +4,7 @@ use esker_types::Millis;
 use iceberg::spec::{ManifestContentType, TableMetadata};
 use serde::Serialize;
 
-use crate::{DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
+use crate::{DeleteIndex, DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
@@ -128,6 +128,7 @@ pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes:
             _ => delete.entry.file.file_size_in_bytes(),
         };
     }
-    facts.files_with_deletes = live.deletes_by_file(metadata).len() as u64;
+    let index = DeleteIndex::new(live, metadata);
+    facts.files_with_deletes = live.data.iter().filter(|f| index.any(f)).count() as u64;
     Ok(facts)
 }

@@ -4,7 +4,9 @@
 //! manifests through [`Manifests`], over a storage it is given.
 
 mod cherry;
+mod deletes;
 mod dirs;
+mod dv;
 mod error;
 mod expr;
 mod facts;
@@ -20,7 +22,9 @@ mod retention;
 mod scan;
 
 pub use cherry::cherry_pick;
+pub use deletes::{DeleteIndex, dangling};
 pub use dirs::{data_dir, metadata_dir};
+pub use dv::{decode_vector, encode_vector, puffin_of_vectors};
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
@@ -28,7 +32,7 @@ pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_label, source_range};
-pub use producer::{Record, Rewrite, Rewritten, rewrite_snapshot};
+pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, rewrite_snapshot};
 pub use reach::{FileKind, Reachable, reachable};
 pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;

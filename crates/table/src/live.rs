@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -38,6 +37,8 @@ pub struct LiveFile {
     pub file_sequence_number: Option<i64>,
     /// The snapshot that added it.
     pub snapshot_id: i64,
+    /// The row id of its first row, where the table has row lineage.
+    pub first_row_id: Option<i64>,
 }
 
 /// A live delete file.
@@ -58,42 +59,6 @@ pub struct LiveFiles {
     pub deletes: Vec<LiveDelete>,
     /// The snapshot's manifests.
     pub manifests: Vec<ManifestFile>,
-}
-
-impl LiveDelete {
-    /// Whether this delete file may hold deletes of rows in `data` (spec, "Scan Planning").
-    pub fn applies_to(&self, data: &LiveFile, unpartitioned: &impl Fn(i32) -> bool) -> bool {
-        let same_partition = self.entry.spec_id == data.spec_id && self.entry.file.partition() == data.file.partition();
-        match self.kind {
-            DeleteKind::Position | DeleteKind::DeletionVector => {
-                let aimed_elsewhere = self.entry.file.referenced_data_file().is_some_and(|path| path != data.file.file_path());
-                data.sequence_number <= self.entry.sequence_number && same_partition && !aimed_elsewhere
-            }
-            // An equality delete under an unpartitioned spec applies to the whole table.
-            DeleteKind::Equality => {
-                data.sequence_number < self.entry.sequence_number && (same_partition || unpartitioned(self.entry.spec_id))
-            }
-        }
-    }
-}
-
-impl LiveFiles {
-    /// For each data file, by position in `data`, the positions in `deletes` of those that may apply to it.
-    pub fn deletes_by_file(&self, metadata: &TableMetadata) -> HashMap<usize, Vec<usize>> {
-        if self.deletes.is_empty() {
-            return HashMap::new();
-        }
-        let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
-        let mut by_file = HashMap::new();
-        for (d, data) in self.data.iter().enumerate() {
-            let applying: Vec<usize> =
-                (0..self.deletes.len()).filter(|&i| self.deletes[i].applies_to(data, &unpartitioned)).collect();
-            if !applying.is_empty() {
-                by_file.insert(d, applying);
-            }
-        }
-        by_file
-    }
 }
 
 /// A snapshot's manifest list.
@@ -133,9 +98,10 @@ pub(crate) async fn load_one(manifests: Manifests, file: ManifestFile) -> Result
 impl LiveFiles {
     /// Adds the live entries of one manifest.
     pub fn add_manifest(&mut self, file: &ManifestFile, manifest: &Manifest) {
-        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+        for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(file, manifest)).filter(|(e, _)| e.is_alive()) {
             let live = LiveFile {
                 file: entry.data_file().clone(),
+                first_row_id,
                 spec_id: file.partition_spec_id,
                 sequence_number: entry.sequence_number().unwrap_or(file.sequence_number),
                 file_sequence_number: entry.file_sequence_number,
@@ -154,4 +120,19 @@ impl LiveFiles {
             self.deletes.push(LiveDelete { entry: live, kind });
         }
     }
+}
+
+/// The first row id of each entry of a manifest: its own, or else inherited from the manifest, entry after entry (spec, "First Row ID
+/// Inheritance"). The `iceberg` crate reads the field and leaves the inheriting to its callers.
+pub(crate) fn first_row_ids(file: &ManifestFile, manifest: &Manifest) -> Vec<Option<i64>> {
+    let mut next = file.first_row_id.and_then(|id| i64::try_from(id).ok());
+    let of_entry = |entry: &iceberg::spec::ManifestEntryRef| match (entry.data_file().first_row_id(), next) {
+        (Some(own), _) => Some(own),
+        (None, Some(inherited)) if entry.is_alive() && entry.content_type() == DataContentType::Data => {
+            next = Some(inherited.saturating_add_unsigned(entry.record_count()));
+            Some(inherited)
+        }
+        _ => None,
+    };
+    manifest.entries().iter().map(of_entry).collect()
 }

@@ -1,31 +1,45 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use esker_types::now_ms;
 use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, FormatVersion, MAIN_BRANCH, Manifest, ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter,
-    ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Summary,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, ManifestContentType, ManifestFile,
+    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Summary,
     TableMetadata,
 };
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
+use crate::live::first_row_ids;
 use crate::{Manifests, Result, TableError, load_manifests, metadata_dir, refs};
 
-/// Data files to be replaced by others that hold the same rows.
+/// Files to be replaced by others that hold the same rows.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
-    /// Paths of the files that go.
+    /// The branch that gets the snapshot.
+    pub branch: String,
+    /// Paths of the data files that go.
     pub removed: HashSet<String>,
-    /// The files that come, with their partition spec.
+    /// The delete files that go.
+    pub removed_deletes: HashSet<DeleteKey>,
+    /// The data files that come, with their partition spec.
     pub added: Vec<(i32, DataFile)>,
-    /// The data sequence number that the new files take: that of the snapshot the rewrite read, so that equality deletes
+    /// The delete files that come, with their partition spec. They take the new snapshot's sequence number.
+    pub added_deletes: Vec<(i32, DataFile)>,
+    /// The data sequence number that new data files take: that of the snapshot the rewrite read, so that equality deletes
     /// that landed since still apply to them.
     pub starting_sequence_number: i64,
     /// What the snapshot's summary says beside the usual counts.
     pub summary: BTreeMap<String, String>,
+}
+
+/// What names a delete file: its path, and for a deletion vector its place in the file, which may hold several.
+pub type DeleteKey = (String, Option<i64>);
+
+/// The name of a delete file.
+pub fn delete_key(file: &DataFile) -> DeleteKey {
+    (file.file_path().to_owned(), file.content_offset())
 }
 
 /// A snapshot ready to be committed.
@@ -39,13 +53,13 @@ pub struct Rewritten {
     pub written: Vec<String>,
 }
 
-/// A manifest of the old snapshot, parsed.
-type Source = (ManifestFile, Arc<Manifest>);
-
 /// Called with the paths of files before they are written.
 pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync);
 
-/// Builds a `replace` snapshot on top of the head of `main` as `metadata` has it.
+/// The size that manifests aim at.
+const MANIFEST_BYTES: (&str, u64) = ("commit.manifest.target-size-bytes", 8 << 20);
+
+/// Builds a `replace` snapshot on top of the head of the branch as `metadata` has it.
 ///
 /// Appends that landed since the rewrite was planned stay as they are: only manifests that hold a replaced file are written anew.
 /// A replaced file that is no longer alive is a [`TableError::Conflict`].
@@ -56,108 +70,239 @@ pub async fn rewrite_snapshot(
     record: Record<'_>,
 ) -> Result<Rewritten> {
     let io = source.io();
-    if metadata.format_version() == FormatVersion::V3 {
-        return Err(TableError::Unsupported("rewriting a format version 3 table needs row lineage".to_owned()));
-    }
-    let head = metadata.current_snapshot().ok_or_else(|| TableError::Conflict("the table has no snapshot".to_owned()))?;
+    let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
+    let head = metadata.snapshot_for_ref(&rewrite.branch).ok_or_else(gone)?;
     let snapshot_id = fresh_snapshot_id(metadata);
     let attempt = Uuid::now_v7();
     let dir = metadata_dir(metadata.location(), metadata.properties());
-    let path = |name: String| format!("{dir}/{name}");
 
-    let mut kept = Vec::new();
-    // By partition spec and schema, so that what many small manifests held is written as one.
-    let mut touched: BTreeMap<(i32, i32), Vec<Source>> = BTreeMap::new();
-    let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
-    let mut removed_files = Vec::new();
-    for file in load_manifests(source, metadata, head).await? {
-        if file.content != ManifestContentType::Data {
-            kept.push(file);
-            continue;
-        }
-        if !file.has_added_files() && !file.has_existing_files() {
-            // Only records of removals by older snapshots, whose own manifest lists keep it.
-            continue;
-        }
-        let manifest = source.load(&file).await?;
-        let before = removed_files.len();
-        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-            if missing.remove(entry.file_path()) {
-                removed_files.push(entry.data_file().clone());
-            }
-        }
-        if removed_files.len() > before {
-            touched.entry((file.partition_spec_id, manifest.metadata().schema_id())).or_default().push((file, manifest));
-        } else {
-            kept.push(file);
-        }
-    }
-    if let Some(path) = missing.iter().next() {
-        return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
-    }
+    let Touched { kept, by_kind, removed, bytes_per_entry } = touched(source, metadata, head, rewrite).await?;
+    let target = metadata.properties().get(MANIFEST_BYTES.0).and_then(|v| v.parse().ok()).unwrap_or(MANIFEST_BYTES.1);
+    let most = usize::try_from(target / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
 
-    let mut by_spec: BTreeMap<i32, Vec<&DataFile>> = BTreeMap::new();
-    for (spec, file) in &rewrite.added {
-        by_spec.entry(*spec).or_default().push(file);
+    let current = metadata.current_schema();
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (content, files, sequence_number) in [
+        (ManifestContentType::Data, &rewrite.added, Some(rewrite.starting_sequence_number)),
+        (ManifestContentType::Deletes, &rewrite.added_deletes, None),
+    ] {
+        let mut by_spec: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        for (spec, file) in files {
+            by_spec.entry(*spec).or_default().push(Entry::Added(file.clone(), sequence_number));
+        }
+        for (spec_id, entries) in by_spec {
+            let spec = metadata
+                .partition_spec_by_id(spec_id)
+                .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
+            drafts.extend(split(entries, most).map(|entries| (content, current.clone(), spec.as_ref().clone(), entries)));
+        }
     }
-    let names: Vec<String> = (0..touched.len() + by_spec.len()).map(|i| path(format!("{attempt}-m{i}.avro"))).collect();
-    let list_path = path(format!("snap-{snapshot_id}-1-{attempt}.avro"));
+    for (content, schema, spec, entries) in by_kind {
+        drafts.extend(split(entries, most).map(|entries| (content, schema.clone(), spec.clone(), entries)));
+    }
+    let names: Vec<String> = (0..drafts.len()).map(|i| format!("{dir}/{attempt}-m{i}.avro")).collect();
+    let list_path = format!("{dir}/snap-{snapshot_id}-1-{attempt}.avro");
     let written: Vec<String> = names.iter().cloned().chain([list_path.clone()]).collect();
     record(written.clone()).await?;
 
-    let mut names = names.into_iter();
-    let mut next = || names.next().ok_or_else(|| TableError::Invalid("a manifest without a name".to_owned()));
     let mut manifests = Vec::new();
-    for (spec_id, files) in &by_spec {
-        let spec = metadata
-            .partition_spec_by_id(*spec_id)
-            .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-        let mut writer = data_writer(io, &next()?, snapshot_id, metadata.current_schema().clone(), spec, metadata)?;
-        for file in files {
-            writer.add_file((*file).clone(), rewrite.starting_sequence_number)?;
+    for (name, (content, schema, spec, entries)) in names.iter().zip(drafts) {
+        let mut writer = manifest_writer(io, name, snapshot_id, schema, &spec, metadata, content)?;
+        for entry in entries {
+            entry.write(&mut writer)?;
         }
         manifests.push(writer.write_manifest_file().await?);
-    }
-    for sources in touched.values() {
-        manifests.push(filter_manifests(io, &next()?, snapshot_id, metadata, sources, &rewrite.removed).await?);
     }
     manifests.extend(kept);
 
     let sequence_number = metadata.next_sequence_number();
-    let output = io.new_output(&list_path)?.writer().await?;
     let parent = Some(head.snapshot_id());
-    let mut list = match metadata.format_version() {
-        FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent),
-        _ => ManifestListWriter::v2(output, snapshot_id, parent, sequence_number),
-    };
-    list.add_manifests(manifests.into_iter())?;
-    list.close().await?;
-
-    let added: Vec<&DataFile> = rewrite.added.iter().map(|(_, f)| f).collect();
+    let row_range = write_list(io, &list_path, metadata, (snapshot_id, parent, sequence_number), manifests).await?;
     let snapshot = Snapshot::builder()
         .with_snapshot_id(snapshot_id)
         .with_parent_snapshot_id(parent)
         .with_sequence_number(sequence_number)
         .with_timestamp_ms(now_ms().max(head.timestamp_ms()).max(metadata.last_updated_ms()))
         .with_manifest_list(list_path)
-        .with_summary(summary(head.summary(), &added, &removed_files, &rewrite.summary))
-        .with_schema_id(metadata.current_schema_id())
-        .build();
-    let (requirements, updates) = onto_main(metadata, snapshot)?;
+        .with_summary(summary(head.summary(), rewrite, &removed))
+        .with_schema_id(metadata.current_schema_id());
+    let snapshot = match row_range {
+        Some((first, added)) => snapshot.with_row_range(first, added).build(),
+        None => snapshot.build(),
+    };
+    let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot)?;
     Ok(Rewritten { requirements, updates, written })
 }
 
-/// A snapshot as the new head of `main`, if nobody else was first.
-pub(crate) fn onto_main(metadata: &TableMetadata, snapshot: Snapshot) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
+/// A manifest to be written.
+type Draft = (ManifestContentType, SchemaRef, PartitionSpec, Vec<Entry>);
+
+/// An entry to be written. Existing and deleted ones keep their numbers, first row id included (spec, "First Row ID Inheritance").
+enum Entry {
+    Added(DataFile, Option<i64>),
+    Existing { file: DataFile, added_by: i64, sequence_number: i64, file_sequence_number: Option<i64> },
+    Deleted { file: DataFile, sequence_number: i64, file_sequence_number: Option<i64> },
+}
+
+impl Entry {
+    fn write(self, writer: &mut ManifestWriter) -> Result<()> {
+        match self {
+            Self::Added(file, sequence_number) => writer.add_file(file, sequence_number.unwrap_or(-1))?,
+            Self::Existing { file, added_by, sequence_number, file_sequence_number } => {
+                writer.add_existing_file(file, added_by, sequence_number, file_sequence_number)?;
+            }
+            Self::Deleted { file, sequence_number, file_sequence_number } => {
+                writer.add_delete_file(file, sequence_number, file_sequence_number)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split(entries: Vec<Entry>, most: usize) -> impl Iterator<Item = Vec<Entry>> {
+    let mut entries = entries.into_iter();
+    std::iter::from_fn(move || {
+        let part: Vec<Entry> = entries.by_ref().take(most).collect();
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// What a rewrite changes about the manifests of the head.
+struct Touched {
+    /// Manifests that stay as they are.
+    kept: Vec<ManifestFile>,
+    /// The entries of the others, by content, schema and spec, so that what many small manifests held is written as few.
+    by_kind: Vec<Draft>,
+    /// The files that go, data and deletes.
+    removed: Vec<DataFile>,
+    /// What an entry weighs in a manifest of this table.
+    bytes_per_entry: u64,
+}
+
+/// Where the entries of a manifest go: content, spec and schema.
+type Kind = (bool, i32, i32);
+
+async fn touched(source: &Manifests, metadata: &TableMetadata, head: &Snapshot, rewrite: &Rewrite) -> Result<Touched> {
+    let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
+    let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    let mut by_kind: BTreeMap<Kind, Draft> = BTreeMap::new();
+    let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
+    for file in load_manifests(source, metadata, head).await? {
+        let deletes = file.content == ManifestContentType::Deletes;
+        if !file.has_added_files() && !file.has_existing_files() {
+            // Only records of removals by older snapshots, whose own manifest lists keep it.
+            continue;
+        }
+        if if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
+            kept.push(file);
+            continue;
+        }
+        let manifest = source.load(&file).await?;
+        bytes += file.manifest_length.unsigned_abs();
+        entries_seen += manifest.entries().len() as u64;
+        let mut goes = |data: &DataFile| match deletes {
+            true => missing_deletes.remove(&delete_key(data)),
+            false => missing.remove(data.file_path()),
+        };
+        let going: Vec<bool> = manifest.entries().iter().map(|e| e.is_alive() && goes(e.data_file())).collect();
+        if !going.contains(&true) {
+            kept.push(file);
+            continue;
+        }
+        // The schema and spec that the manifest was written with: bounds of dropped columns survive.
+        let kind = (deletes, file.partition_spec_id, manifest.metadata().schema_id());
+        let (schema, spec) = (manifest.metadata().schema().clone(), manifest.metadata().partition_spec().clone());
+        let (_, _, _, entries) = by_kind.entry(kind).or_insert_with(|| (file.content, schema, spec, Vec::new()));
+        // Entries that were DELETED already are left out: they belong to an older snapshot.
+        for ((entry, first_row_id), goes) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)).zip(going) {
+            if !entry.is_alive() {
+                continue;
+            }
+            let data = with_first_row_id(entry.data_file(), first_row_id)?;
+            let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
+            let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
+            entries.push(if goes {
+                removed.push(entry.data_file().clone());
+                Entry::Deleted { file: data, sequence_number, file_sequence_number }
+            } else {
+                let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
+                Entry::Existing { file: data, added_by, sequence_number, file_sequence_number }
+            });
+        }
+    }
+    let missing = missing.into_iter().chain(missing_deletes.into_iter().map(|(path, _)| path.as_str())).next();
+    if let Some(path) = missing {
+        return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
+    }
+    let bytes_per_entry = bytes.checked_div(entries_seen).unwrap_or(1024);
+    Ok(Touched { kept, by_kind: by_kind.into_values().collect(), removed, bytes_per_entry })
+}
+
+/// The same file with its first row id written out.
+fn with_first_row_id(file: &DataFile, first_row_id: Option<i64>) -> Result<DataFile> {
+    if file.first_row_id() == first_row_id {
+        return Ok(file.clone());
+    }
+    let mut builder = DataFileBuilder::default();
+    builder
+        .content(file.content_type())
+        .file_path(file.file_path().to_owned())
+        .file_format(file.file_format())
+        .partition(file.partition().clone())
+        .record_count(file.record_count())
+        .file_size_in_bytes(file.file_size_in_bytes())
+        .column_sizes(file.column_sizes().clone())
+        .value_counts(file.value_counts().clone())
+        .null_value_counts(file.null_value_counts().clone())
+        .nan_value_counts(file.nan_value_counts().clone())
+        .lower_bounds(file.lower_bounds().clone())
+        .upper_bounds(file.upper_bounds().clone())
+        .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
+        .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
+        .equality_ids(file.equality_ids())
+        .first_row_id(first_row_id)
+        .referenced_data_file(file.referenced_data_file())
+        .content_offset(file.content_offset())
+        .content_size_in_bytes(file.content_size_in_bytes());
+    if let Some(id) = file.sort_order_id() {
+        builder.sort_order_id(id);
+    }
+    builder.build().map_err(|e| TableError::Invalid(e.to_string()))
+}
+
+/// Writes a manifest list. Returns the range of row ids it assigned, where the table has row lineage.
+pub(crate) async fn write_list(
+    io: &FileIO,
+    path: &str,
+    metadata: &TableMetadata,
+    (snapshot_id, parent, sequence_number): (i64, Option<i64>, i64),
+    manifests: Vec<ManifestFile>,
+) -> Result<Option<(u64, u64)>> {
+    let output = io.new_output(path)?.writer().await?;
+    let first = metadata.next_row_id();
+    let mut list = match metadata.format_version() {
+        FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent),
+        FormatVersion::V2 => ManifestListWriter::v2(output, snapshot_id, parent, sequence_number),
+        FormatVersion::V3 => ManifestListWriter::v3(output, snapshot_id, parent, sequence_number, Some(first)),
+    };
+    list.add_manifests(manifests.into_iter())?;
+    let next = list.next_row_id();
+    list.close().await?;
+    Ok(next.map(|next| (first, next - first)))
+}
+
+/// A snapshot as the new head of a branch, if nobody else was first.
+pub(crate) fn onto_branch(metadata: &TableMetadata, branch: &str, snapshot: Snapshot) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
     let (snapshot_id, parent) = (snapshot.snapshot_id(), snapshot.parent_snapshot_id());
-    let main = refs(metadata)?.remove(MAIN_BRANCH).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
+    let retention = refs(metadata)?.remove(branch).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
     let requirements = vec![
         TableRequirement::UuidMatch { uuid: metadata.uuid() },
-        TableRequirement::RefSnapshotIdMatch { r#ref: MAIN_BRANCH.to_owned(), snapshot_id: parent },
+        TableRequirement::RefSnapshotIdMatch { r#ref: branch.to_owned(), snapshot_id: parent },
     ];
-    let reference = SnapshotReference::new(snapshot_id, main);
+    let reference = SnapshotReference::new(snapshot_id, retention);
     let updates =
-        vec![TableUpdate::AddSnapshot { snapshot }, TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference }];
+        vec![TableUpdate::AddSnapshot { snapshot }, TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }];
     Ok((requirements, updates))
 }
 
@@ -171,78 +316,98 @@ pub(crate) fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     }
 }
 
-pub(crate) fn data_writer(
+pub(crate) fn manifest_writer(
     io: &FileIO,
     path: &str,
     snapshot_id: i64,
     schema: SchemaRef,
     spec: &PartitionSpec,
     metadata: &TableMetadata,
+    content: ManifestContentType,
 ) -> Result<ManifestWriter> {
     let builder = ManifestWriterBuilder::new(io.new_output(path)?, Some(snapshot_id), schema, spec.clone());
-    Ok(match metadata.format_version() {
-        FormatVersion::V1 => builder.build_v1(),
-        _ => builder.build_v2_data(),
+    Ok(match (metadata.format_version(), content) {
+        (FormatVersion::V1, _) => builder.build_v1(),
+        (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
+        (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+        (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+        (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
     })
 }
 
-/// Some manifests of one spec and schema as one, with the replaced files as DELETED and every other live file as EXISTING.
-/// Entries that were DELETED already are left out: they belong to an older snapshot.
-async fn filter_manifests(
-    io: &FileIO,
-    path: &str,
-    snapshot_id: i64,
-    metadata: &TableMetadata,
-    sources: &[Source],
-    removed: &HashSet<String>,
-) -> Result<ManifestFile> {
-    let (_, first) = sources.first().ok_or_else(|| TableError::Invalid("no manifest to filter".to_owned()))?;
-    // The schema and spec that the manifests were written with: bounds of dropped columns survive.
-    let (schema, spec) = (first.metadata().schema().clone(), first.metadata().partition_spec());
-    let mut writer = data_writer(io, path, snapshot_id, schema, spec, metadata)?;
-    for (file, manifest) in sources {
-        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-            let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
-            let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
-            if removed.contains(entry.file_path()) {
-                writer.add_delete_file(entry.data_file().clone(), sequence_number, file_sequence_number)?;
-            } else {
-                let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
-                writer.add_existing_file(entry.data_file().clone(), added_by, sequence_number, file_sequence_number)?;
-            }
-        }
-    }
-    Ok(writer.write_manifest_file().await?)
+/// What a snapshot's summary counts of some files (spec, "Optional Snapshot Summary Fields").
+#[derive(Default)]
+struct Counts {
+    data_files: u64,
+    records: u64,
+    bytes: u64,
+    delete_files: u64,
+    position_delete_files: u64,
+    equality_delete_files: u64,
+    vectors: u64,
+    position_deletes: u64,
+    equality_deletes: u64,
 }
 
-fn summary(previous: &Summary, added: &[&DataFile], removed: &[DataFile], extra: &BTreeMap<String, String>) -> Summary {
-    let sum = |files: &mut dyn Iterator<Item = &DataFile>, of: fn(&DataFile) -> u64| files.map(of).sum::<u64>();
-    let (added_rows, removed_rows) =
-        (sum(&mut added.iter().copied(), DataFile::record_count), sum(&mut removed.iter(), DataFile::record_count));
-    let (added_bytes, removed_bytes) =
-        (sum(&mut added.iter().copied(), DataFile::file_size_in_bytes), sum(&mut removed.iter(), DataFile::file_size_in_bytes));
-    let (added_files, removed_files) = (added.len() as u64, removed.len() as u64);
+fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
+    let mut sum = Counts::default();
+    for file in files {
+        sum.bytes += file.content_size_in_bytes().map_or(file.file_size_in_bytes(), i64::unsigned_abs);
+        let records = file.record_count();
+        match (file.content_type(), file.file_format()) {
+            (DataContentType::Data, _) => (sum.data_files, sum.records) = (sum.data_files + 1, sum.records + records),
+            (DataContentType::EqualityDeletes, _) => {
+                sum.equality_delete_files += 1;
+                sum.equality_deletes += records;
+            }
+            (DataContentType::PositionDeletes, format) => {
+                let vector = format == DataFileFormat::Puffin;
+                sum.vectors += u64::from(vector);
+                sum.position_delete_files += u64::from(!vector);
+                sum.position_deletes += records;
+            }
+        }
+        sum.delete_files = sum.equality_delete_files + sum.position_delete_files + sum.vectors;
+    }
+    sum
+}
+
+fn summary(previous: &Summary, rewrite: &Rewrite, removed: &[DataFile]) -> Summary {
+    let plus = counts(rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file));
+    let minus = counts(removed.iter());
     let partitions: HashSet<_> = removed.iter().map(DataFile::partition).collect();
-    let mut properties: HashMap<String, String> = extra.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut properties: HashMap<String, String> = rewrite.summary.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, value) in [
-        ("added-data-files", added_files),
-        ("deleted-data-files", removed_files),
-        ("added-records", added_rows),
-        ("deleted-records", removed_rows),
-        ("added-files-size", added_bytes),
-        ("removed-files-size", removed_bytes),
+        ("added-data-files", plus.data_files),
+        ("deleted-data-files", minus.data_files),
+        ("added-records", plus.records),
+        ("deleted-records", minus.records),
+        ("added-files-size", plus.bytes),
+        ("removed-files-size", minus.bytes),
+        ("added-delete-files", plus.delete_files),
+        ("removed-delete-files", minus.delete_files),
+        ("added-position-delete-files", plus.position_delete_files),
+        ("removed-position-delete-files", minus.position_delete_files),
+        ("removed-equality-delete-files", minus.equality_delete_files),
+        ("added-dvs", plus.vectors),
+        ("removed-dvs", minus.vectors),
+        ("added-position-deletes", plus.position_deletes),
+        ("removed-position-deletes", minus.position_deletes),
+        ("removed-equality-deletes", minus.equality_deletes),
         ("changed-partition-count", partitions.len() as u64),
     ] {
-        properties.insert(key.to_owned(), value.to_string());
+        if value > 0 || key.ends_with("data-files") {
+            properties.insert(key.to_owned(), value.to_string());
+        }
     }
     let total = |key: &str| previous.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok());
     for (key, plus, minus) in [
-        ("total-data-files", added_files, removed_files),
-        ("total-records", added_rows, removed_rows),
-        ("total-files-size", added_bytes, removed_bytes),
-        ("total-delete-files", 0, 0),
-        ("total-position-deletes", 0, 0),
-        ("total-equality-deletes", 0, 0),
+        ("total-data-files", plus.data_files, minus.data_files),
+        ("total-records", plus.records, minus.records),
+        ("total-files-size", plus.bytes, minus.bytes),
+        ("total-delete-files", plus.delete_files, minus.delete_files),
+        ("total-position-deletes", plus.position_deletes, minus.position_deletes),
+        ("total-equality-deletes", plus.equality_deletes, minus.equality_deletes),
     ] {
         // A writer that kept no totals leaves them unknown; a wrong number would be worse.
         if let Some(before) = total(key) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iceberg::spec::{DataFile, ManifestContentType, ManifestStatus, Operation, Schema, SnapshotRef, TableMetadata};
 
-use crate::{Expr, LiveFile, LiveFiles, Manifests, Result, TableError, load_manifests, residual};
+use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, load_manifests, residual};
 
 /// One file to be read.
 #[derive(Debug, Clone)]
@@ -37,19 +37,19 @@ pub fn plan_scan(
     filter: &Expr,
     min_rows: Option<u64>,
 ) -> Result<ScanPlan> {
-    let deletes_by_file = live.deletes_by_file(metadata);
+    let index = DeleteIndex::new(live, metadata);
     let mut plan = ScanPlan::default();
     // Where a delete file stands in the plan.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
     let mut certain_rows = 0;
-    for (at, data) in live.data.iter().enumerate() {
+    for data in &live.data {
         let left = file_residual(metadata, schema, data, filter)?;
         if left == Expr::False {
             continue;
         }
-        let applying = deletes_by_file.get(&at).map_or(&[][..], Vec::as_slice);
+        let applying = index.all(data);
         let mut deletes = Vec::with_capacity(applying.len());
-        for &delete in applying {
+        for delete in applying {
             deletes.push(*placed.entry(delete).or_insert_with(|| {
                 let entry = &live.deletes[delete].entry;
                 plan.deletes.push((entry.spec_id, entry.file.clone()));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use esker_health::bytes_for_people;
-use esker_maintenance::{CompactOptions, CompactOutcome, CompactPlan, ExpireOutcome, ExpirePlan, OrphanOptions, OrphanReport};
+use esker_maintenance::{CompactPlan, ExpireOutcome, ExpirePlan, OrphanOptions, OrphanReport};
 use esker_table::ExpiryPolicy;
 use esker_types::now_ms;
 use serde::Serialize;
@@ -10,28 +10,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::client::Client;
+use super::compact::{CompactArgs, nothing, outcome_text, plan_text};
 use super::{jobs, out};
 use crate::{Error, Result};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MaintainCommand {
-    /// Rewrite small data files into files of the target size.
-    Compact {
-        /// NAMESPACE.TABLE
-        table: String,
-        /// Print the plan and do nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// Bytes of a file; default: the table's write.target-file-size-bytes.
-        #[arg(long)]
-        target_file_size_bytes: Option<u64>,
-        /// Files that make a group worth rewriting by their number alone.
-        #[arg(long)]
-        min_input_files: Option<usize>,
-        /// Only partitions whose label contains this: `month=2013-01`.
-        #[arg(long)]
-        partition: Option<String>,
-    },
+    /// Rewrite data files into files of the target size, or deletes into better ones.
+    Compact(Box<CompactArgs>),
     /// Remove snapshots that retention no longer asks for; their files go into quarantine.
     Expire {
         /// NAMESPACE.TABLE
@@ -82,15 +68,15 @@ fn millis(age: Duration) -> i64 {
 impl MaintainCommand {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
-            Self::Compact { table, dry_run, target_file_size_bytes, min_input_files, partition } => {
-                let options = CompactOptions { target_file_size_bytes, min_input_files, partition, ..CompactOptions::default() };
-                let path = format!("{}/compact", client.table_path(&table)?);
+            Self::Compact(args) => {
+                let options = args.options()?;
+                let path = format!("{}/compact", client.table_path(&args.table)?);
                 let plan: CompactPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
-                out(&compact_plan(&plan));
-                if dry_run || plan.groups.is_empty() {
+                out(&plan_text(&plan));
+                if args.dry_run || nothing(&plan) {
                     return Ok(());
                 }
-                out(&compact_outcome(&start(client, &path, &options, true).await?));
+                out(&outcome_text(&start(client, &path, &options, true).await?));
                 Ok(())
             }
             Self::Expire { table, dry_run, older_than, retain_last } => {
@@ -129,43 +115,6 @@ async fn start<T: DeserializeOwned>(client: &Client, path: &str, options: &impl 
     let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server named no job".to_owned()))?;
     let outcome = jobs::wait(client, id, bytes).await?;
     serde_json::from_value(outcome).map_err(|e| Error::Remote(format!("job {id}: {e}")))
-}
-
-fn compact_plan(plan: &CompactPlan) -> String {
-    let mut lines = vec![format!(
-        "{}: {} of {} data files ({}) in {} groups become about {}",
-        plan.table,
-        plan.files(),
-        plan.data_files,
-        bytes_for_people(plan.bytes()),
-        plan.groups.len(),
-        plan.expected_files(),
-    )];
-    for group in &plan.groups {
-        let (files, bytes) = (group.files.len(), bytes_for_people(group.bytes()));
-        lines.push(format!("  {:<40} {files:>5} files {bytes:>10} -> {}", group.partition, group.expected_files));
-    }
-    for left in &plan.left_alone {
-        let bytes = bytes_for_people(left.bytes);
-        lines.push(format!("  {:<40} {:>5} files {bytes:>10} left alone: {}", left.partition, left.files, left.reason));
-    }
-    lines.join("\n")
-}
-
-fn compact_outcome(outcome: &CompactOutcome) -> String {
-    let mut lines = vec![format!(
-        "compacted {} files ({}) into {} ({}), {} rows, {:.1} s",
-        outcome.files_in,
-        bytes_for_people(outcome.bytes_in),
-        outcome.files_out,
-        bytes_for_people(outcome.bytes_out),
-        outcome.records,
-        outcome.seconds,
-    )];
-    for refused in &outcome.refused {
-        lines.push(format!("  {} was not rewritten: {}", refused.partition, refused.reason));
-    }
-    lines.join("\n")
 }
 
 fn expire_plan(plan: &ExpirePlan) -> String {

@@ -1,6 +1,7 @@
 //! The command line. All but `serve`, `config` and `token` talk to a server's management API.
 
 mod client;
+mod compact;
 mod events;
 mod health;
 mod jobs;

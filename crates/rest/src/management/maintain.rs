@@ -43,7 +43,7 @@ pub(crate) async fn compact(
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&warehouse, &name, Request::Compact(options), &caller).await
+    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.

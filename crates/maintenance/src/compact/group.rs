@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rewrite::number_of_files;
+
 /// A data file of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFile {
@@ -13,6 +15,14 @@ pub struct PlannedFile {
     pub bytes: u64,
     /// Its rows.
     pub records: u64,
+    /// How many of them deletes about this file alone are known to delete.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Files of one partition that are rewritten together and committed together.
@@ -28,6 +38,9 @@ pub struct Group {
     pub files: Vec<PlannedFile>,
     /// Files expected in their place.
     pub expected_files: u64,
+    /// Delete files that may apply to the files.
+    #[serde(default)]
+    pub delete_files: u64,
 }
 
 impl Group {
@@ -50,36 +63,52 @@ pub(crate) struct Limits {
     pub(crate) max_file: u64,
     pub(crate) min_input_files: usize,
     pub(crate) max_group: u64,
+    pub(crate) max_group_files: usize,
+    /// Every file is a candidate, and every group is rewritten.
+    pub(crate) all: bool,
+}
+
+/// A file that may be rewritten, and whether its size is no reason not to.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) file: PlannedFile,
+    /// It has enough deletes, or small enough row groups, to be rewritten for.
+    pub(crate) urgent: bool,
 }
 
 /// Packs the files of each partition, in the order given, into groups of up to `max_group` bytes, and keeps the groups that
-/// are worth rewriting: enough files, or more than one file and enough content for a full one, or a file that is too large.
-pub(crate) fn pack(partitions: BTreeMap<(i32, String), Vec<PlannedFile>>, limits: Limits) -> Vec<Group> {
+/// are worth rewriting: enough files, or more than one file and enough content for a full one, or a file that is too large, or
+/// one that has a reason of its own.
+pub(crate) fn pack(partitions: BTreeMap<(i32, String), Vec<Candidate>>, limits: Limits) -> Vec<Group> {
     let mut groups = Vec::new();
     for ((spec_id, partition), files) in partitions {
-        let wrong_size = |f: &PlannedFile| f.bytes < limits.min_file || f.bytes > limits.max_file;
-        let mut bin: Vec<PlannedFile> = Vec::new();
+        let chosen = |c: &Candidate| limits.all || c.urgent || c.file.bytes < limits.min_file || c.file.bytes > limits.max_file;
+        let mut bin: Vec<Candidate> = Vec::new();
         let mut bin_bytes = 0;
         let mut bins = Vec::new();
-        for file in files.into_iter().filter(wrong_size) {
-            if !bin.is_empty() && bin_bytes + file.bytes > limits.max_group {
+        for candidate in files.into_iter().filter(chosen) {
+            let full = bin_bytes + candidate.file.bytes > limits.max_group || bin.len() >= limits.max_group_files;
+            if !bin.is_empty() && full {
                 bins.push(std::mem::take(&mut bin));
                 bin_bytes = 0;
             }
-            bin_bytes += file.bytes;
-            bin.push(file);
+            bin_bytes += candidate.file.bytes;
+            bin.push(candidate);
         }
         bins.push(bin);
-        for files in bins {
+        for bin in bins {
+            let urgent = bin.iter().any(|c| c.urgent) || (limits.all && !bin.is_empty());
+            let files: Vec<PlannedFile> = bin.into_iter().map(|c| c.file).collect();
             let bytes: u64 = files.iter().map(|f| f.bytes).sum();
             let enough_files = files.len() > 1 && files.len() >= limits.min_input_files;
             let enough_content = files.len() > 1 && bytes > limits.target;
             let too_large = files.iter().any(|f| f.bytes > limits.max_file);
-            let expected_files = bytes.div_ceil(limits.target).max(1);
+            let expected_files = number_of_files(bytes, limits.target, limits.max_file);
             // The same number of files again would gain nothing.
             let gains = too_large || expected_files < files.len() as u64;
-            if gains && (enough_files || enough_content || too_large) {
-                groups.push(Group { id: groups.len(), partition: partition.clone(), spec_id, files, expected_files });
+            if urgent || (gains && (enough_files || enough_content || too_large)) {
+                let (id, partition) = (groups.len(), partition.clone());
+                groups.push(Group { id, partition, spec_id, files, expected_files, delete_files: 0 });
             }
         }
     }
@@ -90,11 +119,14 @@ pub(crate) fn pack(partitions: BTreeMap<(i32, String), Vec<PlannedFile>>, limits
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000 };
+    const LIMITS: Limits = Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000, max_group_files: 50, all: false };
 
-    fn files(sizes: &[u64]) -> Vec<PlannedFile> {
-        let file = |(i, bytes): (usize, &u64)| PlannedFile { path: format!("f{i}"), bytes: *bytes, records: 1 };
-        sizes.iter().enumerate().map(file).collect()
+    fn candidate(path: String, bytes: u64) -> Candidate {
+        Candidate { file: PlannedFile { path, bytes, records: 1, deleted: 0 }, urgent: false }
+    }
+
+    fn files(sizes: &[u64]) -> Vec<Candidate> {
+        sizes.iter().enumerate().map(|(i, bytes)| candidate(format!("f{i}"), *bytes)).collect()
     }
 
     fn packed(sizes: &[u64]) -> Vec<Vec<u64>> {
@@ -114,6 +146,8 @@ mod tests {
     fn files_of_the_right_size_are_left_alone_and_a_large_one_is_split() {
         assert_eq!(packed(&[100, 90, 120]), [[0_u64; 0]; 0]);
         assert_eq!(packed(&[500]), [[500]]);
+        let urgent = Candidate { urgent: true, ..candidate("f".to_owned(), 100) };
+        assert_eq!(pack([((0, "p".to_owned()), vec![urgent])].into(), LIMITS).len(), 1, "deletes are a reason of their own");
     }
 
     proptest::proptest! {
@@ -122,10 +156,9 @@ mod tests {
         fn groups_are_disjoint_and_bounded(
             sizes in proptest::collection::vec((0_i32..4, 1_u64..300), 0..80),
         ) {
-            let mut partitions: BTreeMap<(i32, String), Vec<PlannedFile>> = BTreeMap::new();
+            let mut partitions: BTreeMap<(i32, String), Vec<Candidate>> = BTreeMap::new();
             for (i, (p, bytes)) in sizes.iter().enumerate() {
-                let file = PlannedFile { path: format!("{p}/{i}"), bytes: *bytes, records: 1 };
-                partitions.entry((0, p.to_string())).or_default().push(file);
+                partitions.entry((0, p.to_string())).or_default().push(candidate(format!("{p}/{i}"), *bytes));
             }
             let groups = pack(partitions, LIMITS);
             let mut seen = std::collections::HashSet::new();

@@ -1,0 +1,274 @@
+//! Rewritten groups on their way into the table: rebased on what landed meanwhile.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
+use esker_table::{
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live, rewrite_snapshot,
+};
+use futures::future::BoxFuture;
+use iceberg::spec::{DataFile, Snapshot, TableMetadata};
+
+use super::deletes::{Doomed, write};
+use super::moves::{ByNumber, Moves};
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// A group whose new files are written.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// Its number in the plan.
+    pub(crate) group: usize,
+    /// The files it replaces, in the order that [`Moves`] numbers them.
+    pub(crate) removed: Vec<LiveFile>,
+    /// The files in their place, in the order that [`Moves`] numbers them, of this partition spec.
+    pub(crate) added: Vec<DataFile>,
+    pub(crate) spec_id: i32,
+    pub(crate) moves: Moves,
+}
+
+/// Replaces the files of some groups in one commit.
+#[derive(Debug)]
+pub(crate) struct GroupCommit {
+    pub(crate) context: JobContext,
+    pub(crate) branch: String,
+    /// The sequence number of the snapshot that was read, which the new files take.
+    pub(crate) sequence_number: i64,
+    pub(crate) groups: Vec<Done>,
+    pub(crate) drop_dangling: bool,
+    pub(crate) summary: BTreeMap<String, String>,
+    pub(crate) did: Mutex<Did>,
+}
+
+/// What the commit turned out to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Did {
+    /// Deletes by position that landed meanwhile and followed their rows.
+    pub(crate) late_deletes: u64,
+    /// Delete files that went.
+    pub(crate) removed_deletes: u64,
+}
+
+impl Rebase for GroupCommit {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+        Box::pin(async move {
+            let metadata = &table.metadata;
+            let head = head(metadata, &self.branch)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
+            let outputs = self.groups.iter().flat_map(|g| &g.added).chain(rewrite.added_deletes.iter().map(|(_, f)| f));
+            let outputs: HashSet<String> = outputs.map(|f| f.file_path().to_owned()).collect();
+            propose(&self.context, table, &rewrite, outputs).await
+        })
+    }
+}
+
+pub(crate) fn head<'a>(metadata: &'a TableMetadata, branch: &str) -> esker_catalog::Result<&'a Snapshot> {
+    let head = metadata.snapshot_for_ref(branch);
+    Ok(head.ok_or_else(|| CatalogError::Conflict(format!("branch {branch} has no snapshot")))?.as_ref())
+}
+
+/// A conflict stays a conflict on its way through the catalog.
+pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
+    match error {
+        MaintenanceError::Catalog(e) => e,
+        MaintenanceError::Table(e) => e.into(),
+        MaintenanceError::Storage(e) => e.into(),
+        other => CatalogError::Table(TableError::Invalid(other.to_string())),
+    }
+}
+
+/// Builds the snapshot and hands it to the sequencer.
+pub(crate) async fn propose(
+    context: &JobContext,
+    table: &LoadedTable,
+    rewrite: &Rewrite,
+    outputs: HashSet<String>,
+) -> esker_catalog::Result<Proposal> {
+    let (catalog, table_id, job) = (context.catalog.clone(), context.table, context.job);
+    let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
+        let catalog = catalog.clone();
+        Box::pin(async move {
+            let recorded = catalog.state().record_outputs(catalog.warehouse(), table_id, Some(job), &paths).await;
+            recorded.map_err(|e| TableError::Invalid(e.to_string()))
+        })
+    };
+    let rewritten = rewrite_snapshot(context.catalog.manifests(), &table.metadata, rewrite, &record).await?;
+    context.catalog.halt("compact-before-commit").await;
+    Ok(Proposal {
+        requirements: rewritten.requirements,
+        updates: rewritten.updates,
+        dooms: Vec::new(),
+        settled_outputs: outputs.into_iter().chain(rewritten.written).collect(),
+        cause: context.cause.clone(),
+    })
+}
+
+impl GroupCommit {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
+        let removed: HashSet<String> =
+            self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path().to_owned()).collect();
+        let added: Vec<(i32, DataFile)> =
+            self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
+        // Not through the cache: this state may be one that no metadata file holds yet.
+        let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
+        let late = self.late(metadata, &live).await?;
+        let late_deletes = late.iter().map(|d| d.positions.len()).sum();
+        let added_deletes = write(&self.context, metadata, late).await?;
+        let removed_deletes = self.deletes_that_go(metadata, live, &removed, &added);
+        *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
+            Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        Ok(Rewrite {
+            branch: self.branch.clone(),
+            removed,
+            removed_deletes,
+            added,
+            added_deletes,
+            starting_sequence_number: self.sequence_number,
+            summary: self.summary.clone(),
+        })
+    }
+
+    /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
+    /// landed meanwhile need nothing: the new files keep the old sequence number, so they apply.
+    async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<Doomed>> {
+        let is_late = |d: &&esker_table::LiveDelete| {
+            d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality
+        };
+        let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
+        let mut doomed = Vec::new();
+        if late.deletes.is_empty() {
+            return Ok(doomed);
+        }
+        let index = DeleteIndex::new(&late, metadata);
+        for group in &self.groups {
+            let positions = self.context.reader.deleted_positions(&group.removed, &index, &self.context.counters.reads).await?;
+            if positions.is_empty() {
+                continue;
+            }
+            let numbered = group.removed.iter().enumerate();
+            let by_number: ByNumber =
+                numbered.filter_map(|(n, f)| Some((n, positions.get(f.file.file_path())?.clone()))).collect();
+            for (output, positions) in group.moves.follow(&by_number)? {
+                let file = &group.added[output];
+                let (path, partition) = (file.file_path().to_owned(), file.partition().clone());
+                doomed.push(Doomed { path, spec_id: group.spec_id, partition, positions });
+            }
+        }
+        Ok(doomed)
+    }
+
+    /// The deletes that are about replaced files alone, and, if wanted, those that apply to nothing once the files are
+    /// replaced. Both are seen on the very state that the commit goes onto.
+    fn deletes_that_go(
+        &self,
+        metadata: &TableMetadata,
+        mut live: LiveFiles,
+        removed: &HashSet<String>,
+        added: &[(i32, DataFile)],
+    ) -> HashSet<DeleteKey> {
+        let about_removed =
+            |d: &&esker_table::LiveDelete| d.entry.file.referenced_data_file().is_some_and(|path| removed.contains(&path));
+        let mut go: HashSet<DeleteKey> = live.deletes.iter().filter(about_removed).map(|d| delete_key(&d.entry.file)).collect();
+        if self.drop_dangling && !live.deletes.is_empty() {
+            live.data.retain(|f| !removed.contains(f.file.file_path()));
+            live.data.extend(added.iter().map(|(spec_id, file)| LiveFile {
+                file: file.clone(),
+                spec_id: *spec_id,
+                sequence_number: self.sequence_number,
+                file_sequence_number: None,
+                snapshot_id: 0,
+                first_row_id: None,
+            }));
+            go.extend(dangling(&live, metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
+        }
+        go
+    }
+}
+
+/// Deletes that are to become deletes by position, or better ones: no data file is rewritten.
+#[derive(Debug)]
+pub(crate) struct ConvertCommit {
+    pub(crate) context: JobContext,
+    pub(crate) branch: String,
+    pub(crate) sequence_number: i64,
+    /// Every data file that was looked at, with its deleted positions.
+    pub(crate) files: HashMap<String, Doomed>,
+    /// The deletes that the positions stand for.
+    pub(crate) covered: HashSet<DeleteKey>,
+    pub(crate) drop_dangling: bool,
+    pub(crate) summary: BTreeMap<String, String>,
+    pub(crate) did: Mutex<Did>,
+}
+
+impl Rebase for ConvertCommit {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+        Box::pin(async move {
+            let metadata = &table.metadata;
+            let head = head(metadata, &self.branch)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
+            let outputs = rewrite.added_deletes.iter().map(|(_, f)| f.file_path().to_owned()).collect();
+            propose(&self.context, table, &rewrite, outputs).await
+        })
+    }
+}
+
+impl ConvertCommit {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
+        let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
+        let index = DeleteIndex::new(&live, metadata);
+        // A delete goes only if every file it can apply to, as the table is now, was looked at.
+        let mut needed: HashSet<usize> = HashSet::new();
+        for file in live.data.iter().filter(|f| !self.files.contains_key(f.file.file_path())) {
+            needed.extend(index.all(file));
+        }
+        let covered = |(i, d): &(usize, &esker_table::LiveDelete)| {
+            self.covered.contains(&delete_key(&d.entry.file)) && !needed.contains(i)
+        };
+        let mut removed_deletes: HashSet<DeleteKey> =
+            live.deletes.iter().enumerate().filter(covered).map(|(_, d)| delete_key(&d.entry.file)).collect();
+        // What landed meanwhile about a file is added to what was found; a vector replaces the one before it.
+        let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(f.file.file_path())).cloned().collect();
+        let mut late = LiveFiles::default();
+        let is_late = |d: &&esker_table::LiveDelete| {
+            d.entry.sequence_number > self.sequence_number && d.kind == DeleteKind::DeletionVector
+        };
+        late.deletes = live.deletes.iter().filter(is_late).cloned().collect();
+        let late_index = DeleteIndex::new(&late, metadata);
+        let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;
+        let mut late_deletes = 0;
+        let mut doomed = Vec::new();
+        for file in &alive {
+            let path = file.file.file_path();
+            let Some(found) = self.files.get(path) else { continue };
+            let mut found = found.clone();
+            if let Some(positions) = late.get(path) {
+                let before = found.positions.len();
+                found.positions |= positions;
+                late_deletes += positions.len().saturating_sub(before);
+            }
+            if found.positions.is_empty() {
+                continue;
+            }
+            if let Some(vector) = index.vector(file) {
+                removed_deletes.insert(delete_key(&live.deletes[vector].entry.file));
+            }
+            doomed.push(found);
+        }
+        let added_deletes = write(&self.context, metadata, doomed).await?;
+        if self.drop_dangling {
+            removed_deletes.extend(dangling(&live, metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
+        }
+        *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
+            Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        Ok(Rewrite {
+            branch: self.branch.clone(),
+            removed: HashSet::new(),
+            removed_deletes,
+            added: Vec::new(),
+            added_deletes,
+            starting_sequence_number: self.sequence_number,
+            summary: self.summary.clone(),
+        })
+    }
+}

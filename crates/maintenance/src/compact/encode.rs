@@ -1,0 +1,179 @@
+//! Batches to row groups, in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use esker_read::{LAST_UPDATED, ROW_ID, target_schema, with_lineage};
+use iceberg::spec::{FormatVersion, Schema, TableMetadata};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
+};
+use parquet::file::properties::WriterPropertiesPtr;
+use parquet::schema::types::{SchemaDescriptor, TypePtr};
+
+use super::metrics::{Modes, NanCounts};
+use super::properties;
+use crate::{MaintenanceError, Result};
+
+/// What all output files of a job have in common.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// The table's columns, and those of row lineage where the table has it.
+    pub(crate) arrow: SchemaRef,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) lineage: bool,
+    pub(crate) modes: Modes,
+    pub(crate) root: TypePtr,
+    pub(crate) descriptor: Arc<SchemaDescriptor>,
+    pub(crate) properties: WriterPropertiesPtr,
+    pub(crate) row_group_bytes: usize,
+    factory: ArrowRowGroupWriterFactory,
+}
+
+impl Shape {
+    pub(crate) fn new(metadata: &TableMetadata) -> Result<Arc<Self>> {
+        let schema = metadata.current_schema().clone();
+        let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
+        let columns = target_schema(&schema, &ids)?;
+        let lineage = metadata.format_version() == FormatVersion::V3;
+        let arrow = if lineage { with_lineage(&columns) } else { columns };
+        let (writer, row_group_bytes) = properties::properties(metadata)?;
+        // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
+        let options = ArrowWriterOptions::new().with_properties(writer).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), arrow.clone(), options)?;
+        let (writer, factory) = writer.into_serialized_writer()?;
+        let descriptor = writer.schema_descr().clone();
+        Ok(Arc::new(Self {
+            root: descriptor.root_schema_ptr(),
+            descriptor: Arc::new(descriptor),
+            properties: writer.properties().clone(),
+            modes: Modes::new(metadata)?,
+            arrow,
+            schema,
+            lineage,
+            row_group_bytes,
+            factory,
+        }))
+    }
+
+    /// Leaf columns that hold the table's rows; those of row lineage come after them.
+    pub(crate) fn own_leaves(&self) -> usize {
+        self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
+    }
+
+    pub(crate) fn encoder(&self) -> Result<RowGroupEncoder> {
+        Ok(RowGroupEncoder { writers: self.factory.create_column_writers(0)?, schema: self.arrow.clone(), rows: 0 })
+    }
+
+    /// An encoder of the two columns of row lineage alone.
+    pub(crate) fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
+        let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
+        let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
+        Ok(RowGroupEncoder { writers, schema: Arc::new(arrow::datatypes::Schema::new(fields)), rows: 0 })
+    }
+}
+
+fn is_lineage(field: &arrow::datatypes::Field) -> bool {
+    let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok());
+    id.is_some_and(|id: i32| id == ROW_ID || id == LAST_UPDATED)
+}
+
+/// A row group in the making.
+pub(crate) struct RowGroupEncoder {
+    writers: Vec<ArrowColumnWriter>,
+    schema: SchemaRef,
+    rows: u64,
+}
+
+/// An encoded row group.
+pub(crate) struct EncodedGroup {
+    pub(crate) chunks: Vec<ArrowColumnChunk>,
+    pub(crate) rows: u64,
+}
+
+impl EncodedGroup {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|c| c.close().bytes_written).sum()
+    }
+}
+
+impl RowGroupEncoder {
+    /// Adds rows, with the columns shared out among `lanes` threads.
+    pub(crate) fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        let mut leaves = Vec::with_capacity(self.writers.len());
+        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+            leaves.extend(compute_leaves(field, column)?);
+        }
+        let mut work: Vec<_> = self.writers.iter_mut().zip(&leaves).collect();
+        if lanes < 2 || work.len() < 2 {
+            return work.into_iter().try_for_each(|(writer, leaf)| Ok(writer.write(leaf)?));
+        }
+        let per_lane = work.len().div_ceil(lanes);
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            while !work.is_empty() {
+                let lane = work.split_off(work.len().saturating_sub(per_lane));
+                threads.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
+            }
+            for thread in threads {
+                thread.join().map_err(|_| MaintenanceError::Refused("an encoder stopped".to_owned()))??;
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// About the bytes of the row group so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+    }
+
+    pub(crate) fn finish(self) -> Result<EncodedGroup> {
+        let chunks = self.writers.into_iter().map(ArrowColumnWriter::close).collect::<std::result::Result<_, _>>()?;
+        Ok(EncodedGroup { chunks, rows: self.rows })
+    }
+}
+
+/// Adds the NaNs of a batch's float columns to the counts, those inside structs too.
+pub(crate) fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
+    fn count(counts: &mut NanCounts, field: &arrow::datatypes::Field, column: &ArrayRef) {
+        let nans = match column.data_type() {
+            DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count(),
+            DataType::Float64 => column.as_primitive::<Float64Type>().iter().flatten().filter(|v| v.is_nan()).count(),
+            DataType::Struct(fields) => {
+                for (field, child) in fields.iter().zip(column.as_struct().columns()) {
+                    count(counts, field, child);
+                }
+                return;
+            }
+            _ => return,
+        };
+        if let Some(id) = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok()) {
+            let known = counts.entry(id).or_insert(Some(0));
+            *known = known.map(|n| n + nans as u64);
+        }
+    }
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        count(counts, field, column);
+    }
+}
+
+/// Adds counts to counts; a column that is unknown in one is unknown in the sum.
+pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
+    for (id, n) in from {
+        let known = into.entry(*id).or_insert(Some(0));
+        *known = known.zip(*n).map(|(a, b)| a + b);
+    }
+}
+
+/// The NaN counts of a whole file, from its manifest entry.
+pub(crate) fn known_nans(counts: &HashMap<i32, u64>) -> NanCounts {
+    counts.iter().map(|(id, n)| (*id, Some(*n))).collect()
+}

@@ -1,0 +1,196 @@
+//! Input files, fetched ahead and cut into units of work.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use esker_read::{Adapter, Fetched, Lineage, OpenFile};
+use esker_table::LiveFile;
+use futures::stream::StreamExt;
+use parquet::arrow::ProjectionMask;
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
+use roaring::RoaringTreemap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::encode::Shape;
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Files opened ahead.
+const AHEAD: usize = 8;
+
+/// Larger files are fetched row group by row group.
+const WHOLE_FILE: u64 = 32 << 20;
+
+/// A file to be rewritten.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    pub(crate) file: LiveFile,
+    /// The positions that deletes of every kind leave out.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+    pub(crate) adapter: Arc<Adapter>,
+}
+
+impl Input {
+    pub(crate) fn lineage(&self) -> Lineage {
+        Lineage { first_row_id: self.file.first_row_id, sequence_number: self.file.sequence_number }
+    }
+
+    /// Rows that are left.
+    pub(crate) fn rows(&self) -> u64 {
+        self.file.file.record_count().saturating_sub(self.deleted.as_deref().map_or(0, RoaringTreemap::len))
+    }
+}
+
+/// Some neighbouring row groups of an input, in memory.
+pub(crate) struct Segment {
+    pub(crate) input: usize,
+    pub(crate) fetched: Fetched,
+    pub(crate) projection: ProjectionMask,
+    pub(crate) rows: Range<u64>,
+    /// Holds its share of the job's memory until the rows are decoded.
+    pub(crate) _memory: Arc<OwnedSemaphorePermit>,
+}
+
+/// What a worker gets.
+pub(crate) enum Unit {
+    /// Rows to be encoded as a row group.
+    Encode(Vec<Segment>),
+    /// A row group to be copied.
+    Copy { segment: Segment, index: Arc<ParquetMetaData> },
+}
+
+/// Memory for what is fetched and not decoded yet, in KiB.
+pub(crate) fn input_memory(bytes: u64) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(bytes / 1024).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)))
+}
+
+/// How input is cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Compressed bytes of a unit.
+    pub(crate) unit_bytes: u64,
+    /// Row groups of at least so many bytes are copied where they can be; none are if this is none.
+    pub(crate) splice_bytes: Option<u64>,
+    /// Row groups of more bytes are not copied: they would make a file that is too large.
+    pub(crate) max_bytes: u64,
+    /// All of the input memory, in bytes.
+    pub(crate) memory: u64,
+}
+
+/// Sends the units of some inputs, in the inputs' order as far as they are encoded.
+pub(crate) async fn feed(
+    context: JobContext,
+    shape: Arc<Shape>,
+    inputs: Arc<Vec<Input>>,
+    cut: Cut,
+    memory: Arc<Semaphore>,
+    send: mpsc::Sender<Result<Unit>>,
+) {
+    if let Err(e) = units(&context, &shape, &inputs, cut, &memory, &send).await {
+        // A receiver that is gone has an error of its own to report.
+        drop(send.send(Err(e)).await);
+    }
+}
+
+type Held = Arc<OwnedSemaphorePermit>;
+
+async fn reserve(memory: &Arc<Semaphore>, bytes: u64, most: u64) -> Result<Held> {
+    let kib = u32::try_from(bytes.min(most).div_ceil(1024).max(1)).unwrap_or(u32::MAX);
+    let permit = memory.clone().acquire_many_owned(kib).await;
+    Ok(Arc::new(permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?))
+}
+
+async fn units(
+    context: &JobContext,
+    shape: &Arc<Shape>,
+    inputs: &[Input],
+    cut: Cut,
+    memory: &Arc<Semaphore>,
+    send: &mpsc::Sender<Result<Unit>>,
+) -> Result<()> {
+    let whole = WHOLE_FILE.min(cut.memory / 16);
+    let opening = |(number, input): (usize, &Input)| {
+        let (context, memory, file) = (context.clone(), memory.clone(), input.file.file.clone());
+        async move {
+            let bytes = file.file_size_in_bytes();
+            let held = if bytes <= whole { Some(reserve(&memory, bytes, cut.memory / 16).await?) } else { None };
+            let open = context.reader.open_whole(file.file_path(), bytes, whole, &context.counters.reads).await?;
+            context.progress.add(bytes);
+            Ok::<_, MaintenanceError>((number, open, held))
+        }
+    };
+    let mut opened = futures::stream::iter(inputs.iter().enumerate()).map(opening).buffered(AHEAD).boxed();
+    let mut pending = Vec::new();
+    let mut pending_bytes = 0;
+    while let Some(next) = opened.next().await {
+        let (number, open, held) = next?;
+        let input = &inputs[number];
+        let copyable = copyable(shape, &open, input, cut);
+        let index = if copyable.contains(&true) { Some(open.page_index().await?) } else { None };
+        let ranges = open.row_ranges();
+        let projection = open.projection(&input.adapter)?;
+        let groups = open.footer().num_row_groups();
+        let mut at = 0;
+        while at < groups {
+            // Neighbours that are encoded anyway are fetched together.
+            let copy = copyable[at];
+            let mut end = at + 1;
+            let mut bytes = open.footer().row_group(at).compressed_size().unsigned_abs();
+            while !copy && end < groups && !copyable[end] && bytes < cut.unit_bytes {
+                bytes += open.footer().row_group(end).compressed_size().unsigned_abs();
+                end += 1;
+            }
+            let permit = match &held {
+                Some(held) => held.clone(),
+                None => reserve(memory, bytes, cut.memory / 4).await?,
+            };
+            let fetched = open.fetch(at..end).await?;
+            let rows = ranges[at].start..ranges[end - 1].end;
+            let segment = Segment { input: number, fetched, projection: projection.clone(), rows, _memory: permit };
+            at = end;
+            if let (true, Some(index)) = (copy, &index) {
+                if send.send(Ok(Unit::Copy { segment, index: index.clone() })).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+            pending.push(segment);
+            pending_bytes += bytes;
+            if pending_bytes >= cut.unit_bytes {
+                pending_bytes = 0;
+                if send.send(Ok(Unit::Encode(std::mem::take(&mut pending)))).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if !pending.is_empty() {
+        drop(send.send(Ok(Unit::Encode(pending))).await);
+    }
+    Ok(())
+}
+
+/// Which row groups of a file can be copied as they are.
+fn copyable(shape: &Shape, open: &OpenFile, input: &Input, cut: Cut) -> Vec<bool> {
+    let footer = open.footer();
+    let Some(least) = cut.splice_bytes else { return vec![false; footer.num_row_groups()] };
+    let (ours, theirs) = (shape.descriptor.columns(), footer.file_metadata().schema_descr().columns());
+    // A file that has lineage columns of its own can be copied with them, one that has not gets them.
+    let same = theirs.len() >= shape.own_leaves()
+        && (theirs.len() == ours.len() || theirs.len() == shape.own_leaves())
+        && ours.iter().zip(theirs).all(|(a, b)| a == b);
+    if !same {
+        return vec![false; footer.num_row_groups()];
+    }
+    let codec = |c: Compression| std::mem::discriminant(&c);
+    let copyable = |(group, rows): (&parquet::file::metadata::RowGroupMetaData, Range<u64>)| {
+        let bytes = group.compressed_size().unsigned_abs();
+        let untouched = input.deleted.as_deref().is_none_or(|d| d.range_cardinality(rows.clone()) == 0);
+        let encoded = group.columns().iter().all(|c| codec(c.compression()) == codec(shape.properties.compression(c.column_path())));
+        let lineage = group.columns().iter().skip(shape.own_leaves());
+        let complete = lineage.map(|c| c.statistics().and_then(|s| s.null_count_opt())).all(|nulls| nulls == Some(0));
+        bytes >= least && bytes <= cut.max_bytes && untouched && encoded && complete
+    };
+    footer.row_groups().iter().zip(open.row_ranges()).map(copyable).collect()
+}

@@ -1,0 +1,27 @@
+//! Compaction: plan → rewrite → prove → commit, group by group.
+
+mod commit;
+mod courtesy;
+mod deletes;
+mod encode;
+mod feed;
+mod group;
+mod metrics;
+mod moves;
+mod options;
+mod order;
+mod outcome;
+mod output;
+mod plan;
+mod predicate;
+mod proof;
+mod properties;
+mod rewrite;
+mod run;
+mod sort;
+
+pub use group::{Group, PlannedFile};
+pub use options::{CompactOptions, JobOrder, Strategy, Verify};
+pub use outcome::{CompactOutcome, RefusedGroup};
+pub use plan::{CompactPlan, LeftAlone, plan_compact};
+pub(crate) use run::execute_compact;

@@ -1,0 +1,244 @@
+//! What rows are sorted by: the table's sort order, an order that was asked for, or a space-filling curve.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch};
+use arrow::compute::{SortOptions, cast};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
+use arrow::error::ArrowError;
+use esker_table::LiveFile;
+use iceberg::spec::{NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
+use iceberg::transform::create_transform_function;
+
+use super::options::{CompactOptions, Strategy};
+use crate::{MaintenanceError, Result};
+
+/// An order of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Order {
+    /// Column by column.
+    Columns(Vec<Key>),
+    /// Along the Z-order curve through columns, each stretched between its smallest and its largest value.
+    Curve(Vec<Axis>),
+}
+
+/// A column of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Key {
+    /// The column's place in the table's schema.
+    pub(crate) column: usize,
+    pub(crate) transform: Transform,
+    pub(crate) options: SortOptions,
+}
+
+/// A column of a curve.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Axis {
+    column: usize,
+    /// The smallest and the largest value, where columns can be stretched: numbers and times can.
+    range: Option<(f64, f64)>,
+}
+
+/// The order that the options ask for, and the id of the table's sort order if it is that.
+pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(Order, Option<i32>)>> {
+    let schema = metadata.current_schema();
+    match options.strategy {
+        Strategy::BinPack | Strategy::ConvertDeletes => Ok(None),
+        Strategy::ZOrder => {
+            let axis = |name: &String| Ok(Axis { column: column(schema, name, "zorder-columns")?, range: None });
+            let axes: Vec<Axis> = options.zorder_columns.iter().map(axis).collect::<Result<_>>()?;
+            Ok(Some((Order::Curve(axes), None)))
+        }
+        Strategy::Sort => match &options.sort_order {
+            Some(text) => Ok(Some((Order::Columns(parse(schema, text)?), None))),
+            None => {
+                let order = metadata.default_sort_order();
+                if order.is_unsorted() {
+                    let reason = "the table has no sort order; say which columns to sort by".to_owned();
+                    return Err(MaintenanceError::Option { key: "sort-order", reason });
+                }
+                let key = |f: &iceberg::spec::SortField| {
+                    let name = schema.name_by_field_id(f.source_id).unwrap_or("a dropped column");
+                    let options = SortOptions {
+                        descending: f.direction == SortDirection::Descending,
+                        nulls_first: f.null_order == NullOrder::First,
+                    };
+                    Ok(Key { column: column(schema, name, "sort-order")?, transform: f.transform, options })
+                };
+                let keys = order.fields.iter().map(key).collect::<Result<_>>()?;
+                Ok(Some((Order::Columns(keys), i32::try_from(order.order_id).ok())))
+            }
+        },
+    }
+}
+
+fn column(schema: &Schema, name: &str, key: &'static str) -> Result<usize> {
+    let fields = schema.as_struct().fields();
+    let found = fields.iter().position(|f| f.name == name);
+    let found = found.filter(|at| fields[*at].field_type.is_primitive());
+    found.ok_or_else(|| MaintenanceError::Option { key, reason: format!("the table has no sortable top-level column {name:?}") })
+}
+
+/// `column [asc|desc] [nulls first|nulls last], …`; as in SQL engines, nulls come first where ascending, last where descending.
+fn parse(schema: &Schema, text: &str) -> Result<Vec<Key>> {
+    let bad = |reason: String| MaintenanceError::Option { key: "sort-order", reason };
+    let mut keys = Vec::new();
+    for part in text.split(',') {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let Some((name, rest)) = words.split_first() else { return Err(bad(format!("{text:?} has an empty part"))) };
+        let rest: Vec<String> = rest.iter().map(|w| w.to_lowercase()).collect();
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let (descending, rest) = match rest.as_slice() {
+            ["desc", rest @ ..] => (true, rest),
+            ["asc", rest @ ..] => (false, rest),
+            rest => (false, rest),
+        };
+        let nulls_first = match rest {
+            [] => !descending,
+            ["nulls", "first"] => true,
+            ["nulls", "last"] => false,
+            other => return Err(bad(format!("{:?} is not understood", other.join(" ")))),
+        };
+        let column = column(schema, name, "sort-order")?;
+        keys.push(Key { column, transform: Transform::Identity, options: SortOptions { descending, nulls_first } });
+    }
+    Ok(keys)
+}
+
+impl Order {
+    /// Stretches the axes of a curve between the bounds that the files' manifest entries give.
+    pub(crate) fn stretch(&mut self, schema: &Schema, files: &[LiveFile]) {
+        let Self::Curve(axes) = self else { return };
+        for axis in axes {
+            let id = schema.as_struct().fields()[axis.column].id;
+            let number = |d: Option<&iceberg::spec::Datum>| match d.map(|d| d.literal()) {
+                Some(PrimitiveLiteral::Int(v)) => Some(f64::from(*v)),
+                Some(PrimitiveLiteral::Long(v)) => Some(*v as f64),
+                Some(PrimitiveLiteral::Float(v)) => Some(f64::from(v.0)),
+                Some(PrimitiveLiteral::Double(v)) => Some(v.0),
+                Some(PrimitiveLiteral::Int128(v)) => Some(*v as f64),
+                _ => None,
+            };
+            let low = files.iter().filter_map(|f| number(f.file.lower_bounds().get(&id))).reduce(f64::min);
+            let high = files.iter().filter_map(|f| number(f.file.upper_bounds().get(&id))).reduce(f64::max);
+            axis.range = low.zip(high).filter(|(low, high)| low < high);
+        }
+    }
+
+    /// The arrays that rows are compared by, with how.
+    pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        match self {
+            Self::Columns(keys) => {
+                let key = |k: &Key| match k.transform {
+                    Transform::Identity => Ok(batch.column(k.column).clone()),
+                    transform => Ok(create_transform_function(&transform)?.transform(batch.column(k.column).clone())?),
+                };
+                keys.iter().map(key).collect()
+            }
+            Self::Curve(axes) => Ok(vec![curve(axes, batch)?]),
+        }
+    }
+
+    pub(crate) fn options(&self) -> Vec<SortOptions> {
+        match self {
+            Self::Columns(keys) => keys.iter().map(|k| k.options).collect(),
+            Self::Curve(_) => vec![SortOptions { descending: false, nulls_first: true }],
+        }
+    }
+
+    /// The types of [`Self::keys`].
+    pub(crate) fn key_types(&self, schema: &SchemaRef) -> Result<Vec<DataType>> {
+        Ok(self.keys(&RecordBatch::new_empty(schema.clone()))?.iter().map(|k| k.data_type().clone()).collect())
+    }
+}
+
+/// The place of each row on the curve: the bits of its columns, interleaved.
+fn curve(axes: &[Axis], batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
+    let columns = axes.iter().map(|a| ordinals(batch.column(a.column), a.range)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let mut places = BinaryBuilder::with_capacity(batch.num_rows(), batch.num_rows() * axes.len() * 8);
+    let mut place = vec![0_u8; axes.len() * 8];
+    for row in 0..batch.num_rows() {
+        place.fill(0);
+        for (c, column) in columns.iter().enumerate() {
+            let value = column[row];
+            for bit in 0..64 {
+                let at = bit * columns.len() + c;
+                place[at / 8] |= (((value >> (63 - bit)) & 1) as u8) << (7 - at % 8);
+            }
+        }
+        places.append_value(&place);
+    }
+    Ok(Arc::new(places.finish()))
+}
+
+/// Values as unsigned numbers of the same order, nulls the smallest.
+fn ordinals(column: &ArrayRef, range: Option<(f64, f64)>) -> std::result::Result<Vec<u64>, ArrowError> {
+    let prefix = |bytes: &[u8]| {
+        let mut first = [0; 8];
+        let n = bytes.len().min(8);
+        first[..n].copy_from_slice(&bytes[..n]);
+        u64::from_be_bytes(first)
+    };
+    Ok(match column.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 => {
+            let text = cast(column, &DataType::Utf8)?;
+            text.as_string::<i32>().iter().map(|v| v.map_or(0, |v| prefix(v.as_bytes()))).collect()
+        }
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            let binary = cast(column, &DataType::Binary)?;
+            binary.as_binary::<i32>().iter().map(|v| v.map_or(0, prefix)).collect()
+        }
+        DataType::Boolean => column.as_boolean().iter().map(|v| v.map_or(0, |v| u64::MAX >> u8::from(!v))).collect(),
+        ty => {
+            let ints = if ty.is_integer() || ty.is_temporal() { cast(column, &DataType::Int64).ok() } else { None };
+            if let (Some(ints), None) = (&ints, range) {
+                return Ok(ints.as_primitive::<Int64Type>().iter().map(|v| v.map_or(0, |v| v.cast_unsigned() ^ (1 << 63))).collect());
+            }
+            let source = ints.as_ref().unwrap_or(column);
+            let numbers = cast(source, &DataType::Float64)?;
+            // A decimal's bounds are its unscaled values, and a cast takes the scale into account.
+            let scale = if let DataType::Decimal128(_, scale) = ty { 10_f64.powi(i32::from(*scale)) } else { 1.0 };
+            let (low, high) = range.unwrap_or((f64::MIN, f64::MAX));
+            let width = (high - low).max(f64::MIN_POSITIVE);
+            let stretched = |v: f64| (((v * scale - low) / width).clamp(0.0, 1.0) * 18_446_744_073_709_549_568.0) as u64;
+            numbers.as_primitive::<Float64Type>().iter().map(|v| v.map_or(0, stretched)).collect()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+    use iceberg::spec::{NestedField, PrimitiveType, Type};
+
+    fn schema() -> Schema {
+        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
+        let fields = [field(1, "a", PrimitiveType::Long), field(2, "b", PrimitiveType::String)];
+        Schema::builder().with_fields(fields).build().expect("a schema")
+    }
+
+    #[test]
+    fn orders_are_read_as_sql_writes_them() {
+        let keys = parse(&schema(), "b desc, a ASC NULLS LAST").expect("an order");
+        let shape: Vec<_> = keys.iter().map(|k| (k.column, k.options.descending, k.options.nulls_first)).collect();
+        assert_eq!(shape, [(1, true, false), (0, false, false)]);
+        for wrong in ["", "c", "a up", "a desc nulls"] {
+            assert!(parse(&schema(), wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_curve_keeps_neighbours_together() {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), Some(1), Some(2), Some(3), None]));
+        let ordinals = ordinals(&values, Some((0.0, 3.0))).expect("ordinals");
+        assert!(ordinals.is_sorted_by_key(|v| *v) || ordinals[4] == 0);
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a", "b", "a"]));
+        let batch = RecordBatch::try_from_iter([("a", values), ("b", text)]).expect("a batch");
+        let axes = [Axis { column: 0, range: Some((0.0, 3.0)) }, Axis { column: 1, range: None }];
+        let places = curve(&axes, &batch).expect("places");
+        let places = places.as_binary::<i32>();
+        assert!(places.value(0) < places.value(2), "the first bit is the first column's");
+        assert_eq!(places.value(4)[0] >> 7, 0);
+    }
+}

@@ -1,0 +1,184 @@
+//! Output files: row groups in, one after the other; verified entries out.
+
+use std::hash::Hasher as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_read::Fetched;
+use iceberg::spec::DataFileBuilder;
+use object_store::buffered::BufWriter;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::arrow_writer::ArrowColumnChunk;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::writer::SerializedFileWriter;
+use twox_hash::XxHash3_64;
+
+use super::encode::{EncodedGroup, Shape, merge_nans};
+use super::metrics::{NanCounts, data_file};
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Parts of an upload, and pieces that a file is read back in.
+const PART: usize = 8 << 20;
+
+/// A row group on its way into an output file.
+pub(crate) enum RowGroup {
+    /// Encoded anew.
+    Encoded(EncodedGroup),
+    /// Copied as it is, with the columns of row lineage where the table has them and the source has not.
+    Copied { source: Arc<Fetched>, row_group: usize, index: Arc<ParquetMetaData>, lineage: Vec<ArrowColumnChunk> },
+}
+
+impl RowGroup {
+    pub(crate) fn rows(&self) -> u64 {
+        match self {
+            Self::Encoded(group) => group.rows,
+            Self::Copied { source, row_group, .. } => source.footer().row_group(*row_group).num_rows().unsigned_abs(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Encoded(group) => group.bytes(),
+            Self::Copied { source, row_group, .. } => source.footer().row_group(*row_group).compressed_size().unsigned_abs(),
+        }
+    }
+}
+
+/// A file being written.
+pub(crate) struct Output {
+    context: JobContext,
+    shape: Arc<Shape>,
+    path: String,
+    writer: SerializedFileWriter<Vec<u8>>,
+    upload: BufWriter,
+    store: Arc<dyn ObjectStore>,
+    object: object_store::path::Path,
+    hash: XxHash3_64,
+    bytes: u64,
+    pub(crate) rows: u64,
+    nans: NanCounts,
+}
+
+/// A file that is in storage, and read back.
+pub(crate) struct Written {
+    pub(crate) path: String,
+    pub(crate) entry: DataFileBuilder,
+    pub(crate) bytes: u64,
+    pub(crate) rows: u64,
+}
+
+impl Output {
+    pub(crate) async fn create(context: &JobContext, shape: &Arc<Shape>, path: String) -> Result<Self> {
+        context.record(vec![path.clone()]).await?;
+        let (store, object) = context.catalog.storage().object(&path)?;
+        let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART);
+        let writer = SerializedFileWriter::new(Vec::new(), shape.root.clone(), shape.properties.clone())?;
+        let (context, shape) = (context.clone(), shape.clone());
+        let hash = XxHash3_64::with_seed(0);
+        Ok(Self { context, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) async fn append(&mut self, group: RowGroup, nans: &NanCounts) -> Result<()> {
+        self.rows += group.rows();
+        merge_nans(&mut self.nans, nans);
+        {
+            let mut out = self.writer.next_row_group()?;
+            match group {
+                RowGroup::Encoded(group) => {
+                    for chunk in group.chunks {
+                        chunk.append_to_row_group(&mut out)?;
+                    }
+                }
+                RowGroup::Copied { source, row_group, index, lineage } => {
+                    let group = source.footer().row_group(row_group);
+                    for (i, column) in group.columns().iter().enumerate() {
+                        if i >= self.shape.own_leaves() && !lineage.is_empty() {
+                            break;
+                        }
+                        let close = ColumnCloseResult {
+                            bytes_written: column.compressed_size().unsigned_abs(),
+                            rows_written: group.num_rows().unsigned_abs(),
+                            metadata: column.clone(),
+                            bloom_filter: None,
+                            column_index: index.column_index().and_then(|c| c.get(row_group)?.get(i)).cloned(),
+                            offset_index: index.offset_index().and_then(|o| o.get(row_group)?.get(i)).cloned(),
+                        };
+                        out.append_column(source.window(), close)?;
+                    }
+                    for chunk in lineage {
+                        chunk.append_to_row_group(&mut out)?;
+                    }
+                }
+            }
+            out.close()?;
+        }
+        self.drain().await
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        self.writer.flush().map_err(parquet::errors::ParquetError::from)?;
+        let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
+        self.bytes += bytes.len() as u64;
+        self.hash.write(&bytes);
+        self.context.counters.add_written(bytes.len() as u64);
+        self.upload.put(bytes).await.map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: object_store::Error) -> MaintenanceError {
+        esker_storage::StorageError::new(&self.path, error).into()
+    }
+
+    /// Ends the file and reads it back: storage must hold what was written, and its footer must tell the rows that were.
+    pub(crate) async fn close(mut self) -> Result<Written> {
+        let footer = self.writer.finish()?;
+        self.drain().await?;
+        tokio::io::AsyncWriteExt::shutdown(&mut self.upload).await.map_err(|e| self.failed(object_store::Error::Generic {
+            store: "upload",
+            source: Box::new(e),
+        }))?;
+        self.context.counters.add_requests(self.bytes.div_ceil(PART as u64) + 1);
+        let read_back = self.read_back().await?;
+        if read_back.file_metadata().num_rows().unsigned_abs() != self.rows
+            || read_back.num_row_groups() != footer.num_row_groups()
+        {
+            return Err(self.not_as_written("its footer tells other rows"));
+        }
+        let entry = data_file(&self.path, self.bytes, &footer, &self.shape.schema, &self.shape.modes, &self.nans);
+        Ok(Written { path: self.path, entry, bytes: self.bytes, rows: self.rows })
+    }
+
+    fn not_as_written(&self, what: &str) -> MaintenanceError {
+        MaintenanceError::NotAsWritten { path: self.path.clone(), what: what.to_owned() }
+    }
+
+    async fn read_back(&mut self) -> Result<ParquetMetaData> {
+        let mut hash = XxHash3_64::with_seed(0);
+        let mut tail = Vec::new();
+        let mut at = 0;
+        while at < self.bytes {
+            let end = (at + PART as u64).min(self.bytes);
+            let piece = self.store.get_range(&self.object, at..end).await.map_err(|e| self.failed(e))?;
+            hash.write(&piece);
+            self.context.counters.add_requests(1);
+            // The footer is at the end, in the last piece or across the last two.
+            if self.bytes - end < PART as u64 {
+                tail.extend_from_slice(&piece);
+            }
+            at = end;
+        }
+        if hash.finish() != self.hash.finish() {
+            return Err(self.not_as_written("its bytes are not those that were written"));
+        }
+        let tail = Bytes::from(tail);
+        let mut reader = ParquetMetaDataReader::new();
+        reader.try_parse_sized(&tail, self.bytes).map_err(|e| self.not_as_written(&e.to_string()))?;
+        Ok(reader.finish()?)
+    }
+}

@@ -1,0 +1,302 @@
+use std::collections::{BTreeMap, HashSet};
+
+use esker_catalog::{Catalog, LoadedTable};
+use esker_read::check_readable;
+use esker_table::{DeleteIndex, DeleteKind, Expr, LiveFile, LiveFiles, partition_label, residual};
+use esker_types::now_ms;
+use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use super::courtesy::{Changed, changed};
+use super::group::{Candidate, Group, Limits, PlannedFile, pack};
+use super::options::{CompactOptions, JobOrder, Strategy};
+use super::{order, predicate};
+use crate::{MaintenanceError, Result};
+
+/// Files that a compaction does not touch although there would be a reason to, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftAlone {
+    /// The partition, for people.
+    pub partition: String,
+    /// How many files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a compaction is going to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompactPlan {
+    /// The table's name.
+    pub table: String,
+    /// What was asked for.
+    pub options: CompactOptions,
+    /// The snapshot that was looked at; none for an empty branch.
+    pub snapshot_id: Option<i64>,
+    /// Its sequence number, which the new files take.
+    pub sequence_number: i64,
+    /// The size that new files aim at.
+    pub target_file_size_bytes: u64,
+    /// Data files of the snapshot.
+    pub data_files: u64,
+    /// Delete files of the snapshot.
+    pub delete_files: u64,
+    /// What is rewritten. Of a conversion of deletes: the data files whose deletes are.
+    pub groups: Vec<Group>,
+    /// What is not, and why.
+    pub left_alone: Vec<LeftAlone>,
+}
+
+impl CompactPlan {
+    /// Files that are replaced.
+    pub fn files(&self) -> u64 {
+        self.groups.iter().map(|g| g.files.len() as u64).sum()
+    }
+
+    /// Bytes that are rewritten.
+    pub fn bytes(&self) -> u64 {
+        self.groups.iter().map(Group::bytes).sum()
+    }
+
+    /// Files expected in their place.
+    pub fn expected_files(&self) -> u64 {
+        self.groups.iter().map(|g| g.expected_files).sum()
+    }
+}
+
+/// Plans a compaction of a branch as it is now.
+pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
+    options.check()?;
+    let metadata = &table.metadata;
+    order::order(metadata, options)?;
+    let limits = limits(metadata, options)?;
+    let mut plan = CompactPlan {
+        table: table.row.name.to_string(),
+        options: options.clone(),
+        snapshot_id: None,
+        sequence_number: 0,
+        target_file_size_bytes: limits.target,
+        data_files: 0,
+        delete_files: 0,
+        groups: Vec::new(),
+        left_alone: Vec::new(),
+    };
+    let Some(snapshot) = metadata.snapshot_for_ref(options.branch()) else {
+        if options.branch.is_some() {
+            let reason = format!("the table has no branch {:?}", options.branch());
+            return Err(MaintenanceError::Option { key: "branch", reason });
+        }
+        return Ok(plan);
+    };
+    let live = catalog.live(table, snapshot).await?;
+    let since = now_ms().saturating_sub_unsigned(courtesy(options).saturating_mul(1000));
+    let changed = changed(catalog.manifests(), metadata, snapshot, since).await?;
+    plan.snapshot_id = Some(snapshot.snapshot_id());
+    plan.sequence_number = snapshot.sequence_number();
+    plan.data_files = live.data.len() as u64;
+    plan.delete_files = live.deletes.len() as u64;
+    let chooser = Chooser {
+        metadata,
+        options,
+        limits,
+        filter: options.filter.as_deref().map(|text| predicate::parse(text, metadata.current_schema())).transpose()?,
+        index: DeleteIndex::new(&live, metadata),
+        unreadable: live.deletes.iter().any(|d| check_readable(d).is_err()),
+        live: &live,
+        changed: &changed,
+    };
+    let (candidates, left_alone) = chooser.choose();
+    plan.left_alone = left_alone;
+    plan.groups = match options.strategy {
+        Strategy::ConvertDeletes => by_partition(candidates),
+        _ => pack(candidates, limits),
+    };
+    trim(&mut plan.groups, options);
+    chooser.count_deletes(&mut plan.groups);
+    Ok(plan)
+}
+
+fn courtesy(options: &CompactOptions) -> u64 {
+    options.courtesy_seconds.unwrap_or(60)
+}
+
+fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<Limits> {
+    let target = options.target(metadata)?;
+    let limits = Limits {
+        target,
+        min_file: options.min_file_size_bytes.unwrap_or(target / 4 * 3),
+        max_file: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
+        min_input_files: options.min_input_files.unwrap_or(5),
+        max_group: options.max_file_group_size_bytes.unwrap_or(100 << 30),
+        max_group_files: options.max_file_group_input_files.unwrap_or(usize::MAX).max(1),
+        all: options.rewrite_all,
+    };
+    if limits.min_file > limits.target || limits.max_file < limits.target {
+        let reason = format!("{} ≤ {target} ≤ {} does not hold", limits.min_file, limits.max_file);
+        return Err(MaintenanceError::Option { key: "target-file-size-bytes", reason });
+    }
+    Ok(limits)
+}
+
+type ByPartition = BTreeMap<(i32, String), Vec<Candidate>>;
+
+/// A conversion's groups: whole partitions.
+fn by_partition(partitions: ByPartition) -> Vec<Group> {
+    let group = |(id, ((spec_id, partition), files)): (usize, ((i32, String), Vec<Candidate>))| {
+        let files: Vec<PlannedFile> = files.into_iter().map(|c| c.file).collect();
+        Group { id, partition, spec_id, expected_files: files.len() as u64, files, delete_files: 0 }
+    };
+    partitions.into_iter().filter(|(_, files)| !files.is_empty()).enumerate().map(group).collect()
+}
+
+/// Orders the groups, keeps as many as are wanted, and numbers them.
+fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
+    match options.rewrite_job_order {
+        JobOrder::None => {}
+        JobOrder::BytesAsc => groups.sort_by_key(Group::bytes),
+        JobOrder::BytesDesc => groups.sort_by_key(|g| std::cmp::Reverse(g.bytes())),
+        JobOrder::FilesAsc => groups.sort_by_key(|g| g.files.len()),
+        JobOrder::FilesDesc => groups.sort_by_key(|g| std::cmp::Reverse(g.files.len())),
+    }
+    if let Some(most) = options.max_files_to_rewrite {
+        let mut files = 0;
+        groups.retain(|g| {
+            files += g.files.len();
+            files <= most
+        });
+    }
+    groups.iter_mut().enumerate().for_each(|(i, g)| g.id = i);
+}
+
+/// Looks at every live file.
+struct Chooser<'a> {
+    metadata: &'a TableMetadata,
+    options: &'a CompactOptions,
+    limits: Limits,
+    filter: Option<Expr>,
+    index: DeleteIndex<'a>,
+    /// Whether any delete is of a kind that can't be applied.
+    unreadable: bool,
+    live: &'a LiveFiles,
+    changed: &'a Changed,
+}
+
+impl Chooser<'_> {
+    /// The files that may be rewritten, by partition, and those that there would be a reason to rewrite and may not.
+    fn choose(&self) -> (ByPartition, Vec<LeftAlone>) {
+        let mut candidates = ByPartition::new();
+        let mut left: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        for data in &self.live.data {
+            let partition = self.label(data);
+            if self.options.partition.as_deref().is_some_and(|part| !partition.contains(part)) || !self.matches(data) {
+                continue;
+            }
+            let Some(candidate) = self.candidate(data) else { continue };
+            let bytes = candidate.file.bytes;
+            match self.why_not(data) {
+                Some(reason) if self.has_reason(&candidate) => {
+                    let sum = left.entry((partition, reason)).or_default();
+                    *sum = (sum.0 + 1, sum.1 + bytes);
+                }
+                Some(_) => {}
+                None => candidates.entry((data.spec_id, partition)).or_default().push(candidate),
+            }
+        }
+        let left = left.into_iter();
+        let left = left.map(|((partition, reason), (files, bytes))| LeftAlone { partition, files, bytes, reason });
+        (candidates, left.collect())
+    }
+
+    fn has_reason(&self, candidate: &Candidate) -> bool {
+        let size = candidate.file.bytes;
+        self.limits.all || candidate.urgent || size < self.limits.min_file || size > self.limits.max_file
+    }
+
+    fn label(&self, data: &LiveFile) -> String {
+        self.metadata.partition_spec_by_id(data.spec_id).map_or_else(
+            || format!("unknown spec {}", data.spec_id),
+            |spec| partition_label(spec, self.metadata.current_schema(), data.file.partition()),
+        )
+    }
+
+    fn matches(&self, data: &LiveFile) -> bool {
+        let (Some(filter), Some(spec)) = (&self.filter, self.metadata.partition_spec_by_id(data.spec_id)) else { return true };
+        residual(filter, self.metadata.current_schema(), spec, &data.file) != Expr::False
+    }
+
+    fn candidate(&self, data: &LiveFile) -> Option<Candidate> {
+        let file = &data.file;
+        let own = |i: usize| self.live.deletes[i].entry.file.record_count();
+        let deleted: u64 = self.index.file_scoped(data).into_iter().map(own).sum();
+        let planned = PlannedFile {
+            path: file.file_path().to_owned(),
+            bytes: file.file_size_in_bytes(),
+            records: file.record_count(),
+            deleted: deleted.min(file.record_count()),
+        };
+        if self.options.strategy == Strategy::ConvertDeletes {
+            return self.convertible(data).then_some(Candidate { file: planned, urgent: true });
+        }
+        let ratio = deleted as f64 / file.record_count().max(1) as f64;
+        let many_deletes = deleted > 0 && ratio >= self.options.delete_ratio_threshold.unwrap_or(0.3);
+        let over = |most: usize| self.index.positional(data).len() + self.index.equality(data).take(most).count() >= most;
+        let many_delete_files = self.options.delete_file_threshold.is_some_and(|most| most > 0 && over(most));
+        let row_groups = file.split_offsets().map_or(1, <[i64]>::len).max(1) as u64;
+        let small_row_groups =
+            row_groups > 1 && self.options.min_row_group_size_bytes.is_some_and(|least| planned.bytes / row_groups < least);
+        Some(Candidate { file: planned, urgent: many_deletes || many_delete_files || small_row_groups })
+    }
+
+    /// Whether a file has deletes that a conversion makes better: equality deletes, and position deletes where there are
+    /// vectors, or of several files together.
+    fn convertible(&self, data: &LiveFile) -> bool {
+        let vectors = self.metadata.format_version() == FormatVersion::V3;
+        let positional = self.index.positional(data);
+        let kind = |i: &usize| self.live.deletes[*i].kind;
+        let better = positional.iter().any(|i| kind(i) == DeleteKind::Position && (vectors || positional.len() > 1));
+        better || self.index.equality(data).next().is_some()
+    }
+
+    /// What keeps a file from being rewritten.
+    fn why_not(&self, data: &LiveFile) -> Option<String> {
+        let file = &data.file;
+        if file.key_metadata().is_some() {
+            return Some("encrypted files are not supported".to_owned());
+        }
+        if file.file_format() != DataFileFormat::Parquet {
+            return Some("only Parquet files are rewritten".to_owned());
+        }
+        if self.unreadable {
+            let errors = self.index.all(data).into_iter().filter_map(|i| check_readable(&self.live.deletes[i]).err());
+            if let Some(error) = errors.into_iter().next() {
+                return Some(format!("a delete applies that can't be: {error}"));
+            }
+        }
+        let last = self.changed.get(&(data.spec_id, file.partition().clone()))?;
+        // A conversion replaces no data file.
+        (self.options.strategy != Strategy::ConvertDeletes).then(|| {
+            let ago = now_ms().saturating_sub(*last) / 1000;
+            let wait = courtesy(self.options);
+            format!("rows were changed {ago} s ago; left alone for {wait} s, so that a MERGE, UPDATE or DELETE at work does not fail")
+        })
+    }
+
+    /// Tells each group how many delete files may apply to it.
+    fn count_deletes(&self, groups: &mut [Group]) {
+        if self.live.deletes.is_empty() {
+            return;
+        }
+        let by_path: std::collections::HashMap<&str, &LiveFile> =
+            self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        for group in groups {
+            let files: Vec<LiveFile> = group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();
+            let mut paths: HashSet<String> = HashSet::new();
+            let positional = self.index.positional_of(&files);
+            paths.extend(positional.iter().map(|d| format!("{}{:?}", d.entry.file.file_path(), d.entry.file.content_offset())));
+            paths.extend(self.index.equality_of(&files).iter().map(|d| d.entry.file.file_path().to_owned()));
+            group.delete_files = paths.len() as u64;
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! One group: its rows out of the old files and into new ones.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use esker_read::{Adapter, Positions};
+use futures::stream::{Stream, StreamExt, TryStreamExt};
+use iceberg::spec::DataFileBuilder;
+use roaring::RoaringTreemap;
+use tokio::sync::mpsc;
+
+use super::encode::{RowGroupEncoder, Shape, count_nans, known_nans};
+use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
+use super::metrics::NanCounts;
+use super::moves::{Moves, Placed};
+use super::options::Verify;
+use super::output::{Output, RowGroup, Written};
+use super::proof::ContentHash;
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Rows decoded at a time.
+pub(crate) const BATCH: usize = 8192;
+
+/// Row groups smaller than a quarter of what the table wants are not worth keeping as they are.
+const SPLICE_SHARE: u64 = 4;
+
+/// How outputs are cut and named.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Bytes of a file.
+    pub(crate) file_bytes: u64,
+    /// Bytes of a file, at most.
+    pub(crate) max_bytes: u64,
+    pub(crate) splice: bool,
+    pub(crate) verify: Verify,
+    /// Where files go; their number and `.parquet` are added.
+    pub(crate) prefix: String,
+}
+
+impl Target {
+    pub(crate) fn path(&self, n: usize) -> String {
+        format!("{}-{n}.parquet", self.prefix)
+    }
+}
+
+/// What became of a group.
+pub(crate) struct Rewritten {
+    /// Their entries, all but the partition.
+    pub(crate) files: Vec<DataFileBuilder>,
+    /// Path and bytes of each.
+    pub(crate) paths: Vec<(String, u64)>,
+    pub(crate) hash: ContentHash,
+    pub(crate) moves: Moves,
+    pub(crate) spliced_row_groups: u64,
+    pub(crate) spliced_bytes: u64,
+}
+
+/// A row group with where its rows come from.
+struct Piece {
+    group: RowGroup,
+    placed: Vec<Run>,
+    nans: NanCounts,
+}
+
+/// Rows of an input in a row group.
+struct Run {
+    input: usize,
+    rows: Range<u64>,
+    deleted: Option<Arc<RoaringTreemap>>,
+    /// Position in the row group of the first row that was kept.
+    first: u64,
+}
+
+/// Rewrites inputs in their order: decoding and encoding in parallel, a row group a worker.
+pub(crate) async fn rewrite(context: &JobContext, shape: &Arc<Shape>, inputs: Arc<Vec<Input>>, target: &Target) -> Result<Rewritten> {
+    let total: u64 = inputs.iter().map(|i| i.file.file.file_size_in_bytes()).sum();
+    let memory = context.memory.bytes * 2 / 5;
+    let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
+    let cut = Cut {
+        unit_bytes: unit_bytes(total, row_group.min(memory / 4), context.concurrency as u64),
+        splice_bytes: target.splice.then_some(row_group / SPLICE_SHARE),
+        max_bytes: target.max_bytes,
+        memory,
+    };
+    let full = target.verify == Verify::Full;
+    let (send, units) = mpsc::channel(1);
+    let feeding = tokio::spawn(feed(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
+    let work = |unit: Result<Unit>| {
+        let (context, shape, inputs) = (context.clone(), shape.clone(), inputs.clone());
+        async move {
+            let unit = unit?;
+            let permit = context.cpu.clone().acquire_owned().await;
+            let permit = permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?;
+            context.clone().blocking(move || {
+                let _permit = permit;
+                match unit {
+                    Unit::Encode(segments) => encode(&shape, &inputs, segments, row_group),
+                    Unit::Copy { segment, index } => copy(&shape, &inputs, segment, index, full),
+                }
+            })
+            .await
+        }
+    };
+    let mut pieces = received(units).map(work).buffered(context.concurrency.max(1)).boxed();
+    let mut assembly = Assembly::new(context, shape, target, total);
+    while let Some((done, hash)) = pieces.try_next().await? {
+        assembly.hash.merge(hash);
+        for piece in done {
+            assembly.add(piece, &inputs).await?;
+        }
+    }
+    drop(pieces);
+    feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
+    let expected: u64 = inputs.iter().map(Input::rows).sum();
+    let (written, mut done) = assembly.finish().await?;
+    if done.hash.rows != expected || written.iter().map(|w| w.rows).sum::<u64>() != expected {
+        return Err(MaintenanceError::NotEquivalent { rows_in: expected, rows_out: done.hash.rows });
+    }
+    (done.paths, done.files) = entries(written);
+    if full {
+        verify(context, shape, &done).await?;
+    }
+    Ok(done)
+}
+
+/// Decodes the new files again: the same rows must come out.
+pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewritten) -> Result<()> {
+    let adapter = Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, None));
+    let mut found = ContentHash::default();
+    for (path, bytes) in &done.paths {
+        let open = context.reader.open(path, *bytes, &context.counters.reads).await?;
+        let projection = open.projection(&adapter)?;
+        for (i, rows) in open.row_ranges().into_iter().enumerate() {
+            let fetched = open.fetch(i..i + 1).await?;
+            let (adapter, projection) = (adapter.clone(), projection.clone());
+            let hash = context.clone().blocking(move || {
+                let mut hash = ContentHash::default();
+                for batch in fetched.rows(adapter, projection, rows, None, BATCH)? {
+                    hash.add(&batch?.0)?;
+                }
+                Ok(hash)
+            });
+            found.merge(hash.await?);
+        }
+    }
+    if found != done.hash {
+        let path = done.paths.first().map_or_else(String::new, |(path, _)| path.clone());
+        return Err(MaintenanceError::NotAsWritten { path, what: format!("{} went in, {found} came out", done.hash) });
+    }
+    Ok(())
+}
+
+/// What a channel brings, as a stream.
+pub(crate) fn received<T>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|next| (next, receiver)) })
+}
+
+/// Units of about a row group each, and as many for each worker.
+fn unit_bytes(total: u64, row_group: u64, workers: u64) -> u64 {
+    const LEAST: u64 = 4 << 20;
+    let mut n = total.div_ceil(row_group.max(1)).max(1);
+    if n < 4 * workers {
+        n = n.next_multiple_of(workers.max(1));
+    }
+    (total / n).max(LEAST.min(row_group))
+}
+
+pub(crate) fn entries(written: Vec<Written>) -> (Vec<(String, u64)>, Vec<DataFileBuilder>) {
+    written.into_iter().map(|w| ((w.path, w.bytes), w.entry)).unzip()
+}
+
+/// Row groups that are finished, with the runs that they hold.
+struct Pieces<'a> {
+    shape: &'a Shape,
+    inputs: &'a [Input],
+    encoder: RowGroupEncoder,
+    open: Vec<Run>,
+    nans: NanCounts,
+    done: Vec<Piece>,
+}
+
+impl Pieces<'_> {
+    fn cut(&mut self) -> Result<()> {
+        let encoder = std::mem::replace(&mut self.encoder, self.shape.encoder()?);
+        let (placed, nans) = (std::mem::take(&mut self.open), std::mem::take(&mut self.nans));
+        if encoder.rows() > 0 {
+            self.done.push(Piece { group: RowGroup::Encoded(encoder.finish()?), placed, nans });
+        }
+        Ok(())
+    }
+
+    /// Begins a run of an input's rows at a position, or goes on with it.
+    fn run_to(&mut self, input: usize, start: u64, end: u64) {
+        match self.open.last_mut() {
+            Some(run) if run.input == input && run.rows.end == start => run.rows.end = end,
+            _ => {
+                let deleted = self.inputs[input].deleted.clone();
+                self.open.push(Run { input, rows: start..end, deleted, first: self.encoder.rows() });
+            }
+        }
+    }
+}
+
+fn encode(shape: &Shape, inputs: &[Input], segments: Vec<Segment>, row_group: u64) -> Result<(Vec<Piece>, ContentHash)> {
+    let mut hash = ContentHash::default();
+    let encoder = shape.encoder()?;
+    let mut pieces = Pieces { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
+    for segment in segments {
+        let Segment { input, fetched, projection, rows, _memory } = segment;
+        let source = &inputs[input];
+        let mut next = rows.start;
+        let batches = fetched.rows(source.adapter.clone(), projection, rows.clone(), source.deleted.clone(), BATCH)?;
+        for batch in batches {
+            let (batch, positions) = batch?;
+            let batch = if shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
+            hash.add(&batch)?;
+            count_nans(&mut pieces.nans, &batch);
+            let end = last(&positions).map_or(next, |p| p + 1);
+            pieces.run_to(input, next, end);
+            next = end;
+            pieces.encoder.write(&batch, 1)?;
+            if pieces.encoder.bytes() as u64 >= row_group {
+                pieces.cut()?;
+            }
+        }
+        // What is deleted at the end of a segment belongs to it as well.
+        if next < rows.end {
+            pieces.run_to(input, next, rows.end);
+        }
+    }
+    pieces.cut()?;
+    Ok((pieces.done, hash))
+}
+
+fn last(positions: &Positions) -> Option<u64> {
+    match positions {
+        Positions::Run(range) => range.end.checked_sub(1),
+        Positions::Each(each) => each.last().copied(),
+    }
+}
+
+/// A row group as it is: its bytes are compared when they are read back, and its rows are decoded only for the full proof.
+fn copy(
+    shape: &Shape,
+    inputs: &[Input],
+    segment: Segment,
+    index: Arc<parquet::file::metadata::ParquetMetaData>,
+    full: bool,
+) -> Result<(Vec<Piece>, ContentHash)> {
+    let Segment { input, fetched, rows, projection: segment_projection, _memory } = segment;
+    let source = &inputs[input];
+    let row_group = fetched.row_groups().start;
+    let mut hash = ContentHash::counted(rows.end - rows.start);
+    if full {
+        hash = ContentHash::default();
+        for batch in fetched.clone().rows(source.adapter.clone(), segment_projection, rows.clone(), None, BATCH)? {
+            let (batch, positions) = batch?;
+            let batch = if shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
+            hash.add(&batch)?;
+        }
+    }
+    let group = fetched.footer().row_group(row_group);
+    let mut lineage = Vec::new();
+    if shape.lineage && group.num_columns() == shape.own_leaves() {
+        let mut encoder = shape.lineage_encoder()?;
+        let mut at = rows.start;
+        while at < rows.end {
+            let end = (at + BATCH as u64).min(rows.end);
+            encoder.write(&source.lineage().of_rows(at..end)?, 1)?;
+            at = end;
+        }
+        lineage = encoder.finish()?.chunks;
+    }
+    let counted = source.file.file.nan_value_counts();
+    // The manifest counts NaNs of the whole file: they are known for a part of it only where there are none.
+    let whole = fetched.footer().num_row_groups() == 1;
+    let mut nans = known_nans(counted);
+    if !whole {
+        nans.values_mut().filter(|n| **n != Some(0)).for_each(|n| *n = None);
+    }
+    let run = Run { input, rows, deleted: None, first: 0 };
+    let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
+    Ok((vec![Piece { group, placed: vec![run], nans }], hash))
+}
+
+/// Puts row groups into files.
+struct Assembly<'a> {
+    context: &'a JobContext,
+    shape: &'a Arc<Shape>,
+    target: &'a Target,
+    total_in: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    output: Option<Output>,
+    written: Vec<Written>,
+    placed: Vec<Placed>,
+    hash: ContentHash,
+    spliced: (u64, u64),
+}
+
+impl<'a> Assembly<'a> {
+    fn new(context: &'a JobContext, shape: &'a Arc<Shape>, target: &'a Target, total_in: u64) -> Self {
+        Self {
+            context,
+            shape,
+            target,
+            total_in,
+            bytes_in: 0,
+            bytes_out: 0,
+            output: None,
+            written: Vec::new(),
+            placed: Vec::new(),
+            hash: ContentHash::default(),
+            spliced: (0, 0),
+        }
+    }
+
+    async fn add(&mut self, piece: Piece, inputs: &[Input]) -> Result<()> {
+        let number = self.written.len();
+        let mut output = match self.output.take() {
+            Some(output) => output,
+            None => Output::create(self.context, self.shape, self.target.path(number)).await?,
+        };
+        let first = output.rows;
+        for run in piece.placed {
+            let file = &inputs[run.input].file.file;
+            let share = (run.rows.end - run.rows.start) as f64 / file.record_count().max(1) as f64;
+            self.bytes_in += (file.file_size_in_bytes() as f64 * share) as u64;
+            let Run { input, rows, deleted, first: at } = run;
+            self.placed.push(Placed { input, rows, deleted, output: number, first: first + at });
+        }
+        if let RowGroup::Copied { .. } = &piece.group {
+            self.spliced = (self.spliced.0 + 1, self.spliced.1 + piece.group.bytes());
+        }
+        let before = output.bytes();
+        output.append(piece.group, &piece.nans).await?;
+        let last = output.bytes() - before;
+        self.bytes_out += last;
+        if output.bytes() + last / 2 >= self.share() {
+            self.written.push(output.close().await?);
+        } else {
+            self.output = Some(output);
+        }
+        Ok(())
+    }
+
+    /// Bytes of each file, so that all are of about the same size: what is expected in all, by what has come out so far, shared
+    /// among as many files as that needs.
+    fn share(&self) -> u64 {
+        let expected = self.bytes_out as f64 * (self.total_in as f64 / self.bytes_in.max(1) as f64).max(1.0);
+        let expected = expected as u64;
+        expected / number_of_files(expected, self.target.file_bytes, self.target.max_bytes)
+    }
+
+    async fn finish(mut self) -> Result<(Vec<Written>, Rewritten)> {
+        if let Some(output) = self.output.take() {
+            self.written.push(output.close().await?);
+        }
+        let (spliced_row_groups, spliced_bytes) = self.spliced;
+        let moves = Moves::Runs(self.placed);
+        Ok((self.written, Rewritten { files: Vec::new(), paths: Vec::new(), hash: self.hash, moves, spliced_row_groups, spliced_bytes }))
+    }
+}
+
+/// As many files as the target size asks for, or one less where the rest would make a small file and fits into the others.
+pub(crate) fn number_of_files(bytes: u64, target: u64, max: u64) -> u64 {
+    let (whole, rest) = (bytes / target.max(1), bytes % target.max(1));
+    let roomy = target + max.saturating_sub(target) / 2;
+    if whole > 0 && rest < target / 4 * 3 && bytes / whole < roomy { whole } else { whole + u64::from(rest > 0) }.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_rest_goes_into_the_other_files() {
+        for (bytes, files) in [(1, 1), (100, 1), (120, 1), (150, 2), (250, 2), (290, 3), (1050, 10), (0, 1)] {
+            assert_eq!(number_of_files(bytes, 100, 180), files, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn units_are_shared_out_evenly() {
+        assert_eq!(unit_bytes(185 << 20, 128 << 20, 2), (185 << 20) / 2);
+        assert_eq!(unit_bytes(300 << 20, 128 << 20, 2), 75 << 20);
+        assert_eq!(unit_bytes(1 << 20, 128 << 20, 2), 4 << 20);
+    }
+}

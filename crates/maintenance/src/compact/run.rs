@@ -1,0 +1,379 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use esker_catalog::{Change, LoadedTable};
+use esker_read::Adapter;
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, data_dir, delete_key};
+use esker_types::TableId;
+use iceberg::spec::{DataFile, TableMetadata};
+use tokio::task::JoinSet;
+
+use super::commit::{ConvertCommit, Did, Done, GroupCommit};
+use super::deletes::{Doomed, resolve, union};
+use super::encode::Shape;
+use super::feed::Input;
+use super::group::Group;
+use super::options::{CompactOptions, Strategy};
+use super::order::{Order, order};
+use super::outcome::{CompactOutcome, RefusedGroup};
+use super::plan::CompactPlan;
+use super::proof::ContentHash;
+use super::rewrite::{Target, rewrite};
+use super::sort::rewrite_sorted;
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Executes a plan group by group, and commits each by itself unless the options want fewer commits.
+pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, plan: &CompactPlan) -> Result<CompactOutcome> {
+    let started = Instant::now();
+    let mut outcome = CompactOutcome::default();
+    let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else {
+        return Ok(outcome);
+    };
+    let mut context = context.clone();
+    if let Some(bytes) = plan.options.memory_bytes {
+        context.memory.bytes = bytes;
+    }
+    let live = context.catalog.live(table, snapshot).await?;
+    context.progress.set_total(plan.bytes());
+    let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, started };
+    match plan.options.strategy {
+        Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
+        _ => job.rewrite(&mut outcome).await?,
+    }
+    context.counters.report(&mut outcome);
+    outcome.seconds = started.elapsed().as_secs_f64();
+    if outcome.groups == 0
+        && let Some(first) = outcome.refused.first()
+    {
+        return Err(MaintenanceError::Refused(format!("no group was rewritten; group {}: {}", first.group, first.reason)));
+    }
+    Ok(outcome)
+}
+
+struct Job<'a> {
+    context: &'a JobContext,
+    table: TableId,
+    metadata: Arc<TableMetadata>,
+    plan: &'a CompactPlan,
+    live: Arc<LiveFiles>,
+    started: Instant,
+}
+
+/// A group whose files are written, with what is told about it.
+struct Ready {
+    done: Done,
+    hash: ContentHash,
+    deleted: u64,
+    spliced: (u64, u64),
+}
+
+impl Job<'_> {
+    fn summary(&self, what: &[(&str, String)]) -> BTreeMap<String, String> {
+        let mut summary = BTreeMap::from([
+            ("engine-name".to_owned(), "esker".to_owned()),
+            ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("esker.job-id".to_owned(), self.context.job.to_string()),
+        ]);
+        summary.extend(what.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
+        summary
+    }
+
+    /// Why no further group is begun, if none is.
+    fn spent(&self, outcome: &CompactOutcome) -> Option<String> {
+        let CompactOptions { max_bytes, max_seconds, max_requests, .. } = self.plan.options;
+        let over = |limit: Option<u64>, is: u64| limit.filter(|limit| is >= *limit);
+        if let Some(limit) = over(max_seconds, self.started.elapsed().as_secs()) {
+            return Some(format!("the budget of {limit} s is spent"));
+        }
+        if let Some(limit) = over(max_bytes, outcome.bytes_in) {
+            return Some(format!("the budget of {limit} bytes is spent"));
+        }
+        over(max_requests, self.context.counters.requests()).map(|limit| format!("the budget of {limit} requests is spent"))
+    }
+
+    async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
+        let options = &self.plan.options;
+        let shape = Shape::new(&self.metadata)?;
+        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
+        let at_once = at_once.min(self.plan.groups.len()).max(1);
+        let batch = match (options.partial_progress.unwrap_or(true), options.max_commits) {
+            (false, _) => usize::MAX,
+            (true, Some(most)) => self.plan.groups.len().div_ceil(most.max(1)).max(1),
+            (true, None) => 1,
+        };
+        let mut waiting = self.plan.groups.iter();
+        let mut writing = JoinSet::new();
+        let mut ready: Vec<Ready> = Vec::new();
+        loop {
+            while writing.len() < at_once
+                && let Some(group) = waiting.next()
+            {
+                if let Some(reason) = self.spent(outcome) {
+                    outcome.refused.push(RefusedGroup { group: group.id, partition: group.partition.clone(), reason });
+                    continue;
+                }
+                let files: Option<Vec<LiveFile>> =
+                    group.files.iter().map(|f| by_path.get(f.path.as_str()).map(|live| (*live).clone())).collect();
+                let Some(files) = files else {
+                    let reason = "a file of the plan is not in the planned snapshot".to_owned();
+                    outcome.refused.push(RefusedGroup { group: group.id, partition: group.partition.clone(), reason });
+                    continue;
+                };
+                let order = order(&self.metadata, options)?;
+                let work = GroupWork {
+                    context: self.context.share(at_once),
+                    metadata: self.metadata.clone(),
+                    live: self.live.clone(),
+                    shape: shape.clone(),
+                    group: group.clone(),
+                    target: self.target(group),
+                    files,
+                    order,
+                };
+                writing.spawn(async move {
+                    let (id, partition) = (work.group.id, work.group.partition.clone());
+                    (id, partition, work.run().await)
+                });
+            }
+            let Some(finished) = writing.join_next().await else { break };
+            let (id, partition, result) = finished.map_err(|e| MaintenanceError::Refused(format!("a rewrite stopped: {e}")))?;
+            match result {
+                Ok(group) => ready.push(group),
+                Err(error) => outcome.refused.push(refused(id, partition, &error)),
+            }
+            if ready.len() >= batch {
+                self.commit(std::mem::take(&mut ready), outcome).await?;
+            }
+        }
+        self.commit(ready, outcome).await
+    }
+
+    /// Where the files of a group go. The partition is part of the path only where its label is a plain path.
+    fn target(&self, group: &Group) -> Target {
+        let dir = data_dir(&self.metadata);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
+        let partition = match group.partition.as_str() {
+            "all" => String::new(),
+            label if label.chars().all(plain) => format!("{label}/"),
+            _ => String::new(),
+        };
+        let options = &self.plan.options;
+        let target = self.plan.target_file_size_bytes;
+        Target {
+            file_bytes: target,
+            max_bytes: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
+            splice: options.splice.unwrap_or(true),
+            verify: options.verify,
+            prefix: format!("{dir}/{partition}compacted-{}-{}", self.context.job, group.id),
+        }
+    }
+
+    /// Commits some groups together; where one can't be, each by itself, so that only that one is lost.
+    async fn commit(&self, groups: Vec<Ready>, outcome: &mut CompactOutcome) -> Result<()> {
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let (facts, done): (Vec<Facts>, Vec<Done>) = groups.into_iter().map(|g| (Facts::of(self.plan, &g), g.done)).unzip();
+        let mut waiting = vec![(facts, done)];
+        while let Some((facts, done)) = waiting.pop() {
+            let mut hash = ContentHash::default();
+            facts.iter().for_each(|f| hash.merge(f.hash));
+            let partitions = facts.iter().map(|f| f.partition.as_str()).collect::<Vec<_>>().join(", ");
+            let summary = self.summary(&[
+                ("esker.partition", partitions.chars().take(200).collect()),
+                ("esker.content-hash", hash.to_string()),
+                ("esker.verify", format!("{:?}", self.plan.options.verify).to_lowercase()),
+            ]);
+            let commit = Arc::new(GroupCommit {
+                context: self.context.clone(),
+                branch: self.plan.options.branch().to_owned(),
+                sequence_number: self.plan.sequence_number,
+                groups: done,
+                drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
+                summary,
+                did: Mutex::default(),
+            });
+            match self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await {
+                Ok(_) => {
+                    let did = *commit.did.lock().unwrap_or_else(PoisonError::into_inner);
+                    facts.iter().for_each(|f| f.add_to(outcome));
+                    add(outcome, did);
+                    outcome.proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
+                }
+                Err(error) => match (facts.len(), Arc::try_unwrap(commit)) {
+                    (2.., Ok(commit)) => {
+                        waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
+                    }
+                    _ => {
+                        let error = MaintenanceError::from(error);
+                        outcome.refused.extend(facts.iter().map(|f| refused(f.group, f.partition.clone(), &error)));
+                    }
+                },
+            }
+        }
+        outcome.commit_seconds += began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
+    async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
+        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let index = DeleteIndex::new(&self.live, &self.metadata);
+        let (mut files, mut covered): (HashMap<String, Doomed>, HashSet<DeleteKey>) = Default::default();
+        for group in &self.plan.groups {
+            let data: Vec<LiveFile> =
+                group.files.iter().filter_map(|f| by_path.get(f.path.as_str()).map(|live| (*live).clone())).collect();
+            let found = resolve(self.context, &self.metadata, &self.live, &data).await;
+            let (positional, by_equality) = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    outcome.refused.push(refused(group.id, group.partition.clone(), &error));
+                    continue;
+                }
+            };
+            outcome.deleted_records += by_equality.values().map(roaring::RoaringTreemap::len).sum::<u64>();
+            let mut positions = union(positional, by_equality);
+            covered.extend(index.positional_of(&data).into_iter().map(|d| delete_key(&d.entry.file)));
+            covered.extend(index.equality_of(&data).iter().map(|d| delete_key(&d.entry.file)));
+            for file in data {
+                let path = file.file.file_path().to_owned();
+                let partition = file.file.partition().clone();
+                let positions = positions.remove(&path).unwrap_or_default();
+                files.insert(path.clone(), Doomed { path, spec_id: file.spec_id, partition, positions });
+            }
+            self.context.progress.add(group.bytes());
+            outcome.groups += 1;
+        }
+        let drop_dangling = self.plan.options.remove_dangling_deletes.unwrap_or(true);
+        if files.is_empty() && !(drop_dangling && !esker_table::dangling(&self.live, &self.metadata).is_empty()) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let commit = Arc::new(ConvertCommit {
+            context: self.context.clone(),
+            branch: self.plan.options.branch().to_owned(),
+            sequence_number: self.plan.sequence_number,
+            files,
+            covered,
+            drop_dangling,
+            summary: self.summary(&[]),
+            did: Mutex::default(),
+        });
+        self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await?;
+        add(outcome, *commit.did.lock().unwrap_or_else(PoisonError::into_inner));
+        outcome.commit_seconds = began.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
+
+fn add(outcome: &mut CompactOutcome, did: Did) {
+    outcome.late_deletes_moved += did.late_deletes;
+    outcome.delete_files_removed += did.removed_deletes;
+}
+
+fn refused(group: usize, partition: String, error: &MaintenanceError) -> RefusedGroup {
+    tracing::warn!(group, partition, %error, "a group was not rewritten");
+    RefusedGroup { group, partition, reason: error.to_string() }
+}
+
+/// What is told about a group once it is committed.
+struct Facts {
+    group: usize,
+    partition: String,
+    files_in: u64,
+    bytes_in: u64,
+    files_out: u64,
+    bytes_out: u64,
+    deleted: u64,
+    spliced: (u64, u64),
+    hash: ContentHash,
+}
+
+impl Facts {
+    fn of(plan: &CompactPlan, ready: &Ready) -> Self {
+        let done = &ready.done;
+        let planned = plan.groups.iter().find(|g| g.id == done.group);
+        Self {
+            group: done.group,
+            partition: planned.map_or_else(String::new, |g| g.partition.clone()),
+            files_in: done.removed.len() as u64,
+            bytes_in: done.removed.iter().map(|f| f.file.file_size_in_bytes()).sum(),
+            files_out: done.added.len() as u64,
+            bytes_out: done.added.iter().map(DataFile::file_size_in_bytes).sum(),
+            deleted: ready.deleted,
+            spliced: ready.spliced,
+            hash: ready.hash,
+        }
+    }
+
+    fn add_to(&self, outcome: &mut CompactOutcome) {
+        outcome.groups += 1;
+        outcome.files_in += self.files_in;
+        outcome.files_out += self.files_out;
+        outcome.bytes_in += self.bytes_in;
+        outcome.bytes_out += self.bytes_out;
+        outcome.records += self.hash.rows;
+        outcome.deleted_records += self.deleted;
+        outcome.row_groups_spliced += self.spliced.0;
+        outcome.bytes_spliced += self.spliced.1;
+    }
+}
+
+/// One group on its way into new files, in a task of its own.
+struct GroupWork {
+    context: JobContext,
+    metadata: Arc<TableMetadata>,
+    live: Arc<LiveFiles>,
+    shape: Arc<Shape>,
+    group: Group,
+    target: Target,
+    files: Vec<LiveFile>,
+    order: Option<(Order, Option<i32>)>,
+}
+
+impl GroupWork {
+    async fn run(self) -> Result<Ready> {
+        let Self { context, metadata, live, shape, group, target, files, order } = self;
+        let spec = metadata.partition_spec_by_id(group.spec_id);
+        let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
+        let Some(partition) = files.first().map(|f| f.file.partition().clone()) else {
+            return Err(MaintenanceError::Refused("a group without files".to_owned()));
+        };
+        let (positional, by_equality) = resolve(&context, &metadata, &live, &files).await?;
+        let mut deleted = union(positional, by_equality);
+        let adapter = Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), &partition))));
+        let inputs: Vec<Input> = files
+            .iter()
+            .map(|file| Input {
+                file: file.clone(),
+                deleted: deleted.remove(file.file.file_path()).map(Arc::new),
+                adapter: adapter.clone(),
+            })
+            .collect();
+        let deleted = inputs.iter().map(|i| i.file.file.record_count() - i.rows()).sum();
+        let inputs = Arc::new(inputs);
+        let (sort_order, rewritten) = match order {
+            None => (None, rewrite(&context, &shape, inputs, &target).await?),
+            Some((mut order, id)) => {
+                order.stretch(&shape.schema, &files);
+                (id, rewrite_sorted(&context, &shape, inputs, &target, order).await?)
+            }
+        };
+        context.catalog.halt("compact-after-write").await;
+        let mut added = Vec::with_capacity(rewritten.files.len());
+        for mut file in rewritten.files {
+            file.partition(partition.clone()).partition_spec_id(group.spec_id);
+            if let Some(id) = sort_order {
+                file.sort_order_id(id);
+            }
+            added.push(file.build().map_err(|e| MaintenanceError::Refused(e.to_string()))?);
+        }
+        let spliced = (rewritten.spliced_row_groups, rewritten.spliced_bytes);
+        let done = Done { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
+        Ok(Ready { done, hash: rewritten.hash, deleted, spliced })
+    }
+}

@@ -1,0 +1,259 @@
+//! One group, sorted: an external sort within the job's memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, UInt32Type, UInt64Type};
+use datafusion::error::DataFusionError;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::prelude::SessionConfig;
+use futures::stream::TryStreamExt;
+use tokio::sync::{Mutex, mpsc};
+
+use super::encode::{Shape, count_nans};
+use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
+use super::metrics::NanCounts;
+use super::moves::{Moves, SidecarWriter};
+use super::options::Verify;
+use super::order::Order;
+use super::output::{Output, RowGroup};
+use super::proof::ContentHash;
+use super::rewrite::{BATCH, Rewritten, Target, entries, number_of_files, received, verify};
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Rewrites inputs sorted. The origin of each row goes along, so that deletes by position that land meanwhile can follow it.
+pub(crate) async fn rewrite_sorted(
+    context: &JobContext,
+    shape: &Arc<Shape>,
+    inputs: Arc<Vec<Input>>,
+    target: &Target,
+    order: Order,
+) -> Result<Rewritten> {
+    let lanes = context.concurrency.max(1);
+    let order = Arc::new(order);
+    let columns = shape.arrow.fields().len();
+    let hash_in = Arc::new(std::sync::Mutex::new(ContentHash::default()));
+    let schema = with_hidden(&shape.arrow, &order)?;
+    let memory = context.memory.bytes / 8;
+    let cut = Cut { unit_bytes: 4 << 20, splice_bytes: None, max_bytes: u64::MAX, memory };
+    let (send, units) = mpsc::channel(1);
+    let feeding = tokio::spawn(feed(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
+    let source = Arc::new(Source {
+        context: context.clone(),
+        shape: shape.clone(),
+        inputs: inputs.clone(),
+        order: order.clone(),
+        schema: schema.clone(),
+        units: Mutex::new(units),
+        hash: hash_in.clone(),
+    });
+    let partitions: Vec<Arc<dyn PartitionStream>> =
+        (0..lanes).map(|_| Arc::new(Share(source.clone())) as Arc<dyn PartitionStream>).collect();
+    let mut sorted = sorted(context, schema, partitions, &order, columns)?;
+
+    let total_in: u64 = inputs.iter().map(|i| i.file.file.file_size_in_bytes()).sum();
+    let rows_in: u64 = inputs.iter().map(Input::rows).sum();
+    let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.memory.bytes / 8);
+    let mut sidecar = SidecarWriter::create(&context.memory.spill_dir)?;
+    let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
+    let (mut written, mut output, mut rows_out, mut bytes_out) = (Vec::new(), None::<Output>, 0, 0);
+    let mut encoder = shape.encoder()?;
+    loop {
+        let batch = sorted.try_next().await.map_err(|e| spilled(&e))?;
+        let ended = batch.is_none();
+        if let Some(batch) = batch {
+            origins(&batch, columns, &mut sidecar)?;
+            let rows = batch.project(&(0..columns).collect::<Vec<_>>())?;
+            rows_out += rows.num_rows() as u64;
+            // The sort names its columns anew; field ids are in the shape's schema.
+            let rows = RecordBatch::try_new(shape.arrow.clone(), rows.columns().to_vec())?;
+            hash.add(&rows)?;
+            count_nans(&mut nans, &rows);
+            let work = move || {
+                encoder.write(&rows, lanes)?;
+                Ok(encoder)
+            };
+            encoder = context.clone().blocking(work).await?;
+        }
+        if encoder.rows() > 0 && (ended || encoder.bytes() as u64 >= row_group) {
+            let group = std::mem::replace(&mut encoder, shape.encoder()?).finish()?;
+            let mut out = match output.take() {
+                Some(out) => out,
+                None => Output::create(context, shape, target.path(written.len())).await?,
+            };
+            let before = out.bytes();
+            out.append(RowGroup::Encoded(group), &std::mem::take(&mut nans)).await?;
+            let last = out.bytes() - before;
+            bytes_out += last;
+            let expected = (bytes_out as f64 / rows_out.max(1) as f64 * rows_in as f64) as u64;
+            let expected = if rows_out == rows_in { bytes_out } else { expected.min(total_in.saturating_mul(4)) };
+            let share = expected / number_of_files(expected, target.file_bytes, target.max_bytes);
+            if out.bytes() + last / 2 >= share {
+                written.push(out.close().await?);
+            } else {
+                output = Some(out);
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    if let Some(out) = output {
+        written.push(out.close().await?);
+    }
+    feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
+    let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if hashed_in != hash {
+        return Err(MaintenanceError::NotAsWritten { path: target.path(0), what: format!("{hashed_in} went in, {hash} came out") });
+    }
+    if rows_out != rows_in {
+        return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
+    }
+    let moves = Moves::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
+    let (paths, files) = entries(written);
+    let done = Rewritten { files, paths, hash, moves, spliced_row_groups: 0, spliced_bytes: 0 };
+    if target.verify == Verify::Full {
+        verify(context, shape, &done).await?;
+    }
+    Ok(done)
+}
+
+/// The table's columns, then the row's origin, then what is compared.
+fn with_hidden(columns: &SchemaRef, order: &Order) -> Result<SchemaRef> {
+    let mut fields: Vec<_> = columns.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new("$input", DataType::UInt32, false)));
+    fields.push(Arc::new(Field::new("$position", DataType::UInt64, false)));
+    for (i, ty) in order.key_types(columns)?.into_iter().enumerate() {
+        fields.push(Arc::new(Field::new(format!("$key{i}"), ty, true)));
+    }
+    Ok(Arc::new(ArrowSchema::new(fields)))
+}
+
+fn sorted(
+    context: &JobContext,
+    schema: SchemaRef,
+    partitions: Vec<Arc<dyn PartitionStream>>,
+    order: &Order,
+    columns: usize,
+) -> Result<SendableRecordBatchStream> {
+    let key = |(i, options): (usize, arrow::compute::SortOptions)| {
+        PhysicalSortExpr::new(Arc::new(Column::new(&format!("$key{i}"), columns + 2 + i)), options)
+    };
+    // Rows that compare equal stay in their order.
+    let tie = [("$input", columns), ("$position", columns + 1)];
+    let tie = tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
+    let ordering = LexOrdering::new(order.options().into_iter().enumerate().map(key).chain(tie));
+    let ordering = ordering.ok_or_else(|| MaintenanceError::Refused("nothing to sort by".to_owned()))?;
+    let failed = |e: DataFusionError| spilled(&e);
+    let source = StreamingTableExec::try_new(schema, partitions, None, [], false, None).map_err(failed)?;
+    let sort = SortExec::new(ordering.clone(), Arc::new(source)).with_preserve_partitioning(true);
+    let merge = SortPreservingMergeExec::new(ordering, Arc::new(sort));
+    std::fs::create_dir_all(&context.memory.spill_dir)?;
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![context.memory.spill_dir.clone()]));
+    let pool = FairSpillPool::new(usize::try_from(context.memory.bytes / 2).unwrap_or(usize::MAX));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc();
+    let mut config = SessionConfig::new().with_batch_size(BATCH);
+    config.options_mut().execution.sort_spill_reservation_bytes =
+        usize::try_from(context.memory.bytes / 32).unwrap_or(usize::MAX).min(10 << 20);
+    let task = TaskContext::default().with_session_config(config).with_runtime(runtime.map_err(failed)?);
+    merge.execute(0, Arc::new(task)).map_err(failed)
+}
+
+fn spilled(error: &DataFusionError) -> MaintenanceError {
+    MaintenanceError::Refused(format!("sorting failed: {error}"))
+}
+
+fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> Result<()> {
+    let inputs = batch.column(columns).as_primitive::<UInt32Type>().values();
+    let positions = batch.column(columns + 1).as_primitive::<UInt64Type>().values();
+    for (input, position) in inputs.iter().zip(positions) {
+        sidecar.push(*input, *position)?;
+    }
+    Ok(())
+}
+
+/// The rows to be sorted, decoded by whoever asks next.
+struct Source {
+    context: JobContext,
+    shape: Arc<Shape>,
+    inputs: Arc<Vec<Input>>,
+    order: Arc<Order>,
+    schema: SchemaRef,
+    units: Mutex<mpsc::Receiver<Result<Unit>>>,
+    hash: Arc<std::sync::Mutex<ContentHash>>,
+}
+
+/// A share of the rows, sorted by itself before all are merged.
+struct Share(Arc<Source>);
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Share").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Share {
+    fn schema(&self) -> &SchemaRef {
+        &self.0.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let source = self.0.clone();
+        // Decoded as fast as it is sorted, and no faster.
+        let (send, batches) = mpsc::channel(2);
+        tokio::spawn(async move {
+            loop {
+                let unit = source.units.lock().await.recv().await;
+                let segments = match unit {
+                    Some(Ok(Unit::Encode(segments))) => segments,
+                    Some(Err(e)) => return drop(send.send(Err(e)).await),
+                    Some(Ok(Unit::Copy { .. })) | None => return,
+                };
+                let (this, out) = (source.clone(), send.clone());
+                if let Err(e) = source.context.clone().blocking(move || this.decode(segments, &out)).await {
+                    return drop(send.send(Err(e)).await);
+                }
+            }
+        });
+        let external = |e: MaintenanceError| DataFusionError::External(Box::new(e));
+        let batches = received(batches).map_err(external);
+        Box::pin(RecordBatchStreamAdapter::new(self.0.schema.clone(), batches))
+    }
+}
+
+impl Source {
+    fn decode(&self, segments: Vec<Segment>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+        let mut hash = ContentHash::default();
+        for segment in segments {
+            let Segment { input, fetched, projection, rows, _memory } = segment;
+            let source = &self.inputs[input];
+            for batch in fetched.rows(source.adapter.clone(), projection, rows, source.deleted.clone(), BATCH)? {
+                let (batch, positions) = batch?;
+                let batch = if self.shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
+                hash.add(&batch)?;
+                let number = u32::try_from(input).unwrap_or(u32::MAX);
+                let mut columns = batch.columns().to_vec();
+                columns.push(Arc::new(UInt32Array::from(vec![number; batch.num_rows()])) as ArrayRef);
+                columns.push(Arc::new(positions.iter().collect::<UInt64Array>()));
+                columns.extend(self.order.keys(&batch)?);
+                if send.blocking_send(Ok(RecordBatch::try_new(self.schema.clone(), columns)?)).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        self.hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner).merge(hash);
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! Equality deletes as positions: which rows of which files have a key that a newer delete names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use esker_table::{LiveDelete, LiveFile};
+use futures::stream::{StreamExt, TryStreamExt};
+use iceberg::spec::{NestedFieldRef, Schema, TableMetadata};
+use roaring::RoaringTreemap;
+
+use crate::adapt::field_id;
+use crate::keys::{KeyMaker, KeyTable, hash};
+use crate::spill::{Partitions, Record};
+use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, target_schema};
+
+/// Files whose keys are read at the same time.
+const CONCURRENCY: usize = 4;
+
+/// How much memory the keys of equality deletes may take, and where they go beyond it.
+#[derive(Debug, Clone)]
+pub struct EqualityBudget {
+    /// Bytes of keys in memory, at most.
+    pub bytes: usize,
+    /// Where keys are spilled to.
+    pub dir: PathBuf,
+}
+
+/// The equality deletes that some files of one partition are under.
+#[derive(Debug)]
+pub struct EqualityDeletes {
+    /// By the columns that the deletes compare.
+    sets: Vec<KeySet>,
+}
+
+/// Deletes that compare the same columns.
+#[derive(Debug)]
+struct KeySet {
+    columns: Arc<KeyColumns>,
+    deletes: Vec<LiveDelete>,
+    /// The keys, where they fit into memory.
+    table: Option<KeyTable>,
+}
+
+/// The columns that deletes compare, as the table has them now; a column that is dropped since, as it was.
+#[derive(Debug)]
+struct KeyColumns {
+    schema: Schema,
+    target: SchemaRef,
+    maker: KeyMaker,
+}
+
+impl KeyColumns {
+    fn new(metadata: &TableMetadata, ids: &[i32], path: &str) -> Result<Self> {
+        let find = |id: &i32| -> Result<NestedFieldRef> {
+            let of = |schema: &Schema| schema.as_struct().fields().iter().find(|f| f.id == *id).cloned();
+            let newest = || metadata.schemas_iter().filter_map(|s| Some((s.schema_id(), of(s)?))).max_by_key(|(id, _)| *id);
+            let found = of(metadata.current_schema()).or_else(|| newest().map(|(_, field)| field));
+            found.ok_or_else(|| ReadError::unsupported(path, format!("equality deletes on field {id}, which is no top-level column")))
+        };
+        let fields = ids.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let schema = Schema::builder().with_fields(fields).build()?;
+        let target = target_schema(&schema, ids)?;
+        let maker = KeyMaker::new(target.fields()).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
+        Ok(Self { schema, target, maker })
+    }
+
+    /// Calls `each` with every key of a file and its position.
+    async fn each(
+        &self,
+        reader: &Reader,
+        file: &LiveFile,
+        metadata: &TableMetadata,
+        stats: &Arc<ReadStats>,
+        mut each: impl FnMut(u64, &[u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let path = file.file.file_path();
+        let is_delete = file.file.equality_ids().is_some_and(|ids| !ids.is_empty());
+        let spec = metadata.partition_spec_by_id(file.spec_id).filter(|_| !is_delete);
+        let partition = spec.map(|spec| (spec.as_ref(), file.file.partition()));
+        let adapter = Arc::new(Adapter::new(self.target.clone(), &self.schema, partition));
+        let open = reader.open(path, file.file.file_size_in_bytes(), stats).await?;
+        if is_delete {
+            let has = |id: Option<i32>| open.file_schema().fields().iter().any(|f| field_id(f) == id);
+            if let Some(lacking) = self.target.fields().iter().find(|f| !has(field_id(f))) {
+                let what = format!("an equality delete file without its column {}", lacking.name());
+                return Err(ReadError::unsupported(path, what));
+            }
+        }
+        let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: 8192 })?;
+        let mut position = 0;
+        while let Some(batch) = batches.try_next().await? {
+            let keys = self.maker.keys(&batch).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
+            for key in &keys {
+                each(hash(key.data()), key.data(), position)?;
+                position += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EqualityDeletes {
+    /// Sorts the deletes by the columns they compare. Nothing is read yet.
+    pub fn new(metadata: &TableMetadata, deletes: Vec<LiveDelete>) -> Result<Self> {
+        let mut by_ids: BTreeMap<Vec<i32>, Vec<LiveDelete>> = BTreeMap::new();
+        for delete in deletes {
+            check_readable(&delete)?;
+            let file = &delete.entry.file;
+            let mut ids = file.equality_ids().unwrap_or_default();
+            if ids.is_empty() {
+                return Err(ReadError::unsupported(file.file_path(), "an equality delete file without equality ids"));
+            }
+            ids.sort_unstable();
+            by_ids.entry(ids).or_default().push(delete);
+        }
+        let set = |(ids, deletes): (Vec<i32>, Vec<LiveDelete>)| {
+            let path = deletes.first().map_or("", |d| d.entry.file.file_path());
+            Ok(KeySet { columns: Arc::new(KeyColumns::new(metadata, &ids, path)?), table: None, deletes })
+        };
+        Ok(Self { sets: by_ids.into_iter().map(set).collect::<Result<_>>()? })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// Reads every key into memory, for [`Self::positions_in`]. More than `bytes` of them is an error.
+    pub async fn load(&mut self, reader: &Reader, metadata: &TableMetadata, bytes: usize, stats: &Arc<ReadStats>) -> Result<()> {
+        let mut left = bytes;
+        for set in &mut self.sets {
+            let Some(table) = set.read(reader, metadata, left, stats).await? else {
+                let path = set.deletes.first().map_or("", |d| d.entry.file.file_path());
+                let what = format!("the table's equality deletes take more than {bytes} bytes of memory; compact it first");
+                return Err(ReadError::unsupported(path, what));
+            };
+            left = left.saturating_sub(table.memory());
+            set.table = Some(table);
+        }
+        Ok(())
+    }
+
+    /// The deleted positions of one data file. The keys must be loaded.
+    pub async fn positions_in(
+        &self,
+        reader: &Reader,
+        metadata: &TableMetadata,
+        file: &LiveFile,
+        stats: &Arc<ReadStats>,
+    ) -> Result<RoaringTreemap> {
+        let mut deleted = RoaringTreemap::new();
+        for set in &self.sets {
+            if set.newest() <= file.sequence_number {
+                continue;
+            }
+            let Some(table) = &set.table else { continue };
+            set.probe(table, reader, metadata, file, stats, &mut deleted).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// The deleted positions of each of some data files, within the budget: keys that do not fit into memory are split by hash
+    /// and spilled, and so are the files' keys. Time is linear in rows and deletes either way.
+    pub async fn positions(
+        mut self,
+        reader: &Reader,
+        metadata: &Arc<TableMetadata>,
+        files: &[LiveFile],
+        budget: &EqualityBudget,
+        stats: &Arc<ReadStats>,
+    ) -> Result<HashMap<String, RoaringTreemap>> {
+        let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
+        for set in std::mem::take(&mut self.sets) {
+            let newest = set.newest();
+            let under = |f: &&LiveFile| newest > f.sequence_number;
+            let files: Vec<LiveFile> = files.iter().filter(under).cloned().collect();
+            match set.read(reader, metadata, budget.bytes, stats).await? {
+                Some(table) => {
+                    let shared = Arc::new(KeySet { table: Some(table), ..set });
+                    let one = |file: LiveFile| {
+                        let (set, reader, metadata, stats) = (shared.clone(), reader.clone(), metadata.clone(), stats.clone());
+                        let task = async move {
+                            let mut deleted = RoaringTreemap::new();
+                            if let Some(table) = &set.table {
+                                set.probe(table, &reader, &metadata, &file, &stats, &mut deleted).await?;
+                            }
+                            Ok::<_, ReadError>((file.file.file_path().to_owned(), deleted))
+                        };
+                        async { tokio::spawn(task).await.map_err(|e| ReadError::Spill(std::io::Error::other(e)))? }
+                    };
+                    let mut probes = futures::stream::iter(files).map(one).buffer_unordered(CONCURRENCY);
+                    while let Some((path, deleted)) = probes.try_next().await? {
+                        *found.entry(path).or_default() |= deleted;
+                    }
+                }
+                None => set.spilled(reader, metadata, &files, budget, stats, &mut found).await?,
+            }
+        }
+        found.retain(|_, deleted| !deleted.is_empty());
+        Ok(found)
+    }
+}
+
+impl KeySet {
+    fn newest(&self) -> i64 {
+        self.deletes.iter().map(|d| d.entry.sequence_number).max().unwrap_or(i64::MIN)
+    }
+
+    /// The keys in memory, or none if they take more than `bytes`.
+    async fn read(&self, reader: &Reader, metadata: &TableMetadata, bytes: usize, stats: &Arc<ReadStats>) -> Result<Option<KeyTable>> {
+        let mut table = KeyTable::new();
+        for delete in &self.deletes {
+            let sequence_number = delete.entry.sequence_number;
+            let insert = |hash: u64, key: &[u8], _| {
+                table.insert(hash, key, sequence_number);
+                Ok(())
+            };
+            self.columns.each(reader, &delete.entry, metadata, stats, insert).await?;
+            if table.memory() > bytes {
+                return Ok(None);
+            }
+        }
+        Ok(Some(table))
+    }
+
+    async fn probe(
+        &self,
+        table: &KeyTable,
+        reader: &Reader,
+        metadata: &TableMetadata,
+        file: &LiveFile,
+        stats: &Arc<ReadStats>,
+        deleted: &mut RoaringTreemap,
+    ) -> Result<()> {
+        let check = |hash: u64, key: &[u8], position: u64| {
+            if table.get(hash, key).is_some_and(|newest| newest > file.sequence_number) {
+                deleted.insert(position);
+            }
+            Ok(())
+        };
+        self.columns.each(reader, file, metadata, stats, check).await
+    }
+
+    async fn spilled(
+        &self,
+        reader: &Reader,
+        metadata: &TableMetadata,
+        files: &[LiveFile],
+        budget: &EqualityBudget,
+        stats: &Arc<ReadStats>,
+        found: &mut HashMap<String, RoaringTreemap>,
+    ) -> Result<()> {
+        // A key in memory takes its bytes and some thirty more; half of the budget is left for tables that double when they grow.
+        let deletes: u64 = self.deletes.iter().map(|d| d.entry.file.record_count()).sum();
+        let width: usize = self.columns.target.fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(40) + 1).sum();
+        let estimate = deletes.saturating_mul(width as u64 + 64);
+        let n = usize::try_from(estimate / (budget.bytes as u64 / 2).max(1)).unwrap_or(usize::MAX).clamp(2, 512);
+        let mut keys = Partitions::create(&budget.dir, n)?;
+        for delete in &self.deletes {
+            let sequence_number = delete.entry.sequence_number.cast_unsigned();
+            let write = |hash: u64, key: &[u8], _| Ok(keys.write(hash, key, sequence_number, 0)?);
+            self.columns.each(reader, &delete.entry, metadata, stats, write).await?;
+        }
+        let mut rows = Partitions::create(&budget.dir, n)?;
+        for (i, file) in files.iter().enumerate() {
+            let write = |hash: u64, key: &[u8], position: u64| Ok(rows.write(hash, key, i as u64, position)?);
+            self.columns.each(reader, file, metadata, stats, write).await?;
+        }
+        let mut record = Record { key: Vec::new(), a: 0, b: 0 };
+        for (mut keys, mut rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
+            let mut table = KeyTable::new();
+            while keys.next(&mut record)? {
+                table.insert(hash(&record.key), &record.key, record.a.cast_signed());
+            }
+            while rows.next(&mut record)? {
+                let file = &files[usize::try_from(record.a).unwrap_or(usize::MAX)];
+                if table.get(hash(&record.key), &record.key).is_some_and(|newest| newest > file.sequence_number) {
+                    found.entry(file.file.file_path().to_owned()).or_default().insert(record.b);
+                }
+            }
+        }
+        Ok(())
+    }
+}

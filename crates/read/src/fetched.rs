@@ -1,0 +1,195 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use bytes::{Buf, Bytes};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+use roaring::RoaringTreemap;
+
+use crate::reader::row_group_rows;
+use crate::{Adapter, ReadError, Result};
+
+/// Some neighbouring row groups of a file, in memory. Decoding them needs no runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub(crate) path: String,
+    pub(crate) metadata: ArrowReaderMetadata,
+    pub(crate) row_groups: Range<usize>,
+    pub(crate) window: Window,
+}
+
+/// A part of a file, addressed as the file is.
+#[derive(Debug, Clone)]
+pub struct Window {
+    pub(crate) start: u64,
+    pub(crate) bytes: Bytes,
+}
+
+impl Window {
+    fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
+        let outside = || ParquetError::EOF(format!("bytes at {start} of a part that begins at {}", self.start));
+        let from = start.checked_sub(self.start).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.bytes.len());
+        let from = from.ok_or_else(outside)?;
+        let to = length.map_or(Some(self.bytes.len()), |n| from.checked_add(n)).filter(|to| *to <= self.bytes.len());
+        Ok(self.bytes.slice(from..to.ok_or_else(outside)?))
+    }
+}
+
+impl Length for Window {
+    fn len(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for Window {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(self.slice(start, None)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.slice(start, Some(length))
+    }
+}
+
+impl Fetched {
+    /// The bytes, addressed as in the file.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The file's footer.
+    pub fn footer(&self) -> &Arc<ParquetMetaData> {
+        self.metadata.metadata()
+    }
+
+    /// The row groups that were fetched.
+    pub fn row_groups(&self) -> Range<usize> {
+        self.row_groups.clone()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.window.bytes.len()
+    }
+
+    /// Decodes the rows whose positions are in `rows` and not `deleted`, in the file's order, adapted.
+    pub fn rows(
+        self,
+        adapter: Arc<Adapter>,
+        projection: ProjectionMask,
+        rows: Range<u64>,
+        deleted: Option<Arc<RoaringTreemap>>,
+        batch_size: usize,
+    ) -> Result<Rows> {
+        let ranges = row_group_rows(self.metadata.metadata());
+        let chosen: Vec<usize> = self.row_groups.filter(|i| overlap(&ranges[*i], &rows)).collect();
+        let path = self.path;
+        let next = chosen.first().map_or(0, |i| ranges[*i].start);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window, self.metadata)
+            .with_projection(projection)
+            .with_batch_size(batch_size)
+            .with_row_groups(chosen)
+            .build()
+            .map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
+        Ok(Rows { path, reader, adapter, next, rows, deleted })
+    }
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// An iterator over what is left of some row groups: batches with the positions of their rows.
+#[derive(Debug)]
+pub struct Rows {
+    path: String,
+    reader: ParquetRecordBatchReader,
+    adapter: Arc<Adapter>,
+    /// The position of the next row that is decoded.
+    next: u64,
+    rows: Range<u64>,
+    deleted: Option<Arc<RoaringTreemap>>,
+}
+
+/// The positions of a batch's rows in their file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Positions {
+    /// One after the other.
+    Run(Range<u64>),
+    /// Each by itself.
+    Each(Vec<u64>),
+}
+
+impl Positions {
+    /// Each position.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match self {
+            Self::Run(range) => Box::new(range.clone()),
+            Self::Each(positions) => Box::new(positions.iter().copied()),
+        }
+    }
+}
+
+impl Rows {
+    fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, Positions)>> {
+        let arrow = |source| ReadError::Arrow { path: self.path.clone(), source };
+        let all = self.next..self.next + batch.num_rows() as u64;
+        self.next = all.end;
+        let inside = all.start.max(self.rows.start)..all.end.min(self.rows.end);
+        if inside.start >= inside.end {
+            return Ok(None);
+        }
+        let cut = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let batch = batch.slice(cut(inside.start - all.start), cut(inside.end - inside.start));
+        let gone = self.deleted.as_deref().map(|deleted| within(deleted, &inside)).filter(|gone| !gone.is_empty());
+        let (batch, positions) = match gone {
+            None => (batch, Positions::Run(inside)),
+            Some(gone) => {
+                let mut keep = vec![true; batch.num_rows()];
+                for position in gone {
+                    keep[cut(position - inside.start)] = false;
+                }
+                let positions = inside.clone().filter(|p| keep[cut(p - inside.start)]).collect();
+                let mask = BooleanArray::new(BooleanBuffer::from(keep), None);
+                (filter_record_batch(&batch, &mask).map_err(arrow)?, Positions::Each(positions))
+            }
+        };
+        if batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        Ok(Some((self.adapter.adapt(&batch).map_err(arrow)?, positions)))
+    }
+}
+
+/// The members of a set in a range.
+fn within(set: &RoaringTreemap, range: &Range<u64>) -> Vec<u64> {
+    let mut members = set.iter();
+    members.advance_to(range.start);
+    members.take_while(|p| *p < range.end).collect()
+}
+
+impl Iterator for Rows {
+    type Item = Result<(RecordBatch, Positions)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let batch = match self.reader.next()? {
+                Ok(batch) => batch,
+                Err(source) => return Some(Err(ReadError::Arrow { path: self.path.clone(), source })),
+            };
+            match self.step(batch) {
+                Ok(None) => {}
+                Ok(Some(found)) => return Some(Ok(found)),
+                Err(e) => return Some(Err(e)),
+            }
+        }
+    }
+}

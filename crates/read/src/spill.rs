@@ -1,0 +1,71 @@
+//! Keys on disk, split by hash into partitions that fit into memory one after the other.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::Path;
+
+/// One key with what it stands for: a delete's sequence number, or the file and position of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) key: Vec<u8>,
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+}
+
+/// Partitions being written, each an unnamed file that is gone when it is dropped.
+pub(crate) struct Partitions {
+    files: Vec<BufWriter<File>>,
+}
+
+impl Partitions {
+    pub(crate) fn create(dir: &Path, n: usize) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let files = (0..n).map(|_| Ok(BufWriter::with_capacity(64 << 10, tempfile::tempfile_in(dir)?)));
+        Ok(Self { files: files.collect::<io::Result<_>>()? })
+    }
+
+    pub(crate) fn write(&mut self, hash: u64, key: &[u8], a: u64, b: u64) -> io::Result<()> {
+        // The high bits: the low ones place a key in its partition's table.
+        let n = self.files.len() as u64;
+        let file = &mut self.files[usize::try_from((hash >> 32) % n).unwrap_or(0)];
+        let length = u32::try_from(key.len()).map_err(|_| io::Error::other("a key over 4 GiB"))?;
+        file.write_all(&length.to_le_bytes())?;
+        file.write_all(key)?;
+        file.write_all(&a.to_le_bytes())?;
+        file.write_all(&b.to_le_bytes())
+    }
+
+    /// Ends writing; each partition can then be read once.
+    pub(crate) fn finish(self) -> io::Result<Vec<Partition>> {
+        let finish = |file: BufWriter<File>| {
+            let mut file = file.into_inner().map_err(|e| e.into_error())?;
+            file.rewind()?;
+            Ok(Partition { file: BufReader::with_capacity(1 << 20, file) })
+        };
+        self.files.into_iter().map(finish).collect()
+    }
+}
+
+pub(crate) struct Partition {
+    file: BufReader<File>,
+}
+
+impl Partition {
+    /// Reads the next record into `record`; false at the end.
+    pub(crate) fn next(&mut self, record: &mut Record) -> io::Result<bool> {
+        let mut length = [0; 4];
+        match self.file.read_exact(&mut length) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        record.key.resize(u32::from_le_bytes(length) as usize, 0);
+        self.file.read_exact(&mut record.key)?;
+        let mut number = [0; 8];
+        self.file.read_exact(&mut number)?;
+        record.a = u64::from_le_bytes(number);
+        self.file.read_exact(&mut number)?;
+        record.b = u64::from_le_bytes(number);
+        Ok(true)
+    }
+}

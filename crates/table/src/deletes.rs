@@ -1,0 +1,244 @@
+//! Which deletes apply to which data file (spec, "Scan Planning"), found without comparing every file with every delete.
+
+use std::collections::HashMap;
+
+use iceberg::spec::{Struct, TableMetadata};
+
+use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles};
+
+/// The deletes of one partition, by sequence number, the oldest first, as positions in [`LiveFiles::deletes`].
+type BySequence = Vec<(i64, usize)>;
+
+/// The deletes of one snapshot by what they can apply to.
+#[derive(Debug, Default)]
+pub struct DeleteIndex<'a> {
+    deletes: &'a [LiveDelete],
+    vectors: HashMap<String, usize>,
+    by_path: HashMap<String, BySequence>,
+    positions: HashMap<(i32, &'a Struct), BySequence>,
+    equality: HashMap<(i32, &'a Struct), BySequence>,
+    /// Equality deletes under an unpartitioned spec apply to the whole table.
+    global: BySequence,
+}
+
+impl<'a> DeleteIndex<'a> {
+    /// For the deletes of a snapshot.
+    pub fn new(live: &'a LiveFiles, metadata: &TableMetadata) -> Self {
+        let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
+        let mut this = Self { deletes: &live.deletes, ..Self::default() };
+        for (i, delete) in live.deletes.iter().enumerate() {
+            let entry = &delete.entry;
+            let place = (entry.sequence_number, i);
+            let partition = (entry.spec_id, entry.file.partition());
+            match (delete.kind, entry.file.referenced_data_file()) {
+                (DeleteKind::DeletionVector, Some(path)) => {
+                    this.vectors.insert(path, i);
+                }
+                (DeleteKind::DeletionVector, None) => {}
+                (DeleteKind::Position, Some(path)) => this.by_path.entry(path).or_default().push(place),
+                (DeleteKind::Position, None) => this.positions.entry(partition).or_default().push(place),
+                (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => this.global.push(place),
+                (DeleteKind::Equality, _) => this.equality.entry(partition).or_default().push(place),
+            }
+        }
+        let all = this.by_path.values_mut().chain(this.positions.values_mut()).chain(this.equality.values_mut());
+        all.chain([&mut this.global]).for_each(|list| list.sort_unstable());
+        this
+    }
+
+    /// The deletion vector of a data file.
+    pub fn vector(&self, file: &LiveFile) -> Option<usize> {
+        self.vectors.get(file.file.file_path()).copied().filter(|i| file.sequence_number <= self.sequence_number(*i))
+    }
+
+    /// The deletes by position that may apply to a data file: its deletion vector, which says all, or else position delete files.
+    pub fn positional(&self, file: &LiveFile) -> Vec<usize> {
+        if let Some(vector) = self.vector(file) {
+            return vec![vector];
+        }
+        let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
+        let shared = self.positions.get(&key(file)).map_or(&[][..], |list| from(list, file.sequence_number));
+        own.iter().chain(shared).map(|(_, i)| *i).collect()
+    }
+
+    /// The deletes by position that may apply to any of some data files, each once.
+    pub fn positional_of(&self, files: &[LiveFile]) -> Vec<&'a LiveDelete> {
+        let mut oldest: HashMap<(i32, &Struct), i64> = HashMap::new();
+        let mut found = Vec::new();
+        for file in files {
+            match self.vector(file) {
+                Some(vector) => found.push(vector),
+                None => {
+                    let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
+                    found.extend(own.iter().map(|(_, i)| *i));
+                    let first = oldest.entry(key(file)).or_insert(i64::MAX);
+                    *first = (*first).min(file.sequence_number);
+                }
+            }
+        }
+        for (key, first) in oldest {
+            let shared = self.positions.get(&key).map_or(&[][..], |list| from(list, first));
+            found.extend(shared.iter().map(|(_, i)| *i));
+        }
+        found.into_iter().map(|i| &self.deletes[i]).collect()
+    }
+
+    /// The equality deletes that may apply to any of some data files of one partition, each once.
+    pub fn equality_of(&self, files: &[LiveFile]) -> Vec<LiveDelete> {
+        let oldest = files.iter().min_by_key(|f| f.sequence_number);
+        let indices = oldest.into_iter().flat_map(|file| self.equality(file).collect::<Vec<_>>());
+        indices.map(|i| self.deletes[i].clone()).collect()
+    }
+
+    /// Whether a delete by position that names a row of a data file deletes it.
+    pub fn may_apply(&self, delete: &LiveDelete, file: &LiveFile) -> bool {
+        let same = delete.entry.spec_id == file.spec_id && delete.entry.file.partition() == file.file.partition();
+        file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
+    }
+
+    /// Those of [`Self::positional`] that are about this file alone.
+    pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
+        let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file().is_some();
+        self.positional(file).into_iter().filter(about).collect()
+    }
+
+    /// The equality deletes that may apply to a data file: those of its partition, and those of the whole table.
+    pub fn equality<'s>(&'s self, file: &'s LiveFile) -> impl Iterator<Item = usize> + use<'s, 'a> {
+        let after = file.sequence_number.saturating_add(1);
+        let own = self.equality.get(&key(file)).map_or(&[][..], |list| from(list, after));
+        own.iter().chain(from(&self.global, after)).map(|(_, i)| *i)
+    }
+
+    /// Every delete file that may apply to a data file.
+    pub fn all(&self, file: &LiveFile) -> Vec<usize> {
+        self.positional(file).into_iter().chain(self.equality(file)).collect()
+    }
+
+    /// Whether any delete may apply to a data file.
+    pub fn any(&self, file: &LiveFile) -> bool {
+        self.equality(file).next().is_some() || !self.positional(file).is_empty()
+    }
+
+    fn sequence_number(&self, i: usize) -> i64 {
+        self.deletes[i].entry.sequence_number
+    }
+}
+
+fn key(file: &LiveFile) -> (i32, &Struct) {
+    (file.spec_id, file.file.partition())
+}
+
+/// The part of a list that begins with a sequence number.
+fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
+    &list[list.partition_point(|(s, _)| *s < sequence_number)..]
+}
+
+/// The deletes that apply to no data file any more: rows that could carry an older sequence number are gone (for deletes about one
+/// file: the file is). Positions in [`LiveFiles::deletes`].
+pub fn dangling(live: &LiveFiles, metadata: &TableMetadata) -> Vec<usize> {
+    let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
+    let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
+    let mut oldest: HashMap<(i32, &Struct), i64> = HashMap::new();
+    let mut oldest_of_all = i64::MAX;
+    for file in &live.data {
+        by_path.insert(file.file.file_path(), file);
+        let first = oldest.entry(key(file)).or_insert(i64::MAX);
+        *first = (*first).min(file.sequence_number);
+        oldest_of_all = oldest_of_all.min(file.sequence_number);
+    }
+    let applies = |delete: &LiveDelete| {
+        let entry = &delete.entry;
+        let oldest = oldest.get(&key(entry)).copied().unwrap_or(i64::MAX);
+        match (delete.kind, entry.file.referenced_data_file()) {
+            (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => oldest_of_all < entry.sequence_number,
+            (DeleteKind::Equality, _) => oldest < entry.sequence_number,
+            (_, Some(path)) => by_path.get(path.as_str()).is_some_and(|f| f.sequence_number <= entry.sequence_number),
+            (DeleteKind::Position, None) => oldest <= entry.sequence_number,
+            // Without the file it is about, nothing says what a vector deletes: it is not ours to drop.
+            (DeleteKind::DeletionVector, None) => true,
+        }
+    };
+    (0..live.deletes.len()).filter(|i| !applies(&live.deletes[*i])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
+
+    fn file(path: String, partition: i32, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
+        let mut builder = DataFileBuilder::default();
+        builder.content(content).file_path(path).file_format(DataFileFormat::Parquet).record_count(1).file_size_in_bytes(1);
+        builder.partition(Struct::from_iter([Some(Literal::int(partition))])).referenced_data_file(about);
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id: 1, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    fn metadata() -> TableMetadata {
+        let json = serde_json::json!({
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": 9, "last-updated-ms": 1, "last-column-id": 1, "current-schema-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
+            "default-spec-id": 1, "last-partition-id": 1000, "default-sort-order-id": 0,
+            "partition-specs": [{"spec-id": 0, "fields": []},
+                {"spec-id": 1, "fields": [{"source-id": 1, "field-id": 1000, "name": "p", "transform": "identity"}]}],
+            "sort-orders": [{"order-id": 0, "fields": []}],
+        });
+        serde_json::from_value(json).expect("metadata")
+    }
+
+    /// The specification's words, delete by delete.
+    fn applies(delete: &LiveDelete, data: &LiveFile) -> bool {
+        let same = delete.entry.spec_id == data.spec_id && delete.entry.file.partition() == data.file.partition();
+        let (d, s) = (delete.entry.sequence_number, data.sequence_number);
+        match delete.kind {
+            DeleteKind::Equality => s < d && (same || delete.entry.spec_id == 0),
+            _ => {
+                let about = delete.entry.file.referenced_data_file();
+                s <= d && same && about.is_none_or(|path| path == data.file.file_path())
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_index_finds_what_the_specification_says(
+            data in proptest::collection::vec((0_i32..3, 1_i64..8), 0..12),
+            deletes in proptest::collection::vec((0_u8..4, 0_i32..3, 1_i64..8, 0_usize..12), 0..12),
+        ) {
+            let mut live = LiveFiles::default();
+            for (i, (partition, s)) in data.iter().enumerate() {
+                live.data.push(file(format!("d{i}"), *partition, *s, DataContentType::Data, None));
+            }
+            for (i, (kind, partition, s, about)) in deletes.iter().enumerate() {
+                let target = live.data.get(*about);
+                let (content, about, partition) = match (kind, target) {
+                    (0, _) => (DataContentType::PositionDeletes, None, *partition),
+                    (1, Some(f)) => (DataContentType::PositionDeletes, Some(f.file.file_path().to_owned()), data[*about].0),
+                    _ => (DataContentType::EqualityDeletes, None, *partition),
+                };
+                let kind_of = if content == DataContentType::EqualityDeletes { DeleteKind::Equality } else { DeleteKind::Position };
+                let mut entry = file(format!("x{i}"), partition, *s, content, about);
+                if *kind == 3 {
+                    entry.spec_id = 0;
+                }
+                live.deletes.push(LiveDelete { entry, kind: kind_of });
+            }
+            let metadata = metadata();
+            let index = DeleteIndex::new(&live, &metadata);
+            let loose = dangling(&live, &metadata);
+            for data in &live.data {
+                let mut found = index.all(data);
+                found.sort_unstable();
+                let expected: Vec<usize> = (0..live.deletes.len()).filter(|i| applies(&live.deletes[*i], data)).collect();
+                proptest::prop_assert_eq!(index.any(data), !expected.is_empty());
+                proptest::prop_assert!(expected.iter().all(|i| !loose.contains(i)));
+                proptest::prop_assert_eq!(found, expected);
+            }
+            for i in 0..live.deletes.len() {
+                let used = live.data.iter().any(|d| applies(&live.deletes[i], d));
+                proptest::prop_assert_eq!(loose.contains(&i), !used);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Deletion vectors: the blob `deletion-vector-v1` and the Puffin file around it (Puffin spec, "Blob types" and "File structure").
+
+use roaring::RoaringTreemap;
+use serde_json::json;
+
+use crate::{Result, TableError};
+
+const DV_MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
+const PUFFIN_MAGIC: &[u8; 4] = b"PFA1";
+/// The field that a deletion vector is computed from: the row's position in its file (spec, "Reserved Field IDs").
+const ROW_POSITION: i32 = 2_147_483_545;
+
+/// The blob of a set of deleted positions.
+pub fn encode_vector(positions: &RoaringTreemap) -> Result<Vec<u8>> {
+    let mut vector = DV_MAGIC.to_vec();
+    positions.serialize_into(&mut vector).map_err(|e| TableError::Invalid(format!("a deletion vector: {e}")))?;
+    let length = u32::try_from(vector.len()).map_err(|_| TableError::Invalid("a deletion vector over 4 GiB".to_owned()))?;
+    let mut blob = Vec::with_capacity(vector.len() + 8);
+    blob.extend(length.to_be_bytes());
+    blob.extend(&vector);
+    blob.extend(crc32fast::hash(&vector).to_be_bytes());
+    Ok(blob)
+}
+
+/// The positions in a blob; a wrong length, magic or checksum is an error.
+pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
+    let bad = |what: &str| TableError::Invalid(format!("a deletion vector with {what}"));
+    let (length, rest) = blob.split_first_chunk::<4>().ok_or_else(|| bad("no length"))?;
+    let (vector, crc) = rest.split_last_chunk::<4>().ok_or_else(|| bad("no checksum"))?;
+    if u32::from_be_bytes(*length) as usize != vector.len() {
+        return Err(bad("a wrong length"));
+    }
+    if u32::from_be_bytes(*crc) != crc32fast::hash(vector) {
+        return Err(bad("a wrong checksum"));
+    }
+    let bitmap = vector.strip_prefix(&DV_MAGIC).ok_or_else(|| bad("a wrong magic number"))?;
+    RoaringTreemap::deserialize_from(bitmap).map_err(|e| bad(&format!("a bitmap that can't be read: {e}")))
+}
+
+/// A Puffin file of deletion vectors, each with the data file it is about. Returns the file and each blob's offset and length.
+pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<(u64, u64)>)> {
+    let mut file = PUFFIN_MAGIC.to_vec();
+    let mut places = Vec::with_capacity(vectors.len());
+    let mut blobs = Vec::with_capacity(vectors.len());
+    for (path, positions) in vectors {
+        let blob = encode_vector(positions)?;
+        let place = (file.len() as u64, blob.len() as u64);
+        blobs.push(json!({
+            "type": "deletion-vector-v1", "fields": [ROW_POSITION], "snapshot-id": -1, "sequence-number": -1,
+            "offset": place.0, "length": place.1,
+            "properties": {"referenced-data-file": path, "cardinality": positions.len().to_string()},
+        }));
+        file.extend(blob);
+        places.push(place);
+    }
+    let created_by = concat!("esker ", env!("CARGO_PKG_VERSION"));
+    let footer = json!({"blobs": blobs, "properties": {"created-by": created_by}}).to_string();
+    let footer_length = u32::try_from(footer.len()).map_err(|_| TableError::Invalid("a Puffin footer over 4 GiB".to_owned()))?;
+    file.extend(PUFFIN_MAGIC);
+    file.extend(footer.as_bytes());
+    file.extend(footer_length.to_le_bytes());
+    file.extend([0; 4]);
+    file.extend(PUFFIN_MAGIC);
+    Ok((file, places))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_vector_survives_and_a_flipped_bit_does_not(
+            positions in proptest::collection::btree_set(0_u64..(1 << 34), 0..200),
+            flip in proptest::prelude::any::<proptest::sample::Index>(),
+        ) {
+            let positions: RoaringTreemap = positions.into_iter().collect();
+            let blob = encode_vector(&positions).expect("encoded");
+            proptest::prop_assert_eq!(&decode_vector(&blob).expect("decoded"), &positions);
+            let mut damaged = blob.clone();
+            let at = flip.index(blob.len() * 8);
+            damaged[at / 8] ^= 1 << (at % 8);
+            proptest::prop_assert!(decode_vector(&damaged).is_err());
+        }
+    }
+
+    /// The example of the reference implementation's tests: a blob of no positions is magic, an empty map and a checksum.
+    #[test]
+    fn the_layout_is_the_specification_s() {
+        let blob = encode_vector(&RoaringTreemap::from_iter([1_u64, 3])).expect("encoded");
+        assert_eq!(u32::from_be_bytes([blob[0], blob[1], blob[2], blob[3]]) as usize, blob.len() - 8);
+        assert_eq!(&blob[4..8], &DV_MAGIC);
+        assert_eq!(u64::from_le_bytes(blob[8..16].try_into().expect("eight bytes")), 1, "one bitmap of 32-bit positions");
+        let (file, places) = puffin_of_vectors(&[("f".to_owned(), RoaringTreemap::from_iter([7_u64]))]).expect("a file");
+        let (at, len) = (places[0].0 as usize, places[0].1 as usize);
+        assert_eq!(decode_vector(&file[at..at + len]).expect("decoded").len(), 1);
+        assert!(file.starts_with(b"PFA1") && file.ends_with(b"PFA1"));
+    }
+}
