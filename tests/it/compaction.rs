@@ -61,7 +61,7 @@ async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_with_deletes_are_left_alone_and_said_so() {
+async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     let app = TestApp::start().await;
     app.table().await;
     let writer = Writer::new(&app);
@@ -72,18 +72,17 @@ async fn files_with_deletes_are_left_alone_and_said_so() {
     writer.delete_positions(&files[0], &[0, 9]).await;
     let kept = writer.ids().await.expect("ids");
     assert_eq!(kept.len(), 58);
-    let plan =
-        app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true", Some(json!({}))).await;
-    assert_eq!(plan["groups"], json!([]), "the delete may apply to any file of the unpartitioned table");
-    assert_eq!(plan["left_alone"][0]["files"], 6);
-    assert!(plan["left_alone"][0]["reason"].as_str().expect("a reason").contains("deletes apply"));
-    for i in 10..16 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true";
+    let plan = app.ok(Method::POST, path, Some(json!({}))).await;
+    assert_eq!(plan["groups"][0]["delete_files"], 1, "the delete may apply to any file of the unpartitioned table");
     let job = app.job("compact", json!({})).await;
-    assert_eq!(job["outcome"]["files_in"], 6, "files written after the delete are free of it");
-    let expected: Vec<i64> = kept.into_iter().chain(100..160).collect();
-    assert_eq!(writer.ids().await.expect("ids"), expected);
+    let outcome = &job["outcome"];
+    assert_eq!((outcome["deleted_records"].as_u64(), outcome["delete_files_removed"].as_u64()), (Some(2), Some(1)), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), kept);
+    let metadata = writer.metadata().await;
+    let summary = &metadata.current_snapshot().expect("a snapshot").summary().additional_properties;
+    assert_eq!(summary["removed-position-deletes"], "2");
+    assert!(summary["esker.content-hash"].ends_with("-58"), "{summary:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod compaction;
 mod details;
 mod events;
 mod expiry;
+mod histories;
 mod kills;
 mod lifecycle;
 mod ops;

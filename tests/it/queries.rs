@@ -1,7 +1,7 @@
 use esker_tests::{TestApp, Writer};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn position_deletes_are_applied_and_unreadable_deletes_are_an_error() {
+async fn position_and_equality_deletes_are_applied_and_unreadable_ones_are_an_error() {
     let app = TestApp::start().await;
     app.table().await;
     let writer = Writer::new(&app);
@@ -15,5 +15,5 @@ async fn position_deletes_are_applied_and_unreadable_deletes_are_an_error() {
 
     writer.delete_equal().await;
     let error = writer.ids().await.expect_err("never wrong rows");
-    assert!(error.contains("equality deletes"), "{error}");
+    assert!(error.contains("-eq.parquet"), "{error}");
 }

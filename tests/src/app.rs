@@ -2,6 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker::server::Server;
 use esker_catalog::Catalog;
@@ -10,7 +12,9 @@ use object_store::local::LocalFileSystem;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use futures::TryStreamExt;
 use tempfile::TempDir;
+use tonic::transport::Endpoint;
 
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "a-token-for-tests";
@@ -131,8 +135,13 @@ impl TestApp {
     pub async fn job(&self, kind: &str, options: Value) -> Value {
         let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{kind}");
         let accepted = self.ok(Method::POST, &path, Some(options)).await;
-        let path = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
-        for _ in 0..600 {
+        self.wait_for_job(accepted["job-id"].as_str().expect("an id")).await
+    }
+
+    /// Waits for a job; returns its record.
+    pub async fn wait_for_job(&self, id: &str) -> Value {
+        let path = format!("/api/v1/jobs/{id}");
+        for _ in 0..1500 {
             let job = self.ok(Method::GET, &path, None).await;
             if job["state"] != "running" {
                 return job;
@@ -144,6 +153,18 @@ impl TestApp {
 }
 
 impl TestApp {
+    /// The answer of the server's own SQL engine.
+    pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let url = format!("http://{}", self.server.flight);
+        let channel = Endpoint::from_shared(url).expect("a url").connect().await.map_err(|e| e.to_string())?;
+        let mut client = FlightSqlServiceClient::new(channel);
+        client.set_token(TOKEN.to_owned());
+        let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
+        let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
+        let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
+        stream.try_collect().await.map_err(|e| e.to_string())
+    }
+
     /// Stops the server and gives its directory back.
     pub async fn stop(self) -> TempDir {
         self.server.stop().await;

@@ -3,8 +3,10 @@
 
 mod app;
 mod faults;
+mod lake;
 mod writer;
 
 pub use app::{TestApp, config};
 pub use faults::Faults;
+pub use lake::{Lake, Placed, Row, Scope};
 pub use writer::{Writer, schema_json};

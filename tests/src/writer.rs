@@ -206,12 +206,7 @@ impl<'a> Writer<'a> {
 
     /// The ids that a reader sees, by the server's own SQL engine.
     pub async fn ids(&self) -> Result<Vec<i64>, String> {
-        let endpoint = tonic_client(self.app).await;
-        let mut client = endpoint;
-        let info = client.execute("SELECT id FROM n.t ORDER BY id".to_owned(), None).await.map_err(|e| e.to_string())?;
-        let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
-        let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
-        let batches: Vec<RecordBatch> = futures::TryStreamExt::try_collect(stream).await.map_err(|e| e.to_string())?;
+        let batches = self.app.sql("SELECT id FROM n.t ORDER BY id").await?;
         let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec();
         Ok(batches.iter().flat_map(column).collect())
     }
@@ -219,12 +214,4 @@ impl<'a> Writer<'a> {
 
 fn now_ms() -> i64 {
     esker_types::now_ms()
-}
-
-async fn tonic_client(app: &TestApp) -> arrow_flight::sql::client::FlightSqlServiceClient<tonic::transport::Channel> {
-    let url = format!("http://{}", app.server.flight);
-    let channel = tonic::transport::Endpoint::from_shared(url).expect("a url").connect().await.expect("connected");
-    let mut client = arrow_flight::sql::client::FlightSqlServiceClient::new(channel);
-    client.set_token(crate::app::TOKEN.to_owned());
-    client
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::{Result, State, StateError, Warehouse};
+use crate::{IMMEDIATE, Result, State, StateError, Warehouse};
 
 /// An event to be entered.
 #[derive(Debug, Clone)]
@@ -138,7 +138,7 @@ impl State {
 
     /// Enters the receipt of a request that changed nothing: one that was refused for good.
     pub async fn insert_receipt(&self, receipt: NewReceipt) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         Along { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
@@ -217,7 +217,7 @@ impl State {
 
     /// Forgets what is too old to be asked for: receipts and tokens past their time, and events that every sink has.
     pub async fn forget_old(&self, receipts_before: Millis, events_before: Millis) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         sqlx::query("DELETE FROM receipt WHERE created_ms < ?1").bind(receipts_before).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM access_token WHERE expires_ms < ?1").bind(now_ms()).execute(&mut *tx).await?;
         sqlx::query(

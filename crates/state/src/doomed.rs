@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::{Result, State, Warehouse, parse_id};
+use crate::{IMMEDIATE, Result, State, Warehouse, parse_id};
 
 /// A file to be put into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn doomed_row(row: &SqliteRow) -> Result<Doomed> {
 impl State {
     /// Puts files into quarantine and forgets the intents they were recorded under.
     pub async fn doom(&self, dooms: &[Doom]) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         insert_dooms(&mut tx, dooms).await?;
         for doom in dooms {
             sqlx::query("DELETE FROM output WHERE path = ?1").bind(&doom.path).execute(&mut *tx).await?;
@@ -166,7 +166,7 @@ impl State {
 
     /// Moves files on in quarantine.
     pub async fn mark_doomed(&self, paths: &[String], state: DoomState, note: Option<&str>) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         for path in paths {
             sqlx::query("UPDATE doomed SET state = ?2, note = ?3, changed_ms = ?4 WHERE path = ?1")
                 .bind(path)

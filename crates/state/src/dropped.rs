@@ -2,7 +2,7 @@ use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use crate::doomed::insert_dooms;
+use crate::{IMMEDIATE, doomed::insert_dooms};
 use crate::tables::insert_tabular;
 use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, parse_id};
 
@@ -93,7 +93,7 @@ impl State {
 
     /// Brings a dropped table back as it was, under the name given, which must be free.
     pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?1 AND warehouse_id = ?2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
@@ -108,7 +108,7 @@ impl State {
 
     /// Ends the time of a dropped table and dooms its files, if they are to go. `false`: it was brought back meanwhile.
     pub async fn end_drop(&self, id: TableId, dooms: &[Doom], along: &Along) -> Result<bool> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let done = sqlx::query("DELETE FROM dropped_table WHERE id = ?1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
             return Ok(false);

@@ -1,12 +1,12 @@
 use esker_types::{NamespaceName, TableName, now_ms};
 
-use crate::namespaces::namespace_id;
+use crate::{IMMEDIATE, namespaces::namespace_id};
 use crate::{Along, Result, State, StateError, Warehouse};
 
 impl State {
     /// Stores a SQL function's metadata under a name, replacing what was there.
     pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
             "INSERT INTO sql_function (namespace_id, name, name_key, metadata, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -61,7 +61,7 @@ impl State {
 
     /// Removes a function.
     pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = ?1 AND name_key = ?2")
             .bind(namespace)

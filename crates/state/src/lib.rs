@@ -90,6 +90,10 @@ impl State {
 
 /// Whether a pooled connection is out of any transaction; one that is not is thrown away.
 ///
+/// How every transaction begins: with the write lock. One that reads first and writes later fails at once, as no waiting could
+/// help it, if another connection has committed between.
+pub(crate) const IMMEDIATE: &str = "BEGIN IMMEDIATE";
+
 /// A COMMIT that fails (on a full disk, say) leaves SQLite's transaction open and its write lock held, and the next user of
 /// the connection would go on in it unawares.
 async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use esker_types::NamespaceName;
 use sqlx::{Row, Sqlite, Transaction};
 
-use crate::{Along, Result, State, StateError};
+use crate::{Along, IMMEDIATE, Result, State, StateError};
 
 /// A warehouse's row, as the functions of this crate take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl State {
     /// Creates a namespace; its parent must exist.
     pub async fn create_namespace(&self, warehouse: Warehouse, namespace: &NamespaceRow, along: &Along) -> Result<()> {
         let parent = namespace.name.parent();
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         if let Some(parent) = &parent {
             namespace_id(&mut tx, warehouse, parent).await?;
         }
@@ -140,7 +140,7 @@ impl State {
         name: &NamespaceName,
         change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Along) + Send,
     ) -> Result<BTreeMap<String, String>> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let text: String =
             sqlx::query_scalar("SELECT properties FROM namespace WHERE id = ?1").bind(id).fetch_one(&mut *tx).await?;
@@ -158,7 +158,7 @@ impl State {
 
     /// Drops an empty namespace.
     pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = ?1)
@@ -191,7 +191,7 @@ impl State {
         protected: bool,
         along: &Along,
     ) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         sqlx::query("UPDATE namespace SET protected = ?2 WHERE id = ?1").bind(id).bind(protected).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;

@@ -1,7 +1,7 @@
 use esker_types::{JobId, TableId, now_ms};
 use sqlx::Row;
 
-use crate::{Result, State, Warehouse, parse_id};
+use crate::{IMMEDIATE, Result, State, Warehouse, parse_id};
 
 /// A file that was about to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Output {
 impl State {
     /// Records files before they are written.
     pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
-        let mut tx = self.intents.begin().await?;
+        let mut tx = self.intents.begin_with(IMMEDIATE).await?;
         for path in paths {
             sqlx::query(
                 "INSERT INTO output (path, table_id, job_id, instance, recorded_ms, warehouse_id)

@@ -1,6 +1,6 @@
 use esker_types::{TableId, now_ms};
 
-use crate::{Result, State};
+use crate::{IMMEDIATE, Result, State};
 
 /// Reports kept for each table.
 const KEPT: i64 = 1000;
@@ -8,7 +8,7 @@ const KEPT: i64 = 1000;
 impl State {
     /// Stores an engine's scan or commit report and drops the oldest beyond what is kept.
     pub async fn insert_report(&self, table: TableId, principal: &str, body: &str) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES (?1, ?2, ?3, ?4)")
             .bind(table.to_string())
             .bind(principal)

@@ -3,7 +3,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::doomed::insert_dooms;
+use crate::{IMMEDIATE, doomed::insert_dooms};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
 use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, parse_id};
@@ -210,7 +210,7 @@ impl State {
     /// Swaps pointers and enters tables or views, all or nothing. `Ok(false)` means that another commit came first to one
     /// of them; [`StateError::Ambiguous`] that nobody knows.
     pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTable], along: &Along) -> Result<bool> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
                 return Ok(false);
@@ -302,7 +302,7 @@ impl State {
 
     /// Renames a table or view, possibly into another namespace.
     pub async fn rename(&self, kind: Kind, warehouse: Warehouse, from: &TableName, to: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
         let found = holder(&mut tx, source, &warehouse.key(&from.name)).await?;
         let (id, _) = found.filter(|(_, found)| *found == kind).ok_or_else(|| kind.missing(from))?;
@@ -330,7 +330,7 @@ impl State {
     /// Drops an entry, which must not be protected, and in the same transaction dooms the files given (for a purge). With
     /// `keep`, a table can be brought back for a while.
     pub async fn drop_tabular(&self, id: TableId, dooms: &[Doom], keep: Option<&SoftDrop>, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         let row = sqlx::query(
             "SELECT t.protected, t.kind, n.name, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = ?1",
         )
@@ -355,7 +355,7 @@ impl State {
 
     /// Sets one of an entry's marks.
     async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
         sqlx::query(sql).bind(id.to_string()).bind(value).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;

@@ -134,26 +134,34 @@ fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
 }
 
 /// The deletes that apply to no data file any more: rows that could carry an older sequence number are gone (for deletes about one
-/// file: the file is). Positions in [`LiveFiles::deletes`].
-pub fn dangling(live: &LiveFiles, metadata: &TableMetadata) -> Vec<usize> {
+/// file: the file is). `fresh` are data files that are about to be added, which no delete by position can name yet. Positions in
+/// [`LiveFiles::deletes`].
+pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
     let mut oldest: HashMap<(i32, &Struct), i64> = HashMap::new();
+    let mut oldest_named: HashMap<(i32, &Struct), i64> = HashMap::new();
     let mut oldest_of_all = i64::MAX;
+    let lower = |map: &mut HashMap<_, _>, file: &'_ LiveFile, key| {
+        let first = map.entry(key).or_insert(i64::MAX);
+        *first = (*first).min(file.sequence_number);
+    };
     for file in &live.data {
         by_path.insert(file.file.file_path(), file);
-        let first = oldest.entry(key(file)).or_insert(i64::MAX);
-        *first = (*first).min(file.sequence_number);
+        lower(&mut oldest_named, file, key(file));
+    }
+    for file in live.data.iter().chain(fresh) {
+        lower(&mut oldest, file, key(file));
         oldest_of_all = oldest_of_all.min(file.sequence_number);
     }
     let applies = |delete: &LiveDelete| {
         let entry = &delete.entry;
-        let oldest = oldest.get(&key(entry)).copied().unwrap_or(i64::MAX);
+        let first = |map: &HashMap<(i32, &Struct), i64>| map.get(&key(entry)).copied().unwrap_or(i64::MAX);
         match (delete.kind, entry.file.referenced_data_file()) {
             (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => oldest_of_all < entry.sequence_number,
-            (DeleteKind::Equality, _) => oldest < entry.sequence_number,
+            (DeleteKind::Equality, _) => first(&oldest) < entry.sequence_number,
             (_, Some(path)) => by_path.get(path.as_str()).is_some_and(|f| f.sequence_number <= entry.sequence_number),
-            (DeleteKind::Position, None) => oldest <= entry.sequence_number,
+            (DeleteKind::Position, None) => first(&oldest_named) <= entry.sequence_number,
             // Without the file it is about, nothing says what a vector deletes: it is not ours to drop.
             (DeleteKind::DeletionVector, None) => true,
         }
@@ -226,7 +234,7 @@ mod tests {
             }
             let metadata = metadata();
             let index = DeleteIndex::new(&live, &metadata);
-            let loose = dangling(&live, &metadata);
+            let loose = dangling(&live, &[], &metadata);
             for data in &live.data {
                 let mut found = index.all(data);
                 found.sort_unstable();

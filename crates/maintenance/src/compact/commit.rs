@@ -172,15 +172,16 @@ impl GroupCommit {
         let mut go: HashSet<DeleteKey> = live.deletes.iter().filter(about_removed).map(|d| delete_key(&d.entry.file)).collect();
         if self.drop_dangling && !live.deletes.is_empty() {
             live.data.retain(|f| !removed.contains(f.file.file_path()));
-            live.data.extend(added.iter().map(|(spec_id, file)| LiveFile {
+            let fresh = |(spec_id, file): &(i32, DataFile)| LiveFile {
                 file: file.clone(),
                 spec_id: *spec_id,
                 sequence_number: self.sequence_number,
                 file_sequence_number: None,
                 snapshot_id: 0,
                 first_row_id: None,
-            }));
-            go.extend(dangling(&live, metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
+            };
+            let fresh: Vec<LiveFile> = added.iter().map(fresh).collect();
+            go.extend(dangling(&live, &fresh, metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
         go
     }
@@ -257,7 +258,7 @@ impl ConvertCommit {
         }
         let added_deletes = write(&self.context, metadata, doomed).await?;
         if self.drop_dangling {
-            removed_deletes.extend(dangling(&live, metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
+            removed_deletes.extend(dangling(&live, &[], metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
         *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
             Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };

@@ -1,0 +1,467 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema as ArrowSchema};
+use esker_storage::Storage;
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, load_live, puffin_of_vectors};
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, ManifestContentType, ManifestFile,
+    ManifestListWriter, ManifestWriterBuilder, PartitionSpec, Struct, TableMetadata,
+};
+use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use reqwest::Method;
+use roaring::RoaringTreemap;
+use serde_json::{Value, json};
+
+use crate::TestApp;
+
+/// A row: id, text, partition, and a column that tables get later.
+pub type Row = (i64, String, i32, Option<i32>);
+
+/// A row with the partition spec that it was written under: equality deletes of one spec do not reach rows of another.
+pub type Placed = (Row, i32);
+
+/// A table of any format version, written to as engines of every kind do: files and manifests to storage, commits to REST.
+#[derive(Debug)]
+pub struct Lake<'a> {
+    app: &'a TestApp,
+    storage: Storage,
+    name: String,
+}
+
+/// How a delete by position is written to a table of format version 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A delete file a data file, which names it.
+    File,
+    /// A delete file a partition.
+    Partition,
+}
+
+/// What one commit adds.
+#[derive(Debug, Default)]
+struct Additions {
+    data: Vec<(i32, DataFile)>,
+    deletes: Vec<(i32, DataFile)>,
+    /// Delete files that others replace: path and offset.
+    replaced: HashSet<(String, Option<i64>)>,
+}
+
+fn field(name: &str, ty: DataType, id: i32) -> Field {
+    Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+}
+
+impl<'a> Lake<'a> {
+    /// Creates the table `lake.NAME`, partitioned by `p` or not.
+    pub async fn create(app: &'a TestApp, name: &str, version: u8, partitioned: bool, mut properties: Value) -> Self {
+        let (status, body) = app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
+        assert!(status.is_success() || status.as_u16() == 409, "{body}");
+        properties["format-version"] = version.to_string().into();
+        let fields = json!([
+            {"id": 1, "name": "id", "required": false, "type": "long"},
+            {"id": 2, "name": "s", "required": false, "type": "string"},
+            {"id": 3, "name": "p", "required": false, "type": "int"},
+        ]);
+        let mut create = json!({"name": name, "schema": {"type": "struct", "fields": fields}, "properties": properties});
+        if partitioned {
+            create["partition-spec"] =
+                json!({"spec-id": 0, "fields": [{"source-id": 3, "field-id": 1000, "name": "p", "transform": "identity"}]});
+        }
+        app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+        Self { app, storage: Storage::local(), name: name.to_owned() }
+    }
+
+    fn path(&self) -> String {
+        format!("/v1/default/namespaces/lake/tables/{}", self.name)
+    }
+
+    /// Where the management API has the table.
+    pub fn management(&self, what: &str) -> String {
+        format!("/api/v1/warehouses/default/namespaces/lake/tables/{}/{what}", self.name)
+    }
+
+    /// The table as it is now.
+    pub async fn metadata(&self) -> TableMetadata {
+        let body = self.app.ok(Method::GET, &self.path(), None).await;
+        serde_json::from_value(body["metadata"].clone()).expect("metadata")
+    }
+
+    /// What is alive now.
+    pub async fn live(&self, metadata: &TableMetadata) -> LiveFiles {
+        let Some(snapshot) = metadata.current_snapshot() else { return LiveFiles::default() };
+        load_live(&Manifests::new(self.storage.file_io(), 0), metadata, snapshot).await.expect("live files")
+    }
+
+    /// Sends updates that must succeed.
+    pub async fn update(&self, updates: Value) {
+        self.app.ok(Method::POST, &self.path(), Some(json!({"requirements": [], "updates": updates}))).await;
+    }
+
+    /// Runs a compaction and returns its record.
+    pub async fn job(&self, options: Value) -> Value {
+        let job = self.start(options).await;
+        self.wait(&job).await
+    }
+
+    /// Waits for a job; returns its record.
+    pub async fn wait(&self, job: &str) -> Value {
+        self.app.wait_for_job(job).await
+    }
+
+    /// Starts a compaction; returns the job's id.
+    pub async fn start(&self, options: Value) -> String {
+        let accepted = self.app.ok(Method::POST, &self.management("compact"), Some(options)).await;
+        accepted["job-id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The rows, by the server's own SQL engine, sorted.
+    pub async fn rows(&self) -> Vec<Row> {
+        let extra = self.metadata().await.current_schema().field_by_name("extra").is_some();
+        let extra = if extra { "extra" } else { "CAST(NULL AS INT)" };
+        let batches = self.app.sql(&format!("SELECT id, s, p, {extra} FROM lake.{}", self.name)).await.expect("rows");
+        let mut rows: Vec<Row> = Vec::new();
+        for batch in &batches {
+            let strings = arrow::compute::cast(batch.column(1), &DataType::Utf8).expect("strings");
+            for i in 0..batch.num_rows() {
+                let int = |c: usize| {
+                    let column = batch.column(c).as_primitive::<Int32Type>();
+                    column.is_valid(i).then(|| column.value(i))
+                };
+                let text = strings.as_string::<i32>().value(i).to_owned();
+                rows.push((batch.column(0).as_primitive::<Int64Type>().value(i), text, int(2).unwrap_or(0), int(3)));
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    /// Appends rows, one file a partition.
+    pub async fn append(&self, rows: &[Row]) -> i32 {
+        loop {
+            let metadata = self.metadata().await;
+            let mut additions = Additions::default();
+            self.write_rows(&metadata, rows, &mut additions).await;
+            if self.commit(&metadata, additions, "append").await {
+                return metadata.default_partition_spec_id();
+            }
+        }
+    }
+
+    /// Deletes the rows of some ids by position, wherever they are; by deletion vectors where the table has them.
+    pub async fn delete_by_position(&self, ids: &HashSet<i64>, scope: Scope) {
+        loop {
+            let metadata = self.metadata().await;
+            let live = self.live(&metadata).await;
+            let mut additions = Additions::default();
+            let mut found = Vec::new();
+            for file in &live.data {
+                let positions = self.positions(file, ids).await;
+                if !positions.is_empty() {
+                    found.push((file.clone(), positions));
+                }
+            }
+            if found.is_empty() {
+                return;
+            }
+            match metadata.format_version() {
+                FormatVersion::V3 => self.write_vectors(&metadata, &live, found, &mut additions).await,
+                _ => self.write_positions(&metadata, found, scope, &mut additions).await,
+            }
+            if self.commit(&metadata, additions, "delete").await {
+                return;
+            }
+        }
+    }
+
+    /// Deletes by equality on `id`, under the table's present partition spec: in the partitions given where it has any. Rows that
+    /// are given are added in the same commit, as an upsert does. Returns the spec.
+    pub async fn upsert(&self, keys: &[(i64, i32)], rows: &[Row]) -> i32 {
+        loop {
+            let metadata = self.metadata().await;
+            let spec = metadata.default_partition_spec();
+            let mut additions = Additions::default();
+            let mut by_partition: BTreeMap<Option<i32>, Vec<i64>> = BTreeMap::new();
+            for (id, p) in keys {
+                by_partition.entry((!spec.is_unpartitioned()).then_some(*p)).or_default().push(*id);
+            }
+            for (p, ids) in by_partition {
+                let path = format!("{}/data/{}-eq.parquet", metadata.location(), uuid::Uuid::new_v4());
+                let schema = Arc::new(ArrowSchema::new(vec![field("id", DataType::Int64, 1)]));
+                let bytes = parquet_of(schema, vec![Arc::new(Int64Array::from(ids.clone()))]);
+                let mut builder = self.delete_file(&path, bytes, DataContentType::EqualityDeletes, ids.len() as u64).await;
+                builder.equality_ids(Some(vec![1])).partition(partition(p));
+                additions.deletes.push((spec.spec_id(), builder.build().expect("a file")));
+            }
+            self.write_rows(&metadata, rows, &mut additions).await;
+            if self.commit(&metadata, additions, "overwrite").await {
+                return spec.spec_id();
+            }
+        }
+    }
+
+    async fn write_rows(&self, metadata: &TableMetadata, rows: &[Row], additions: &mut Additions) {
+        let spec = metadata.default_partition_spec();
+        let mut by_partition: BTreeMap<Option<i32>, Vec<&Row>> = BTreeMap::new();
+        for row in rows {
+            by_partition.entry((!spec.is_unpartitioned()).then_some(row.2)).or_default().push(row);
+        }
+        for (p, rows) in by_partition {
+            let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
+            let mut columns: Vec<ArrayRef> = vec![
+                Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
+                Arc::new(rows.iter().map(|r| Some(r.1.as_str())).collect::<StringArray>()),
+                Arc::new(rows.iter().map(|r| Some(r.2)).collect::<Int32Array>()),
+            ];
+            if metadata.current_schema().field_by_name("extra").is_some() {
+                columns.push(Arc::new(rows.iter().map(|r| r.3).collect::<Int32Array>()));
+            }
+            let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
+            let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
+            let level = ZstdLevel::try_new(3).expect("a level");
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(level))
+                .set_max_row_group_row_count(Some(7))
+                .build();
+            let builder = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
+            let mut writer =
+                builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
+            writer.write(&batch).await.expect("written");
+            let mut builder = writer.close().await.expect("closed").remove(0);
+            builder.partition(partition(p));
+            additions.data.push((spec.spec_id(), builder.build().expect("a file")));
+        }
+    }
+
+    /// Where rows of some ids are in a data file, deleted ones included.
+    async fn positions(&self, file: &LiveFile, ids: &HashSet<i64>) -> RoaringTreemap {
+        let bytes = self.storage.read(file.file.file_path()).await.expect("a data file");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a footer").build().expect("a reader");
+        let mut positions = RoaringTreemap::new();
+        let mut at = 0;
+        for batch in reader {
+            let batch = batch.expect("a batch");
+            for id in batch.column_by_name("id").expect("ids").as_primitive::<Int64Type>().values() {
+                if ids.contains(id) {
+                    positions.insert(at);
+                }
+                at += 1;
+            }
+        }
+        positions
+    }
+
+    async fn write_vectors(
+        &self,
+        metadata: &TableMetadata,
+        live: &LiveFiles,
+        found: Vec<(LiveFile, RoaringTreemap)>,
+        additions: &mut Additions,
+    ) {
+        let mut vectors = Vec::new();
+        for (file, mut positions) in found.iter().cloned() {
+            let about = |d: &&LiveDelete| {
+                d.kind == DeleteKind::DeletionVector
+                    && d.entry.file.referenced_data_file().as_deref() == Some(file.file.file_path())
+            };
+            if let Some(before) = live.deletes.iter().find(about) {
+                let entry = &before.entry.file;
+                let start = entry.content_offset().expect("an offset") as u64;
+                let end = start + entry.content_size_in_bytes().expect("a size") as u64;
+                let blob = self.storage.read_range(entry.file_path(), start..end).await.expect("a vector");
+                positions |= esker_table::decode_vector(&blob).expect("a vector");
+                additions.replaced.insert((entry.file_path().to_owned(), entry.content_offset()));
+            }
+            vectors.push((file.file.file_path().to_owned(), positions));
+        }
+        let (bytes, places) = puffin_of_vectors(&vectors).expect("a file");
+        let path = format!("{}/data/{}-dv.puffin", metadata.location(), uuid::Uuid::new_v4());
+        let size = bytes.len() as u64;
+        self.storage.write(&path, bytes.into()).await.expect("written");
+        for (((file, _), (about, positions)), (offset, length)) in found.into_iter().zip(vectors).zip(places) {
+            let mut builder = DataFileBuilder::default();
+            builder
+                .content(DataContentType::PositionDeletes)
+                .file_path(path.clone())
+                .file_format(DataFileFormat::Puffin)
+                .partition(file.file.partition().clone())
+                .record_count(positions.len())
+                .file_size_in_bytes(size)
+                .referenced_data_file(Some(about))
+                .content_offset(Some(offset as i64))
+                .content_size_in_bytes(Some(length as i64));
+            additions.deletes.push((file.spec_id, builder.build().expect("a file")));
+        }
+    }
+
+    async fn write_positions(
+        &self,
+        metadata: &TableMetadata,
+        found: Vec<(LiveFile, RoaringTreemap)>,
+        scope: Scope,
+        additions: &mut Additions,
+    ) {
+        let mut groups: HashMap<(i32, Struct, Option<String>), Vec<(String, RoaringTreemap)>> = HashMap::new();
+        for (file, positions) in found {
+            let path = file.file.file_path().to_owned();
+            let own = (scope == Scope::File).then(|| path.clone());
+            groups.entry((file.spec_id, file.file.partition().clone(), own)).or_default().push((path, positions));
+        }
+        for ((spec, partition, own), mut files) in groups {
+            files.sort_by(|a, b| a.0.cmp(&b.0));
+            let flat: Vec<(&str, i64)> =
+                files.iter().flat_map(|(path, set)| set.iter().map(move |p| (path.as_str(), p as i64))).collect();
+            let schema = Arc::new(ArrowSchema::new(vec![
+                field("file_path", DataType::Utf8, 2_147_483_546),
+                field("pos", DataType::Int64, 2_147_483_545),
+            ]));
+            let paths: ArrayRef = Arc::new(flat.iter().map(|(p, _)| Some(*p)).collect::<StringArray>());
+            let bytes = parquet_of(schema, vec![paths, Arc::new(flat.iter().map(|(_, p)| Some(*p)).collect::<Int64Array>())]);
+            let path = format!("{}/data/{}-deletes.parquet", metadata.location(), uuid::Uuid::new_v4());
+            let mut builder = self.delete_file(&path, bytes, DataContentType::PositionDeletes, flat.len() as u64).await;
+            builder.partition(partition).referenced_data_file(own);
+            additions.deletes.push((spec, builder.build().expect("a file")));
+        }
+    }
+
+    async fn delete_file(&self, path: &str, bytes: Vec<u8>, content: DataContentType, records: u64) -> DataFileBuilder {
+        let size = bytes.len() as u64;
+        self.storage.write(path, bytes.into()).await.expect("written");
+        let mut builder = DataFileBuilder::default();
+        builder.content(content).file_path(path.to_owned()).file_format(DataFileFormat::Parquet);
+        builder.record_count(records).file_size_in_bytes(size);
+        builder
+    }
+
+    /// Commits to the head of `main`; false if somebody else was first.
+    async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
+        let io = self.storage.file_io();
+        let snapshot_id = i64::try_from(uuid::Uuid::new_v4().as_u128() >> 66).expect("62 bits");
+        let dir = format!("{}/metadata", metadata.location());
+        let name = uuid::Uuid::new_v4();
+        let version = metadata.format_version();
+        let parent = metadata.current_snapshot();
+        let mut manifests: Vec<ManifestFile> = Vec::new();
+        if let Some(parent) = parent {
+            manifests =
+                esker_table::load_manifests(&Manifests::new(io.clone(), 0), metadata, parent).await.expect("manifests");
+        }
+        let counts = (additions.data.len(), additions.deletes.len());
+        let mut written = 0;
+        let mut writer = |spec: &PartitionSpec, content: ManifestContentType| {
+            written += 1;
+            let output = io.new_output(format!("{dir}/{name}-m{written}.avro")).expect("an output");
+            let builder =
+                ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec.clone());
+            match (version, content) {
+                (FormatVersion::V1, _) => builder.build_v1(),
+                (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
+                (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+                (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+                (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
+            }
+        };
+        if !additions.replaced.is_empty() {
+            // Delete manifests that hold a replaced vector are written anew.
+            let mut kept = Vec::new();
+            for file in manifests {
+                if file.content == ManifestContentType::Data {
+                    kept.push(file);
+                    continue;
+                }
+                let manifest = file.load_manifest(&io).await.expect("a manifest");
+                let mut out = writer(manifest.metadata().partition_spec(), ManifestContentType::Deletes);
+                let mut any = false;
+                for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+                    let data = entry.data_file().clone();
+                    let (s, f) = (entry.sequence_number().expect("a number"), entry.file_sequence_number);
+                    any = true;
+                    match additions.replaced.contains(&(data.file_path().to_owned(), data.content_offset())) {
+                        true => out.add_delete_file(data, s, f).expect("added"),
+                        false => out.add_existing_file(data, entry.snapshot_id().expect("an id"), s, f).expect("added"),
+                    }
+                }
+                if any {
+                    kept.push(out.write_manifest_file().await.expect("a manifest"));
+                }
+            }
+            manifests = kept;
+        }
+        for (content, files) in
+            [(ManifestContentType::Data, additions.data), (ManifestContentType::Deletes, additions.deletes)]
+        {
+            let mut by_spec: BTreeMap<i32, Vec<DataFile>> = BTreeMap::new();
+            for (spec, file) in files {
+                by_spec.entry(spec).or_default().push(file);
+            }
+            for (spec, files) in by_spec {
+                let mut out = writer(metadata.partition_spec_by_id(spec).expect("a spec"), content);
+                for file in files {
+                    out.add_file(file, -1).expect("added");
+                }
+                manifests.insert(0, out.write_manifest_file().await.expect("a manifest"));
+            }
+        }
+        let list = format!("{dir}/snap-{snapshot_id}-{name}.avro");
+        let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
+        let sequence_number = metadata.next_sequence_number();
+        let parent_id = metadata.current_snapshot_id();
+        let mut writer = match version {
+            FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent_id),
+            FormatVersion::V2 => ManifestListWriter::v2(output, snapshot_id, parent_id, sequence_number),
+            FormatVersion::V3 => {
+                ManifestListWriter::v3(output, snapshot_id, parent_id, sequence_number, Some(metadata.next_row_id()))
+            }
+        };
+        writer.add_manifests(manifests.into_iter()).expect("manifests");
+        let next_row_id = writer.next_row_id();
+        writer.close().await.expect("a manifest list");
+        let mut snapshot = json!({"snapshot-id": snapshot_id, "sequence-number": sequence_number, "manifest-list": list,
+            "timestamp-ms": metadata.last_updated_ms().max(esker_types::now_ms()), "schema-id": metadata.current_schema_id(),
+            "summary": {"operation": operation, "added-data-files": counts.0.to_string(),
+                "added-delete-files": counts.1.to_string()}});
+        if version == FormatVersion::V1 {
+            snapshot.as_object_mut().expect("an object").remove("sequence-number");
+        }
+        if let Some(parent) = parent_id {
+            snapshot["parent-snapshot-id"] = parent.into();
+        }
+        if let Some(next) = next_row_id {
+            snapshot["first-row-id"] = metadata.next_row_id().into();
+            snapshot["added-rows"] = (next - metadata.next_row_id()).into();
+        }
+        let body = json!({
+            "requirements": [
+                {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent_id},
+                {"type": "assert-current-schema-id", "current-schema-id": metadata.current_schema_id()},
+            ],
+            "updates": [
+                {"action": "add-snapshot", "snapshot": snapshot},
+                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snapshot_id},
+            ],
+        });
+        let (status, answer) = self.app.send(Method::POST, &self.path(), Some(body)).await;
+        assert!(status.is_success() || status.as_u16() == 409, "{answer}");
+        status.is_success()
+    }
+}
+
+fn partition(p: Option<i32>) -> Struct {
+    match p {
+        None => Struct::empty(),
+        Some(p) => Struct::from_iter([Some(Literal::int(p))]),
+    }
+}
+
+fn parquet_of(schema: Arc<ArrowSchema>, columns: Vec<ArrayRef>) -> Vec<u8> {
+    let batch = RecordBatch::try_new(schema.clone(), columns).expect("a batch");
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    bytes
+}
