@@ -35,6 +35,24 @@ def server(tmp_path_factory: pytest.TempPathFactory, minio: Minio) -> Iterator[S
         yield server
 
 
+@pytest.fixture(scope="session")
+def spark(server: Server, minio: Minio):
+    # Imported here, as the environments of Spark 4 and of the others don't hold the same.
+    from stack.spark import spark_session
+
+    session = spark_session(server, minio.endpoint)
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session")
+def trino(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
+    from stack.trino import running_trino
+
+    with running_trino(tmp_path_factory.mktemp("trino"), server, minio.endpoint) as trino:
+        yield trino
+
+
 @pytest.fixture(params=["default", "minio"], ids=["local", "minio"])
 def warehouse(request: pytest.FixtureRequest) -> str:
     return request.param

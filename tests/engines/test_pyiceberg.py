@@ -61,7 +61,7 @@ def test_tables_live_a_whole_life(server: Server, warehouse: str) -> None:
     before = catalog.load_table("life.t").scan().to_arrow().sort_by("id").to_pylist()
     assert len(before) == 591
 
-    outcome = server.maintain("life.t", "compact", warehouse=warehouse)
+    outcome = server.maintain("life.t", "compact", {"courtesy-seconds": 0}, warehouse)
     assert (outcome["files_in"], outcome["files_out"], outcome["refused"]) == (7, 1, [])
     after = catalog.load_table("life.t")
     assert after.scan().to_arrow().sort_by("id").to_pylist() == before

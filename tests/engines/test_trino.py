@@ -4,15 +4,9 @@ import pytest
 from stack.esker import Server, rows
 from stack.minio import Minio
 from stack.spark import spark_session
-from stack.trino import VERSION, Trino, running_trino
+from stack.trino import VERSION, Trino
 
 pytestmark = pytest.mark.engine("Trino", versions=lambda: {"Trino": VERSION, "Java": "25", "Iceberg": "bundled"})
-
-
-@pytest.fixture(scope="session")
-def trino(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
-    with running_trino(tmp_path_factory.mktemp("trino"), server, minio.endpoint) as trino:
-        yield trino
 
 
 @pytest.mark.slice
