@@ -9,7 +9,7 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-engines build lint docs bench-maintenance bench-catalog bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-catalog bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -45,12 +45,18 @@ test-engines: build
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py $(PYTEST)
 
+# What takes minutes: thousands of random histories, hundreds of kills.
+soak: build
+	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test -p esker-tests --test it -- histories
+	ESKER_KILLS=$(or $(KILLS),100) cargo test -p esker-tests --test it -- random_kills
+
 docs:
 	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
 
-# Compaction beside the naive decode + encode of the same files; SCALE=1 is 600,000 rows.
+# Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.
 bench-maintenance: build
-	cargo run --quiet -p esker-benches --bin maintenance -- $(or $(SCALE),1)
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/maintenance.py "$(ESKER_BIN)" "$(CARGO_TARGET_DIR)/debug/bound" $(DATASETS)
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build

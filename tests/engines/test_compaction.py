@@ -58,10 +58,11 @@ class Table:
 
     def insert(self, n: int = 60) -> None:
         start, self.next = self.next, self.next + n
+        extra = ("", "") if self.measure == "x" else (", extra", ", cast(id AS int)")
         self.ask(
-            f"INSERT INTO {self.name} (id, s, p, {self.measure}, t) SELECT id, concat('s', id % 11), cast(id % 3 AS int), "
-            "if(id % 5 = 0, double('NaN'), id / 7), named_struct('a', cast(id AS int), 'b', array('y', null)) "
-            f"FROM range({start}, {start + n})"
+            f"INSERT INTO {self.name} (id, s, p, {self.measure}, t{extra[0]}) "
+            "SELECT id, concat('s', id % 11), cast(id % 3 AS int), if(id % 5 = 0, double('NaN'), id / 7), "
+            f"named_struct('a', cast(id AS int), 'b', array('y', null)){extra[1]} FROM range({start}, {start + n})"
         )
 
     def delete_by_position(self, rest: int) -> None:

@@ -22,8 +22,8 @@ use crate::{MaintenanceError, Result};
 /// Rows decoded at a time.
 pub(crate) const BATCH: usize = 8192;
 
-/// Row groups smaller than a quarter of what the table wants are not worth keeping as they are.
-const SPLICE_SHARE: u64 = 4;
+/// Smaller row groups are not worth keeping as they are; where the table wants small ones, those under a quarter of that.
+const SPLICE_BYTES: u64 = 8 << 20;
 
 /// How outputs are cut and named.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub(crate) async fn rewrite(context: &JobContext, shape: &Arc<Shape>, inputs: Ar
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
     let cut = Cut {
         unit_bytes: unit_bytes(total, row_group.min(memory / 4), context.concurrency as u64),
-        splice_bytes: target.splice.then_some(row_group / SPLICE_SHARE),
+        splice_bytes: target.splice.then_some((row_group / 4).min(SPLICE_BYTES)),
         max_bytes: target.max_bytes,
         memory,
     };
