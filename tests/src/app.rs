@@ -7,12 +7,12 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker::server::Server;
 use esker_catalog::Catalog;
+use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use futures::TryStreamExt;
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
 

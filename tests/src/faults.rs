@@ -2,9 +2,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +29,12 @@ pub struct Faults {
 impl Faults {
     /// Over the local file system.
     pub fn local() -> Self {
-        Self { inner: Arc::new(object_store::local::LocalFileSystem::new()), full: Arc::default(), held: Arc::default(), flipped: Arc::default() }
+        Self {
+            inner: Arc::new(object_store::local::LocalFileSystem::new()),
+            full: Arc::default(),
+            held: Arc::default(),
+            flipped: Arc::default(),
+        }
     }
 
     /// Fills or empties the disk.

@@ -228,8 +228,7 @@ impl<'a> Lake<'a> {
                 .set_max_row_group_row_count(Some(7))
                 .build();
             let builder = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
-            let mut writer =
-                builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
+            let mut writer = builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
             writer.write(&batch).await.expect("written");
             let mut builder = writer.close().await.expect("closed").remove(0);
             builder.partition(partition(p));
@@ -347,16 +346,14 @@ impl<'a> Lake<'a> {
         let parent = metadata.current_snapshot();
         let mut manifests: Vec<ManifestFile> = Vec::new();
         if let Some(parent) = parent {
-            manifests =
-                esker_table::load_manifests(&Manifests::new(io.clone(), 0), metadata, parent).await.expect("manifests");
+            manifests = esker_table::load_manifests(&Manifests::new(io.clone(), 0), metadata, parent).await.expect("manifests");
         }
         let counts = (additions.data.len(), additions.deletes.len());
         let mut written = 0;
         let mut writer = |spec: &PartitionSpec, content: ManifestContentType| {
             written += 1;
             let output = io.new_output(format!("{dir}/{name}-m{written}.avro")).expect("an output");
-            let builder =
-                ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec.clone());
+            let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec.clone());
             match (version, content) {
                 (FormatVersion::V1, _) => builder.build_v1(),
                 (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
@@ -391,9 +388,7 @@ impl<'a> Lake<'a> {
             }
             manifests = kept;
         }
-        for (content, files) in
-            [(ManifestContentType::Data, additions.data), (ManifestContentType::Deletes, additions.deletes)]
-        {
+        for (content, files) in [(ManifestContentType::Data, additions.data), (ManifestContentType::Deletes, additions.deletes)] {
             let mut by_spec: BTreeMap<i32, Vec<DataFile>> = BTreeMap::new();
             for (spec, file) in files {
                 by_spec.entry(spec).or_default().push(file);

@@ -77,11 +77,9 @@ impl Coded for MaintenanceError {
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,
-            Self::NotEquivalent { .. }
-            | Self::NotAsWritten { .. }
-            | Self::Parquet(_)
-            | Self::Arrow(_)
-            | Self::Spill(_) => ErrorCode::Internal,
+            Self::NotEquivalent { .. } | Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => {
+                ErrorCode::Internal
+            }
         }
     }
 }

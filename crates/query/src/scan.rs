@@ -15,8 +15,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use esker_read::{Adapter, FileScan, ReadError, ReadStats, Reader};
 use esker_table::LiveFile;
-use roaring::RoaringTreemap;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use roaring::RoaringTreemap;
 
 use crate::prune;
 

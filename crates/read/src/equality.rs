@@ -57,7 +57,9 @@ impl KeyColumns {
             let of = |schema: &Schema| schema.as_struct().fields().iter().find(|f| f.id == *id).cloned();
             let newest = || metadata.schemas_iter().filter_map(|s| Some((s.schema_id(), of(s)?))).max_by_key(|(id, _)| *id);
             let found = of(metadata.current_schema()).or_else(|| newest().map(|(_, field)| field));
-            found.ok_or_else(|| ReadError::unsupported(path, format!("equality deletes on field {id}, which is no top-level column")))
+            found.ok_or_else(|| {
+                ReadError::unsupported(path, format!("equality deletes on field {id}, which is no top-level column"))
+            })
         };
         let fields = ids.iter().map(find).collect::<Result<Vec<_>>>()?;
         let schema = Schema::builder().with_fields(fields).build()?;
@@ -209,7 +211,13 @@ impl KeySet {
     }
 
     /// The keys in memory, or none if they take more than `bytes`.
-    async fn read(&self, reader: &Reader, metadata: &TableMetadata, bytes: usize, stats: &Arc<ReadStats>) -> Result<Option<KeyTable>> {
+    async fn read(
+        &self,
+        reader: &Reader,
+        metadata: &TableMetadata,
+        bytes: usize,
+        stats: &Arc<ReadStats>,
+    ) -> Result<Option<KeyTable>> {
         let mut table = KeyTable::new();
         for delete in &self.deletes {
             let sequence_number = delete.entry.sequence_number;

@@ -214,8 +214,14 @@ impl OpenFile {
         });
         let (start, end) = bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0));
         let mut input = self.input.clone();
-        let bytes = if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
-        Ok(Fetched { path: self.input.path.clone(), metadata: self.metadata.clone(), row_groups, window: Window { start, bytes } })
+        let bytes =
+            if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
+        Ok(Fetched {
+            path: self.input.path.clone(),
+            metadata: self.metadata.clone(),
+            row_groups,
+            window: Window { start, bytes },
+        })
     }
 
     /// The rows, in the file's order, in the adapter's schema.

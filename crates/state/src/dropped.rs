@@ -2,9 +2,9 @@ use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use crate::{IMMEDIATE, doomed::insert_dooms};
 use crate::tables::insert_tabular;
 use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, parse_id};
+use crate::{IMMEDIATE, doomed::insert_dooms};
 
 /// How a table is dropped so that it can be brought back.
 #[derive(Debug, Clone)]

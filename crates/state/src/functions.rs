@@ -1,7 +1,7 @@
 use esker_types::{NamespaceName, TableName, now_ms};
 
-use crate::{IMMEDIATE, namespaces::namespace_id};
 use crate::{Along, Result, State, StateError, Warehouse};
+use crate::{IMMEDIATE, namespaces::namespace_id};
 
 impl State {
     /// Stores a SQL function's metadata under a name, replacing what was there.

@@ -3,10 +3,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
-use crate::{IMMEDIATE, doomed::insert_dooms};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
 use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, parse_id};
+use crate::{IMMEDIATE, doomed::insert_dooms};
 
 /// What a name in a namespace stands for. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,8 @@ pub async fn cherry_pick(
         let spec = metadata
             .partition_spec_by_id(spec_id)
             .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-        let mut writer = manifest_writer(io, path, snapshot_id, metadata.current_schema().clone(), spec, metadata, ManifestContentType::Data)?;
+        let mut writer =
+            manifest_writer(io, path, snapshot_id, metadata.current_schema().clone(), spec, metadata, ManifestContentType::Data)?;
         for file in files {
             writer.add_file(file, sequence_number)?;
         }

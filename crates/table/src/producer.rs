@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, ManifestContentType, ManifestFile,
-    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference, SnapshotRetention, Summary,
-    TableMetadata,
+    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference,
+    SnapshotRetention, Summary, TableMetadata,
 };
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
@@ -293,7 +293,11 @@ pub(crate) async fn write_list(
 }
 
 /// A snapshot as the new head of a branch, if nobody else was first.
-pub(crate) fn onto_branch(metadata: &TableMetadata, branch: &str, snapshot: Snapshot) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
+pub(crate) fn onto_branch(
+    metadata: &TableMetadata,
+    branch: &str,
+    snapshot: Snapshot,
+) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
     let (snapshot_id, parent) = (snapshot.snapshot_id(), snapshot.parent_snapshot_id());
     let retention = refs(metadata)?.remove(branch).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
     let requirements = vec![

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live, rewrite_snapshot,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
+    rewrite_snapshot,
 };
 use futures::future::BoxFuture;
 use iceberg::spec::{DataFile, Snapshot, TableMetadata};
@@ -132,9 +133,8 @@ impl GroupCommit {
     /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
     /// landed meanwhile need nothing: the new files keep the old sequence number, so they apply.
     async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<Doomed>> {
-        let is_late = |d: &&esker_table::LiveDelete| {
-            d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality
-        };
+        let is_late =
+            |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality;
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
         let mut doomed = Vec::new();
         if late.deletes.is_empty() {
@@ -223,17 +223,15 @@ impl ConvertCommit {
         for file in live.data.iter().filter(|f| !self.files.contains_key(f.file.file_path())) {
             needed.extend(index.all(file));
         }
-        let covered = |(i, d): &(usize, &esker_table::LiveDelete)| {
-            self.covered.contains(&delete_key(&d.entry.file)) && !needed.contains(i)
-        };
+        let covered =
+            |(i, d): &(usize, &esker_table::LiveDelete)| self.covered.contains(&delete_key(&d.entry.file)) && !needed.contains(i);
         let mut removed_deletes: HashSet<DeleteKey> =
             live.deletes.iter().enumerate().filter(covered).map(|(_, d)| delete_key(&d.entry.file)).collect();
         // What landed meanwhile about a file is added to what was found; a vector replaces the one before it.
         let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(f.file.file_path())).cloned().collect();
         let mut late = LiveFiles::default();
-        let is_late = |d: &&esker_table::LiveDelete| {
-            d.entry.sequence_number > self.sequence_number && d.kind == DeleteKind::DeletionVector
-        };
+        let is_late =
+            |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind == DeleteKind::DeletionVector;
         late.deletes = live.deletes.iter().filter(is_late).cloned().collect();
         let late_index = DeleteIndex::new(&late, metadata);
         let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;

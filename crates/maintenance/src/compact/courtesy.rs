@@ -17,7 +17,8 @@ pub(crate) type Changed = HashMap<(i32, Struct), i64>;
 fn changes_rows(snapshot: &Snapshot) -> bool {
     let summary = snapshot.summary();
     let count = |key: &str| summary.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-    if summary.operation.as_str() == "replace" || count("added-equality-deletes") > 0 || count("added-equality-delete-files") > 0 {
+    if summary.operation.as_str() == "replace" || count("added-equality-deletes") > 0 || count("added-equality-delete-files") > 0
+    {
         return false;
     }
     ["deleted-data-files", "added-position-deletes", "added-position-delete-files", "added-dvs"].iter().any(|key| count(key) > 0)

@@ -7,9 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use esker_read::{EqualityBudget, EqualityDeletes};
 use esker_table::{DeleteIndex, LiveFile, LiveFiles, data_dir, puffin_of_vectors};
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct, TableMetadata,
-};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct, TableMetadata};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -154,8 +152,10 @@ fn position_file(files: &[Doomed]) -> Result<Vec<u8>> {
     let column = |name: &str, ty, id: i32| {
         Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
     };
-    let schema =
-        Arc::new(ArrowSchema::new(vec![column("file_path", DataType::Utf8, FILE_PATH), column("pos", DataType::Int64, POSITION)]));
+    let schema = Arc::new(ArrowSchema::new(vec![
+        column("file_path", DataType::Utf8, FILE_PATH),
+        column("pos", DataType::Int64, POSITION),
+    ]));
     let level = ZstdLevel::try_new(3)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let mut bytes = Vec::new();

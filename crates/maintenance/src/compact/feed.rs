@@ -187,7 +187,8 @@ fn copyable(shape: &Shape, open: &OpenFile, input: &Input, cut: Cut) -> Vec<bool
     let copyable = |(group, rows): (&parquet::file::metadata::RowGroupMetaData, Range<u64>)| {
         let bytes = group.compressed_size().unsigned_abs();
         let untouched = input.deleted.as_deref().is_none_or(|d| d.range_cardinality(rows.clone()) == 0);
-        let encoded = group.columns().iter().all(|c| codec(c.compression()) == codec(shape.properties.compression(c.column_path())));
+        let encoded =
+            group.columns().iter().all(|c| codec(c.compression()) == codec(shape.properties.compression(c.column_path())));
         let lineage = group.columns().iter().skip(shape.own_leaves());
         let complete = lineage.map(|c| c.statistics().and_then(|s| s.null_count_opt())).all(|nulls| nulls == Some(0));
         bytes >= least && bytes <= cut.max_bytes && untouched && encoded && complete

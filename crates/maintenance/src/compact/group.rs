@@ -119,7 +119,8 @@ pub(crate) fn pack(partitions: BTreeMap<(i32, String), Vec<Candidate>>, limits: 
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000, max_group_files: 50, all: false };
+    const LIMITS: Limits =
+        Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000, max_group_files: 50, all: false };
 
     fn candidate(path: String, bytes: u64) -> Candidate {
         Candidate { file: PlannedFile { path, bytes, records: 1, deleted: 0 }, urgent: false }

@@ -175,7 +175,9 @@ fn datum(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Da
             Datum::try_from_bytes(&value.to_be_bytes(), ty.clone()).ok()
         }
         (PrimitiveType::Long, Statistics::Int32(_)) => Some(Datum::long(i64::from(i32::from_le_bytes(bytes.try_into().ok()?)))),
-        (PrimitiveType::Double, Statistics::Float(_)) => Some(Datum::double(f64::from(f32::from_le_bytes(bytes.try_into().ok()?)))),
+        (PrimitiveType::Double, Statistics::Float(_)) => {
+            Some(Datum::double(f64::from(f32::from_le_bytes(bytes.try_into().ok()?))))
+        }
         _ => Datum::try_from_bytes(bytes, ty.clone()).ok(),
     }
 }

@@ -192,7 +192,11 @@ fn ordinals(column: &ArrayRef, range: Option<(f64, f64)>) -> std::result::Result
         ty => {
             let ints = if ty.is_integer() || ty.is_temporal() { cast(column, &DataType::Int64).ok() } else { None };
             if let (Some(ints), None) = (&ints, range) {
-                return Ok(ints.as_primitive::<Int64Type>().iter().map(|v| v.map_or(0, |v| v.cast_unsigned() ^ (1 << 63))).collect());
+                return Ok(ints
+                    .as_primitive::<Int64Type>()
+                    .iter()
+                    .map(|v| v.map_or(0, |v| v.cast_unsigned() ^ (1 << 63)))
+                    .collect());
             }
             let source = ints.as_ref().unwrap_or(column);
             let numbers = cast(source, &DataType::Float64)?;

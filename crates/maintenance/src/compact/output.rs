@@ -139,10 +139,9 @@ impl Output {
     pub(crate) async fn close(mut self) -> Result<Written> {
         let footer = self.writer.finish()?;
         self.drain().await?;
-        tokio::io::AsyncWriteExt::shutdown(&mut self.upload).await.map_err(|e| self.failed(object_store::Error::Generic {
-            store: "upload",
-            source: Box::new(e),
-        }))?;
+        tokio::io::AsyncWriteExt::shutdown(&mut self.upload)
+            .await
+            .map_err(|e| self.failed(object_store::Error::Generic { store: "upload", source: Box::new(e) }))?;
         self.context.counters.add_requests(self.bytes.div_ceil(PART as u64) + 1);
         let read_back = self.read_back().await?;
         if read_back.file_metadata().num_rows().unsigned_abs() != self.rows

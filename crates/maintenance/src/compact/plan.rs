@@ -279,7 +279,9 @@ impl Chooser<'_> {
         (self.options.strategy != Strategy::ConvertDeletes).then(|| {
             let ago = now_ms().saturating_sub(*last) / 1000;
             let wait = courtesy(self.options);
-            format!("rows were changed {ago} s ago; left alone for {wait} s, so that a MERGE, UPDATE or DELETE at work does not fail")
+            format!(
+                "rows were changed {ago} s ago; left alone for {wait} s, so that a MERGE, UPDATE or DELETE at work does not fail"
+            )
         })
     }
 
@@ -291,7 +293,8 @@ impl Chooser<'_> {
         let by_path: std::collections::HashMap<&str, &LiveFile> =
             self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
         for group in groups {
-            let files: Vec<LiveFile> = group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();
+            let files: Vec<LiveFile> =
+                group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();
             let mut paths: HashSet<String> = HashSet::new();
             let positional = self.index.positional_of(&files);
             paths.extend(positional.iter().map(|d| format!("{}{:?}", d.entry.file.file_path(), d.entry.file.content_offset())));

@@ -71,9 +71,7 @@ fn convert(sql: &Sql) -> Result<Json> {
 fn term(sql: &Sql) -> Result<Json> {
     match sql {
         Sql::Identifier(name) => Ok(name.value.clone().into()),
-        Sql::CompoundIdentifier(names) => {
-            Ok(names.iter().map(|n| n.value.as_str()).collect::<Vec<_>>().join(".").into())
-        }
+        Sql::CompoundIdentifier(names) => Ok(names.iter().map(|n| n.value.as_str()).collect::<Vec<_>>().join(".").into()),
         Sql::Nested(inner) => term(inner),
         other => Err(bad(format!("{other} is not a column"))),
     }

@@ -66,10 +66,9 @@ impl ContentHash {
 fn each(rows: &mut [u64], array: &dyn Array, mut value: impl FnMut(usize) -> u64) {
     match array.nulls().filter(|n| n.null_count() > 0) {
         None => rows.iter_mut().enumerate().for_each(|(i, row)| *row = fold(*row, value(i))),
-        Some(nulls) => rows
-            .iter_mut()
-            .enumerate()
-            .for_each(|(i, row)| *row = fold(*row, if nulls.is_valid(i) { value(i) } else { NULL })),
+        Some(nulls) => {
+            rows.iter_mut().enumerate().for_each(|(i, row)| *row = fold(*row, if nulls.is_valid(i) { value(i) } else { NULL }))
+        }
     }
 }
 
@@ -183,8 +182,9 @@ mod tests {
         let ids: ArrayRef = Arc::new(rows.iter().map(|r| r.0).collect::<Int64Array>());
         let names: ArrayRef = Arc::new(rows.iter().map(|r| r.1).collect::<StringArray>());
         let list = |v: i64| Some(vec![Some(v), None]);
-        let lists: ArrayRef =
-            Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(rows.iter().map(|r| r.0.and_then(list))));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(
+            rows.iter().map(|r| r.0.and_then(list)),
+        ));
         let inner = Arc::new(StructArray::from(vec![(Arc::new(Field::new("x", DataType::Utf8, true)), names.clone())]));
         RecordBatch::try_from_iter_with_nullable([
             ("id", ids, true),

@@ -62,7 +62,8 @@ pub(crate) fn properties(metadata: &TableMetadata) -> Result<(WriterProperties, 
         } else if let Some(column) = column(BLOOM_FPP) {
             let fpp = text.parse().ok().filter(|p: &f64| *p > 0.0 && *p < 1.0);
             let reason = || format!("{key} is {text:?}, not a probability");
-            let fpp = fpp.ok_or_else(|| MaintenanceError::Option { key: "write.parquet.bloom-filter-fpp.column.*", reason: reason() })?;
+            let fpp =
+                fpp.ok_or_else(|| MaintenanceError::Option { key: "write.parquet.bloom-filter-fpp.column.*", reason: reason() })?;
             builder = builder.set_column_bloom_filter_fpp(column, fpp);
         } else if let Some(column) = column(STATISTICS_ENABLED) {
             let enabled = if text == "false" { EnabledStatistics::None } else { EnabledStatistics::Page };

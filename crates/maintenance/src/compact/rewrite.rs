@@ -73,7 +73,12 @@ struct Run {
 }
 
 /// Rewrites inputs in their order: decoding and encoding in parallel, a row group a worker.
-pub(crate) async fn rewrite(context: &JobContext, shape: &Arc<Shape>, inputs: Arc<Vec<Input>>, target: &Target) -> Result<Rewritten> {
+pub(crate) async fn rewrite(
+    context: &JobContext,
+    shape: &Arc<Shape>,
+    inputs: Arc<Vec<Input>>,
+    target: &Target,
+) -> Result<Rewritten> {
     let total: u64 = inputs.iter().map(|i| i.file.file.file_size_in_bytes()).sum();
     let memory = context.memory.bytes * 2 / 5;
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
@@ -92,14 +97,16 @@ pub(crate) async fn rewrite(context: &JobContext, shape: &Arc<Shape>, inputs: Ar
             let unit = unit?;
             let permit = context.cpu.clone().acquire_owned().await;
             let permit = permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?;
-            context.clone().blocking(move || {
-                let _permit = permit;
-                match unit {
-                    Unit::Encode(segments) => encode(&shape, &inputs, segments, row_group),
-                    Unit::Copy { segment, index } => copy(&shape, &inputs, segment, index, full),
-                }
-            })
-            .await
+            context
+                .clone()
+                .blocking(move || {
+                    let _permit = permit;
+                    match unit {
+                        Unit::Encode(segments) => encode(&shape, &inputs, segments, row_group),
+                        Unit::Copy { segment, index } => copy(&shape, &inputs, segment, index, full),
+                    }
+                })
+                .await
         }
     };
     let mut pieces = received(units).map(work).buffered(context.concurrency.max(1)).boxed();
@@ -359,7 +366,10 @@ impl<'a> Assembly<'a> {
         }
         let (spliced_row_groups, spliced_bytes) = self.spliced;
         let moves = Moves::Runs(self.placed);
-        Ok((self.written, Rewritten { files: Vec::new(), paths: Vec::new(), hash: self.hash, moves, spliced_row_groups, spliced_bytes }))
+        Ok((
+            self.written,
+            Rewritten { files: Vec::new(), paths: Vec::new(), hash: self.hash, moves, spliced_row_groups, spliced_bytes },
+        ))
     }
 }
 

@@ -116,7 +116,10 @@ pub(crate) async fn rewrite_sorted(
     feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
-        return Err(MaintenanceError::NotAsWritten { path: target.path(0), what: format!("{hashed_in} went in, {hash} came out") });
+        return Err(MaintenanceError::NotAsWritten {
+            path: target.path(0),
+            what: format!("{hashed_in} went in, {hash} came out"),
+        });
     }
     if rows_out != rows_in {
         return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
@@ -153,7 +156,8 @@ fn sorted(
     };
     // Rows that compare equal stay in their order.
     let tie = [("$input", columns), ("$position", columns + 1)];
-    let tie = tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
+    let tie =
+        tie.map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), arrow::compute::SortOptions::default()));
     let ordering = LexOrdering::new(order.options().into_iter().enumerate().map(key).chain(tie));
     let ordering = ordering.ok_or_else(|| MaintenanceError::Refused("nothing to sort by".to_owned()))?;
     let failed = |e: DataFusionError| spilled(&e);
