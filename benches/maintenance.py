@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -179,8 +180,8 @@ class Bench:
         return self.spark.sparkContext._gateway.java_process.pid
 
     def s2(self) -> None:
-        limit = {"write.parquet.row-group-limit": str(int(262_144 * SCALE))}
-        self.create("s2", 6, int(8 * 262_144 * SCALE), **limit)
+        limit = {"write.parquet.row-group-limit": str(int(400_000 * SCALE))}
+        self.create("s2", 4, int(8 * 400_000 * SCALE), **limit)
         copied, outcome = self.esker("s2", BIG)
         encoded, _ = self.esker("s2", BIG | {"splice": False})
         self.note("S2 input", outcome["bytes_in"] / 1e6, "MB")
@@ -301,6 +302,46 @@ class Bench:
         self.note("D3 peak memory of the server", peak, "MB", f"(before: {before:.0f} MB)")
 
 
+    def w1(self) -> None:
+        """Compactions beside a writer that appends and deletes every second, by deletion vectors on the very files."""
+        self.create("w1", 60, int(30_000 * SCALE), 3, **{"write.delete.mode": "merge-on-read"})
+        expected = {"rows": self.content("w1")[0][0]}
+        self.ask_spark("SELECT 1")
+        tries, failed, over = [0], [0], threading.Event()
+
+        def write() -> None:
+            table = self.catalog.load_table("b.w1")
+            for i in range(20):
+                table.refresh()
+                table.append(lineitem(1_000, 10_000 + i))
+                expected["rows"] += 1_000
+                condition = f"l_partkey % 101 = {i}"
+                gone = self.ask_spark(f"SELECT count(*) FROM default.b.w1 WHERE {condition}")[0][0]
+                tries[0] += 1
+                try:
+                    self.ask_spark(f"DELETE FROM default.b.w1 WHERE {condition}")
+                    expected["rows"] -= gone
+                except Exception:
+                    failed[0] += 1
+                time.sleep(1)
+            over.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        outcomes = []
+        while not over.is_set():
+            outcomes.append(self.server.maintain("b.w1", "compact", BIG))
+        writer.join()
+        assert self.content("w1")[0][0] == expected["rows"], "a run that fails its gate has no time"
+        refused = sum(len(outcome["refused"]) for outcome in outcomes)
+        self.note("W1 compactions", len(outcomes), "")
+        self.note("W1 groups given up", refused, "", "0", refused == 0)
+        self.note("W1 late deletes moved", sum(outcome["late_deletes_moved"] for outcome in outcomes), "")
+        share = sum(outcome["commit_seconds"] for outcome in outcomes) / sum(outcome["seconds"] for outcome in outcomes)
+        self.note("W1 share of time in commits (the rebase)", share * 100, "%")
+        self.note("W1 deletes of the writer that failed by their own check (no courtesy)", failed[0], f"of {tries[0]}")
+
+
 def main() -> None:
     esker, bound, *chosen = sys.argv[1:]
     os.environ["ESKER_BIN"] = esker
@@ -308,7 +349,7 @@ def main() -> None:
     print(f"two cores, SCALE={SCALE}, dev profile with hot crates optimised, local files")
     with running_minio(directory) as minio, running(directory, **minio.esker()) as server:
         bench = Bench(server, bound, directory, minio.endpoint)
-        for dataset in chosen or ["s4", "s1", "s2", "s3", "d1", "d4", "d2", "d3"]:
+        for dataset in chosen or ["s4", "s1", "s2", "s3", "d1", "d4", "d2", "d3", "w1"]:
             getattr(bench, dataset)()
         if bench.spark is not None:
             bench.spark.stop()

@@ -1,4 +1,6 @@
-use esker_tests::{TestApp, Writer};
+use std::sync::Arc;
+
+use esker_tests::{Faults, TestApp, Writer};
 use reqwest::Method;
 use serde_json::json;
 
@@ -83,6 +85,93 @@ async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     let summary = &metadata.current_snapshot().expect("a snapshot").summary().additional_properties;
     assert_eq!(summary["removed-position-deletes"], "2");
     assert!(summary["esker.content-hash"].ends_with("-58"), "{summary:?}");
+}
+
+/// What a delete took away came back by a rollback: a rewrite that read the deleted state must not bring the delete back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_beneath_a_compaction_gives_it_up() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let before = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let files = writer.data_files().await;
+    writer.delete_positions(&files[0], &[0, 9]).await;
+    faults.hold("compacted-");
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t";
+    let job = app.ok(Method::POST, &format!("{path}/compact"), Some(json!({}))).await;
+    let rollback = json!({"action": "rollback", "snapshot-id": before});
+    app.ok(Method::POST, &format!("{path}/refs"), Some(rollback)).await;
+    faults.release("compacted-");
+    let job = app.wait_for_job(job["job-id"].as_str().expect("an id")).await;
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(job["error"].as_str().expect("an error").contains("was set back"), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
+/// Storage that loses a bit is found out before anything is committed, and the damaged file is reclaimed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_an_output_aborts() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let files = writer.data_files().await;
+    faults.flip_a_bit_of("compacted-");
+    let job = app.job("compact", json!({})).await;
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(job["error"].as_str().expect("an error").contains("failed its proof"), "{job}");
+    assert_eq!(writer.data_files().await, files);
+    assert_eq!(app.job("compact", json!({"verify": "full"})).await["state"], "succeeded");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_is_compacted_and_main_is_not_touched() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/refs";
+    app.ok(Method::POST, path, Some(json!({"action": "create-branch", "name": "audit"}))).await;
+    let main = writer.metadata().await.current_snapshot_id();
+    let job = app.job("compact", json!({"branch": "audit", "where": "id < 1000"})).await;
+    assert_eq!((job["state"].as_str(), job["outcome"]["files_out"].as_u64()), (Some("succeeded"), Some(1)), "{job}");
+    let metadata = writer.metadata().await;
+    assert_eq!(metadata.current_snapshot_id(), main);
+    assert_ne!(metadata.snapshot_for_ref("audit").map(|s| s.snapshot_id()), main);
+    let job = app.job("compact", json!({"where": "id > 1000"})).await;
+    assert_eq!(job["outcome"]["groups"], 0, "no file can hold such rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_make_no_sense_are_refused_by_name() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true";
+    for (options, key) in [
+        (json!({"strategy": "sort"}), "sort-order"),
+        (json!({"strategy": "zorder"}), "zorder-columns"),
+        (json!({"strategy": "zorder", "zorder-columns": ["nope"]}), "zorder-columns"),
+        (json!({"sort-order": "id"}), "sort-order"),
+        (json!({"where": "id +"}), "where"),
+        (json!({"where": "nope = 1"}), "where"),
+        (json!({"branch": "nope"}), "branch"),
+        (json!({"delete-ratio-threshold": 7}), "delete-ratio-threshold"),
+        (json!({"memory-bytes": 5}), "memory-bytes"),
+        (json!({"targetfile": 5}), "targetfile"),
+    ] {
+        let (code, _, message) = app.refused(Method::POST, path, Some(options)).await;
+        assert!(code == 400 && message.contains(key), "{key}: {code} {message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

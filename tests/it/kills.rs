@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{TestApp, Writer};
+use esker_tests::{Lake, Row, Scope, TestApp, Writer};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -69,6 +69,16 @@ impl Victim {
         panic!("not ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
     }
 
+    /// Sends a request that is answered, and kills the process a while later.
+    async fn kill_after(mut self, path: &str, body: Value, delay: Duration) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
+        tokio::time::sleep(delay).await;
+        self.child.kill().expect("killed");
+        self.child.wait().expect("dead");
+    }
+
     /// Sends a request that will not be answered, waits until the process has reached its point, and kills it.
     async fn kill_at_point(mut self, path: &str, body: Value) {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
@@ -106,9 +116,13 @@ async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> T
 
 /// Everything under the table's directory is accounted for: nothing unreferenced, once the sweep ran.
 async fn assert_no_leftovers(app: &TestApp) {
-    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
-    let report = app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans", Some(json!({}))).await;
     let prepared = 3; // the data file, manifest and manifest list of the append that the test wrote itself
+    assert_leftovers(app, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans", prepared).await;
+}
+
+async fn assert_leftovers(app: &TestApp, orphans: &str, prepared: u64) {
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    let report = app.ok(Method::POST, orphans, Some(json!({}))).await;
     assert!(report["young"].as_u64().expect("a number") <= prepared, "{report}");
     assert_eq!(report["accounted"], 0, "{report}");
     let jobs = app.ok(Method::GET, "/api/v1/jobs", None).await;
@@ -222,4 +236,36 @@ async fn a_kill_during_a_transaction_leaves_all_tables_as_they_were() {
     }
     let files = walk(app.dir.path()).into_iter().filter(|p| p.ends_with(".metadata.json")).count();
     assert_eq!(files, 2, "what the transaction wrote was reclaimed");
+}
+
+/// kill -9 at any moment of a compaction of a table with deletes of every kind: it holds its rows, and what was left behind is
+/// reclaimed. `ESKER_KILLS` says how many (5; `make soak` makes it 100).
+#[tokio::test(flavor = "multi_thread")]
+async fn random_kills_during_compactions_lose_nothing() {
+    let kills: u64 = std::env::var("ESKER_KILLS").ok().and_then(|v| v.parse().ok()).unwrap_or(5);
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "k", 3, true, json!({})).await;
+    for i in 0..12_i64 {
+        let rows: Vec<Row> = (i * 50..i * 50 + 50).map(|id| (id, format!("s{id}"), (id % 3) as i32, None)).collect();
+        lake.append(&rows).await;
+    }
+    lake.delete_by_position(&(0..600).step_by(7).collect(), Scope::File).await;
+    lake.upsert(&(0..600).step_by(11).map(|id| (id, (id % 3) as i32)).collect::<Vec<_>>(), &[]).await;
+    let expected = lake.rows().await;
+    assert_eq!(expected.len(), (0..600).filter(|id| id % 7 != 0 && id % 11 != 0).count());
+    let (compact, orphans) = (lake.management("compact"), lake.management("orphans"));
+    let mut dir = app.stop().await;
+    for kill in 0..kills {
+        let strategy = ["binpack", "sort", "binpack", "convert-deletes"][kill as usize % 4];
+        let mut body = json!({"strategy": strategy, "rewrite-all": true, "courtesy-seconds": 0, "target-file-size-bytes": 3000});
+        if strategy == "sort" {
+            body["sort-order"] = "id desc".into();
+        }
+        let delay = Duration::from_micros(kill * 7919 % 40_000);
+        Victim::start(dir.path(), "nowhere").await.kill_after(&compact, body, delay).await;
+        let app = TestApp::restart(dir).await;
+        assert_eq!(Lake::open(&app, "k").rows().await, expected, "kill {kill}, {strategy}, after {delay:?}");
+        assert_leftovers(&app, &orphans, u64::MAX).await;
+        dir = app.stop().await;
+    }
 }

@@ -73,6 +73,11 @@ impl<'a> Lake<'a> {
                 json!({"spec-id": 0, "fields": [{"source-id": 3, "field-id": 1000, "name": "p", "transform": "identity"}]});
         }
         app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+        Self::open(app, name)
+    }
+
+    /// The table `lake.NAME`, which exists.
+    pub fn open(app: &'a TestApp, name: &str) -> Self {
         Self { app, storage: Storage::local(), name: name.to_owned() }
     }
 

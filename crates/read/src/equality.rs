@@ -18,6 +18,9 @@ use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_reada
 /// Files whose keys are read at the same time.
 const CONCURRENCY: usize = 4;
 
+/// Delete files up to so many bytes are read several at a time.
+const SMALL: u64 = 1 << 20;
+
 /// How much memory the keys of equality deletes may take, and where they go beyond it.
 #[derive(Debug, Clone)]
 pub struct EqualityBudget {
@@ -39,8 +42,6 @@ pub struct EqualityDeletes {
 struct KeySet {
     columns: Arc<KeyColumns>,
     deletes: Vec<LiveDelete>,
-    /// The keys, where they fit into memory.
-    table: Option<KeyTable>,
 }
 
 /// The columns that deletes compare, as the table has them now; a column that is dropped since, as it was.
@@ -101,6 +102,31 @@ impl KeyColumns {
         }
         Ok(())
     }
+
+    /// The positions of a file's rows that a delete newer than the file names.
+    async fn probe(
+        &self,
+        table: &KeyTable,
+        reader: &Reader,
+        metadata: &TableMetadata,
+        file: &LiveFile,
+        stats: &Arc<ReadStats>,
+    ) -> Result<RoaringTreemap> {
+        let mut deleted = RoaringTreemap::new();
+        let check = |hash: u64, key: &[u8], position: u64| {
+            if table.get(hash, key).is_some_and(|newest| newest > file.sequence_number) {
+                deleted.insert(position);
+            }
+            Ok(())
+        };
+        self.each(reader, file, metadata, stats, check).await?;
+        Ok(deleted)
+    }
+}
+
+/// Runs a read beside others.
+async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|e| ReadError::Spill(std::io::Error::other(e)))?
 }
 
 impl EqualityDeletes {
@@ -119,7 +145,7 @@ impl EqualityDeletes {
         }
         let set = |(ids, deletes): (Vec<i32>, Vec<LiveDelete>)| {
             let path = deletes.first().map_or("", |d| d.entry.file.file_path());
-            Ok(KeySet { columns: Arc::new(KeyColumns::new(metadata, &ids, path)?), table: None, deletes })
+            Ok(KeySet { columns: Arc::new(KeyColumns::new(metadata, &ids, path)?), deletes })
         };
         Ok(Self { sets: by_ids.into_iter().map(set).collect::<Result<_>>()? })
     }
@@ -127,40 +153,6 @@ impl EqualityDeletes {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty()
-    }
-
-    /// Reads every key into memory, for [`Self::positions_in`]. More than `bytes` of them is an error.
-    pub async fn load(&mut self, reader: &Reader, metadata: &TableMetadata, bytes: usize, stats: &Arc<ReadStats>) -> Result<()> {
-        let mut left = bytes;
-        for set in &mut self.sets {
-            let Some(table) = set.read(reader, metadata, left, stats).await? else {
-                let path = set.deletes.first().map_or("", |d| d.entry.file.file_path());
-                let what = format!("the table's equality deletes take more than {bytes} bytes of memory; compact it first");
-                return Err(ReadError::unsupported(path, what));
-            };
-            left = left.saturating_sub(table.memory());
-            set.table = Some(table);
-        }
-        Ok(())
-    }
-
-    /// The deleted positions of one data file. The keys must be loaded.
-    pub async fn positions_in(
-        &self,
-        reader: &Reader,
-        metadata: &TableMetadata,
-        file: &LiveFile,
-        stats: &Arc<ReadStats>,
-    ) -> Result<RoaringTreemap> {
-        let mut deleted = RoaringTreemap::new();
-        for set in &self.sets {
-            if set.newest() <= file.sequence_number {
-                continue;
-            }
-            let Some(table) = &set.table else { continue };
-            set.probe(table, reader, metadata, file, stats, &mut deleted).await?;
-        }
-        Ok(deleted)
     }
 
     /// The deleted positions of each of some data files, within the budget: keys that do not fit into memory are split by hash
@@ -180,17 +172,14 @@ impl EqualityDeletes {
             let files: Vec<LiveFile> = files.iter().filter(under).cloned().collect();
             match set.read(reader, metadata, budget.bytes, stats).await? {
                 Some(table) => {
-                    let shared = Arc::new(KeySet { table: Some(table), ..set });
+                    let table = Arc::new(table);
                     let one = |file: LiveFile| {
-                        let (set, reader, metadata, stats) = (shared.clone(), reader.clone(), metadata.clone(), stats.clone());
-                        let task = async move {
-                            let mut deleted = RoaringTreemap::new();
-                            if let Some(table) = &set.table {
-                                set.probe(table, &reader, &metadata, &file, &stats, &mut deleted).await?;
-                            }
-                            Ok::<_, ReadError>((file.file.file_path().to_owned(), deleted))
-                        };
-                        async { tokio::spawn(task).await.map_err(|e| ReadError::Spill(std::io::Error::other(e)))? }
+                        let (columns, table, reader) = (set.columns.clone(), table.clone(), reader.clone());
+                        let (metadata, stats) = (metadata.clone(), stats.clone());
+                        spawned(async move {
+                            let deleted = columns.probe(&table, &reader, &metadata, &file, &stats).await?;
+                            Ok((file.file.file_path().to_owned(), deleted))
+                        })
                     };
                     let mut probes = futures::stream::iter(files).map(one).buffer_unordered(CONCURRENCY);
                     while let Some((path, deleted)) = probes.try_next().await? {
@@ -210,45 +199,55 @@ impl KeySet {
         self.deletes.iter().map(|d| d.entry.sequence_number).max().unwrap_or(i64::MIN)
     }
 
-    /// The keys in memory, or none if they take more than `bytes`.
+    /// The keys in memory, or none if they take more than `bytes`. Small delete files are read several at a time, large ones one by
+    /// one and batch by batch.
     async fn read(
         &self,
         reader: &Reader,
-        metadata: &TableMetadata,
+        metadata: &Arc<TableMetadata>,
         bytes: usize,
         stats: &Arc<ReadStats>,
     ) -> Result<Option<KeyTable>> {
         let mut table = KeyTable::new();
-        for delete in &self.deletes {
-            let sequence_number = delete.entry.sequence_number;
-            let insert = |hash: u64, key: &[u8], _| {
-                table.insert(hash, key, sequence_number);
-                Ok(())
-            };
-            self.columns.each(reader, &delete.entry, metadata, stats, insert).await?;
+        let (small, large): (Vec<&LiveDelete>, Vec<&LiveDelete>) =
+            self.deletes.iter().partition(|d| d.entry.file.file_size_in_bytes() <= SMALL);
+        let one = |delete: LiveDelete| {
+            let (columns, reader, metadata, stats) = (self.columns.clone(), reader.clone(), metadata.clone(), stats.clone());
+            spawned(async move {
+                let mut keys: Vec<(u64, Box<[u8]>)> = Vec::new();
+                let collect = |hash: u64, key: &[u8], _| {
+                    keys.push((hash, key.into()));
+                    Ok(())
+                };
+                columns.each(&reader, &delete.entry, &metadata, &stats, collect).await?;
+                Ok((delete.entry.sequence_number, keys))
+            })
+        };
+        let small: Vec<LiveDelete> = small.into_iter().cloned().collect();
+        let mut read = futures::stream::iter(small).map(one).buffer_unordered(CONCURRENCY);
+        while let Some((sequence_number, keys)) = read.try_next().await? {
+            keys.iter().for_each(|(hash, key)| table.insert(*hash, key, sequence_number));
             if table.memory() > bytes {
                 return Ok(None);
             }
         }
-        Ok(Some(table))
-    }
-
-    async fn probe(
-        &self,
-        table: &KeyTable,
-        reader: &Reader,
-        metadata: &TableMetadata,
-        file: &LiveFile,
-        stats: &Arc<ReadStats>,
-        deleted: &mut RoaringTreemap,
-    ) -> Result<()> {
-        let check = |hash: u64, key: &[u8], position: u64| {
-            if table.get(hash, key).is_some_and(|newest| newest > file.sequence_number) {
-                deleted.insert(position);
+        for delete in large {
+            let sequence_number = delete.entry.sequence_number;
+            let mut full = false;
+            let insert = |hash: u64, key: &[u8], _| {
+                // What is over the budget is read to its end and not kept: the keys will be spilled.
+                full = full || table.memory() > bytes;
+                if !full {
+                    table.insert(hash, key, sequence_number);
+                }
+                Ok(())
+            };
+            self.columns.each(reader, &delete.entry, metadata, stats, insert).await?;
+            if full {
+                return Ok(None);
             }
-            Ok(())
-        };
-        self.columns.each(reader, file, metadata, stats, check).await
+        }
+        Ok(Some(table))
     }
 
     async fn spilled(

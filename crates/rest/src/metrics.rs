@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: HistogramVec,
     commits: IntCounterVec,
+    conflicts: IntCounterVec,
     batches: Histogram,
     tables: IntGauge,
     scores: IntGaugeVec,
@@ -56,6 +57,16 @@ impl Metrics {
         Self {
             requests: registered!(r, HistogramVec::new(requests, &["method", "route", "status"])),
             commits: registered!(r, IntCounterVec::new(Opts::new("esker_commits_total", "Commits by result."), &["result"])),
+            conflicts: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_commit_conflicts_total",
+                        "Commits refused as conflicts, by the operation of their snapshot: what overwrites and deletes had to retry."
+                    ),
+                    &["operation"]
+                )
+            ),
             batches: registered!(r, Histogram::with_opts(batches)),
             tables: registered!(r, gauge("esker_tables", "Tables in the catalog.")),
             scores: registered!(
@@ -99,9 +110,12 @@ impl Metrics {
         self.requests.with_label_values(&labels).observe(elapsed.as_secs_f64());
     }
 
-    pub(crate) fn commit(&self, error: Option<&CatalogError>) {
+    pub(crate) fn commit(&self, error: Option<&CatalogError>, operation: &str) {
         let result = error.map_or("ok", |e| e.code().iceberg_type());
         self.commits.with_label_values(&[result]).inc();
+        if matches!(error, Some(CatalogError::Conflict(_))) {
+            self.conflicts.with_label_values(&[operation]).inc();
+        }
     }
 
     pub(crate) fn batch(&self, size: usize) {

@@ -34,7 +34,9 @@ pub(crate) struct Done {
 pub(crate) struct GroupCommit {
     pub(crate) context: JobContext,
     pub(crate) branch: String,
-    /// The sequence number of the snapshot that was read, which the new files take.
+    /// The snapshot that was read.
+    pub(crate) start: i64,
+    /// Its sequence number, which the new files take.
     pub(crate) sequence_number: i64,
     pub(crate) groups: Vec<Done>,
     pub(crate) drop_dangling: bool,
@@ -55,7 +57,7 @@ impl Rebase for GroupCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
             let metadata = &table.metadata;
-            let head = head(metadata, &self.branch)?;
+            let head = head(metadata, &self.branch, self.start)?;
             let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
             let outputs = self.groups.iter().flat_map(|g| &g.added).chain(rewrite.added_deletes.iter().map(|(_, f)| f));
             let outputs: HashSet<String> = outputs.map(|f| f.file_path().to_owned()).collect();
@@ -64,9 +66,19 @@ impl Rebase for GroupCommit {
     }
 }
 
-pub(crate) fn head<'a>(metadata: &'a TableMetadata, branch: &str) -> esker_catalog::Result<&'a Snapshot> {
+/// The head of a branch, which must have come out of the snapshot that was read: on one that was set back, deletes that were
+/// applied here may never have happened.
+fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_catalog::Result<&'a Snapshot> {
     let head = metadata.snapshot_for_ref(branch);
-    Ok(head.ok_or_else(|| CatalogError::Conflict(format!("branch {branch} has no snapshot")))?.as_ref())
+    let head = head.ok_or_else(|| CatalogError::Conflict(format!("branch {branch} has no snapshot")))?;
+    let mut at = Some(head.snapshot_id());
+    while let Some(id) = at {
+        if id == start {
+            return Ok(head.as_ref());
+        }
+        at = metadata.snapshot_by_id(id).and_then(|s| s.parent_snapshot_id());
+    }
+    Err(CatalogError::Conflict(format!("branch {branch} was set back behind snapshot {start}, which the rewrite read")))
 }
 
 /// A conflict stays a conflict on its way through the catalog.
@@ -192,6 +204,8 @@ impl GroupCommit {
 pub(crate) struct ConvertCommit {
     pub(crate) context: JobContext,
     pub(crate) branch: String,
+    /// The snapshot that was read, and its sequence number.
+    pub(crate) start: i64,
     pub(crate) sequence_number: i64,
     /// Every data file that was looked at, with its deleted positions.
     pub(crate) files: HashMap<String, Doomed>,
@@ -206,7 +220,7 @@ impl Rebase for ConvertCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
             let metadata = &table.metadata;
-            let head = head(metadata, &self.branch)?;
+            let head = head(metadata, &self.branch, self.start)?;
             let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
             let outputs = rewrite.added_deletes.iter().map(|(_, f)| f.file_path().to_owned()).collect();
             propose(&self.context, table, &rewrite, outputs).await

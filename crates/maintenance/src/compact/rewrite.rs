@@ -111,20 +111,35 @@ pub(crate) async fn rewrite(
     };
     let mut pieces = received(units).map(work).buffered(context.concurrency.max(1)).boxed();
     let mut assembly = Assembly::new(context, shape, target, total);
-    while let Some((done, hash)) = pieces.try_next().await? {
-        assembly.hash.merge(hash);
-        for piece in done {
-            assembly.add(piece, &inputs).await?;
+    let (mut hash, mut placed, mut spliced) = (ContentHash::default(), Vec::new(), (0, 0));
+    while let Some((done, hashed)) = pieces.try_next().await? {
+        hash.merge(hashed);
+        for Piece { group, placed: runs, nans } in done {
+            let (output, first) = assembly.place();
+            let mut bytes_in = 0;
+            for Run { input, rows, deleted, first: at } in runs {
+                let file = &inputs[input].file.file;
+                let share = (rows.end - rows.start) as f64 / file.record_count().max(1) as f64;
+                bytes_in += (file.file_size_in_bytes() as f64 * share) as u64;
+                placed.push(Placed { input, rows, deleted, output, first: first + at });
+            }
+            if let RowGroup::Copied { .. } = &group {
+                spliced = (spliced.0 + 1, spliced.1 + group.bytes());
+            }
+            assembly.put(group, &nans, bytes_in).await?;
         }
     }
     drop(pieces);
     feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
-    let expected: u64 = inputs.iter().map(Input::rows).sum();
-    let (written, mut done) = assembly.finish().await?;
-    if done.hash.rows != expected || written.iter().map(|w| w.rows).sum::<u64>() != expected {
-        return Err(MaintenanceError::NotEquivalent { rows_in: expected, rows_out: done.hash.rows });
+    let rows_in: u64 = inputs.iter().map(Input::rows).sum();
+    let written = assembly.finish().await?;
+    let rows_out: u64 = written.iter().map(|w| w.rows).sum();
+    if hash.rows != rows_in || rows_out != rows_in {
+        return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
     }
-    (done.paths, done.files) = entries(written);
+    let (paths, files) = entries(written);
+    let moves = Moves::Runs(placed);
+    let done = Rewritten { files, paths, hash, moves, spliced_row_groups: spliced.0, spliced_bytes: spliced.1 };
     if full {
         verify(context, shape, &done).await?;
     }
@@ -292,7 +307,7 @@ fn copy(
 }
 
 /// Puts row groups into files.
-struct Assembly<'a> {
+pub(crate) struct Assembly<'a> {
     context: &'a JobContext,
     shape: &'a Arc<Shape>,
     target: &'a Target,
@@ -301,48 +316,29 @@ struct Assembly<'a> {
     bytes_out: u64,
     output: Option<Output>,
     written: Vec<Written>,
-    placed: Vec<Placed>,
-    hash: ContentHash,
-    spliced: (u64, u64),
 }
 
 impl<'a> Assembly<'a> {
-    fn new(context: &'a JobContext, shape: &'a Arc<Shape>, target: &'a Target, total_in: u64) -> Self {
-        Self {
-            context,
-            shape,
-            target,
-            total_in,
-            bytes_in: 0,
-            bytes_out: 0,
-            output: None,
-            written: Vec::new(),
-            placed: Vec::new(),
-            hash: ContentHash::default(),
-            spliced: (0, 0),
-        }
+    /// For input of so many bytes in all.
+    pub(crate) const fn new(context: &'a JobContext, shape: &'a Arc<Shape>, target: &'a Target, total_in: u64) -> Self {
+        Self { context, shape, target, total_in, bytes_in: 0, bytes_out: 0, output: None, written: Vec::new() }
     }
 
-    async fn add(&mut self, piece: Piece, inputs: &[Input]) -> Result<()> {
-        let number = self.written.len();
+    /// The number of the file that the next row group goes into, and the rows that it has.
+    fn place(&self) -> (usize, u64) {
+        (self.written.len(), self.output.as_ref().map_or(0, |output| output.rows))
+    }
+
+    /// Adds a row group that so many bytes of the input became.
+    pub(crate) async fn put(&mut self, group: RowGroup, nans: &NanCounts, bytes_in: u64) -> Result<()> {
         let mut output = match self.output.take() {
             Some(output) => output,
-            None => Output::create(self.context, self.shape, self.target.path(number)).await?,
+            None => Output::create(self.context, self.shape, self.target.path(self.written.len())).await?,
         };
-        let first = output.rows;
-        for run in piece.placed {
-            let file = &inputs[run.input].file.file;
-            let share = (run.rows.end - run.rows.start) as f64 / file.record_count().max(1) as f64;
-            self.bytes_in += (file.file_size_in_bytes() as f64 * share) as u64;
-            let Run { input, rows, deleted, first: at } = run;
-            self.placed.push(Placed { input, rows, deleted, output: number, first: first + at });
-        }
-        if let RowGroup::Copied { .. } = &piece.group {
-            self.spliced = (self.spliced.0 + 1, self.spliced.1 + piece.group.bytes());
-        }
         let before = output.bytes();
-        output.append(piece.group, &piece.nans).await?;
+        output.append(group, nans).await?;
         let last = output.bytes() - before;
+        self.bytes_in += bytes_in;
         self.bytes_out += last;
         if output.bytes() + last / 2 >= self.share() {
             self.written.push(output.close().await?);
@@ -360,16 +356,11 @@ impl<'a> Assembly<'a> {
         expected / number_of_files(expected, self.target.file_bytes, self.target.max_bytes)
     }
 
-    async fn finish(mut self) -> Result<(Vec<Written>, Rewritten)> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<Written>> {
         if let Some(output) = self.output.take() {
             self.written.push(output.close().await?);
         }
-        let (spliced_row_groups, spliced_bytes) = self.spliced;
-        let moves = Moves::Runs(self.placed);
-        Ok((
-            self.written,
-            Rewritten { files: Vec::new(), paths: Vec::new(), hash: self.hash, moves, spliced_row_groups, spliced_bytes },
-        ))
+        Ok(self.written)
     }
 }
 

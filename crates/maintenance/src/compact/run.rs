@@ -37,7 +37,8 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     }
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(plan.bytes());
-    let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, started };
+    let start = snapshot.snapshot_id();
+    let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
     match plan.options.strategy {
         Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
         _ => job.rewrite(&mut outcome).await?,
@@ -58,6 +59,8 @@ struct Job<'a> {
     metadata: Arc<TableMetadata>,
     plan: &'a CompactPlan,
     live: Arc<LiveFiles>,
+    /// The snapshot that is read.
+    start: i64,
     started: Instant,
 }
 
@@ -191,6 +194,7 @@ impl Job<'_> {
             let commit = Arc::new(GroupCommit {
                 context: self.context.clone(),
                 branch: self.plan.options.branch().to_owned(),
+                start: self.start,
                 sequence_number: self.plan.sequence_number,
                 groups: done,
                 drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
@@ -256,6 +260,7 @@ impl Job<'_> {
         let commit = Arc::new(ConvertCommit {
             context: self.context.clone(),
             branch: self.plan.options.branch().to_owned(),
+            start: self.start,
             sequence_number: self.plan.sequence_number,
             files,
             covered,

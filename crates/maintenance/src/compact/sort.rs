@@ -27,9 +27,9 @@ use super::metrics::NanCounts;
 use super::moves::{Moves, SidecarWriter};
 use super::options::Verify;
 use super::order::Order;
-use super::output::{Output, RowGroup};
+use super::output::RowGroup;
 use super::proof::ContentHash;
-use super::rewrite::{BATCH, Rewritten, Target, entries, number_of_files, received, verify};
+use super::rewrite::{Assembly, BATCH, Rewritten, Target, entries, received, verify};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -68,7 +68,7 @@ pub(crate) async fn rewrite_sorted(
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.memory.bytes / 8);
     let mut sidecar = SidecarWriter::create(&context.memory.spill_dir)?;
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
-    let (mut written, mut output, mut rows_out, mut bytes_out) = (Vec::new(), None::<Output>, 0, 0);
+    let mut assembly = Assembly::new(context, shape, target, total_in);
     let mut encoder = shape.encoder()?;
     loop {
         let batch = sorted.try_next().await.map_err(|e| spilled(&e))?;
@@ -76,7 +76,6 @@ pub(crate) async fn rewrite_sorted(
         if let Some(batch) = batch {
             origins(&batch, columns, &mut sidecar)?;
             let rows = batch.project(&(0..columns).collect::<Vec<_>>())?;
-            rows_out += rows.num_rows() as u64;
             // The sort names its columns anew; field ids are in the shape's schema.
             let rows = RecordBatch::try_new(shape.arrow.clone(), rows.columns().to_vec())?;
             hash.add(&rows)?;
@@ -89,30 +88,14 @@ pub(crate) async fn rewrite_sorted(
         }
         if encoder.rows() > 0 && (ended || encoder.bytes() as u64 >= row_group) {
             let group = std::mem::replace(&mut encoder, shape.encoder()?).finish()?;
-            let mut out = match output.take() {
-                Some(out) => out,
-                None => Output::create(context, shape, target.path(written.len())).await?,
-            };
-            let before = out.bytes();
-            out.append(RowGroup::Encoded(group), &std::mem::take(&mut nans)).await?;
-            let last = out.bytes() - before;
-            bytes_out += last;
-            let expected = (bytes_out as f64 / rows_out.max(1) as f64 * rows_in as f64) as u64;
-            let expected = if rows_out == rows_in { bytes_out } else { expected.min(total_in.saturating_mul(4)) };
-            let share = expected / number_of_files(expected, target.file_bytes, target.max_bytes);
-            if out.bytes() + last / 2 >= share {
-                written.push(out.close().await?);
-            } else {
-                output = Some(out);
-            }
+            let bytes_in = (total_in as f64 * (group.rows as f64 / rows_in.max(1) as f64)) as u64;
+            assembly.put(RowGroup::Encoded(group), &std::mem::take(&mut nans), bytes_in).await?;
         }
         if ended {
             break;
         }
     }
-    if let Some(out) = output {
-        written.push(out.close().await?);
-    }
+    let written = assembly.finish().await?;
     feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
@@ -121,6 +104,7 @@ pub(crate) async fn rewrite_sorted(
             what: format!("{hashed_in} went in, {hash} came out"),
         });
     }
+    let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if rows_out != rows_in {
         return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
     }

@@ -1,6 +1,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use esker_catalog::{Change, Proposal};
+use iceberg::spec::Operation;
 use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 
@@ -26,6 +27,7 @@ pub(crate) async fn commit(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::NotExist));
+    let operation = operation(&request.updates);
     let proposal = Proposal { requirements: request.requirements, updates: request.updates, cause, ..Proposal::default() };
     let result = match creates {
         true => catalog.create_by_commit(name, proposal).await,
@@ -34,6 +36,21 @@ pub(crate) async fn commit(
             committed.table
         }),
     };
-    app.inner.metrics.commit(result.as_ref().err());
+    app.inner.metrics.commit(result.as_ref().err(), operation);
     load::committed(&app, catalog, &result?, &shape).await
+}
+
+/// The operation of the snapshot that is added: `append`, `overwrite`, `delete`, `replace`; `none` without a snapshot.
+pub(super) fn operation(updates: &[TableUpdate]) -> &'static str {
+    let added = updates.iter().find_map(|update| match update {
+        TableUpdate::AddSnapshot { snapshot } => Some(&snapshot.summary().operation),
+        _ => None,
+    });
+    match added {
+        None => "none",
+        Some(Operation::Append) => "append",
+        Some(Operation::Overwrite) => "overwrite",
+        Some(Operation::Delete) => "delete",
+        Some(Operation::Replace) => "replace",
+    }
 }

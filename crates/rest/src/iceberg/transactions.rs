@@ -35,7 +35,7 @@ pub(crate) async fn commit(
         changes.push(TableChange { name: identifier.name()?, proposal });
     }
     let result = warehouse.catalog().commit_transaction(changes, cause).await;
-    app.inner.metrics.commit(result.as_ref().err());
+    app.inner.metrics.commit(result.as_ref().err(), "transaction");
     result?;
     Ok(StatusCode::NO_CONTENT)
 }
