@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::row::Rows;
 use esker_table::{LiveDelete, LiveFile};
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{NestedFieldRef, Schema, TableMetadata};
@@ -12,7 +13,7 @@ use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
 use crate::keys::{KeyMaker, KeyTable, hash};
-use crate::spill::{Partitions, Record};
+use crate::spill::{Partition, Partitions, Record};
 use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, target_schema};
 
 /// Files whose keys are read at the same time.
@@ -69,14 +70,15 @@ impl KeyColumns {
         Ok(Self { schema, target, maker })
     }
 
-    /// Calls `each` with every key of a file and its position.
+    /// Calls `each` with the keys of a file, batch by batch, and the position of the first. What is done for every key is in functions
+    /// of their own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
     async fn each(
         &self,
         reader: &Reader,
         file: &LiveFile,
         metadata: &TableMetadata,
         stats: &Arc<ReadStats>,
-        mut each: impl FnMut(u64, &[u8], u64) -> Result<()>,
+        mut each: impl FnMut(&Rows, u64) -> Result<()>,
     ) -> Result<()> {
         let path = file.file.file_path();
         let is_delete = file.file.equality_ids().is_some_and(|ids| !ids.is_empty());
@@ -95,10 +97,8 @@ impl KeyColumns {
         let mut position = 0;
         while let Some(batch) = batches.try_next().await? {
             let keys = self.maker.keys(&batch).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
-            for key in &keys {
-                each(hash(key.data()), key.data(), position)?;
-                position += 1;
-            }
+            each(&keys, position)?;
+            position += keys.num_rows() as u64;
         }
         Ok(())
     }
@@ -113,10 +113,8 @@ impl KeyColumns {
         stats: &Arc<ReadStats>,
     ) -> Result<RoaringTreemap> {
         let mut deleted = RoaringTreemap::new();
-        let check = |hash: u64, key: &[u8], position: u64| {
-            if table.get(hash, key).is_some_and(|newest| newest > file.sequence_number) {
-                deleted.insert(position);
-            }
+        let check = |keys: &Rows, start: u64| {
+            table.probe_all(keys, start, file.sequence_number, &mut deleted);
             Ok(())
         };
         self.each(reader, file, metadata, stats, check).await?;
@@ -214,9 +212,9 @@ impl KeySet {
         let one = |delete: LiveDelete| {
             let (columns, reader, metadata, stats) = (self.columns.clone(), reader.clone(), metadata.clone(), stats.clone());
             spawned(async move {
-                let mut keys: Vec<(u64, Box<[u8]>)> = Vec::new();
-                let collect = |hash: u64, key: &[u8], _| {
-                    keys.push((hash, key.into()));
+                let mut keys: Vec<Box<[u8]>> = Vec::new();
+                let collect = |batch: &Rows, _| {
+                    keys.extend(batch.iter().map(|key| key.data().into()));
                     Ok(())
                 };
                 columns.each(&reader, &delete.entry, &metadata, &stats, collect).await?;
@@ -226,7 +224,7 @@ impl KeySet {
         let small: Vec<LiveDelete> = small.into_iter().cloned().collect();
         let mut read = futures::stream::iter(small).map(one).buffer_unordered(CONCURRENCY);
         while let Some((sequence_number, keys)) = read.try_next().await? {
-            keys.iter().for_each(|(hash, key)| table.insert(*hash, key, sequence_number));
+            table.insert_each(&keys, sequence_number);
             if table.memory() > bytes {
                 return Ok(None);
             }
@@ -234,11 +232,11 @@ impl KeySet {
         for delete in large {
             let sequence_number = delete.entry.sequence_number;
             let mut full = false;
-            let insert = |hash: u64, key: &[u8], _| {
+            let insert = |keys: &Rows, _| {
                 // What is over the budget is read to its end and not kept: the keys will be spilled.
                 full = full || table.memory() > bytes;
                 if !full {
-                    table.insert(hash, key, sequence_number);
+                    table.insert_all(keys, sequence_number);
                 }
                 Ok(())
             };
@@ -267,27 +265,33 @@ impl KeySet {
         let mut keys = Partitions::create(&budget.dir, n)?;
         for delete in &self.deletes {
             let sequence_number = delete.entry.sequence_number.cast_unsigned();
-            let write = |hash: u64, key: &[u8], _| Ok(keys.write(hash, key, sequence_number, 0)?);
+            let write = |batch: &Rows, _| Ok(keys.write_all(batch, sequence_number, 0)?);
             self.columns.each(reader, &delete.entry, metadata, stats, write).await?;
         }
         let mut rows = Partitions::create(&budget.dir, n)?;
         for (i, file) in files.iter().enumerate() {
-            let write = |hash: u64, key: &[u8], position: u64| Ok(rows.write(hash, key, i as u64, position)?);
+            let write = |batch: &Rows, start: u64| Ok(rows.write_all(batch, i as u64, start)?);
             self.columns.each(reader, file, metadata, stats, write).await?;
         }
-        let mut record = Record { key: Vec::new(), a: 0, b: 0 };
-        for (mut keys, mut rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
-            let mut table = KeyTable::new();
-            while keys.next(&mut record)? {
-                table.insert(hash(&record.key), &record.key, record.a.cast_signed());
-            }
-            while rows.next(&mut record)? {
-                let file = &files[usize::try_from(record.a).unwrap_or(usize::MAX)];
-                if table.get(hash(&record.key), &record.key).is_some_and(|newest| newest > file.sequence_number) {
-                    found.entry(file.file.file_path().to_owned()).or_default().insert(record.b);
-                }
-            }
+        for (keys, rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
+            join(keys, rows, files, found)?;
         }
         Ok(())
     }
+}
+
+/// Looks the rows of a partition up among its deletes.
+fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mut HashMap<String, RoaringTreemap>) -> Result<()> {
+    let mut record = Record { key: Vec::new(), a: 0, b: 0 };
+    let mut table = KeyTable::new();
+    while keys.next(&mut record)? {
+        table.insert(hash(&record.key), &record.key, record.a.cast_signed());
+    }
+    while rows.next(&mut record)? {
+        let file = &files[usize::try_from(record.a).unwrap_or(usize::MAX)];
+        if table.get(hash(&record.key), &record.key).is_some_and(|newest| newest > file.sequence_number) {
+            found.entry(file.file.file_path().to_owned()).or_default().insert(record.b);
+        }
+    }
+    Ok(())
 }

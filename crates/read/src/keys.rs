@@ -1,6 +1,7 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
+use roaring::RoaringTreemap;
 use twox_hash::XxHash3_64;
 
 /// The newest delete of each key. Keys are compared byte by byte, never by hash alone.
@@ -48,6 +49,29 @@ impl KeyTable {
                 self.entries.push(Entry { start: self.bytes.len() as u64, length, sequence_number });
                 self.bytes.extend_from_slice(key);
                 self.slots[slot] = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+            }
+        }
+    }
+
+    /// Records deletes of some keys.
+    pub(crate) fn insert_all(&mut self, keys: &Rows, sequence_number: i64) {
+        for key in keys {
+            self.insert(hash(key.data()), key.data(), sequence_number);
+        }
+    }
+
+    /// The same, of keys that were kept.
+    pub(crate) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
+        for key in keys {
+            self.insert(hash(key), key, sequence_number);
+        }
+    }
+
+    /// Adds the positions, counted from `start`, of the keys that a delete newer than `sequence_number` names.
+    pub(crate) fn probe_all(&self, keys: &Rows, start: u64, sequence_number: i64, deleted: &mut RoaringTreemap) {
+        for (position, key) in (start..).zip(keys) {
+            if self.get(hash(key.data()), key.data()).is_some_and(|newest| newest > sequence_number) {
+                deleted.insert(position);
             }
         }
     }

@@ -4,6 +4,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 
+use arrow::row::Rows;
+
+use crate::keys::hash;
+
 /// One key with what it stands for: a delete's sequence number, or the file and position of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
@@ -24,7 +28,7 @@ impl Partitions {
         Ok(Self { files: files.collect::<io::Result<_>>()? })
     }
 
-    pub(crate) fn write(&mut self, hash: u64, key: &[u8], a: u64, b: u64) -> io::Result<()> {
+    fn write(&mut self, hash: u64, key: &[u8], a: u64, b: u64) -> io::Result<()> {
         // The high bits: the low ones place a key in its partition's table.
         let n = self.files.len() as u64;
         let file = &mut self.files[usize::try_from((hash >> 32) % n).unwrap_or(0)];
@@ -33,6 +37,11 @@ impl Partitions {
         file.write_all(key)?;
         file.write_all(&a.to_le_bytes())?;
         file.write_all(&b.to_le_bytes())
+    }
+
+    /// Writes rows of keys: each with `a`, and with `b` counted from where it is told.
+    pub(crate) fn write_all(&mut self, keys: &Rows, a: u64, b: u64) -> io::Result<()> {
+        keys.iter().zip(b..).try_for_each(|(key, b)| self.write(hash(key.data()), key.data(), a, b))
     }
 
     /// Ends writing; each partition can then be read once.

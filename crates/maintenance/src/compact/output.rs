@@ -4,14 +4,14 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_read::Fetched;
+use esker_read::{Fetched, Window};
 use iceberg::spec::DataFileBuilder;
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use twox_hash::XxHash3_64;
 
 use super::encode::{EncodedGroup, Shape, merge_nans};
@@ -21,6 +21,12 @@ use crate::{MaintenanceError, Result};
 
 /// Parts of an upload, and pieces that a file is read back in.
 const PART: usize = 8 << 20;
+
+/// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
+#[inline(never)]
+fn hash_bytes(hash: &mut XxHash3_64, bytes: &[u8]) {
+    hash.write(bytes);
+}
 
 /// A row group on its way into an output file.
 pub(crate) enum RowGroup {
@@ -44,6 +50,18 @@ impl RowGroup {
             Self::Copied { source, row_group, .. } => source.footer().row_group(*row_group).compressed_size().unsigned_abs(),
         }
     }
+}
+
+fn append_column(
+    out: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    source: &Window,
+    close: ColumnCloseResult,
+) -> parquet::errors::Result<()> {
+    out.append_column(source, close)
+}
+
+fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Vec<u8>>, chunk: ArrowColumnChunk) -> parquet::errors::Result<()> {
+    chunk.append_to_row_group(out)
 }
 
 /// A file being written.
@@ -93,7 +111,7 @@ impl Output {
             match group {
                 RowGroup::Encoded(group) => {
                     for chunk in group.chunks {
-                        chunk.append_to_row_group(&mut out)?;
+                        append_chunk(&mut out, chunk)?;
                     }
                 }
                 RowGroup::Copied { source, row_group, index, lineage } => {
@@ -110,10 +128,10 @@ impl Output {
                             column_index: index.column_index().and_then(|c| c.get(row_group)?.get(i)).cloned(),
                             offset_index: index.offset_index().and_then(|o| o.get(row_group)?.get(i)).cloned(),
                         };
-                        out.append_column(source.window(), close)?;
+                        append_column(&mut out, source.window(), close)?;
                     }
                     for chunk in lineage {
-                        chunk.append_to_row_group(&mut out)?;
+                        append_chunk(&mut out, chunk)?;
                     }
                 }
             }
@@ -126,7 +144,7 @@ impl Output {
         self.writer.flush().map_err(parquet::errors::ParquetError::from)?;
         let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
         self.bytes += bytes.len() as u64;
-        self.hash.write(&bytes);
+        hash_bytes(&mut self.hash, &bytes);
         self.context.counters.add_written(bytes.len() as u64);
         self.upload.put(bytes).await.map_err(|e| self.failed(e))
     }
@@ -164,7 +182,7 @@ impl Output {
         while at < self.bytes {
             let end = (at + PART as u64).min(self.bytes);
             let piece = self.store.get_range(&self.object, at..end).await.map_err(|e| self.failed(e))?;
-            hash.write(&piece);
+            hash_bytes(&mut hash, &piece);
             self.context.counters.add_requests(1);
             // The footer is at the end, in the last piece or across the last two.
             if self.bytes - end < PART as u64 {
