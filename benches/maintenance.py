@@ -1,7 +1,7 @@
 """Compaction beside its bounds and its peers, on one store and one catalog, one after the other on the same files.
 
-`benches/maintenance.py ESKER BOUND [DATASET…]`; SCALE=1 is sized for two cores: S1 is 6 M rows in 200 files. Prints a table and
-writes target/bench/maintenance.json. Every run must leave the rows as they were, or it has no time.
+`benches/maintenance.py ESKER BOUND [DATASET…]`; SCALE=1 is sized for two cores: S1 is 6 M rows in 200 files. Prints a
+table and writes target/bench/maintenance.json. Every run must leave the rows as they were, or it has no time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from stack.trino import running_trino  # noqa: E402
 
 SCALE = float(os.environ.get("SCALE", "1"))
 BIG = {"target-file-size-bytes": 512 << 20, "rewrite-all": True, "courtesy-seconds": 0, "min-input-files": 2}
-WORDS = np.array(["carefully", "quickly", "furiously", "final", "deposits", "ironic", "requests", "pending", "accounts"])
+WORDS = np.array(
+    ["carefully", "quickly", "furiously", "final", "deposits", "ironic", "requests", "pending", "accounts"]
+)
 
 
 def lineitem(rows: int, seed: int) -> pa.Table:
@@ -91,11 +93,13 @@ class Bench:
         return self.catalog.load_table(f"b.{name}").current_snapshot().snapshot_id
 
     def back(self, name: str, snapshot: int) -> None:
-        self.server.api("POST", self.server.table(f"b.{name}", "/refs"), {"action": "rollback", "snapshot-id": snapshot})
+        self.server.api(
+            "POST", self.server.table(f"b.{name}", "/refs"), {"action": "rollback", "snapshot-id": snapshot}
+        )
 
     def content(self, name: str) -> list[tuple]:
-        sql = "SELECT count(*), sum(l_orderkey), sum(l_partkey * l_linenumber), count(DISTINCT l_comment), max(l_shipdate) FROM b."
-        return self.server.sql(sql + name)
+        sums = "sum(l_orderkey), sum(l_partkey * l_linenumber), count(DISTINCT l_comment), max(l_shipdate)"
+        return self.server.sql(f"SELECT count(*), {sums} FROM b.{name}")
 
     def esker(self, name: str, options: dict, runs: int = 3, gate: bool = True) -> tuple[float, dict]:
         """Median seconds of the job, commit included, and the last outcome. The table is as before afterwards."""
@@ -249,7 +253,9 @@ class Bench:
 
     def equality(self, name: str, commits: int, keys: int, space: int, key) -> None:
         """Commits of one data file and one equality delete file each, through Iceberg's own library."""
-        self.ask_spark(f"CREATE TABLE default.b.{name} (id string, n bigint) USING iceberg TBLPROPERTIES ('format-version'='2')")
+        self.ask_spark(
+            f"CREATE TABLE default.b.{name} (id string, n bigint) USING iceberg TBLPROPERTIES ('format-version'='2')"
+        )
         jvm, gateway = self.spark._jvm, self.spark.sparkContext._gateway
         table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(self.spark._jsparkSession, f"default.b.{name}")
         ids = gateway.new_array(gateway.jvm.int, 1)
@@ -258,13 +264,20 @@ class Bench:
         random = np.random.default_rng(7)
         data = Path(table.location().removeprefix("file://")) / "data"
         data.mkdir(parents=True, exist_ok=True)
-        for commit in range(commits):
+        for _ in range(commits):
             chosen = [key(i) for i in random.integers(0, space, keys)]
-            rows = pa.table({"id": chosen, "n": range(keys)}, schema=pa.schema([field("id", pa.string(), 1), field("n", pa.int64(), 2)]))
+            rows = pa.table(
+                {"id": chosen, "n": range(keys)},
+                schema=pa.schema([field("id", pa.string(), 1), field("n", pa.int64(), 2)]),
+            )
             paths = data / f"{uuid.uuid4()}.parquet", data / f"{uuid.uuid4()}-eq.parquet"
             pq.write_table(rows, paths[0], compression="zstd")
             pq.write_table(rows.select(["id"]), paths[1], compression="zstd")
-            added = jvm.org.apache.iceberg.DataFiles.builder(table.spec()).withPath(f"file://{paths[0]}").withFormat("parquet")
+            added = (
+                jvm.org.apache.iceberg.DataFiles.builder(table.spec())
+                .withPath(f"file://{paths[0]}")
+                .withFormat("parquet")
+            )
             added = added.withRecordCount(keys).withFileSizeInBytes(paths[0].stat().st_size).build()
             deleted = jvm.org.apache.iceberg.FileMetadata.deleteFileBuilder(table.spec()).ofEqualityDeletes(ids)
             deleted = deleted.withPath(f"file://{paths[1]}").withFormat("parquet").withRecordCount(keys)
@@ -290,7 +303,13 @@ class Bench:
     def d3(self) -> None:
         cap = 256 << 20
         keys = int(400_000 * SCALE)
-        self.equality("d3", 10, keys, keys * 20, lambda i: str(uuid.UUID(int=int(i) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)))
+        self.equality(
+            "d3",
+            10,
+            keys,
+            keys * 20,
+            lambda i: str(uuid.UUID(int=int(i) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128)),
+        )
         before = self.peak_mb(self.server.process.pid)
         expected = self.ask_spark("SELECT count(*), sum(n) FROM default.b.d3")
         Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
@@ -300,7 +319,6 @@ class Bench:
         self.note("D3 equality deletes", keys * 10 / 1e6, "M keys")
         self.note("D3 esker, 256 MiB a job", outcome["seconds"], "s")
         self.note("D3 peak memory of the server", peak, "MB", f"(before: {before:.0f} MB)")
-
 
     def w1(self) -> None:
         """Compactions beside a writer that appends and deletes every second, by deletion vectors on the very files."""

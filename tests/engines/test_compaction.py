@@ -1,5 +1,5 @@
-"""Every strategy on tables of every format version with deletes of every kind: what Spark, PyIceberg and Esker's own reader
-see stays the same, in the new snapshot and in every retained one; Trino reads the results."""
+"""Every strategy on tables of every format version with deletes of every kind: what Spark, PyIceberg and Esker's own
+reader see stays the same, in the new snapshot and in retained ones; Trino reads the results."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ def cases(chosen: list) -> list:
 
 
 class Table:
-    """A table in the local warehouse, written by Spark; equality deletes by Iceberg's own library, as Flink writes them."""
+    """A local table, written by Spark; equality deletes by Iceberg's own library, as Flink writes them."""
 
-    def __init__(
-        self, server: Server, spark: SparkSession, name: str, version: int, deletes: str, layout: str
-    ) -> None:
+    def __init__(self, server: Server, spark: SparkSession, name: str, version: int, deletes: str, layout: str) -> None:
         self.server, self.spark, self.name, self.version, self.layout = server, spark, name, version, layout
         self.next, self.measure = 0, "x"
         partitioned = "" if layout == "unpartitioned" else "PARTITIONED BY (p)"
         # A table of version 3 with all kinds of deletes begins as version 2: there it gets its position deletes.
         begin = 2 if (version, deletes) == (3, "all") else version
         self.ask(
-            f"CREATE TABLE {name} (id bigint, s string, p int, x double, t struct<a: int, b: array<string>>) USING iceberg "
+            f"CREATE TABLE {name} (id bigint, s string, p int, x double, t struct<a: int, b: array<string>>) "
+            "USING iceberg "
             f"{partitioned} TBLPROPERTIES ('format-version'='{begin}', 'write.delete.mode'='merge-on-read')"
         )
 
@@ -70,7 +69,9 @@ class Table:
 
     def delete_by_equality(self, ids: list[int]) -> None:
         jvm, gateway = self.spark._jvm, self.spark.sparkContext._gateway
-        table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(self.spark._jsparkSession, f"default.{self.name}")
+        table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(
+            self.spark._jsparkSession, f"default.{self.name}"
+        )
         spec, delta = table.spec(), table.newRowDelta()
         partitions = [None] if spec.isUnpartitioned() else sorted({i % 3 for i in ids})
         ints = gateway.new_array(gateway.jvm.int, 1)
@@ -108,10 +109,9 @@ class Table:
             self.delete_by_position(step)
         if step == 0 and (self.version, deletes) == (3, "all"):
             self.ask(f"ALTER TABLE {self.name} SET TBLPROPERTIES ('format-version'='3')")
-        if deletes in ("equality", "all"):
-            # Under a spec by bucket, equality deletes would need the bucket: those of that step come before it.
-            if not (self.layout == "evolved" and step >= 2):
-                self.delete_by_equality([last + i for i in (1, 2, 3, 50)] + [last - 1])
+        # Under a spec by bucket, equality deletes would need the bucket: those of that step come before it.
+        if deletes in ("equality", "all") and not (self.layout == "evolved" and step >= 2):
+            self.delete_by_equality([last + i for i in (1, 2, 3, 50)] + [last - 1])
         self.insert(5)
         self.evolve(step)
 
@@ -163,6 +163,10 @@ def test_content_is_the_same_before_and_after(
             assert set(left.values()) == {0}, left
         scanned = server.catalog().load_table(name).scan(selected_fields=("id", "s", "p")).to_arrow().sort_by("id")
         assert rows([tuple(row.values()) for row in scanned.select(["id", "s", "p"]).to_pylist()]) == ours
-        if version < 3 and step == len(STRATEGIES) - 1 and (version, deletes, layout) in [*SLICE, (2, "all", "partitioned")]:
+        if (
+            version < 3
+            and step == len(STRATEGIES) - 1
+            and (version, deletes, layout) in [*SLICE, (2, "all", "partitioned")]
+        ):
             trino = request.getfixturevalue("trino")
             assert rows(trino.ask(f"SELECT {columns} FROM {name} ORDER BY id")) == ours

@@ -1,5 +1,5 @@
-"""Compaction in a loop beside writers that never stop: Flink upserts, which commute with it, and Spark MERGE, which it keeps out
-of the way of. No writer fails, every group lands, and the table ends as its writers meant it."""
+"""Compaction in a loop beside writers that never stop: Flink upserts, which commute with it, and Spark MERGE, which it
+keeps out of the way of. No writer fails, every group lands, and the table ends as its writers meant it."""
 
 from __future__ import annotations
 
@@ -93,10 +93,11 @@ def merges(spark: SparkSession, name: str, seconds: int) -> tuple[int, int, dict
     while time.monotonic() < until:
         tries += 1
         partition, rest = tries % 2, tries % 50
+        new = 10_000 + tries * 6 + partition
         try:
             spark.sql(
                 f"MERGE INTO default.beside.{name} t USING (SELECT id, {tries} AS n FROM range(3000) "
-                f"WHERE id % 6 = {partition} AND id % 50 = {rest} UNION ALL SELECT {10_000 + tries * 6 + partition}, {tries}) s "
+                f"WHERE id % 6 = {partition} AND id % 50 = {rest} UNION ALL SELECT {new}, {tries}) s "
                 f"ON t.id = s.id AND t.p = {partition} WHEN MATCHED THEN UPDATE SET n = s.n "
                 f"WHEN NOT MATCHED THEN INSERT (id, p, n) VALUES (s.id, {partition}, s.n)"
             )
@@ -105,9 +106,11 @@ def merges(spark: SparkSession, name: str, seconds: int) -> tuple[int, int, dict
             continue
         done += 1
         model |= {i: tries for i in range(3000) if i % 6 == partition and i % 50 == rest}
-        model[10_000 + tries * 6 + partition] = tries
+        model[new] = tries
         start = 1_000_000 + tries * 60
-        spark.sql(f"INSERT INTO default.beside.{name} SELECT id, cast(2 + id % 4 AS int), 1 FROM range({start}, {start + 20})")
+        spark.sql(
+            f"INSERT INTO default.beside.{name} SELECT id, cast(2 + id % 4 AS int), 1 FROM range({start}, {start + 20})"
+        )
         model |= dict.fromkeys(range(start, start + 20), 1)
     return tries, done, model
 

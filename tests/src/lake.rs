@@ -34,6 +34,9 @@ pub struct Lake<'a> {
     name: String,
 }
 
+/// A data file and positions in it.
+type Deleted = (String, RoaringTreemap);
+
 /// How a delete by position is written to a table of format version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -309,7 +312,7 @@ impl<'a> Lake<'a> {
         scope: Scope,
         additions: &mut Additions,
     ) {
-        let mut groups: HashMap<(i32, Struct, Option<String>), Vec<(String, RoaringTreemap)>> = HashMap::new();
+        let mut groups: HashMap<(i32, Struct, Option<String>), Vec<Deleted>> = HashMap::new();
         for (file, positions) in found {
             let path = file.file.file_path().to_owned();
             let own = (scope == Scope::File).then(|| path.clone());

@@ -133,8 +133,9 @@ fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
     &list[list.partition_point(|(s, _)| *s < sequence_number)..]
 }
 
-/// The deletes that apply to no data file any more: rows that could carry an older sequence number are gone (for deletes about one
-/// file: the file is). `fresh` are data files that are about to be added, which no delete by position can name yet. Positions in
+/// The deletes that apply to no data file any more.
+///
+/// Rows that could carry an older sequence number are gone (for deletes about one file: the file is). `fresh` are data files that are about to be added, which no delete by position can name yet. Positions in
 /// [`LiveFiles::deletes`].
 pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());

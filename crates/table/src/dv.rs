@@ -37,8 +37,11 @@ pub fn decode_vector(blob: &[u8]) -> Result<RoaringTreemap> {
     RoaringTreemap::deserialize_from(bitmap).map_err(|e| bad(&format!("a bitmap that can't be read: {e}")))
 }
 
-/// A Puffin file of deletion vectors, each with the data file it is about. Returns the file and each blob's offset and length.
-pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<(u64, u64)>)> {
+/// Where a blob is in its file: offset and length, in bytes.
+pub type BlobPlace = (u64, u64);
+
+/// A Puffin file of deletion vectors, each with the data file it is about. Returns the file and each blob's place.
+pub fn puffin_of_vectors(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, Vec<BlobPlace>)> {
     let mut file = PUFFIN_MAGIC.to_vec();
     let mut places = Vec::with_capacity(vectors.len());
     let mut blobs = Vec::with_capacity(vectors.len());

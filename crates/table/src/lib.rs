@@ -24,7 +24,7 @@ mod scan;
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, dangling};
 pub use dirs::{data_dir, metadata_dir};
-pub use dv::{decode_vector, encode_vector, puffin_of_vectors};
+pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};

@@ -253,7 +253,8 @@ impl Job<'_> {
             outcome.groups += 1;
         }
         let drop_dangling = self.plan.options.remove_dangling_deletes.unwrap_or(true);
-        if files.is_empty() && !(drop_dangling && !esker_table::dangling(&self.live, &[], &self.metadata).is_empty()) {
+        let loose = drop_dangling && !esker_table::dangling(&self.live, &[], &self.metadata).is_empty();
+        if files.is_empty() && !loose {
             return Ok(());
         }
         let began = Instant::now();
