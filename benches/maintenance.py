@@ -181,7 +181,7 @@ class Bench:
             self.note("S1 esker, peak memory", peak, "MB", "<= a quarter of spark's", peak <= spark_peak / 4)
 
     def spark_pid(self) -> int:
-        return self.spark.sparkContext._gateway.java_process.pid
+        return self.spark._jvm.java.lang.ProcessHandle.current().pid()
 
     def s2(self) -> None:
         limit = {"write.parquet.row-group-limit": str(int(400_000 * SCALE))}

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyspark
 import pytest
 from pyspark.sql import SparkSession
 from stack.esker import Server, rows
-from stack.spark import ICEBERG
-
-pytestmark = pytest.mark.engine(
-    "Compaction, read by Spark", versions=lambda: {"Spark": pyspark.__version__, "Iceberg": ICEBERG}
-)
 
 STRATEGIES = [
     {"strategy": "convert-deletes"},

@@ -8,16 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-import pyspark
-import pytest
 from pyspark.sql import SparkSession
 from stack.esker import Server
 from stack.flink import Flink
-from stack.spark import ICEBERG
-
-pytestmark = pytest.mark.engine(
-    "Compaction beside writers", versions=lambda: {"Spark": pyspark.__version__, "Iceberg": ICEBERG}
-)
 
 SECONDS = int(os.environ.get("ESKER_BESIDE_SECONDS", "60"))
 RATE = 400

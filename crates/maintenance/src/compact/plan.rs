@@ -72,6 +72,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
     let metadata = &table.metadata;
     order::order(metadata, options)?;
     let limits = limits(metadata, options)?;
+    let filter = options.filter.as_deref().map(|text| predicate::parse(text, metadata.current_schema())).transpose()?;
     let mut plan = CompactPlan {
         table: table.row.name.to_string(),
         options: options.clone(),
@@ -101,7 +102,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
         metadata,
         options,
         limits,
-        filter: options.filter.as_deref().map(|text| predicate::parse(text, metadata.current_schema())).transpose()?,
+        filter,
         index: DeleteIndex::new(&live, metadata),
         unreadable: live.deletes.iter().any(|d| check_readable(d).is_err()),
         live: &live,
