@@ -148,11 +148,6 @@ impl EqualityDeletes {
         Ok(Self { sets: by_ids.into_iter().map(set).collect::<Result<_>>()? })
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sets.is_empty()
-    }
-
     /// The deleted positions of each of some data files, within the budget: keys that do not fit into memory are split by hash
     /// and spilled, and so are the files' keys. Time is linear in rows and deletes either way.
     pub async fn positions(

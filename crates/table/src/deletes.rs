@@ -135,8 +135,8 @@ fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
 
 /// The deletes that apply to no data file any more.
 ///
-/// Rows that could carry an older sequence number are gone (for deletes about one file: the file is). `fresh` are data files that are about to be added, which no delete by position can name yet. Positions in
-/// [`LiveFiles::deletes`].
+/// Rows that could carry an older sequence number are gone (for deletes about one file: the file is). `fresh` are data files that are
+/// about to be added, which no delete by position can name yet. Positions in [`LiveFiles::deletes`].
 pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
-    rewrite_snapshot,
+    load_manifests, rewrite_snapshot,
 };
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, Snapshot, TableMetadata};
+use iceberg::spec::{DataFile, ManifestContentType, Snapshot, TableMetadata};
 
 use super::deletes::{Doomed, write};
 use super::moves::{ByNumber, Moves};
@@ -59,9 +59,7 @@ impl Rebase for GroupCommit {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
             let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
-            let outputs = self.groups.iter().flat_map(|g| &g.added).chain(rewrite.added_deletes.iter().map(|(_, f)| f));
-            let outputs: HashSet<String> = outputs.map(|f| f.file_path().to_owned()).collect();
-            propose(&self.context, table, &rewrite, outputs).await
+            propose(&self.context, table, &rewrite).await
         })
     }
 }
@@ -82,7 +80,7 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
 }
 
 /// A conflict stays a conflict on its way through the catalog.
-pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
+fn into_catalog(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) => e.into(),
@@ -92,12 +90,7 @@ pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
 }
 
 /// Builds the snapshot and hands it to the sequencer.
-pub(crate) async fn propose(
-    context: &JobContext,
-    table: &LoadedTable,
-    rewrite: &Rewrite,
-    outputs: HashSet<String>,
-) -> esker_catalog::Result<Proposal> {
+async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -> esker_catalog::Result<Proposal> {
     let (catalog, table_id, job) = (context.catalog.clone(), context.table, context.job);
     let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
         let catalog = catalog.clone();
@@ -108,11 +101,12 @@ pub(crate) async fn propose(
     };
     let rewritten = rewrite_snapshot(context.catalog.manifests(), &table.metadata, rewrite, &record).await?;
     context.catalog.halt("compact-before-commit").await;
+    let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
     Ok(Proposal {
         requirements: rewritten.requirements,
         updates: rewritten.updates,
         dooms: Vec::new(),
-        settled_outputs: outputs.into_iter().chain(rewritten.written).collect(),
+        settled_outputs: outputs.chain(rewritten.written).collect(),
         cause: context.cause.clone(),
     })
 }
@@ -123,8 +117,11 @@ impl GroupCommit {
             self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path().to_owned()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
-        // Not through the cache: this state may be one that no metadata file holds yet.
-        let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
+        // Not through the cache: this state may be one that no metadata file holds yet. Where nothing is deleted, no file needs
+        // to be looked at: a commit a group would look at every file for each.
+        let manifests = self.context.catalog.manifests();
+        let deletes = load_manifests(manifests, metadata, head).await?.iter().any(|m| m.content == ManifestContentType::Deletes);
+        let live = if deletes { load_live(manifests, metadata, head).await? } else { LiveFiles::default() };
         let late = self.late(metadata, &live).await?;
         let late_deletes = late.iter().map(|d| d.positions.len()).sum();
         let added_deletes = write(&self.context, metadata, late).await?;
@@ -222,8 +219,7 @@ impl Rebase for ConvertCommit {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
             let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
-            let outputs = rewrite.added_deletes.iter().map(|(_, f)| f.file_path().to_owned()).collect();
-            propose(&self.context, table, &rewrite, outputs).await
+            propose(&self.context, table, &rewrite).await
         })
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use esker_read::{Adapter, Fetched, Lineage, OpenFile};
+use arrow::array::RecordBatch;
+use esker_read::{Adapter, Fetched, Lineage, OpenFile, Positions};
 use esker_table::LiveFile;
 use futures::stream::StreamExt;
 use parquet::arrow::ProjectionMask;
@@ -13,6 +14,7 @@ use roaring::RoaringTreemap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::encode::Shape;
+use super::rewrite::BATCH;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -39,6 +41,26 @@ impl Input {
     /// Rows that are left.
     pub(crate) fn rows(&self) -> u64 {
         self.file.file.record_count().saturating_sub(self.deleted.as_deref().map_or(0, RoaringTreemap::len))
+    }
+}
+
+impl Segment {
+    /// Decodes what is left of the rows, with row lineage where the outputs have it, and where they stood in their file.
+    pub(crate) fn decode(
+        &self,
+        shape: &Shape,
+        source: &Input,
+    ) -> Result<impl Iterator<Item = Result<(RecordBatch, Positions)>> + use<>> {
+        let lineage = shape.lineage.then(|| source.lineage());
+        let (adapter, deleted) = (source.adapter.clone(), source.deleted.clone());
+        let rows = self.fetched.clone().rows(adapter, self.projection.clone(), self.rows.clone(), deleted, BATCH)?;
+        Ok(rows.map(move |batch| {
+            let (batch, positions) = batch?;
+            Ok(match lineage {
+                Some(lineage) => (lineage.fill(&batch, &positions)?, positions),
+                None => (batch, positions),
+            })
+        }))
     }
 }
 

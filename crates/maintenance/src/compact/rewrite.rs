@@ -229,13 +229,9 @@ fn encode(shape: &Shape, inputs: &[Input], segments: Vec<Segment>, row_group: u6
     let encoder = shape.encoder()?;
     let mut pieces = Pieces { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
     for segment in segments {
-        let Segment { input, fetched, projection, rows, _memory } = segment;
-        let source = &inputs[input];
-        let mut next = rows.start;
-        let batches = fetched.rows(source.adapter.clone(), projection, rows.clone(), source.deleted.clone(), BATCH)?;
-        for batch in batches {
+        let (input, mut next) = (segment.input, segment.rows.start);
+        for batch in segment.decode(shape, &inputs[input])? {
             let (batch, positions) = batch?;
-            let batch = if shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
             hash.add(&batch)?;
             count_nans(&mut pieces.nans, &batch);
             let end = last(&positions).map_or(next, |p| p + 1);
@@ -247,8 +243,8 @@ fn encode(shape: &Shape, inputs: &[Input], segments: Vec<Segment>, row_group: u6
             }
         }
         // What is deleted at the end of a segment belongs to it as well.
-        if next < rows.end {
-            pieces.run_to(input, next, rows.end);
+        if next < segment.rows.end {
+            pieces.run_to(input, next, segment.rows.end);
         }
     }
     pieces.cut()?;
@@ -270,18 +266,14 @@ fn copy(
     index: Arc<parquet::file::metadata::ParquetMetaData>,
     full: bool,
 ) -> Result<(Vec<Piece>, ContentHash)> {
-    let Segment { input, fetched, rows, projection: segment_projection, _memory } = segment;
-    let source = &inputs[input];
-    let row_group = fetched.row_groups().start;
-    let mut hash = ContentHash::counted(rows.end - rows.start);
-    if full {
-        hash = ContentHash::default();
-        for batch in fetched.clone().rows(source.adapter.clone(), segment_projection, rows.clone(), None, BATCH)? {
-            let (batch, positions) = batch?;
-            let batch = if shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
-            hash.add(&batch)?;
-        }
+    let source = &inputs[segment.input];
+    let mut hash = ContentHash::default();
+    match full {
+        true => segment.decode(shape, source)?.try_for_each(|batch| Ok::<_, MaintenanceError>(hash.add(&batch?.0)?))?,
+        false => hash = ContentHash::counted(segment.rows.end - segment.rows.start),
     }
+    let Segment { input, fetched, rows, .. } = segment;
+    let row_group = fetched.row_groups().start;
     let group = fetched.footer().row_group(row_group);
     let mut lineage = Vec::new();
     if shape.lineage && group.num_columns() == shape.own_leaves() {

@@ -225,13 +225,10 @@ impl Source {
     fn decode(&self, segments: Vec<Segment>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
         let mut hash = ContentHash::default();
         for segment in segments {
-            let Segment { input, fetched, projection, rows, _memory } = segment;
-            let source = &self.inputs[input];
-            for batch in fetched.rows(source.adapter.clone(), projection, rows, source.deleted.clone(), BATCH)? {
+            for batch in segment.decode(&self.shape, &self.inputs[segment.input])? {
                 let (batch, positions) = batch?;
-                let batch = if self.shape.lineage { source.lineage().fill(&batch, &positions)? } else { batch };
                 hash.add(&batch)?;
-                let number = u32::try_from(input).unwrap_or(u32::MAX);
+                let number = u32::try_from(segment.input).unwrap_or(u32::MAX);
                 let mut columns = batch.columns().to_vec();
                 columns.push(Arc::new(UInt32Array::from(vec![number; batch.num_rows()])) as ArrayRef);
                 columns.push(Arc::new(positions.iter().collect::<UInt64Array>()));
