@@ -207,14 +207,12 @@ class Bench:
         return time.monotonic() - started
 
     def s3(self) -> None:
-        from pyiceberg.partitioning import PartitionField, PartitionSpec
         from pyiceberg.transforms import MonthTransform
 
         table = self.catalog.create_table("b.s3", lineitem(1, 0).schema)
-        source = table.schema().find_field("l_shipdate").field_id
-        self.catalog.drop_table("b.s3")
-        spec = PartitionSpec(PartitionField(source, 1000, MonthTransform(), "month"))
-        table = self.catalog.create_table("b.s3", lineitem(1, 0).schema, partition_spec=spec)
+        with table.update_spec() as update:
+            update.add_field("l_shipdate", MonthTransform(), "month")
+        table = self.catalog.load_table("b.s3")
         for i in range(int(24 * SCALE)):
             table.append(lineitem(60_000, i))
         seconds, outcome = self.esker("s3", BIG)

@@ -176,8 +176,13 @@ impl Catalog {
     /// Every table and view of the warehouse: what has a place in its storage.
     pub(crate) async fn tables_and_views(&self) -> Result<Vec<TableRow>> {
         let mut rows = self.tables().await?;
-        rows.extend(self.state().all_of(Kind::View, self.warehouse()).await?);
+        rows.extend(self.views().await?);
         Ok(rows)
+    }
+
+    /// Every view of the warehouse.
+    pub async fn views(&self) -> Result<Vec<TableRow>> {
+        Ok(self.state().all_of(Kind::View, self.warehouse()).await?)
     }
 
     /// Every table of the warehouse.

@@ -191,13 +191,31 @@ impl Default for Maintenance {
 pub struct Query {
     /// Bytes that all queries together may use for sorts, joins and aggregates.
     pub memory_bytes: usize,
+    /// Bytes that one query may use of them before it spills or fails; default: half.
+    pub query_memory_bytes: Option<usize>,
     /// Partitions of a query's plan; default: the number of cores.
     pub parallelism: Option<usize>,
+    /// Queries that run at the same time.
+    pub concurrency: usize,
+    /// Queries that wait for their turn; more are refused.
+    pub queue: usize,
+    /// Seconds that a query may take, its wait included.
+    pub timeout_seconds: u64,
+    /// Seconds from which on a query is logged as slow.
+    pub slow_seconds: f64,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { memory_bytes: 1 << 30, parallelism: None }
+        Self {
+            memory_bytes: 1 << 30,
+            query_memory_bytes: None,
+            parallelism: None,
+            concurrency: 16,
+            queue: 100,
+            timeout_seconds: 600,
+            slow_seconds: 10.0,
+        }
     }
 }
 
@@ -207,11 +225,17 @@ impl Default for Query {
 pub struct Cache {
     /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each, for each warehouse.
     pub bytes: u64,
+    /// Bytes of column chunks that queries read, kept in memory for all warehouses together.
+    pub block_bytes: u64,
+    /// Bytes of column chunks kept on local disk, for warehouses in remote stores; 0: none.
+    pub disk_bytes: u64,
+    /// Where they are kept; default: `cache` in the data directory.
+    pub disk_dir: Option<PathBuf>,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { bytes: 64 << 20 }
+        Self { bytes: 64 << 20, block_bytes: 512 << 20, disk_bytes: 8 << 30, disk_dir: None }
     }
 }
 
@@ -318,6 +342,12 @@ impl Config {
         if let Some((name, _)) = self.events.kafka.iter().find(|(_, k)| k.bootstrap.is_empty() || k.topic.is_empty()) {
             return wrong(&format!("events.kafka.{name} needs bootstrap and topic"));
         }
+        if self.query.concurrency == 0 || self.query.timeout_seconds == 0 {
+            return wrong("query.concurrency and query.timeout_seconds must not be 0");
+        }
+        if !(self.query.slow_seconds >= 0.0 && self.query.slow_seconds.is_finite()) {
+            return wrong("query.slow_seconds must not be negative");
+        }
         if self.server.rest_port != 0 && self.server.rest_port == self.server.flight_port {
             return wrong("server.rest_port and server.flight_port must differ");
         }
@@ -351,6 +381,8 @@ mod tests {
             ("[sever]\nrest_port = 1", "sever"),
             ("[auth]\nanonymous = true\n[server]\nlisten = \"0.0.0.0\"", "auth.anonymous"),
             ("[auth]\ntoken = \"short\"", "auth.token"),
+            ("[query]\nconcurrency = 0", "query.concurrency"),
+            ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),
             ("[warehouses.x]\n", "warehouses.x.location"),
             ("[warehouses.\"a/b\"]\nlocation = \"s3://b\"", "warehouses.a/b"),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use esker_catalog::{Access, Catalog, deletion, token_hash};
 use esker_maintenance::{Limits, Maintenance};
-use esker_query::{Engine, EngineOptions};
-use esker_read::Reader;
+use esker_query::{Engine, EngineOptions, QueryLimits};
+use esker_read::{BlockCache, BlockOptions, Reader};
 use esker_report::deliver;
 use esker_rest::{App, AppOptions};
 use esker_state::State;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::DEFAULT_WAREHOUSE;
-use crate::{Config, Error, Result, events, housekeeping, warehouses};
+use crate::{Config, Error, Result, config, events, housekeeping, warehouses};
 
 /// The principal that the first start makes.
 const FIRST_PRINCIPAL: &str = "admin";
@@ -71,9 +71,10 @@ impl Server {
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
         let jobs = JobThreads::start(concurrency)?;
         let spill_dir = config.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"));
+        let blocks = blocks(config, &dir)?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in plans {
-            let reader = Reader::new(storage.clone(), options.cache_bytes);
+            let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let limits = Limits { bytes: config.maintenance.memory_bytes, spill_dir: spill_dir.clone() };
             maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), concurrency, limits));
@@ -82,9 +83,7 @@ impl Server {
         let catalogs: Vec<Catalog> = queried.iter().map(|(catalog, _)| catalog.clone()).collect();
         // Names without a catalog mean the default warehouse, if there is one of that name.
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
-        let options =
-            EngineOptions { memory_bytes: config.query.memory_bytes, parallelism: config.query.parallelism.unwrap_or(cores) };
-        let engine = Engine::new(queried, options)?;
+        let engine = Engine::new(queried, engine_options(&config.query, cores))?;
         let access = Access::new(state.clone(), config.auth.anonymous);
         let sinks = events::sinks(&config.events)?;
         let names: Vec<String> = sinks.iter().map(|s| s.name().to_owned()).collect();
@@ -190,6 +189,24 @@ fn data_dir(config: &Config) -> Result<PathBuf> {
     let failed = |source| Error::Io { path: dir.display().to_string(), source };
     std::fs::create_dir_all(&dir).map_err(failed)?;
     dir.canonicalize().map_err(failed)
+}
+
+fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
+    let place = config.cache.disk_dir.clone().unwrap_or_else(|| dir.join("cache"));
+    let disk = (config.cache.disk_bytes > 0).then(|| (place.clone(), config.cache.disk_bytes));
+    let options = BlockOptions { memory_bytes: config.cache.block_bytes, disk };
+    BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
+}
+
+fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
+    let limits = QueryLimits {
+        concurrency: config.concurrency,
+        queue: config.queue,
+        timeout: Duration::from_secs(config.timeout_seconds),
+        query_memory_bytes: config.query_memory_bytes.unwrap_or(config.memory_bytes / 2),
+        slow: Duration::from_secs_f64(config.slow_seconds),
+    };
+    EngineOptions { memory_bytes: config.memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
 }
 
 fn lock(dir: &Path) -> Result<File> {

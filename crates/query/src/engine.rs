@@ -1,25 +1,28 @@
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use esker_catalog::Catalog;
 use esker_read::Reader;
 use esker_types::Principal;
 use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-use crate::catalogs::Warehouse;
+use crate::error::Stopped;
+use crate::govern::{Gate, QueryLimits, Share, bounded};
 use crate::log::Logged;
-use crate::{QueryError, QueryLog, QueryStats, Result};
+use crate::names::Names;
+use crate::{QueryError, QueryLog, QueryStats, Result, shape, text};
 
 /// How queries run.
 #[derive(Debug, Clone, Copy)]
@@ -28,22 +31,31 @@ pub struct EngineOptions {
     pub memory_bytes: usize,
     /// Partitions of a query's plan.
     pub parallelism: usize,
+    /// What one query may take.
+    pub limits: QueryLimits,
 }
 
 /// Plans and runs queries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     /// Each warehouse with the reader of its storage; the first is where unqualified names are looked up.
     warehouses: Arc<[(Catalog, Reader)]>,
-    runtime: Arc<RuntimeEnv>,
-    parallelism: usize,
+    /// What every statement's session begins as.
+    session: SessionState,
+    memory: Arc<dyn MemoryPool>,
+    gate: Gate,
     log: QueryLog,
 }
 
 /// A planned query.
 #[expect(missing_debug_implementations, reason = "a session has none")]
 pub struct Prepared {
-    session: SessionContext,
+    session: SessionState,
     plan: LogicalPlan,
     sql: String,
     stats: Arc<QueryStats>,
@@ -54,46 +66,53 @@ pub struct Prepared {
 pub struct Running {
     /// The rows.
     pub stream: SendableRecordBatchStream,
-    /// What reading them costs, as it goes.
-    pub stats: Arc<QueryStats>,
 }
 
 impl Engine {
     /// Queries over the tables of some warehouses, each with the reader of its storage. Names without a catalog are looked up in
     /// the first.
     pub fn new(warehouses: Vec<(Catalog, Reader)>, options: EngineOptions) -> Result<Self> {
-        let pool = Arc::new(FairSpillPool::new(options.memory_bytes));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
-        Ok(Self { warehouses: warehouses.into(), runtime, parallelism: options.parallelism, log: QueryLog::default() })
+        let memory: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(options.memory_bytes));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(memory.clone()).build_arc()?;
+        let first = warehouses.first().map_or("default", |(catalog, _)| catalog.options().warehouse.as_str());
+        let config = SessionConfig::new()
+            .with_target_partitions(options.parallelism)
+            .with_default_catalog_and_schema(first, "default")
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        let session = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let (gate, log) = (Gate::new(options.limits), QueryLog::new(options.limits.slow));
+        let inner = Inner { warehouses: warehouses.into(), session, memory, gate, log };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The warehouses.
     pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
-        self.warehouses.iter().map(|(catalog, _)| catalog)
+        self.inner.warehouses.iter().map(|(catalog, _)| catalog)
     }
 
-    /// The newest queries.
+    /// Queries at work and the newest that ended.
     pub fn log(&self) -> &QueryLog {
-        &self.log
+        &self.inner.log
+    }
+
+    /// Memory of the query's own, within that of all.
+    fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
+        let limit = self.inner.gate.limits().query_memory_bytes;
+        let share = Share { all: self.inner.memory.clone(), limit, used: AtomicUsize::new(0) };
+        let builder = RuntimeEnvBuilder::from_runtime_env(self.inner.session.runtime_env());
+        Ok(builder.with_memory_pool(Arc::new(share)).build_arc()?)
     }
 
     /// Parses and plans a query on the tables as they are now; anything but a query is refused.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
-        let first = self.catalogs().next().map_or("default", |catalog| catalog.options().warehouse.as_str());
-        let config = SessionConfig::new()
-            .with_target_partitions(self.parallelism)
-            .with_default_catalog_and_schema(first, "default")
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
-        let state =
-            SessionStateBuilder::new().with_config(config).with_runtime_env(self.runtime.clone()).with_default_features().build();
-        let session = SessionContext::new_with_state(state);
-        for (catalog, reader) in self.warehouses.iter() {
-            let warehouse = Warehouse::load(catalog, reader, &stats).await?;
-            session.register_catalog(&catalog.options().warehouse, Arc::new(warehouse));
-        }
-        let plan = session.state().create_logical_plan(&numbered(sql)?).await?;
+        let builder = SessionStateBuilder::new_from_existing(self.inner.session.clone());
+        let base = Arc::new(builder.with_runtime_env(self.runtime()?).build());
+        let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
+        let names = Names::load(warehouses, base.clone(), stats.clone(), log, sql).await?;
+        let session = SessionStateBuilder::new_from_existing(base.as_ref().clone()).with_catalog_list(Arc::new(names)).build();
+        let plan = session.create_logical_plan(&text::prepared(sql)?).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries
             .verify_plan(&plan)
@@ -101,37 +120,58 @@ impl Engine {
         Ok(Prepared { session, plan, sql: sql.to_owned(), stats })
     }
 
-    /// Runs a planned query.
+    /// Runs a planned query, once its turn has come.
     pub async fn run(&self, prepared: Prepared, parameters: Vec<ScalarValue>, principal: &Principal) -> Result<Running> {
         let Prepared { session, plan, sql, stats } = prepared;
-        let mut logged = Logged::new(&self.log, &sql, principal, stats.clone());
+        let mut logged = Logged::new(&self.inner.log, &sql, principal, stats);
+        let timeout = self.inner.gate.limits().timeout;
+        let deadline = Instant::now() + timeout;
+        let cancel = logged.cancel().clone();
         let start = async {
+            let permit = self.inner.gate.enter().await?;
+            logged.begin();
             let plan = match parameters.is_empty() {
                 true => plan,
                 false => plan.with_param_values(ParamValues::from(parameters))?,
             };
-            session.execute_logical_plan(plan).await?.execute_stream().await
+            let plan = session.create_physical_plan(&plan).await?;
+            Ok((execute_stream(plan, session.task_ctx())?, permit))
         };
-        let stream = match start.await {
-            Ok(stream) => stream,
-            Err(e) => {
-                let error = QueryError::from(e);
-                logged.error = Some(error.to_string());
-                logged.finished = true;
-                return Err(error);
+        // Planning reads metadata and deletes: it can take long as well.
+        let started = tokio::select! {
+            started = start => started,
+            () = tokio::time::sleep_until(deadline) => Err(Stopped::Timeout(timeout.as_secs()).into()),
+            () = cancel.cancelled() => Err(Stopped::Cancelled.into()),
+        };
+        match started {
+            Ok((stream, permit)) => {
+                let stream = bounded(stream, deadline, timeout, cancel);
+                Ok(Running { stream: counted(stream, logged, permit) })
             }
-        };
-        let schema = stream.schema();
-        let rows = futures::stream::unfold(Some((stream, logged)), |state| async move {
-            let (mut stream, mut logged) = state?;
-            match stream.next().await {
+            Err(error) => {
+                logged.failed(QueryError::to_string(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The rows for clients, counted; the query is in the log when they end or are dropped.
+fn counted(stream: SendableRecordBatchStream, logged: Logged, permit: OwnedSemaphorePermit) -> SendableRecordBatchStream {
+    let schema = shape::plain(&stream.schema());
+    let of_rows = schema.clone();
+    let rows = futures::stream::unfold(Some((stream, logged, permit)), move |state| {
+        let schema = of_rows.clone();
+        async move {
+            let (mut stream, mut logged, permit) = state?;
+            let next = stream.next().await.map(|next| next.and_then(|batch| Ok(shape::to_plain(batch, &schema)?)));
+            match next {
                 Some(Ok(batch)) => {
-                    logged.stats.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                    Some((Ok(batch), Some((stream, logged))))
+                    logged.stats().rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                    Some((Ok(batch), Some((stream, logged, permit))))
                 }
                 Some(Err(e)) => {
-                    logged.error = Some(e.strip_backtrace());
-                    logged.finished = true;
+                    logged.failed(e.strip_backtrace());
                     Some((Err(e), None))
                 }
                 None => {
@@ -139,15 +179,15 @@ impl Engine {
                     None
                 }
             }
-        });
-        Ok(Running { stream: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), stats })
-    }
+        }
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
 impl Prepared {
     /// The shape of the answer.
     pub fn schema(&self) -> SchemaRef {
-        Arc::new(self.plan.schema().as_arrow().clone())
+        shape::plain(self.plan.schema().as_arrow())
     }
 
     /// The parameters, `$1` first, with the types that the statement implies.
@@ -158,37 +198,7 @@ impl Prepared {
         let field = |(name, ty): (String, Option<arrow::datatypes::DataType>)| {
             arrow::datatypes::Field::new(name, ty.unwrap_or(arrow::datatypes::DataType::Null), true)
         };
-        Ok(Schema::new(types.into_iter().map(field).collect::<Vec<_>>()))
-    }
-}
-
-/// The statement with `?` written as `$1`, `$2`, …: JDBC knows the one, the planner the other.
-fn numbered(sql: &str) -> Result<String> {
-    if !sql.contains('?') {
-        return Ok(sql.to_owned());
-    }
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().map_err(|e| QueryError::Statement(e.to_string()))?;
-    let mut n = 0;
-    let mut out = String::with_capacity(sql.len() + 8);
-    for token in tokens {
-        match token {
-            Token::Placeholder(text) if text == "?" => {
-                n += 1;
-                out.push_str(&format!("${n}"));
-            }
-            token => out.push_str(&token.to_string()),
-        }
-    }
-    Ok(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::numbered;
-
-    #[test]
-    fn question_marks_become_numbers_except_in_strings() {
-        let sql = "SELECT '?', \"a?\" FROM t WHERE a = ? AND b = ? -- ?\n";
-        assert_eq!(numbered(sql).expect("valid"), "SELECT '?', \"a?\" FROM t WHERE a = $1 AND b = $2 -- ?\n");
+        let fields = Schema::new(types.into_iter().map(field).collect::<Vec<_>>());
+        Ok(shape::plain(&fields).as_ref().clone())
     }
 }

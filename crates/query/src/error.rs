@@ -3,6 +3,17 @@ use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode};
 
+/// Why a query was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// It took too long.
+    #[error("the query was stopped after {0} s (query.timeout_seconds)")]
+    Timeout(u64),
+    /// Somebody asked for it.
+    #[error("the query was cancelled")]
+    Cancelled,
+}
+
 /// A failed query.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -20,6 +31,17 @@ pub enum QueryError {
         /// Its message.
         message: String,
     },
+    /// Too many queries are waiting already.
+    #[error("{running} queries run and {waiting} wait already; try again later")]
+    Busy {
+        /// Queries at work.
+        running: usize,
+        /// Queries that wait.
+        waiting: usize,
+    },
+    /// The query was stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The query needed more memory than it may use.
     #[error("the query ran out of its memory budget: {0}")]
     Resources(String),
@@ -35,6 +57,9 @@ impl From<DataFusionError> for QueryError {
         }
         if let Some(catalog) = cause::<CatalogError>(&error) {
             return Self::Read { code: catalog.code(), message: catalog.to_string() };
+        }
+        if let Some(stopped) = cause::<Stopped>(&error) {
+            return Self::Stopped(*stopped);
         }
         match error.find_root() {
             DataFusionError::SQL(..)
@@ -64,6 +89,8 @@ impl Coded for QueryError {
             Self::Statement(_) => ErrorCode::BadRequest,
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
+            Self::Busy { .. } => ErrorCode::Unavailable,
+            Self::Stopped(_) => ErrorCode::Refused,
             Self::Resources(_) => ErrorCode::StorageFull,
             Self::Execution(_) => ErrorCode::Internal,
         }

@@ -1,20 +1,31 @@
 //! SQL over the catalog's tables with DataFusion, through a `TableProvider` of our own.
 //!
-//! A scan pins one snapshot, prunes files by partition and bounds and row groups by statistics, runs in parallel and applies
-//! position deletes. A table with deletes that can't be applied is an error, never wrong rows.
+//! A scan pins one snapshot and prunes files by partition and bounds; DataFusion's Parquet scan does the rest, on bytes that come through
+//! the reader's caches, with deletes of every kind as row selections. A table with deletes that can't be applied is an error, never
+//! wrong rows.
 
-mod catalogs;
+mod adapter;
 mod engine;
 mod error;
+mod files;
+mod govern;
+mod inspect;
 mod log;
+mod names;
 mod prune;
 mod ranges;
-mod scan;
+mod rows;
+mod shape;
+mod source;
+mod system;
 mod table;
+mod text;
+mod views;
 
 pub use engine::{Engine, EngineOptions, Prepared, Running};
-pub use error::QueryError;
-pub use log::{QueryLog, QueryRecord, QueryStats};
+pub use error::{QueryError, Stopped};
+pub use govern::QueryLimits;
+pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
 pub use table::IcebergTable;
 
 /// The result of a query operation.

@@ -1,25 +1,29 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{ScalarValue, Statistics};
+use datafusion::common::config::TableParquetOptions;
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
-use esker_read::{Adapter, EqualityBudget, EqualityDeletes, ReadStats, Reader, target_schema};
+use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
 use esker_table::{DeleteIndex, LiveFile, LiveFiles};
-use iceberg::spec::Struct;
+use iceberg::spec::{DataFileFormat, Literal, NameMapping, Schema, SnapshotRef, Struct, Type};
 use roaring::RoaringTreemap;
 
+use crate::adapter::ByFieldId;
 use crate::log::QueryStats;
-use crate::prune;
-use crate::scan::{FileTask, Scan, ScanExec, ScanInput};
-
-/// Bytes of a file that are worth a task of their own.
-const SPLIT_BYTES: u64 = 16 << 20;
+use crate::source::{Files, Planned};
+use crate::{files, prune, shape};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
@@ -27,47 +31,44 @@ const EQUALITY_BYTES: usize = 256 << 20;
 /// One snapshot of a table, ready to be scanned.
 #[derive(Debug)]
 pub struct IcebergTable {
-    table: LoadedTable,
-    live: Arc<LiveFiles>,
+    pub(crate) table: LoadedTable,
+    pub(crate) live: Arc<LiveFiles>,
+    pub(crate) iceberg: Arc<Schema>,
     schema: SchemaRef,
     reader: Reader,
     stats: Arc<QueryStats>,
 }
 
+fn external(e: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
+    DataFusionError::External(Box::new(e))
+}
+
 impl IcebergTable {
-    /// Pins the table's current snapshot.
-    pub async fn open(catalog: &Catalog, table: LoadedTable, reader: Reader, stats: Arc<QueryStats>) -> crate::Result<Self> {
-        let live = match table.metadata.current_snapshot() {
+    /// Pins a snapshot of a table (none of a table that has none), to be read with a schema.
+    pub(crate) async fn open(
+        catalog: &Catalog,
+        table: LoadedTable,
+        snapshot: Option<&SnapshotRef>,
+        iceberg: Arc<Schema>,
+        reader: Reader,
+        stats: Arc<QueryStats>,
+    ) -> crate::Result<Self> {
+        let live = match snapshot {
             Some(snapshot) => catalog.live(&table, snapshot).await?,
             None => Arc::default(),
         };
-        let fields = table.metadata.current_schema().as_struct().fields();
-        let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
-        let schema = target_schema(table.metadata.current_schema(), &ids).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        Ok(Self { table, live, schema, reader, stats })
-    }
-
-    /// Tasks for the files that pass, with the deleted positions of each; a delete that can't be applied is an error.
-    async fn tasks(&self, state: &dyn Session, kept: Vec<LiveFile>) -> Result<Vec<FileTask>> {
-        let mut deleted = self.deleted(state, &kept).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let parallel = state.config().target_partitions() as u64;
-        let mut tasks = Vec::new();
-        for file in kept {
-            let deleted = deleted.remove(file.file.file_path()).map(Arc::new);
-            let row_groups = file.file.split_offsets().map_or(1, <[i64]>::len) as u64;
-            let bytes = file.file.file_size_in_bytes();
-            let parts = (bytes / SPLIT_BYTES).clamp(1, parallel.max(1)).min(row_groups.max(1));
-            let file = Arc::new(file);
-            for part in 0..parts {
-                tasks.push(FileTask { file: file.clone(), deleted: deleted.clone(), part: (part, parts) });
-            }
-        }
-        Ok(tasks)
+        let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
+        let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
+        Ok(Self { table, live, iceberg, schema, reader, stats })
     }
 
     /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
-    /// before the scan begins.
-    async fn deleted(&self, state: &dyn Session, files: &[LiveFile]) -> esker_read::Result<HashMap<String, RoaringTreemap>> {
+    /// before the scan begins, and what was found is kept for the next query.
+    pub(crate) async fn deleted(
+        &self,
+        state: &dyn Session,
+        files: &[LiveFile],
+    ) -> esker_read::Result<HashMap<String, Arc<RoaringTreemap>>> {
         if self.live.deletes.is_empty() {
             return Ok(HashMap::new());
         }
@@ -75,23 +76,70 @@ impl IcebergTable {
         let index = DeleteIndex::new(&self.live, metadata);
         let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
         let mut by_partition: HashMap<(i32, &Struct), Vec<LiveFile>> = HashMap::new();
-        for file in files.iter().filter(|f| index.equality(f).next().is_some()) {
-            by_partition.entry((file.spec_id, file.file.partition())).or_default().push(file.clone());
+        let mut keys: HashMap<&str, String> = HashMap::new();
+        for file in files {
+            let Some(key) = equality_key(file, &self.live, &index) else { continue };
+            match self.reader.keyed_positions(&key).await {
+                Some(found) => *deleted.entry(file.file.file_path().to_owned()).or_default() |= found.as_ref(),
+                None => {
+                    keys.insert(file.file.file_path(), key);
+                    by_partition.entry((file.spec_id, file.file.partition())).or_default().push(file.clone());
+                }
+            }
         }
-        let memory = state.runtime_env().memory_pool.clone();
-        let bytes = match memory.memory_limit() {
+        let bytes = match state.runtime_env().memory_pool.memory_limit() {
             MemoryLimit::Finite(bytes) => bytes / 4,
             _ => EQUALITY_BYTES,
         };
-        let budget = EqualityBudget { bytes, dir: std::env::temp_dir() };
+        let budget = EqualityBudget { bytes, dir: std::env::temp_dir(), keep: true };
         for files in by_partition.into_values() {
             let equality = EqualityDeletes::new(metadata, index.equality_of(&files))?;
-            for (path, positions) in equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await? {
-                *deleted.entry(path).or_default() |= positions;
+            let mut found = equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await?;
+            for path in files.iter().map(|f| f.file.file_path()) {
+                let positions = Arc::new(found.remove(path).unwrap_or_default());
+                if let Some(key) = keys.remove(path) {
+                    self.reader.keep_keyed_positions(key, positions.clone()).await;
+                }
+                if !positions.is_empty() {
+                    *deleted.entry(path.to_owned()).or_default() |= positions.as_ref();
+                }
             }
         }
-        Ok(deleted)
+        Ok(deleted.into_iter().filter(|(_, set)| !set.is_empty()).map(|(path, set)| (path, Arc::new(set))).collect())
     }
+
+    /// What columns are where a file lacks them.
+    fn defaults(&self) -> HashMap<i32, ScalarValue> {
+        let default = |(i, field): (usize, &iceberg::spec::NestedFieldRef)| {
+            let (Type::Primitive(ty), Some(Literal::Primitive(literal))) = (field.field_type.as_ref(), &field.initial_default)
+            else {
+                return None;
+            };
+            let array = literal_array(ty, literal, self.schema.field(i).data_type())?;
+            Some((field.id, ScalarValue::try_from_array(&array, 0).ok()?))
+        };
+        self.iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
+    }
+
+    fn adapters(&self) -> Result<ByFieldId> {
+        let names = self.table.metadata.properties().get("schema.name-mapping.default");
+        let parse = |text: &String| {
+            let parsed: std::result::Result<NameMapping, _> = serde_json::from_str(text);
+            let bad = |e| DataFusionError::Plan(format!("{}: schema.name-mapping.default: {e}", self.table.row.name));
+            parsed.map(Arc::new).map_err(bad)
+        };
+        Ok(ByFieldId { defaults: Arc::new(self.defaults()), names: names.map(parse).transpose()? })
+    }
+}
+
+/// What the rows that equality deletes leave out of a file are known by; none if it is under none.
+fn equality_key(file: &LiveFile, live: &LiveFiles, index: &DeleteIndex<'_>) -> Option<String> {
+    let mut paths: Vec<&str> = index.equality(file).map(|i| live.deletes[i].entry.file.file_path()).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    paths.sort_unstable();
+    Some(format!("{}\n{}\n{}", file.file.file_path(), file.sequence_number, esker_read::digest(&paths)))
 }
 
 #[async_trait]
@@ -105,7 +153,7 @@ impl TableProvider for IcebergTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        // Files and row groups are left out by statistics; rows are filtered above the scan.
+        // Files, row groups and pages are left out by statistics; rows are filtered above the scan.
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
@@ -117,44 +165,55 @@ impl TableProvider for IcebergTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let metadata = &self.table.metadata;
-        let predicate = prune::predicate(state, &self.schema, filters)?;
-        let kept = prune::files(predicate.as_deref(), &self.schema, metadata, &self.live.data)?;
-        let considered = self.live.data.len() as u64;
-        ReadStats::add(&self.stats.files_considered, considered);
-        ReadStats::add(&self.stats.files_pruned, considered - kept.len() as u64);
-        let pruned = self.live.data.len() - kept.len();
-        let kept = kept.into_iter().map(|(_, file)| file.clone()).collect();
-        let tasks = self.tasks(state, kept).await?;
-
-        let fields = metadata.current_schema().as_struct().fields();
-        let ids: Vec<i32> = match projection {
-            Some(columns) => columns.iter().map(|i| fields[*i].id).collect(),
-            None => fields.iter().map(|f| f.id).collect(),
-        };
-        let external = |e: esker_read::ReadError| DataFusionError::External(Box::new(e));
-        let target = target_schema(metadata.current_schema(), &ids).map_err(external)?;
-        // Constants depend on the partition only where a file lacks a column; one adapter a spec and partition.
-        let mut adapters = BTreeMap::new();
-        let mut inputs = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let key = (task.file.spec_id, format!("{:?}", task.file.file.partition()));
-            let adapter = adapters.entry(key).or_insert_with(|| {
-                let spec = metadata.partition_spec_by_id(task.file.spec_id);
-                let partition = spec.map(|spec| (spec.as_ref(), task.file.file.partition()));
-                Arc::new(Adapter::new(target.clone(), metadata.current_schema(), partition))
-            });
-            inputs.push(ScanInput { task, adapter: adapter.clone() });
+        let condition = prune::condition(state, &self.schema, filters)?;
+        let kept = prune::files(condition.as_ref(), &self.schema, metadata, &self.live.data)?;
+        if let Some(other) = kept.iter().find(|f| f.file.file_format() != DataFileFormat::Parquet) {
+            let what = format!("{}: {} files can't be read", other.file.file_path(), other.file.file_format());
+            return Err(DataFusionError::NotImplemented(what));
         }
-        let scan = Scan {
-            name: self.table.row.name.to_string(),
-            schema: target,
-            table_schema: self.schema.clone(),
-            predicate,
-            limit,
-            files_pruned: pruned,
-            reader: self.reader.clone(),
-            stats: self.stats.read.clone(),
+        if let Some(secret) = kept.iter().find(|f| f.file.key_metadata().is_some()) {
+            return Err(DataFusionError::NotImplemented(format!("{}: encrypted files can't be read", secret.file.file_path())));
+        }
+        let considered = self.live.data.len();
+        ReadStats::add(&self.stats.files_considered, considered as u64);
+        ReadStats::add(&self.stats.files_pruned, (considered - kept.len()) as u64);
+        let deleted = self.deleted(state, &kept).await.map_err(external)?;
+        let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
+        ReadStats::add(&self.stats.rows_deleted, rows_deleted);
+
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let projected = projection.unwrap_or(&all);
+        let mut wanted: BTreeSet<usize> = projected.iter().copied().collect();
+        let named = filters.iter().flat_map(Expr::column_refs);
+        wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
+        let wanted: Vec<usize> = wanted.into_iter().collect();
+        let files = files::partitioned(metadata, &self.schema, &wanted, &kept, &deleted, &self.reader, &self.stats.read);
+        let files = files.await.map_err(external)?;
+        if files.is_empty() {
+            let schema = Arc::new(self.schema.project(projected)?);
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let whole = files.iter().filter(|f| f.range.as_ref().is_none_or(|r| r.start == 0));
+        let statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+
+        let planned = Planned {
+            files_pruned: considered - kept.len(),
+            rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
         };
-        Ok(Arc::new(ScanExec::new(scan, inputs, state.config().target_partitions())))
+        let mut options = TableParquetOptions::default();
+        options.global.coerce_int96 = Some("us".to_owned());
+        let factory = Files::new(self.reader.clone(), self.stats.read.clone(), planned);
+        let source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(factory));
+        // The store is asked for and not used: bytes come from the reader. This one is always registered.
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(files::groups(files, state.config().target_partitions()))
+            .with_statistics(statistics)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(self.adapters()?)))
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
     }
 }

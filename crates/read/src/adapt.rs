@@ -19,7 +19,8 @@ pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(fields)))
 }
 
-pub(crate) fn field_id(field: &Field) -> Option<i32> {
+/// The Iceberg field id of an Arrow field, where it has one.
+pub fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
 }
 
@@ -72,7 +73,7 @@ impl Adapter {
         let column = |field: &FieldRef| {
             let id = field_id(field);
             match schema.fields().iter().position(|f| id.is_some() && field_id(f) == id) {
-                Some(i) => convert(batch.column(i), schema.field(i), field),
+                Some(i) => convert_column(batch.column(i), schema.field(i), field),
                 None => match id.and_then(|id| self.constants.get(&id)) {
                     Some(value) => repeat(value, rows),
                     None => Ok(new_null_array(field.data_type(), rows)),
@@ -103,7 +104,8 @@ fn same(from: &Field, to: &Field) -> bool {
     }
 }
 
-fn convert(array: &ArrayRef, from: &Field, to: &Field) -> std::result::Result<ArrayRef, ArrowError> {
+/// A file's column, nested ones included, as the table has it: children are found by field id.
+pub fn convert_column(array: &ArrayRef, from: &Field, to: &Field) -> std::result::Result<ArrayRef, ArrowError> {
     if same(from, to) && array.data_type() == to.data_type() {
         return Ok(array.clone());
     }
@@ -114,7 +116,7 @@ fn convert(array: &ArrayRef, from: &Field, to: &Field) -> std::result::Result<Ar
         }
         (DataType::List(source), DataType::List(target)) => {
             let list = downcast::<ListArray>(array)?;
-            let values = convert(list.values(), source, target)?;
+            let values = convert_column(list.values(), source, target)?;
             Ok(Arc::new(ListArray::try_new(target.clone(), list.offsets().clone(), values, list.nulls().cloned())?))
         }
         (DataType::Map(source, _), DataType::Map(target, sorted)) => {
@@ -132,7 +134,7 @@ fn convert(array: &ArrayRef, from: &Field, to: &Field) -> std::result::Result<Ar
 
 fn convert_struct(array: &StructArray, source: &Fields, target: &Fields) -> std::result::Result<StructArray, ArrowError> {
     let child = |field: &FieldRef| match source.iter().position(|f| field_id(f).is_some() && field_id(f) == field_id(field)) {
-        Some(i) => convert(array.column(i), &source[i], field),
+        Some(i) => convert_column(array.column(i), &source[i], field),
         None => Ok(new_null_array(field.data_type(), array.len())),
     };
     let children = target.iter().map(child).collect::<std::result::Result<Vec<_>, _>>()?;

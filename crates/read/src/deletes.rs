@@ -53,13 +53,16 @@ impl Reader {
             async move {
                 check_readable(&delete)?;
                 let file = &delete.entry.file;
-                if delete.kind == DeleteKind::DeletionVector {
-                    let path = file.referenced_data_file().unwrap_or_default();
-                    let positions = self.vector(&delete, stats).await?;
-                    return Ok::<_, ReadError>((delete, Arc::new(Positions::from([(path, positions)]))));
-                }
-                let positions = self.positions(file.file_path(), file.file_size_in_bytes(), stats).await?;
-                Ok((delete, positions))
+                let (path, size) = (file.file_path(), file.file_size_in_bytes());
+                let positions = if delete.kind == DeleteKind::DeletionVector {
+                    let about = file.referenced_data_file().unwrap_or_default();
+                    let key = format!("{path}#{}", file.content_offset().unwrap_or_default());
+                    let read = async { Ok(Positions::from([(about, self.vector(&delete, stats).await?)])) };
+                    self.positions(key, read).await?
+                } else {
+                    self.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
+                };
+                Ok::<_, ReadError>((delete, positions))
             }
         };
         let futures: Vec<_> = deletes.into_iter().map(one).collect();
@@ -133,7 +136,7 @@ impl Reader {
 }
 
 /// What is left of some row groups, each given as its range of rows in the file, once `deleted` positions are skipped.
-pub(crate) fn selection(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
+pub fn selection(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
     let len = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
     let mut selectors: Vec<RowSelector> = Vec::new();
     for group in row_groups {

@@ -29,6 +29,8 @@ pub struct EqualityBudget {
     pub bytes: usize,
     /// Where keys are spilled to.
     pub dir: PathBuf,
+    /// Whether what is read is kept in the block cache, for queries to come.
+    pub keep: bool,
 }
 
 /// The equality deletes that some files of one partition are under.
@@ -77,6 +79,7 @@ impl KeyColumns {
         reader: &Reader,
         file: &LiveFile,
         metadata: &TableMetadata,
+        keep: bool,
         stats: &Arc<ReadStats>,
         mut each: impl FnMut(&Rows, u64) -> Result<()>,
     ) -> Result<()> {
@@ -85,7 +88,8 @@ impl KeyColumns {
         let spec = metadata.partition_spec_by_id(file.spec_id).filter(|_| !is_delete);
         let partition = spec.map(|spec| (spec.as_ref(), file.file.partition()));
         let adapter = Arc::new(Adapter::new(self.target.clone(), &self.schema, partition));
-        let open = reader.open(path, file.file.file_size_in_bytes(), stats).await?;
+        let size = file.file.file_size_in_bytes();
+        let open = if keep { reader.open_kept(path, size, stats).await? } else { reader.open(path, size, stats).await? };
         if is_delete {
             let has = |id: Option<i32>| open.file_schema().fields().iter().any(|f| field_id(f) == id);
             if let Some(lacking) = self.target.fields().iter().find(|f| !has(field_id(f))) {
@@ -110,6 +114,7 @@ impl KeyColumns {
         reader: &Reader,
         metadata: &TableMetadata,
         file: &LiveFile,
+        keep: bool,
         stats: &Arc<ReadStats>,
     ) -> Result<RoaringTreemap> {
         let mut deleted = RoaringTreemap::new();
@@ -117,7 +122,7 @@ impl KeyColumns {
             table.probe_all(keys, start, file.sequence_number, &mut deleted);
             Ok(())
         };
-        self.each(reader, file, metadata, stats, check).await?;
+        self.each(reader, file, metadata, keep, stats, check).await?;
         Ok(deleted)
     }
 }
@@ -163,14 +168,14 @@ impl EqualityDeletes {
             let newest = set.newest();
             let under = |f: &&LiveFile| newest > f.sequence_number;
             let files: Vec<LiveFile> = files.iter().filter(under).cloned().collect();
-            match set.read(reader, metadata, budget.bytes, stats).await? {
+            match set.read(reader, metadata, budget, stats).await? {
                 Some(table) => {
                     let table = Arc::new(table);
                     let one = |file: LiveFile| {
                         let (columns, table, reader) = (set.columns.clone(), table.clone(), reader.clone());
-                        let (metadata, stats) = (metadata.clone(), stats.clone());
+                        let (metadata, stats, keep) = (metadata.clone(), stats.clone(), budget.keep);
                         spawned(async move {
-                            let deleted = columns.probe(&table, &reader, &metadata, &file, &stats).await?;
+                            let deleted = columns.probe(&table, &reader, &metadata, &file, keep, &stats).await?;
                             Ok((file.file.file_path().to_owned(), deleted))
                         })
                     };
@@ -198,9 +203,10 @@ impl KeySet {
         &self,
         reader: &Reader,
         metadata: &Arc<TableMetadata>,
-        bytes: usize,
+        budget: &EqualityBudget,
         stats: &Arc<ReadStats>,
     ) -> Result<Option<KeyTable>> {
+        let (bytes, keep) = (budget.bytes, budget.keep);
         let mut table = KeyTable::new();
         let (small, large): (Vec<&LiveDelete>, Vec<&LiveDelete>) =
             self.deletes.iter().partition(|d| d.entry.file.file_size_in_bytes() <= SMALL);
@@ -212,7 +218,7 @@ impl KeySet {
                     keys.extend(batch.iter().map(|key| key.data().into()));
                     Ok(())
                 };
-                columns.each(&reader, &delete.entry, &metadata, &stats, collect).await?;
+                columns.each(&reader, &delete.entry, &metadata, keep, &stats, collect).await?;
                 Ok((delete.entry.sequence_number, keys))
             })
         };
@@ -235,7 +241,7 @@ impl KeySet {
                 }
                 Ok(())
             };
-            self.columns.each(reader, &delete.entry, metadata, stats, insert).await?;
+            self.columns.each(reader, &delete.entry, metadata, keep, stats, insert).await?;
             if full {
                 return Ok(None);
             }
@@ -261,12 +267,12 @@ impl KeySet {
         for delete in &self.deletes {
             let sequence_number = delete.entry.sequence_number.cast_unsigned();
             let write = |batch: &Rows, _| Ok(keys.write_all(batch, sequence_number, 0)?);
-            self.columns.each(reader, &delete.entry, metadata, stats, write).await?;
+            self.columns.each(reader, &delete.entry, metadata, budget.keep, stats, write).await?;
         }
         let mut rows = Partitions::create(&budget.dir, n)?;
         for (i, file) in files.iter().enumerate() {
             let write = |batch: &Rows, start: u64| Ok(rows.write_all(batch, i as u64, start)?);
-            self.columns.each(reader, file, metadata, stats, write).await?;
+            self.columns.each(reader, file, metadata, budget.keep, stats, write).await?;
         }
         for (keys, rows) in keys.finish()?.into_iter().zip(rows.finish()?) {
             join(keys, rows, files, found)?;

@@ -2,6 +2,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use roaring::RoaringTreemap;
+use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
 /// The newest delete of each key. Keys are compared byte by byte, never by hash alone.
@@ -22,6 +23,16 @@ struct Entry {
 
 pub(crate) fn hash(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
+}
+
+/// A name for a list of texts: two lists share one by accident only.
+pub fn digest(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl KeyTable {

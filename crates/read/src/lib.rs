@@ -5,24 +5,30 @@
 //! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
 
 mod adapt;
+mod blocks;
 mod deletes;
+mod disk;
 mod equality;
 mod error;
 mod fetched;
+mod input;
 mod keys;
 mod lineage;
 mod literal;
 mod reader;
 mod spill;
 
-pub use adapt::{Adapter, target_schema};
-pub use deletes::check_readable;
+pub use adapt::{Adapter, convert_column, field_id, target_schema};
+pub use blocks::{BlockCache, BlockOptions, BlockUsage};
+pub use deletes::{check_readable, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
 pub use fetched::{Fetched, Positions, Rows, Window};
+pub use input::Input;
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
+pub use keys::digest;
 pub use literal::literal_array;
-pub use reader::{FileScan, OpenFile, ReadStats, Reader};
+pub use reader::{FileScan, OpenFile, ReadStats, Reader, row_group_rows};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

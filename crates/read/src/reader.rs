@@ -1,4 +1,3 @@
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,30 +5,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use esker_storage::{Storage, StorageError};
-use futures::future::BoxFuture;
+use esker_storage::{Location, Scheme, Storage, StorageError};
 use futures::stream::{BoxStream, StreamExt};
-use futures::{FutureExt, TryFutureExt};
 use moka::future::Cache;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ProjectionMask;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
+use crate::blocks::BlockCache;
 use crate::deletes::{Positions, selection};
 use crate::fetched::{Fetched, Window};
+use crate::input::{Chunks, Input, WHOLE_FILE};
 use crate::{Adapter, ReadError, Result};
 
-/// Bytes fetched with the first request for a footer, which most footers fit in.
-const FOOTER_HINT: usize = 64 << 10;
-
-/// Files of up to so many bytes are fetched with one request.
-const WHOLE_FILE: u64 = 256 << 10;
+/// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
+const FOOTER_HINT: usize = 128 << 10;
 
 /// What a scan cost. Shared by the scan's tasks.
 #[derive(Debug, Default)]
@@ -38,6 +32,8 @@ pub struct ReadStats {
     pub files_opened: AtomicU64,
     /// Bytes read from storage: footers, pages, delete files.
     pub bytes_read: AtomicU64,
+    /// Bytes found in the block cache.
+    pub cached_bytes: AtomicU64,
     /// Footers found in the cache.
     pub footer_hits: AtomicU64,
     /// Requests for bytes of files.
@@ -57,17 +53,26 @@ impl ReadStats {
 #[derive(Debug, Clone)]
 pub struct Reader {
     storage: Storage,
-    footers: Cache<String, ArrowReaderMetadata>,
+    footers: Cache<String, Footer>,
     positions: Cache<String, Arc<Positions>>,
+    keyed: Cache<String, Arc<RoaringTreemap>>,
+    blocks: BlockCache,
+}
+
+/// A parsed footer, page index included.
+#[derive(Debug, Clone)]
+struct Footer {
+    metadata: ArrowReaderMetadata,
+    chunks: Chunks,
 }
 
 impl Reader {
-    /// With caches of parsed footers and delete files of up to `cache_bytes` each. Files of a table never change, so an
-    /// entry is never stale.
-    pub fn new(storage: Storage, cache_bytes: u64) -> Self {
+    /// With caches of parsed footers and of delete files of up to `cache_bytes` each. Files of a table never change, so an
+    /// entry is never stale. What queries read goes through `blocks`.
+    pub fn new(storage: Storage, cache_bytes: u64, blocks: BlockCache) -> Self {
         let weight = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let footers = Cache::builder()
-            .weigher(move |path: &String, m: &ArrowReaderMetadata| weight(path.len() + m.metadata().memory_size()))
+            .weigher(move |path: &String, f: &Footer| weight(path.len() + f.metadata.metadata().memory_size()))
             .max_capacity(cache_bytes)
             .build();
         let positions = Cache::builder()
@@ -76,7 +81,11 @@ impl Reader {
             })
             .max_capacity(cache_bytes)
             .build();
-        Self { storage, footers, positions }
+        let keyed = Cache::builder()
+            .weigher(move |key: &String, set: &Arc<RoaringTreemap>| weight(key.len() + set.serialized_size()))
+            .max_capacity(cache_bytes)
+            .build();
+        Self { storage, footers, positions, keyed, blocks }
     }
 
     /// The storage that files are read from.
@@ -84,46 +93,116 @@ impl Reader {
         &self.storage
     }
 
-    /// Opens a data file of `size` bytes (as its manifest says, so that no request asks for it).
+    /// The bytes of a file of `size` bytes (as its manifest says, so that no request asks for it). What is read is kept.
+    pub fn input(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
+        let mut input = self.unkept(path, size, stats)?;
+        input.blocks = Some(self.blocks.clone());
+        Ok(input)
+    }
+
+    /// The same, not kept: for jobs that read a file once.
+    fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
+        let (store, object) = self.storage.object(path)?;
+        let remote = Location::parse(path)?.scheme() != Scheme::File;
+        let (reader, path, stats) = (self.clone(), path.into(), stats.clone());
+        Ok(Input { reader, store, object, path, size, remote, stats, whole: None, blocks: None })
+    }
+
+    /// The footer of a file with its page index.
+    pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
+        let found = self.footer_of(self.input(path, size, stats)?).await.map_err(|e| lift(path, e))?;
+        Ok(found.metadata().clone())
+    }
+
+    pub(crate) async fn footer_of(&self, mut input: Input) -> parquet::errors::Result<ArrowReaderMetadata> {
+        if let Some(found) = self.footers.get(input.path.as_ref()).await {
+            ReadStats::add(&input.stats.footer_hits, 1);
+            return Ok(found.metadata);
+        }
+        let (path, size) = (input.path.to_string(), input.size);
+        let loaded = ParquetMetaDataReader::new()
+            .with_prefetch_hint(Some(FOOTER_HINT))
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .load_and_finish(&mut input, size)
+            .await?;
+        let loaded = Arc::new(without_arrow_schema(loaded));
+        let chunks = Chunks::of(&loaded);
+        let metadata = ArrowReaderMetadata::try_new(loaded, ArrowReaderOptions::new())?;
+        self.footers.insert(path, Footer { metadata: metadata.clone(), chunks }).await;
+        Ok(metadata)
+    }
+
+    /// Where the column chunks of a file are, if its footer was read.
+    pub(crate) async fn chunks(&self, path: &str) -> Option<Chunks> {
+        Some(self.footers.get(path).await?.chunks)
+    }
+
+    /// Opens a data file that is read once.
     pub async fn open(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         self.open_whole(path, size, WHOLE_FILE, stats).await
     }
 
     /// The same, fetching the whole file with one request if it is no larger than `whole` bytes.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
-        ReadStats::add(&stats.files_opened, 1);
-        let (store, object) = self.storage.object(path)?;
-        let mut input = Input { store, object, path: path.to_owned(), size, stats: stats.clone(), whole: None };
+        let mut input = self.unkept(path, size, stats)?;
         if size <= whole {
             // One request instead of one for the footer and one for the pages.
             input.whole = Some(input.get_bytes(0..size).await.map_err(|e| lift(path, e))?);
         }
-        let metadata = match self.footers.get(path).await {
-            Some(metadata) => {
-                ReadStats::add(&stats.footer_hits, 1);
-                metadata
-            }
-            None => {
-                // The embedded Arrow schema is one writer's view; the Parquet types and field ids are the table's.
-                let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-                let mut input = input.clone();
-                let footer = ArrowReaderMetadata::load_async(&mut input, options).await;
-                let metadata = footer.map_err(|e| lift(path, e))?;
-                self.footers.insert(path.to_owned(), metadata.clone()).await;
-                metadata
-            }
-        };
+        self.opened(input).await
+    }
+
+    /// Opens a data file whose parts are kept for the next query.
+    pub async fn open_kept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
+        self.opened(self.input(path, size, stats)?).await
+    }
+
+    async fn opened(&self, input: Input) -> Result<OpenFile> {
+        ReadStats::add(&input.stats.files_opened, 1);
+        let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?;
         Ok(OpenFile { metadata, input })
     }
 
-    pub(crate) async fn positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<Positions>> {
-        if let Some(found) = self.positions.get(path).await {
+    /// What equality deletes were found to delete from a file, if it was kept under that key.
+    pub async fn keyed_positions(&self, key: &str) -> Option<Arc<RoaringTreemap>> {
+        self.keyed.get(key).await
+    }
+
+    /// Keeps what equality deletes delete from a file. The key names the file and all of the deletes.
+    pub async fn keep_keyed_positions(&self, key: String, positions: Arc<RoaringTreemap>) {
+        self.keyed.insert(key, positions).await;
+    }
+
+    pub(crate) async fn positions(
+        &self,
+        key: String,
+        read: impl Future<Output = Result<Positions>>,
+    ) -> Result<Arc<Positions>> {
+        if let Some(found) = self.positions.get(&key).await {
             return Ok(found);
         }
-        let positions = Arc::new(self.read_positions(path, size, stats).await?);
-        self.positions.insert(path.to_owned(), positions.clone()).await;
+        let positions = Arc::new(read.await?);
+        self.positions.insert(key, positions.clone()).await;
         Ok(positions)
     }
+}
+
+/// The embedded Arrow schema is one writer's view; the Parquet types and field ids are the table's.
+fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
+    let file = loaded.file_metadata();
+    let Some(pairs) = file.key_value_metadata() else { return loaded };
+    if pairs.iter().all(|pair| pair.key != ARROW_SCHEMA_META_KEY) {
+        return loaded;
+    }
+    let kept = pairs.iter().filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
+    let (created_by, orders) = (file.created_by().map(str::to_owned), file.column_orders().cloned());
+    let schema = file.schema_descr_ptr();
+    let file = FileMetaData::new(file.version(), file.num_rows(), created_by, Some(kept), schema, orders);
+    ParquetMetaDataBuilder::new(file)
+        .set_row_groups(loaded.row_groups().to_vec())
+        .set_column_index(loaded.column_index().cloned())
+        .set_offset_index(loaded.offset_index().cloned())
+        .build()
 }
 
 /// A storage error that travelled through the Parquet decoder comes out as itself.
@@ -174,7 +253,7 @@ impl OpenFile {
     }
 
     pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<ParquetRecordBatchStream<Input>> {
-        let path = self.input.path.clone();
+        let path = self.input.path.to_string();
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input, self.metadata);
         builder.with_projection(mask).build().map_err(|source| ReadError::Parquet { path, source })
@@ -189,16 +268,6 @@ impl OpenFile {
         let wanted: Vec<i32> = adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
         let roots = fields.iter().enumerate().filter(|(_, f)| field_id(f).is_some_and(|id| wanted.contains(&id)));
         Ok(ProjectionMask::roots(self.metadata.parquet_schema(), roots.map(|(i, _)| i)))
-    }
-
-    /// The footer with the page index, where the file has one.
-    pub async fn page_index(&self) -> Result<Arc<ParquetMetaData>> {
-        let footer = self.footer().as_ref().clone();
-        let mut reader = ParquetMetaDataReader::new_with_metadata(footer).with_page_index_policy(PageIndexPolicy::Optional);
-        let mut input = self.input.clone();
-        reader.load_page_index(&mut input).await.map_err(|e| lift(&self.input.path, e))?;
-        let loaded = reader.finish().map_err(|e| lift(&self.input.path, e))?;
-        Ok(Arc::new(loaded))
     }
 
     /// The positions of the rows of each row group.
@@ -217,7 +286,7 @@ impl OpenFile {
         let bytes =
             if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
         Ok(Fetched {
-            path: self.input.path.clone(),
+            path: self.input.path.to_string(),
             metadata: self.metadata.clone(),
             row_groups,
             window: Window { start, bytes },
@@ -226,7 +295,7 @@ impl OpenFile {
 
     /// The rows, in the file's order, in the adapter's schema.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let path = self.input.path.clone();
+        let path = self.input.path.to_string();
         let mask = self.projection(&scan.adapter)?;
 
         let footer = self.metadata.metadata().clone();
@@ -251,7 +320,7 @@ impl OpenFile {
 }
 
 /// The rows of each row group, as ranges of positions in the file.
-pub(crate) fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
+pub fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
     let mut start = 0;
     let range = |rows: i64| {
         let range = start..start + rows.unsigned_abs();
@@ -259,78 +328,4 @@ pub(crate) fn row_group_rows(footer: &ParquetMetaData) -> Vec<Range<u64>> {
         range
     };
     footer.row_groups().iter().map(|g| g.num_rows()).map(range).collect()
-}
-
-/// The bytes of one file, counted.
-#[derive(Clone)]
-pub(crate) struct Input {
-    store: Arc<dyn ObjectStore>,
-    object: Path,
-    path: String,
-    size: u64,
-    stats: Arc<ReadStats>,
-    /// The whole file, where it is small.
-    whole: Option<Bytes>,
-}
-
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Input").field("path", &self.path).field("size", &self.size).finish_non_exhaustive()
-    }
-}
-
-impl Input {
-    fn failed(&self, error: object_store::Error) -> ParquetError {
-        let error = match error {
-            object_store::Error::NotFound { .. } => StorageError::NotFound { uri: self.path.clone() },
-            source => StorageError::Io { uri: self.path.clone(), source },
-        };
-        ParquetError::External(Box::new(error))
-    }
-}
-
-/// Part of a file in memory. A footer may claim any range.
-fn slice(whole: &Bytes, range: Range<u64>) -> parquet::errors::Result<Bytes> {
-    let at = |n: u64| usize::try_from(n).ok().filter(|n| *n <= whole.len());
-    match (at(range.start), at(range.end)) {
-        (Some(start), Some(end)) if start <= end => Ok(whole.slice(start..end)),
-        _ => Err(ParquetError::EOF(format!("bytes {range:?} of a file of {}", whole.len()))),
-    }
-}
-
-impl AsyncFileReader for Input {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        if let Some(whole) = &self.whole {
-            return futures::future::ready(slice(whole, range)).boxed();
-        }
-        ReadStats::add(&self.stats.requests, 1);
-        ReadStats::add(&self.stats.bytes_read, range.end - range.start);
-        let this = self.clone();
-        async move { this.store.get_range(&this.object, range).await.map_err(|e| this.failed(e)) }.boxed()
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        if let Some(whole) = &self.whole {
-            let slices = ranges.into_iter().map(|range| slice(whole, range)).collect();
-            return futures::future::ready(slices).boxed();
-        }
-        ReadStats::add(&self.stats.requests, 1);
-        ReadStats::add(&self.stats.bytes_read, ranges.iter().map(|r| r.end - r.start).sum());
-        let this = self.clone();
-        async move { this.store.get_ranges(&this.object, &ranges).await.map_err(|e| this.failed(e)) }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        let size = self.size;
-        let metadata_options = options.map(|o| o.metadata_options().clone());
-        ParquetMetaDataReader::new()
-            .with_prefetch_hint(Some(FOOTER_HINT))
-            .with_metadata_options(metadata_options)
-            .load_and_finish(self, size)
-            .map_ok(Arc::new)
-            .boxed()
-    }
 }

@@ -41,6 +41,7 @@ pub(crate) async fn resolve(
     let budget = EqualityBudget {
         bytes: usize::try_from(context.memory.bytes / 2).unwrap_or(usize::MAX),
         dir: context.memory.spill_dir.clone(),
+        keep: false,
     };
     let by_equality = equality.positions(&context.reader, metadata, files, &budget, stats).await?;
     Ok((positional, by_equality))

@@ -149,7 +149,7 @@ async fn units(
         let (number, open, held) = next?;
         let input = &inputs[number];
         let copyable = copyable(shape, &open, input, cut);
-        let index = if copyable.contains(&true) { Some(open.page_index().await?) } else { None };
+        let index = copyable.contains(&true).then(|| open.footer().clone());
         let ranges = open.row_ranges();
         let projection = open.projection(&input.adapter)?;
         let groups = open.footer().num_row_groups();

@@ -1,0 +1,253 @@
+//! What a table's metadata says of itself: `"t$snapshots"`, `"t$files"`, … under the names, and with the columns, that engines have for them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::DataType::{Boolean, Int32, Int64, Utf8};
+use datafusion::catalog::TableProvider;
+use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, partition_label};
+use iceberg::spec::{Datum, ManifestContentType, SnapshotRef};
+use serde_json::{Value, json};
+
+use crate::rows::{column, list, table, text_map, time};
+use crate::{QueryError, Result};
+
+/// A metadata table of a table's snapshot.
+pub(crate) async fn open(
+    catalog: &Catalog,
+    of: &LoadedTable,
+    snapshot: Option<&SnapshotRef>,
+    what: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    let live = async || match snapshot {
+        Some(snapshot) => catalog.live(of, snapshot).await,
+        None => Ok(Arc::default()),
+    };
+    match what {
+        "snapshots" => snapshots(of),
+        "history" => history(of),
+        "refs" => refs(of),
+        "metadata_log_entries" => metadata_log(of),
+        "properties" => properties(of),
+        "manifests" => manifests(&*live().await?),
+        "files" => files(of, &*live().await?, true, true),
+        "data_files" => files(of, &*live().await?, true, false),
+        "delete_files" => files(of, &*live().await?, false, true),
+        "partitions" => partitions(of, &*live().await?),
+        other => Err(QueryError::Statement(format!(
+            "{}: no metadata table ${other}; there are $snapshots, $history, $refs, $metadata_log_entries, $properties, $manifests, \
+             $files, $data_files, $delete_files and $partitions",
+            of.row.name
+        ))),
+    }
+}
+
+fn snapshots(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
+    let mut all: Vec<&SnapshotRef> = of.metadata.snapshots().collect();
+    all.sort_by_key(|s| (s.timestamp_ms(), s.sequence_number()));
+    let row = |s: &&SnapshotRef| {
+        json!({
+            "committed_at": s.timestamp_ms(), "snapshot_id": s.snapshot_id(), "parent_id": s.parent_snapshot_id(),
+            "sequence_number": s.sequence_number(), "schema_id": s.schema_id(), "operation": s.summary().operation.as_str(),
+            "manifest_list": s.manifest_list(), "summary": s.summary().additional_properties,
+        })
+    };
+    let columns = vec![
+        column("committed_at", time()),
+        column("snapshot_id", Int64),
+        column("parent_id", Int64),
+        column("sequence_number", Int64),
+        column("schema_id", Int32),
+        column("operation", Utf8),
+        column("manifest_list", Utf8),
+        column("summary", text_map()),
+    ];
+    table(columns, &all.iter().map(row).collect::<Vec<_>>())
+}
+
+fn history(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
+    let metadata = &of.metadata;
+    let mut ancestors = Vec::new();
+    let mut next = metadata.current_snapshot();
+    while let Some(snapshot) = next {
+        ancestors.push(snapshot.snapshot_id());
+        next = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+    }
+    let row = |entry: &iceberg::spec::SnapshotLog| {
+        let parent = metadata.snapshot_by_id(entry.snapshot_id).and_then(|s| s.parent_snapshot_id());
+        json!({
+            "made_current_at": entry.timestamp_ms(), "snapshot_id": entry.snapshot_id, "parent_id": parent,
+            "is_current_ancestor": ancestors.contains(&entry.snapshot_id),
+        })
+    };
+    let columns = vec![
+        column("made_current_at", time()),
+        column("snapshot_id", Int64),
+        column("parent_id", Int64),
+        column("is_current_ancestor", Boolean),
+    ];
+    table(columns, &metadata.history().iter().map(row).collect::<Vec<_>>())
+}
+
+fn refs(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
+    let row = |(name, reference): (String, iceberg::spec::SnapshotReference)| -> Result<Value> {
+        let json = serde_json::to_value(&reference).map_err(|e| QueryError::Execution(e.to_string()))?;
+        Ok(json!({
+            "name": name, "type": if reference.is_branch() { "BRANCH" } else { "TAG" }, "snapshot_id": reference.snapshot_id,
+            "max_reference_age_in_ms": json["max-ref-age-ms"], "min_snapshots_to_keep": json["min-snapshots-to-keep"],
+            "max_snapshot_age_in_ms": json["max-snapshot-age-ms"],
+        }))
+    };
+    let columns = vec![
+        column("name", Utf8),
+        column("type", Utf8),
+        column("snapshot_id", Int64),
+        column("max_reference_age_in_ms", Int64),
+        column("min_snapshots_to_keep", Int32),
+        column("max_snapshot_age_in_ms", Int64),
+    ];
+    let all = esker_table::refs(&of.metadata).map_err(CatalogError::from)?;
+    table(columns, &all.into_iter().map(row).collect::<Result<Vec<_>>>()?)
+}
+
+fn metadata_log(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
+    let (metadata, current) = (&of.metadata, (of.metadata.last_updated_ms(), of.row.metadata_location.as_str()));
+    let earlier = metadata.metadata_log().iter().map(|entry| (entry.timestamp_ms, entry.metadata_file.as_str()));
+    let row = |(at, file): (i64, &str)| {
+        let snapshot = metadata.history().iter().rev().find(|s| s.timestamp_ms() <= at);
+        let snapshot = snapshot.and_then(|s| metadata.snapshot_by_id(s.snapshot_id));
+        json!({
+            "timestamp": at, "file": file, "latest_snapshot_id": snapshot.map(|s| s.snapshot_id()),
+            "latest_schema_id": snapshot.and_then(|s| s.schema_id()), "latest_sequence_number": snapshot.map(|s| s.sequence_number()),
+        })
+    };
+    let columns = vec![
+        column("timestamp", time()),
+        column("file", Utf8),
+        column("latest_snapshot_id", Int64),
+        column("latest_schema_id", Int32),
+        column("latest_sequence_number", Int64),
+    ];
+    table(columns, &earlier.chain([current]).map(row).collect::<Vec<_>>())
+}
+
+fn properties(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
+    let sorted: BTreeMap<&String, &String> = of.metadata.properties().iter().collect();
+    let rows: Vec<Value> = sorted.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+    table(vec![column("key", Utf8), column("value", Utf8)], &rows)
+}
+
+fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
+    let row = |m: &iceberg::spec::ManifestFile| {
+        json!({
+            "content": if m.content == ManifestContentType::Data { 0 } else { 1 }, "path": m.manifest_path,
+            "length": m.manifest_length, "partition_spec_id": m.partition_spec_id, "added_snapshot_id": m.added_snapshot_id,
+            "sequence_number": m.sequence_number, "added_files_count": m.added_files_count,
+            "existing_files_count": m.existing_files_count, "deleted_files_count": m.deleted_files_count,
+            "added_rows_count": m.added_rows_count, "existing_rows_count": m.existing_rows_count,
+            "deleted_rows_count": m.deleted_rows_count, "first_row_id": m.first_row_id,
+        })
+    };
+    let mut columns = vec![column("content", Int32), column("path", Utf8), column("length", Int64)];
+    columns.push(column("partition_spec_id", Int32));
+    for name in ["added_snapshot_id", "sequence_number"] {
+        columns.push(column(name, Int64));
+    }
+    for name in ["added_files_count", "existing_files_count", "deleted_files_count"] {
+        columns.push(column(name, Int32));
+    }
+    for name in ["added_rows_count", "existing_rows_count", "deleted_rows_count", "first_row_id"] {
+        columns.push(column(name, Int64));
+    }
+    table(columns, &live.manifests.iter().map(row).collect::<Vec<_>>())
+}
+
+fn label(of: &LoadedTable, file: &LiveFile) -> String {
+    let spec = of.metadata.partition_spec_by_id(file.spec_id);
+    spec.map(|spec| partition_label(spec, of.metadata.current_schema(), file.file.partition())).unwrap_or_default()
+}
+
+fn bounds(of: &LoadedTable, bounds: &HashMap<i32, Datum>) -> BTreeMap<String, String> {
+    let named = |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), datum.to_string()));
+    bounds.iter().filter_map(named).collect()
+}
+
+fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Result<Arc<dyn TableProvider>> {
+    let row = |file: &LiveFile, content: i32| {
+        let f = &file.file;
+        json!({
+            "content": content, "file_path": f.file_path(), "file_format": f.file_format().to_string().to_uppercase(),
+            "spec_id": file.spec_id, "partition": label(of, file), "record_count": f.record_count(),
+            "file_size_in_bytes": f.file_size_in_bytes(), "sequence_number": file.sequence_number,
+            "snapshot_id": file.snapshot_id, "first_row_id": file.first_row_id, "sort_order_id": f.sort_order_id(),
+            "split_offsets": f.split_offsets(), "equality_ids": f.equality_ids(), "referenced_data_file": f.referenced_data_file(),
+            "content_offset": f.content_offset(), "content_size_in_bytes": f.content_size_in_bytes(),
+            "lower_bounds": bounds(of, f.lower_bounds()), "upper_bounds": bounds(of, f.upper_bounds()),
+        })
+    };
+    let columns = vec![
+        column("content", Int32),
+        column("file_path", Utf8),
+        column("file_format", Utf8),
+        column("spec_id", Int32),
+        column("partition", Utf8),
+        column("record_count", Int64),
+        column("file_size_in_bytes", Int64),
+        column("sequence_number", Int64),
+        column("snapshot_id", Int64),
+        column("first_row_id", Int64),
+        column("sort_order_id", Int32),
+        column("split_offsets", list(Int64)),
+        column("equality_ids", list(Int32)),
+        column("referenced_data_file", Utf8),
+        column("content_offset", Int64),
+        column("content_size_in_bytes", Int64),
+        column("lower_bounds", text_map()),
+        column("upper_bounds", text_map()),
+    ];
+    let content = |delete: &LiveDelete| if delete.kind == DeleteKind::Equality { 2 } else { 1 };
+    let mut rows: Vec<Value> = Vec::new();
+    if data {
+        rows.extend(live.data.iter().map(|file| row(file, 0)));
+    }
+    if deletes {
+        rows.extend(live.deletes.iter().map(|delete| row(&delete.entry, content(delete))));
+    }
+    table(columns, &rows)
+}
+
+fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
+    let mut all: BTreeMap<(i32, String), [u64; 7]> = BTreeMap::new();
+    for file in &live.data {
+        let sums = all.entry((file.spec_id, label(of, file))).or_default();
+        sums[0] += file.file.record_count();
+        sums[1] += 1;
+        sums[2] += file.file.file_size_in_bytes();
+    }
+    for delete in &live.deletes {
+        let sums = all.entry((delete.entry.spec_id, label(of, &delete.entry))).or_default();
+        let at = if delete.kind == DeleteKind::Equality { 5 } else { 3 };
+        sums[at] += delete.entry.file.record_count();
+        sums[at + 1] += 1;
+    }
+    let names = [
+        "record_count",
+        "file_count",
+        "total_data_file_size_in_bytes",
+        "position_delete_record_count",
+        "position_delete_file_count",
+        "equality_delete_record_count",
+        "equality_delete_file_count",
+    ];
+    let row = |((spec, partition), sums): ((i32, String), [u64; 7])| {
+        let mut row = json!({"partition": partition, "spec_id": spec});
+        for (name, sum) in names.iter().zip(sums) {
+            row[*name] = json!(sum);
+        }
+        row
+    };
+    let columns = [column("partition", Utf8), column("spec_id", Int32)].into_iter();
+    let columns = columns.chain(names.iter().map(|name| column(name, Int64))).collect();
+    table(columns, &all.into_iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,238 @@
+//! Names in statements: catalog = warehouse, schema = namespace with its levels joined by dots. What a statement names is looked up when
+//! it is planned; nothing is listed unless it asks for `information_schema`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionState;
+use esker_catalog::{Catalog, LoadedTable, LoadedView};
+use esker_read::Reader;
+use esker_types::{Coded, ErrorCode, NamespaceName, TableName};
+use iceberg::spec::{Schema, SnapshotRef};
+
+use crate::log::QueryStats;
+use crate::text::{AsOf, parse_name};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, system, views};
+
+/// The warehouses, as one statement sees them.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    warehouses: Arc<[(Catalog, Reader)]>,
+    /// What the sessions that read views begin as.
+    pub(crate) session: Arc<SessionState>,
+    stats: Arc<QueryStats>,
+    log: QueryLog,
+    /// Views that this one is looked up in.
+    pub(crate) depth: usize,
+    /// Namespaces and their tables by warehouse, where they are asked for.
+    lists: Arc<BTreeMap<String, Lists>>,
+}
+
+type Lists = BTreeMap<String, Vec<String>>;
+
+impl Names {
+    /// With all names read, if the statement may ask for them.
+    pub(crate) async fn load(
+        warehouses: Arc<[(Catalog, Reader)]>,
+        session: Arc<SessionState>,
+        stats: Arc<QueryStats>,
+        log: QueryLog,
+        sql: &str,
+    ) -> crate::Result<Self> {
+        let sql = sql.to_ascii_lowercase();
+        let mut lists = BTreeMap::new();
+        if ["information_schema", "show ", "describe "].iter().any(|word| sql.contains(word)) {
+            for (catalog, _) in warehouses.iter() {
+                lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
+            }
+        }
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists) })
+    }
+
+    /// As the text of a view sees them.
+    pub(crate) fn within_view(&self) -> Self {
+        Self { depth: self.depth + 1, ..self.clone() }
+    }
+
+    /// Whether there is a warehouse of that name.
+    pub(crate) fn knows(&self, warehouse: &str) -> bool {
+        self.warehouses.iter().any(|(catalog, _)| catalog.options().warehouse == warehouse)
+    }
+
+    fn warehouse(&self, at: usize, outer: Option<String>) -> Warehouse {
+        let name = &self.warehouses[at].0.options().warehouse;
+        Warehouse { lists: self.lists.get(name).cloned().unwrap_or_default(), names: self.clone(), at, outer }
+    }
+}
+
+async fn list(catalog: &Catalog) -> crate::Result<Lists> {
+    let system = system::TABLES.iter().map(|name| (*name).to_owned()).collect();
+    let mut lists: Lists = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
+    for namespace in catalog.all_namespaces().await? {
+        lists.entry(namespace.to_string()).or_default();
+    }
+    for row in catalog.tables().await?.into_iter().chain(catalog.views().await?) {
+        lists.entry(row.name.namespace.to_string()).or_default().push(row.name.name);
+    }
+    Ok(lists)
+}
+
+impl CatalogProviderList for Names {
+    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        self.warehouses.iter().map(|(catalog, _)| catalog.options().warehouse.clone()).collect()
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        let found = self.warehouses.iter().position(|(catalog, _)| catalog.options().warehouse == name);
+        match found {
+            Some(at) => Some(Arc::new(self.warehouse(at, None))),
+            // `a.b.t` may also be the table t of the namespace a.b of the first warehouse.
+            None if !self.warehouses.is_empty() => Some(Arc::new(self.warehouse(0, Some(name.to_owned())))),
+            None => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Warehouse {
+    names: Names,
+    at: usize,
+    /// The outer level of the namespaces looked up.
+    outer: Option<String>,
+    lists: Lists,
+}
+
+impl CatalogProvider for Warehouse {
+    fn schema_names(&self) -> Vec<String> {
+        self.lists.keys().cloned().collect()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let name = match &self.outer {
+            Some(outer) => format!("{outer}.{name}"),
+            None => name.to_owned(),
+        };
+        let tables = self.lists.get(&name).cloned().unwrap_or_default();
+        Some(Arc::new(Namespace { names: self.names.clone(), at: self.at, name, tables }))
+    }
+}
+
+#[derive(Debug)]
+struct Namespace {
+    names: Names,
+    at: usize,
+    name: String,
+    tables: Vec<String>,
+}
+
+fn lift(e: QueryError) -> DataFusionError {
+    match e {
+        QueryError::Catalog(e) => DataFusionError::External(Box::new(e)),
+        e => DataFusionError::External(Box::new(e)),
+    }
+}
+
+impl Namespace {
+    fn catalog(&self) -> &Catalog {
+        &self.names.warehouses[self.at].0
+    }
+
+    fn full(&self, name: &str) -> Option<TableName> {
+        let namespace = NamespaceName::new(self.name.split('.').map(str::to_owned).collect()).ok()?;
+        TableName::new(namespace, name).ok()
+    }
+
+    async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
+        let Some(full) = self.full(name) else { return Ok(None) };
+        match self.catalog().load(&full).await {
+            Ok(table) => Ok(Some(table)),
+            Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn view(&self, name: &str) -> crate::Result<Option<LoadedView>> {
+        let Some(full) = self.full(name) else { return Ok(None) };
+        match self.catalog().load_view(&full).await {
+            Ok(view) => Ok(Some(view)),
+            Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn find(&self, name: &str) -> crate::Result<Option<Arc<dyn TableProvider>>> {
+        let (name, as_of) = parse_name(name);
+        let (catalog, reader) = &self.names.warehouses[self.at];
+        if self.name == system::NAMESPACE {
+            return system::open(catalog, &self.names.log, name).await;
+        }
+        if let Some(table) = self.load(name).await? {
+            let (snapshot, schema) = at(&table, as_of.as_ref())?;
+            let stats = self.names.stats.clone();
+            let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats);
+            return Ok(Some(Arc::new(table.await?)));
+        }
+        if let Some((name, what)) = name.rsplit_once('$')
+            && let Some(table) = self.load(name).await?
+        {
+            let (snapshot, _) = at(&table, as_of.as_ref())?;
+            return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
+        }
+        match self.view(name).await? {
+            Some(_) if as_of.is_some() => Err(QueryError::Statement(format!("{name} is a view; it has no versions"))),
+            Some(view) => Ok(Some(views::open(&self.names, &catalog.options().warehouse, &view).await?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The snapshot that a statement wants, and the schema to read it with: a branch's and the present one's is the table's, any other's
+/// its own.
+fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
+    let metadata = &table.metadata;
+    let current = || metadata.current_schema().clone();
+    let of_snapshot = |snapshot: &SnapshotRef| snapshot.schema_id().and_then(|id| metadata.schema_by_id(id)).cloned();
+    let wrong = |what: String| QueryError::Statement(format!("{}: {what}", table.row.name));
+    match as_of {
+        None => Ok((metadata.current_snapshot().cloned(), current())),
+        Some(AsOf::Version(version)) => {
+            if let Some(snapshot) = version.parse().ok().and_then(|id| metadata.snapshot_by_id(id)) {
+                let schema = of_snapshot(snapshot).unwrap_or_else(current);
+                return Ok((Some(snapshot.clone()), schema));
+            }
+            let refs = esker_table::refs(metadata).map_err(esker_catalog::CatalogError::from)?;
+            let found = refs.get(version).ok_or_else(|| wrong(format!("no snapshot, branch or tag {version}")))?;
+            let snapshot = metadata.snapshot_by_id(found.snapshot_id).cloned();
+            let own = snapshot.as_ref().filter(|_| !found.is_branch()).and_then(of_snapshot);
+            Ok((snapshot, own.unwrap_or_else(current)))
+        }
+        Some(AsOf::Timestamp(ms)) => {
+            let entry = metadata.history().iter().rev().find(|entry| entry.timestamp_ms() <= *ms);
+            let snapshot = entry.and_then(|entry| metadata.snapshot_by_id(entry.snapshot_id));
+            let snapshot = snapshot.ok_or_else(|| wrong(format!("no snapshot as old as {ms} ms since the epoch is kept")))?;
+            Ok((Some(snapshot.clone()), of_snapshot(snapshot).unwrap_or_else(current)))
+        }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Namespace {
+    fn table_names(&self) -> Vec<String> {
+        self.tables.clone()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.find(name).await.map_err(lift)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.iter().any(|t| t == name)
+    }
+}

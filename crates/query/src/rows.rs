@@ -1,0 +1,41 @@
+//! Small tables made from serialisable rows: system tables, and what a table's metadata says of itself.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::json::ReaderBuilder;
+use datafusion::datasource::{MemTable, TableProvider};
+use serde::Serialize;
+
+use crate::{QueryError, Result};
+
+/// A column that may be null.
+pub(crate) fn column(name: &str, ty: DataType) -> Field {
+    Field::new(name, ty, true)
+}
+
+/// Milliseconds since the epoch, as a time.
+pub(crate) fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+/// A list of what `item` says.
+pub(crate) fn list(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", item, true)))
+}
+
+/// A map from text to text.
+pub(crate) fn text_map() -> DataType {
+    let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
+}
+
+/// Rows whose fields are the schema's columns by name.
+pub(crate) fn table<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Arc<dyn TableProvider>> {
+    let schema: SchemaRef = Arc::new(Schema::new(columns));
+    let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
+    let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder().map_err(failed)?;
+    decoder.serialize(rows).map_err(failed)?;
+    let batches = decoder.flush().map_err(failed)?.into_iter().collect();
+    Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
+}

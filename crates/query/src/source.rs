@@ -1,0 +1,130 @@
+//! Where a scan's bytes come from: the reader's caches, counted for the plan (`EXPLAIN ANALYZE`) and for the query.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use bytes::Bytes;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use esker_read::{Input, ReadStats, Reader};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::file::metadata::ParquetMetaData;
+
+/// The URI of a file: its path in the plan is for people.
+#[derive(Debug, Clone)]
+pub(crate) struct Uri(pub(crate) Arc<str>);
+
+/// What planning a scan found out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Planned {
+    pub(crate) files_pruned: usize,
+    pub(crate) rows_deleted: usize,
+}
+
+/// Opens the files of one scan.
+#[derive(Debug)]
+pub(crate) struct Files {
+    reader: Reader,
+    stats: Arc<ReadStats>,
+    planned: Planned,
+    told: AtomicBool,
+}
+
+impl Files {
+    pub(crate) fn new(reader: Reader, stats: Arc<ReadStats>, planned: Planned) -> Self {
+        Self { reader, stats, planned, told: AtomicBool::new(false) }
+    }
+}
+
+impl ParquetFileReaderFactory for Files {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        _metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        if !self.told.swap(true, Relaxed) {
+            MetricBuilder::new(metrics).global_counter("files_pruned").add(self.planned.files_pruned);
+            MetricBuilder::new(metrics).global_counter("rows_deleted").add(self.planned.rows_deleted);
+        }
+        let uri = file.extension::<Uri>().ok_or_else(|| DataFusionError::Internal("a file without its URI".to_owned()))?;
+        let own = Arc::new(ReadStats::default());
+        let input = self.reader.input(&uri.0, file.object_meta.size, &own).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        let told = [
+            Told { of: |s| &s.bytes_read, count: counter("bytes_fetched") },
+            Told { of: |s| &s.cached_bytes, count: counter("bytes_cached") },
+            Told { of: |s| &s.requests, count: counter("requests") },
+            Told { of: |s| &s.footer_hits, count: counter("footers_cached") },
+            Told { of: |s| &s.files_opened, count: counter("files_opened") },
+        ];
+        // A file in several parts is opened once.
+        let first = file.range.as_ref().is_none_or(|range| range.start == 0);
+        Ok(Box::new(Counted { input, own, whole: self.stats.clone(), told, first }))
+    }
+}
+
+struct Told {
+    of: fn(&ReadStats) -> &AtomicU64,
+    count: Count,
+}
+
+struct Counted {
+    input: Input,
+    own: Arc<ReadStats>,
+    whole: Arc<ReadStats>,
+    told: [Told; 5],
+    first: bool,
+}
+
+impl Counted {
+    fn tell(&self) {
+        for told in &self.told {
+            let n = (told.of)(&self.own).swap(0, Relaxed);
+            ReadStats::add((told.of)(&self.whole), n);
+            told.count.add(usize::try_from(n).unwrap_or(usize::MAX));
+        }
+    }
+}
+
+impl AsyncFileReader for Counted {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        async move {
+            let bytes = self.input.get_bytes(range).await;
+            self.tell();
+            bytes
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        async move {
+            let bytes = self.input.get_byte_ranges(ranges).await;
+            self.tell();
+            bytes
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        async move {
+            if std::mem::take(&mut self.first) {
+                ReadStats::add(&self.own.files_opened, 1);
+            }
+            let footer = self.input.get_metadata(options).await;
+            self.tell();
+            footer
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,206 @@
+//! `system.tables`, `system.health`, `system.jobs`, `system.queries`: what Esker knows of one warehouse, as tables.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
+use datafusion::catalog::TableProvider;
+use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_health::assess;
+use esker_state::TableRow;
+use esker_table::{TableFacts, collect_facts};
+use esker_types::now_ms;
+use futures::stream::{StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+
+use crate::rows::{column, table, time};
+use crate::{QueryLog, Result};
+
+/// The namespace of the system tables; a namespace of that name in the catalog can't be queried.
+pub(crate) const NAMESPACE: &str = "system";
+
+/// Its tables.
+pub(crate) const TABLES: [&str; 4] = ["health", "jobs", "queries", "tables"];
+
+/// Tables examined at the same time.
+const CONCURRENCY: usize = 8;
+
+/// Jobs listed.
+const JOBS: u32 = 10_000;
+
+/// A system table, if there is one of that name.
+pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    Ok(Some(match name {
+        "tables" => tables(catalog).await?,
+        "health" => health(catalog).await?,
+        "jobs" => jobs(catalog).await?,
+        "queries" => queries(log)?,
+        _ => return Ok(None),
+    }))
+}
+
+/// A table with its facts, or why there are none.
+type Examined = (TableRow, std::result::Result<(LoadedTable, TableFacts), String>);
+
+async fn examined(catalog: &Catalog) -> Result<Vec<Examined>> {
+    let facts = |row: TableRow| async move {
+        let loaded = catalog.load_row(row.clone()).await?;
+        let live = match loaded.metadata.current_snapshot() {
+            Some(snapshot) => catalog.live(&loaded, snapshot).await?,
+            None => Arc::default(),
+        };
+        let facts = collect_facts(&loaded.metadata, &live, loaded.json.bytes().len() as u64)?;
+        Ok::<_, CatalogError>((loaded, facts))
+    };
+    let one = |row: TableRow| async move {
+        let result = facts(row.clone()).await.map_err(|e| e.to_string());
+        Ok::<_, crate::QueryError>((row, result))
+    };
+    let rows = catalog.tables().await?;
+    let futures: Vec<_> = rows.into_iter().map(one).collect();
+    futures::stream::iter(futures).buffered(CONCURRENCY).try_collect().await
+}
+
+fn named(columns: &[(&str, DataType)]) -> Vec<arrow::datatypes::Field> {
+    columns.iter().map(|(name, ty)| column(name, ty.clone())).collect()
+}
+
+async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+    let row = |(row, result): Examined| {
+        let mut json = json!({
+            "namespace": row.name.namespace.to_string(), "table": row.name.name, "owned": row.owned,
+            "metadata_location": row.metadata_location,
+        });
+        match result {
+            Ok((loaded, facts)) => {
+                let metadata = &loaded.metadata;
+                let more = json!({
+                    "format_version": facts.format_version, "location": metadata.location(), "uuid": metadata.uuid().to_string(),
+                    "current_snapshot_id": metadata.current_snapshot_id(), "last_commit": facts.last_commit_ms,
+                    "data_files": facts.data_files, "data_bytes": facts.data_bytes, "records": facts.records,
+                    "partitions": facts.partitions, "snapshots": facts.snapshots, "manifests": facts.manifests,
+                    "delete_files": facts.position_deletes.files + facts.equality_deletes.files + facts.deletion_vectors.files,
+                });
+                if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
+                    json.extend(more);
+                }
+            }
+            Err(error) => json["error"] = Value::String(error),
+        }
+        json
+    };
+    let columns = named(&[
+        ("namespace", Utf8),
+        ("table", Utf8),
+        ("owned", Boolean),
+        ("format_version", Int32),
+        ("uuid", Utf8),
+        ("location", Utf8),
+        ("metadata_location", Utf8),
+        ("current_snapshot_id", Int64),
+        ("last_commit", time()),
+        ("data_files", Int64),
+        ("data_bytes", Int64),
+        ("records", Int64),
+        ("partitions", Int64),
+        ("delete_files", Int64),
+        ("snapshots", Int64),
+        ("manifests", Int64),
+        ("error", Utf8),
+    ]);
+    table(columns, &examined(catalog).await?.into_iter().map(row).collect::<Vec<_>>())
+}
+
+/// A row for each finding; a table without any has one row.
+async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+    let mut rows = Vec::new();
+    for (row, result) in examined(catalog).await? {
+        let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
+        let with = |more: Value| {
+            let mut row = name.clone();
+            if let (Value::Object(row), Value::Object(more)) = (&mut row, more) {
+                row.extend(more);
+            }
+            row
+        };
+        match result {
+            Ok((_, facts)) => {
+                let assessment = assess(&facts, now_ms());
+                if assessment.findings.is_empty() {
+                    rows.push(with(json!({"score": assessment.score})));
+                }
+                rows.extend(assessment.findings.iter().map(|f| {
+                    with(json!({
+                        "score": assessment.score, "finding": f.code, "severity": f.severity.as_str(), "points": f.points,
+                        "evidence": f.evidence, "recommendation": f.recommendation,
+                    }))
+                }));
+            }
+            Err(error) => rows.push(with(json!({"error": error}))),
+        }
+    }
+    let columns = named(&[
+        ("namespace", Utf8),
+        ("table", Utf8),
+        ("score", Int32),
+        ("finding", Utf8),
+        ("severity", Utf8),
+        ("points", Int32),
+        ("evidence", Utf8),
+        ("recommendation", Utf8),
+        ("error", Utf8),
+    ]);
+    table(columns, &rows)
+}
+
+async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
+    let row = |job: esker_state::Job| {
+        let outcome = job.outcome.map(|outcome| outcome.to_string());
+        json!({
+            "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,
+            "started": job.created_ms, "finished": job.finished_ms,
+            "seconds": job.finished_ms.map(|end| (end - job.created_ms) as f64 / 1000.0), "plan": job.plan.to_string(),
+            "outcome": outcome, "error": job.error,
+        })
+    };
+    let columns = named(&[
+        ("id", Utf8),
+        ("table", Utf8),
+        ("kind", Utf8),
+        ("principal", Utf8),
+        ("state", Utf8),
+        ("started", time()),
+        ("finished", time()),
+        ("seconds", Float64),
+        ("plan", Utf8),
+        ("outcome", Utf8),
+        ("error", Utf8),
+    ]);
+    let jobs = catalog.state().jobs(None, JOBS).await.map_err(CatalogError::from)?;
+    table(columns, &jobs.into_iter().map(row).collect::<Vec<_>>())
+}
+
+fn queries(log: &QueryLog) -> Result<Arc<dyn TableProvider>> {
+    let row = |record: crate::QueryRecord| {
+        let mut row = json!(record);
+        row["started"] = row["started_ms"].take();
+        row
+    };
+    let columns = named(&[
+        ("id", Int64),
+        ("state", Utf8),
+        ("sql", Utf8),
+        ("principal", Utf8),
+        ("started", time()),
+        ("seconds", Float64),
+        ("rows", Int64),
+        ("files_considered", Int64),
+        ("files_pruned", Int64),
+        ("files_opened", Int64),
+        ("rows_deleted", Int64),
+        ("bytes_read", Int64),
+        ("bytes_cached", Int64),
+        ("requests", Int64),
+        ("error", Utf8),
+    ]);
+    table(columns, &log.newest(usize::MAX).into_iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,94 @@
+//! Views that other engines made, where their text can be understood.
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::config::Dialect;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, ident};
+use esker_catalog::LoadedView;
+use esker_read::target_schema;
+use iceberg::spec::ViewRepresentation;
+
+use crate::names::Names;
+use crate::{QueryError, Result, shape, text};
+
+/// Views within views, at most.
+const DEPTH: usize = 16;
+
+/// How a dialect's text is read: by the grammar that is nearest.
+fn grammar(dialect: &str) -> Option<(u8, Dialect)> {
+    match dialect.to_lowercase().as_str() {
+        "esker" | "datafusion" => Some((0, Dialect::Generic)),
+        "trino" | "presto" => Some((1, Dialect::Generic)),
+        "spark" | "databricks" => Some((2, Dialect::Databricks)),
+        "duckdb" => Some((3, Dialect::DuckDB)),
+        _ => None,
+    }
+}
+
+/// A view as a table whose rows its text makes, read as it was written: names without a namespace are looked up where the view says.
+pub(crate) async fn open(names: &Names, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
+    let name = &view.row.name;
+    let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));
+    if names.depth >= DEPTH {
+        return Err(wrong(format!("more than {DEPTH} views within one another")));
+    }
+    let version = view.metadata.current_version();
+    let texts: Vec<_> = version.representations().iter().map(|ViewRepresentation::Sql(sql)| sql).collect();
+    let mut known: Vec<_> = texts.iter().filter_map(|sql| Some((grammar(&sql.dialect)?, &sql.sql, &sql.dialect))).collect();
+    known.sort_by_key(|((rank, _), ..)| *rank);
+    if known.is_empty() {
+        let dialects: Vec<&str> = texts.iter().map(|sql| sql.dialect.as_str()).collect();
+        return Err(wrong(format!("its dialect is not understood here: {}", dialects.join(", "))));
+    }
+    let mut failures = Vec::new();
+    for ((_, grammar), sql, dialect) in known {
+        match planned(names, warehouse, view, grammar, sql).await {
+            Ok(table) => return Ok(table),
+            Err(e) => failures.push(format!("as {dialect}: {e}")),
+        }
+    }
+    Err(wrong(failures.join("; ")))
+}
+
+async fn planned(
+    names: &Names,
+    warehouse: &str,
+    view: &LoadedView,
+    grammar: Dialect,
+    sql: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    let version = view.metadata.current_version();
+    let catalog = version.default_catalog().filter(|c| names.knows(c)).map_or(warehouse, String::as_str);
+    let inner = names.within_view();
+    let mut session =
+        SessionStateBuilder::new_from_existing(names.session.as_ref().clone()).with_catalog_list(Arc::new(inner)).build();
+    let options = session.config_mut().options_mut();
+    options.sql_parser.dialect = grammar;
+    catalog.clone_into(&mut options.catalog.default_catalog);
+    options.catalog.default_schema = version.default_namespace().to_url_string().replace('\u{1f}', ".");
+    // Boxed: a view's text may name views.
+    let plan = Box::pin(session.create_logical_plan(&text::prepared(sql)?)).await?;
+
+    // The view's columns have names and types of their own, whatever those of its text are.
+    let schema = view.metadata.current_schema();
+    let fields = schema.as_struct().fields();
+    let made = plan.schema().fields().len();
+    if fields.len() != made {
+        return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
+    }
+    let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
+    let wanted = shape::scanned(target_schema(schema, &ids).map_err(|e| QueryError::Execution(e.to_string()))?.as_ref());
+    let columns: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(wanted.fields())
+        .map(|(column, field)| cast(col(column), field.data_type().clone()).alias(field.name()))
+        .collect();
+    let named: Vec<Expr> = wanted.fields().iter().map(|f| ident(f.name())).collect();
+    let plan = LogicalPlanBuilder::from(plan).project(columns)?.project(named)?.build()?;
+    Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))
+}
