@@ -94,7 +94,7 @@ impl Server {
             plan_wait_ms: config.server.plan_wait_ms,
             sinks: names,
         };
-        let app = App::new(state.clone(), maintenance.clone(), engine.log().clone(), access.clone(), app_options).await;
+        let app = App::new(state.clone(), maintenance.clone(), engine.clone(), access.clone(), app_options).await;
 
         for catalog in &catalogs {
             let reclaimed = deletion::reclaim(catalog).await?;

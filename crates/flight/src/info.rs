@@ -23,7 +23,7 @@ pub(crate) fn sql_info() -> Result<SqlInfoData, Status> {
         info.append(code, text);
     }
     for (code, yes) in [
-        (SqlInfo::FlightSqlServerReadOnly, true),
+        (SqlInfo::FlightSqlServerReadOnly, false),
         (SqlInfo::FlightSqlServerSql, true),
         (SqlInfo::FlightSqlServerSubstrait, false),
         (SqlInfo::FlightSqlServerCancel, false),

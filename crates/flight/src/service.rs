@@ -1,5 +1,5 @@
-use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Schema, UInt64Type};
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
@@ -10,12 +10,13 @@ use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     CommandGetCatalogs, CommandGetDbSchemas, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-    CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementQuery, CommandStatementUpdate,
+    DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
     TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
-use esker_query::{Engine, QueryError};
+use esker_query::{Engine, QueryError, Running};
 use esker_types::Principal;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
@@ -38,12 +39,16 @@ impl Service {
         Self { engine }
     }
 
-    /// Runs a statement; called by DoGet only, so that a statement runs once.
-    async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
+    async fn start<T>(&self, handle: &Handle, request: &Request<T>) -> Result<Running, Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
         let prepared = self.engine.prepare(&handle.sql).await.map_err(|e| status(&e))?;
-        let running = self.engine.run(prepared, handle.values()?, &principal).await.map_err(|e| status(&e))?;
+        self.engine.run(prepared, handle.values()?, &principal).await.map_err(|e| status(&e))
+    }
+
+    /// Runs a statement; called by DoGet and DoPut only, so that a statement runs once.
+    async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
+        let running = self.start(handle, request).await?;
         let schema = running.stream.schema();
         let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
         let encoded = FlightDataEncoderBuilder::new()
@@ -52,6 +57,18 @@ impl Service {
             .build(batches)
             .map_err(Status::from);
         Ok(Response::new(encoded.boxed()))
+    }
+
+    /// Runs a statement that changes rows; returns how many.
+    async fn update<T>(&self, handle: &Handle, request: &Request<T>) -> Result<i64, Status> {
+        let mut running = self.start(handle, request).await?;
+        let mut count = 0;
+        while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
+            if let Some(column) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) {
+                count += column.values().iter().sum::<u64>();
+            }
+        }
+        i64::try_from(count).map_err(internal)
     }
 
     /// Where to get an answer: here, with the command itself as the ticket.
@@ -108,6 +125,29 @@ impl FlightSqlService for Service {
 
     async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
         self.run(&Handle::decode(&query.statement_handle)?, &request).await
+    }
+
+    async fn do_put_statement_update(
+        &self,
+        query: CommandStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        self.update(&Handle::new(query.query), &request).await
+    }
+
+    async fn do_put_prepared_statement_update(
+        &self,
+        query: CommandPreparedStatementUpdate,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        let mut handle = Handle::decode(&query.prepared_statement_handle)?;
+        let (metadata, extensions, data) = request.into_parts();
+        let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
+        while let Some(batch) = batches.try_next().await? {
+            handle.bind(&batch)?;
+        }
+        self.update(&handle, &Request::from_parts(metadata, extensions, ())).await
     }
 
     async fn do_action_create_prepared_statement(

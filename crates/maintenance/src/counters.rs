@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use esker_read::ReadStats;
+use esker_write::WriteCounters;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::CompactOutcome;
@@ -10,22 +11,13 @@ use crate::CompactOutcome;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) reads: Arc<ReadStats>,
-    written: AtomicU64,
-    requests: AtomicU64,
+    pub(crate) writes: Arc<WriteCounters>,
     cpu_nanos: AtomicU64,
 }
 
 impl Counters {
-    pub(crate) fn add_written(&self, bytes: u64) {
-        self.written.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn add_requests(&self, n: u64) {
-        self.requests.fetch_add(n, Relaxed);
-    }
-
     pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Relaxed) + self.reads.requests.load(Relaxed)
+        self.writes.requests.load(Relaxed) + self.reads.requests.load(Relaxed)
     }
 
     /// Does something and adds the processor time that this thread took for it.
@@ -42,7 +34,7 @@ impl Counters {
 
     pub(crate) fn report(&self, outcome: &mut CompactOutcome) {
         outcome.bytes_read = self.reads.bytes_read.load(Relaxed);
-        outcome.bytes_written = self.written.load(Relaxed);
+        outcome.bytes_written = self.writes.bytes.load(Relaxed);
         outcome.requests = self.requests();
         outcome.cpu_seconds = self.cpu_nanos.load(Relaxed) as f64 / 1e9;
     }

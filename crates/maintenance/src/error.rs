@@ -4,6 +4,7 @@ use esker_state::StateError;
 use esker_storage::{StorageError, storage_cause};
 use esker_table::TableError;
 use esker_types::{Coded, ErrorCode};
+use esker_write::WriteError;
 
 /// A maintenance job that could not be planned or did not succeed. The table is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum MaintenanceError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Files could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The state database failed.
     #[error(transparent)]
     State(#[from] StateError),
@@ -74,6 +78,7 @@ impl Coded for MaintenanceError {
             Self::Read(e) => e.code(),
             Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
             Self::Storage(e) => e.code(),
+            Self::Write(e) => e.code(),
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,

@@ -8,6 +8,7 @@ use esker_read::Reader;
 use esker_state::NewJob;
 use esker_table::ExpiryPolicy;
 use esker_types::{JobId, Principal, TableId, TableName};
+use esker_write::{Destination, Recorder, WriteError};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -81,9 +82,17 @@ impl JobContext {
         done.map_err(|e| MaintenanceError::Refused(format!("a worker stopped: {e}")))?
     }
 
-    /// Records files before they are written.
-    pub(crate) async fn record(&self, paths: Vec<String>) -> Result<()> {
-        Ok(self.catalog.state().record_outputs(self.catalog.warehouse(), self.table, Some(self.job), &paths).await?)
+    /// Where the job's files go: each is recorded before it is written.
+    pub(crate) fn destination(&self) -> Destination {
+        let (catalog, table, job) = (self.catalog.clone(), self.table, self.job);
+        let record: Recorder = Arc::new(move |paths: Vec<String>| {
+            let catalog = catalog.clone();
+            Box::pin(async move {
+                let recorded = catalog.state().record_outputs(catalog.warehouse(), table, Some(job), &paths).await;
+                recorded.map_err(|e| WriteError::Record(e.to_string()))
+            })
+        });
+        Destination { storage: self.catalog.storage().clone(), record, counters: self.counters.writes.clone() }
     }
 }
 

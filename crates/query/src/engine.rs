@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
@@ -7,22 +8,28 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use esker_catalog::Catalog;
-use esker_read::Reader;
+use esker_read::{BlockUsage, Reader};
 use esker_types::Principal;
 use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::change::{self, Action};
 use crate::error::Stopped;
 use crate::govern::{Gate, QueryLimits, Share, bounded};
 use crate::log::Logged;
 use crate::names::Names;
-use crate::{QueryError, QueryLog, QueryStats, Result, shape, text};
+use crate::{QueryError, QueryLog, QueryStats, Result, shape};
+
+/// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How queries run.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +64,7 @@ struct Inner {
 pub struct Prepared {
     session: SessionState,
     plan: LogicalPlan,
+    action: Action,
     sql: String,
     stats: Arc<QueryStats>,
 }
@@ -91,6 +99,12 @@ impl Engine {
         self.inner.warehouses.iter().map(|(catalog, _)| catalog)
     }
 
+    /// What the cache of column chunks has done and holds.
+    pub fn cache(&self) -> BlockUsage {
+        // One cache serves all warehouses.
+        self.inner.warehouses.first().map(|(_, reader)| reader.blocks().usage()).unwrap_or_default()
+    }
+
     /// Queries at work and the newest that ended.
     pub fn log(&self) -> &QueryLog {
         &self.inner.log
@@ -104,7 +118,7 @@ impl Engine {
         Ok(builder.with_memory_pool(Arc::new(share)).build_arc()?)
     }
 
-    /// Parses and plans a query on the tables as they are now; anything but a query is refused.
+    /// Parses and plans a statement on the tables as they are now. Nothing is changed yet.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
         let builder = SessionStateBuilder::new_from_existing(self.inner.session.clone());
@@ -112,17 +126,15 @@ impl Engine {
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let names = Names::load(warehouses, base.clone(), stats.clone(), log, sql).await?;
         let session = SessionStateBuilder::new_from_existing(base.as_ref().clone()).with_catalog_list(Arc::new(names)).build();
-        let plan = session.create_logical_plan(&text::prepared(sql)?).await?;
+        let (plan, action) = change::plan(&session, &self.inner.warehouses, sql).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries
-            .verify_plan(&plan)
-            .map_err(|e| QueryError::Statement(format!("only queries are served: {}", e.strip_backtrace())))?;
-        Ok(Prepared { session, plan, sql: sql.to_owned(), stats })
+        only_queries.verify_plan(&plan).map_err(|e| QueryError::Statement(format!("not served: {}", e.strip_backtrace())))?;
+        Ok(Prepared { session, plan, action, sql: sql.to_owned(), stats })
     }
 
     /// Runs a planned query, once its turn has come.
     pub async fn run(&self, prepared: Prepared, parameters: Vec<ScalarValue>, principal: &Principal) -> Result<Running> {
-        let Prepared { session, plan, sql, stats } = prepared;
+        let Prepared { session, plan, action, sql, stats } = prepared;
         let mut logged = Logged::new(&self.inner.log, &sql, principal, stats);
         let timeout = self.inner.gate.limits().timeout;
         let deadline = Instant::now() + timeout;
@@ -130,12 +142,27 @@ impl Engine {
         let start = async {
             let permit = self.inner.gate.enter().await?;
             logged.begin();
-            let plan = match parameters.is_empty() {
-                true => plan,
-                false => plan.with_param_values(ParamValues::from(parameters))?,
+            let bind = |plan: LogicalPlan| match parameters.is_empty() {
+                true => Ok(plan),
+                false => plan.with_param_values(ParamValues::from(parameters.clone())),
             };
-            let plan = session.create_physical_plan(&plan).await?;
-            Ok((execute_stream(plan, session.task_ctx())?, permit))
+            let plan = bind(plan)?;
+            if matches!(action, Action::Query) {
+                let plan = session.create_physical_plan(&plan).await?;
+                return Ok((execute_stream(plan, session.task_ctx())?, permit));
+            }
+            let mut count = change::run(&session, &plan, &action, principal).await;
+            for attempt in 1..ATTEMPTS {
+                if !count.as_ref().is_err_and(change::is_conflict) {
+                    break;
+                }
+                tokio::time::sleep(PAUSE * attempt).await;
+                // Anew, on the table as it is now.
+                let again = self.prepare(&sql).await?;
+                count = change::run(&again.session, &bind(again.plan)?, &again.action, principal).await;
+            }
+            let answer = MemoryStream::try_new(vec![change::count_batch(count?)?], change::count_schema(), None)?;
+            Ok((Box::pin(answer) as SendableRecordBatchStream, permit))
         };
         // Planning reads metadata and deletes: it can take long as well.
         let started = tokio::select! {
@@ -187,7 +214,15 @@ fn counted(stream: SendableRecordBatchStream, logged: Logged, permit: OwnedSemap
 impl Prepared {
     /// The shape of the answer.
     pub fn schema(&self) -> SchemaRef {
-        shape::plain(self.plan.schema().as_arrow())
+        match self.action {
+            Action::Query => shape::plain(self.plan.schema().as_arrow()),
+            _ => change::count_schema(),
+        }
+    }
+
+    /// Whether the statement changes tables.
+    pub fn changes(&self) -> bool {
+        !matches!(self.action, Action::Query)
     }
 
     /// The parameters, `$1` first, with the types that the statement implies.

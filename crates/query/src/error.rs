@@ -2,6 +2,7 @@ use datafusion::error::DataFusionError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode};
+use esker_write::WriteError;
 
 /// Why a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum QueryError {
         /// Queries that wait.
         waiting: usize,
     },
+    /// Rows could not be written. The table is as it was.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The query was stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -60,6 +64,11 @@ impl From<DataFusionError> for QueryError {
         }
         if let Some(stopped) = cause::<Stopped>(&error) {
             return Self::Stopped(*stopped);
+        }
+        match cause::<Self>(&error) {
+            Some(Self::Statement(what)) => return Self::Statement(what.clone()),
+            Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
+            None => {}
         }
         match error.find_root() {
             DataFusionError::SQL(..)
@@ -90,6 +99,7 @@ impl Coded for QueryError {
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,
+            Self::Write(e) => e.code(),
             Self::Stopped(_) => ErrorCode::Refused,
             Self::Resources(_) => ErrorCode::StorageFull,
             Self::Execution(_) => ErrorCode::Internal,

@@ -169,7 +169,8 @@ fn label(of: &LoadedTable, file: &LiveFile) -> String {
 }
 
 fn bounds(of: &LoadedTable, bounds: &HashMap<i32, Datum>) -> BTreeMap<String, String> {
-    let named = |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), datum.to_string()));
+    let named =
+        |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), datum.to_string()));
     bounds.iter().filter_map(named).collect()
 }
 

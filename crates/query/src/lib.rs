@@ -5,6 +5,8 @@
 //! wrong rows.
 
 mod adapter;
+mod change;
+mod commit;
 mod engine;
 mod error;
 mod files;
@@ -15,10 +17,12 @@ mod names;
 mod prune;
 mod ranges;
 mod rows;
+mod rowscan;
 mod shape;
 mod source;
 mod system;
 mod table;
+mod target;
 mod text;
 mod views;
 

@@ -87,6 +87,8 @@ pub struct QueryLog {
 struct Inner {
     slow: Duration,
     next: AtomicU64,
+    finished: AtomicU64,
+    failed: AtomicU64,
     queries: Mutex<Queries>,
 }
 
@@ -134,7 +136,9 @@ impl Entry {
 
 impl QueryLog {
     pub(crate) fn new(slow: Duration) -> Self {
-        Self { inner: Arc::new(Inner { slow, next: AtomicU64::new(1), queries: Mutex::default() }) }
+        let counter = AtomicU64::default;
+        let inner = Inner { slow, next: AtomicU64::new(1), finished: counter(), failed: counter(), queries: Mutex::default() };
+        Self { inner: Arc::new(inner) }
     }
 
     fn queries(&self) -> MutexGuard<'_, Queries> {
@@ -147,6 +151,12 @@ impl QueryLog {
         let state = |e: &Entry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };
         let running = queries.running.values().rev().map(|e| e.record(state(e), None));
         running.chain(queries.ended.iter().rev().cloned()).take(limit).collect()
+    }
+
+    /// Queries at work, and how many finished and failed so far.
+    pub fn counts(&self) -> (usize, u64, u64) {
+        let running = self.queries().running.len();
+        (running, self.inner.finished.load(Relaxed), self.inner.failed.load(Relaxed))
     }
 
     /// Stops a query; false if there is none of that number at work.
@@ -211,11 +221,20 @@ impl Drop for Logged {
         };
         let state = if error.is_none() { QueryState::Finished } else { QueryState::Failed };
         let record = self.entry.record(state, error);
+        let ended = if record.error.is_none() { &self.log.inner.finished } else { &self.log.inner.failed };
+        ended.fetch_add(1, Relaxed);
         if record.seconds >= self.log.inner.slow.as_secs_f64() {
             tracing::warn!(
-                query = record.id, seconds = record.seconds, principal = record.principal, rows = record.rows,
-                files_opened = record.files_opened, bytes_read = record.bytes_read, bytes_cached = record.bytes_cached,
-                error = record.error, sql = record.sql, "a slow query"
+                query = record.id,
+                seconds = record.seconds,
+                principal = record.principal,
+                rows = record.rows,
+                files_opened = record.files_opened,
+                bytes_read = record.bytes_read,
+                bytes_cached = record.bytes_cached,
+                error = record.error,
+                sql = record.sql,
+                "a slow query"
             );
         }
         let mut queries = self.log.queries();

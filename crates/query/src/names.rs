@@ -14,6 +14,7 @@ use esker_types::{Coded, ErrorCode, NamespaceName, TableName};
 use iceberg::spec::{Schema, SnapshotRef};
 
 use crate::log::QueryStats;
+use crate::rowscan::RowTable;
 use crate::text::{AsOf, parse_name};
 use crate::{IcebergTable, QueryError, QueryLog, inspect, system, views};
 
@@ -176,8 +177,11 @@ impl Namespace {
         if let Some(table) = self.load(name).await? {
             let (snapshot, schema) = at(&table, as_of.as_ref())?;
             let stats = self.names.stats.clone();
-            let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats);
-            return Ok(Some(Arc::new(table.await?)));
+            let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
+            return Ok(Some(match as_of {
+                Some(AsOf::Rows(_)) => Arc::new(RowTable::new(table)?),
+                _ => Arc::new(table),
+            }));
         }
         if let Some((name, what)) = name.rsplit_once('$')
             && let Some(table) = self.load(name).await?
@@ -202,6 +206,7 @@ fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<Snapsh
     let wrong = |what: String| QueryError::Statement(format!("{}: {what}", table.row.name));
     match as_of {
         None => Ok((metadata.current_snapshot().cloned(), current())),
+        Some(AsOf::Rows(snapshot)) => Ok((snapshot.and_then(|id| metadata.snapshot_by_id(id)).cloned(), current())),
         Some(AsOf::Version(version)) => {
             if let Some(snapshot) = version.parse().ok().and_then(|id| metadata.snapshot_by_id(id)) {
                 let schema = of_snapshot(snapshot).unwrap_or_else(current);

@@ -73,9 +73,10 @@ fn datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
         (PrimitiveType::Int, ScalarValue::Int32(Some(v))) => Datum::int(*v),
         (PrimitiveType::Long, ScalarValue::Int64(Some(v))) => Datum::long(*v),
         (PrimitiveType::Date, ScalarValue::Date32(Some(v))) => Datum::date(*v),
-        (PrimitiveType::String, ScalarValue::Utf8(Some(v)) | ScalarValue::Utf8View(Some(v)) | ScalarValue::LargeUtf8(Some(v))) => {
-            Datum::string(v)
-        }
+        (
+            PrimitiveType::String,
+            ScalarValue::Utf8(Some(v)) | ScalarValue::Utf8View(Some(v)) | ScalarValue::LargeUtf8(Some(v)),
+        ) => Datum::string(v),
         _ => return None,
     })
 }

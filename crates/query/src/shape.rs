@@ -46,9 +46,7 @@ fn plain_type(ty: &DataType) -> DataType {
     match ty {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
-        DataType::ListView(item) => {
-            DataType::List(Arc::new(Field::clone(item).with_data_type(plain_type(item.data_type()))))
-        }
+        DataType::ListView(item) => DataType::List(Arc::new(Field::clone(item).with_data_type(plain_type(item.data_type())))),
         other => map_children(other, plain_type),
     }
 }

@@ -1,23 +1,23 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{ScalarValue, Statistics};
 use datafusion::common::config::TableParquetOptions;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
 use esker_table::{DeleteIndex, LiveFile, LiveFiles};
-use iceberg::spec::{DataFileFormat, Literal, NameMapping, Schema, SnapshotRef, Struct, Type};
+use iceberg::spec::{DataFileFormat, Literal, NameMapping, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -34,9 +34,11 @@ pub struct IcebergTable {
     pub(crate) table: LoadedTable,
     pub(crate) live: Arc<LiveFiles>,
     pub(crate) iceberg: Arc<Schema>,
+    /// What an INSERT that leaves columns out puts into them.
+    write_defaults: HashMap<String, Expr>,
     schema: SchemaRef,
-    reader: Reader,
-    stats: Arc<QueryStats>,
+    pub(crate) reader: Reader,
+    pub(crate) stats: Arc<QueryStats>,
 }
 
 fn external(e: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
@@ -59,7 +61,8 @@ impl IcebergTable {
         };
         let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
         let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
-        Ok(Self { table, live, iceberg, schema, reader, stats })
+        let write_defaults = write_defaults(&iceberg, &schema);
+        Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats })
     }
 
     /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
@@ -110,13 +113,8 @@ impl IcebergTable {
 
     /// What columns are where a file lacks them.
     fn defaults(&self) -> HashMap<i32, ScalarValue> {
-        let default = |(i, field): (usize, &iceberg::spec::NestedFieldRef)| {
-            let (Type::Primitive(ty), Some(Literal::Primitive(literal))) = (field.field_type.as_ref(), &field.initial_default)
-            else {
-                return None;
-            };
-            let array = literal_array(ty, literal, self.schema.field(i).data_type())?;
-            Some((field.id, ScalarValue::try_from_array(&array, 0).ok()?))
+        let default = |(i, field): (usize, &NestedFieldRef)| {
+            Some((field.id, scalar(field, field.initial_default.as_ref()?, self.schema.field(i).data_type())?))
         };
         self.iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
     }
@@ -130,6 +128,33 @@ impl IcebergTable {
         };
         Ok(ByFieldId { defaults: Arc::new(self.defaults()), names: names.map(parse).transpose()? })
     }
+}
+
+fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {
+    let (Type::Primitive(ty), Literal::Primitive(literal)) = (field.field_type.as_ref(), literal) else { return None };
+    ScalarValue::try_from_array(&literal_array(ty, literal, to)?, 0).ok()
+}
+
+fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
+    let default = |(i, field): (usize, &NestedFieldRef)| {
+        let value = scalar(field, field.write_default.as_ref()?, schema.field(i).data_type())?;
+        Some((field.name.clone(), lit(value)))
+    };
+    iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
+}
+
+/// Names a file that can't be read.
+pub(crate) fn check_readable(files: &[LiveFile]) -> Result<()> {
+    for LiveFile { file, .. } in files {
+        if file.file_format() != DataFileFormat::Parquet {
+            let what = format!("{}: {} files can't be read", file.file_path(), file.file_format());
+            return Err(DataFusionError::NotImplemented(what));
+        }
+        if file.key_metadata().is_some() {
+            return Err(DataFusionError::NotImplemented(format!("{}: encrypted files can't be read", file.file_path())));
+        }
+    }
+    Ok(())
 }
 
 /// What the rows that equality deletes leave out of a file are known by; none if it is under none.
@@ -157,6 +182,10 @@ impl TableProvider for IcebergTable {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.write_defaults.get(column)
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
@@ -167,13 +196,7 @@ impl TableProvider for IcebergTable {
         let metadata = &self.table.metadata;
         let condition = prune::condition(state, &self.schema, filters)?;
         let kept = prune::files(condition.as_ref(), &self.schema, metadata, &self.live.data)?;
-        if let Some(other) = kept.iter().find(|f| f.file.file_format() != DataFileFormat::Parquet) {
-            let what = format!("{}: {} files can't be read", other.file.file_path(), other.file.file_format());
-            return Err(DataFusionError::NotImplemented(what));
-        }
-        if let Some(secret) = kept.iter().find(|f| f.file.key_metadata().is_some()) {
-            return Err(DataFusionError::NotImplemented(format!("{}: encrypted files can't be read", secret.file.file_path())));
-        }
+        check_readable(&kept)?;
         let considered = self.live.data.len();
         ReadStats::add(&self.stats.files_considered, considered as u64);
         ReadStats::add(&self.stats.files_pruned, (considered - kept.len()) as u64);
@@ -196,10 +219,8 @@ impl TableProvider for IcebergTable {
         let whole = files.iter().filter(|f| f.range.as_ref().is_none_or(|r| r.start == 0));
         let statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
 
-        let planned = Planned {
-            files_pruned: considered - kept.len(),
-            rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
-        };
+        let planned =
+            Planned { files_pruned: considered - kept.len(), rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX) };
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
         let factory = Files::new(self.reader.clone(), self.stats.read.clone(), planned);

@@ -18,6 +18,26 @@ pub(crate) enum AsOf {
     Version(String),
     /// What was current then, in milliseconds since the epoch.
     Timestamp(i64),
+    /// A snapshot's rows with their places; none of a table without any.
+    Rows(Option<i64>),
+}
+
+/// The name of a table's rows with their places, in a snapshot.
+pub(crate) fn rows_name(table: &str, snapshot: Option<i64>) -> String {
+    format!("{table}{MARK}rows={}", snapshot.map_or_else(String::new, |id| id.to_string()))
+}
+
+/// The snapshot in such a name.
+pub(crate) fn rows_snapshot(name: &str) -> Option<Option<i64>> {
+    match parse_name(name) {
+        (_, Some(AsOf::Rows(snapshot))) => Some(snapshot),
+        _ => None,
+    }
+}
+
+/// Whether a name is such a name.
+pub(crate) fn is_rows_name(name: &str) -> bool {
+    rows_snapshot(name).is_some()
 }
 
 /// A table's name and the version that [`prepared`] put into it.
@@ -26,6 +46,7 @@ pub(crate) fn parse_name(name: &str) -> (&str, Option<AsOf>) {
     let as_of = match version.split_once('=') {
         Some(("timestamp", ms)) => ms.parse().map(AsOf::Timestamp).ok(),
         Some(("version", version)) => Some(AsOf::Version(version.to_owned())),
+        Some(("rows", snapshot)) => Some(AsOf::Rows(snapshot.parse().ok())),
         _ => None,
     };
     (name, as_of)
@@ -171,7 +192,10 @@ mod tests {
         };
         check("SELECT t.a FROM n.T FOR VERSION AS OF 7 WHERE a = 1", "SELECT t.a FROM n.\"t@version=7\" AS \"t\" WHERE a = 1");
         check("SELECT * FROM t VERSION AS OF 'b' x", "SELECT * FROM \"t@version=b\" x");
-        check("SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z' AS x", "SELECT * FROM \"t@timestamp=1767225601000\" AS x");
+        check(
+            "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z' AS x",
+            "SELECT * FROM \"t@timestamp=1767225601000\" AS x",
+        );
         check("SELECT * FROM a FOR TIMESTAMP AS OF 10, b", "SELECT * FROM \"a@timestamp=10000\" AS \"a\", b");
         check("SELECT version AS of FROM t", "SELECT version AS of FROM t");
         check("SELECT 'FOR VERSION AS OF 3' FROM t", "SELECT 'FOR VERSION AS OF 3' FROM t");

@@ -13,9 +13,10 @@ use roaring::RoaringTreemap;
 use crate::adapt::field_id;
 use crate::{ReadError, ReadStats, Reader, Result};
 
-/// Reserved field ids of the columns of a position delete file (spec, "Reserved Field IDs").
-const FILE_PATH: i32 = 2_147_483_546;
-const POSITION: i32 = 2_147_483_545;
+/// Reserved field id of a position delete file's path column (spec, "Reserved Field IDs").
+pub const FILE_PATH: i32 = 2_147_483_546;
+/// Reserved field id of its position column.
+pub const POSITION: i32 = 2_147_483_545;
 
 /// Delete files read at the same time.
 const CONCURRENCY: usize = 8;

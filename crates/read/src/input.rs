@@ -160,7 +160,8 @@ impl Input {
         }
         missing.sort_by_key(|part| (part.start, part.end));
         let wanted = requests(&missing);
-        let fetches = wanted.iter().cloned().map(|range| async move { Ok::<_, ParquetError>((range.start, self.fetch(range).await?)) });
+        let fetches =
+            wanted.iter().cloned().map(|range| async move { Ok::<_, ParquetError>((range.start, self.fetch(range).await?)) });
         let fetches: Vec<_> = fetches.collect();
         let pieces: Vec<(u64, Bytes)> = futures::stream::iter(fetches).buffered(REQUESTS).try_collect().await?;
         for part in missing {

@@ -20,13 +20,13 @@ mod spill;
 
 pub use adapt::{Adapter, convert_column, field_id, target_schema};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
-pub use deletes::{check_readable, selection};
+pub use deletes::{FILE_PATH, POSITION, check_readable, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
 pub use fetched::{Fetched, Positions, Rows, Window};
 pub use input::Input;
-pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use keys::digest;
+pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
 pub use reader::{FileScan, OpenFile, ReadStats, Reader, row_group_rows};
 

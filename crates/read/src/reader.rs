@@ -8,9 +8,9 @@ use bytes::Bytes;
 use esker_storage::{Location, Scheme, Storage, StorageError};
 use futures::stream::{BoxStream, StreamExt};
 use moka::future::Cache;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
@@ -93,6 +93,11 @@ impl Reader {
         &self.storage
     }
 
+    /// The cache that queries' reads go through.
+    pub fn blocks(&self) -> &BlockCache {
+        &self.blocks
+    }
+
     /// The bytes of a file of `size` bytes (as its manifest says, so that no request asks for it). What is read is kept.
     pub fn input(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
         let mut input = self.unkept(path, size, stats)?;
@@ -173,11 +178,7 @@ impl Reader {
         self.keyed.insert(key, positions).await;
     }
 
-    pub(crate) async fn positions(
-        &self,
-        key: String,
-        read: impl Future<Output = Result<Positions>>,
-    ) -> Result<Arc<Positions>> {
+    pub(crate) async fn positions(&self, key: String, read: impl Future<Output = Result<Positions>>) -> Result<Arc<Positions>> {
         if let Some(found) = self.positions.get(&key).await {
             return Ok(found);
         }

@@ -27,7 +27,7 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use esker_catalog::Access;
 use esker_maintenance::Maintenance;
-use esker_query::QueryLog;
+use esker_query::Engine;
 use esker_types::{ErrorCode, Principal};
 use moka::future::Cache;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -54,7 +54,7 @@ struct Inner {
     /// By name.
     warehouses: BTreeMap<String, Maintenance>,
     state: state::State,
-    queries: QueryLog,
+    engine: Engine,
     access: Access,
     metrics: Metrics,
     health: HealthCache,
@@ -88,7 +88,7 @@ impl App {
     pub async fn new(
         state: state::State,
         warehouses: Vec<Maintenance>,
-        queries: QueryLog,
+        engine: Engine,
         access: Access,
         options: AppOptions,
     ) -> Self {
@@ -100,7 +100,7 @@ impl App {
         let inner = Inner {
             warehouses: warehouses.into_iter().map(named).collect(),
             state,
-            queries,
+            engine,
             access,
             metrics: Metrics::new(),
             health: HealthCache::new(),

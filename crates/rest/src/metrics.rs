@@ -33,6 +33,10 @@ pub(crate) struct Metrics {
     storage: IntCounterVec,
     sink_lag: IntGaugeVec,
     sink_age: GaugeVec,
+    queries_running: IntGauge,
+    queries: IntCounterVec,
+    cache_parts: IntCounterVec,
+    cache_bytes: IntGaugeVec,
 }
 
 /// Registers a metric whose name and labels are fixed here, so that only a slip in this file could fail.
@@ -101,6 +105,22 @@ impl Metrics {
                     &["sink"]
                 )
             ),
+            queries_running: registered!(r, gauge("esker_queries_running", "SQL statements at work or waiting.")),
+            queries: registered!(
+                r,
+                IntCounterVec::new(Opts::new("esker_queries_total", "SQL statements that ended, by result."), &["result"])
+            ),
+            cache_parts: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_cache_parts_total", "Parts of data files that queries read, by where they were found."),
+                    &["found"]
+                )
+            ),
+            cache_bytes: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_cache_bytes", "Bytes of parts of data files that are kept."), &["tier"])
+            ),
             registry,
         }
     }
@@ -165,6 +185,20 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         for ((method, status), n) in catalog.storage().requests() {
             metrics.storage.with_label_values(&[catalog.options().warehouse.as_str(), &method, &status]).inc_by(n);
         }
+    }
+    let (running, finished, failed) = app.inner.engine.log().counts();
+    metrics.queries_running.set(gauge(running));
+    metrics.queries.reset();
+    for (result, n) in [("ok", finished), ("failed", failed)] {
+        metrics.queries.with_label_values(&[result]).inc_by(n);
+    }
+    let cache = app.inner.engine.cache();
+    metrics.cache_parts.reset();
+    for (found, n) in [("memory", cache.memory_hits), ("disk", cache.disk_hits), ("nowhere", cache.misses)] {
+        metrics.cache_parts.with_label_values(&[found]).inc_by(n);
+    }
+    for (tier, bytes) in [("memory", cache.memory_bytes), ("disk", cache.disk_bytes)] {
+        metrics.cache_bytes.with_label_values(&[tier]).set(gauge(bytes));
     }
     for sink in &app.inner.options.sinks {
         let (events, age_ms) = app.state().sink_lag(sink).await?;

@@ -20,6 +20,17 @@ pub fn partition_label(spec: &PartitionSpec, schema: &Schema, partition: &Struct
     spec.fields().iter().zip(partition.iter()).map(field).collect::<Vec<_>>().join("/")
 }
 
+/// The directory of a partition's files, with a slash at its end: its label, where that is a plain path, or else none.
+pub fn partition_dir(spec: &PartitionSpec, schema: &Schema, partition: &Struct) -> String {
+    plain_dir(&partition_label(spec, schema, partition))
+}
+
+/// The same of a label.
+pub fn plain_dir(label: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
+    if label != "all" && label.chars().all(plain) { format!("{label}/") } else { String::new() }
+}
+
 /// The ordinal of a time transform as people write it: `2013`, `2013-07`, `2013-07-04`, `2013-07-04-16`.
 fn time_label(transform: Transform, v: i32) -> Option<String> {
     let day = |days: i64| chrono::DateTime::from_timestamp(days.checked_mul(86_400)?, 0).map(|t| t.date_naive());

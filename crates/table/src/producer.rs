@@ -4,7 +4,7 @@ use esker_types::now_ms;
 use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, ManifestContentType, ManifestFile,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile,
     ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference,
     SnapshotRetention, Summary, TableMetadata,
 };
@@ -14,9 +14,11 @@ use uuid::Uuid;
 use crate::live::first_row_ids;
 use crate::{Manifests, Result, TableError, load_manifests, metadata_dir, refs};
 
-/// Files to be replaced by others that hold the same rows.
+/// Files that go and files that come, in one snapshot.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
+    /// What the snapshot says that it does: `replace` where the rows stay the same.
+    pub operation: Operation,
     /// The branch that gets the snapshot.
     pub branch: String,
     /// Paths of the data files that go.
@@ -27,9 +29,9 @@ pub struct Rewrite {
     pub added: Vec<(i32, DataFile)>,
     /// The delete files that come, with their partition spec. They take the new snapshot's sequence number.
     pub added_deletes: Vec<(i32, DataFile)>,
-    /// The data sequence number that new data files take: that of the snapshot the rewrite read, so that equality deletes
-    /// that landed since still apply to them.
-    pub starting_sequence_number: i64,
+    /// The data sequence number that new data files take: for the same rows in other files that of the snapshot the rewrite read, so
+    /// that equality deletes that landed since still apply to them; none for new rows, whose number is the new snapshot's.
+    pub starting_sequence_number: Option<i64>,
     /// What the snapshot's summary says beside the usual counts.
     pub summary: BTreeMap<String, String>,
 }
@@ -59,7 +61,7 @@ pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>>
 /// The size that manifests aim at.
 const MANIFEST_BYTES: (&str, u64) = ("commit.manifest.target-size-bytes", 8 << 20);
 
-/// Builds a `replace` snapshot on top of the head of the branch as `metadata` has it.
+/// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
 ///
 /// Appends that landed since the rewrite was planned stay as they are: only manifests that hold a replaced file are written anew.
 /// A replaced file that is no longer alive is a [`TableError::Conflict`].
@@ -71,7 +73,10 @@ pub async fn rewrite_snapshot(
 ) -> Result<Rewritten> {
     let io = source.io();
     let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
-    let head = metadata.snapshot_for_ref(&rewrite.branch).ok_or_else(gone)?;
+    let head = metadata.snapshot_for_ref(&rewrite.branch).map(AsRef::as_ref);
+    if head.is_none() && rewrite.branch != MAIN_BRANCH {
+        return Err(gone());
+    }
     let snapshot_id = fresh_snapshot_id(metadata);
     let attempt = Uuid::now_v7();
     let dir = metadata_dir(metadata.location(), metadata.properties());
@@ -83,7 +88,7 @@ pub async fn rewrite_snapshot(
     let current = metadata.current_schema();
     let mut drafts: Vec<Draft> = Vec::new();
     for (content, files, sequence_number) in [
-        (ManifestContentType::Data, &rewrite.added, Some(rewrite.starting_sequence_number)),
+        (ManifestContentType::Data, &rewrite.added, rewrite.starting_sequence_number),
         (ManifestContentType::Deletes, &rewrite.added_deletes, None),
     ] {
         let mut by_spec: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
@@ -116,15 +121,16 @@ pub async fn rewrite_snapshot(
     manifests.extend(kept);
 
     let sequence_number = metadata.next_sequence_number();
-    let parent = Some(head.snapshot_id());
+    let parent = head.map(Snapshot::snapshot_id);
+    let newest = head.map_or(0, Snapshot::timestamp_ms);
     let row_range = write_list(io, &list_path, metadata, (snapshot_id, parent, sequence_number), manifests).await?;
     let snapshot = Snapshot::builder()
         .with_snapshot_id(snapshot_id)
         .with_parent_snapshot_id(parent)
         .with_sequence_number(sequence_number)
-        .with_timestamp_ms(now_ms().max(head.timestamp_ms()).max(metadata.last_updated_ms()))
+        .with_timestamp_ms(now_ms().max(newest).max(metadata.last_updated_ms()))
         .with_manifest_list(list_path)
-        .with_summary(summary(head.summary(), rewrite, &removed))
+        .with_summary(summary(head.map(Snapshot::summary), rewrite, &removed))
         .with_schema_id(metadata.current_schema_id());
     let snapshot = match row_range {
         Some((first, added)) => snapshot.with_row_range(first, added).build(),
@@ -182,13 +188,17 @@ struct Touched {
 /// Where the entries of a manifest go: content, spec and schema.
 type Kind = (bool, i32, i32);
 
-async fn touched(source: &Manifests, metadata: &TableMetadata, head: &Snapshot, rewrite: &Rewrite) -> Result<Touched> {
+async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Snapshot>, rewrite: &Rewrite) -> Result<Touched> {
     let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut by_kind: BTreeMap<Kind, Draft> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
-    for file in load_manifests(source, metadata, head).await? {
+    let manifests = match head {
+        Some(head) => load_manifests(source, metadata, head).await?,
+        None => Vec::new(),
+    };
+    for file in manifests {
         let deletes = file.content == ManifestContentType::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
             // Only records of removals by older snapshots, whose own manifest lists keep it.
@@ -376,10 +386,11 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     sum
 }
 
-fn summary(previous: &Summary, rewrite: &Rewrite, removed: &[DataFile]) -> Summary {
+fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[DataFile]) -> Summary {
     let plus = counts(rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file));
     let minus = counts(removed.iter());
-    let partitions: HashSet<_> = removed.iter().map(DataFile::partition).collect();
+    let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file);
+    let partitions: HashSet<_> = removed.iter().chain(added).map(DataFile::partition).collect();
     let mut properties: HashMap<String, String> = rewrite.summary.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, value) in [
         ("added-data-files", plus.data_files),
@@ -404,7 +415,10 @@ fn summary(previous: &Summary, rewrite: &Rewrite, removed: &[DataFile]) -> Summa
             properties.insert(key.to_owned(), value.to_string());
         }
     }
-    let total = |key: &str| previous.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok());
+    let total = |key: &str| match previous {
+        Some(previous) => previous.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok()),
+        None => Some(0),
+    };
     for (key, plus, minus) in [
         ("total-data-files", plus.data_files, minus.data_files),
         ("total-records", plus.records, minus.records),
@@ -418,5 +432,5 @@ fn summary(previous: &Summary, rewrite: &Rewrite, removed: &[DataFile]) -> Summa
             properties.insert(key.to_owned(), (before + plus).saturating_sub(minus).to_string());
         }
     }
-    Summary { operation: Operation::Replace, additional_properties: properties }
+    Summary { operation: rewrite.operation.clone(), additional_properties: properties }
 }

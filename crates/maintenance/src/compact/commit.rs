@@ -8,10 +8,10 @@ use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
     load_manifests, rewrite_snapshot,
 };
+use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, ManifestContentType, Snapshot, TableMetadata};
+use iceberg::spec::{DataFile, ManifestContentType, Operation, Snapshot, TableMetadata};
 
-use super::deletes::{Doomed, write};
 use super::moves::{ByNumber, Moves};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
@@ -83,8 +83,8 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
 fn into_catalog(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
-        MaintenanceError::Table(e) => e.into(),
-        MaintenanceError::Storage(e) => e.into(),
+        MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
+        MaintenanceError::Storage(e) | MaintenanceError::Write(WriteError::Storage(e)) => e.into(),
         other => CatalogError::Table(TableError::Invalid(other.to_string())),
     }
 }
@@ -124,17 +124,18 @@ impl GroupCommit {
         let live = if deletes { load_live(manifests, metadata, head).await? } else { LiveFiles::default() };
         let late = self.late(metadata, &live).await?;
         let late_deletes = late.iter().map(|d| d.positions.len()).sum();
-        let added_deletes = write(&self.context, metadata, late).await?;
+        let added_deletes = write_deletes(&self.context.destination(), metadata, late).await?;
         let removed_deletes = self.deletes_that_go(metadata, live, &removed, &added);
         *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
             Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
         Ok(Rewrite {
+            operation: Operation::Replace,
             branch: self.branch.clone(),
             removed,
             removed_deletes,
             added,
             added_deletes,
-            starting_sequence_number: self.sequence_number,
+            starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
         })
     }
@@ -264,19 +265,20 @@ impl ConvertCommit {
             }
             doomed.push(found);
         }
-        let added_deletes = write(&self.context, metadata, doomed).await?;
+        let added_deletes = write_deletes(&self.context.destination(), metadata, doomed).await?;
         if self.drop_dangling {
             removed_deletes.extend(dangling(&live, &[], metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
         *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
             Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
         Ok(Rewrite {
+            operation: Operation::Replace,
             branch: self.branch.clone(),
             removed: HashSet::new(),
             removed_deletes,
             added: Vec::new(),
             added_deletes,
-            starting_sequence_number: self.sequence_number,
+            starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use esker_read::{Adapter, Fetched, Lineage, OpenFile, Positions};
 use esker_table::LiveFile;
+use esker_write::{Shape, flat};
 use futures::stream::StreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::basic::Compression;
@@ -13,7 +14,6 @@ use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::encode::Shape;
 use super::rewrite::BATCH;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
@@ -201,7 +201,9 @@ fn copyable(shape: &Shape, open: &OpenFile, input: &Input, cut: Cut) -> Vec<bool
     // A file that has lineage columns of its own can be copied with them, one that has not gets them.
     let same = theirs.len() >= shape.own_leaves()
         && (theirs.len() == ours.len() || theirs.len() == shape.own_leaves())
-        && ours.iter().zip(theirs).all(|(a, b)| a == b);
+        && ours.iter().zip(theirs).all(|(a, b)| a == b)
+        // Where the pages are is told by the file, or can be found out.
+        && (footer.offset_index().is_some() || flat(footer));
     if !same {
         return vec![false; footer.num_row_groups()];
     }

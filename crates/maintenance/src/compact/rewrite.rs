@@ -4,17 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_read::{Adapter, Positions};
+use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, Written, count_nans, known_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use iceberg::spec::DataFileBuilder;
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 
-use super::encode::{RowGroupEncoder, Shape, count_nans, known_nans};
 use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
-use super::metrics::NanCounts;
 use super::moves::{Moves, Placed};
 use super::options::Verify;
-use super::output::{Output, RowGroup, Written};
 use super::proof::ContentHash;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
@@ -325,7 +323,7 @@ impl<'a> Assembly<'a> {
     pub(crate) async fn put(&mut self, group: RowGroup, nans: &NanCounts, bytes_in: u64) -> Result<()> {
         let mut output = match self.output.take() {
             Some(output) => output,
-            None => Output::create(self.context, self.shape, self.target.path(self.written.len())).await?,
+            None => Output::create(&self.context.destination(), self.shape, self.target.path(self.written.len())).await?,
         };
         let before = output.bytes();
         output.append(group, nans).await?;

@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
 use esker_read::Adapter;
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, data_dir, delete_key};
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, data_dir, delete_key, plain_dir};
 use esker_types::TableId;
+use esker_write::{Doomed, Shape};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use iceberg::spec::{DataFile, TableMetadata};
 use tokio::task::JoinSet;
 
 use super::commit::{ConvertCommit, Did, Done, GroupCommit};
-use super::deletes::{Doomed, resolve, union};
-use super::encode::Shape;
+use super::deletes::{resolve, union};
 use super::feed::Input;
 use super::group::Group;
 use super::options::{CompactOptions, Strategy};
@@ -110,6 +112,8 @@ impl Job<'_> {
         let mut waiting = self.plan.groups.iter();
         let mut writing = JoinSet::new();
         let mut ready: Vec<Ready> = Vec::new();
+        let mut committing: Option<BoxFuture<'_, Vec<Settled>>> = None;
+        let mut failure = None;
         loop {
             while writing.len() < at_once
                 && let Some(group) = waiting.next()
@@ -141,28 +145,44 @@ impl Job<'_> {
                     (id, partition, work.run().await)
                 });
             }
-            let Some(finished) = writing.join_next().await else { break };
-            let (id, partition, result) = finished.map_err(|e| MaintenanceError::Refused(format!("a rewrite stopped: {e}")))?;
-            match result {
-                Ok(group) => ready.push(group),
-                Err(error) => outcome.refused.push(refused(id, partition, &error)),
+            // What finishes while a commit is on its way goes into the next one, together.
+            let due = ready.len() >= batch || writing.is_empty();
+            if committing.is_none() && due && !ready.is_empty() {
+                committing = Some(self.commit(std::mem::take(&mut ready)).boxed());
             }
-            if ready.len() >= batch {
-                self.commit(std::mem::take(&mut ready), outcome).await?;
+            if writing.is_empty() && committing.is_none() {
+                return failure.map_or(Ok(()), Err);
+            }
+            let settled = async {
+                match committing.as_mut() {
+                    Some(commit) => commit.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(finished) = writing.join_next(), if !writing.is_empty() => {
+                    match finished {
+                        Ok((_, _, Ok(group))) => ready.push(group),
+                        Ok((id, partition, Err(error))) => outcome.refused.push(refused(id, partition, &error)),
+                        Err(e) => {
+                            // A bug. What is on its way is still committed, nothing new is begun.
+                            failure = Some(MaintenanceError::Refused(format!("a rewrite stopped: {e}")));
+                            waiting = [].iter();
+                        }
+                    }
+                }
+                settled = settled => {
+                    committing = None;
+                    settled.into_iter().for_each(|settled| settled.add_to(outcome));
+                }
             }
         }
-        self.commit(ready, outcome).await
     }
 
-    /// Where the files of a group go. The partition is part of the path only where its label is a plain path.
+    /// Where the files of a group go.
     fn target(&self, group: &Group) -> Target {
         let dir = data_dir(&self.metadata);
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
-        let partition = match group.partition.as_str() {
-            "all" => String::new(),
-            label if label.chars().all(plain) => format!("{label}/"),
-            _ => String::new(),
-        };
+        let partition = plain_dir(&group.partition);
         let options = &self.plan.options;
         let target = self.plan.target_file_size_bytes;
         Target {
@@ -175,11 +195,9 @@ impl Job<'_> {
     }
 
     /// Commits some groups together; where one can't be, each by itself, so that only that one is lost.
-    async fn commit(&self, groups: Vec<Ready>, outcome: &mut CompactOutcome) -> Result<()> {
-        if groups.is_empty() {
-            return Ok(());
-        }
-        let began = Instant::now();
+    async fn commit(&self, groups: Vec<Ready>) -> Vec<Settled> {
+        let mut began = Instant::now();
+        let mut settled = Vec::new();
         let (facts, done): (Vec<Facts>, Vec<Done>) = groups.into_iter().map(|g| (Facts::of(self.plan, &g), g.done)).unzip();
         let mut waiting = vec![(facts, done)];
         while let Some((facts, done)) = waiting.pop() {
@@ -201,26 +219,23 @@ impl Job<'_> {
                 summary,
                 did: Mutex::default(),
             });
-            match self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await {
+            let result = self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await;
+            let seconds = std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
+            let did = *commit.did.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
                 Ok(_) => {
-                    let did = *commit.did.lock().unwrap_or_else(PoisonError::into_inner);
-                    facts.iter().for_each(|f| f.add_to(outcome));
-                    add(outcome, did);
-                    outcome.proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
+                    let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
+                    settled.push(Settled { facts, result: Ok((did, proof)), seconds });
                 }
                 Err(error) => match (facts.len(), Arc::try_unwrap(commit)) {
                     (2.., Ok(commit)) => {
                         waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
                     }
-                    _ => {
-                        let error = MaintenanceError::from(error);
-                        outcome.refused.extend(facts.iter().map(|f| refused(f.group, f.partition.clone(), &error)));
-                    }
+                    _ => settled.push(Settled { facts, result: Err(error.into()), seconds }),
                 },
             }
         }
-        outcome.commit_seconds += began.elapsed().as_secs_f64();
-        Ok(())
+        settled
     }
 
     /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
@@ -284,6 +299,27 @@ fn add(outcome: &mut CompactOutcome, did: Did) {
 fn refused(group: usize, partition: String, error: &MaintenanceError) -> RefusedGroup {
     tracing::warn!(group, partition, %error, "a group was not rewritten");
     RefusedGroup { group, partition, reason: error.to_string() }
+}
+
+/// What came of a commit of some groups.
+struct Settled {
+    facts: Vec<Facts>,
+    result: Result<(Did, String)>,
+    seconds: f64,
+}
+
+impl Settled {
+    fn add_to(self, outcome: &mut CompactOutcome) {
+        outcome.commit_seconds += self.seconds;
+        match self.result {
+            Ok((did, proof)) => {
+                self.facts.iter().for_each(|f| f.add_to(outcome));
+                add(outcome, did);
+                outcome.proof = proof;
+            }
+            Err(error) => outcome.refused.extend(self.facts.iter().map(|f| refused(f.group, f.partition.clone(), &error))),
+        }
+    }
 }
 
 /// What is told about a group once it is committed.

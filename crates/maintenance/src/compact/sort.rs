@@ -18,16 +18,14 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
+use esker_write::{NanCounts, RowGroup, Shape, count_nans};
 use futures::stream::TryStreamExt;
 use tokio::sync::{Mutex, mpsc};
 
-use super::encode::{Shape, count_nans};
 use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
-use super::metrics::NanCounts;
 use super::moves::{Moves, SidecarWriter};
 use super::options::Verify;
 use super::order::Order;
-use super::output::RowGroup;
 use super::proof::ContentHash;
 use super::rewrite::{Assembly, BATCH, Rewritten, Target, entries, received, verify};
 use crate::jobs::JobContext;

@@ -9,7 +9,7 @@ mod queries;
 mod warehouses;
 
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 use crate::App;
 
@@ -45,4 +45,5 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job}", get(jobs::show))
         .route("/api/v1/queries", get(queries::list))
+        .route("/api/v1/queries/{id}", delete(queries::cancel))
 }

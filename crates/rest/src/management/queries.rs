@@ -1,6 +1,8 @@
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use esker_query::QueryRecord;
+use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,9 +19,17 @@ const fn default_limit() -> u32 {
     50
 }
 
-/// `GET /api/v1/queries`: the newest first, with what they read.
+/// `GET /api/v1/queries`: those at work, then those that ended, the newest first, with what they read.
 pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Vec<QueryRecord>> {
-    Json(app.inner.queries.newest(query.limit as usize))
+    Json(app.inner.engine.log().newest(query.limit as usize))
+}
+
+/// `DELETE /api/v1/queries/{id}`: stops a query.
+pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Result<StatusCode, ApiError> {
+    match app.inner.engine.log().cancel(id) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::new(ErrorCode::NotFound, format!("query {id} is not at work here"))),
+    }
 }
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/reports`: the newest scan and commit reports that engines sent.

@@ -1,6 +1,7 @@
 //! The web page: server-rendered, no build step, no script, light and dark as the reader's system is.
 
 mod fleet;
+mod queries;
 mod table;
 
 use axum::Router;
@@ -14,6 +15,7 @@ const STYLE: &str = include_str!("style.css");
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/", get(fleet::show))
+        .route("/queries", get(queries::show))
         .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
 }
 
@@ -32,7 +34,7 @@ fn page(title: &str, content: &Markup) -> Markup {
             body {
                 header {
                     a.brand href="/" { "Esker" }
-                    span.tagline { "table health" }
+                    nav { a href="/" { "Tables" } " " a href="/queries" { "Queries" } }
                 }
                 main { (content) }
             }

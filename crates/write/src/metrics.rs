@@ -8,7 +8,7 @@ use iceberg::spec::{
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
 
-use crate::{MaintenanceError, Result};
+use crate::{Result, WriteError};
 
 const DEFAULT: &str = "write.metadata.metrics.default";
 const OF_COLUMN: &str = "write.metadata.metrics.column.";
@@ -38,7 +38,7 @@ fn parse(key: &'static str, text: &str) -> Result<Mode> {
         ("counts", _) => Ok(Mode::Counts),
         ("full", _) => Ok(Mode::Full),
         (_, Some(n)) if n > 0 => Ok(Mode::Truncate(n)),
-        _ => Err(MaintenanceError::Option { key, reason: format!("{text:?} is none of none, counts, truncate(n), full") }),
+        _ => Err(WriteError::Option { key, reason: format!("{text:?} is none of none, counts, truncate(n), full") }),
     }
 }
 
@@ -72,7 +72,7 @@ impl Modes {
 }
 
 /// NaNs in float columns by field id; none for a column of which some were not counted.
-pub(crate) type NanCounts = HashMap<i32, Option<u64>>;
+pub type NanCounts = HashMap<i32, Option<u64>>;
 
 /// The entry of a file, all but its partition.
 pub(crate) fn data_file(
@@ -220,7 +220,7 @@ fn shorten(bound: &Datum, width: Option<usize>, up: bool) -> Option<Datum> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::*;
 
     #[test]
     fn long_bounds_are_cut_so_that_they_still_bound() {

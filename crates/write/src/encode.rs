@@ -14,31 +14,36 @@ use parquet::arrow::arrow_writer::{
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 
-use super::metrics::{Modes, NanCounts};
-use super::properties;
-use crate::{MaintenanceError, Result};
+use crate::metrics::{Modes, NanCounts};
+use crate::properties;
+use crate::{Result, WriteError};
 
 /// What all output files of a job have in common.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// The table's columns, and those of row lineage where the table has it.
-    pub(crate) arrow: SchemaRef,
-    pub(crate) schema: Arc<Schema>,
-    pub(crate) lineage: bool,
+    pub arrow: SchemaRef,
+    pub schema: Arc<Schema>,
+    pub lineage: bool,
     pub(crate) modes: Modes,
-    pub(crate) root: TypePtr,
-    pub(crate) descriptor: Arc<SchemaDescriptor>,
-    pub(crate) properties: WriterPropertiesPtr,
-    pub(crate) row_group_bytes: usize,
+    pub root: TypePtr,
+    pub descriptor: Arc<SchemaDescriptor>,
+    pub properties: WriterPropertiesPtr,
+    pub row_group_bytes: usize,
     factory: ArrowRowGroupWriterFactory,
 }
 
 impl Shape {
-    pub(crate) fn new(metadata: &TableMetadata) -> Result<Arc<Self>> {
+    /// For rows that exist already: with row lineage, where the table has it.
+    pub fn new(metadata: &TableMetadata) -> Result<Arc<Self>> {
+        Self::of(metadata, metadata.format_version() == FormatVersion::V3)
+    }
+
+    /// With or without row lineage: new rows inherit theirs.
+    pub(crate) fn of(metadata: &TableMetadata, lineage: bool) -> Result<Arc<Self>> {
         let schema = metadata.current_schema().clone();
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
-        let lineage = metadata.format_version() == FormatVersion::V3;
         let arrow = if lineage { with_lineage(&columns) } else { columns };
         let (writer, row_group_bytes) = properties::properties(metadata)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
@@ -60,16 +65,16 @@ impl Shape {
     }
 
     /// Leaf columns that hold the table's rows; those of row lineage come after them.
-    pub(crate) fn own_leaves(&self) -> usize {
+    pub fn own_leaves(&self) -> usize {
         self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
     }
 
-    pub(crate) fn encoder(&self) -> Result<RowGroupEncoder> {
+    pub fn encoder(&self) -> Result<RowGroupEncoder> {
         Ok(RowGroupEncoder { writers: self.factory.create_column_writers(0)?, schema: self.arrow.clone(), rows: 0 })
     }
 
     /// An encoder of the two columns of row lineage alone.
-    pub(crate) fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
+    pub fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
         let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
         let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
         Ok(RowGroupEncoder { writers, schema: Arc::new(arrow::datatypes::Schema::new(fields)), rows: 0 })
@@ -82,27 +87,29 @@ fn is_lineage(field: &arrow::datatypes::Field) -> bool {
 }
 
 /// A row group in the making.
-pub(crate) struct RowGroupEncoder {
+#[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
+pub struct RowGroupEncoder {
     writers: Vec<ArrowColumnWriter>,
     schema: SchemaRef,
     rows: u64,
 }
 
 /// An encoded row group.
-pub(crate) struct EncodedGroup {
-    pub(crate) chunks: Vec<ArrowColumnChunk>,
-    pub(crate) rows: u64,
+#[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
+pub struct EncodedGroup {
+    pub chunks: Vec<ArrowColumnChunk>,
+    pub rows: u64,
 }
 
 impl EncodedGroup {
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.chunks.iter().map(|c| c.close().bytes_written).sum()
     }
 }
 
 impl RowGroupEncoder {
     /// Adds rows, with the columns shared out among `lanes` threads.
-    pub(crate) fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
+    pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
         self.rows += batch.num_rows() as u64;
         let mut leaves = Vec::with_capacity(self.writers.len());
         for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
@@ -120,29 +127,29 @@ impl RowGroupEncoder {
                 threads.push(scope.spawn(move || lane.into_iter().try_for_each(|(writer, leaf)| writer.write(leaf))));
             }
             for thread in threads {
-                thread.join().map_err(|_| MaintenanceError::Refused("an encoder stopped".to_owned()))??;
+                thread.join().map_err(|_| WriteError::Refused("an encoder stopped".to_owned()))??;
             }
             Ok(())
         })
     }
 
-    pub(crate) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         self.rows
     }
 
     /// About the bytes of the row group so far.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
 
-    pub(crate) fn finish(self) -> Result<EncodedGroup> {
+    pub fn finish(self) -> Result<EncodedGroup> {
         let chunks = self.writers.into_iter().map(ArrowColumnWriter::close).collect::<std::result::Result<_, _>>()?;
         Ok(EncodedGroup { chunks, rows: self.rows })
     }
 }
 
 /// Adds the NaNs of a batch's float columns to the counts, those inside structs too.
-pub(crate) fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
+pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
     fn count(counts: &mut NanCounts, field: &arrow::datatypes::Field, column: &ArrayRef) {
         let nans = match column.data_type() {
             DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count(),
@@ -174,6 +181,6 @@ pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
 }
 
 /// The NaN counts of a whole file, from its manifest entry.
-pub(crate) fn known_nans(counts: &HashMap<i32, u64>) -> NanCounts {
+pub fn known_nans(counts: &HashMap<i32, u64>) -> NanCounts {
     counts.iter().map(|(id, n)| (*id, Some(*n))).collect()
 }

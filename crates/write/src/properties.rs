@@ -7,7 +7,7 @@ use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
-use crate::{MaintenanceError, Result};
+use crate::{Result, WriteError};
 
 const ROW_GROUP_BYTES: (&str, usize) = ("write.parquet.row-group-size-bytes", 128 << 20);
 const PAGE_BYTES: (&str, usize) = ("write.parquet.page-size-bytes", 1 << 20);
@@ -23,10 +23,11 @@ const LEVEL: &str = "write.parquet.compression-level";
 fn number(properties: &HashMap<String, String>, (key, default): (&'static str, usize)) -> Result<usize> {
     match properties.get(key) {
         None => Ok(default),
-        Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| MaintenanceError::Option {
-            key,
-            reason: format!("the table property is {text:?}, not a positive number"),
-        }),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| WriteError::Option { key, reason: format!("the table property is {text:?}, not a positive number") }),
     }
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn properties(metadata: &TableMetadata) -> Result<(WriterProperties, 
         Some("v2") => WriterVersion::PARQUET_2_0,
         Some(other) => {
             let reason = format!("the table property is {other:?}, neither v1 nor v2");
-            return Err(MaintenanceError::Option { key: PAGE_VERSION, reason });
+            return Err(WriteError::Option { key: PAGE_VERSION, reason });
         }
     };
     let mut builder = WriterProperties::builder()
@@ -63,7 +64,7 @@ pub(crate) fn properties(metadata: &TableMetadata) -> Result<(WriterProperties, 
             let fpp = text.parse().ok().filter(|p: &f64| *p > 0.0 && *p < 1.0);
             let reason = || format!("{key} is {text:?}, not a probability");
             let fpp =
-                fpp.ok_or_else(|| MaintenanceError::Option { key: "write.parquet.bloom-filter-fpp.column.*", reason: reason() })?;
+                fpp.ok_or_else(|| WriteError::Option { key: "write.parquet.bloom-filter-fpp.column.*", reason: reason() })?;
             builder = builder.set_column_bloom_filter_fpp(column, fpp);
         } else if let Some(column) = column(STATISTICS_ENABLED) {
             let enabled = if text == "false" { EnabledStatistics::None } else { EnabledStatistics::Page };
@@ -74,14 +75,15 @@ pub(crate) fn properties(metadata: &TableMetadata) -> Result<(WriterProperties, 
 }
 
 fn compression(table: &HashMap<String, String>) -> Result<Compression> {
-    let bad = |reason: String| MaintenanceError::Option { key: CODEC, reason };
-    let level: Option<i32> = match table.get(LEVEL) {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| MaintenanceError::Option {
-            key: LEVEL,
-            reason: format!("the table property is {text:?}, not a number"),
-        })?),
-    };
+    let bad = |reason: String| WriteError::Option { key: CODEC, reason };
+    let level: Option<i32> =
+        match table.get(LEVEL) {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| WriteError::Option {
+                key: LEVEL,
+                reason: format!("the table property is {text:?}, not a number"),
+            })?),
+        };
     Ok(match table.get(CODEC).map(|c| c.to_lowercase()).as_deref() {
         None | Some("zstd") => Compression::ZSTD(ZstdLevel::try_new(level.unwrap_or(3)).map_err(|e| bad(e.to_string()))?),
         Some("gzip") => {

@@ -10,14 +10,18 @@ use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
 use parquet::column::writer::ColumnCloseResult;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+use parquet::file::reader::ChunkReader;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use twox_hash::XxHash3_64;
 
-use super::encode::{EncodedGroup, Shape, merge_nans};
-use super::metrics::{NanCounts, data_file};
-use crate::jobs::JobContext;
-use crate::{MaintenanceError, Result};
+use crate::destination::Destination;
+use crate::encode::{EncodedGroup, Shape, merge_nans};
+use crate::metrics::{NanCounts, data_file};
+use crate::pages::offset_index;
+use crate::{Result, WriteError};
 
 /// Parts of an upload, and pieces that a file is read back in.
 const PART: usize = 8 << 20;
@@ -29,7 +33,8 @@ fn hash_bytes(hash: &mut XxHash3_64, bytes: &[u8]) {
 }
 
 /// A row group on its way into an output file.
-pub(crate) enum RowGroup {
+#[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
+pub enum RowGroup {
     /// Encoded anew.
     Encoded(EncodedGroup),
     /// Copied as it is, with the columns of row lineage where the table has them and the source has not.
@@ -37,14 +42,14 @@ pub(crate) enum RowGroup {
 }
 
 impl RowGroup {
-    pub(crate) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         match self {
             Self::Encoded(group) => group.rows,
             Self::Copied { source, row_group, .. } => source.footer().row_group(*row_group).num_rows().unsigned_abs(),
         }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         match self {
             Self::Encoded(group) => group.bytes(),
             Self::Copied { source, row_group, .. } => source.footer().row_group(*row_group).compressed_size().unsigned_abs(),
@@ -60,13 +65,20 @@ fn append_column(
     out.append_column(source, close)
 }
 
+fn pages_of(source: &Window, column: &ColumnChunkMetaData) -> parquet::errors::Result<OffsetIndexMetaData> {
+    let (start, length) = column.byte_range();
+    let length = usize::try_from(length).map_err(|e| ParquetError::General(e.to_string()))?;
+    offset_index(column, &source.get_bytes(start, length)?)
+}
+
 fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Vec<u8>>, chunk: ArrowColumnChunk) -> parquet::errors::Result<()> {
     chunk.append_to_row_group(out)
 }
 
 /// A file being written.
-pub(crate) struct Output {
-    context: JobContext,
+#[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
+pub struct Output {
+    destination: Destination,
     shape: Arc<Shape>,
     path: String,
     writer: SerializedFileWriter<Vec<u8>>,
@@ -75,35 +87,36 @@ pub(crate) struct Output {
     object: object_store::path::Path,
     hash: XxHash3_64,
     bytes: u64,
-    pub(crate) rows: u64,
+    pub rows: u64,
     nans: NanCounts,
 }
 
 /// A file that is in storage, and read back.
-pub(crate) struct Written {
-    pub(crate) path: String,
-    pub(crate) entry: DataFileBuilder,
-    pub(crate) bytes: u64,
-    pub(crate) rows: u64,
+#[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
+pub struct Written {
+    pub path: String,
+    pub entry: DataFileBuilder,
+    pub bytes: u64,
+    pub rows: u64,
 }
 
 impl Output {
-    pub(crate) async fn create(context: &JobContext, shape: &Arc<Shape>, path: String) -> Result<Self> {
-        context.record(vec![path.clone()]).await?;
-        let (store, object) = context.catalog.storage().object(&path)?;
+    pub async fn create(destination: &Destination, shape: &Arc<Shape>, path: String) -> Result<Self> {
+        (destination.record)(vec![path.clone()]).await?;
+        let (store, object) = destination.storage.object(&path)?;
         let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART);
         let writer = SerializedFileWriter::new(Vec::new(), shape.root.clone(), shape.properties.clone())?;
-        let (context, shape) = (context.clone(), shape.clone());
+        let (destination, shape) = (destination.clone(), shape.clone());
         let hash = XxHash3_64::with_seed(0);
-        Ok(Self { context, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
+        Ok(Self { destination, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
     }
 
     /// Bytes written so far.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(crate) async fn append(&mut self, group: RowGroup, nans: &NanCounts) -> Result<()> {
+    pub async fn append(&mut self, group: RowGroup, nans: &NanCounts) -> Result<()> {
         self.rows += group.rows();
         merge_nans(&mut self.nans, nans);
         {
@@ -120,13 +133,18 @@ impl Output {
                         if i >= self.shape.own_leaves() && !lineage.is_empty() {
                             break;
                         }
+                        let known = index.offset_index().and_then(|o| o.get(row_group)?.get(i)).cloned();
+                        let offset_index = match known {
+                            Some(known) => known,
+                            None => pages_of(source.window(), column)?,
+                        };
                         let close = ColumnCloseResult {
                             bytes_written: column.compressed_size().unsigned_abs(),
                             rows_written: group.num_rows().unsigned_abs(),
                             metadata: column.clone(),
                             bloom_filter: None,
                             column_index: index.column_index().and_then(|c| c.get(row_group)?.get(i)).cloned(),
-                            offset_index: index.offset_index().and_then(|o| o.get(row_group)?.get(i)).cloned(),
+                            offset_index: Some(offset_index),
                         };
                         append_column(&mut out, source.window(), close)?;
                     }
@@ -141,26 +159,26 @@ impl Output {
     }
 
     async fn drain(&mut self) -> Result<()> {
-        self.writer.flush().map_err(parquet::errors::ParquetError::from)?;
+        self.writer.flush().map_err(ParquetError::from)?;
         let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
         self.bytes += bytes.len() as u64;
         hash_bytes(&mut self.hash, &bytes);
-        self.context.counters.add_written(bytes.len() as u64);
+        self.destination.counters.add(bytes.len() as u64, 0);
         self.upload.put(bytes).await.map_err(|e| self.failed(e))
     }
 
-    fn failed(&self, error: object_store::Error) -> MaintenanceError {
+    fn failed(&self, error: object_store::Error) -> WriteError {
         esker_storage::StorageError::new(&self.path, error).into()
     }
 
     /// Ends the file and reads it back: storage must hold what was written, and its footer must tell the rows that were.
-    pub(crate) async fn close(mut self) -> Result<Written> {
+    pub async fn close(mut self) -> Result<Written> {
         let footer = self.writer.finish()?;
         self.drain().await?;
         tokio::io::AsyncWriteExt::shutdown(&mut self.upload)
             .await
             .map_err(|e| self.failed(object_store::Error::Generic { store: "upload", source: Box::new(e) }))?;
-        self.context.counters.add_requests(self.bytes.div_ceil(PART as u64) + 1);
+        self.destination.counters.add(0, self.bytes.div_ceil(PART as u64) + 1);
         let read_back = self.read_back().await?;
         if read_back.file_metadata().num_rows().unsigned_abs() != self.rows
             || read_back.num_row_groups() != footer.num_row_groups()
@@ -171,8 +189,8 @@ impl Output {
         Ok(Written { path: self.path, entry, bytes: self.bytes, rows: self.rows })
     }
 
-    fn not_as_written(&self, what: &str) -> MaintenanceError {
-        MaintenanceError::NotAsWritten { path: self.path.clone(), what: what.to_owned() }
+    fn not_as_written(&self, what: &str) -> WriteError {
+        WriteError::NotAsWritten { path: self.path.clone(), what: what.to_owned() }
     }
 
     async fn read_back(&mut self) -> Result<ParquetMetaData> {
@@ -183,7 +201,7 @@ impl Output {
             let end = (at + PART as u64).min(self.bytes);
             let piece = self.store.get_range(&self.object, at..end).await.map_err(|e| self.failed(e))?;
             hash_bytes(&mut hash, &piece);
-            self.context.counters.add_requests(1);
+            self.destination.counters.add(0, 1);
             // The footer is at the end, in the last piece or across the last two.
             if self.bytes - end < PART as u64 {
                 tail.extend_from_slice(&piece);

@@ -1,0 +1,254 @@
+"""Queries over a MinIO warehouse beside DuckDB and Trino: the same catalog, the same files, both cores each, one after the other.
+
+`benches/query.py ESKER [PART…]`; SCALE is TPC-H's scale factor, RUNS how often a hot query is run. Parts: tpch, scans, lookups, deletes.
+Prints a table and writes target/bench/query.json. A query whose answer differs from DuckDB's has no time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import duckdb
+from adbc_driver_flightsql import DatabaseOptions
+from adbc_driver_flightsql import dbapi as flight_sql
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "engines"))
+
+from stack import minio as store  # noqa: E402
+from stack import tpch  # noqa: E402
+from stack.esker import running  # noqa: E402
+from stack.minio import running_minio  # noqa: E402
+from stack.trino import running_trino  # noqa: E402
+
+SCALE = float(os.environ.get("SCALE", "1"))
+RUNS = int(os.environ.get("RUNS", "5"))
+PEERS = os.environ.get("PEERS", "duckdb,parquet,trino").split(",")
+WAREHOUSE, NAMESPACE = "minio", "tpch"
+
+SCANS = {
+    "count": "SELECT count(*) FROM {t}lineitem",
+    "min and max": "SELECT min(l_orderkey), max(l_shipdate) FROM {t}lineitem",
+    "one column": "SELECT sum(l_quantity) FROM {t}lineitem",
+    "all columns": "SELECT " + ", ".join(
+        f"max({c})" for c in ["l_orderkey", "l_partkey", "l_suppkey", "l_linenumber", "l_quantity", "l_extendedprice",
+                              "l_discount", "l_tax", "l_returnflag", "l_linestatus", "l_shipdate", "l_commitdate",
+                              "l_receiptdate", "l_shipinstruct", "l_shipmode", "l_comment"]) + " FROM {t}lineitem",
+    "filter on text": "SELECT count(*) FROM {t}lineitem WHERE l_comment LIKE '%final deposits%'",
+    "top 100": "SELECT l_orderkey, l_extendedprice FROM {t}lineitem ORDER BY l_extendedprice DESC, l_orderkey LIMIT 100",
+}  # fmt: skip
+LOOKUP = "SELECT o_orderkey, o_custkey, o_totalprice, o_comment FROM {t}orders WHERE o_orderkey = {key}"
+
+
+class Esker:
+    def __init__(self, server) -> None:
+        options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {server.token}"}
+        self.connection = flight_sql.connect(server.flight, db_kwargs=options, autocommit=True)
+        self.prefix = f"{WAREHOUSE}.{NAMESPACE}."
+
+    def ask(self, sql: str) -> list[tuple]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+
+class Duck:
+    """Its Iceberg extension on the catalog or, with `parquet`, its Parquet reader on the same files."""
+
+    def __init__(self, server, minio, home: Path, parquet: bool) -> None:
+        self.connection = duckdb.connect(config={"home_directory": str(home), "threads": 2})
+        for name in ("avro", "httpfs", "iceberg"):
+            self.connection.load_extension(tpch.extension(name))
+        self.connection.execute(
+            f"CREATE SECRET lake (TYPE s3, KEY_ID '{store.KEY}', SECRET '{store.SECRET}', REGION '{store.REGION}', "
+            f"ENDPOINT '{minio.endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
+        )
+        self.prefix = f"lake.{NAMESPACE}."
+        if parquet:
+            self.prefix = ""
+            for name in tpch.TABLES:
+                tasks = server.catalog(WAREHOUSE).load_table(f"{NAMESPACE}.{name}").scan().plan_files()
+                files = [task.file.file_path for task in tasks]
+                self.connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files})")
+            return
+        self.connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
+        self.connection.execute(
+            f"ATTACH '{WAREHOUSE}' AS lake (TYPE iceberg, SECRET esker, ENDPOINT '{server.rest}', "
+            "ACCESS_DELEGATION_MODE 'none')"
+        )
+        self.connection.execute(f"USE lake.{NAMESPACE}")
+
+    def ask(self, sql: str) -> list[tuple]:
+        return self.connection.execute(sql).fetchall()
+
+
+class Trino:
+    prefix = f"{NAMESPACE}."
+
+    def __init__(self, trino) -> None:
+        self.trino = trino
+
+    def ask(self, sql: str) -> list[tuple]:
+        return self.trino.ask(sql, WAREHOUSE)
+
+
+def timed(work: Callable[[], list[tuple]]) -> tuple[float, list[tuple]]:
+    started = time.monotonic()
+    rows = work()
+    return time.monotonic() - started, rows
+
+
+class Bench:
+    def __init__(self, server, engines: dict, reference: duckdb.DuckDBPyConnection) -> None:
+        self.server, self.engines, self.reference = server, engines, reference
+        self.results: list[dict] = []
+
+    def note(self, name: str, value: float, unit: str, bar: str = "", holds: bool | None = None) -> None:
+        self.results.append({"name": name, "value": value, "unit": unit, "bar": bar, "holds": holds})
+        verdict = "" if holds is None else ("  holds" if holds else "  MISSED")
+        print(f"{name:<58} {value:>10.4f} {unit:<6} {bar}{verdict}", flush=True)
+
+    def texts(self, sql: str) -> dict[str, str]:
+        """The statement with tables named as each engine names them."""
+        return {name: tables_of(sql, engine.prefix) for name, engine in self.engines.items()}
+
+    def compare(self, what: str, sql: str, expected: list[tuple] | None) -> dict[str, tuple[float, float]]:
+        """Cold and median hot seconds of each engine that answers as it should."""
+        times: dict[str, list[float]] = {}
+        for name, text in self.texts(sql).items():
+            try:
+                seconds, rows = timed(lambda: self.engines[name].ask(text))  # noqa: B023
+            except Exception as error:
+                print(f"  {what}: {name} failed: {str(error).splitlines()[0][:150]}")
+                continue
+            if expected is not None and not tpch.same(rows, expected):
+                print(f"  {what}: {name} answers otherwise: {rows[:2]} for {expected[:2]}")
+                continue
+            times[name] = [seconds]
+        for _ in range(RUNS):
+            for name in times:
+                text = self.texts(sql)[name]
+                times[name].append(timed(lambda: self.engines[name].ask(text))[0])  # noqa: B023
+        found = {name: (t[0], statistics.median(t[1:])) for name, t in times.items()}
+        line = "  ".join(f"{name} {cold * 1e3:7.1f} {hot * 1e3:7.1f}" for name, (cold, hot) in found.items())
+        print(f"{what:<16} cold, hot ms: {line}", flush=True)
+        for name, (cold, hot) in found.items():
+            self.results.append({"name": f"{what}, {name}, cold", "value": cold, "unit": "s"})
+            self.results.append({"name": f"{what}, {name}, hot", "value": hot, "unit": "s"})
+        return found
+
+    def ratios(self, what: str, all_times: list[dict[str, tuple[float, float]]]) -> None:
+        for peer, hot, cold in [
+            ("duckdb", ("<= 2, goal 1.2", lambda r: r <= 2), None),
+            ("parquet", None, None),
+            ("trino", (">= 4", lambda r: 1 / r >= 4), (">= 2", lambda r: 1 / r >= 2)),
+        ]:
+            for temperature, at, bar in (("hot", 1, hot), ("cold", 0, cold)):
+                pairs = [t["esker"][at] / t[peer][at] for t in all_times if "esker" in t and peer in t]
+                if not pairs:
+                    continue
+                ratio = statistics.median(pairs)
+                shown = 1 / ratio if peer == "trino" else ratio
+                text, holds = bar if bar else ("", None)
+                how = "times faster than" if peer == "trino" else "time over"
+                verdict = holds(ratio) if holds else None
+                self.note(f"{what}: {temperature}, median {how} {peer} ({len(pairs)})", shown, "x", text, verdict)
+
+    def tpch(self) -> None:
+        found = []
+        for number, sql in tpch.queries(self.reference):
+            expected = self.reference.execute(sql).fetchall()
+            found.append(self.compare(f"Q{number}", sql, expected))
+        self.ratios(f"TPC-H SF{SCALE:g}", found)
+        answered = sum("esker" in times for times in found)
+        self.note("TPC-H queries answered as DuckDB does", answered, "of 22", "22", answered == 22)
+
+    def scans(self) -> None:
+        found = []
+        for what, sql in SCANS.items():
+            plain = sql.replace("{t}", "")
+            found.append(self.compare(what, plain, self.reference.execute(plain).fetchall()))
+        self.ratios("scans", found)
+        newest = self.server.sql("SELECT sql, requests, bytes_cached FROM system.queries ORDER BY id DESC LIMIT 1")[0]
+        self.note("requests of the last hot scan", newest[1], "", "0", newest[1] == 0)
+
+    def lookups(self) -> None:
+        keys = [row[0] for row in self.reference.execute("SELECT o_orderkey FROM orders USING SAMPLE 5").fetchall()]
+        found = []
+        for key in keys:
+            sql = LOOKUP.format(t="", key=key)
+            found.append(self.compare(f"lookup {key}", sql, self.reference.execute(sql).fetchall()))
+        self.ratios("lookups", found)
+        hot = statistics.median(times["esker"][1] for times in found)
+        self.note("lookup, hot", hot * 1e3, "ms", "< 10", hot < 0.01)
+
+    def deletes(self) -> None:
+        """A tenth of the rows deleted by position, with Trino, in a copy of lineitem."""
+        trino = self.engines["trino"]
+        trino.ask("CREATE TABLE tpch.deleted WITH (format_version = 2) AS SELECT * FROM tpch.lineitem")
+        sql = "SELECT l_returnflag, sum(l_quantity), sum(l_extendedprice * (1 - l_discount)), count(*) FROM {} GROUP BY 1 ORDER BY 1"
+        esker = self.engines["esker"]
+        name = f"{WAREHOUSE}.{NAMESPACE}.deleted"
+        esker.ask(sql.format(name))
+        clean = statistics.median(timed(lambda: esker.ask(sql.format(name)))[0] for _ in range(RUNS))
+        trino.ask("DELETE FROM tpch.deleted WHERE l_partkey % 10 = 3")
+        rows = esker.ask(sql.format(name))
+        expected = self.reference.execute(sql.format("(FROM lineitem WHERE l_partkey % 10 <> 3)")).fetchall()
+        assert tpch.same(rows, expected), (rows, expected)
+        deleted = statistics.median(timed(lambda: esker.ask(sql.format(name)))[0] for _ in range(RUNS))
+        self.note("position deletes on 10 % of rows over clean, hot", deleted / clean, "x", "<= 1.3", deleted / clean <= 1.3)
+        theirs = statistics.median(timed(lambda: self.engines["duckdb"].ask(sql.format("lake.tpch.deleted")))[0] for _ in range(RUNS))
+        self.note("the same query on it, time over duckdb", deleted / theirs, "x")
+
+
+def tables_of(sql: str, prefix: str) -> str:
+    """Table names with their prefix, where they stand as tables: TPC-H's columns never have a table's name."""
+    import re
+
+    return re.sub(r"\b(" + "|".join(tpch.TABLES) + r")\b", lambda m: prefix + m.group(1), sql)
+
+
+def main() -> None:
+    esker, *chosen = sys.argv[1:]
+    os.environ["ESKER_BIN"] = esker
+    directory = Path(tempfile.mkdtemp(prefix="esker-bench-"))
+    print(f"two cores, TPC-H SF{SCALE:g}, MinIO on the same machine, {RUNS} hot runs")
+    with ExitStack() as stack:
+        minio = stack.enter_context(running_minio(directory))
+        server = stack.enter_context(running(directory, **minio.esker()))
+        reference = tpch.generated(SCALE, directory)
+        tpch.load(reference, server.catalog(WAREHOUSE), NAMESPACE)
+        engines: dict = {"esker": Esker(server)}
+        if "duckdb" in PEERS:
+            engines["duckdb"] = Duck(server, minio, directory, parquet=False)
+        if "parquet" in PEERS:
+            engines["parquet"] = Duck(server, minio, directory, parquet=True)
+        if "trino" in PEERS:
+            trino = stack.enter_context(running_trino(Path(tempfile.mkdtemp(dir=directory)), server, minio.endpoint))
+            trino.ask("SELECT 1", WAREHOUSE)
+            engines["trino"] = Trino(trino)
+        reference.execute("SET threads = 2")
+        bench = Bench(server, engines, reference)
+        for part in chosen or ["lookups", "scans", "tpch", "deletes"]:
+            getattr(bench, part)()
+        peak = int(Path(f"/proc/{server.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+        bench.note("esker, peak memory", peak, "MB")
+        if keep := os.environ.get("PAUSE"):
+            print(f"{server.flight} token {server.token} rest {server.rest}", flush=True)
+            time.sleep(float(keep))
+    out = Path("target/bench")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "query.json").write_text(json.dumps({"scale": SCALE, "results": bench.results}, indent=1))
+    subprocess.run(["rm", "-rf", str(directory)], check=False)
+
+
+if __name__ == "__main__":
+    main()

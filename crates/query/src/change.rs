@@ -1,0 +1,377 @@
+//! Statements that change tables: `INSERT`, `CREATE TABLE … AS`, `DELETE` and `UPDATE`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{DdlStatement, DmlStatement, WriteOp};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Statement as SqlStatement, TableFactor, TableWithJoins, Update,
+};
+use esker_catalog::{Catalog, CatalogError, Cause, Change, CreateTable, LoadedTable};
+use esker_read::Reader;
+use esker_types::{Coded, ErrorCode, Principal};
+use esker_write::Appender;
+use futures::TryStreamExt;
+use iceberg::arrow::arrow_schema_to_schema_auto_assign_ids;
+use iceberg::spec::FormatVersion;
+use roaring::RoaringTreemap;
+
+use crate::commit::{Removal, RowChange};
+use crate::rowscan::{FILE, POSITION, ROW_ID};
+use crate::target::{Target, Uncommitted};
+use crate::{QueryError, Result, prune, shape, text};
+
+/// What is to be done with the rows of a plan.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    /// Handed over.
+    Query,
+    /// Appended to a table.
+    Insert(Target),
+    /// Put into a table that is made for them.
+    Create { target: Target, if_not_exists: bool },
+    /// They say where rows are that go.
+    Delete(Target),
+    /// They say where rows are, and what they become.
+    Update(Target),
+}
+
+/// The answer to a statement that changes rows: how many.
+pub(crate) fn count_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
+}
+
+fn refused(what: impl Into<String>) -> QueryError {
+    QueryError::Statement(what.into())
+}
+
+/// Plans a statement. `DELETE` and `UPDATE` are planned as the query for the rows that they are about.
+pub(crate) async fn plan(session: &SessionState, warehouses: &[(Catalog, Reader)], sql: &str) -> Result<(LogicalPlan, Action)> {
+    let dialect = session.config_options().sql_parser.dialect;
+    let statement = session.sql_to_statement(&text::prepared(sql)?, &dialect)?;
+    let statement = match statement {
+        Statement::Statement(statement) => match *statement {
+            SqlStatement::Delete(delete) => return plan_delete(session, warehouses, delete).await,
+            SqlStatement::Update(update) => return plan_update(session, warehouses, update).await,
+            other => Statement::Statement(Box::new(other)),
+        },
+        other => other,
+    };
+    Ok(match session.statement_to_plan(statement).await? {
+        LogicalPlan::Dml(DmlStatement { table_name, op: WriteOp::Insert(InsertOp::Append), input, .. }) => {
+            (Arc::unwrap_or_clone(input), Action::Insert(Target::find(warehouses, &table_name)?))
+        }
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
+            if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
+                return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
+            }
+            let target = Target::find(warehouses, &create.name)?;
+            (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
+        }
+        plan => (plan, Action::Query),
+    })
+}
+
+fn named(name: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<TableReference> {
+    Ok(object_name_to_table_reference(name.clone(), true)?)
+}
+
+/// The one table of a statement, and the name by which its columns may be qualified.
+fn single(from: &[TableWithJoins]) -> Result<(TableReference, Option<String>)> {
+    match from {
+        [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins }] if joins.is_empty() => {
+            Ok((named(name)?, alias.as_ref().map(|alias| alias.name.to_string())))
+        }
+        _ => Err(refused("DELETE and UPDATE are about one table; use a subquery in WHERE for others")),
+    }
+}
+
+/// A target with the text that names its rows in the snapshot that is current now.
+async fn rows_of(
+    warehouses: &[(Catalog, Reader)],
+    (table, alias): (TableReference, Option<String>),
+) -> Result<(Target, LoadedTable, String)> {
+    let target = Target::find(warehouses, &table)?;
+    let loaded = target.load().await?;
+    if loaded.metadata.format_version() == FormatVersion::V1 {
+        return Err(refused(format!("{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3", target.name)));
+    }
+    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id());
+    let mut parts: Vec<String> = [table.catalog(), table.schema()].into_iter().flatten().map(quote).collect();
+    parts.push(quote(&rows));
+    let alias = alias.unwrap_or_else(|| quote(table.table()));
+    Ok((target, loaded, format!("{} AS {alias}", parts.join("."))))
+}
+
+fn filter(selection: Option<&SqlExpr>) -> String {
+    selection.map_or_else(String::new, |condition| format!(" WHERE {condition}"))
+}
+
+async fn plan_delete(session: &SessionState, warehouses: &[(Catalog, Reader)], delete: Delete) -> Result<(LogicalPlan, Action)> {
+    if delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() || !delete.tables.is_empty() {
+        return Err(refused("DELETE takes FROM and WHERE alone here"));
+    }
+    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
+    let (target, _, rows) = rows_of(warehouses, single(from)?).await?;
+    let sql = format!("SELECT \"{FILE}\", \"{POSITION}\" FROM {rows}{}", filter(delete.selection.as_ref()));
+    Ok((session.create_logical_plan(&sql).await?, Action::Delete(target)))
+}
+
+async fn plan_update(session: &SessionState, warehouses: &[(Catalog, Reader)], update: Update) -> Result<(LogicalPlan, Action)> {
+    if update.from.is_some() || update.returning.is_some() {
+        return Err(refused("UPDATE takes SET and WHERE alone here; use subqueries for other tables"));
+    }
+    let (target, loaded, rows) = rows_of(warehouses, single(std::slice::from_ref(&update.table))?).await?;
+    let mut values: HashMap<String, &SqlExpr> = HashMap::new();
+    for Assignment { target, value } in &update.assignments {
+        let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
+        let column = named(name)?.table().to_owned();
+        if values.insert(column.clone(), value).is_some() {
+            return Err(refused(format!("UPDATE sets column {column} twice")));
+        }
+    }
+    let mut columns = Vec::new();
+    for field in loaded.metadata.current_schema().as_struct().fields() {
+        let name = format!("\"{}\"", field.name.replace('"', "\"\""));
+        columns.push(match values.remove(&field.name) {
+            Some(value) => format!("({value}) AS {name}"),
+            None => name,
+        });
+    }
+    if let Some(unknown) = values.keys().next() {
+        return Err(refused(format!("{} has no column {unknown}", target.name)));
+    }
+    let sql = format!(
+        "SELECT \"{FILE}\", \"{POSITION}\", \"{ROW_ID}\", {} FROM {rows}{}",
+        columns.join(", "),
+        filter(update.selection.as_ref())
+    );
+    Ok((session.create_logical_plan(&sql).await?, Action::Update(target)))
+}
+
+/// Runs a statement that changes rows; returns how many it was about.
+pub(crate) async fn run(session: &SessionState, plan: &LogicalPlan, action: &Action, principal: &Principal) -> Result<u64> {
+    let cause = Cause { principal: principal.to_string(), receipt: None };
+    match action {
+        Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
+        Action::Insert(target) => {
+            let table = target.load().await?;
+            insert(session, plan, target, &table, cause).await
+        }
+        Action::Create { target, if_not_exists } => create(session, plan, target, *if_not_exists, cause).await,
+        Action::Delete(target) => remove(session, plan, target, false, cause).await,
+        Action::Update(target) => remove(session, plan, target, true, cause).await,
+    }
+}
+
+async fn rows(session: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+    let plan = session.create_physical_plan(plan).await?;
+    Ok(execute_stream(plan, session.task_ctx())?)
+}
+
+async fn insert(session: &SessionState, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
+    let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
+    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
+    let mut batches = rows(session, plan).await?;
+    while let Some(batch) = batches.try_next().await? {
+        appender.append(&batch).await?;
+    }
+    let count = appender.rows();
+    let added = appender.finish().await?;
+    if !added.is_empty() {
+        commit(target, table, RowChange { target: target.clone(), uncommitted, cause, added, removal: None }).await?;
+    }
+    Ok(count)
+}
+
+async fn commit(target: &Target, table: &LoadedTable, change: RowChange) -> Result<()> {
+    let uncommitted = change.uncommitted.clone();
+    let committed = target.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(change))).await;
+    match committed {
+        Ok(_) => uncommitted.keep(),
+        Err(e) => {
+            if e.code() == ErrorCode::CommitStateUnknown {
+                uncommitted.keep();
+            }
+            return Err(e.into());
+        }
+    }
+    Ok(())
+}
+
+/// A type that a column can have, near to the one that a query made.
+fn storable(field: &Field) -> Result<DataType> {
+    Ok(match field.data_type() {
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 | DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| "+00:00".into())),
+        DataType::Date64 => DataType::Date32,
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+        DataType::Float16 => DataType::Float32,
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        DataType::Null => return Err(refused(format!("column {} has no type; cast it to one", field.name()))),
+        other => other.clone(),
+    })
+}
+
+async fn create(session: &SessionState, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
+    let made = shape::plain(plan.schema().as_arrow());
+    let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
+    let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
+    let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
+    let request = CreateTable {
+        name: target.name.name.clone(),
+        location: None,
+        schema,
+        partition_spec: None,
+        write_order: None,
+        stage_create: false,
+        properties: HashMap::new(),
+    };
+    match target.catalog.create_table(&target.name.namespace, request, &cause).await {
+        Ok(_) => {}
+        Err(e) if if_not_exists && e.code() == ErrorCode::AlreadyExists => return Ok(0),
+        Err(e) => return Err(e.into()),
+    }
+    let table = target.load().await?;
+    let filled = insert(session, plan, target, &table, cause.clone()).await;
+    if filled.is_err() {
+        // Half a table would be a surprise.
+        if let Err(error) = target.catalog.drop_table(&target.name, true, &cause).await {
+            tracing::warn!(%error, table = %target.name, "the table of a failed CREATE TABLE AS could not be dropped");
+        }
+    }
+    filled
+}
+
+/// What statistics can tell of the rows that a plan looks for.
+fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<(Option<Arc<dyn PhysicalExpr>>, SchemaRef)>> {
+    let optimised = session.optimize(plan)?;
+    let mut found = None;
+    optimised.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && text::is_rows_name(scan.table_name.table())
+        {
+            found = Some((scan.filters.clone(), scan.source.schema()));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let Some((filters, schema)) = found else { return Ok(None) };
+    let unqualified = filters.into_iter().map(|f| {
+        f.transform(|e| match e {
+            datafusion::logical_expr::Expr::Column(c) => {
+                let plain = datafusion::common::Column::from_name(c.name);
+                Ok(datafusion::common::tree_node::Transformed::yes(datafusion::logical_expr::Expr::Column(plain)))
+            }
+            e => Ok(datafusion::common::tree_node::Transformed::no(e)),
+        })
+        .map(|t| t.data)
+    });
+    let filters = unqualified.collect::<datafusion::error::Result<Vec<_>>>()?;
+    Ok(Some((prune::condition(session, &schema, &filters)?, schema)))
+}
+
+async fn remove(session: &SessionState, plan: &LogicalPlan, target: &Target, update: bool, cause: Cause) -> Result<u64> {
+    let table = target.load().await?;
+    let metadata = &table.metadata;
+    let base = rows_snapshot(plan)?;
+    let Some(snapshot) = base.and_then(|id| metadata.snapshot_by_id(id)) else { return Ok(0) };
+    let known = target.catalog.live(&table, snapshot).await?;
+    let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
+    let lineage = metadata.format_version() == FormatVersion::V3;
+    let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
+    let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
+    let mut batches = rows(session, plan).await?;
+    while let Some(batch) = batches.try_next().await? {
+        collect(&batch, &mut positions, update)?;
+        if let Some(appender) = &mut appender {
+            appender.append(&updated(&batch, lineage)?).await?;
+        }
+    }
+    let count = positions.values().map(RoaringTreemap::len).sum();
+    let added = match appender {
+        Some(appender) => appender.finish().await?,
+        None => Vec::new(),
+    };
+    if count == 0 {
+        return Ok(0);
+    }
+    let (condition, schema) = condition(session, plan)?.unwrap_or_else(|| (None, count_schema()));
+    let level = if update { "write.update.isolation-level" } else { "write.delete.isolation-level" };
+    let serializable = metadata.properties().get(level).is_none_or(|level| level != "snapshot");
+    let removal = Removal { base: snapshot.snapshot_id(), known, positions, condition, schema, serializable, update };
+    commit(target, &table, RowChange { target: target.clone(), uncommitted, cause, added, removal: Some(removal) }).await?;
+    Ok(count)
+}
+
+/// The snapshot that a plan looks for rows in.
+fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
+    let mut found = None;
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            found = found.or_else(|| text::rows_snapshot(scan.table_name.table()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found.flatten())
+}
+
+fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, once: bool) -> Result<()> {
+    let paths = arrow::compute::cast(batch.column(0), &DataType::Utf8).map_err(|e| QueryError::Execution(e.to_string()))?;
+    let (paths, rows) = (paths.as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+    for (path, row) in paths.iter().zip(rows) {
+        let (Some(path), Some(Ok(row))) = (path, row.map(u64::try_from)) else { continue };
+        let fresh = match positions.get_mut(path) {
+            Some(set) => set.insert(row),
+            None => positions.entry(path.to_owned()).or_default().insert(row),
+        };
+        if once && !fresh {
+            return Err(refused("UPDATE finds more than one new value for a row"));
+        }
+    }
+    Ok(())
+}
+
+/// The rows as they are to be, with their row ids where the table has row lineage.
+fn updated(batch: &RecordBatch, lineage: bool) -> Result<RecordBatch> {
+    let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
+    let own: Vec<usize> = (3..batch.num_columns()).collect();
+    let own = batch.project(&own).map_err(failed)?;
+    if !lineage {
+        return Ok(own);
+    }
+    let mut columns: Vec<ArrayRef> = own.columns().to_vec();
+    let mut fields: Vec<_> = own.schema().fields().iter().cloned().collect();
+    let updated: ArrayRef = Arc::new(Int64Array::new_null(batch.num_rows()));
+    for (name, column) in [("_row_id", batch.column(2).clone()), ("_last_updated_sequence_number", updated)] {
+        fields.push(Arc::new(Field::new(name, DataType::Int64, true)));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(failed)
+}
+
+/// The answer that says how many.
+pub(crate) fn count_batch(count: u64) -> Result<RecordBatch> {
+    let column: ArrayRef = Arc::new(UInt64Array::from(vec![count]));
+    RecordBatch::try_new(count_schema(), vec![column]).map_err(|e| QueryError::Execution(e.to_string()))
+}
+
+/// Whether a failed statement is worth another try: somebody else's commit got in between.
+pub(crate) fn is_conflict(error: &QueryError) -> bool {
+    matches!(error, QueryError::Catalog(e @ CatalogError::Conflict(_)) if e.code() == ErrorCode::CommitConflict)
+        || matches!(error, QueryError::Catalog(CatalogError::Table(esker_table::TableError::Conflict(_))))
+}

@@ -1,0 +1,186 @@
+//! Changes of rows on their way into a table, through its sequencer: worked out on the table as it is at the commit point.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
+use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_read::{ReadStats, Reader};
+use esker_table::{
+    DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, TableError, delete_key, load_live, rewrite_snapshot,
+};
+use esker_types::Coded;
+use esker_write::{Doomed, WriteError, write_deletes};
+use futures::future::BoxFuture;
+use iceberg::spec::{DataFile, FormatVersion, MAIN_BRANCH, Operation, TableMetadata};
+use roaring::RoaringTreemap;
+
+use crate::prune;
+use crate::target::{Target, Uncommitted};
+
+/// Rows that come and rows that go.
+#[derive(Debug)]
+pub(crate) struct RowChange {
+    pub(crate) target: Target,
+    pub(crate) uncommitted: Uncommitted,
+    pub(crate) cause: Cause,
+    /// New data files with their partition specs.
+    pub(crate) added: Vec<(i32, DataFile)>,
+    /// What goes; none for an insert, which commutes with everything.
+    pub(crate) removal: Option<Removal>,
+}
+
+/// Rows that go, found in one snapshot.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// The snapshot.
+    pub(crate) base: i64,
+    /// The data files that were alive in it.
+    pub(crate) known: Arc<LiveFiles>,
+    /// Positions by data file.
+    pub(crate) positions: HashMap<String, RoaringTreemap>,
+    /// What the rows had in common, as far as statistics can tell; none if nothing.
+    pub(crate) condition: Option<Arc<dyn PhysicalExpr>>,
+    pub(crate) schema: SchemaRef,
+    /// A row that landed meanwhile and fits the condition makes the statement start again.
+    pub(crate) serializable: bool,
+    /// Rows are written anew: one that somebody else deletes meanwhile must not come back.
+    pub(crate) update: bool,
+}
+
+impl Rebase for RowChange {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+        Box::pin(async move {
+            let metadata = &table.metadata;
+            let rewrite = self.rewrite(metadata).await?;
+            let uncommitted = self.uncommitted.clone();
+            let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
+                let uncommitted = uncommitted.clone();
+                Box::pin(async move { uncommitted.record(paths).await.map_err(TableError::Invalid) })
+            };
+            let rewritten = rewrite_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
+            let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
+            Ok(Proposal {
+                requirements: rewritten.requirements,
+                updates: rewritten.updates,
+                dooms: Vec::new(),
+                settled_outputs: outputs.chain(rewritten.written).collect(),
+                cause: self.cause.clone(),
+            })
+        })
+    }
+}
+
+fn conflict(what: String) -> CatalogError {
+    CatalogError::Conflict(what)
+}
+
+fn unreadable(e: &(impl Coded + std::fmt::Display)) -> CatalogError {
+    CatalogError::Table(TableError::Invalid(e.to_string()))
+}
+
+impl RowChange {
+    async fn rewrite(&self, metadata: &TableMetadata) -> esker_catalog::Result<Rewrite> {
+        let mut rewrite = Rewrite {
+            operation: Operation::Append,
+            branch: MAIN_BRANCH.to_owned(),
+            removed: HashSet::new(),
+            removed_deletes: HashSet::new(),
+            added: self.added.clone(),
+            added_deletes: Vec::new(),
+            starting_sequence_number: None,
+            summary: BTreeMap::from([("engine-name".to_owned(), "esker".to_owned())]),
+        };
+        if let Some(removal) = &self.removal {
+            self.remove(metadata, removal, &mut rewrite).await?;
+        }
+        Ok(rewrite)
+    }
+
+    async fn remove(&self, metadata: &TableMetadata, removal: &Removal, rewrite: &mut Rewrite) -> esker_catalog::Result<()> {
+        let manifests = self.target.catalog.manifests();
+        let head = metadata.snapshot_for_ref(MAIN_BRANCH);
+        let live = match head {
+            Some(head) => load_live(manifests, metadata, head).await?,
+            None => LiveFiles::default(),
+        };
+        if head.map(|h| h.snapshot_id()) != Some(removal.base) {
+            check_what_landed(metadata, removal, &live)?;
+        }
+        let by_path: HashMap<&str, &LiveFile> = live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let mut files = Vec::new();
+        for path in removal.positions.keys() {
+            let file = by_path.get(path.as_str());
+            files.push((*file.ok_or_else(|| conflict(format!("{path} was rewritten or removed meanwhile")))?).clone());
+        }
+        let index = DeleteIndex::new(&live, metadata);
+        let before = match metadata.format_version() {
+            // A deletion vector says all that is deleted from its file by position.
+            FormatVersion::V3 => earlier(&self.target.reader, &files, &index).await?,
+            _ => HashMap::new(),
+        };
+        let mut doomed = Vec::new();
+        for file in &files {
+            let path = file.file.file_path();
+            let Some(found) = removal.positions.get(path) else { continue };
+            let mut positions = found.clone();
+            if let Some(before) = before.get(path) {
+                positions |= before;
+            }
+            let replaced = index.vector(file).map(|at| delete_key(&live.deletes[at].entry.file));
+            let whole = positions.len() == file.file.record_count();
+            rewrite.removed_deletes.extend(replaced);
+            match whole {
+                true => drop(rewrite.removed.insert(path.to_owned())),
+                false => doomed.push(Doomed {
+                    path: path.to_owned(),
+                    spec_id: file.spec_id,
+                    partition: file.file.partition().clone(),
+                    positions,
+                }),
+            }
+        }
+        rewrite.added_deletes = write_deletes(&self.uncommitted.destination(), metadata, doomed).await.map_err(|e| match e {
+            WriteError::Table(e) => e.into(),
+            WriteError::Storage(e) => e.into(),
+            e => unreadable(&e),
+        })?;
+        rewrite.operation = if self.added.is_empty() { Operation::Delete } else { Operation::Overwrite };
+        Ok(())
+    }
+}
+
+async fn earlier(
+    reader: &Reader,
+    files: &[LiveFile],
+    index: &DeleteIndex<'_>,
+) -> esker_catalog::Result<HashMap<String, RoaringTreemap>> {
+    let stats = Arc::new(ReadStats::default());
+    reader.deleted_positions(files, index, &stats).await.map_err(|e| unreadable(&e))
+}
+
+/// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
+/// `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles` see it).
+fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
+    let known: HashSet<&str> = removal.known.data.iter().map(|f| f.file.file_path()).collect();
+    let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
+    if removal.serializable {
+        let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(f.file.file_path())).cloned().collect();
+        let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, &fresh);
+        let fits = fits.map_err(|e| CatalogError::Table(TableError::Invalid(e.strip_backtrace())))?;
+        if let Some(file) = fits.first() {
+            return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path())));
+        }
+    }
+    if removal.update {
+        let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
+        let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
+        let index = DeleteIndex::new(&late, metadata);
+        let touched = live.data.iter().find(|f| removal.positions.contains_key(f.file.file_path()) && index.any(f));
+        if let Some(file) = touched {
+            return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path())));
+        }
+    }
+    Ok(())
+}

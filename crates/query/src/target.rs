@@ -1,0 +1,107 @@
+//! The table that a statement changes, and the files that it writes on the way.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::TableReference;
+use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_read::Reader;
+use esker_types::{NamespaceName, TableId, TableName};
+use esker_write::{Destination, Recorder, WriteError};
+
+use crate::{QueryError, Result};
+
+/// Where a statement writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) catalog: Catalog,
+    pub(crate) reader: Reader,
+    pub(crate) name: TableName,
+}
+
+impl Target {
+    /// Finds the warehouse and the name that a reference means.
+    pub(crate) fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
+        let of = |name: &str| warehouses.iter().find(|(catalog, _)| catalog.options().warehouse == name);
+        let (warehouse, mut levels) = match (reference.catalog().map(|c| (c, of(c))), reference.schema()) {
+            (Some((_, Some(found))), Some(schema)) => (Some(found), vec![schema]),
+            (Some((outer, None)), Some(schema)) => (warehouses.first(), vec![outer, schema]),
+            (_, Some(schema)) => (warehouses.first(), vec![schema]),
+            (_, None) => (warehouses.first(), vec!["default"]),
+        };
+        levels = levels.into_iter().flat_map(|level| level.split('.')).collect();
+        let wrong = |e: esker_types::IdentError| QueryError::Statement(e.to_string());
+        let namespace = NamespaceName::new(levels.into_iter().map(str::to_owned).collect()).map_err(wrong)?;
+        let name = TableName::new(namespace, reference.table()).map_err(wrong)?;
+        let (catalog, reader) = warehouse.cloned().ok_or_else(|| QueryError::Statement("there is no warehouse".to_owned()))?;
+        Ok(Self { catalog, reader, name })
+    }
+
+    pub(crate) async fn load(&self) -> Result<LoadedTable> {
+        Ok(self.catalog.load(&self.name).await?)
+    }
+}
+
+/// Files that a statement has recorded and not committed. Those of a statement that fails, or whose client goes away, are reclaimed.
+#[derive(Debug, Clone)]
+pub(crate) struct Uncommitted {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    catalog: Catalog,
+    table: TableId,
+    paths: Mutex<Vec<String>>,
+}
+
+impl Uncommitted {
+    pub(crate) fn new(catalog: &Catalog, table: TableId) -> Self {
+        Self { inner: Arc::new(Inner { catalog: catalog.clone(), table, paths: Mutex::default() }) }
+    }
+
+    /// Where the statement's files go: each is recorded before it is written.
+    pub(crate) fn destination(&self) -> Destination {
+        let inner = self.inner.clone();
+        let record: Recorder = Arc::new(move |paths: Vec<String>| {
+            let inner = inner.clone();
+            Box::pin(async move { inner.record(paths).await.map_err(WriteError::Record) })
+        });
+        Destination { storage: self.inner.catalog.storage().clone(), record, counters: Arc::default() }
+    }
+
+    pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), String> {
+        self.inner.record(paths).await
+    }
+
+    /// They are part of the table now, or a commit of unknown outcome may have made them so.
+    pub(crate) fn keep(&self) {
+        self.inner.paths.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Inner {
+    async fn record(&self, paths: Vec<String>) -> std::result::Result<(), String> {
+        let state = self.catalog.state();
+        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(|e| e.to_string())?;
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
+        Ok(())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let paths = std::mem::take(self.paths.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if paths.is_empty() {
+            return;
+        }
+        let (catalog, table) = (self.catalog.clone(), self.table);
+        // Without a runtime the process is ending, and the next start finds what was recorded.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = deletion::settle(&catalog, table, &paths, "written by a statement and not committed").await {
+                    tracing::warn!(%error, "files of a failed statement are reclaimed at the next start");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! New rows into data files, partition by partition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::cast;
+use esker_table::{data_dir, partition_dir};
+use iceberg::arrow::RecordBatchPartitionSplitter;
+use iceberg::spec::{DataFile, PartitionSpecRef, Struct, TableMetadata};
+use uuid::Uuid;
+
+use crate::encode::{RowGroupEncoder, Shape, count_nans};
+use crate::metrics::NanCounts;
+use crate::output::{Output, RowGroup, Written};
+use crate::{Destination, Result, WriteError};
+
+/// The size that data files aim at.
+const FILE_BYTES: (&str, u64) = ("write.target-file-size-bytes", 512 << 20);
+
+/// Bytes of row groups in the making, over all partitions; beyond it the largest is written as it is.
+const OPEN_BYTES: usize = 256 << 20;
+
+/// Takes rows and makes data files of the table's present spec and schema.
+pub struct Appender {
+    destination: Destination,
+    shape: Arc<Shape>,
+    spec: PartitionSpecRef,
+    splitter: Option<RecordBatchPartitionSplitter>,
+    file_bytes: u64,
+    prefix: String,
+    /// Files begun so far.
+    begun: usize,
+    open: HashMap<Struct, Open>,
+    done: Vec<(i32, DataFile)>,
+    rows: u64,
+}
+
+/// A partition's row group in the making, and the file it goes into.
+struct Open {
+    encoder: RowGroupEncoder,
+    nans: NanCounts,
+    output: Option<Output>,
+}
+
+impl std::fmt::Debug for Appender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Appender").field("prefix", &self.prefix).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl Appender {
+    /// For a table as it is now. With `lineage`, batches carry the two columns of row lineage at their end.
+    pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
+        let shape = Shape::of(metadata, lineage)?;
+        let spec = metadata.default_partition_spec().clone();
+        let splitter = match spec.is_unpartitioned() {
+            true => None,
+            false => Some(RecordBatchPartitionSplitter::try_new_with_computed_values(shape.schema.clone(), spec.clone())?),
+        };
+        let file_bytes = match metadata.properties().get(FILE_BYTES.0) {
+            None => FILE_BYTES.1,
+            Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| WriteError::Option {
+                key: FILE_BYTES.0,
+                reason: format!("the table property is {text:?}, not a positive number"),
+            })?,
+        };
+        Ok(Self {
+            destination,
+            spec,
+            splitter,
+            file_bytes,
+            prefix: data_dir(metadata),
+            begun: 0,
+            open: HashMap::new(),
+            done: Vec::new(),
+            rows: 0,
+            shape,
+        })
+    }
+
+    /// Rows taken so far.
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Takes rows: columns in the table's order, of types that can be cast to the table's.
+    pub async fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = self.shaped(batch)?;
+        self.rows += batch.num_rows() as u64;
+        let parts = match &self.splitter {
+            None => vec![(Struct::empty(), batch)],
+            Some(splitter) => splitter.split(&batch)?.into_iter().map(|(key, rows)| (key.data().clone(), rows)).collect(),
+        };
+        for (partition, rows) in parts {
+            if !self.open.contains_key(&partition) {
+                let fresh = Open { encoder: self.shape.encoder()?, nans: NanCounts::new(), output: None };
+                self.open.insert(partition.clone(), fresh);
+            }
+            let Some(open) = self.open.get_mut(&partition) else { continue };
+            count_nans(&mut open.nans, &rows);
+            open.encoder.write(&rows, 1)?;
+            if open.encoder.bytes() >= self.shape.row_group_bytes {
+                self.cut(&partition).await?;
+            }
+        }
+        while self.open.values().map(|open| open.encoder.bytes()).sum::<usize>() > OPEN_BYTES {
+            let largest = self.open.iter().max_by_key(|(_, open)| open.encoder.bytes());
+            let Some(partition) = largest.map(|(partition, _)| partition.clone()) else { break };
+            self.cut(&partition).await?;
+        }
+        Ok(())
+    }
+
+    fn shaped(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (wanted, given) = (self.shape.arrow.fields().len(), batch.num_columns());
+        if wanted != given {
+            return Err(WriteError::Refused(format!("{given} columns for a table of {wanted}")));
+        }
+        let mut columns = Vec::with_capacity(wanted);
+        for (field, column) in self.shape.arrow.fields().iter().zip(batch.columns()) {
+            if !field.is_nullable() && column.null_count() > 0 {
+                return Err(WriteError::Refused(format!("column {} is required and can't be null", field.name())));
+            }
+            columns.push(if column.data_type() == field.data_type() { column.clone() } else { cast(column, field.data_type())? });
+        }
+        Ok(RecordBatch::try_new(self.shape.arrow.clone(), columns)?)
+    }
+
+    /// Ends a partition's row group and, at its size, the file.
+    async fn cut(&mut self, partition: &Struct) -> Result<()> {
+        let fresh = self.shape.encoder()?;
+        let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
+        let encoder = std::mem::replace(&mut open.encoder, fresh);
+        let nans = std::mem::take(&mut open.nans);
+        if encoder.rows() == 0 {
+            return Ok(());
+        }
+        let group = encoder.finish()?;
+        let mut output = match open.output.take() {
+            Some(output) => output,
+            None => {
+                let dir = partition_dir(&self.spec, &self.shape.schema, partition);
+                let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.begun);
+                self.begun += 1;
+                Output::create(&self.destination, &self.shape, path).await?
+            }
+        };
+        output.append(RowGroup::Encoded(group), &nans).await?;
+        match output.bytes() >= self.file_bytes {
+            true => {
+                let written = output.close().await?;
+                self.enter(partition, written)?;
+            }
+            false => open.output = Some(output),
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, partition: &Struct, mut written: Written) -> Result<()> {
+        let spec_id = self.spec.spec_id();
+        written.entry.partition(partition.clone()).partition_spec_id(spec_id);
+        let entry = written.entry.build().map_err(|e| WriteError::Refused(e.to_string()))?;
+        self.done.push((spec_id, entry));
+        Ok(())
+    }
+
+    /// Ends all files; returns their entries with their partition specs.
+    pub async fn finish(mut self) -> Result<Vec<(i32, DataFile)>> {
+        let partitions: Vec<Struct> = self.open.keys().cloned().collect();
+        for partition in partitions {
+            self.cut(&partition).await?;
+            if let Some(output) = self.open.remove(&partition).and_then(|open| open.output) {
+                let written = output.close().await?;
+                self.enter(&partition, written)?;
+            }
+        }
+        Ok(self.done)
+    }
+}

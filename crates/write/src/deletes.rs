@@ -1,0 +1,136 @@
+//! Deletes by position, as files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
+use esker_read::{FILE_PATH, POSITION};
+use esker_table::{data_dir, puffin_of_vectors};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct, TableMetadata};
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use roaring::RoaringTreemap;
+use uuid::Uuid;
+
+use crate::{Destination, Result, WriteError};
+
+/// A data file of which rows are to be deleted.
+#[derive(Debug, Clone)]
+pub struct Doomed {
+    pub path: String,
+    pub spec_id: i32,
+    pub partition: Struct,
+    pub positions: RoaringTreemap,
+}
+
+/// Writes deletes by position: as deletion vectors where the table has them, else as position delete files, one a data file if
+/// there are few, or else one a partition. Returns their entries with their partition specs.
+pub async fn write_deletes(
+    destination: &Destination,
+    metadata: &TableMetadata,
+    doomed: Vec<Doomed>,
+) -> Result<Vec<(i32, DataFile)>> {
+    let doomed: Vec<Doomed> = doomed.into_iter().filter(|d| !d.positions.is_empty()).collect();
+    if doomed.is_empty() {
+        return Ok(Vec::new());
+    }
+    match metadata.format_version() {
+        FormatVersion::V1 => Err(WriteError::Refused("a table of format version 1 has no deletes".to_owned())),
+        FormatVersion::V2 => write_positions(destination, metadata, doomed).await,
+        FormatVersion::V3 => write_vectors(destination, metadata, doomed).await,
+    }
+}
+
+fn built(builder: &DataFileBuilder) -> Result<DataFile> {
+    builder.build().map_err(|e| WriteError::Refused(e.to_string()))
+}
+
+async fn write_vectors(destination: &Destination, metadata: &TableMetadata, doomed: Vec<Doomed>) -> Result<Vec<(i32, DataFile)>> {
+    let path = format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7());
+    let vectors: Vec<(String, RoaringTreemap)> = doomed.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
+    let (file, places) = puffin_of_vectors(&vectors)?;
+    let size = file.len() as u64;
+    destination.put(&path, file).await?;
+    let entry = |(d, (offset, length)): (Doomed, (u64, u64))| {
+        let mut builder = DataFileBuilder::default();
+        builder
+            .content(DataContentType::PositionDeletes)
+            .file_path(path.clone())
+            .file_format(DataFileFormat::Puffin)
+            .partition(d.partition)
+            .record_count(d.positions.len())
+            .file_size_in_bytes(size)
+            .referenced_data_file(Some(d.path))
+            .content_offset(i64::try_from(offset).ok())
+            .content_size_in_bytes(i64::try_from(length).ok());
+        Ok((d.spec_id, built(&builder)?))
+    };
+    doomed.into_iter().zip(places).map(entry).collect()
+}
+
+/// Up to so many data files get position delete files of their own, which engines find by name.
+const FILE_SCOPED: usize = 16;
+
+async fn write_positions(
+    destination: &Destination,
+    metadata: &TableMetadata,
+    doomed: Vec<Doomed>,
+) -> Result<Vec<(i32, DataFile)>> {
+    let mut by_partition: HashMap<(i32, Struct), Vec<Doomed>> = HashMap::new();
+    for d in doomed {
+        by_partition.entry((d.spec_id, d.partition.clone())).or_default().push(d);
+    }
+    let mut entries = Vec::new();
+    for ((spec_id, partition), mut files) in by_partition {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let parts: Vec<&[Doomed]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
+        for part in parts {
+            let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
+            let bytes = position_file(part)?;
+            let size = bytes.len() as u64;
+            destination.put(&path, bytes).await?;
+            let mut builder = DataFileBuilder::default();
+            builder
+                .content(DataContentType::PositionDeletes)
+                .file_path(path)
+                .file_format(DataFileFormat::Parquet)
+                .partition(partition.clone())
+                .record_count(part.iter().map(|d| d.positions.len()).sum())
+                .file_size_in_bytes(size);
+            if let (Some(first), Some(last)) = (part.first(), part.last()) {
+                builder.lower_bounds(HashMap::from([(FILE_PATH, Datum::string(&first.path))]));
+                builder.upper_bounds(HashMap::from([(FILE_PATH, Datum::string(&last.path))]));
+                builder.referenced_data_file((part.len() == 1).then(|| first.path.clone()));
+            }
+            entries.push((spec_id, built(&builder)?));
+        }
+    }
+    Ok(entries)
+}
+
+/// A position delete file, sorted by path and position as the specification wants it.
+fn position_file(files: &[Doomed]) -> Result<Vec<u8>> {
+    let column = |name: &str, ty, id: i32| {
+        Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+    };
+    let schema = Arc::new(ArrowSchema::new(vec![
+        column("file_path", DataType::Utf8, FILE_PATH),
+        column("pos", DataType::Int64, POSITION),
+    ]));
+    let level = ZstdLevel::try_new(3)?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties))?;
+    for file in files {
+        let mut positions = file.positions.iter().peekable();
+        while positions.peek().is_some() {
+            let part: Vec<i64> = positions.by_ref().take(8192).map(|p| i64::try_from(p).unwrap_or(i64::MAX)).collect();
+            let paths: ArrayRef = Arc::new(StringArray::from(vec![file.path.as_str(); part.len()]));
+            writer.write(&RecordBatch::try_new(schema.clone(), vec![paths, Arc::new(Int64Array::from(part))])?)?;
+        }
+    }
+    writer.close()?;
+    Ok(bytes)
+}

@@ -1,0 +1,65 @@
+use esker_read::ReadError;
+use esker_storage::{StorageError, storage_cause};
+use esker_table::TableError;
+use esker_types::{Coded, ErrorCode};
+
+/// Files that could not be written. What was written of them is not part of any table.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A data file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Metadata could not be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A file could not be recorded before it is written.
+    #[error("recording outputs: {0}")]
+    Record(String),
+    /// A table property makes no sense.
+    #[error("option {key}: {reason}")]
+    Option {
+        /// The property.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The table can't hold it.
+    #[error("{0}")]
+    Refused(String),
+    /// What was written is not what was to be written; nothing was committed.
+    #[error("{path} failed its proof: {what}; nothing was committed")]
+    NotAsWritten {
+        /// The file.
+        path: String,
+        /// How it shows.
+        what: String,
+    },
+    /// Rows could not be encoded.
+    #[error(transparent)]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Rows could not be worked on.
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl From<iceberg::Error> for WriteError {
+    fn from(error: iceberg::Error) -> Self {
+        Self::Table(TableError::Iceberg(error))
+    }
+}
+
+impl Coded for WriteError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Read(e) => e.code(),
+            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Storage(e) => e.code(),
+            Self::Option { .. } => ErrorCode::BadRequest,
+            Self::Refused(_) => ErrorCode::Refused,
+            Self::Record(_) | Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorCode::Internal,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Data and delete files, written as the table's properties say: shared by rewrites and by SQL.
+//!
+//! Every file is recorded before it is written and read back after it, so that what a killed process left is known, and what is committed
+//! is what was to be written.
+
+mod append;
+mod deletes;
+mod destination;
+mod encode;
+mod error;
+mod metrics;
+mod output;
+mod pages;
+mod properties;
+
+pub use append::Appender;
+pub use deletes::{Doomed, write_deletes};
+pub use destination::{Destination, Recorder, WriteCounters};
+pub use encode::{EncodedGroup, RowGroupEncoder, Shape, count_nans, known_nans};
+pub use error::WriteError;
+pub use metrics::NanCounts;
+pub use output::{Output, RowGroup, Written};
+pub use pages::flat;
+
+/// The result of a write.
+pub type Result<T> = std::result::Result<T, WriteError>;

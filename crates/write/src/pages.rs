@@ -1,0 +1,194 @@
+//! Where the pages of a column chunk are, for chunks of files without an offset index: many writers leave it out, and a file must have it
+//! for all of its chunks or for none.
+
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, ParquetMetaData};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+/// Whether the pages of every column begin where rows do: only in flat columns does a page tell how many rows it has.
+pub fn flat(footer: &ParquetMetaData) -> bool {
+    footer.file_metadata().schema_descr().columns().iter().all(|column| column.max_rep_level() == 0)
+}
+
+/// The offset index of a flat column chunk, read from its page headers. `bytes` are the chunk's.
+pub(crate) fn offset_index(chunk: &ColumnChunkMetaData, bytes: &[u8]) -> Result<OffsetIndexMetaData, ParquetError> {
+    let bad = || ParquetError::General(format!("the pages of column {} can't be told apart", chunk.column_path()));
+    let mut index = OffsetIndexBuilder::new();
+    let (mut at, mut rows) = (0, 0);
+    while at < bytes.len() {
+        let header = Header::read(&bytes[at..]).ok_or_else(bad)?;
+        let length = header.length + usize::try_from(header.compressed).map_err(|_| bad())?;
+        if at + length > bytes.len() {
+            return Err(bad());
+        }
+        if let Some(n) = header.rows {
+            let offset = i64::try_from(chunk.byte_range().0 + at as u64).map_err(|_| bad())?;
+            index.append_offset_and_size(offset, i32::try_from(length).map_err(|_| bad())?);
+            index.append_row_count(n);
+            rows += n;
+        }
+        at += length;
+    }
+    if rows != chunk.num_values() {
+        return Err(bad());
+    }
+    Ok(index.build())
+}
+
+/// What is wanted of a page header (parquet-format, `PageHeader`).
+struct Header {
+    /// Bytes of the header itself.
+    length: usize,
+    compressed: i32,
+    /// Values of a data page, which in a flat column are rows; none for a dictionary page.
+    rows: Option<i64>,
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut input = Compact { bytes, at: 0 };
+        let (mut compressed, mut rows, mut field) = (None, None, 0);
+        while let Some((ty, id)) = input.field(field)? {
+            field = id;
+            match (id, ty) {
+                (3, 5) => compressed = i32::try_from(input.zigzag()?).ok(),
+                // `DataPageHeader` and `DataPageHeaderV2` both begin with the number of values.
+                (5 | 8, 12) => {
+                    let mut inner = 0;
+                    while let Some((ty, id)) = input.field(inner)? {
+                        inner = id;
+                        match (id, ty) {
+                            (1, 5) => rows = Some(input.zigzag()?),
+                            _ => input.skip(ty, 0)?,
+                        }
+                    }
+                }
+                _ => input.skip(ty, 0)?,
+            }
+        }
+        Some(Self { length: input.at, compressed: compressed.filter(|n| *n >= 0)?, rows: rows.filter(|n| *n >= 0) })
+    }
+}
+
+/// Thrift's compact protocol, as far as page headers need it.
+struct Compact<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Compact<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn zigzag(&mut self) -> Option<i64> {
+        let value = self.varint()?;
+        Some((value >> 1).cast_signed() ^ -((value & 1).cast_signed()))
+    }
+
+    /// The type and id of the next field; inside, none at the end of a struct.
+    fn field(&mut self, before: i64) -> Option<Option<(u8, i64)>> {
+        let byte = self.byte()?;
+        if byte == 0 {
+            return Some(None);
+        }
+        let id = match byte >> 4 {
+            0 => self.zigzag()?,
+            delta => before + i64::from(delta),
+        };
+        Some(Some((byte & 0x0f, id)))
+    }
+
+    fn skip(&mut self, ty: u8, depth: usize) -> Option<()> {
+        if depth > 16 {
+            return None;
+        }
+        match ty {
+            // Booleans are in the type.
+            1 | 2 => {}
+            3 => drop(self.byte()?),
+            4..=6 => drop(self.varint()?),
+            7 => self.at = self.at.checked_add(8)?,
+            8 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                self.at = self.at.checked_add(length)?;
+            }
+            9 | 10 => {
+                let head = self.byte()?;
+                let n = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
+                for _ in 0..n {
+                    // Within lists, a boolean takes a byte.
+                    self.skip(if matches!(head & 0x0f, 1 | 2) { 3 } else { head & 0x0f }, depth + 1)?;
+                }
+            }
+            12 => {
+                let mut field = 0;
+                while let Some((ty, id)) = self.field(field)? {
+                    field = id;
+                    self.skip(ty, depth + 1)?;
+                }
+            }
+            _ => return None,
+        }
+        (self.at <= self.bytes.len()).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
+
+    use super::*;
+
+    proptest::proptest! {
+        /// What the page headers tell is what the writer's own index says.
+        #[test]
+        fn the_index_is_the_writers(rows in 1_usize..3000, page in 10_usize..500, v2: bool, dictionary: bool) {
+            let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, false)]));
+            let a: Int64Array = (0..rows).map(|i| (i % 3 > 0).then_some(i as i64)).collect();
+            let b: StringArray = (0..rows).map(|i| Some(format!("value {}", i % 17))).collect();
+            let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(a), Arc::new(b)]).expect("a batch");
+            let version = if v2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
+            let properties = WriterProperties::builder()
+                .set_writer_version(version)
+                .set_dictionary_enabled(dictionary)
+                .set_data_page_row_count_limit(page)
+                .set_write_batch_size(page)
+                .build();
+            let mut bytes = Vec::new();
+            let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).expect("a writer");
+            writer.write(&batch).expect("written");
+            writer.close().expect("closed");
+            let bytes = Bytes::from(bytes);
+            let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+            let footer = reader.parse_and_finish(&bytes).expect("a footer");
+            let theirs = &footer.offset_index().expect("an index")[0];
+            for (chunk, theirs) in footer.row_group(0).columns().iter().zip(theirs) {
+                let (start, length) = chunk.byte_range();
+                let own = offset_index(chunk, &bytes[start as usize..(start + length) as usize]).expect("pages");
+                proptest::prop_assert_eq!(own.page_locations(), theirs.page_locations());
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+"""TPC-H: DuckDB makes the data, the texts of the queries and the answers; PyIceberg writes the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+
+TABLES = ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"]
+
+
+def extension(name: str) -> str:
+    """The file of an extension that a Python package carries."""
+    module = __import__(f"duckdb_extension_{name}")
+    return str(next(Path(module.__file__).parent.rglob(f"{name}.duckdb_extension")))
+
+
+def generated(scale: float, home: Path) -> duckdb.DuckDBPyConnection:
+    """A DuckDB database with the eight tables."""
+    connection = duckdb.connect(config={"home_directory": str(home)})
+    connection.load_extension(extension("tpch"))
+    connection.execute(f"CALL dbgen(sf = {scale})")
+    return connection
+
+
+def queries(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
+    rows = connection.execute("SELECT query_nr, query FROM tpch_queries() ORDER BY 1").fetchall()
+    return [(number, text.strip().removesuffix(";")) for number, text in rows]
+
+
+def chunks(connection: duckdb.DuckDBPyConnection, table: str, rows: int) -> Iterator[pa.Table]:
+    """A table in pieces of so many rows, whose columns may be null as those of most tables may."""
+    reader = connection.execute(f"SELECT * FROM {table}").fetch_record_batch(rows)
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+def load(connection: duckdb.DuckDBPyConnection, catalog: Catalog, namespace: str, rows: int = 1_000_000) -> None:
+    """All tables, one data file for every so many rows."""
+    catalog.create_namespace_if_not_exists(namespace)
+    for name in TABLES:
+        table = None
+        for chunk in chunks(connection, name, rows):
+            if table is None:
+                table = catalog.create_table(f"{namespace}.{name}", chunk.schema)
+            table.append(chunk)
+
+
+def same(ours: list[tuple], theirs: list[tuple]) -> bool:
+    """Whether two answers agree; numbers to nine digits or a cent, since averages of decimals differ in how far they are rounded."""
+    if len(ours) != len(theirs):
+        return False
+    return all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(ours, theirs, strict=True))
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, (int, float, Decimal)) and isinstance(b, (int, float, Decimal)):
+        return abs(float(a) - float(b)) <= max(0.01, 1e-9 * abs(float(b)))
+    return str(a).strip() == str(b).strip()
