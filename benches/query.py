@@ -210,10 +210,11 @@ class Bench:
 
 
 def tables_of(sql: str, prefix: str) -> str:
-    """Table names with their prefix, where they stand as tables: TPC-H's columns never have a table's name."""
+    """Table names with their prefix, where they stand as tables: after FROM, or a comma. Some columns are called `nation`."""
     import re
 
-    return re.sub(r"\b(" + "|".join(tpch.TABLES) + r")\b", lambda m: prefix + m.group(1), sql)
+    place = r"(\bfrom\s+|,\s*)(" + "|".join(tpch.TABLES) + r")\b"
+    return re.sub(place, lambda m: m.group(1) + prefix + m.group(2), sql, flags=re.IGNORECASE)
 
 
 def main() -> None:

@@ -189,8 +189,8 @@ impl Default for Maintenance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
-    /// Bytes that all queries together may use for sorts, joins and aggregates.
-    pub memory_bytes: usize,
+    /// Bytes that all queries together may use for sorts, joins and aggregates; default: a quarter of the machine's memory.
+    pub memory_bytes: Option<usize>,
     /// Bytes that one query may use of them before it spills or fails; default: half.
     pub query_memory_bytes: Option<usize>,
     /// Partitions of a query's plan; default: the number of cores.
@@ -208,7 +208,7 @@ pub struct Query {
 impl Default for Query {
     fn default() -> Self {
         Self {
-            memory_bytes: 1 << 30,
+            memory_bytes: None,
             query_memory_bytes: None,
             parallelism: None,
             concurrency: 16,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt;
 use esker_catalog::{Access, Catalog, deletion, token_hash};
 use esker_maintenance::{Limits, Maintenance};
 use esker_query::{Engine, EngineOptions, QueryLimits};
@@ -198,15 +199,23 @@ fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
     BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
 }
 
+/// A quarter of the machine's memory, for what has no budget of its own in the configuration.
+fn quarter_of_memory() -> usize {
+    let memory = rustix::system::sysinfo();
+    let bytes = u64::from(memory.mem_unit) * memory.totalram;
+    usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+}
+
 fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
+    let memory_bytes = config.memory_bytes.unwrap_or_else(quarter_of_memory);
     let limits = QueryLimits {
         concurrency: config.concurrency,
         queue: config.queue,
         timeout: Duration::from_secs(config.timeout_seconds),
-        query_memory_bytes: config.query_memory_bytes.unwrap_or(config.memory_bytes / 2),
+        query_memory_bytes: config.query_memory_bytes.unwrap_or(memory_bytes / 2),
         slow: Duration::from_secs_f64(config.slow_seconds),
     };
-    EngineOptions { memory_bytes: config.memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
+    EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
 }
 
 fn lock(dir: &Path) -> Result<File> {
@@ -255,6 +264,12 @@ async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiv
         // A sender that is gone has stopped as well.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
+    // Small answers in several packets would otherwise wait for the client's delayed acknowledgement: some 40 ms a query.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
         tracing::error!(%error, "a listener failed");

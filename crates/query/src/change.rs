@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DdlStatement, DmlStatement, WriteOp};
@@ -16,7 +16,8 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Statement as SqlStatement, TableFactor, TableWithJoins, Update,
+    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Statement as SqlStatement, TableFactor, TableWithJoins,
+    Update,
 };
 use esker_catalog::{Catalog, CatalogError, Cause, Change, CreateTable, LoadedTable};
 use esker_read::Reader;
@@ -105,7 +106,10 @@ async fn rows_of(
     let target = Target::find(warehouses, &table)?;
     let loaded = target.load().await?;
     if loaded.metadata.format_version() == FormatVersion::V1 {
-        return Err(refused(format!("{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3", target.name)));
+        return Err(refused(format!(
+            "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",
+            target.name
+        )));
     }
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id());
@@ -162,29 +166,43 @@ async fn plan_update(session: &SessionState, warehouses: &[(Catalog, Reader)], u
 }
 
 /// Runs a statement that changes rows; returns how many it was about.
-pub(crate) async fn run(session: &SessionState, plan: &LogicalPlan, action: &Action, principal: &Principal) -> Result<u64> {
+pub(crate) async fn run(
+    session: &SessionState,
+    context: &Arc<TaskContext>,
+    plan: &LogicalPlan,
+    action: &Action,
+    principal: &Principal,
+) -> Result<u64> {
+    let running = &Running { session, context };
     let cause = Cause { principal: principal.to_string(), receipt: None };
     match action {
         Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
         Action::Insert(target) => {
             let table = target.load().await?;
-            insert(session, plan, target, &table, cause).await
+            insert(running, plan, target, &table, cause).await
         }
-        Action::Create { target, if_not_exists } => create(session, plan, target, *if_not_exists, cause).await,
-        Action::Delete(target) => remove(session, plan, target, false, cause).await,
-        Action::Update(target) => remove(session, plan, target, true, cause).await,
+        Action::Create { target, if_not_exists } => create(running, plan, target, *if_not_exists, cause).await,
+        Action::Delete(target) => remove(running, plan, target, false, cause).await,
+        Action::Update(target) => remove(running, plan, target, true, cause).await,
     }
 }
 
-async fn rows(session: &SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let plan = session.create_physical_plan(plan).await?;
-    Ok(execute_stream(plan, session.task_ctx())?)
+/// What a statement is planned and run in.
+#[derive(Clone, Copy)]
+struct Running<'a> {
+    session: &'a SessionState,
+    context: &'a Arc<TaskContext>,
 }
 
-async fn insert(session: &SessionState, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
+async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+    let plan = running.session.create_physical_plan(plan).await?;
+    Ok(execute_stream(plan, running.context.clone())?)
+}
+
+async fn insert(running: &Running<'_>, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
-    let mut batches = rows(session, plan).await?;
+    let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
         appender.append(&batch).await?;
     }
@@ -227,7 +245,7 @@ fn storable(field: &Field) -> Result<DataType> {
     })
 }
 
-async fn create(session: &SessionState, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
+async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
     let made = shape::plain(plan.schema().as_arrow());
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
@@ -247,7 +265,7 @@ async fn create(session: &SessionState, plan: &LogicalPlan, target: &Target, if_
         Err(e) => return Err(e.into()),
     }
     let table = target.load().await?;
-    let filled = insert(session, plan, target, &table, cause.clone()).await;
+    let filled = insert(running, plan, target, &table, cause.clone()).await;
     if filled.is_err() {
         // Half a table would be a surprise.
         if let Err(error) = target.catalog.drop_table(&target.name, true, &cause).await {
@@ -285,7 +303,7 @@ fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<(Optio
     Ok(Some((prune::condition(session, &schema, &filters)?, schema)))
 }
 
-async fn remove(session: &SessionState, plan: &LogicalPlan, target: &Target, update: bool, cause: Cause) -> Result<u64> {
+async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, update: bool, cause: Cause) -> Result<u64> {
     let table = target.load().await?;
     let metadata = &table.metadata;
     let base = rows_snapshot(plan)?;
@@ -295,7 +313,7 @@ async fn remove(session: &SessionState, plan: &LogicalPlan, target: &Target, upd
     let lineage = metadata.format_version() == FormatVersion::V3;
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
-    let mut batches = rows(session, plan).await?;
+    let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
         collect(&batch, &mut positions, update)?;
         if let Some(appender) = &mut appender {
@@ -310,7 +328,7 @@ async fn remove(session: &SessionState, plan: &LogicalPlan, target: &Target, upd
     if count == 0 {
         return Ok(0);
     }
-    let (condition, schema) = condition(session, plan)?.unwrap_or_else(|| (None, count_schema()));
+    let (condition, schema) = condition(running.session, plan)?.unwrap_or_else(|| (None, count_schema()));
     let level = if update { "write.update.isolation-level" } else { "write.delete.isolation-level" };
     let serializable = metadata.properties().get(level).is_none_or(|level| level != "snapshot");
     let removal = Removal { base: snapshot.snapshot_id(), known, positions, condition, schema, serializable, update };

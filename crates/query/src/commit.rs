@@ -7,9 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
 use esker_read::{ReadStats, Reader};
-use esker_table::{
-    DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, TableError, delete_key, load_live, rewrite_snapshot,
-};
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, TableError, delete_key, load_live, rewrite_snapshot};
 use esker_types::Coded;
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;

@@ -6,7 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::memory::MemoryStream;
@@ -53,7 +53,7 @@ struct Inner {
     /// Each warehouse with the reader of its storage; the first is where unqualified names are looked up.
     warehouses: Arc<[(Catalog, Reader)]>,
     /// What every statement's session begins as.
-    session: SessionState,
+    session: Arc<SessionState>,
     memory: Arc<dyn MemoryPool>,
     gate: Gate,
     log: QueryLog,
@@ -90,7 +90,7 @@ impl Engine {
             .with_information_schema(true);
         let session = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let (gate, log) = (Gate::new(options.limits), QueryLog::new(options.limits.slow));
-        let inner = Inner { warehouses: warehouses.into(), session, memory, gate, log };
+        let inner = Inner { warehouses: warehouses.into(), session: Arc::new(session), memory, gate, log };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -110,22 +110,23 @@ impl Engine {
         &self.inner.log
     }
 
-    /// Memory of the query's own, within that of all.
-    fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
+    /// What a statement runs in, with memory of its own within that of all.
+    fn context(&self, session: &SessionState) -> Result<Arc<TaskContext>> {
         let limit = self.inner.gate.limits().query_memory_bytes;
         let share = Share { all: self.inner.memory.clone(), limit, used: AtomicUsize::new(0) };
         let builder = RuntimeEnvBuilder::from_runtime_env(self.inner.session.runtime_env());
-        Ok(builder.with_memory_pool(Arc::new(share)).build_arc()?)
+        let runtime: Arc<RuntimeEnv> = builder.with_memory_pool(Arc::new(share)).build_arc()?;
+        Ok(Arc::new(TaskContext::from(session).with_runtime(runtime)))
     }
 
     /// Parses and plans a statement on the tables as they are now. Nothing is changed yet.
     pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
-        let builder = SessionStateBuilder::new_from_existing(self.inner.session.clone());
-        let base = Arc::new(builder.with_runtime_env(self.runtime()?).build());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
-        let names = Names::load(warehouses, base.clone(), stats.clone(), log, sql).await?;
-        let session = SessionStateBuilder::new_from_existing(base.as_ref().clone()).with_catalog_list(Arc::new(names)).build();
+        let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, sql).await?;
+        // A clone: to build a session anew costs more than to plan a short query.
+        let mut session = self.inner.session.as_ref().clone();
+        session.register_catalog_list(Arc::new(names));
         let (plan, action) = change::plan(&session, &self.inner.warehouses, sql).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|e| QueryError::Statement(format!("not served: {}", e.strip_backtrace())))?;
@@ -135,6 +136,7 @@ impl Engine {
     /// Runs a planned query, once its turn has come.
     pub async fn run(&self, prepared: Prepared, parameters: Vec<ScalarValue>, principal: &Principal) -> Result<Running> {
         let Prepared { session, plan, action, sql, stats } = prepared;
+        let answer = schema(&plan, &action);
         let mut logged = Logged::new(&self.inner.log, &sql, principal, stats);
         let timeout = self.inner.gate.limits().timeout;
         let deadline = Instant::now() + timeout;
@@ -147,11 +149,12 @@ impl Engine {
                 false => plan.with_param_values(ParamValues::from(parameters.clone())),
             };
             let plan = bind(plan)?;
+            let context = self.context(&session)?;
             if matches!(action, Action::Query) {
                 let plan = session.create_physical_plan(&plan).await?;
-                return Ok((execute_stream(plan, session.task_ctx())?, permit));
+                return Ok((execute_stream(plan, context)?, permit));
             }
-            let mut count = change::run(&session, &plan, &action, principal).await;
+            let mut count = change::run(&session, &context, &plan, &action, principal).await;
             for attempt in 1..ATTEMPTS {
                 if !count.as_ref().is_err_and(change::is_conflict) {
                     break;
@@ -159,7 +162,7 @@ impl Engine {
                 tokio::time::sleep(PAUSE * attempt).await;
                 // Anew, on the table as it is now.
                 let again = self.prepare(&sql).await?;
-                count = change::run(&again.session, &bind(again.plan)?, &again.action, principal).await;
+                count = change::run(&again.session, &context, &bind(again.plan)?, &again.action, principal).await;
             }
             let answer = MemoryStream::try_new(vec![change::count_batch(count?)?], change::count_schema(), None)?;
             Ok((Box::pin(answer) as SendableRecordBatchStream, permit))
@@ -173,7 +176,7 @@ impl Engine {
         match started {
             Ok((stream, permit)) => {
                 let stream = bounded(stream, deadline, timeout, cancel);
-                Ok(Running { stream: counted(stream, logged, permit) })
+                Ok(Running { stream: counted(stream, answer, logged, permit) })
             }
             Err(error) => {
                 logged.failed(QueryError::to_string(&error));
@@ -184,8 +187,12 @@ impl Engine {
 }
 
 /// The rows for clients, counted; the query is in the log when they end or are dropped.
-fn counted(stream: SendableRecordBatchStream, logged: Logged, permit: OwnedSemaphorePermit) -> SendableRecordBatchStream {
-    let schema = shape::plain(&stream.schema());
+fn counted(
+    stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+    logged: Logged,
+    permit: OwnedSemaphorePermit,
+) -> SendableRecordBatchStream {
     let of_rows = schema.clone();
     let rows = futures::stream::unfold(Some((stream, logged, permit)), move |state| {
         let schema = of_rows.clone();
@@ -211,13 +218,18 @@ fn counted(stream: SendableRecordBatchStream, logged: Logged, permit: OwnedSemap
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
+/// The shape of an answer: as it is told before the statement runs, and as it comes.
+fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
+    match action {
+        Action::Query => shape::plain(plan.schema().as_arrow()),
+        _ => change::count_schema(),
+    }
+}
+
 impl Prepared {
     /// The shape of the answer.
     pub fn schema(&self) -> SchemaRef {
-        match self.action {
-            Action::Query => shape::plain(self.plan.schema().as_arrow()),
-            _ => change::count_schema(),
-        }
+        schema(&self.plan, &self.action)
     }
 
     /// Whether the statement changes tables.

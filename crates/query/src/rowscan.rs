@@ -85,7 +85,8 @@ impl TableProvider for RowTable {
         let fields = table.iceberg.as_struct().fields();
         let ids: Vec<i32> = projection.iter().filter(|i| **i < own).map(|i| fields[*i].id).collect();
         let mut target = target_schema(&table.iceberg, &ids).map_err(external)?;
-        let row_ids = metadata.format_version() == FormatVersion::V3 && projection.iter().any(|i| self.schema.field(*i).name() == ROW_ID);
+        let row_ids =
+            metadata.format_version() == FormatVersion::V3 && projection.iter().any(|i| self.schema.field(*i).name() == ROW_ID);
         if row_ids {
             target = with_lineage(&target);
         }
