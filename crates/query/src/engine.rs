@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
@@ -25,11 +26,17 @@ use crate::error::Stopped;
 use crate::govern::{Gate, QueryLimits, Share, bounded};
 use crate::log::Logged;
 use crate::names::Names;
-use crate::{QueryError, QueryLog, QueryStats, Result, shape};
+use crate::{QueryError, QueryLog, QueryStats, Result, minmax, shape};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Rows of a batch, and the size up to which one side of a join is hashed as a whole rather than both split: what answers the queries of
+/// TPC-H in a fifth less time than the defaults.
+const BATCH_ROWS: usize = 16_384;
+const BUILD_BYTES: usize = 32 << 20;
+const BUILD_ROWS: usize = 1_000_000;
 
 /// How queries run.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +95,15 @@ impl Engine {
             .with_default_catalog_and_schema(first, "default")
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
-        let session = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let mut config = config.with_batch_size(BATCH_ROWS);
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.hash_join_single_partition_threshold = BUILD_BYTES;
+        optimizer.hash_join_single_partition_threshold_rows = BUILD_ROWS;
+        let mut session =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        for function in minmax::functions() {
+            session.register_udaf(function)?;
+        }
         let (gate, log) = (Gate::new(options.limits), QueryLog::new(options.limits.slow));
         let inner = Inner { warehouses: warehouses.into(), session: Arc::new(session), memory, gate, log };
         Ok(Self { inner: Arc::new(inner) })

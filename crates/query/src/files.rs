@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
-use esker_read::{ReadStats, Reader, row_group_rows, selection};
+use esker_read::{ReadStats, Reader, field_id, row_group_rows, selection};
 use esker_table::LiveFile;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
 use roaring::RoaringTreemap;
 
 use crate::ranges::column_statistics;
-use crate::source::Uri;
+use crate::source::Known;
 
 /// Bytes of a file that are worth a task of their own.
 const SPLIT_BYTES: u64 = 16 << 20;
@@ -41,7 +41,8 @@ pub(crate) async fn partitioned(
         if rows == 0 {
             return Ok(None);
         }
-        let mut partitioned = PartitionedFile::new(path, size).with_extension(Uri(path.into()));
+        let known = Known { uri: path.into(), nan: may_hold_nan(schema, &file) };
+        let mut partitioned = PartitionedFile::new(path, size).with_extension(known);
         partitioned.statistics = Some(Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none())));
         if let Some(gone) = gone {
             let footer = reader.footer(path, size, stats).await?;
@@ -52,6 +53,13 @@ pub(crate) async fn partitioned(
     let futures: Vec<_> = files.iter().cloned().map(one).collect();
     let all: Vec<_> = futures::stream::iter(futures).buffered(FOOTERS).try_collect().await?;
     Ok(all.into_iter().flatten().flat_map(|(partitioned, file)| split(partitioned, &file)).collect())
+}
+
+/// Whether the manifest does not rule NaN out in every float column.
+fn may_hold_nan(schema: &SchemaRef, file: &LiveFile) -> bool {
+    let float = |f: &&Arc<Field>| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
+    let counts = file.file.nan_value_counts();
+    schema.fields().iter().filter(float).any(|f| field_id(f).and_then(|id| counts.get(&id)) != Some(&0))
 }
 
 fn statistics(

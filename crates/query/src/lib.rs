@@ -6,6 +6,7 @@
 
 mod adapter;
 mod change;
+mod checked;
 mod commit;
 mod engine;
 mod error;
@@ -13,11 +14,13 @@ mod files;
 mod govern;
 mod inspect;
 mod log;
+mod minmax;
 mod names;
 mod prune;
 mod ranges;
 mod rows;
 mod rowscan;
+mod selective;
 mod shape;
 mod source;
 mod system;

@@ -16,9 +16,13 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::file::metadata::ParquetMetaData;
 
-/// The URI of a file: its path in the plan is for people.
+/// A file, as the catalog knows it: its path in the plan is for people.
 #[derive(Debug, Clone)]
-pub(crate) struct Uri(pub(crate) Arc<str>);
+pub(crate) struct Known {
+    pub(crate) uri: Arc<str>,
+    /// Whether it may hold NaN.
+    pub(crate) nan: bool,
+}
 
 /// What planning a scan found out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,9 +58,13 @@ impl ParquetFileReaderFactory for Files {
             MetricBuilder::new(metrics).global_counter("files_pruned").add(self.planned.files_pruned);
             MetricBuilder::new(metrics).global_counter("rows_deleted").add(self.planned.rows_deleted);
         }
-        let uri = file.extension::<Uri>().ok_or_else(|| DataFusionError::Internal("a file without its URI".to_owned()))?;
+        let known = file.extension::<Known>().ok_or_else(|| DataFusionError::Internal("a file without its URI".to_owned()))?;
         let own = Arc::new(ReadStats::default());
-        let input = self.reader.input(&uri.0, file.object_meta.size, &own).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let input = self
+            .reader
+            .input(&known.uri, file.object_meta.size, &own)
+            .map_err(|e| DataFusionError::External(Box::new(e)))?
+            .with_nan(known.nan);
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         let told = [
             Told { of: |s| &s.bytes_read, count: counter("bytes_fetched") },

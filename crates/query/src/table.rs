@@ -21,9 +21,10 @@ use iceberg::spec::{DataFileFormat, Literal, NameMapping, NestedField, NestedFie
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
+use crate::checked::Checked;
 use crate::log::QueryStats;
 use crate::source::{Files, Planned};
-use crate::{files, prune, shape};
+use crate::{files, prune, selective, shape};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
@@ -223,12 +224,15 @@ impl TableProvider for IcebergTable {
             Planned { files_pruned: considered - kept.len(), rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX) };
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
+        // Rows that the filter leaves out are not decoded.
+        options.global.pushdown_filters = selective::is_selective(filters, &self.schema, &kept, &statistics);
+        options.global.reorder_filters = true;
         let factory = Files::new(self.reader.clone(), self.stats.read.clone(), planned);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));
         // The store is asked for and not used: bytes come from the reader. This one is always registered.
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(Checked(Arc::new(source))))
             .with_file_groups(files::groups(files, state.config().target_partitions()))
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?

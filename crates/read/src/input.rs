@@ -45,6 +45,8 @@ pub struct Input {
     pub(crate) size: u64,
     pub(crate) remote: bool,
     pub(crate) stats: Arc<ReadStats>,
+    /// Whether the file may hold NaN in float columns.
+    pub(crate) nan: bool,
     /// The whole file, where it is small and not kept.
     pub(crate) whole: Option<Bytes>,
     /// Where what is read is kept.
@@ -116,6 +118,13 @@ fn requests(parts: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 impl Input {
+    /// For a file that may hold NaN in float columns: its footer's statistics then say nothing of the greatest values.
+    #[must_use]
+    pub const fn with_nan(mut self, nan: bool) -> Self {
+        self.nan = nan;
+        self
+    }
+
     fn failed(&self, error: object_store::Error) -> ParquetError {
         let uri = self.path.to_string();
         let error = match error {
@@ -233,7 +242,14 @@ impl AsyncFileReader for Input {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         let this = self.clone();
-        async move { Ok(this.reader.clone().footer_of(this).await?.metadata().clone()) }.boxed()
+        async move {
+            let reader = this.reader.clone();
+            match this.nan {
+                true => reader.footer_with_nan(this).await,
+                false => Ok(reader.footer_of(this).await?.metadata().clone()),
+            }
+        }
+        .boxed()
     }
 }
 

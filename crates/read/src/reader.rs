@@ -11,8 +11,14 @@ use moka::future::Cache;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    RowGroupMetaData,
+};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::statistics::Statistics;
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
@@ -63,6 +69,8 @@ pub struct Reader {
 #[derive(Debug, Clone)]
 struct Footer {
     metadata: ArrowReaderMetadata,
+    /// The same without what it says of the greatest floats, where it has any: NaN is greater and left out.
+    with_nan: Option<Arc<ParquetMetaData>>,
     chunks: Chunks,
 }
 
@@ -110,7 +118,7 @@ impl Reader {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         let (reader, path, stats) = (self.clone(), path.into(), stats.clone());
-        Ok(Input { reader, store, object, path, size, remote, stats, whole: None, blocks: None })
+        Ok(Input { reader, store, object, path, size, remote, stats, nan: false, whole: None, blocks: None })
     }
 
     /// The footer of a file with its page index.
@@ -132,9 +140,18 @@ impl Reader {
             .await?;
         let loaded = Arc::new(without_arrow_schema(loaded));
         let chunks = Chunks::of(&loaded);
+        let with_nan = without_float_max(&loaded).map(Arc::new);
         let metadata = ArrowReaderMetadata::try_new(loaded, ArrowReaderOptions::new())?;
-        self.footers.insert(path, Footer { metadata: metadata.clone(), chunks }).await;
+        self.footers.insert(path, Footer { metadata: metadata.clone(), with_nan, chunks }).await;
         Ok(metadata)
+    }
+
+    /// A footer whose statistics hold for NaN too.
+    pub(crate) async fn footer_with_nan(&self, input: Input) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+        let path = input.path.clone();
+        let metadata = self.footer_of(input).await?.metadata().clone();
+        let kept = self.footers.get(path.as_ref()).await.and_then(|footer| footer.with_nan);
+        Ok(kept.or_else(|| without_float_max(&metadata).map(Arc::new)).unwrap_or(metadata))
     }
 
     /// Where the column chunks of a file are, if its footer was read.
@@ -186,6 +203,45 @@ impl Reader {
         self.positions.insert(key, positions.clone()).await;
         Ok(positions)
     }
+}
+
+/// A footer without maxima of floats; none if it has no floats. A reader to whom NaN is the greatest would otherwise leave out row
+/// groups and pages that hold some.
+fn without_float_max(footer: &ParquetMetaData) -> Option<ParquetMetaData> {
+    let is_float = |chunk: &ColumnChunkMetaData| matches!(chunk.column_type(), Type::FLOAT | Type::DOUBLE);
+    if !footer.row_groups().iter().any(|g| g.columns().iter().any(is_float)) {
+        return None;
+    }
+    let chunk = |chunk: &ColumnChunkMetaData| {
+        let statistics = match chunk.statistics() {
+            Some(Statistics::Float(s)) => Statistics::float(s.min_opt().copied(), None, None, s.null_count_opt(), false),
+            Some(Statistics::Double(s)) => Statistics::double(s.min_opt().copied(), None, None, s.null_count_opt(), false),
+            _ => return Ok(chunk.clone()),
+        };
+        chunk.clone().into_builder().set_statistics(statistics).build()
+    };
+    let group = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().map(chunk).collect::<parquet::errors::Result<Vec<_>>>()?;
+        group.clone().into_builder().set_column_metadata(columns).build()
+    };
+    let groups: Vec<RowGroupMetaData> = footer.row_groups().iter().map(group).collect::<parquet::errors::Result<_>>().ok()?;
+    let pages = footer.column_index().map(|groups| {
+        let group = |(group, columns): (&Vec<ColumnIndexMetaData>, &RowGroupMetaData)| {
+            let column = |(index, chunk): (&ColumnIndexMetaData, &ColumnChunkMetaData)| match is_float(chunk) {
+                true => ColumnIndexMetaData::NONE,
+                false => index.clone(),
+            };
+            group.iter().zip(columns.columns()).map(column).collect()
+        };
+        groups.iter().zip(footer.row_groups()).map(group).collect()
+    });
+    Some(
+        ParquetMetaDataBuilder::new(footer.file_metadata().clone())
+            .set_row_groups(groups)
+            .set_column_index(pages)
+            .set_offset_index(footer.offset_index().cloned())
+            .build(),
+    )
 }
 
 /// The embedded Arrow schema is one writer's view; the Parquet types and field ids are the table's.

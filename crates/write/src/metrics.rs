@@ -220,7 +220,7 @@ fn shorten(bound: &Datum, width: Option<usize>, up: bool) -> Option<Datum> {
 
 #[cfg(test)]
 mod tests {
-    use crate::*;
+    use super::*;
 
     #[test]
     fn long_bounds_are_cut_so_that_they_still_bound() {

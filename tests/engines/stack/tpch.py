@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -34,7 +36,7 @@ def queries(connection: duckdb.DuckDBPyConnection) -> list[tuple[int, str]]:
 
 def chunks(connection: duckdb.DuckDBPyConnection, table: str, rows: int) -> Iterator[pa.Table]:
     """A table in pieces of so many rows, whose columns may be null as those of most tables may."""
-    reader = connection.execute(f"SELECT * FROM {table}").fetch_record_batch(rows)
+    reader = connection.execute(f"SELECT * FROM {table}").to_arrow_reader(rows)
     for batch in reader:
         yield pa.Table.from_batches([batch])
 
@@ -50,8 +52,14 @@ def load(connection: duckdb.DuckDBPyConnection, catalog: Catalog, namespace: str
             table.append(chunk)
 
 
+def qualified(sql: str, prefix: str) -> str:
+    """Table names with a prefix, where they are tables: after FROM, JOIN or a comma. Columns may be called `nation`."""
+    place = r"(\b(?:from|join)\s+|,\s*)(" + "|".join(TABLES) + r")\b"
+    return re.sub(place, lambda m: m.group(1) + prefix + m.group(2), sql, flags=re.IGNORECASE)
+
+
 def same(ours: list[tuple], theirs: list[tuple]) -> bool:
-    """Whether two answers agree; numbers to nine digits or a cent, since averages of decimals differ in how far they are rounded."""
+    """Whether two answers agree; numbers to nine digits or a cent: averages of decimals are rounded differently."""
     if len(ours) != len(theirs):
         return False
     return all(len(a) == len(b) and all(map(equal, a, b)) for a, b in zip(ours, theirs, strict=True))
@@ -59,5 +67,7 @@ def same(ours: list[tuple], theirs: list[tuple]) -> bool:
 
 def equal(a: object, b: object) -> bool:
     if isinstance(a, (int, float, Decimal)) and isinstance(b, (int, float, Decimal)):
+        if math.isnan(a) or math.isnan(b):
+            return math.isnan(a) and math.isnan(b)
         return abs(float(a) - float(b)) <= max(0.01, 1e-9 * abs(float(b)))
     return str(a).strip() == str(b).strip()

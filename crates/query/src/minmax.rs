@@ -1,0 +1,110 @@
+//! `min` and `max` with one answer for columns that hold NaN: it is greater than every number, as in every other comparison here.
+//!
+//! DataFusion's own, by group, compare with `<` and so answer by the order in which rows come.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
+};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
+
+/// The two functions.
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
+    [(min_udaf(), false), (max_udaf(), true)].map(|(inner, max)| Arc::new(AggregateUDF::new_from_impl(Ordered { inner, max })))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Ordered {
+    inner: Arc<AggregateUDF>,
+    max: bool,
+}
+
+/// An accumulator of floats: the starting value loses against every other.
+macro_rules! floats {
+    ($array:ty, $float:ty, $max:expr, $type:expr) => {
+        match $max {
+            true => Box::new(
+                PrimitiveGroupsAccumulator::<$array, _>::new($type, |held: &mut $float, new| {
+                    if new.is_nan() || new > *held {
+                        *held = new;
+                    }
+                })
+                .with_starting_value(<$float>::NEG_INFINITY),
+            ) as Box<dyn GroupsAccumulator>,
+            false => Box::new(
+                PrimitiveGroupsAccumulator::<$array, _>::new($type, |held: &mut $float, new| {
+                    if held.is_nan() || new < *held {
+                        *held = new;
+                    }
+                })
+                .with_starting_value(<$float>::NAN),
+            ),
+        }
+    };
+}
+
+impl AggregateUDFImpl for Ordered {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.inner().return_type(arguments)
+    }
+
+    fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        self.inner.inner().accumulator(arguments)
+    }
+
+    fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
+        self.inner.inner().groups_accumulator_supported(arguments)
+    }
+
+    fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        let ty = arguments.return_field.data_type();
+        match ty {
+            DataType::Float32 => Ok(floats!(Float32Type, f32, self.max, ty)),
+            DataType::Float64 => Ok(floats!(Float64Type, f64, self.max, ty)),
+            _ => self.inner.inner().create_groups_accumulator(arguments),
+        }
+    }
+
+    fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        self.inner.inner().create_sliding_accumulator(arguments)
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        Some(self.max)
+    }
+
+    fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
+        self.inner.inner().value_from_stats(statistics)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.inner().coerce_types(arguments)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+
+    fn set_monotonicity(&self, ty: &DataType) -> SetMonotonicity {
+        self.inner.inner().set_monotonicity(ty)
+    }
+}
