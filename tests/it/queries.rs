@@ -17,3 +17,96 @@ async fn position_and_equality_deletes_are_applied_and_unreadable_ones_are_an_er
     let error = writer.ids().await.expect_err("never wrong rows");
     assert!(error.contains("-eq.parquet"), "{error}");
 }
+
+fn number(batches: &[arrow::array::RecordBatch]) -> i64 {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Int64Type, UInt64Type};
+    let column = batches[0].column(0);
+    match column.as_primitive_opt::<Int64Type>() {
+        Some(column) => column.value(0),
+        None => i64::try_from(column.as_primitive::<UInt64Type>().value(0)).expect("a count"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_beside_one_another_lose_nothing() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let sql = async |text: String| app.sql(&text).await.map(|batches| number(&batches));
+    let values: Vec<String> = (0..40).map(|i| format!("({i})")).collect();
+    assert_eq!(sql(format!("INSERT INTO n.t (id) VALUES {}", values.join(", "))).await, Ok(40));
+    // Each is about rows of its own, in the same file; appends land in between.
+    let updates = (0..4).map(|k| sql(format!("UPDATE n.t SET id = id + 1000 WHERE id % 8 = {k} AND id < 1000")));
+    let deletes = (4..6).map(|k| sql(format!("DELETE FROM n.t WHERE id % 8 = {k} AND id < 1000")));
+    let inserts = (0..4).map(|k| sql(format!("INSERT INTO n.t (id) VALUES ({})", 5000 + k)));
+    let (updates, deletes, inserts) = futures::join!(
+        futures::future::join_all(updates),
+        futures::future::join_all(deletes),
+        futures::future::join_all(inserts)
+    );
+    assert_eq!(inserts, vec![Ok(1); 4], "an insert commutes with everything");
+    // One that was beaten five times says so, and has changed nothing.
+    let done = |results: &[Result<i64, String>]| results.iter().map(Result::is_ok).collect::<Vec<_>>();
+    let (updated, deleted) = (done(&updates), done(&deletes));
+    let mut expected: Vec<i64> = Vec::new();
+    for id in 0..40_i64 {
+        match usize::try_from(id % 8).expect("small") {
+            k @ 0..4 if updated[k] => expected.push(id + 1000),
+            k @ 4..6 if deleted[k - 4] => {}
+            _ => expected.push(id),
+        }
+    }
+    expected.extend(5000..5004);
+    expected.sort_unstable();
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), expected);
+    assert!(updated.iter().chain(&deleted).filter(|ok| **ok).count() >= 2, "{updates:?} {deletes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_statement_leaves_no_files_behind() {
+    let app = TestApp::start().await;
+    app.table().await;
+    assert_eq!(app.sql("INSERT INTO n.t (id) VALUES (1)").await.map(|b| number(&b)), Ok(1));
+    let files = |app: &TestApp| {
+        let root = app.catalog().options().location.to_string();
+        let dir = std::path::PathBuf::from(root.trim_start_matches("file://"));
+        let mut pending = vec![dir];
+        let mut found = Vec::new();
+        while let Some(dir) = pending.pop() {
+            for entry in std::fs::read_dir(dir).expect("listed").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => pending.push(path),
+                    path if path.extension().is_some_and(|e| e == "parquet") => found.push(path),
+                    _ => {}
+                }
+            }
+        }
+        found.len()
+    };
+    let before = files(&app);
+    let sql = "UPDATE n.t SET id = CASE WHEN id = 1 THEN CAST('x' || id AS BIGINT) ELSE id END";
+    let error = app.sql(sql).await.expect_err("not a number");
+    assert!(error.contains("x1"), "{error}");
+    let error = app.sql("INSERT INTO n.nope (id) VALUES (1)").await.expect_err("no such table");
+    assert!(error.contains("nope"), "{error}");
+    assert_eq!(files(&app), before);
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_query_too_many_is_refused_and_one_too_long_is_stopped() {
+    let app = TestApp::start_with(|config| {
+        config.query.concurrency = 1;
+        config.query.queue = 0;
+        config.query.timeout_seconds = 2;
+    })
+    .await;
+    let long = "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 1000) b WHERE a.value % 7 = b.value % 5";
+    let (first, second) = futures::join!(app.sql(long), async {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        app.sql("SELECT 1").await
+    });
+    assert!(first.expect_err("too long").contains("query.timeout_seconds"));
+    assert!(second.expect_err("one too many").contains("try again later"));
+    assert_eq!(app.sql("SELECT 1").await.map(|b| number(&b)), Ok(1), "the place is free again");
+}

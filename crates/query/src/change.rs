@@ -275,8 +275,11 @@ async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_n
     filled
 }
 
+/// A condition on a table's columns, none if there is none, with their schema.
+type Condition = (Option<Arc<dyn PhysicalExpr>>, SchemaRef);
+
 /// What statistics can tell of the rows that a plan looks for.
-fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<(Option<Arc<dyn PhysicalExpr>>, SchemaRef)>> {
+fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condition>> {
     let optimised = session.optimize(plan)?;
     let mut found = None;
     optimised.apply(|node| {

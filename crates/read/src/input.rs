@@ -143,7 +143,7 @@ impl Input {
     /// The parts that serve a range: a chunk as a whole where much of it is wanted or it is here already, else its segments.
     fn parts(&self, blocks: &BlockCache, chunks: Option<&Chunks>, range: &Range<u64>) -> Vec<Range<u64>> {
         if self.size <= WHOLE_FILE {
-            return vec![0..self.size];
+            return Vec::from([Range { start: 0, end: self.size }]);
         }
         let Some(chunk) = chunks.and_then(|chunks| chunks.around(range)) else { return vec![range.clone()] };
         let (wanted, all) = (range.end - range.start, chunk.end - chunk.start);

@@ -25,8 +25,10 @@ pub struct Doomed {
     pub positions: RoaringTreemap,
 }
 
-/// Writes deletes by position: as deletion vectors where the table has them, else as position delete files, one a data file if
-/// there are few, or else one a partition. Returns their entries with their partition specs.
+/// Writes deletes by position; returns their entries with their partition specs.
+///
+/// They are deletion vectors where the table has them, else position delete files: one a data file if there are few, or else one a
+/// partition.
 pub async fn write_deletes(
     destination: &Destination,
     metadata: &TableMetadata,
