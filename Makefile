@@ -9,7 +9,7 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-catalog bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-query bench-catalog bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -45,10 +45,12 @@ test-engines: build
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py $(PYTEST)
 
-# What takes minutes: thousands of random histories, hundreds of kills.
+# What takes minutes: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1.
 soak: build
-	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test -p esker-tests --test it -- histories
-	ESKER_KILLS=$(or $(KILLS),100) cargo test -p esker-tests --test it -- random_kills
+	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
+	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
+	python=$$($(UV) tests/engines/requirements.txt)
+	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 
 docs:
 	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
@@ -57,6 +59,11 @@ docs:
 bench-maintenance: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/maintenance.py "$(ESKER_BIN)" "$(CARGO_TARGET_DIR)/debug/bound" $(DATASETS)
+
+# SQL beside DuckDB and Trino over MinIO; SCALE is TPC-H's scale factor, PARTS="scans tpch deletes lookups" chooses, PEERS=duckdb,parquet,trino.
+bench-query: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/query.py "$(ESKER_BIN)" $(PARTS)
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build
