@@ -46,14 +46,6 @@ pub enum MaintenanceError {
         /// Rows that the new files hold.
         rows_out: u64,
     },
-    /// What was written is not what was to be written; nothing was committed.
-    #[error("{path} failed its proof: {what}; nothing was committed")]
-    NotAsWritten {
-        /// The file.
-        path: String,
-        /// How it shows.
-        what: String,
-    },
     /// Rows could not be encoded.
     #[error(transparent)]
     Parquet(#[from] parquet::errors::ParquetError),
@@ -82,9 +74,7 @@ impl Coded for MaintenanceError {
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,
-            Self::NotEquivalent { .. } | Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => {
-                ErrorCode::Internal
-            }
+            Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => ErrorCode::Internal,
         }
     }
 }

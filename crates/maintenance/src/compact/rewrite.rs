@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_read::{Adapter, Positions};
-use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, Written, count_nans, known_nans};
+use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans, known_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use iceberg::spec::DataFileBuilder;
 use roaring::RoaringTreemap;
@@ -166,7 +166,7 @@ pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewr
     }
     if found != done.hash {
         let path = done.paths.first().map_or_else(String::new, |(path, _)| path.clone());
-        return Err(MaintenanceError::NotAsWritten { path, what: format!("{} went in, {found} came out", done.hash) });
+        return Err(WriteError::NotAsWritten { path, what: format!("{} went in, {found} came out", done.hash) }.into());
     }
     Ok(())
 }

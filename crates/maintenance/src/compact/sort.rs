@@ -18,7 +18,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
-use esker_write::{NanCounts, RowGroup, Shape, count_nans};
+use esker_write::{NanCounts, RowGroup, Shape, WriteError, count_nans};
 use futures::stream::TryStreamExt;
 use tokio::sync::{Mutex, mpsc};
 
@@ -97,10 +97,9 @@ pub(crate) async fn rewrite_sorted(
     feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
-        return Err(MaintenanceError::NotAsWritten {
-            path: target.path(0),
-            what: format!("{hashed_in} went in, {hash} came out"),
-        });
+        return Err(
+            WriteError::NotAsWritten { path: target.path(0), what: format!("{hashed_in} went in, {hash} came out") }.into()
+        );
     }
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if rows_out != rows_in {
