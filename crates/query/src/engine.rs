@@ -144,7 +144,12 @@ impl Engine {
         session.register_catalog_list(Arc::new(names));
         let (plan, action) = change::plan(&session, &self.inner.warehouses, sql).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(&plan).map_err(|e| QueryError::Statement(format!("not served: {}", e.strip_backtrace())))?;
+        only_queries.verify_plan(&plan).map_err(|e| {
+            QueryError::Statement(format!(
+                "only queries, INSERT, CREATE TABLE AS, DELETE and UPDATE are served: {}",
+                e.strip_backtrace()
+            ))
+        })?;
         Ok(Prepared { session, plan, action, sql: sql.to_owned(), stats })
     }
 
