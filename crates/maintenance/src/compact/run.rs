@@ -37,8 +37,6 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     if let Some(bytes) = plan.options.memory_bytes {
         context.memory.bytes = bytes;
     }
-    // A quarter is left for what nobody counts: encoders' dictionaries, positions, what the allocator keeps.
-    context.memory.bytes -= context.memory.bytes / 4;
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(plan.bytes());
     let start = snapshot.snapshot_id();
