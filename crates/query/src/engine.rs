@@ -252,11 +252,6 @@ impl Prepared {
         schema(&self.plan, &self.action)
     }
 
-    /// Whether the statement changes tables.
-    pub fn changes(&self) -> bool {
-        !matches!(self.action, Action::Query)
-    }
-
     /// The parameters, `$1` first, with the types that the statement implies.
     pub fn parameters(&self) -> Result<Schema> {
         let mut types: Vec<_> = self.plan.get_parameter_types()?.into_iter().collect();

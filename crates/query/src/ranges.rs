@@ -136,21 +136,21 @@ pub(crate) fn column_statistics(
 ) -> ColumnStatistics {
     let mut statistics = ColumnStatistics::new_unknown();
     let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
-    if let Some(constant) = identity_value(metadata, file, id) {
-        // Every row that is left has the partition's value, in the file or not.
-        match constant.and_then(|literal| constant_value(metadata, id, &literal, ty)) {
-            Some(value) => {
+    // Every row that is left has the partition's value, in the file or not.
+    match identity_value(metadata, file, id) {
+        Some(None) => {
+            statistics.null_count = rows;
+            return statistics;
+        }
+        Some(Some(literal)) => {
+            if let Some(value) = constant_value(metadata, id, &literal, ty) {
                 statistics.null_count = Precision::Exact(0);
                 statistics.min_value = Precision::Exact(value.clone());
                 statistics.max_value = Precision::Exact(value);
                 return statistics;
             }
-            None if constant_is_null(metadata, file, id) => {
-                statistics.null_count = rows;
-                return statistics;
-            }
-            None => {}
         }
+        None => {}
     }
     let attained = untouched
         && matches!(
@@ -182,10 +182,6 @@ fn identity_value(metadata: &TableMetadata, file: &LiveFile, id: i32) -> Option<
     let mut fields = spec.fields().iter().zip(file.file.partition().iter());
     let (_, value) = fields.find(|(field, _)| field.source_id == id && field.transform == Transform::Identity)?;
     Some(value.cloned())
-}
-
-fn constant_is_null(metadata: &TableMetadata, file: &LiveFile, id: i32) -> bool {
-    identity_value(metadata, file, id) == Some(None)
 }
 
 fn constant_value(metadata: &TableMetadata, id: i32, literal: &Literal, to: &DataType) -> Option<ScalarValue> {

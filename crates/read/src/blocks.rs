@@ -72,13 +72,6 @@ impl BlockCache {
         Ok(Self { inner: Arc::new(Inner { memory, disk, counters: Counters::default() }) })
     }
 
-    /// A cache in memory alone.
-    pub fn in_memory(memory_bytes: u64) -> Self {
-        let memory = Cache::builder().weigher(|_: &Key, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        let memory = memory.max_capacity(memory_bytes).build();
-        Self { inner: Arc::new(Inner { memory, disk: None, counters: Counters::default() }) }
-    }
-
     /// What it has done and holds.
     pub fn usage(&self) -> BlockUsage {
         let counters = &self.inner.counters;
