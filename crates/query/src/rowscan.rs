@@ -7,7 +7,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -19,7 +19,8 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::FormatVersion;
 use roaring::RoaringTreemap;
 
-use crate::{IcebergTable, prune};
+use crate::IcebergTable;
+use crate::error::external;
 
 /// The columns that say where a row is. No table's own can have such names.
 pub(crate) const FILE: &str = "\u{1f}file";
@@ -31,10 +32,6 @@ pub(crate) const ROW_ID: &str = "\u{1f}row_id";
 pub(crate) struct RowTable {
     table: IcebergTable,
     schema: SchemaRef,
-}
-
-fn external(e: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(e))
 }
 
 impl RowTable {
@@ -74,9 +71,7 @@ impl TableProvider for RowTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
         let metadata = &table.table.metadata;
-        let condition = prune::condition(state, &self.schema, filters)?;
-        let kept = prune::files(condition.as_ref(), &self.schema, metadata, &table.live.data)?;
-        crate::table::check_readable(&kept)?;
+        let kept = table.files(state, &self.schema, filters)?;
         let mut deleted = table.deleted(state, &kept).await.map_err(external)?;
 
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();

@@ -22,6 +22,7 @@ use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
 use crate::checked::Checked;
+use crate::error::external;
 use crate::log::QueryStats;
 use crate::source::{Files, Planned};
 use crate::{files, prune, selective, shape};
@@ -40,10 +41,6 @@ pub struct IcebergTable {
     schema: SchemaRef,
     pub(crate) reader: Reader,
     pub(crate) stats: Arc<QueryStats>,
-}
-
-fn external(e: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(e))
 }
 
 impl IcebergTable {
@@ -112,6 +109,14 @@ impl IcebergTable {
         Ok(deleted.into_iter().filter(|(_, set)| !set.is_empty()).map(|(path, set)| (path, Arc::new(set))).collect())
     }
 
+    /// The files that may hold rows that the filters, on the columns of `schema`, keep; one that can't be read is an error.
+    pub(crate) fn files(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Vec<LiveFile>> {
+        let condition = prune::condition(state, schema, filters)?;
+        let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, &self.live.data)?;
+        check_readable(&kept)?;
+        Ok(kept)
+    }
+
     /// What columns are where a file lacks them.
     fn defaults(&self) -> HashMap<i32, ScalarValue> {
         let default = |(i, field): (usize, &NestedFieldRef)| {
@@ -145,7 +150,7 @@ fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr>
 }
 
 /// Names a file that can't be read.
-pub(crate) fn check_readable(files: &[LiveFile]) -> Result<()> {
+fn check_readable(files: &[LiveFile]) -> Result<()> {
     for LiveFile { file, .. } in files {
         if file.file_format() != DataFileFormat::Parquet {
             let what = format!("{}: {} files can't be read", file.file_path(), file.file_format());
@@ -195,9 +200,7 @@ impl TableProvider for IcebergTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let metadata = &self.table.metadata;
-        let condition = prune::condition(state, &self.schema, filters)?;
-        let kept = prune::files(condition.as_ref(), &self.schema, metadata, &self.live.data)?;
-        check_readable(&kept)?;
+        let kept = self.files(state, &self.schema, filters)?;
         let considered = self.live.data.len();
         ReadStats::add(&self.stats.files_considered, considered as u64);
         ReadStats::add(&self.stats.files_pruned, (considered - kept.len()) as u64);
