@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
     let inputs: Vec<PathBuf> = std::io::stdin().lock().lines().map(|line| PathBuf::from(line.expect("a line"))).collect();

@@ -7,7 +7,7 @@ use esker::cli::Cli;
 
 // Decoding and encoding allocate from many threads at once, which the system's allocator serialises.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match esker::cli::run(Cli::parse()) {

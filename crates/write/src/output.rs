@@ -1,6 +1,7 @@
 //! Output files: row groups in, one after the other; verified entries out.
 
 use std::hash::Hasher as _;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +26,49 @@ use crate::{Result, WriteError};
 
 /// Parts of an upload, and pieces that a file is read back in.
 const PART: usize = 8 << 20;
+
+/// Parts on their way at the same time.
+const UPLOADS: usize = 4;
+
+/// What Parquet's writer has written, in pieces: one buffer would be moved each time that it grows.
+#[derive(Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl Pieces {
+    const SIZE: usize = 1 << 20;
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.full.push(std::mem::take(&mut self.open).into());
+        }
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.seal();
+        std::mem::take(&mut self.full)
+    }
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.open.capacity() == 0 {
+            self.open.reserve_exact(Self::SIZE);
+        }
+        let n = bytes.len().min(self.open.capacity() - self.open.len());
+        self.open.extend_from_slice(&bytes[..n]);
+        if self.open.len() == self.open.capacity() {
+            self.seal();
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
 #[inline(never)]
@@ -58,7 +102,7 @@ impl RowGroup {
 }
 
 fn append_column(
-    out: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    out: &mut SerializedRowGroupWriter<'_, Pieces>,
     source: &Window,
     close: ColumnCloseResult,
 ) -> parquet::errors::Result<()> {
@@ -71,7 +115,7 @@ fn pages_of(source: &Window, column: &ColumnChunkMetaData) -> parquet::errors::R
     offset_index(column, &source.get_bytes(start, length)?)
 }
 
-fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Vec<u8>>, chunk: ArrowColumnChunk) -> parquet::errors::Result<()> {
+fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Pieces>, chunk: ArrowColumnChunk) -> parquet::errors::Result<()> {
     chunk.append_to_row_group(out)
 }
 
@@ -81,7 +125,7 @@ pub struct Output {
     destination: Destination,
     shape: Arc<Shape>,
     path: String,
-    writer: SerializedFileWriter<Vec<u8>>,
+    writer: SerializedFileWriter<Pieces>,
     upload: BufWriter,
     store: Arc<dyn ObjectStore>,
     object: object_store::path::Path,
@@ -104,8 +148,8 @@ impl Output {
     pub async fn create(destination: &Destination, shape: &Arc<Shape>, path: String) -> Result<Self> {
         (destination.record)(vec![path.clone()]).await?;
         let (store, object) = destination.storage.object(&path)?;
-        let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART);
-        let writer = SerializedFileWriter::new(Vec::new(), shape.root.clone(), shape.properties.clone())?;
+        let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART).with_max_concurrency(UPLOADS);
+        let writer = SerializedFileWriter::new(Pieces::default(), shape.root.clone(), shape.properties.clone())?;
         let (destination, shape) = (destination.clone(), shape.clone());
         let hash = XxHash3_64::with_seed(0);
         Ok(Self { destination, shape, path, writer, upload, store, object, hash, bytes: 0, rows: 0, nans: NanCounts::new() })
@@ -160,11 +204,13 @@ impl Output {
 
     async fn drain(&mut self) -> Result<()> {
         self.writer.flush().map_err(ParquetError::from)?;
-        let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
-        self.bytes += bytes.len() as u64;
-        hash_bytes(&mut self.hash, &bytes);
-        self.destination.counters.add(bytes.len() as u64, 0);
-        self.upload.put(bytes).await.map_err(|e| self.failed(e))
+        for bytes in self.writer.inner_mut().take() {
+            self.bytes += bytes.len() as u64;
+            hash_bytes(&mut self.hash, &bytes);
+            self.destination.counters.add(bytes.len() as u64, 0);
+            self.upload.put(bytes).await.map_err(|e| self.failed(e))?;
+        }
+        Ok(())
     }
 
     fn failed(&self, error: object_store::Error) -> WriteError {
