@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use esker_tests::{Faults, TestApp, Writer};
 use reqwest::Method;
 use serde_json::json;
@@ -85,6 +87,31 @@ async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     let summary = &metadata.current_snapshot().expect("a snapshot").summary().additional_properties;
     assert_eq!(summary["removed-position-deletes"], "2");
     assert!(summary["esker.content-hash"].ends_with("-58"), "{summary:?}");
+}
+
+/// Row groups without page index are copied beside row groups that are encoded, which have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let set = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "20000"});
+    let update = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": set}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(update)).await;
+    let writer = Writer::new(&app);
+    for i in 0..3 {
+        writer.append_without_index(i * 2000..i * 2000 + 2000).await;
+        writer.append(10_000 + i * 10..10_000 + i * 10 + 10).await;
+    }
+    let files = writer.data_files().await;
+    writer.delete_positions(&files[0], &[7]).await;
+    let kept = writer.ids().await.expect("ids");
+    assert_eq!(kept.len(), 6029);
+    let job = app.job("compact", json!({"verify": "full", "min-input-files": 2})).await;
+    let outcome = &job["outcome"];
+    assert_eq!((outcome["row_groups_spliced"].as_u64(), outcome["files_out"].as_u64()), (Some(2), Some(1)), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), kept);
+    let found = app.sql("SELECT sum(id) FROM n.t WHERE id BETWEEN 2350 AND 5999 OR id = 10005").await.expect("rows");
+    assert_eq!(found[0].column(0).as_primitive::<Int64Type>().value(0), (2350..6000).sum::<i64>() + 10_005);
 }
 
 /// What a delete took away came back by a rollback: a rewrite that read the deleted state must not bring the delete back.

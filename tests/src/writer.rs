@@ -8,6 +8,7 @@ use iceberg::spec::{
 use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -62,15 +63,29 @@ impl<'a> Writer<'a> {
         self.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.0.clone())).await
     }
 
+    /// Appends the ids as one file without page index, as pyarrow, DuckDB and Trino write them.
+    pub async fn append_without_index(&self, ids: std::ops::Range<i64>) {
+        let properties = WriterProperties::builder()
+            .set_offset_index_disabled(true)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_data_page_row_count_limit(100);
+        let prepared = self.prepare_append_with(ids, properties.build()).await;
+        self.commit(&prepared).await;
+    }
+
     /// An append that is written but not committed.
     pub async fn prepare_append(&self, ids: std::ops::Range<i64>) -> Prepared {
+        self.prepare_append_with(ids, WriterProperties::default()).await
+    }
+
+    async fn prepare_append_with(&self, ids: std::ops::Range<i64>, properties: WriterProperties) -> Prepared {
         let metadata = self.metadata().await;
         let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
         let strings: StringArray = ids.clone().map(|i| Some(format!("s{}", i % 3))).collect();
         let columns: Vec<ArrayRef> = vec![Arc::new(ids.collect::<Int64Array>()), Arc::new(strings)];
         let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
         let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
-        let builder = ParquetWriterBuilder::new(Default::default(), metadata.current_schema().clone());
+        let builder = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
         let output = self.storage.file_io().new_output(&path).expect("an output");
         let mut writer = builder.build(output).await.expect("a writer");
         writer.write(&batch).await.expect("written");
