@@ -98,11 +98,14 @@ async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
     let update = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": set}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(update)).await;
     let writer = Writer::new(&app);
-    for i in 0..3 {
+    writer.append_without_index(0..2000).await;
+    let files = writer.data_files().await;
+    for i in 1..3 {
         writer.append_without_index(i * 2000..i * 2000 + 2000).await;
+    }
+    for i in 0..3 {
         writer.append(10_000 + i * 10..10_000 + i * 10 + 10).await;
     }
-    let files = writer.data_files().await;
     writer.delete_positions(&files[0], &[7]).await;
     let kept = writer.ids().await.expect("ids");
     assert_eq!(kept.len(), 6029);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
+use uuid::Uuid;
 
 use crate::error::internal;
 
@@ -16,11 +17,14 @@ pub(crate) struct Handle {
     pub(crate) sql: String,
     /// One row of parameters as an Arrow IPC stream, base64.
     parameters: Option<String>,
+    /// The plan whose shape was told, if the server still keeps it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) plan: Option<Uuid>,
 }
 
 impl Handle {
     pub(crate) fn new(sql: String) -> Self {
-        Self { sql, parameters: None }
+        Self { sql, parameters: None, plan: None }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Status> {

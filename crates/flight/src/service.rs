@@ -1,3 +1,6 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Schema, UInt64Type};
 use arrow::ipc::writer::IpcWriteOptions;
@@ -15,11 +18,13 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
-use esker_query::{Engine, QueryError, Running};
+use esker_query::{Engine, Prepared, QueryError, Running};
 use esker_types::Principal;
 use futures::{StreamExt, TryStreamExt};
+use moka::future::Cache;
 use prost::Message;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::error::{internal, status};
 use crate::handle::Handle;
@@ -28,20 +33,42 @@ use crate::{info, metadata};
 type DoGet = <Service as FlightService>::DoGetStream;
 type Answer<T> = Result<Response<T>, Status>;
 
-#[derive(Debug, Clone)]
+/// Plans kept between telling an answer's shape and sending it, and for how long. Without its plan, a statement is planned again:
+/// by another replica, after a restart, or when a client takes its time.
+const PLANS: u64 = 64;
+const PLAN_SECONDS: u64 = 10;
+
+type Plans = Cache<Uuid, Arc<Mutex<Option<Prepared>>>>;
+
+#[derive(Clone)]
 pub(crate) struct Service {
     engine: Engine,
+    plans: Plans,
 }
 
 impl Service {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine }
+        let plans = Cache::builder().max_capacity(PLANS).time_to_live(Duration::from_secs(PLAN_SECONDS)).build();
+        Self { engine, plans }
+    }
+
+    /// The plan of a handle, which nobody else gets.
+    async fn prepared(&self, handle: &Handle) -> Result<Prepared, Status> {
+        let kept = match &handle.plan {
+            Some(id) => self.plans.remove(id).await,
+            None => None,
+        };
+        let kept = kept.and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match kept {
+            Some(prepared) => Ok(prepared),
+            None => self.engine.prepare(&handle.sql).await.map_err(|e| status(&e)),
+        }
     }
 
     async fn start<T>(&self, handle: &Handle, request: &Request<T>) -> Result<Running, Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
-        let prepared = self.engine.prepare(&handle.sql).await.map_err(|e| status(&e))?;
+        let prepared = self.prepared(handle).await?;
         self.engine.run(prepared, handle.values()?, &principal).await.map_err(|e| status(&e))
     }
 
@@ -81,9 +108,18 @@ impl Service {
         Ok(Response::new(info))
     }
 
-    async fn query_info(&self, sql: &str, ticket: Bytes, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let prepared = self.engine.prepare(sql).await.map_err(|e| status(&e))?;
-        Self::flight_info(&prepared.schema(), ticket, request)
+    /// The shape of an answer, with a ticket for it. The plan is kept for the ticket.
+    async fn query_info<T: ProstMessageExt>(
+        &self,
+        mut handle: Handle,
+        ticket_of: impl FnOnce(Bytes) -> T,
+        request: Request<FlightDescriptor>,
+    ) -> Answer<FlightInfo> {
+        let prepared = self.engine.prepare(&handle.sql).await.map_err(|e| status(&e))?;
+        let (schema, id) = (prepared.schema(), Uuid::new_v4());
+        self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
+        handle.plan = Some(id);
+        Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
     fn sql_info() -> Result<SqlInfoData, Status> {
@@ -117,9 +153,8 @@ impl FlightSqlService for Service {
         query: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let handle = Handle::new(query.query);
-        let ticket = ticket(&TicketStatementQuery { statement_handle: handle.encode()? });
-        self.query_info(&handle.sql, ticket, request).await
+        let ticket_of = |statement_handle| TicketStatementQuery { statement_handle };
+        self.query_info(Handle::new(query.query), ticket_of, request).await
     }
 
     async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {
@@ -190,8 +225,8 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let sql = Handle::decode(&query.prepared_statement_handle)?.sql;
-        self.query_info(&sql, ticket(&query), request).await
+        let ticket_of = |prepared_statement_handle| CommandPreparedStatementQuery { prepared_statement_handle };
+        self.query_info(Handle::decode(&query.prepared_statement_handle)?, ticket_of, request).await
     }
 
     async fn do_get_prepared_statement(&self, query: CommandPreparedStatementQuery, request: Request<Ticket>) -> Answer<DoGet> {

@@ -11,9 +11,10 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
 };
-use parquet::file::properties::WriterPropertiesPtr;
-use parquet::schema::types::{SchemaDescriptor, TypePtr};
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
+use crate::dictionary::overflows;
 use crate::metrics::{Modes, NanCounts};
 use crate::properties;
 use crate::{Result, WriteError};
@@ -30,7 +31,9 @@ pub struct Shape {
     pub descriptor: Arc<SchemaDescriptor>,
     pub properties: WriterPropertiesPtr,
     pub row_group_bytes: usize,
+    /// With and without dictionaries.
     factory: ArrowRowGroupWriterFactory,
+    plain: ArrowRowGroupWriterFactory,
 }
 
 impl Shape {
@@ -47,9 +50,12 @@ impl Shape {
         let arrow = if lineage { with_lineage(&columns) } else { columns };
         let (writer, row_group_bytes) = properties::properties(metadata)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
-        let options = ArrowWriterOptions::new().with_properties(writer).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), arrow.clone(), options)?;
-        let (writer, factory) = writer.into_serialized_writer()?;
+        let factory = |properties: WriterProperties| {
+            let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+            ArrowWriter::try_new_with_options(Vec::new(), arrow.clone(), options)?.into_serialized_writer()
+        };
+        let (_, plain) = factory(writer.clone().into_builder().set_dictionary_enabled(false).build())?;
+        let (writer, factory) = factory(writer)?;
         let descriptor = writer.schema_descr().clone();
         Ok(Arc::new(Self {
             root: descriptor.root_schema_ptr(),
@@ -61,6 +67,7 @@ impl Shape {
             lineage,
             row_group_bytes,
             factory,
+            plain,
         }))
     }
 
@@ -69,16 +76,42 @@ impl Shape {
         self.descriptor.num_columns() - if self.lineage { 2 } else { 0 }
     }
 
-    pub fn encoder(&self) -> Result<RowGroupEncoder> {
-        Ok(RowGroupEncoder { writers: self.factory.create_column_writers(0)?, schema: self.arrow.clone(), rows: 0 })
+    pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
+        let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
+        Ok(RowGroupEncoder { writers, schema: self.arrow.clone(), rows: 0, judging })
+    }
+
+    /// Takes the dictionary from the columns for which it is not worth it, by the first rows.
+    fn judge(&self, writers: &mut [ArrowColumnWriter], rows: &RecordBatch) -> Result<()> {
+        let mut plain = None;
+        let mut leaf = 0;
+        for (field, column) in self.root.get_fields().iter().zip(rows.columns()) {
+            if field.is_primitive() {
+                let limit = self.properties.column_dictionary_page_size_limit(self.descriptor.column(leaf).path());
+                if overflows(column, limit) {
+                    let plain = match &mut plain {
+                        Some(plain) => plain,
+                        none => none.insert(self.plain.create_column_writers(0)?),
+                    };
+                    std::mem::swap(&mut writers[leaf], &mut plain[leaf]);
+                }
+            }
+            leaf += leaves(field);
+        }
+        Ok(())
     }
 
     /// An encoder of the two columns of row lineage alone.
     pub fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
         let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
         let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
-        Ok(RowGroupEncoder { writers, schema: Arc::new(arrow::datatypes::Schema::new(fields)), rows: 0 })
+        Ok(RowGroupEncoder { writers, schema: Arc::new(arrow::datatypes::Schema::new(fields)), rows: 0, judging: None })
     }
+}
+
+/// The leaf columns of a field.
+fn leaves(field: &Type) -> usize {
+    if field.is_primitive() { 1 } else { field.get_fields().iter().map(|f| leaves(f)).sum() }
 }
 
 fn is_lineage(field: &arrow::datatypes::Field) -> bool {
@@ -92,6 +125,8 @@ pub struct RowGroupEncoder {
     writers: Vec<ArrowColumnWriter>,
     schema: SchemaRef,
     rows: u64,
+    /// Until the first rows are there.
+    judging: Option<Arc<Shape>>,
 }
 
 /// An encoded row group.
@@ -110,6 +145,9 @@ impl EncodedGroup {
 impl RowGroupEncoder {
     /// Adds rows, with the columns shared out among `lanes` threads.
     pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
+        if let Some(shape) = self.judging.take() {
+            shape.judge(&mut self.writers, batch)?;
+        }
         self.rows += batch.num_rows() as u64;
         let mut leaves = Vec::with_capacity(self.writers.len());
         for (field, column) in self.schema.fields().iter().zip(batch.columns()) {

@@ -6,6 +6,7 @@
 mod append;
 mod deletes;
 mod destination;
+mod dictionary;
 mod encode;
 mod error;
 mod metrics;

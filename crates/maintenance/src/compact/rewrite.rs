@@ -192,7 +192,7 @@ pub(crate) fn entries(written: Vec<Written>) -> (Vec<(String, u64)>, Vec<DataFil
 
 /// Row groups that are finished, with the runs that they hold.
 struct Pieces<'a> {
-    shape: &'a Shape,
+    shape: &'a Arc<Shape>,
     inputs: &'a [Input],
     encoder: RowGroupEncoder,
     open: Vec<Run>,
@@ -222,7 +222,7 @@ impl Pieces<'_> {
     }
 }
 
-fn encode(shape: &Shape, inputs: &[Input], segments: Vec<Segment>, row_group: u64) -> Result<(Vec<Piece>, ContentHash)> {
+fn encode(shape: &Arc<Shape>, inputs: &[Input], segments: Vec<Segment>, row_group: u64) -> Result<(Vec<Piece>, ContentHash)> {
     let mut hash = ContentHash::default();
     let encoder = shape.encoder()?;
     let mut pieces = Pieces { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
@@ -330,7 +330,10 @@ impl<'a> Assembly<'a> {
         let last = output.bytes() - before;
         self.bytes_in += bytes_in;
         self.bytes_out += last;
-        if output.bytes() + last / 2 >= self.share() {
+        let (share, files) = self.share();
+        // The last file takes what is left, so that an estimate a little too low does not leave a small one.
+        let last_one = self.written.len() as u64 + 1 >= files && output.bytes() + last < self.target.max_bytes;
+        if output.bytes() + last / 2 >= share && !last_one {
             self.written.push(output.close().await?);
         } else {
             self.output = Some(output);
@@ -338,12 +341,13 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// Bytes of each file, so that all are of about the same size: what is expected in all, by what has come out so far, shared
-    /// among as many files as that needs.
-    fn share(&self) -> u64 {
+    /// Bytes of each file, so that all are of about the same size, and their number: what is expected in all, by what has come out
+    /// so far, shared among as many files as that needs.
+    fn share(&self) -> (u64, u64) {
         let expected = self.bytes_out as f64 * (self.total_in as f64 / self.bytes_in.max(1) as f64).max(1.0);
         let expected = expected as u64;
-        expected / number_of_files(expected, self.target.file_bytes, self.target.max_bytes)
+        let files = number_of_files(expected, self.target.file_bytes, self.target.max_bytes);
+        (expected / files, files)
     }
 
     pub(crate) async fn finish(mut self) -> Result<Vec<Written>> {
