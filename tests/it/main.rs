@@ -10,6 +10,7 @@ mod histories;
 mod kills;
 mod lifecycle;
 mod ops;
+mod orphans;
 mod planning;
 mod queries;
 mod refs;

@@ -1,14 +1,14 @@
 //! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
-use esker_table::reachable;
 use esker_types::{Millis, TableId, now_ms};
 use uuid::Uuid;
 
 use crate::locations::PATH_PROPERTIES;
+use crate::referenced::{PathSet, referenced_paths};
 use crate::{Catalog, LoadedTable, Result};
 
 /// Files taken up in one sweep.
@@ -99,7 +99,7 @@ struct Keep {
     /// The living table or view; none if it was dropped for good.
     row: Option<TableRow>,
     /// Everything that its metadata leads to.
-    referenced: HashSet<String>,
+    referenced: PathSet,
     /// Where its files may lie.
     own: Vec<Location>,
     /// Where other tables' files lie.
@@ -132,7 +132,8 @@ impl Keep {
     }
 
     async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
-        let referenced = HashSet::from([canonical(&row.metadata_location)]);
+        let mut referenced = PathSet::default();
+        referenced.insert(&row.metadata_location);
         let foreign = other_locations(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
         Ok(Self { row: Some(row), referenced, own, foreign })
@@ -140,7 +141,7 @@ impl Keep {
 
     async fn dropped(catalog: &Catalog) -> Result<Self> {
         let foreign = other_locations(catalog, None).await?;
-        Ok(Self { row: None, referenced: HashSet::new(), own: Vec::new(), foreign })
+        Ok(Self { row: None, referenced: PathSet::default(), own: Vec::new(), foreign })
     }
 
     /// Why a file is kept; `None` if it may go.
@@ -159,7 +160,7 @@ impl Keep {
         if !row.owned {
             return Some("the table is foreign".to_owned());
         }
-        if self.referenced.contains(&at.to_string()) {
+        if self.referenced.contains(&doom.path) {
             return Some("the table refers to it".to_owned());
         }
         let inside =
@@ -168,28 +169,21 @@ impl Keep {
     }
 }
 
-fn canonical(uri: &str) -> String {
-    Location::parse(uri).map_or_else(|_| uri.to_owned(), |l| l.to_string())
-}
-
-/// Everything that a table's metadata leads to, as canonical URIs: what its snapshots reach, the metadata log, the current
-/// metadata file. What is in here is never deleted and never an orphan.
-pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<HashSet<String>> {
-    let metadata = &table.metadata;
-    let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-    let found = reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new()).await?;
-    let mut referenced: HashSet<String> = found.files.into_keys().map(|p| canonical(&p)).collect();
-    referenced.extend(metadata.metadata_log().iter().map(|log| canonical(&log.metadata_file)));
-    referenced.insert(canonical(&table.row.metadata_location));
-    Ok(referenced)
-}
-
 /// The names and locations of the tables and views other than `own`, dropped ones that can be brought back included.
 pub async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
     let mut rows = catalog.tables_and_views().await?;
     rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
     let others = rows.iter().filter(|row| Some(row.id) != own);
     Ok(others.filter_map(|row| Some((row.name.to_string(), Location::parse(&row.location).ok()?))).collect())
+}
+
+/// The table or view in whose location a file lies, the innermost; dropped ones that can be brought back included.
+pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>> {
+    let mut rows = catalog.tables_and_views().await?;
+    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
+    let inside = rows.into_iter().filter_map(|row| Some((Location::parse(&row.location).ok()?, row)));
+    let inside = inside.filter(|(location, _)| at.is_inside(location));
+    Ok(inside.max_by_key(|(location, _)| location.to_string().len()).map(|(_, row)| row))
 }
 
 /// Settles what processes before this one recorded and did not finish: a file that is part of its table is left, any other is
@@ -222,7 +216,7 @@ pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &s
     let keep = Keep::of(catalog, id).await?;
     let mut dooms = Vec::new();
     for path in paths {
-        if keep.referenced.contains(&canonical(path)) {
+        if keep.referenced.contains(path) {
             state.forget_output(path).await?;
             continue;
         }

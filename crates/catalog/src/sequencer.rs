@@ -18,6 +18,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::apply::apply;
 use crate::cause::receipt;
+use crate::restore::{Restored, restore};
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
 
 /// Times that a batch is replayed after another server process won the race.
@@ -30,6 +31,8 @@ pub struct Proposal {
     pub requirements: Vec<TableRequirement>,
     /// What changes.
     pub updates: Vec<TableUpdate>,
+    /// Snapshots to bring back; the updates are those of [`Restored::updates`] then.
+    pub restore: Option<Box<Restored>>,
     /// Files that this leaves unreferenced.
     pub dooms: Vec<Doom>,
     /// Recorded outputs that become part of the table.
@@ -223,7 +226,10 @@ impl Catalog {
             }
             _ => false,
         });
-        let metadata = apply(&table.metadata, base, &proposal.requirements, updates)?;
+        let metadata = match &proposal.restore {
+            Some(restored) => restore(&table.metadata, base, restored)?,
+            None => apply(&table.metadata, base, &proposal.requirements, updates)?,
+        };
         if let (Some(metadata), true) = (&metadata, moves) {
             self.check_metadata_locations(metadata, Some(table.row.id)).await?;
         }

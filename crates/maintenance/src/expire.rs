@@ -74,6 +74,9 @@ pub struct ExpireOutcome {
     pub doomed_files: u64,
     /// Their bytes, where known.
     pub doomed_bytes: u64,
+    /// The table's metadata file before: what an undo takes the snapshots from.
+    #[serde(default)]
+    pub metadata_before: String,
     /// Seconds from start to commit.
     pub seconds: f64,
 }
@@ -254,9 +257,11 @@ impl ExpireCommit {
             refs: dropped.len() as u64,
             doomed_files: files.len() as u64,
             doomed_bytes: files.values().filter_map(|(_, bytes)| *bytes).sum(),
+            metadata_before: table.row.metadata_location.clone(),
             seconds: 0.0,
         };
         Ok(Proposal {
+            restore: None,
             requirements: requirement_for_refs(&refs),
             updates,
             dooms: files.iter().map(doom).collect(),

@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use crate::compact::execute_compact;
 use crate::counters::Counters;
 use crate::expire::execute_expire;
-use crate::{CompactOptions, MaintenanceError, Result, plan_compact, plan_expire};
+use crate::orphans::{execute_orphans, plan_orphans};
+use crate::{CompactOptions, MaintenanceError, OrphanOptions, Result, plan_compact, plan_expire};
 
-/// How far a job is, in the unit of its kind: bytes for a compaction, files for an expiry.
+/// How far a job is, in the unit of its kind: bytes for a compaction, else files.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
@@ -28,6 +29,10 @@ pub struct Progress {
 impl Progress {
     pub(crate) fn set_total(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_done(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, n: u64) {
@@ -103,6 +108,8 @@ pub enum Request {
     Compact(Box<CompactOptions>),
     /// Remove snapshots.
     Expire(ExpiryPolicy),
+    /// Put files that belong to nothing into quarantine.
+    Orphans(OrphanOptions),
 }
 
 /// The jobs at work. Where a job's work is over and only its end is still to be recorded, there is no table any more: the next
@@ -131,6 +138,11 @@ impl Maintenance {
     /// The catalog that jobs work on.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Where goes what does not fit into memory.
+    pub fn spill_dir(&self) -> &Path {
+        &self.limits.spill_dir
     }
 
     /// Done and total of a job that runs here.
@@ -243,6 +255,7 @@ async fn conclude(context: &JobContext, result: Result<String>, leave: &Leave) {
 enum Work {
     Compact(Box<crate::CompactPlan>),
     Expire(crate::ExpirePlan),
+    Orphans(crate::OrphanPlan),
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -260,6 +273,7 @@ impl Work {
                 Self::Compact(Box::new(plan_compact(&context.catalog, table, &options).await?))
             }
             Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),
+            Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, &options)?),
         })
     }
 
@@ -267,6 +281,7 @@ impl Work {
         match self {
             Self::Compact(_) => "compact",
             Self::Expire(_) => "expire",
+            Self::Orphans(_) => "orphans",
         }
     }
 
@@ -274,6 +289,7 @@ impl Work {
         match self {
             Self::Compact(plan) => json(plan.as_ref()),
             Self::Expire(plan) => json(plan),
+            Self::Orphans(plan) => json(plan),
         }
     }
 
@@ -281,6 +297,7 @@ impl Work {
         Ok(match self {
             Self::Compact(plan) => json(&execute_compact(context, table, plan).await?),
             Self::Expire(plan) => json(&execute_expire(context, table, plan).await?),
+            Self::Orphans(plan) => json(&execute_orphans(context, table, plan).await?),
         })
     }
 }

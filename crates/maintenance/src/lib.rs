@@ -8,8 +8,11 @@ mod compact;
 mod counters;
 mod error;
 mod expire;
+mod explain;
 mod jobs;
 mod orphans;
+mod spool;
+mod undo;
 
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
@@ -17,8 +20,10 @@ pub use compact::{
 };
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
+pub use explain::{Explanation, Holder, explain};
 pub use jobs::{Limits, Maintenance, Progress, Request};
-pub use orphans::{Orphan, OrphanOptions, OrphanReport, list_orphans};
+pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
+pub use undo::{Undone, undo};
 
 /// The result of a maintenance operation.
 pub type Result<T> = std::result::Result<T, MaintenanceError>;

@@ -1,20 +1,34 @@
-use std::collections::HashSet;
+//! Files under a table's location that belong to nothing: found, seen twice, put into quarantine.
 
-use esker_catalog::{Catalog, LoadedTable, deletion};
+use std::time::Instant;
+
+use esker_catalog::{Catalog, LoadedTable, PathSet, deletion, referenced_paths};
 use esker_storage::Location;
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, TableName, now_ms};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::JobContext;
+use crate::spool::{Found, Spool};
 use crate::{MaintenanceError, Result};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
-/// Options of an orphan listing.
+/// Between the look that finds a file first and the one that may put it into quarantine.
+const BETWEEN_LOOKS_MS: Millis = DAY_MS;
+
+/// Orphans that a report names; beyond it they are counted.
+const NAMED: usize = 10_000;
+
+/// Files judged at a time.
+const BATCH: usize = 1000;
+
+/// Options of a look for orphans.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OrphanOptions {
-    /// Only files older than this many milliseconds; default three days, at least one.
+    /// Only files older than this many milliseconds; default: the table's `esker.orphans.min-age-ms`, else three days; at least
+    /// one.
     pub older_than_age_ms: Option<Millis>,
 }
 
@@ -27,9 +41,30 @@ pub struct Orphan {
     pub bytes: u64,
     /// When it was last written.
     pub modified_ms: Millis,
+    /// Since when it was seen to belong to nothing, if it was before.
+    pub since_ms: Option<Millis>,
+    /// Why it is taken for an orphan.
+    pub reason: String,
 }
 
-/// What lies under a table's location and belongs to nothing. A listing only: this version deletes no orphans.
+/// What lies under a table's location, sorted by what it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Files listed.
+    pub listed: u64,
+    /// Of them, referenced by a snapshot, a statistics entry or the metadata log.
+    pub referenced: u64,
+    /// Of them, unreferenced but too young to judge.
+    pub young: u64,
+    /// Of them, an output in progress, in quarantine already, or in a place of another table.
+    pub accounted: u64,
+    /// The rest.
+    pub orphans: u64,
+    /// Its bytes.
+    pub orphan_bytes: u64,
+}
+
+/// What a look found: the plan of the job, and its dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphanReport {
     /// The table's name.
@@ -38,60 +73,212 @@ pub struct OrphanReport {
     pub location: String,
     /// Only files last written before this.
     pub older_than_ms: Millis,
-    /// Files listed.
-    pub listed: u64,
-    /// Of them, referenced by a snapshot, a statistics entry or the metadata log.
-    pub referenced: u64,
-    /// Of them, unreferenced but too young to judge.
-    pub young: u64,
-    /// Of them, recorded as an output in progress or in quarantine.
-    pub accounted: u64,
-    /// The rest.
-    pub orphans: Vec<Orphan>,
+    /// What there is.
+    #[serde(flatten)]
+    pub counted: Counted,
+    /// The orphans; ten thousand at most are named.
+    pub named: Vec<Orphan>,
 }
 
-/// Lists the orphans of a table. References are read after the listing ended, so that a file committed meanwhile is never one.
-pub async fn list_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanReport> {
-    let age = options.older_than_age_ms.unwrap_or(3 * DAY_MS);
+/// What a job is going to do: the look itself is the work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanPlan {
+    /// The table's name.
+    pub table: String,
+    /// What is listed.
+    pub location: String,
+    /// Only files last written before this.
+    pub older_than_ms: Millis,
+    /// A file goes into quarantine if it was seen to be an orphan before this.
+    pub seen_before_ms: Millis,
+    /// How long it stays there before it is deleted.
+    pub grace_ms: Millis,
+}
+
+/// What a job did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrphanOutcome {
+    /// What there is.
+    #[serde(flatten)]
+    pub counted: Counted,
+    /// Orphans seen for less than a day: the next look may take them.
+    pub waiting: u64,
+    /// Files put into quarantine.
+    pub doomed_files: u64,
+    /// Their bytes.
+    pub doomed_bytes: u64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// The age below which a file is not judged.
+fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
+    const KEY: &str = "esker.orphans.min-age-ms";
+    let property = table.metadata.properties().get(KEY);
+    let property = property.map(|text| {
+        let bad = |_| MaintenanceError::Option { key: KEY, reason: format!("the table property is {text:?}, not a number") };
+        text.parse::<Millis>().map_err(bad)
+    });
+    let (key, age) = match (options.older_than_age_ms, property.transpose()?) {
+        (Some(age), Some(least)) if age < least => {
+            let reason = format!("{age} ms is less than the table's {KEY}, {least} ms");
+            return Err(MaintenanceError::Option { key: "older-than-age-ms", reason });
+        }
+        (Some(age), _) => ("older-than-age-ms", age),
+        (None, Some(age)) => (KEY, age),
+        (None, None) => (KEY, 3 * DAY_MS),
+    };
     if age < DAY_MS {
         let reason = format!("{age} ms is under the floor of 24 hours: a writer's files are unreferenced until it commits");
-        return Err(MaintenanceError::Option { key: "older-than-age-ms", reason });
+        return Err(MaintenanceError::Option { key, reason });
     }
-    let location = Location::parse(&table.row.location)?;
-    let older_than_ms = now_ms() - age;
-    let listed: Vec<_> = catalog.storage().list(&location).try_collect().await?;
+    Ok(age)
+}
 
-    let table = match catalog.state().table_by_id(table.row.id).await? {
-        Some(row) => catalog.load_row(row).await?,
-        None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
-    };
-    let referenced = deletion::referenced_paths(catalog, &table).await?;
-    let mut accounted: HashSet<String> = catalog.state().recorded_paths(table.row.id).await?.into_iter().collect();
-    accounted.extend(catalog.state().quarantine_of(table.row.id).await?.into_iter().map(|d| d.doom.path));
-    let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
+/// A look at work: what was listed is spooled, then judged by what the table refers to after the listing ended.
+struct Look {
+    listed: Spool,
+    table: LoadedTable,
+    referenced: PathSet,
+    accounted: PathSet,
+    /// Places of other tables within the table's own.
+    others: Vec<Location>,
+    older_than_ms: Millis,
+    counted: Counted,
+}
 
-    let mut report = OrphanReport {
-        table: table.row.name.to_string(),
-        location: location.to_string(),
-        older_than_ms,
-        listed: listed.len() as u64,
-        referenced: 0,
-        young: 0,
-        accounted: 0,
-        orphans: Vec::new(),
-    };
-    for file in listed {
-        let at = Location::parse(&file.uri)?;
-        if referenced.contains(&at.to_string()) {
-            report.referenced += 1;
-        } else if accounted.contains(&file.uri) || others.iter().any(|(_, l)| at.is_inside(l)) {
-            report.accounted += 1;
-        } else if file.modified_ms >= older_than_ms {
-            report.young += 1;
-        } else {
-            report.orphans.push(Orphan { path: file.uri, bytes: file.size, modified_ms: file.modified_ms });
+impl Look {
+    async fn begin(catalog: &Catalog, table: &LoadedTable, older_than_ms: Millis, spill: &std::path::Path) -> Result<Self> {
+        let location = Location::parse(&table.row.location)?;
+        let mut listed = Spool::create(spill)?;
+        let mut counted = Counted::default();
+        let mut files = catalog.storage().list(&location);
+        while let Some(file) = files.try_next().await? {
+            counted.listed += 1;
+            listed.push(&Found { path: file.uri, bytes: file.size, modified_ms: file.modified_ms })?;
+        }
+        drop(files);
+        // What is referenced is read after the listing ended, so that a file committed meanwhile is no orphan.
+        let table = match catalog.state().table_by_id(table.row.id).await? {
+            Some(row) => catalog.load_row(row).await?,
+            None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
+        };
+        let referenced = referenced_paths(catalog, &table).await?;
+        let mut accounted = PathSet::default();
+        let recorded = catalog.state().recorded_paths(table.row.id).await?;
+        accounted.extend(recorded.iter().map(String::as_str));
+        let doomed = catalog.state().quarantine_of(table.row.id).await?;
+        accounted.extend(doomed.iter().map(|d| d.doom.path.as_str()));
+        let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
+        let others = others.into_iter().map(|(_, l)| l).filter(|l| l.overlaps(&location)).collect();
+        listed.rewind()?;
+        Ok(Self { listed, table, referenced, accounted, others, older_than_ms, counted })
+    }
+
+    /// The next orphans; none at the end.
+    fn next(&mut self) -> Result<Vec<Found>> {
+        let mut orphans = Vec::new();
+        while orphans.len() < BATCH
+            && let Some(file) = self.listed.next()?
+        {
+            if self.referenced.contains(&file.path) {
+                self.counted.referenced += 1;
+            } else if self.accounted.contains(&file.path) || self.is_foreign(&file.path)? {
+                self.counted.accounted += 1;
+            } else if file.modified_ms >= self.older_than_ms {
+                self.counted.young += 1;
+            } else {
+                self.counted.orphans += 1;
+                self.counted.orphan_bytes += file.bytes;
+                orphans.push(file);
+            }
+        }
+        Ok(orphans)
+    }
+
+    fn is_foreign(&self, path: &str) -> Result<bool> {
+        if self.others.is_empty() {
+            return Ok(false);
+        }
+        let at = Location::parse(path)?;
+        Ok(self.others.iter().any(|other| at == *other || at.is_inside(other)))
+    }
+}
+
+const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
+
+/// Looks for a table's orphans, and does nothing.
+pub async fn list_orphans(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    options: &OrphanOptions,
+    spill: &std::path::Path,
+) -> Result<OrphanReport> {
+    let older_than_ms = now_ms() - min_age(table, options)?;
+    let mut look = Look::begin(catalog, table, older_than_ms, spill).await?;
+    let mut named = Vec::new();
+    loop {
+        let found = look.next()?;
+        if found.is_empty() {
+            break;
+        }
+        for Found { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
+            let since_ms = catalog.state().orphan_since(&path).await?;
+            named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
         }
     }
-    report.orphans.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(report)
+    named.sort_by(|a, b| a.path.cmp(&b.path));
+    let location = look.table.row.location.clone();
+    Ok(OrphanReport { table: look.table.row.name.to_string(), location, older_than_ms, counted: look.counted, named })
+}
+
+/// Plans the removal of a table's orphans. Refused for foreign tables and where `gc.enabled` is false.
+pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
+    let name: &TableName = &table.row.name;
+    if !table.row.owned {
+        let what = format!("{name} is foreign: it was registered, and another catalog may use its files; claim it first");
+        return Err(MaintenanceError::Refused(what));
+    }
+    if table.metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
+        return Err(MaintenanceError::Refused(format!("{name} says gc.enabled=false")));
+    }
+    let now = now_ms();
+    Ok(OrphanPlan {
+        table: name.to_string(),
+        location: table.row.location.clone(),
+        older_than_ms: now - min_age(table, options)?,
+        seen_before_ms: now - BETWEEN_LOOKS_MS,
+        grace_ms: catalog.options().grace_ms,
+    })
+}
+
+/// Looks, records what is seen, and dooms what was seen a day before.
+pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
+    let (started, began) = (Instant::now(), now_ms());
+    let state = context.catalog.state();
+    let mut look = Look::begin(&context.catalog, table, plan.older_than_ms, &context.memory.spill_dir).await?;
+    context.progress.set_total(look.counted.listed);
+    let mut outcome = OrphanOutcome::default();
+    let due_ms = now_ms().saturating_add(plan.grace_ms);
+    loop {
+        let found = look.next()?;
+        let Counted { referenced, accounted, young, orphans, .. } = &look.counted;
+        context.progress.set_done(referenced + accounted + young + orphans);
+        if found.is_empty() {
+            break;
+        }
+        let paths: Vec<String> = found.iter().map(|f| f.path.clone()).collect();
+        let since = state.see_orphans(table.row.id, &paths, began).await?;
+        let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
+        let dooms: Vec<_> =
+            due.map(|(f, _)| look.table.row.doom(f.path, Some(f.bytes), REASON, Some(context.job), due_ms)).collect();
+        outcome.waiting += (paths.len() - dooms.len()) as u64;
+        outcome.doomed_files += dooms.len() as u64;
+        outcome.doomed_bytes += dooms.iter().filter_map(|d| d.bytes).sum::<u64>();
+        state.doom(&dooms).await?;
+    }
+    state.forget_orphans(table.row.id, began).await?;
+    outcome.counted = look.counted;
+    outcome.seconds = started.elapsed().as_secs_f64();
+    Ok(outcome)
 }

@@ -60,6 +60,7 @@ impl Rebase for RowChange {
             let rewritten = rewrite_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
             let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
             Ok(Proposal {
+                restore: None,
                 requirements: rewritten.requirements,
                 updates: rewritten.updates,
                 dooms: Vec::new(),

@@ -14,6 +14,7 @@ mod namespaces;
 mod outputs;
 mod principals;
 mod reports;
+mod sightings;
 mod tables;
 
 use std::path::Path;

@@ -70,4 +70,11 @@ impl State {
         let query = sqlx::query_scalar("SELECT path FROM output WHERE table_id = ?1").bind(table.to_string());
         Ok(query.fetch_all(&self.readers).await?)
     }
+
+    /// The job that recorded a file and has not settled it.
+    pub async fn output_job(&self, path: &str) -> Result<Option<JobId>> {
+        let query = sqlx::query_scalar("SELECT job_id FROM output WHERE path = ?1").bind(path);
+        let job: Option<Option<String>> = query.fetch_optional(&self.readers).await?;
+        job.flatten().map(|id| parse_id(&id)).transpose()
+    }
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod cloud;
 mod error;
 mod http;
+mod listing;
 mod location;
 mod store;
 

@@ -11,6 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::adapter::Factory;
 use crate::http::Requests;
+use crate::listing::list_beside;
 use crate::{Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
@@ -157,7 +158,7 @@ impl Storage {
         }
     }
 
-    /// Every file under a location, at any depth, in no particular order.
+    /// Every file under a location, at any depth, in no particular order; in a cloud store, with many requests at once.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();
         let (store, prefix) = match self.object(&uri) {
@@ -165,8 +166,12 @@ impl Storage {
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
         let root = location.root();
-        store
-            .list(Some(&prefix))
+        let listed = match location.scheme() {
+            // A file system has no order to cut.
+            Scheme::File => store.list(Some(&prefix)),
+            _ => list_beside(store, prefix),
+        };
+        listed
             .map_ok(move |meta| Listed {
                 uri: root.join(meta.location.as_ref()).to_string(),
                 size: meta.size,

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, SnapshotRef, TableMetadata};
+use iceberg::spec::{DataContentType, Manifest, SnapshotRef, TableMetadata};
 
 use crate::live::load_one;
 use crate::{Manifests, Result, load_manifests};
@@ -38,10 +38,25 @@ pub async fn reachable(
     skip: &HashSet<String>,
 ) -> Result<Reachable> {
     let mut found = Reachable::default();
+    let keep = |path: &str, kind, bytes| {
+        found.files.insert(path.to_owned(), (kind, bytes));
+    };
+    visit_reachable(source, metadata, snapshots, skip, keep).await?;
+    Ok(found)
+}
+
+/// The same, without keeping what is found: `visit` is told each file, some more than once.
+pub async fn visit_reachable(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+    mut visit: impl FnMut(&str, FileKind, Option<u64>),
+) -> Result<()> {
     let mut manifests = BTreeMap::new();
     for snapshot in snapshots {
         let list = load_manifests(source, metadata, snapshot).await?;
-        found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
+        visit(snapshot.manifest_list(), FileKind::ManifestList, None);
         for manifest in list {
             if !skip.contains(&manifest.manifest_path) {
                 manifests.insert(manifest.manifest_path.clone(), manifest);
@@ -49,28 +64,31 @@ pub async fn reachable(
         }
         let id = snapshot.snapshot_id();
         if let Some(stats) = metadata.statistics_for_snapshot(id) {
-            let size = u64::try_from(stats.file_size_in_bytes).ok();
-            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size));
+            visit(&stats.statistics_path, FileKind::Statistics, u64::try_from(stats.file_size_in_bytes).ok());
         }
         if let Some(stats) = metadata.partition_statistics_for_snapshot(id) {
-            let size = u64::try_from(stats.file_size_in_bytes).ok();
-            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size));
+            visit(&stats.statistics_path, FileKind::Statistics, u64::try_from(stats.file_size_in_bytes).ok());
         }
     }
-    let mut read = futures::stream::iter(manifests.values().cloned()).map(|m| load_one(source.clone(), m).boxed()).buffered(8);
+    for (path, manifest) in &manifests {
+        visit(path, FileKind::Manifest, u64::try_from(manifest.manifest_length).ok());
+    }
+    let mut read = futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(8);
     while let Some((_, manifest)) = read.try_next().await? {
-        // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
-        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-            let kind = match entry.content_type() {
-                DataContentType::Data => FileKind::Data,
-                _ => FileKind::Delete,
-            };
-            found.files.insert(entry.file_path().to_owned(), (kind, Some(entry.file_size_in_bytes())));
-        }
+        visit_manifest(&manifest, &mut visit);
     }
-    drop(read);
-    for (path, manifest) in manifests {
-        found.files.insert(path, (FileKind::Manifest, u64::try_from(manifest.manifest_length).ok()));
+    Ok(())
+}
+
+/// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
+#[inline(never)]
+fn visit_manifest(manifest: &Manifest, visit: &mut impl FnMut(&str, FileKind, Option<u64>)) {
+    // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
+    for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+        let kind = match entry.content_type() {
+            DataContentType::Data => FileKind::Data,
+            _ => FileKind::Delete,
+        };
+        visit(entry.file_path(), kind, Some(entry.file_size_in_bytes()));
     }
-    Ok(found)
 }

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use esker_maintenance::Undone;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, encode};
 use super::out;
 use crate::{Error, Result};
 
@@ -18,6 +19,15 @@ pub(super) async fn run(client: &Client, job: Option<String>) -> Result<()> {
         let text = |key: &str| job[key].as_str().unwrap_or_default();
         out(&format!("{}  {:<8} {:<11} {}  {}", text("id"), text("kind"), text("state"), text("table"), text("error")));
     }
+    Ok(())
+}
+
+pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
+    let path = format!("{}/jobs/{}/undo", client.warehouse_path(), encode(job));
+    let undone: Undone = client.post(&path, &serde_json::json!({})).await?;
+    let Undone { snapshots, refs, files, gone } = &undone;
+    let refs = if refs.is_empty() { String::new() } else { format!(" and {}", refs.join(", ")) };
+    out(&format!("{snapshots} snapshots{refs} are back; {files} files left quarantine, {gone} were deleted already"));
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use esker_health::bytes_for_people;
-use esker_maintenance::{CompactPlan, ExpireOutcome, ExpirePlan, OrphanOptions, OrphanReport};
+use esker_maintenance::{CompactPlan, Counted, ExpireOutcome, ExpirePlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport};
 use esker_table::ExpiryPolicy;
 use esker_types::now_ms;
 use serde::Serialize;
@@ -32,14 +32,14 @@ pub(super) enum MaintainCommand {
         #[arg(long)]
         retain_last: Option<usize>,
     },
-    /// List files under the table's location that belong to nothing. Nothing is deleted.
+    /// Put files that belong to nothing into quarantine: those that a look at least a day ago found so too.
     Orphans {
         /// NAMESPACE.TABLE
         table: String,
         /// Only files older than this, e.g. 3d; at least 24h.
         #[arg(long, value_parser = age)]
         older_than: Option<Duration>,
-        /// Accepted for likeness with the others; there is nothing but a dry run yet.
+        /// List them and do nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -99,10 +99,23 @@ impl MaintainCommand {
                 ));
                 Ok(())
             }
-            Self::Orphans { table, older_than, dry_run: _ } => {
+            Self::Orphans { table, older_than, dry_run } => {
                 let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
-                let report: OrphanReport = client.post(&format!("{}/orphans", client.table_path(&table)?), &options).await?;
-                out(&orphan_report(&report));
+                let path = format!("{}/orphans", client.table_path(&table)?);
+                if dry_run {
+                    let report: OrphanReport = client.post(&format!("{path}?dry-run=true"), &options).await?;
+                    out(&orphan_report(&report));
+                    return Ok(());
+                }
+                let outcome: OrphanOutcome = start(client, &path, &options, false).await?;
+                out(&orphan_counts(&table, &outcome.counted));
+                out(&format!(
+                    "{} files ({}) are in quarantine; {} were first seen less than a day ago and wait for another look, {:.1} s",
+                    outcome.doomed_files,
+                    bytes_for_people(outcome.doomed_bytes),
+                    outcome.waiting,
+                    outcome.seconds,
+                ));
                 Ok(())
             }
         }
@@ -140,18 +153,31 @@ fn expire_plan(plan: &ExpirePlan) -> String {
     lines.join("\n")
 }
 
+fn orphan_counts(table: &str, counted: &Counted) -> String {
+    format!(
+        "{table}: {} files listed, {} referenced, {} in progress, in quarantine or another table's, {} too young to judge, {} orphans ({})",
+        counted.listed,
+        counted.referenced,
+        counted.accounted,
+        counted.young,
+        counted.orphans,
+        bytes_for_people(counted.orphan_bytes),
+    )
+}
+
 fn orphan_report(report: &OrphanReport) -> String {
-    let bytes = bytes_for_people(report.orphans.iter().map(|o| o.bytes).sum());
-    let mut lines = vec![format!(
-        "{}: {} files listed, {} referenced, {} in progress or in quarantine, {} too young to judge, {} orphans ({bytes})",
-        report.table,
-        report.listed,
-        report.referenced,
-        report.accounted,
-        report.young,
-        report.orphans.len(),
-    )];
-    lines.extend(report.orphans.iter().map(|o| format!("  {:>10}  {}", bytes_for_people(o.bytes), o.path)));
+    let mut lines = vec![orphan_counts(&report.table, &report.counted)];
+    let since = |orphan: &Orphan| match orphan.since_ms {
+        Some(since) => format!("seen since {} h", (now_ms() - since) / 3_600_000),
+        None => "not seen before".to_owned(),
+    };
+    lines.extend(
+        report.named.iter().map(|o| format!("  {:>10}  {}  {}, {}", bytes_for_people(o.bytes), o.path, since(o), o.reason)),
+    );
+    let named = report.named.len() as u64;
+    if named < report.counted.orphans {
+        lines.push(format!("  and {} more", report.counted.orphans - named));
+    }
     lines.join("\n")
 }
 

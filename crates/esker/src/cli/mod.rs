@@ -3,6 +3,7 @@
 mod client;
 mod compact;
 mod events;
+mod explain;
 mod health;
 mod jobs;
 mod maintain;
@@ -50,7 +51,7 @@ enum Command {
         #[command(subcommand)]
         command: table::TableCommand,
     },
-    /// Compact tables, expire snapshots, list orphans.
+    /// Compact tables, expire snapshots, remove orphans.
     Maintain {
         #[command(flatten)]
         remote: Remote,
@@ -63,6 +64,23 @@ enum Command {
         remote: Remote,
         /// The job's id; the newest jobs if not given.
         job: Option<String>,
+    },
+    /// Take a job back: an expiry, or a removal of orphans.
+    Undo {
+        #[command(flatten)]
+        remote: Remote,
+        /// The job's id.
+        job: String,
+    },
+    /// Say why a file is there, or is not.
+    Explain {
+        #[command(flatten)]
+        remote: Remote,
+        /// The file's URI.
+        file: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Show the health of all tables, the worst first, or of one.
     Health {
@@ -123,6 +141,8 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
             Command::Jobs { remote, job } => jobs::run(&Client::new(remote), job).await,
+            Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
+            Command::Explain { remote, file, json } => explain::run(&Client::new(remote), &file, json).await,
             Command::Health { remote, table, json } => health::run(&Client::new(remote), table, json).await,
             Command::Sql(sql) => sql.run().await,
         }

@@ -103,6 +103,7 @@ async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -
     context.catalog.halt("compact-before-commit").await;
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
     Ok(Proposal {
+        restore: None,
         requirements: rewritten.requirements,
         updates: rewritten.updates,
         dooms: Vec::new(),

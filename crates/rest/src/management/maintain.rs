@@ -1,12 +1,12 @@
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
-use esker_maintenance::{CompactOptions, OrphanOptions, OrphanReport, Request, list_orphans, plan_compact, plan_expire};
+use esker_maintenance::{CompactOptions, Explanation, OrphanOptions, Request, Undone, list_orphans, plan_compact, plan_expire};
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
-use esker_types::{JobId, TableName, now_ms};
+use esker_types::{ErrorCode, JobId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{Body, By, In, InTable, Query};
@@ -61,14 +61,37 @@ pub(crate) async fn expire(
     start(&warehouse, &name, Request::Expire(policy), &caller).await
 }
 
-/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: a listing; nothing is deleted.
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: starts a job, or with `dry-run=true` lists them.
 pub(crate) async fn orphans(
     warehouse: In,
+    caller: Caller,
     InTable(name): InTable,
+    Query(query): Query<DryRun>,
     Body(options): Body<OrphanOptions>,
-) -> Result<Json<OrphanReport>, ApiError> {
-    let table = warehouse.catalog().load(&name).await?;
-    Ok(Json(list_orphans(warehouse.catalog(), &table, &options).await?))
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = warehouse.catalog().load(&name).await?;
+        return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
+    }
+    start(&warehouse, &name, Request::Orphans(options), &caller).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfFile {
+    path: String,
+}
+
+/// `GET /api/v1/warehouses/{warehouse}/explain?path=URI`: why a file is there, or is not.
+pub(crate) async fn explain(warehouse: In, Query(file): Query<OfFile>) -> Result<Json<Explanation>, ApiError> {
+    Ok(Json(esker_maintenance::explain(warehouse.catalog(), &file.path).await?))
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`: takes an expiry or a removal of orphans back.
+pub(crate) async fn undo(warehouse: In, caller: Caller, Path((_, id)): Path<(String, String)>) -> Result<Json<Undone>, ApiError> {
+    let missing = || ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"));
+    let parsed: JobId = id.parse().map_err(|_| missing())?;
+    let job = warehouse.catalog().state().job(parsed).await?.ok_or_else(missing)?;
+    Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.

@@ -27,6 +27,8 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/warehouses", get(warehouses::list))
         .route("/api/v1/tables", get(health::fleet))
         .route(&format!("{warehouse}/dropped"), get(lifecycle::dropped))
+        .route(&format!("{warehouse}/explain"), get(maintain::explain))
+        .route(&format!("{warehouse}/jobs/{{job}}/undo"), post(maintain::undo))
         .route(&format!("{warehouse}/dropped/{{table-id}}/undrop"), post(lifecycle::undrop))
         .route(&format!("{namespace}/protection"), put(lifecycle::protect_namespace))
         .route(&format!("{namespace}/views/{{view}}/protection"), put(lifecycle::protect_view))

@@ -1,0 +1,183 @@
+//! Why a file is there, or is not.
+
+use std::collections::BTreeMap;
+
+use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_state::Kind;
+use esker_storage::Location;
+use esker_table::{load_manifests, refs};
+use esker_types::{JobId, Millis};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// What leads to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// What the file is to it: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `removed` (a manifest
+    /// only records that it was removed), `statistics`.
+    pub role: String,
+    /// The snapshots that lead to it, oldest first.
+    pub snapshots: Vec<i64>,
+    /// The branches and tags whose head is one of them.
+    pub refs: Vec<String>,
+    /// The manifest that names it.
+    pub manifest: Option<String>,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Its URI.
+    pub path: String,
+    /// Its size; none if it is not there.
+    pub bytes: Option<u64>,
+    /// The table or view in whose location it lies.
+    pub table: Option<String>,
+    /// What leads to it.
+    pub held_by: Vec<Holder>,
+    /// The job that is writing it, or wrote it and did not end well.
+    pub written_by: Option<JobId>,
+    /// What quarantine knows of it.
+    pub quarantine: Option<Quarantined>,
+    /// Since when a look for orphans found that it belongs to nothing.
+    pub orphan_since_ms: Option<Millis>,
+    /// In one sentence.
+    pub verdict: String,
+}
+
+/// A file's record in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// `doomed`, `deleting`, `gone` or `spared`.
+    pub state: String,
+    /// Why it was doomed.
+    pub reason: String,
+    /// Why it was spared.
+    pub note: Option<String>,
+    /// By which job.
+    pub job: Option<JobId>,
+    /// When it may be deleted.
+    pub due_ms: Millis,
+}
+
+/// Explains a file of the warehouse.
+pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
+    let at = Location::parse(uri)?;
+    let path = at.to_string();
+    let state = catalog.state();
+    let bytes = catalog.storage().size(&path).await?;
+    let owner = deletion::owner(catalog, &at).await?;
+    let mut held_by = Vec::new();
+    if let Some(row) = owner.as_ref().filter(|row| row.kind == Kind::Table) {
+        held_by = holders(&catalog.load_row(row.clone()).await?, catalog, &path).await?;
+    }
+    let doomed = match state.doomed_path(uri).await? {
+        Some(doomed) => Some(doomed),
+        None => state.doomed_path(&path).await?,
+    };
+    let quarantine = doomed.map(|d| Quarantined {
+        state: format!("{:?}", d.state).to_lowercase(),
+        reason: d.doom.reason,
+        note: d.note,
+        job: d.doom.job,
+        due_ms: d.doom.due_ms,
+    });
+    let mut found = Explanation {
+        bytes,
+        table: owner.map(|row| row.name.to_string()),
+        held_by,
+        written_by: state.output_job(&path).await?,
+        quarantine,
+        orphan_since_ms: state.orphan_since(&path).await?,
+        verdict: String::new(),
+        path,
+    };
+    found.verdict = verdict(&found);
+    Ok(found)
+}
+
+async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<Vec<Holder>> {
+    let metadata = &table.metadata;
+    let is = |uri: &str| Location::parse(uri).is_ok_and(|at| at.to_string() == path);
+    let holder = |role: &str| Holder { role: role.to_owned(), snapshots: Vec::new(), refs: Vec::new(), manifest: None };
+    let mut found = Vec::new();
+    if is(&table.row.metadata_location) {
+        found.push(holder("metadata"));
+    }
+    if metadata.metadata_log().iter().any(|log| is(&log.metadata_file)) {
+        found.push(holder("earlier-metadata"));
+    }
+    let statistics = metadata.statistics_iter().map(|s| (s.snapshot_id, &s.statistics_path));
+    let partition = metadata.partition_statistics_iter().map(|s| (s.snapshot_id, &s.statistics_path));
+    for (id, uri) in statistics.chain(partition) {
+        if is(uri) {
+            found.push(Holder { snapshots: vec![id], ..holder("statistics") });
+        }
+    }
+    // Each manifest once, with the snapshots that lead to it.
+    let mut manifests = BTreeMap::new();
+    for snapshot in metadata.snapshots() {
+        if is(snapshot.manifest_list()) {
+            found.push(Holder { snapshots: vec![snapshot.snapshot_id()], ..holder("manifest-list") });
+        }
+        for manifest in load_manifests(catalog.manifests(), metadata, snapshot).await? {
+            let entry = manifests.entry(manifest.manifest_path.clone()).or_insert_with(|| (manifest, Vec::new()));
+            entry.1.push(snapshot.snapshot_id());
+        }
+    }
+    for (uri, (file, snapshots)) in manifests {
+        if is(&uri) {
+            found.push(Holder { snapshots: snapshots.clone(), ..holder("manifest") });
+        }
+        let manifest = catalog.manifests().load(&file).await?;
+        for entry in manifest.entries().iter().filter(|e| is(e.file_path())) {
+            let role = match (entry.is_alive(), entry.content_type()) {
+                (false, _) => "removed",
+                (true, iceberg::spec::DataContentType::Data) => "data",
+                (true, _) => "delete",
+            };
+            found.push(Holder { snapshots: snapshots.clone(), manifest: Some(uri.clone()), ..holder(role) });
+        }
+    }
+    found.sort_by_key(|holder| holder.role == "removed");
+    let heads = refs(metadata)?;
+    for holder in &mut found {
+        holder.snapshots.sort_by_key(|id| metadata.snapshot_by_id(*id).map(|s| s.timestamp_ms()));
+        holder.refs =
+            heads.iter().filter(|(_, r)| holder.snapshots.contains(&r.snapshot_id)).map(|(name, _)| name.clone()).collect();
+    }
+    Ok(found)
+}
+
+fn verdict(found: &Explanation) -> String {
+    let Some(table) = &found.table else {
+        return "it lies in no table's location: nothing of this warehouse reads or deletes it".to_owned();
+    };
+    let there = if found.bytes.is_some() { "" } else { ", but the file is missing" };
+    if let Some(holder) = found.held_by.iter().find(|h| h.role != "removed") {
+        let heads = match holder.refs.is_empty() {
+            true => String::new(),
+            false => format!(", also from {}", holder.refs.join(", ")),
+        };
+        return match holder.snapshots.as_slice() {
+            [] => format!("it is {} of {table}{there}", holder.role),
+            snapshots => format!("it is {} of {table}, reached from {} snapshots{heads}{there}", holder.role, snapshots.len()),
+        };
+    }
+    match &found.quarantine {
+        Some(q) if q.state == "gone" => return format!("it belonged to {table} and was deleted: {}", q.reason),
+        Some(q) if q.state != "spared" => return format!("it is in quarantine and will be deleted: {}", q.reason),
+        _ => {}
+    }
+    if let Some(job) = found.written_by {
+        return format!("job {job} recorded it as an output of {table} and has not committed it");
+    }
+    match (found.bytes, found.orphan_since_ms) {
+        (None, _) => format!("it is not there, and nothing of {table} refers to it"),
+        (Some(_), Some(_)) => format!("it is an orphan: it lies in the location of {table}, and nothing refers to it"),
+        (Some(_), None) => {
+            format!("it lies in the location of {table}, and nothing refers to it; no look for orphans saw it yet")
+        }
+    }
+}

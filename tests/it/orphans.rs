@@ -1,0 +1,135 @@
+use std::fs::File;
+use std::time::{Duration, SystemTime};
+
+use esker_catalog::deletion::sweep;
+use esker_tests::{TestApp, Writer};
+use esker_types::now_ms;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const HOUR: i64 = 3600 * 1000;
+
+/// A file in the table's location that was last written some days ago.
+fn old_file(location: &str, name: &str, days: u64) -> String {
+    let path = format!("{location}/{name}");
+    std::fs::create_dir_all(std::path::Path::new(&path[7..]).parent().expect("a parent")).expect("made");
+    std::fs::write(&path[7..], "left over").expect("written");
+    let file = File::options().write(true).open(&path[7..]).expect("opened");
+    file.set_modified(SystemTime::now() - Duration::from_secs(days * 24 * 3600)).expect("set");
+    path
+}
+
+async fn explained(app: &TestApp, path: &str) -> Value {
+    app.ok(Method::GET, &format!("/api/v1/warehouses/default/explain?path={path}"), None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..3 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let location = writer.metadata().await.location().to_owned();
+    let orphan = old_file(&location, "data/a=1/lost.parquet", 5);
+    let young = old_file(&location, "data/young.parquet", 2);
+    // Of the table, and older than anything: never an orphan.
+    for file in writer.data_files().await {
+        let file = File::options().write(true).open(&file[7..]).expect("opened");
+        file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
+    }
+    let listed =
+        app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true", Some(json!({}))).await;
+    assert_eq!((&listed["orphans"], &listed["named"][0]["path"]), (&json!(1), &json!(orphan)), "{listed}");
+    assert_eq!(listed["named"][0]["since_ms"], Value::Null, "a dry run leaves no trace");
+
+    let first = app.job("orphans", json!({})).await["outcome"].clone();
+    assert_eq!((&first["orphans"], &first["waiting"], &first["doomed_files"]), (&json!(1), &json!(1), &json!(0)), "{first}");
+    let again = app.job("orphans", json!({})).await["outcome"].clone();
+    assert_eq!((&again["waiting"], &again["doomed_files"]), (&json!(1), &json!(0)), "a second look the same day takes nothing");
+    assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("is an orphan"));
+
+    // As if the first look had been a day earlier.
+    let id = app.catalog().tables().await.expect("tables").remove(0).id;
+    app.catalog().state().forget_orphans(id, now_ms() + HOUR).await.expect("forgotten");
+    app.catalog().state().see_orphans(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR).await.expect("seen");
+    let job = app.job("orphans", json!({})).await;
+    assert_eq!((&job["outcome"]["waiting"], &job["outcome"]["doomed_files"]), (&json!(0), &json!(1)), "{job}");
+    assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("will be deleted"));
+    let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
+    assert_eq!(app.ok(Method::POST, &undo, Some(json!({}))).await["files"], 1);
+    sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    assert!(std::path::Path::new(&orphan[7..]).exists(), "it was taken out of quarantine");
+
+    let job = app.job("orphans", json!({})).await;
+    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
+    let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    assert_eq!((swept.deleted, swept.spared), (1, 0));
+    assert!(!std::path::Path::new(&orphan[7..]).exists() && std::path::Path::new(&young[7..]).exists());
+    assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("was deleted"));
+    assert_eq!(writer.ids().await.expect("ids"), (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doomed_orphan_that_a_commit_came_to_need_is_spared() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..5).await;
+    // Written long ago, committed late: a writer that slept for days.
+    let late = writer.prepare_append(100..105).await;
+    let location = writer.metadata().await.location().to_owned();
+    let files = app.catalog().storage();
+    let all: Vec<_> = futures::TryStreamExt::try_collect(files.list(&esker_storage::Location::parse(&location).expect("valid")))
+        .await
+        .expect("listed");
+    let all: Vec<esker_storage::Listed> = all;
+    let live = writer.data_files().await;
+    let waiting: Vec<String> = all
+        .into_iter()
+        .map(|f| f.uri)
+        .filter(|uri| uri.contains("/data/") && uri.ends_with(".parquet") && !live.contains(uri))
+        .collect();
+    assert_eq!(waiting.len(), 1);
+    let file = File::options().write(true).open(&waiting[0][7..]).expect("opened");
+    file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
+    let id = app.catalog().tables().await.expect("tables").remove(0).id;
+    app.catalog().state().see_orphans(id, &waiting, now_ms() - 25 * HOUR).await.expect("seen");
+    assert_eq!(app.job("orphans", json!({})).await["outcome"]["doomed_files"], 1);
+    writer.commit(&late).await;
+    let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    assert_eq!((swept.deleted, swept.spared), (0, 1));
+    assert_eq!(writer.ids().await.expect("ids"), (0..5).chain(100..105).collect::<Vec<_>>());
+    let found = explained(&app, &waiting[0]).await;
+    assert_eq!(found["held_by"][0]["role"], "data", "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_explained() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    let old = writer.data_files().await.remove(0);
+    let found = explained(&app, &old).await;
+    assert_eq!((&found["table"], &found["held_by"][0]["refs"]), (&json!("n.t"), &json!(["main"])), "{found}");
+    let job = app.job("compact", json!({})).await;
+    let found = explained(&app, &old).await;
+    assert!(!found["held_by"][0]["refs"].to_string().contains("main"), "{found}");
+    let metadata = writer.metadata().await;
+    let roles =
+        |found: &Value| found["held_by"].as_array().expect("holders").iter().map(|h| h["role"].clone()).collect::<Vec<_>>();
+    let list = metadata.current_snapshot().expect("a snapshot").manifest_list().to_owned();
+    assert_eq!(roles(&explained(&app, &list).await), [json!("manifest-list")]);
+    let expired = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let found = explained(&app, &old).await;
+    assert_eq!((&found["quarantine"]["state"], &found["quarantine"]["job"]), (&json!("doomed"), &expired["id"]), "{found}");
+    let nowhere = format!("file://{}/warehouse/elsewhere.txt", app.dir.path().display());
+    assert!(explained(&app, &nowhere).await["verdict"].as_str().expect("a verdict").contains("no table's location"));
+    let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
+    let (status, body) = app.send(Method::POST, &undo, Some(json!({}))).await;
+    assert!(status.is_client_error() && body.to_string().contains("roll the table back to snapshot"), "{status} {body}");
+}
