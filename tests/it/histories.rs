@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use esker_catalog::deletion::sweep;
 use esker_tests::{Faults, Lake, Placed, Row, Scope, TestApp};
+use esker_types::now_ms;
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
 
@@ -40,6 +42,8 @@ struct Seen {
     late_deletes_moved: AtomicU64,
     row_groups_spliced: AtomicU64,
     failed: AtomicU64,
+    expired: AtomicU64,
+    undone: AtomicU64,
 }
 
 impl Seen {
@@ -59,6 +63,8 @@ impl Seen {
             ("late deletes moved", &self.late_deletes_moved),
             ("row groups spliced", &self.row_groups_spliced),
             ("proofs failed", &self.failed),
+            ("snapshots expired", &self.expired),
+            ("snapshots brought back", &self.undone),
         ] {
             assert!(n.load(Relaxed) > 0, "{what}: none");
         }
@@ -231,6 +237,47 @@ impl<'a> History<'a> {
         }
     }
 
+    async fn regroup(&mut self) {
+        let job = self.lake.run("manifests", json!({"rewrite-all": self.random.one_in(2)})).await;
+        self.log.push(format!("manifests: {}", job["outcome"]));
+        assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
+    }
+
+    /// Expires snapshots; sometimes takes it back, and sweeps as if the time in quarantine were over.
+    async fn expire(&mut self) {
+        let before = self.lake.metadata().await.snapshots().len();
+        let options = json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(3)});
+        let job = self.lake.run("expire", options).await;
+        self.log.push(format!("expire: {}", job["outcome"]));
+        assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
+        self.seen.expired.fetch_add(job["outcome"]["snapshots"].as_u64().unwrap_or(0), Relaxed);
+        if self.random.one_in(2) {
+            // Another history may have swept by now, as if a day had passed: then it is refused.
+            match self.lake.undo(&job).await {
+                Ok(undone) => {
+                    self.log.push(format!("undone: {undone}"));
+                    assert_eq!(self.lake.metadata().await.snapshots().len(), before, "{}", self.log.join("\n"));
+                    self.seen.undone.fetch_add(undone["snapshots"].as_u64().unwrap_or(0), Relaxed);
+                }
+                Err(refused) => {
+                    assert!(refused.contains("are deleted already") || refused.contains("changed nothing"), "{refused}")
+                }
+            }
+        }
+        if self.random.one_in(2) {
+            sweep(self.lake.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+        }
+        assert_eq!(self.lake.missing().await, Vec::<String>::new(), "{}", self.log.join("\n"));
+    }
+
+    /// Everything that the table does not lead to is gone once all time in quarantine is over.
+    async fn check_garbage(&self) {
+        sweep(self.lake.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+        let report = self.lake.orphans().await;
+        assert_eq!((&report["young"], &report["orphans"]), (&json!(0), &json!(0)), "{}\n{report}", self.log.join("\n"));
+        assert_eq!(self.lake.missing().await, Vec::<String>::new(), "{}", self.log.join("\n"));
+    }
+
     async fn check(&self) {
         let mut expected: Vec<Row> = self.rows.iter().map(|(row, _)| row.clone()).collect();
         expected.sort();
@@ -243,12 +290,20 @@ async fn run(app: &TestApp, faults: &Faults, seen: &Seen, seed: u64) {
     let mut history = History::begin(app, faults, seen, seed).await;
     let steps = 4 + history.random.below(10);
     for _ in 0..steps {
-        match history.random.below(10) {
+        match history.random.below(13) {
             0..6 => {
                 let change = history.change();
                 history.apply(change).await;
             }
             6 => history.evolve().await,
+            7 => {
+                history.regroup().await;
+                history.check().await;
+            }
+            8 | 9 => {
+                history.expire().await;
+                history.check().await;
+            }
             _ => {
                 history.compact().await;
                 history.check().await;
@@ -257,6 +312,7 @@ async fn run(app: &TestApp, faults: &Faults, seen: &Seen, seed: u64) {
     }
     history.compact().await;
     history.check().await;
+    history.check_garbage().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod expiry;
 mod histories;
 mod kills;
 mod lifecycle;
+mod manifests;
 mod ops;
 mod orphans;
 mod planning;

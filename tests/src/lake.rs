@@ -121,6 +121,38 @@ impl<'a> Lake<'a> {
         self.app.wait_for_job(job).await
     }
 
+    /// Runs a job of a kind; returns its record.
+    pub async fn run(&self, kind: &str, options: Value) -> Value {
+        let accepted = self.app.ok(Method::POST, &self.management(kind), Some(options)).await;
+        self.wait(accepted["job-id"].as_str().expect("an id")).await
+    }
+
+    /// What the table's location holds that belongs to nothing.
+    pub async fn orphans(&self) -> Value {
+        self.app.ok(Method::POST, &self.management("orphans?dry-run=true"), Some(serde_json::json!({}))).await
+    }
+
+    /// The catalog that the table is in.
+    pub fn catalog(&self) -> &esker_catalog::Catalog {
+        self.app.catalog()
+    }
+
+    /// Takes a job back, if that can still be done.
+    pub async fn undo(&self, job: &Value) -> Result<Value, String> {
+        let path = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
+        let (status, body) = self.app.send(Method::POST, &path, Some(serde_json::json!({}))).await;
+        if status.is_success() { Ok(body) } else { Err(body.to_string()) }
+    }
+
+    /// Files that any snapshot leads to and that are not there.
+    pub async fn missing(&self) -> Vec<String> {
+        let metadata = self.metadata().await;
+        let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
+        let source = Manifests::new(self.storage.file_io(), 0);
+        let found = esker_table::reachable(&source, &metadata, &snapshots, &Default::default()).await.expect("readable");
+        found.files.into_keys().filter(|path| !std::path::Path::new(path.trim_start_matches("file://")).exists()).collect()
+    }
+
     /// Starts a compaction; returns the job's id.
     pub async fn start(&self, options: Value) -> String {
         let accepted = self.app.ok(Method::POST, &self.management("compact"), Some(options)).await;
@@ -357,6 +389,8 @@ impl<'a> Lake<'a> {
             manifests = esker_table::load_manifests(&Manifests::new(io.clone(), 0), metadata, parent).await.expect("manifests");
         }
         let counts = (additions.data.len(), additions.deletes.len());
+        let files = additions.data.iter().chain(&additions.deletes);
+        let mut left_over: Vec<String> = files.map(|(_, file)| file.file_path().to_owned()).collect();
         let mut written = 0;
         let mut writer = |spec: &PartitionSpec, content: ManifestContentType| {
             written += 1;
@@ -409,7 +443,9 @@ impl<'a> Lake<'a> {
                 manifests.insert(0, out.write_manifest_file().await.expect("a manifest"));
             }
         }
+        left_over.extend((1..=written).map(|i| format!("{dir}/{name}-m{i}.avro")));
         let list = format!("{dir}/snap-{snapshot_id}-{name}.avro");
+        left_over.push(list.clone());
         let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
         let sequence_number = metadata.next_sequence_number();
         let parent_id = metadata.current_snapshot_id();
@@ -449,6 +485,12 @@ impl<'a> Lake<'a> {
         });
         let (status, answer) = self.app.send(Method::POST, &self.path(), Some(body)).await;
         assert!(status.is_success() || status.as_u16() == 409, "{answer}");
+        if !status.is_success() {
+            // As writers do: what was not committed goes.
+            for path in left_over {
+                self.storage.remove(&path).await.expect("removed");
+            }
+        }
         status.is_success()
     }
 }

@@ -1,6 +1,6 @@
 //! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
@@ -73,7 +73,8 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         state.mark_doomed(&paths, DoomState::Spared, Some(&why)).await?;
     }
     let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
-    state.mark_doomed(&paths, DoomState::Deleting, None).await?;
+    let begun: HashSet<String> = state.begin_deleting(paths).await?.into_iter().collect();
+    go.retain(|doom| begun.contains(&doom.path));
     drop(held);
     catalog.halt("sweep-before-delete").await;
     let mut gone = Vec::new();

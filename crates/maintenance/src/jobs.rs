@@ -16,8 +16,11 @@ use tokio::sync::Semaphore;
 use crate::compact::execute_compact;
 use crate::counters::Counters;
 use crate::expire::execute_expire;
+use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
-use crate::{CompactOptions, MaintenanceError, OrphanOptions, Result, plan_compact, plan_expire};
+use crate::{
+    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, plan_compact, plan_expire, plan_manifests,
+};
 
 /// How far a job is, in the unit of its kind: bytes for a compaction, else files.
 #[derive(Debug, Default)]
@@ -110,6 +113,8 @@ pub enum Request {
     Expire(ExpiryPolicy),
     /// Put files that belong to nothing into quarantine.
     Orphans(OrphanOptions),
+    /// Write manifests anew.
+    Manifests(ManifestOptions),
 }
 
 /// The jobs at work. Where a job's work is over and only its end is still to be recorded, there is no table any more: the next
@@ -138,6 +143,11 @@ impl Maintenance {
     /// The catalog that jobs work on.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Memory of a job in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.limits.bytes
     }
 
     /// Where goes what does not fit into memory.
@@ -256,6 +266,7 @@ enum Work {
     Compact(Box<crate::CompactPlan>),
     Expire(crate::ExpirePlan),
     Orphans(crate::OrphanPlan),
+    Manifests(crate::ManifestPlan),
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -273,6 +284,9 @@ impl Work {
                 Self::Compact(Box::new(plan_compact(&context.catalog, table, &options).await?))
             }
             Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),
+            Request::Manifests(options) => {
+                Self::Manifests(plan_manifests(&context.catalog, table, &options, context.memory.bytes).await?)
+            }
             Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, &options)?),
         })
     }
@@ -282,6 +296,7 @@ impl Work {
             Self::Compact(_) => "compact",
             Self::Expire(_) => "expire",
             Self::Orphans(_) => "orphans",
+            Self::Manifests(_) => "manifests",
         }
     }
 
@@ -290,6 +305,7 @@ impl Work {
             Self::Compact(plan) => json(plan.as_ref()),
             Self::Expire(plan) => json(plan),
             Self::Orphans(plan) => json(plan),
+            Self::Manifests(plan) => json(plan),
         }
     }
 
@@ -298,6 +314,7 @@ impl Work {
             Self::Compact(plan) => json(&execute_compact(context, table, plan).await?),
             Self::Expire(plan) => json(&execute_expire(context, table, plan).await?),
             Self::Orphans(plan) => json(&execute_orphans(context, table, plan).await?),
+            Self::Manifests(plan) => json(&execute_manifests(context, table, plan).await?),
         })
     }
 }

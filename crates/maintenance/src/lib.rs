@@ -10,6 +10,7 @@ mod error;
 mod expire;
 mod explain;
 mod jobs;
+mod manifests;
 mod orphans;
 mod spool;
 mod undo;
@@ -22,6 +23,7 @@ pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
 pub use explain::{Explanation, Holder, explain};
 pub use jobs::{Limits, Maintenance, Progress, Request};
+pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
 pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
 pub use undo::{Undone, undo};
 

@@ -54,6 +54,9 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: 
     };
     let outcome: ExpireOutcome = serde_json::from_value(outcome.clone()).map_err(|_| unreadable("outcome"))?;
     let plan: ExpirePlan = serde_json::from_value(job.plan.clone()).map_err(|_| unreadable("plan"))?;
+    if plan.expire.is_empty() && plan.expire_refs.is_empty() {
+        return Ok(Undone::default());
+    }
     if outcome.metadata_before.is_empty() {
         return refused(format!("job {} did not record the table's metadata before it", job.id));
     }

@@ -87,6 +87,7 @@ impl RowChange {
             removed: HashSet::new(),
             removed_deletes: HashSet::new(),
             added: self.added.clone(),
+            regrouped: HashSet::new(),
             added_deletes: Vec::new(),
             starting_sequence_number: None,
             summary: BTreeMap::from([("engine-name".to_owned(), "esker".to_owned())]),

@@ -164,6 +164,21 @@ impl State {
         row.as_ref().map(doomed_row).transpose()
     }
 
+    /// Marks files for deletion; returns those that are still in quarantine: an undo may have taken some out since they were read.
+    pub async fn begin_deleting(&self, paths: Vec<String>) -> Result<Vec<String>> {
+        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut begun = Vec::with_capacity(paths.len());
+        for path in paths {
+            let update = "UPDATE doomed SET state = 'deleting', note = NULL, changed_ms = ?2
+                          WHERE path = ?1 AND state IN ('doomed', 'deleting')";
+            if sqlx::query(update).bind(&path).bind(now_ms()).execute(&mut *tx).await?.rows_affected() > 0 {
+                begun.push(path);
+            }
+        }
+        tx.commit().await?;
+        Ok(begun)
+    }
+
     /// Moves files on in quarantine.
     pub async fn mark_doomed(&self, paths: &[String], state: DoomState, note: Option<&str>) -> Result<()> {
         let mut tx = self.writer.begin_with(IMMEDIATE).await?;

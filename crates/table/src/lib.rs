@@ -32,7 +32,7 @@ pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_dir, partition_label, plain_dir, source_range};
-pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, rewrite_snapshot};
+pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use reach::{FileKind, Reachable, reachable, visit_reachable};
 pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;

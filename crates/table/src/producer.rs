@@ -1,12 +1,13 @@
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use esker_types::now_ms;
 use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile,
-    ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot, SnapshotReference,
-    SnapshotRetention, Summary, TableMetadata,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, MAIN_BRANCH, ManifestContentType,
+    ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot,
+    SnapshotReference, SnapshotRetention, Struct, Summary, TableMetadata,
 };
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
@@ -27,6 +28,9 @@ pub struct Rewrite {
     pub removed_deletes: HashSet<DeleteKey>,
     /// The data files that come, with their partition spec.
     pub added: Vec<(i32, DataFile)>,
+    /// Manifests that are written anew though no file of theirs goes, with their entries put in the order of their partitions. One
+    /// that is gone is no conflict.
+    pub regrouped: HashSet<String>,
     /// The delete files that come, with their partition spec. They take the new snapshot's sequence number.
     pub added_deletes: Vec<(i32, DataFile)>,
     /// The data sequence number that new data files take: for the same rows in other files that of the snapshot the rewrite read, so
@@ -58,8 +62,11 @@ pub struct Rewritten {
 /// Called with the paths of files before they are written.
 pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync);
 
-/// The size that manifests aim at.
-const MANIFEST_BYTES: (&str, u64) = ("commit.manifest.target-size-bytes", 8 << 20);
+/// The size that a table's manifests aim at.
+pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
+    let set = metadata.properties().get("commit.manifest.target-size-bytes").and_then(|v| v.parse().ok());
+    set.filter(|bytes| *bytes > 0).unwrap_or(8 << 20)
+}
 
 /// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
 ///
@@ -81,9 +88,11 @@ pub async fn rewrite_snapshot(
     let attempt = Uuid::now_v7();
     let dir = metadata_dir(metadata.location(), metadata.properties());
 
-    let Touched { kept, by_kind, removed, bytes_per_entry } = touched(source, metadata, head, rewrite).await?;
-    let target = metadata.properties().get(MANIFEST_BYTES.0).and_then(|v| v.parse().ok()).unwrap_or(MANIFEST_BYTES.1);
-    let most = usize::try_from(target / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
+    let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } = touched(source, metadata, head, rewrite).await?;
+    if !rewrite.regrouped.is_empty() {
+        by_kind.iter_mut().for_each(|(_, _, _, entries)| entries.sort_by(|a, b| by_partition(a.partition(), b.partition())));
+    }
+    let most = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
 
     let current = metadata.current_schema();
     let mut drafts: Vec<Draft> = Vec::new();
@@ -118,8 +127,17 @@ pub async fn rewrite_snapshot(
         }
         manifests.push(writer.write_manifest_file().await?);
     }
+    let (created, kept_count) = (manifests.len(), kept.len());
     manifests.extend(kept);
 
+    let mut summary = summary(head.map(Snapshot::summary), rewrite, &removed);
+    if !rewrite.regrouped.is_empty() {
+        let (replaced, entries) = counts;
+        let told = [("created", created), ("kept", kept_count), ("replaced", replaced)];
+        let told = told.map(|(what, n)| (format!("manifests-{what}"), n.to_string()));
+        summary.additional_properties.extend(told);
+        summary.additional_properties.insert("entries-processed".to_owned(), entries.to_string());
+    }
     let sequence_number = metadata.next_sequence_number();
     let parent = head.map(Snapshot::snapshot_id);
     let newest = head.map_or(0, Snapshot::timestamp_ms);
@@ -130,7 +148,7 @@ pub async fn rewrite_snapshot(
         .with_sequence_number(sequence_number)
         .with_timestamp_ms(now_ms().max(newest).max(metadata.last_updated_ms()))
         .with_manifest_list(list_path)
-        .with_summary(summary(head.map(Snapshot::summary), rewrite, &removed))
+        .with_summary(summary)
         .with_schema_id(metadata.current_schema_id());
     let snapshot = match row_range {
         Some((first, added)) => snapshot.with_row_range(first, added).build(),
@@ -139,6 +157,9 @@ pub async fn rewrite_snapshot(
     let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot)?;
     Ok(Rewritten { requirements, updates, written })
 }
+
+/// About what a manifest takes that names no file: its schemas, mostly.
+const MANIFEST_HEADER: u64 = 2500;
 
 /// A manifest to be written.
 type Draft = (ManifestContentType, SchemaRef, PartitionSpec, Vec<Entry>);
@@ -151,6 +172,12 @@ enum Entry {
 }
 
 impl Entry {
+    fn partition(&self) -> &Struct {
+        match self {
+            Self::Added(file, _) | Self::Existing { file, .. } | Self::Deleted { file, .. } => file.partition(),
+        }
+    }
+
     fn write(self, writer: &mut ManifestWriter) -> Result<()> {
         match self {
             Self::Added(file, sequence_number) => writer.add_file(file, sequence_number.unwrap_or(-1))?,
@@ -163,6 +190,15 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+/// The order of partitions: by their fields' values, nulls first.
+fn by_partition(a: &Struct, b: &Struct) -> Ordering {
+    let values = a.iter().zip(b.iter()).map(|pair| match pair {
+        (Some(Literal::Primitive(a)), Some(Literal::Primitive(b))) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    });
+    values.fold(Ordering::Equal, Ordering::then)
 }
 
 fn split(entries: Vec<Entry>, most: usize) -> impl Iterator<Item = Vec<Entry>> {
@@ -183,6 +219,8 @@ struct Touched {
     removed: Vec<DataFile>,
     /// What an entry weighs in a manifest of this table.
     bytes_per_entry: u64,
+    /// Manifests that are written anew, and their entries.
+    counts: (usize, usize),
 }
 
 /// Where the entries of a manifest go: content, spec and schema.
@@ -194,6 +232,7 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut by_kind: BTreeMap<Kind, Draft> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
+    let mut counts = (0, 0);
     let manifests = match head {
         Some(head) => load_manifests(source, metadata, head).await?,
         None => Vec::new(),
@@ -204,7 +243,8 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
             // Only records of removals by older snapshots, whose own manifest lists keep it.
             continue;
         }
-        if if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
+        let regrouped = rewrite.regrouped.contains(&file.manifest_path);
+        if !regrouped && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
             kept.push(file);
             continue;
         }
@@ -216,10 +256,11 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
             false => missing.remove(data.file_path()),
         };
         let going: Vec<bool> = manifest.entries().iter().map(|e| e.is_alive() && goes(e.data_file())).collect();
-        if !going.contains(&true) {
+        if !regrouped && !going.contains(&true) {
             kept.push(file);
             continue;
         }
+        counts = (counts.0 + 1, counts.1 + manifest.entries().len());
         // The schema and spec that the manifest was written with: bounds of dropped columns survive.
         let kind = (deletes, file.partition_spec_id, manifest.metadata().schema_id());
         let (schema, spec) = (manifest.metadata().schema().clone(), manifest.metadata().partition_spec().clone());
@@ -245,8 +286,9 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
     if let Some(path) = missing {
         return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
     }
-    let bytes_per_entry = bytes.checked_div(entries_seen).unwrap_or(1024);
-    Ok(Touched { kept, by_kind: by_kind.into_values().collect(), removed, bytes_per_entry })
+    let headers = counts.0 as u64 * MANIFEST_HEADER;
+    let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
+    Ok(Touched { kept, by_kind: by_kind.into_values().collect(), removed, bytes_per_entry, counts })
 }
 
 /// The same file with its first row id written out.

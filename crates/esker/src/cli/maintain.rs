@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use esker_health::bytes_for_people;
-use esker_maintenance::{CompactPlan, Counted, ExpireOutcome, ExpirePlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport};
+use esker_maintenance::{
+    CompactPlan, Counted, ExpireOutcome, ExpirePlan, ManifestOptions, ManifestOutcome, ManifestPlan, Orphan, OrphanOptions,
+    OrphanOutcome, OrphanReport,
+};
 use esker_table::ExpiryPolicy;
 use esker_types::now_ms;
 use serde::Serialize;
@@ -31,6 +34,20 @@ pub(super) enum MaintainCommand {
         /// Snapshots to keep on each branch.
         #[arg(long)]
         retain_last: Option<usize>,
+    },
+    /// Write manifests anew: fewer, and each about few partitions.
+    Manifests {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Print the plan and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The branch; default `main`.
+        #[arg(long)]
+        branch: Option<String>,
+        /// Rewrite every manifest.
+        #[arg(long)]
+        rewrite_all: bool,
     },
     /// Put files that belong to nothing into quarantine: those that a look at least a day ago found so too.
     Orphans {
@@ -99,6 +116,18 @@ impl MaintainCommand {
                 ));
                 Ok(())
             }
+            Self::Manifests { table, dry_run, branch, rewrite_all } => {
+                let options = ManifestOptions { branch, rewrite_all };
+                let path = format!("{}/manifests", client.table_path(&table)?);
+                let plan: ManifestPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
+                out(&manifest_plan(&plan));
+                if dry_run || plan.rewrite.is_empty() {
+                    return Ok(());
+                }
+                let outcome: ManifestOutcome = start(client, &path, &options, false).await?;
+                out(&format!("{} manifests became {}, {:.1} s", outcome.replaced, outcome.created, outcome.seconds));
+                Ok(())
+            }
             Self::Orphans { table, older_than, dry_run } => {
                 let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
                 let path = format!("{}/orphans", client.table_path(&table)?);
@@ -150,6 +179,19 @@ fn expire_plan(plan: &ExpirePlan) -> String {
             lines.push(format!("  {:<14} {:>6} files {bytes:>10}", kind, of_kind().count()));
         }
     }
+    lines.join("\n")
+}
+
+fn manifest_plan(plan: &ManifestPlan) -> String {
+    let bytes = bytes_for_people(plan.rewrite.iter().map(|m| m.bytes).sum());
+    let (table, branch, all, target) = (&plan.table, &plan.branch, plan.manifests, bytes_for_people(plan.target_bytes));
+    let n = plan.rewrite.len();
+    let mut lines = vec![format!("{table}, {branch}: {n} of {all} manifests ({bytes}) are written anew, of {target} each")];
+    for reason in ["small", "large", "overlaps", "asked"] {
+        let n = plan.rewrite.iter().filter(|m| m.reason == reason).count();
+        lines.extend((n > 0).then(|| format!("  {reason:<9} {n:>6}")));
+    }
+    lines.extend((plan.left > 0).then(|| format!("  {} more are left to the next job, for want of memory", plan.left)));
     lines.join("\n")
 }
 

@@ -90,7 +90,7 @@ fn into_catalog(error: MaintenanceError) -> CatalogError {
 }
 
 /// Builds the snapshot and hands it to the sequencer.
-async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -> esker_catalog::Result<Proposal> {
+pub(crate) async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -> esker_catalog::Result<Proposal> {
     let (catalog, table_id, job) = (context.catalog.clone(), context.table, context.job);
     let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
         let catalog = catalog.clone();
@@ -135,6 +135,7 @@ impl GroupCommit {
             removed,
             removed_deletes,
             added,
+            regrouped: HashSet::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
@@ -278,6 +279,7 @@ impl ConvertCommit {
             removed: HashSet::new(),
             removed_deletes,
             added: Vec::new(),
+            regrouped: HashSet::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),

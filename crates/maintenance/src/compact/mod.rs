@@ -16,6 +16,7 @@ mod rewrite;
 mod run;
 mod sort;
 
+pub(crate) use commit::propose;
 pub use group::{Group, PlannedFile};
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};
 pub use outcome::{CompactOutcome, RefusedGroup};

@@ -3,7 +3,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
-use esker_maintenance::{CompactOptions, Explanation, OrphanOptions, Request, Undone, list_orphans, plan_compact, plan_expire};
+use esker_maintenance::{
+    CompactOptions, Explanation, ManifestOptions, OrphanOptions, Request, Undone, list_orphans, plan_compact, plan_expire,
+    plan_manifests,
+};
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
 use esker_types::{ErrorCode, JobId, TableName, now_ms};
@@ -74,6 +77,22 @@ pub(crate) async fn orphans(
         return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
     }
     start(&warehouse, &name, Request::Orphans(options), &caller).await
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/manifests`: starts a job, or with `dry-run=true` answers the plan.
+pub(crate) async fn manifests(
+    warehouse: In,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(query): Query<DryRun>,
+    Body(options): Body<ManifestOptions>,
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = warehouse.catalog().load(&name).await?;
+        let plan = plan_manifests(warehouse.catalog(), &table, &options, warehouse.0.memory_bytes()).await?;
+        return Ok(Json(plan).into_response());
+    }
+    start(&warehouse, &name, Request::Manifests(options), &caller).await
 }
 
 #[derive(Debug, Deserialize)]

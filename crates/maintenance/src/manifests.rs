@@ -1,0 +1,243 @@
+//! Manifests written anew: fewer of them, and each about few partitions, so that plans open few.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
+use esker_table::{Rewrite, load_manifests, manifest_bytes};
+use futures::future::BoxFuture;
+use iceberg::spec::{Datum, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::compact::propose;
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// What an entry takes in memory for each of its bytes in a manifest, which is compressed.
+const MEMORY_PER_BYTE: u64 = 16;
+
+/// Options of a rewrite of manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ManifestOptions {
+    /// The branch; default `main`.
+    pub branch: Option<String>,
+    /// Rewrite every manifest, whether it needs it or not.
+    pub rewrite_all: bool,
+}
+
+/// A manifest that is written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedManifest {
+    /// Its URI.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Live files that it names.
+    pub files: u64,
+    /// Why: `small`, `large`, `overlaps` (others name files of the same partitions) or `asked`.
+    pub reason: String,
+}
+
+/// What a rewrite of manifests is going to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestPlan {
+    /// The table's name.
+    pub table: String,
+    /// The branch.
+    pub branch: String,
+    /// Manifests of its head.
+    pub manifests: u64,
+    /// The size that new ones aim at.
+    pub target_bytes: u64,
+    /// Those that are written anew.
+    pub rewrite: Vec<PlannedManifest>,
+    /// Manifests that would be as well, but for the job's memory: the next job takes them.
+    pub left: u64,
+}
+
+/// What a rewrite of manifests did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ManifestOutcome {
+    /// Manifests that were replaced.
+    pub replaced: u64,
+    /// Manifests in their place.
+    pub created: u64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// Plans a rewrite of a branch's manifests, of as many as `memory_bytes` allow.
+fn plan_of(
+    table: &LoadedTable,
+    options: &ManifestOptions,
+    manifests: &[ManifestFile],
+    memory_bytes: u64,
+) -> Result<ManifestPlan> {
+    let target = manifest_bytes(&table.metadata);
+    let mut kinds: BTreeMap<(bool, i32), Vec<&ManifestFile>> = BTreeMap::new();
+    for manifest in manifests {
+        let deletes = manifest.content == ManifestContentType::Deletes;
+        kinds.entry((deletes, manifest.partition_spec_id)).or_default().push(manifest);
+    }
+    let mut rewrite = Vec::new();
+    for ((_, spec_id), of_kind) in kinds {
+        rewrite.extend(chosen(&table.metadata, options, spec_id, of_kind, target)?);
+    }
+    let found = rewrite.len();
+    let mut bytes = 0;
+    rewrite.retain(|m| {
+        bytes += m.bytes * MEMORY_PER_BYTE;
+        bytes <= memory_bytes
+    });
+    // One alone would come out as it is, or in parts of its own.
+    if rewrite.len() == 1 && rewrite[0].reason != "large" && rewrite[0].reason != "asked" {
+        rewrite.clear();
+    }
+    Ok(ManifestPlan {
+        table: table.row.name.to_string(),
+        branch: options.branch.clone().unwrap_or_else(|| MAIN_BRANCH.to_owned()),
+        manifests: manifests.len() as u64,
+        target_bytes: target,
+        left: (found - rewrite.len()) as u64,
+        rewrite,
+    })
+}
+
+/// Which manifests of one content and spec are written anew: small ones if there are several, large ones, and those whose
+/// partitions overlap others'. What a rewrite leaves is none of these.
+fn chosen(
+    metadata: &TableMetadata,
+    options: &ManifestOptions,
+    spec_id: i32,
+    manifests: Vec<&ManifestFile>,
+    target: u64,
+) -> Result<Vec<PlannedManifest>> {
+    let bytes = |m: &ManifestFile| m.manifest_length.unsigned_abs();
+    let small = |m: &ManifestFile| bytes(m) < target / 2;
+    let smalls = manifests.iter().filter(|m| small(m)).count() as u64;
+    let together: u64 = manifests.iter().filter(|m| small(m)).map(|m| bytes(m)).sum();
+    let fewer = together.div_ceil(target.max(1)) * 2 <= smalls;
+    let overlapping = overlapping(metadata, spec_id, &manifests)?;
+    let reason = |m: &ManifestFile| match () {
+        () if options.rewrite_all => Some("asked"),
+        () if bytes(m) > target * 2 => Some("large"),
+        () if overlapping.contains(m.manifest_path.as_str()) => Some("overlaps"),
+        () if fewer && small(m) => Some("small"),
+        () => None,
+    };
+    let files = |m: &ManifestFile| u64::from(m.added_files_count.unwrap_or(0)) + u64::from(m.existing_files_count.unwrap_or(0));
+    let planned = |m: &&ManifestFile| {
+        let reason = reason(m)?.to_owned();
+        Some(PlannedManifest { path: m.manifest_path.clone(), bytes: bytes(m), files: files(m), reason })
+    };
+    Ok(manifests.iter().filter_map(planned).collect())
+}
+
+/// Manifests that share more than one value of the first partition field with another.
+fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a ManifestFile]) -> Result<HashSet<&'a str>> {
+    let Some(spec) = metadata.partition_spec_by_id(spec_id).filter(|spec| !spec.is_unpartitioned()) else {
+        return Ok(HashSet::new());
+    };
+    let Ok(ty) = spec.partition_type(metadata.current_schema()) else { return Ok(HashSet::new()) };
+    let Some(ty) = ty.fields().first().and_then(|f| f.field_type.as_primitive_type().cloned()) else {
+        return Ok(HashSet::new());
+    };
+    let bound = |bytes: &[u8]| Datum::try_from_bytes(bytes, ty.clone()).ok();
+    let range = |m: &&'a ManifestFile| {
+        let summary = m.partitions.as_ref()?.first()?;
+        Some((bound(summary.lower_bound.as_ref()?)?, bound(summary.upper_bound.as_ref()?)?, m.manifest_path.as_str()))
+    };
+    let mut ranges: Vec<_> = manifests.iter().filter_map(range).collect();
+    ranges.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+    let mut found = HashSet::new();
+    let mut furthest: Option<&(Datum, Datum, &str)> = None;
+    for range in &ranges {
+        // Where one ends, the next may begin: a partition may be cut.
+        if let Some(before) = furthest.filter(|before| range.0 < before.1) {
+            found.extend([before.2, range.2]);
+        }
+        if furthest.is_none_or(|before| before.1 < range.1) {
+            furthest = Some(range);
+        }
+    }
+    Ok(found)
+}
+
+/// The plan for a table as it is.
+pub async fn plan_manifests(
+    catalog: &esker_catalog::Catalog,
+    table: &LoadedTable,
+    options: &ManifestOptions,
+    memory_bytes: u64,
+) -> Result<ManifestPlan> {
+    let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
+    if !table.row.owned {
+        let what = format!("{} is foreign: another catalog may commit to it; claim it first", table.row.name);
+        return Err(MaintenanceError::Refused(what));
+    }
+    let manifests = match table.metadata.snapshot_for_ref(branch) {
+        Some(head) => load_manifests(catalog.manifests(), &table.metadata, head).await?,
+        None if branch == MAIN_BRANCH => Vec::new(),
+        None => {
+            return Err(MaintenanceError::Option { key: "branch", reason: format!("{} has no branch {branch}", table.row.name) });
+        }
+    };
+    plan_of(table, options, &manifests, memory_bytes)
+}
+
+pub(crate) async fn execute_manifests(context: &JobContext, table: &LoadedTable, plan: &ManifestPlan) -> Result<ManifestOutcome> {
+    let started = Instant::now();
+    if plan.rewrite.is_empty() {
+        return Ok(ManifestOutcome::default());
+    }
+    context.progress.set_total(plan.rewrite.len() as u64);
+    let commit = Arc::new(ManifestCommit { context: context.clone(), plan: plan.clone() });
+    let committed = context.catalog.commit_to(table.row.id, Change::Rebased(commit)).await?;
+    context.progress.add(plan.rewrite.len() as u64);
+    let head = committed.table.metadata.snapshot_for_ref(&plan.branch).map(|s| s.summary().additional_properties.clone());
+    let told = |key: &str| head.as_ref().and_then(|s| s.get(key)?.parse().ok()).unwrap_or(0);
+    Ok(ManifestOutcome {
+        replaced: told("manifests-replaced"),
+        created: told("manifests-created"),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+struct ManifestCommit {
+    context: JobContext,
+    plan: ManifestPlan,
+}
+
+impl Rebase for ManifestCommit {
+    fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
+        Box::pin(async move {
+            let planned: HashSet<String> = self.plan.rewrite.iter().map(|m| m.path.clone()).collect();
+            let metadata = &table.metadata;
+            let head = metadata.snapshot_for_ref(&self.plan.branch);
+            let head = head.ok_or_else(|| CatalogError::Conflict(format!("branch {} is gone", self.plan.branch)))?;
+            let there = load_manifests(self.context.catalog.manifests(), metadata, head).await?;
+            if !there.iter().any(|m| planned.contains(&m.manifest_path)) {
+                let what = "every manifest of the plan was replaced meanwhile; plan again";
+                return Err(CatalogError::Conflict(what.to_owned()));
+            }
+            let rewrite = Rewrite {
+                operation: Operation::Replace,
+                branch: self.plan.branch.clone(),
+                removed: HashSet::new(),
+                removed_deletes: HashSet::new(),
+                added: Vec::new(),
+                regrouped: planned,
+                added_deletes: Vec::new(),
+                starting_sequence_number: None,
+                summary: BTreeMap::from([
+                    ("engine-name".to_owned(), "esker".to_owned()),
+                    ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                    ("esker.job-id".to_owned(), self.context.job.to_string()),
+                ]),
+            };
+            propose(&self.context, table, &rewrite).await
+        })
+    }
+}

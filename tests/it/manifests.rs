@@ -1,0 +1,57 @@
+use std::collections::HashMap;
+
+use esker_table::{Manifests, load_manifests};
+use esker_tests::{Lake, TestApp};
+use iceberg::spec::ManifestFile;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn manifests(lake: &Lake<'_>) -> Vec<ManifestFile> {
+    let metadata = lake.metadata().await;
+    let source = Manifests::new(lake.catalog().storage().file_io(), 0);
+    load_manifests(&source, &metadata, metadata.current_snapshot().expect("a snapshot")).await.expect("manifests")
+}
+
+async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
+    let path = format!("{}?dry-run=true", lake.management("manifests"));
+    app.ok(Method::POST, &path, Some(json!({}))).await
+}
+
+/// The first row id of each data file.
+async fn row_ids(lake: &Lake<'_>) -> HashMap<String, Option<i64>> {
+    let live = lake.live(&lake.metadata().await).await;
+    live.data.iter().map(|f| (f.file.file_path().to_owned(), f.first_row_id)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_manifests_become_few_that_are_about_few_partitions_each() {
+    let app = TestApp::start().await;
+    for version in [1, 2, 3] {
+        // Room for a few files each, so that there are several.
+        let properties = json!({"commit.manifest.target-size-bytes": "9000"});
+        let lake = Lake::create(&app, &format!("m{version}"), version, true, properties).await;
+        for i in 0..12 {
+            let row = |p: i32| (i64::from(p) * 100 + i, format!("s{i}"), p, None);
+            lake.append(&[row(0), row(1), row(2)]).await;
+        }
+        let (rows, ids, before) = (lake.rows().await, row_ids(&lake).await, manifests(&lake).await);
+        let plan = planned(&app, &lake).await;
+        assert_eq!(plan["rewrite"].as_array().map(Vec::len), Some(before.len()), "{plan}");
+        let job = lake.run("manifests", json!({})).await;
+        assert_eq!((&job["state"], &job["outcome"]["replaced"]), (&json!("succeeded"), &json!(before.len())), "{job}");
+        let after = manifests(&lake).await;
+        assert!(after.len() < before.len() && after.len() > 1, "{} became {}", before.len(), after.len());
+        assert_eq!((lake.rows().await, row_ids(&lake).await), (rows, ids), "the same rows, with the same ids");
+        let partitions = |m: &ManifestFile| {
+            let summary = &m.partitions.as_ref().expect("summaries")[0];
+            (summary.lower_bound.clone(), summary.upper_bound.clone())
+        };
+        let whole = after.iter().filter(|m| partitions(m).0 != partitions(m).1).count();
+        assert!(whole <= 2, "at most where one partition ends and the next begins: {whole} of {}", after.len());
+        assert_eq!(planned(&app, &lake).await["rewrite"], json!([]), "what a rewrite leaves needs none");
+        let metadata = lake.metadata().await;
+        let summary = metadata.current_snapshot().expect("a snapshot").summary();
+        assert_eq!(summary.operation.as_str(), "replace");
+        assert_eq!(summary.additional_properties["manifests-replaced"], before.len().to_string());
+    }
+}
