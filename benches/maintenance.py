@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "engines"))
 
+from stack import minio as minio_stack  # noqa: E402
 from stack.esker import Server, running  # noqa: E402
 from stack.minio import running_minio  # noqa: E402
 from stack.spark import spark_session  # noqa: E402
@@ -376,6 +378,85 @@ class Bench:
         self.note("W1 share of time in commits (the rebase)", share * 100, "%")
         self.note("W1 deletes of the writer that failed by their own check (no courtesy)", failed[0], f"of {tries[0]}")
 
+    def m1(self) -> None:
+        """Expiry of all snapshots but the newest, each of which replaced a file; beside Spark on a table made alike."""
+        sizes, taken = [int(n * SCALE) for n in (400, 800, 1600)], {}
+        for snapshots in sizes:
+            name = f"m1_{snapshots}"
+            self.history(name, snapshots)
+            options = {"older-than-ms": int(time.time() * 1000) + 1000, "retain-last": 1}
+            outcome = self.server.maintain(f"b.{name}", "expire", options)
+            taken[snapshots] = outcome["seconds"]
+            what = f"M1 {outcome['snapshots']} snapshots, {outcome['doomed_files']} files"
+            self.note(what, outcome["seconds"], "s")
+        growth = (taken[sizes[-1]] / taken[sizes[0]]) / (sizes[-1] / sizes[0])
+        self.note("M1 growth of time over growth of table", growth, "x", "<= 1.3 (linear)", growth <= 1.3)
+        if os.environ.get("PEERS", "1") == "1":
+            self.history("m1_warm", 10)
+            self.history("m1_spark", sizes[-1])
+            for name in ("m1_warm", "m1_spark"):
+                started = time.monotonic()
+                self.ask_spark(
+                    f"CALL default.system.expire_snapshots(table => 'b.{name}', older_than => TIMESTAMP "
+                    f"'2100-01-01 00:00:00', retain_last => 1, max_concurrent_deletes => 4)"
+                )
+                seconds = time.monotonic() - started
+            self.note(f"M1 spark, warm, {sizes[-1]} snapshots", seconds, "s")
+            ratio = seconds / taken[sizes[-1]]
+            self.note("M1 esker against warm spark", ratio, "x", ">= 10", ratio >= 10)
+
+    def history(self, name: str, snapshots: int) -> None:
+        """A table of so many snapshots, written by Esker's own SQL: a row comes, now and then all but the newest go."""
+        self.catalog.create_table(f"b.{name}", pa.schema([("n", pa.int64())]), properties={"format-version": "2"})
+        for i in range(snapshots):
+            self.server.sql(f"INSERT INTO b.{name} VALUES ({i})")
+            if i % 50 == 49:
+                self.server.maintain(f"b.{name}", "compact", BIG)
+
+    def o1(self) -> None:
+        """A look for orphans in a table of a MinIO warehouse with ever more files that belong to nothing."""
+        import boto3
+        from botocore.config import Config
+
+        catalog = self.server.catalog("minio")
+        catalog.create_namespace("b")
+        table = catalog.create_table("b.o1", pa.schema([("n", pa.int64())]))
+        table.append(pa.table({"n": [1, 2, 3]}))
+        bucket, _, prefix = table.location().removeprefix("s3://").partition("/")
+        keys = {"aws_access_key_id": minio_stack.KEY, "aws_secret_access_key": minio_stack.SECRET}
+        config = Config(max_pool_connections=16)
+        s3 = boto3.client("s3", endpoint_url=self.endpoint, region_name=minio_stack.REGION, config=config, **keys)
+        put = lambda i: s3.put_object(Bucket=bucket, Key=f"{prefix}/data/{uuid.uuid4()}.parquet", Body=b"x")  # noqa: E731
+        path = self.server.table("b.o1", "/orphans?dry-run=true", "minio")
+        made, taken = 0, {}
+        for files in [int(n * SCALE) for n in (10_000, 20_000, 40_000)]:
+            with ThreadPoolExecutor(16) as pool:
+                list(pool.map(put, range(files - made)))
+            made = files
+            Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
+            started = time.monotonic()
+            report = self.server.api("POST", path, {})
+            taken[files] = time.monotonic() - started
+            assert report["listed"] >= files, report["listed"]
+            self.note(f"O1 {files} files, a look", taken[files], "s")
+        raw = self.raw_listing(s3, bucket, f"{prefix}/data/")
+        self.note("O1 the same listing, raw, 17 parts beside one another", raw, "s")
+        share = raw / taken[made]
+        self.note("O1 share of the raw rate", share * 100, "%", ">= 80", share >= 0.8)
+        growth = (taken[made] / taken[made // 4]) / 4
+        self.note("O1 growth of time over growth of listing", growth, "x", "<= 1.3 (linear)", growth <= 1.3)
+        self.note("O1 peak memory of the server", self.peak_mb(self.server.process.pid), "MB", "< 512")
+
+    def raw_listing(self, s3, bucket: str, prefix: str) -> float:
+        def pages(first: str) -> int:
+            found = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix + first)
+            return sum(page["KeyCount"] for page in found)
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(17) as pool:
+            list(pool.map(pages, "0123456789abcdef"))
+        return time.monotonic() - started
+
 
 def main() -> None:
     esker, bound, *chosen = sys.argv[1:]
@@ -384,7 +465,7 @@ def main() -> None:
     print(f"two cores, SCALE={SCALE}, dev profile with hot crates optimised, local files")
     with running_minio(directory) as minio, running(directory, **minio.esker()) as server:
         bench = Bench(server, bound, directory, minio.endpoint)
-        for dataset in chosen or ["s4", "s1", "s2", "s3", "d1", "d4", "d2", "d3", "w1"]:
+        for dataset in chosen or ["s4", "s1", "s2", "s3", "d1", "d4", "d2", "d3", "w1", "m1", "o1"]:
             getattr(bench, dataset)()
         if bench.spark is not None:
             bench.spark.stop()

@@ -224,3 +224,31 @@ def test_a_dropped_table_comes_back(server: Server, warehouse: str, ask) -> None
     table_id = next(d["table-id"] for d in dropped if d["table"] == "back_s.t")
     server.api("POST", f"/api/v1/warehouses/{warehouse}/dropped/{table_id}/undrop", {})
     assert ask("SELECT * FROM back_s.t") == [(7,)]
+
+
+@pytest.mark.slice
+def test_distinct_values_that_esker_counted_reach_the_planner(
+    server: Server, spark: SparkSession, warehouse: str, ask
+) -> None:
+    ask("CREATE NAMESPACE IF NOT EXISTS stats_s")
+    ask("CREATE TABLE stats_s.t (k bigint, s string) USING iceberg TBLPROPERTIES ('format-version'='2')")
+    ask("INSERT INTO stats_s.t SELECT id, concat('x', id % 1000) FROM range(50000)")
+    ask("DELETE FROM stats_s.t WHERE s = 'x7'")
+    spark.conf.set("spark.sql.cbo.enabled", "true")
+    try:
+
+        def plan() -> str:
+            return ask("EXPLAIN COST SELECT * FROM stats_s.t WHERE s = 'x5'")[0][0]
+
+        before = plan()
+        outcome = server.maintain("stats_s.t", "statistics", warehouse=warehouse)
+        assert outcome["records"] == 49_950
+        assert outcome["distinct"]["s"] == 999
+        ask("REFRESH TABLE stats_s.t")
+        after = plan()
+        # 49,950 rows of 999 values: each has 50. What Iceberg tells Spark beside it (no count of nulls, no bounds of numbers)
+        # is not enough for Spark to estimate a GROUP BY.
+        assert "rowCount=51)" in after or "rowCount=50)" in after, after
+        assert "rowCount=51)" not in before and "rowCount=50)" not in before, before
+    finally:
+        spark.conf.unset("spark.sql.cbo.enabled")

@@ -1,5 +1,6 @@
 """Trino reads, writes, deletes, merges and optimises; its views are Spark's and the other way round."""
 
+import pyarrow as pa
 import pytest
 from stack.esker import Server, rows
 from stack.minio import Minio
@@ -95,3 +96,29 @@ def test_missing_things_are_missing_in_words(trino: Trino, warehouse: str) -> No
     ]:
         with pytest.raises(Exception, match=words):
             trino.ask(sql, warehouse)
+
+
+@pytest.mark.slice
+def test_distinct_values_that_esker_counted_reach_the_planner(server: Server, trino: Trino, warehouse: str) -> None:
+    catalog = server.catalog(warehouse)
+    catalog.create_namespace("tr_stats")
+    rows = pa.table(
+        {"k": pa.array([i % 1000 for i in range(50_000)], pa.int64()), "s": ["x" + str(i) for i in range(50_000)]}
+    )
+    catalog.create_table("tr_stats.t", rows.schema).append(rows)
+
+    def distinct() -> dict[str, float | None]:
+        return {row[0]: row[2] for row in trino.ask("SHOW STATS FOR tr_stats.t", warehouse) if row[0]}
+
+    def plan() -> str:
+        return trino.ask("EXPLAIN SELECT k, count(*) FROM tr_stats.t GROUP BY k", warehouse)[0][0]
+
+    assert distinct() == {"k": None, "s": None}
+    before = plan()
+    outcome = server.maintain("tr_stats.t", "statistics", warehouse=warehouse)
+    assert outcome["distinct"]["k"] == 1000
+    found = distinct()
+    assert found["k"] == 1000
+    assert found["s"] == pytest.approx(50_000, rel=0.06)
+    assert "rows: 1000" not in before.replace(",", "")
+    assert "rows: 1000" in plan().replace(",", ""), plan()

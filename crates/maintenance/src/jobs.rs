@@ -18,8 +18,10 @@ use crate::counters::Counters;
 use crate::expire::execute_expire;
 use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
+use crate::statistics::execute_statistics;
 use crate::{
-    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, plan_compact, plan_expire, plan_manifests,
+    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, plan_compact, plan_expire,
+    plan_manifests, plan_statistics,
 };
 
 /// How far a job is, in the unit of its kind: bytes for a compaction, else files.
@@ -115,6 +117,8 @@ pub enum Request {
     Orphans(OrphanOptions),
     /// Write manifests anew.
     Manifests(ManifestOptions),
+    /// Count distinct values.
+    Statistics(StatisticsOptions),
 }
 
 /// The jobs at work. Where a job's work is over and only its end is still to be recorded, there is no table any more: the next
@@ -267,6 +271,7 @@ enum Work {
     Expire(crate::ExpirePlan),
     Orphans(crate::OrphanPlan),
     Manifests(crate::ManifestPlan),
+    Statistics(crate::StatisticsPlan),
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -287,6 +292,7 @@ impl Work {
             Request::Manifests(options) => {
                 Self::Manifests(plan_manifests(&context.catalog, table, &options, context.memory.bytes).await?)
             }
+            Request::Statistics(options) => Self::Statistics(plan_statistics(table, &options)?),
             Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, &options)?),
         })
     }
@@ -297,6 +303,7 @@ impl Work {
             Self::Expire(_) => "expire",
             Self::Orphans(_) => "orphans",
             Self::Manifests(_) => "manifests",
+            Self::Statistics(_) => "statistics",
         }
     }
 
@@ -306,6 +313,7 @@ impl Work {
             Self::Expire(plan) => json(plan),
             Self::Orphans(plan) => json(plan),
             Self::Manifests(plan) => json(plan),
+            Self::Statistics(plan) => json(plan),
         }
     }
 
@@ -315,6 +323,7 @@ impl Work {
             Self::Expire(plan) => json(&execute_expire(context, table, plan).await?),
             Self::Orphans(plan) => json(&execute_orphans(context, table, plan).await?),
             Self::Manifests(plan) => json(&execute_manifests(context, table, plan).await?),
+            Self::Statistics(plan) => json(&execute_statistics(context, table, plan).await?),
         })
     }
 }

@@ -13,6 +13,7 @@ mod jobs;
 mod manifests;
 mod orphans;
 mod spool;
+mod statistics;
 mod undo;
 
 pub use compact::{
@@ -25,6 +26,7 @@ pub use explain::{Explanation, Holder, explain};
 pub use jobs::{Limits, Maintenance, Progress, Request};
 pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
 pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
+pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, plan_statistics};
 pub use undo::{Undone, undo};
 
 /// The result of a maintenance operation.

@@ -1,8 +1,8 @@
 //! Taking a job back, while what it doomed is still there.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use esker_catalog::{Catalog, Cause, Change, Proposal, Restored};
+use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Restored};
 use esker_state::{Job, JobState};
 use esker_types::{Principal, TableName};
 use iceberg::spec::TableMetadata;
@@ -49,36 +49,19 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
 
 async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: &str) -> Result<Undone> {
     let unreadable = |what: &str| MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id));
-    let Some(outcome) = &job.outcome else {
-        return refused(format!("job {} changed nothing", job.id));
-    };
-    let outcome: ExpireOutcome = serde_json::from_value(outcome.clone()).map_err(|_| unreadable("outcome"))?;
     let plan: ExpirePlan = serde_json::from_value(job.plan.clone()).map_err(|_| unreadable("plan"))?;
     if plan.expire.is_empty() && plan.expire_refs.is_empty() {
         return Ok(Undone::default());
     }
-    if outcome.metadata_before.is_empty() {
-        return refused(format!("job {} did not record the table's metadata before it", job.id));
-    }
     let name: TableName = job.table.parse().map_err(|_| unreadable("table"))?;
     let table = catalog.load(&name).await?;
-    let earlier = TableMetadata::read_from(&catalog.storage().file_io(), &outcome.metadata_before).await?;
-    if earlier.uuid() != table.metadata.uuid() {
-        return refused(format!("{name} is another table than the one that job {} worked on", job.id));
-    }
     let ids: HashSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
-    let restored = Restored::of(&earlier, &ids, &plan.expire_refs)?;
-    let found: BTreeSet<i64> = restored.ids();
-    if found.len() != ids.len() {
-        return refused(format!("{} tells {} of the {} snapshots", outcome.metadata_before, found.len(), ids.len()));
-    }
+    let restored = earlier(catalog, &table, job, &ids, &plan.expire_refs).await?;
     // First the files, then the snapshots that lead to them. If it ends in between, the files are there without need.
     let (files, gone) = catalog.state().spare_dooms_of(job.id, note, true).await?;
     if gone > 0 {
-        return refused(format!(
-            "{gone} files of job {} are deleted already or are being: its snapshots can't be read again",
-            job.id
-        ));
+        let what = "are deleted already or are being: its snapshots can't be read again";
+        return refused(format!("{gone} files of job {} {what}", job.id));
     }
     let cause = Cause { principal: principal.to_string(), receipt: None };
     let proposal = Proposal { updates: restored.updates(), restore: Some(Box::new(restored)), cause, ..Proposal::default() };
@@ -86,4 +69,26 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: 
     catalog.commit_to(table.row.id, Change::Fixed(proposal)).await?;
     let snapshots = ids.iter().filter(|id| !before.contains(id)).count() as u64;
     Ok(Undone { snapshots, refs: plan.expire_refs, files, gone: 0 })
+}
+
+/// What an expiry removed, from the metadata file that it recorded; if it was killed before it could, from the newest in the
+/// metadata log that has it all.
+async fn earlier(catalog: &Catalog, table: &LoadedTable, job: &Job, ids: &HashSet<i64>, refs: &[String]) -> Result<Restored> {
+    let outcome = job.outcome.as_ref().and_then(|o| serde_json::from_value::<ExpireOutcome>(o.clone()).ok());
+    let recorded = outcome.map(|o| o.metadata_before).filter(|path| !path.is_empty());
+    let candidates: Vec<String> = match recorded {
+        Some(path) => vec![path],
+        None => table.metadata.metadata_log().iter().rev().map(|log| log.metadata_file.clone()).collect(),
+    };
+    for path in candidates {
+        let earlier = TableMetadata::read_from(&catalog.storage().file_io(), &path).await?;
+        if earlier.uuid() != table.metadata.uuid() {
+            return refused(format!("{} is another table than the one that job {} worked on", table.row.name, job.id));
+        }
+        let restored = Restored::of(&earlier, ids, refs)?;
+        if restored.ids().len() == ids.len() {
+            return Ok(restored);
+        }
+    }
+    refused(format!("no metadata file of {} tells the {} snapshots of job {}", table.row.name, ids.len(), job.id))
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use esker_health::bytes_for_people;
 use esker_maintenance::{
     CompactPlan, Counted, ExpireOutcome, ExpirePlan, ManifestOptions, ManifestOutcome, ManifestPlan, Orphan, OrphanOptions,
-    OrphanOutcome, OrphanReport,
+    OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
 use esker_types::now_ms;
@@ -48,6 +48,20 @@ pub(super) enum MaintainCommand {
         /// Rewrite every manifest.
         #[arg(long)]
         rewrite_all: bool,
+    },
+    /// Count the distinct values of columns, for the planners of Spark and Trino.
+    Statistics {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Print the plan and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Only these columns.
+        #[arg(long, value_delimiter = ',')]
+        columns: Vec<String>,
+        /// The branch; default `main`.
+        #[arg(long)]
+        branch: Option<String>,
     },
     /// Put files that belong to nothing into quarantine: those that a look at least a day ago found so too.
     Orphans {
@@ -126,6 +140,21 @@ impl MaintainCommand {
                 }
                 let outcome: ManifestOutcome = start(client, &path, &options, false).await?;
                 out(&format!("{} manifests became {}, {:.1} s", outcome.replaced, outcome.created, outcome.seconds));
+                Ok(())
+            }
+            Self::Statistics { table, dry_run, columns, branch } => {
+                let options = StatisticsOptions { columns, branch };
+                let path = format!("{}/statistics", client.table_path(&table)?);
+                let plan: StatisticsPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
+                let names: Vec<&str> = plan.columns.keys().map(String::as_str).collect();
+                let snapshot = plan.snapshot_id.map_or_else(|| "no snapshot".to_owned(), |id| format!("snapshot {id}"));
+                out(&format!("{}, {snapshot}: {}", plan.table, names.join(", ")));
+                if dry_run || plan.snapshot_id.is_none() {
+                    return Ok(());
+                }
+                let outcome: StatisticsOutcome = start(client, &path, &options, false).await?;
+                outcome.distinct.iter().for_each(|(column, n)| out(&format!("  {n:>12}  {column}")));
+                out(&format!("{} rows, {:.1} s", outcome.records, outcome.seconds));
                 Ok(())
             }
             Self::Orphans { table, older_than, dry_run } => {

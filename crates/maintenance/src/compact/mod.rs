@@ -17,8 +17,10 @@ mod run;
 mod sort;
 
 pub(crate) use commit::propose;
+pub(crate) use deletes::{resolve, union};
 pub use group::{Group, PlannedFile};
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};
 pub use outcome::{CompactOutcome, RefusedGroup};
 pub use plan::{CompactPlan, LeftAlone, plan_compact};
+pub(crate) use rewrite::BATCH;
 pub(crate) use run::execute_compact;

@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{
-    CompactOptions, Explanation, ManifestOptions, OrphanOptions, Request, Undone, list_orphans, plan_compact, plan_expire,
-    plan_manifests,
+    CompactOptions, Explanation, ManifestOptions, OrphanOptions, Request, StatisticsOptions, Undone, list_orphans, plan_compact,
+    plan_expire, plan_manifests, plan_statistics,
 };
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
@@ -93,6 +93,21 @@ pub(crate) async fn manifests(
         return Ok(Json(plan).into_response());
     }
     start(&warehouse, &name, Request::Manifests(options), &caller).await
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/statistics`: starts a job, or with `dry-run=true` answers the plan.
+pub(crate) async fn statistics(
+    warehouse: In,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(query): Query<DryRun>,
+    Body(options): Body<StatisticsOptions>,
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = warehouse.catalog().load(&name).await?;
+        return Ok(Json(plan_statistics(&table, &options)?).into_response());
+    }
+    start(&warehouse, &name, Request::Statistics(options), &caller).await
 }
 
 #[derive(Debug, Deserialize)]
