@@ -246,8 +246,8 @@ def test_distinct_values_that_esker_counted_reach_the_planner(
         assert outcome["distinct"]["s"] == 999
         ask("REFRESH TABLE stats_s.t")
         after = plan()
-        # 49,950 rows of 999 values: each has 50. What Iceberg tells Spark beside it (no count of nulls, no bounds of numbers)
-        # is not enough for Spark to estimate a GROUP BY.
+        # 49,950 rows of 999 values: each has 50. What Iceberg tells Spark beside it (no count of nulls, no bounds
+        # of numbers) is not enough for Spark to estimate a GROUP BY.
         assert "rowCount=51)" in after or "rowCount=50)" in after, after
         assert "rowCount=51)" not in before and "rowCount=50)" not in before, before
     finally:
