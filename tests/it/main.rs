@@ -15,6 +15,7 @@ mod orphans;
 mod planning;
 mod queries;
 mod refs;
+mod statistics;
 mod storage;
 mod transactions;
 mod warehouses;

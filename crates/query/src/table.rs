@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
-use esker_table::{DeleteIndex, LiveFile, LiveFiles};
+use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
 use iceberg::spec::{DataFileFormat, Literal, NameMapping, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
 use roaring::RoaringTreemap;
 
@@ -78,8 +78,9 @@ impl IcebergTable {
         let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
         let mut by_partition: HashMap<(i32, &Struct), Vec<LiveFile>> = HashMap::new();
         let mut keys: HashMap<&str, String> = HashMap::new();
+        let names = index.equality_names(esker_read::digest);
         for file in files {
-            let Some(key) = equality_key(file, &self.live, &index) else { continue };
+            let Some(key) = equality_key(file, &names) else { continue };
             match self.reader.keyed_positions(&key).await {
                 Some(found) => *deleted.entry(file.file.file_path().to_owned()).or_default() |= found.as_ref(),
                 None => {
@@ -164,13 +165,9 @@ fn check_readable(files: &[LiveFile]) -> Result<()> {
 }
 
 /// What the rows that equality deletes leave out of a file are known by; none if it is under none.
-fn equality_key(file: &LiveFile, live: &LiveFiles, index: &DeleteIndex<'_>) -> Option<String> {
-    let mut paths: Vec<&str> = index.equality(file).map(|i| live.deletes[i].entry.file.file_path()).collect();
-    if paths.is_empty() {
-        return None;
-    }
-    paths.sort_unstable();
-    Some(format!("{}\n{}\n{}", file.file.file_path(), file.sequence_number, esker_read::digest(&paths)))
+fn equality_key(file: &LiveFile, names: &EqualityNames<'_>) -> Option<String> {
+    let [own, global] = names.of(file)?;
+    Some(format!("{}\n{}\n{own}\n{global}", file.file.file_path(), file.sequence_number))
 }
 
 #[async_trait]

@@ -109,6 +109,27 @@ impl<'a> DeleteIndex<'a> {
         own.iter().chain(from(&self.global, after)).map(|(_, i)| *i)
     }
 
+    /// Names for what the equality deletes of each data file are. `name` makes one of the paths of some deletes and the name of
+    /// those after them: each delete is named once, however many files it applies to.
+    pub fn equality_names(&self, name: impl Fn(&[&str]) -> String) -> EqualityNames<'a> {
+        let of = |list: &BySequence| {
+            let path = |i: usize| self.deletes[i].entry.file.file_path();
+            let mut list = list.clone();
+            list.sort_by_key(|(number, i)| (*number, path(*i)));
+            let (mut names, mut after) = (Vec::with_capacity(list.len()), String::new());
+            for (number, i) in list.into_iter().rev() {
+                after = name(&[path(i), &after]);
+                names.push((number, after.clone()));
+            }
+            names.reverse();
+            names
+        };
+        EqualityNames {
+            own: self.equality.iter().map(|(partition, list)| (*partition, of(list))).collect(),
+            global: of(&self.global),
+        }
+    }
+
     /// Every delete file that may apply to a data file.
     pub fn all(&self, file: &LiveFile) -> Vec<usize> {
         self.positional(file).into_iter().chain(self.equality(file)).collect()
@@ -121,6 +142,24 @@ impl<'a> DeleteIndex<'a> {
 
     fn sequence_number(&self, i: usize) -> i64 {
         self.deletes[i].entry.sequence_number
+    }
+}
+
+/// Names of lists of equality deletes, from each delete on to the newest.
+#[derive(Debug)]
+pub struct EqualityNames<'a> {
+    own: HashMap<(i32, &'a Struct), Vec<(i64, String)>>,
+    global: Vec<(i64, String)>,
+}
+
+impl EqualityNames<'_> {
+    /// The names of the deletes of its partition, and of the whole table, that apply to a data file; none if there are none.
+    pub fn of<'s>(&'s self, file: &'s LiveFile) -> Option<[&'s str; 2]> {
+        let first = |list: &[(i64, String)]| list.partition_point(|(number, _)| *number <= file.sequence_number);
+        let own = self.own.get(&key(file)).and_then(|list| list.get(first(list)));
+        let global = self.global.get(first(&self.global));
+        (own.is_some() || global.is_some())
+            .then(|| [own.map_or("", |(_, name)| name.as_str()), global.map_or("", |(_, name)| name.as_str())])
     }
 }
 

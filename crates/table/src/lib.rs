@@ -22,7 +22,7 @@ mod retention;
 mod scan;
 
 pub use cherry::cherry_pick;
-pub use deletes::{DeleteIndex, dangling};
+pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
 pub use error::TableError;
