@@ -11,7 +11,7 @@ use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
-use crate::{MaintenanceError, Result};
+use crate::{MaintenanceError, Result, check_deletable};
 
 /// A snapshot that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,14 +83,7 @@ pub struct ExpireOutcome {
 
 /// Plans an expiry. Refused for foreign tables and where `gc.enabled` is false.
 pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<ExpirePlan> {
-    if !table.row.owned {
-        let what =
-            format!("{} is foreign: it was registered, and another catalog may use its files; claim it first", table.row.name);
-        return Err(MaintenanceError::Refused(what));
-    }
-    if table.metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
-        return Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name)));
-    }
+    check_deletable(table)?;
     let now = now_ms();
     let verdict = snapshots_to_expire(&table.metadata, &refs(&table.metadata)?, policy, now)?;
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();

@@ -20,8 +20,8 @@ use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
 use crate::statistics::execute_statistics;
 use crate::{
-    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, plan_compact, plan_expire,
-    plan_manifests, plan_statistics,
+    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned, plan_compact,
+    plan_expire, plan_manifests, plan_statistics,
 };
 
 /// How far a job is, in the unit of its kind: bytes for a compaction, else files.
@@ -282,10 +282,7 @@ impl Work {
     async fn plan(context: &JobContext, table: &LoadedTable, request: Request) -> Result<Self> {
         Ok(match request {
             Request::Compact(options) => {
-                if !table.row.owned {
-                    let what = format!("{} is foreign: another catalog may commit to it; claim it first", table.row.name);
-                    return Err(MaintenanceError::Refused(what));
-                }
+                check_owned(table)?;
                 Self::Compact(Box::new(plan_compact(&context.catalog, table, &options).await?))
             }
             Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),

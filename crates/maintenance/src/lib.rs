@@ -16,6 +16,8 @@ mod spool;
 mod statistics;
 mod undo;
 
+use esker_catalog::LoadedTable;
+
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
     plan_compact,
@@ -31,3 +33,23 @@ pub use undo::{Undone, undo};
 
 /// The result of a maintenance operation.
 pub type Result<T> = std::result::Result<T, MaintenanceError>;
+
+/// Only tables in Esker's care are maintained.
+fn check_owned(table: &LoadedTable) -> Result<()> {
+    if table.row.owned {
+        return Ok(());
+    }
+    let what = format!("{} is foreign: another catalog may commit to it and use its files; claim it first", table.row.name);
+    Err(MaintenanceError::Refused(what))
+}
+
+/// The same, where files are going to be deleted: the table may forbid it.
+fn check_deletable(table: &LoadedTable) -> Result<()> {
+    check_owned(table)?;
+    match table.metadata.properties().get("gc.enabled") {
+        Some(enabled) if enabled == "false" => {
+            Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name)))
+        }
+        _ => Ok(()),
+    }
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compact::propose;
 use crate::jobs::JobContext;
-use crate::{MaintenanceError, Result};
+use crate::{MaintenanceError, Result, check_owned};
 
 /// What an entry takes in memory for each of its bytes in a manifest, which is compressed.
 const MEMORY_PER_BYTE: u64 = 16;
@@ -173,10 +173,7 @@ pub async fn plan_manifests(
     memory_bytes: u64,
 ) -> Result<ManifestPlan> {
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
-    if !table.row.owned {
-        let what = format!("{} is foreign: another catalog may commit to it; claim it first", table.row.name);
-        return Err(MaintenanceError::Refused(what));
-    }
+    check_owned(table)?;
     let manifests = match table.metadata.snapshot_for_ref(branch) {
         Some(head) => load_manifests(catalog.manifests(), &table.metadata, head).await?,
         None if branch == MAIN_BRANCH => Vec::new(),

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable, PathSet, deletion, referenced_paths};
 use esker_storage::Location;
-use esker_types::{Millis, TableName, now_ms};
+use esker_types::{Millis, now_ms};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
 use crate::spool::{Found, Spool};
-use crate::{MaintenanceError, Result};
+use crate::{MaintenanceError, Result, check_deletable};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
@@ -234,17 +234,10 @@ pub async fn list_orphans(
 
 /// Plans the removal of a table's orphans. Refused for foreign tables and where `gc.enabled` is false.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
-    let name: &TableName = &table.row.name;
-    if !table.row.owned {
-        let what = format!("{name} is foreign: it was registered, and another catalog may use its files; claim it first");
-        return Err(MaintenanceError::Refused(what));
-    }
-    if table.metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
-        return Err(MaintenanceError::Refused(format!("{name} says gc.enabled=false")));
-    }
+    check_deletable(table)?;
     let now = now_ms();
     Ok(OrphanPlan {
-        table: name.to_string(),
+        table: table.row.name.to_string(),
         location: table.row.location.clone(),
         older_than_ms: now - min_age(table, options)?,
         seen_before_ms: now - BETWEEN_LOOKS_MS,

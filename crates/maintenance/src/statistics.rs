@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::compact::{BATCH, resolve, union};
 use crate::jobs::JobContext;
-use crate::{MaintenanceError, Result};
+use crate::{MaintenanceError, Result, check_owned};
 
 /// Options of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +65,7 @@ pub struct StatisticsOutcome {
 /// Plans a run. Refused for foreign tables.
 pub fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Result<StatisticsPlan> {
     let (name, metadata) = (&table.row.name, &table.metadata);
-    if !table.row.owned {
-        return Err(MaintenanceError::Refused(format!("{name} is foreign: another catalog may commit to it; claim it first")));
-    }
+    check_owned(table)?;
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let head = metadata.snapshot_for_ref(branch);
     if head.is_none() && branch != MAIN_BRANCH {
