@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,6 +83,15 @@ impl JobContext {
         let mut this = self.clone();
         this.memory.bytes /= n.max(1) as u64;
         this
+    }
+
+    /// What the summaries of a job's snapshots begin with.
+    pub(crate) fn summary(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("engine-name".to_owned(), "esker".to_owned()),
+            ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("esker.job-id".to_owned(), self.job.to_string()),
+        ])
     }
 
     /// Does work that keeps a thread busy, on a thread where nothing waits for it, and counts its processor time.

@@ -228,11 +228,7 @@ impl Rebase for ManifestCommit {
                 regrouped: planned,
                 added_deletes: Vec::new(),
                 starting_sequence_number: None,
-                summary: BTreeMap::from([
-                    ("engine-name".to_owned(), "esker".to_owned()),
-                    ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-                    ("esker.job-id".to_owned(), self.context.job.to_string()),
-                ]),
+                summary: self.context.summary(),
             };
             propose(&self.context, table, &rewrite).await
         })

@@ -76,11 +76,7 @@ struct Ready {
 
 impl Job<'_> {
     fn summary(&self, what: &[(&str, String)]) -> BTreeMap<String, String> {
-        let mut summary = BTreeMap::from([
-            ("engine-name".to_owned(), "esker".to_owned()),
-            ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            ("esker.job-id".to_owned(), self.context.job.to_string()),
-        ]);
+        let mut summary = self.context.summary();
         summary.extend(what.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
         summary
     }

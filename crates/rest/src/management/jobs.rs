@@ -38,10 +38,15 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>)
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))
 }
 
-/// `GET /api/v1/jobs/{job}`
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
+/// A job by the id that a path names.
+pub(super) async fn find(state: &esker_state::State, id: &str) -> Result<Job, ApiError> {
     let missing = || ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"));
     let parsed: JobId = id.parse().map_err(|_| missing())?;
-    let job = app.state().job(parsed).await?.ok_or_else(missing)?;
+    state.job(parsed).await?.ok_or_else(missing)
+}
+
+/// `GET /api/v1/jobs/{job}`
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Json<JobView>, ApiError> {
+    let job = find(app.state(), &id).await?;
     Ok(Json(view(&app, job)))
 }

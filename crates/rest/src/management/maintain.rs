@@ -9,9 +9,10 @@ use esker_maintenance::{
 };
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
-use esker_types::{ErrorCode, JobId, TableName, now_ms};
+use esker_types::{JobId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 
+use super::jobs;
 use crate::extract::{Body, By, In, InTable, Query};
 use crate::{ApiError, App, Caller};
 
@@ -122,9 +123,7 @@ pub(crate) async fn explain(warehouse: In, Query(file): Query<OfFile>) -> Result
 
 /// `POST /api/v1/warehouses/{warehouse}/jobs/{job}/undo`: takes an expiry or a removal of orphans back.
 pub(crate) async fn undo(warehouse: In, caller: Caller, Path((_, id)): Path<(String, String)>) -> Result<Json<Undone>, ApiError> {
-    let missing = || ApiError::new(ErrorCode::NotFound, format!("job {id} does not exist"));
-    let parsed: JobId = id.parse().map_err(|_| missing())?;
-    let job = warehouse.catalog().state().job(parsed).await?.ok_or_else(missing)?;
+    let job = jobs::find(warehouse.catalog().state(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?))
 }
 
