@@ -28,8 +28,12 @@ lint:
 	"$$python" -m ruff check --quiet .
 	"$$python" -m ruff format --quiet --check .
 
+# Unit and integration tests on SQLite, then those that reach the state database on PostgreSQL.
 test-unit: build
-	cargo test --workspace --quiet
+	python=$$($(UV) tests/engines/requirements.txt)
+	cd tests/engines
+	"$$python" -m stack.postgres cargo test --workspace --quiet
+	ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --quiet --test it
 
 # A slice of every engine.
 test-engine-slice: build

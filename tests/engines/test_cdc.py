@@ -11,6 +11,7 @@ from stack.base import wait_until
 from stack.esker import running
 from stack.flink import ICEBERG, VERSION, Flink
 from stack.minio import Minio
+from stack.postgres import connect, running_postgres
 
 VERSIONS = {"Kafka": cdc.KAFKA, "Debezium": cdc.DEBEZIUM, "Iceberg": cdc.SINK, "Java": "17"}
 
@@ -20,7 +21,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, minio: Minio):
     """Kafka, PostgreSQL, and an Esker that tells Kafka what happens."""
     directory = tmp_path_factory.mktemp("cdc")
     (directory / "esker").mkdir()
-    with cdc.running_kafka(directory) as broker, cdc.running_postgres(directory) as postgres:
+    with cdc.running_kafka(directory) as broker, running_postgres(directory) as postgres:
         cdc.create_topics(
             broker, "control-iceberg", "esker-events", "cdc.public.orders_default", "cdc.public.orders_minio"
         )
@@ -50,7 +51,7 @@ def eventually(found, expected, seconds: float = 90) -> None:
 )
 def test_changes_of_a_database_arrive_through_the_sink(chain, target: str) -> None:
     directory, broker, postgres, server = chain
-    database = cdc.connect(postgres)
+    database = connect(postgres)
     orders = f"orders_{target}"
     database.execute(f"CREATE TABLE {orders} (id int PRIMARY KEY, item text, n int)")
     database.execute(f"ALTER TABLE {orders} REPLICA IDENTITY FULL")
@@ -77,7 +78,7 @@ def test_changes_of_a_database_arrive_through_the_sink(chain, target: str) -> No
 @pytest.mark.parametrize("target", ["default", "minio"], ids=["local", "minio"])
 def test_the_same_changes_become_upserts_through_flink(chain, target: str, tmp_path: Path) -> None:
     _, broker, postgres, server = chain
-    rows = cdc.connect(postgres).execute("SELECT id, item, n FROM orders_minio ORDER BY id").fetchall()
+    rows = connect(postgres).execute("SELECT id, item, n FROM orders_minio ORDER BY id").fetchall()
     table = f"`{target}`.cdc_flink.orders"
     sql = (
         f"CREATE DATABASE IF NOT EXISTS `{target}`.cdc_flink;\n"

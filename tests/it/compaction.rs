@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use esker_tests::{Faults, TestApp, Writer};
+use esker_tests::{Faults, Lake, Row, Scope, TestApp, Writer};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dry_run_shows_what_the_job_then_does() {
@@ -217,5 +218,57 @@ async fn one_job_a_table_at_a_time_and_foreign_tables_not_at_all() {
         let (code, _, message) = app.refused(Method::POST, &path, Some(json!({}))).await;
         assert_eq!(code, 422);
         assert!(message.contains("foreign"), "{message}");
+    }
+}
+
+/// A table of three files of two rows, one row of which is deleted by position and one replaced by an upsert; compacted.
+async fn compacted(app: &TestApp, version: u8) -> (Lake<'_>, Value, Vec<Row>) {
+    let lake = Lake::create(app, &format!("v{version}"), version, false, json!({})).await;
+    let row = |id: i64| (id, format!("s{id}"), 0, None);
+    for i in 0..3 {
+        lake.append(&[row(i * 2), row(i * 2 + 1)]).await;
+    }
+    lake.delete_by_position(&HashSet::from([3]), Scope::Partition).await;
+    lake.upsert(&[(5, 0)], &[(5, "new".to_owned(), 0, None)]).await;
+    let rows = lake.rows().await;
+    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 2})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    (lake, job, rows)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_is_undone_with_its_deletes_and_what_landed_since_still_applies() {
+    let app = TestApp::start().await;
+    for version in [2, 3] {
+        let (lake, job, mut rows) = compacted(&app, version).await;
+        let live = lake.live(&lake.metadata().await).await;
+        assert_eq!((live.data.len(), live.deletes.len()), (1, 0));
+        lake.upsert(&[(0, 0)], &[(9, "later".to_owned(), 0, None)]).await;
+        lake.undo(&job).await.expect("undone");
+        let live = lake.live(&lake.metadata().await).await;
+        assert_eq!((live.data.len(), live.deletes.len()), (5, 3), "as before, and what came since");
+        rows.retain(|row| row.0 != 0);
+        rows.push((9, "later".to_owned(), 0, None));
+        rows.sort();
+        assert_eq!(lake.rows().await, rows);
+        let again = lake.undo(&job).await.expect_err("once only");
+        assert!(again.contains("replaced or deleted since"), "{again}");
+        // The files are compacted as any others are.
+        let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true})).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+        assert_eq!(lake.rows().await, rows);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_a_compaction_is_refused_where_its_rows_were_deleted_by_position_since() {
+    let app = TestApp::start().await;
+    for version in [2, 3] {
+        let (lake, job, mut rows) = compacted(&app, version).await;
+        lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+        let refused = lake.undo(&job).await.expect_err("refused");
+        assert!(refused.contains("deleted since"), "{refused}");
+        rows.retain(|row| row.0 != 1);
+        assert_eq!(lake.rows().await, rows);
     }
 }

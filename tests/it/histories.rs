@@ -44,6 +44,7 @@ struct Seen {
     failed: AtomicU64,
     expired: AtomicU64,
     undone: AtomicU64,
+    taken_back: AtomicU64,
 }
 
 impl Seen {
@@ -65,6 +66,7 @@ impl Seen {
             ("proofs failed", &self.failed),
             ("snapshots expired", &self.expired),
             ("snapshots brought back", &self.undone),
+            ("files of compactions taken back", &self.taken_back),
         ] {
             assert!(n.load(Relaxed) > 0, "{what}: none");
         }
@@ -235,6 +237,42 @@ impl<'a> History<'a> {
             assert_eq!(state, "succeeded", "{}", self.log.join("\n"));
             assert_eq!(outcome["refused"], json!([]), "{}", self.log.join("\n"));
         }
+        if self.random.one_in(4) {
+            if self.random.one_in(2) {
+                let change = self.change();
+                self.apply(change).await;
+            }
+            self.take_back(&job).await;
+        }
+    }
+
+    /// Undoes a compaction, if nothing is in the way.
+    async fn take_back(&mut self, job: &Value) {
+        match self.lake.undo(job).await {
+            Ok(undone) => {
+                self.log.push(format!("taken back: {undone}"));
+                self.seen.taken_back.fetch_add(undone["files"].as_u64().unwrap_or(0), Relaxed);
+            }
+            Err(refused) => {
+                let known = ["since", "expired", "is not in storage any more", "is being deleted", "has no branch"];
+                assert!(known.iter().any(|why| refused.contains(why)), "{}\n{refused}", self.log.join("\n"));
+                self.log.push(format!("not taken back: {refused}"));
+            }
+        }
+    }
+
+    /// A branch or a tag is set, or one goes: what it needs stays, and what only it needed goes in time.
+    async fn refer(&mut self) {
+        let metadata = self.lake.metadata().await;
+        let Some(snapshot) = metadata.current_snapshot_id() else { return };
+        let name = format!("r{}", self.random.below(3));
+        let kind = if self.random.one_in(2) { "tag" } else { "branch" };
+        let update = match metadata.snapshot_for_ref(&name) {
+            Some(_) => json!({"action": "remove-snapshot-ref", "ref-name": name}),
+            None => json!({"action": "set-snapshot-ref", "ref-name": name, "type": kind, "snapshot-id": snapshot}),
+        };
+        self.log.push(update.to_string());
+        self.lake.update(json!([update])).await;
     }
 
     async fn regroup(&mut self) {
@@ -290,12 +328,13 @@ async fn run(app: &TestApp, faults: &Faults, seen: &Seen, seed: u64) {
     let mut history = History::begin(app, faults, seen, seed).await;
     let steps = 4 + history.random.below(10);
     for _ in 0..steps {
-        match history.random.below(13) {
+        match history.random.below(14) {
             0..6 => {
                 let change = history.change();
                 history.apply(change).await;
             }
             6 => history.evolve().await,
+            13 => history.refer().await,
             7 => {
                 history.regroup().await;
                 history.check().await;

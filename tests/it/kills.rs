@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, Row, Scope, TestApp, Writer};
+use esker_tests::{DEAD_SECONDS, Lake, Row, Scope, TestApp, Writer, postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -31,6 +31,8 @@ struct Victim {
     child: Child,
     url: String,
     log: PathBuf,
+    /// Its database may be another server's as well.
+    shared: bool,
 }
 
 impl Drop for Victim {
@@ -47,7 +49,10 @@ impl Victim {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = dir.join("victim.log");
         let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
+        let database = postgres(dir);
         let child = Command::new(binary())
+            .envs(database.iter().map(|url| ("ESKER__STATE__URL", url)))
+            .env("ESKER__STATE__DEAD_SECONDS", DEAD_SECONDS.to_string())
             .args(["serve", "--data-dir"])
             .arg(dir)
             .env("ESKER__SERVER__REST_PORT", port.to_string())
@@ -62,11 +67,20 @@ impl Victim {
         let url = format!("http://127.0.0.1:{port}");
         for _ in 0..400 {
             if reqwest::get(format!("{url}/readyz")).await.is_ok_and(|r| r.status().is_success()) {
-                return Self { child, url, log };
+                return Self { child, url, log, shared: database.is_some() };
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("not ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Kills the process, and waits until nobody takes it for alive.
+    async fn die(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("dead");
+        if self.shared {
+            tokio::time::sleep(Duration::from_secs(DEAD_SECONDS.into())).await;
+        }
     }
 
     /// Sends a request that is answered, and kills the process a while later.
@@ -75,8 +89,7 @@ impl Victim {
         let answer = request.send().await.expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
         tokio::time::sleep(delay).await;
-        self.child.kill().expect("killed");
-        self.child.wait().expect("dead");
+        self.die().await;
     }
 
     /// Sends a request that will not be answered, waits until the process has reached its point, and kills it.
@@ -86,10 +99,8 @@ impl Victim {
         let pending = tokio::spawn(request.send());
         for _ in 0..400 {
             if std::fs::read_to_string(&self.log).unwrap_or_default().contains("halted by debug.halt_at") {
-                self.child.kill().expect("killed");
-                self.child.wait().expect("dead");
                 pending.abort();
-                return;
+                return self.die().await;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -268,4 +279,88 @@ async fn random_kills_during_compactions_lose_nothing() {
         assert_leftovers(&app, &orphans, u64::MAX).await;
         dir = app.stop().await;
     }
+}
+
+/// A server on the database and the warehouse of another one.
+async fn beside(dir: &Path) -> TestApp {
+    let (url, location) = (postgres(dir), format!("file://{}/warehouse", dir.display()));
+    TestApp::start_with(move |config| {
+        config.state.url = url;
+        config.warehouses.entry("default".to_owned()).or_default().location = Some(location);
+    })
+    .await
+}
+
+/// Appends as an engine does: anew, where somebody else was first.
+async fn append_at_last(app: &TestApp, writer: &Writer<'_>, ids: std::ops::Range<i64>) {
+    for _ in 0..100 {
+        let commit = writer.prepare_append(ids.clone()).await.body().clone();
+        let (status, body) = app.send(Method::POST, TABLE, Some(commit)).await;
+        if status.is_success() {
+            return;
+        }
+        assert_eq!(status, 409, "{body}");
+    }
+    panic!("others were always first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
+    let first = TestApp::start().await;
+    if postgres(first.dir.path()).is_none() {
+        return; // SQLite's data directory is one server's
+    }
+    first.table().await;
+    let second = beside(first.dir.path()).await;
+    let (a, b) = (Writer::new(&first), Writer::new(&second));
+    let ours = async {
+        for i in 0..15 {
+            append_at_last(&first, &a, i * 10..i * 10 + 5).await;
+        }
+    };
+    let theirs = async {
+        for i in 0..15 {
+            append_at_last(&second, &b, i * 10 + 5..i * 10 + 10).await;
+        }
+        assert_eq!(second.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
+    };
+    tokio::join!(ours, theirs);
+    let expected: Vec<_> = (0..150).collect();
+    assert_eq!((a.ids().await.expect("ids"), b.ids().await.expect("ids")), (expected.clone(), expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
+    let app = TestApp::start().await;
+    if postgres(app.dir.path()).is_none() {
+        return;
+    }
+    app.table().await;
+    let commit = Writer::new(&app).prepare_append(60..65).await.body().clone();
+    let dir = app.stop().await;
+    let mut victim = Victim::start(dir.path(), "").await;
+    let signal = |name: &str| {
+        let pid = victim.child.id().to_string();
+        Command::new("kill").args([name, &pid]).status().expect("sent");
+    };
+    signal("-STOP");
+    let app = beside(dir.path()).await;
+    tokio::time::sleep(Duration::from_secs(u64::from(DEAD_SECONDS) + 1)).await;
+    signal("-CONT");
+    let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
+    // It may be gone before it answers.
+    if let Ok(answer) = request.send().await {
+        assert_eq!(answer.status(), 503, "{}", answer.text().await.unwrap_or_default());
+    }
+    let mut status = None;
+    for _ in 0..400 {
+        status = victim.child.try_wait().expect("asked");
+        if status.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert!(!status.expect("it has ended").success());
+    Writer::new(&app).append(0..5).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
 }

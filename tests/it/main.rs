@@ -14,6 +14,7 @@ mod ops;
 mod orphans;
 mod planning;
 mod queries;
+mod recovery;
 mod refs;
 mod statistics;
 mod storage;

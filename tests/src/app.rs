@@ -19,13 +19,28 @@ use tonic::transport::Endpoint;
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "a-token-for-tests";
 
-/// A configuration on free ports.
+/// After which the other servers on a database take one for dead.
+pub const DEAD_SECONDS: u32 = 3;
+
+/// A configuration on free ports. With `ESKER_TEST_STATE=postgres`, state is in a database of the server `ESKER_TEST_POSTGRES` that has
+/// the directory's name.
 pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
+    config.state.url = postgres(dir);
+    config.state.dead_seconds = DEAD_SECONDS;
     config.server.rest_port = 0;
     config.server.flight_port = 0;
     config.auth.token = Some(TOKEN.to_owned());
     config
+}
+
+/// The URL of the PostgreSQL database that goes with a data directory, where tests run on PostgreSQL.
+pub fn postgres(dir: &Path) -> Option<String> {
+    (std::env::var("ESKER_TEST_STATE").ok()? == "postgres").then(|| {
+        let server = std::env::var("ESKER_TEST_POSTGRES").expect("ESKER_TEST_POSTGRES is the URL of a server");
+        let name = dir.file_name().and_then(|name| name.to_str()).expect("a name").replace('.', "");
+        format!("{server}/it_{name}")
+    })
 }
 
 /// A server in this process, in a directory of its own.

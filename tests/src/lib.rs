@@ -6,7 +6,7 @@ mod faults;
 mod lake;
 mod writer;
 
-pub use app::{TestApp, config};
+pub use app::{DEAD_SECONDS, TestApp, config, postgres};
 pub use faults::Faults;
 pub use lake::{Lake, Placed, Row, Scope};
 pub use writer::{Writer, schema_json};

@@ -42,6 +42,7 @@ impl Swept {
 /// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
 /// no snapshot refers to the file, and it lies inside the table's own locations. Then it is marked, then removed.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
+    catalog.check_epoch()?;
     let mut by_table: BTreeMap<TableId, Vec<Doomed>> = BTreeMap::new();
     for doomed in catalog.state().due_dooms(catalog.warehouse(), now, SWEEP_LIMIT).await? {
         by_table.entry(doomed.doom.table).or_default().push(doomed);
@@ -73,7 +74,8 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         state.mark_doomed(&paths, DoomState::Spared, Some(&why)).await?;
     }
     let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
-    let begun: HashSet<String> = state.begin_deleting(paths).await?.into_iter().collect();
+    let checked = keep.row.as_ref().map(|row| row.metadata_location.as_str());
+    let begun: HashSet<String> = state.begin_deleting(id, checked, paths).await?.into_iter().collect();
     go.retain(|doom| begun.contains(&doom.path));
     drop(held);
     catalog.halt("sweep-before-delete").await;
@@ -187,12 +189,13 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>>
     Ok(inside.max_by_key(|(location, _)| location.to_string().len()).map(|(_, row)| row))
 }
 
-/// Settles what processes before this one recorded and did not finish: a file that is part of its table is left, any other is
+/// Settles what processes that are gone recorded and did not finish: a file that is part of its table is left, any other is
 /// handed to [`sweep`]. Returns how many files were handed over.
 pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
+    catalog.check_epoch()?;
     let interrupted = catalog.state().interrupt_jobs_of_dead_instances().await?;
     if interrupted > 0 {
-        tracing::warn!(jobs = interrupted, "jobs were interrupted by the last stop");
+        tracing::warn!(jobs = interrupted, "jobs were interrupted: their server stopped");
     }
     let mut by_table: BTreeMap<TableId, Vec<Output>> = BTreeMap::new();
     for output in catalog.state().outputs_of_dead_instances(catalog.warehouse()).await? {

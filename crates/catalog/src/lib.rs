@@ -9,11 +9,14 @@ mod cause;
 mod create;
 pub mod deletion;
 mod drop;
+mod epoch;
 mod error;
 mod functions;
 mod halt;
+mod ledger;
 mod locations;
 mod namespaces;
+pub mod recovery;
 mod referenced;
 mod references;
 mod restore;
@@ -45,6 +48,8 @@ pub use transaction::TableChange;
 pub use views::{CreateView, LoadedView, ReplaceView, ViewRequirement};
 
 use cache::Caches;
+use epoch::EpochCheck;
+use ledger::LastWritten;
 use sequencer::Sequencers;
 
 /// The result of a catalog operation.
@@ -100,6 +105,8 @@ struct Inner {
     options: Options,
     caches: Caches,
     sequencers: Sequencers,
+    epoch: EpochCheck,
+    ledger: LastWritten,
 }
 
 impl Catalog {
@@ -120,8 +127,11 @@ impl Catalog {
         }
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers: Sequencers::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let (sequencers, epoch, ledger) = (Sequencers::default(), EpochCheck::default(), LastWritten::default());
+        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger };
+        let this = Self { inner: Arc::new(inner) };
+        this.advance_epoch().await;
+        Ok(this)
     }
 
     /// The state database.

@@ -36,7 +36,7 @@ impl Catalog {
 
     /// Every namespace, nested ones included.
     pub async fn all_namespaces(&self) -> Result<Vec<NamespaceName>> {
-        Ok(self.state().all_namespaces(self.warehouse()).await?)
+        Ok(self.state().all_namespaces(self.warehouse()).await?.into_iter().map(|row| row.name).collect())
     }
 
     /// The namespaces directly under `parent`, by name, after the key `after`.

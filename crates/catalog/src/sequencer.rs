@@ -37,6 +37,8 @@ pub struct Proposal {
     pub dooms: Vec<Doom>,
     /// Recorded outputs that become part of the table.
     pub settled_outputs: Vec<String>,
+    /// Files that belonged to the table before and do again.
+    pub revives: Vec<String>,
     /// Who makes the change.
     pub cause: Cause,
 }
@@ -283,7 +285,15 @@ impl Catalog {
         working.row.location = Location::parse(working.metadata.location())?.to_string();
         working.row.metadata_location.clone_from(&to);
         settled_outputs.push(to.clone());
-        Ok(Swap { id: current.row.id, from, to, location: working.row.location.clone(), dooms, settled_outputs })
+        Ok(Swap {
+            id: current.row.id,
+            from,
+            to,
+            location: working.row.location.clone(),
+            dooms,
+            settled_outputs,
+            revives: Vec::new(),
+        })
     }
 
     /// Writes the metadata file and swaps the pointer. `false`: somebody else was first.
@@ -297,7 +307,8 @@ impl Catalog {
         idle: &[Cause],
     ) -> Result<bool> {
         let updates: Vec<TableUpdate> = effects.iter().flat_map(|e| e.updates.iter().cloned()).collect();
-        let swap = self.write_next(current, working, dooms, settled, &updates).await?;
+        let mut swap = self.write_next(current, working, dooms, settled, &updates).await?;
+        swap.revives = effects.iter().flat_map(|e| e.revives.iter().cloned()).collect();
         self.halt("commit-before-swap").await;
         // Those of commits without effect, too: once the pointer has moved, nothing more may fail.
         let causes = effects.iter().map(|e| &e.cause).chain(idle);

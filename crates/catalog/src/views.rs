@@ -196,7 +196,15 @@ impl Catalog {
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
             "previous-metadata-location": from, "version-id": metadata.current_version_id()});
         let along = self.along(cause, "view.replaced", &row.name, data, &Outcome::of(&row));
-        let swap = Swap { id: row.id, from, to: to.clone(), location, dooms: Vec::new(), settled_outputs: vec![to.clone()] };
+        let swap = Swap {
+            id: row.id,
+            from,
+            to: to.clone(),
+            location,
+            dooms: Vec::new(),
+            settled_outputs: vec![to.clone()],
+            revives: Vec::new(),
+        };
         match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
             Ok(false) => {

@@ -8,6 +8,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use esker_state::Database;
+
 use crate::{Error, Result};
 
 /// Everything that can be configured, with its default.
@@ -16,6 +18,8 @@ use crate::{Error, Result};
 pub struct Config {
     /// Where the state database lives and, unless said otherwise, the warehouse.
     pub data_dir: Option<PathBuf>,
+    /// The state database.
+    pub state: StateDatabase,
     /// Where the server listens.
     pub server: Server,
     /// Who may ask.
@@ -36,6 +40,23 @@ pub struct Config {
     pub log: Log,
     /// For tests only.
     pub debug: Debugging,
+}
+
+/// `[state]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateDatabase {
+    /// `postgres://USER@HOST/DATABASE`, for one or several servers; default: SQLite's `esker.db` in the data directory. A password may
+    /// come from PGPASSWORD.
+    pub url: Option<String>,
+    /// Seconds after which servers on the same database take one that they do not hear of for dead, and finish or sweep what it began.
+    pub dead_seconds: u32,
+}
+
+impl Default for StateDatabase {
+    fn default() -> Self {
+        Self { url: None, dead_seconds: 60 }
+    }
 }
 
 /// `[server]`
@@ -295,6 +316,7 @@ impl Config {
             }
         };
         hide(&mut self.auth.token);
+        hide(&mut self.state.url);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         for (key, value) in self.warehouses.values_mut().flat_map(|w| w.storage.iter_mut()) {
             if ["key", "secret", "token", "sas", "password"].iter().any(|part| key.contains(part)) {
@@ -319,9 +341,18 @@ impl Config {
         Ok(config)
     }
 
+    /// The state database, for a server with this data directory.
+    pub fn database(&self, dir: &Path) -> Result<Database> {
+        Ok(Database::of(self.state.url.as_deref(), &dir.join("esker.db"))?)
+    }
+
     /// What no single key can say.
     pub fn check(&self) -> Result<()> {
         let wrong = |text: &str| Err(Error::Config(text.to_owned()));
+        self.database(Path::new(""))?;
+        if self.state.dead_seconds == 0 {
+            return wrong("state.dead_seconds must not be 0");
+        }
         if self.auth.anonymous && !self.server.listen.is_loopback() {
             return wrong("auth.anonymous is only allowed where server.listen is a loopback address");
         }

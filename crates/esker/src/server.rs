@@ -43,6 +43,7 @@ pub struct Server {
     maintenance: Vec<Maintenance>,
     app: App,
     stop: watch::Sender<bool>,
+    lost: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
     _jobs: JobThreads,
     drain: Duration,
@@ -65,7 +66,8 @@ impl Server {
         // Ports first: a start that can't serve must change nothing.
         let rest = listen(config, config.server.rest_port, "server.rest_port").await?;
         let flight = listen(config, config.server.flight_port, "server.flight_port").await?;
-        let state = State::open(&dir.join("esker.db")).await?;
+        let state = State::open(config.database(&dir)?).await?;
+        state.register(dead_after(config)).await?;
         let new_token = first_principal(&state, config.auth.token.as_deref()).await?;
 
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -97,18 +99,20 @@ impl Server {
         };
         let app = App::new(state.clone(), maintenance.clone(), engine.clone(), access.clone(), app_options).await;
 
-        for catalog in &catalogs {
+        for catalog in catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
             let reclaimed = deletion::reclaim(catalog).await?;
             if reclaimed > 0 {
                 tracing::info!(files = reclaimed, "files left behind by the last stop are being reclaimed");
             }
         }
         let (stop, stopped) = watch::channel(false);
+        let (fenced, lost) = watch::channel(false);
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
         let mut tasks = vec![
             tokio::spawn(serve(rest, esker_rest::router(app.clone()), stopped.clone())),
             tokio::spawn(serve(flight, esker_flight::router(engine, access), stopped.clone())),
             tokio::spawn(housekeeping::run(catalogs.clone(), config.clone(), stopped.clone())),
+            tokio::spawn(housekeeping::live(state.clone(), dead_after(config), fenced, stopped.clone())),
         ];
         for sink in sinks {
             // A new sink begins with what happens from now on, not with what happens before its first look.
@@ -124,6 +128,7 @@ impl Server {
             maintenance,
             app,
             stop,
+            lost,
             tasks,
             _jobs: jobs,
             drain: Duration::from_secs(config.server.drain_seconds),
@@ -134,6 +139,13 @@ impl Server {
     /// The warehouses that are served.
     pub fn catalogs(&self) -> &[Catalog] {
         &self.catalogs
+    }
+
+    /// Waits until the other servers on the database take this one for dead, if they ever do. It can change nothing from then on.
+    pub async fn fenced(&mut self) {
+        if self.lost.wait_for(|lost| *lost).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Stops taking requests, lets those at work and the jobs end, and closes the database.
@@ -152,6 +164,11 @@ impl Server {
             tracing::warn!("requests or jobs were cut off: they did not end within server.drain_seconds");
         }
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
+        for catalog in self.catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
+            if let Err(error) = catalog.write_ledger().await {
+                tracing::warn!(%error, "the ledger could not be written");
+            }
+        }
         self.state.close().await;
     }
 }
@@ -185,7 +202,11 @@ impl Drop for JobThreads {
     }
 }
 
-fn data_dir(config: &Config) -> Result<PathBuf> {
+fn dead_after(config: &Config) -> Duration {
+    Duration::from_secs(u64::from(config.state.dead_seconds))
+}
+
+pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
     let dir = config.data_dir.clone().ok_or_else(|| Error::Config("data_dir is not set; give --data-dir DIR".to_owned()))?;
     let failed = |source| Error::Io { path: dir.display().to_string(), source };
     std::fs::create_dir_all(&dir).map_err(failed)?;
@@ -218,7 +239,8 @@ fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
     EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
 }
 
-fn lock(dir: &Path) -> Result<File> {
+/// Keeps other processes out of a data directory.
+pub(crate) fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("esker.lock");
     let failed = |source| Error::Io { path: path.display().to_string(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;

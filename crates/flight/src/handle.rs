@@ -17,14 +17,17 @@ pub(crate) struct Handle {
     pub(crate) sql: String,
     /// One row of parameters as an Arrow IPC stream, base64.
     parameters: Option<String>,
-    /// The plan whose shape was told, if the server still keeps it.
+    /// The statement's plan, if the server still keeps it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) plan: Option<Uuid>,
+    /// The shape of the plan's answer was told, with a ticket to get just that.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) told: bool,
 }
 
 impl Handle {
     pub(crate) fn new(sql: String) -> Self {
-        Self { sql, parameters: None, plan: None }
+        Self { sql, parameters: None, plan: None, told: false }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Status> {

@@ -33,7 +33,7 @@ use crate::{info, metadata};
 type DoGet = <Service as FlightService>::DoGetStream;
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Plans kept between telling an answer's shape and sending it, and for how long. Without its plan, a statement is planned again:
+/// Plans kept between a client's calls for one answer, and for how long. Without its plan, a statement is planned again:
 /// by another replica, after a restart, or when a client takes its time.
 const PLANS: u64 = 64;
 const PLAN_SECONDS: u64 = 10;
@@ -52,16 +52,24 @@ impl Service {
         Self { engine, plans }
     }
 
-    /// The plan of a handle, which nobody else gets.
+    /// Keeps a plan for the next call of its client; returns what the client's handle names it by.
+    async fn keep(&self, prepared: Prepared) -> Option<Uuid> {
+        let id = Uuid::new_v4();
+        self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
+        Some(id)
+    }
+
+    /// The plan that a handle names, which nobody else gets.
+    async fn kept(&self, handle: &Handle) -> Option<Prepared> {
+        let kept = self.plans.remove(&handle.plan?).await?;
+        kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The plan that a handle names, if its shape was told for a ticket or nothing has changed since it was made; else a new one.
     async fn prepared(&self, handle: &Handle) -> Result<Prepared, Status> {
-        let kept = match &handle.plan {
-            Some(id) => self.plans.remove(id).await,
-            None => None,
-        };
-        let kept = kept.and_then(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).take());
-        match kept {
-            Some(prepared) => Ok(prepared),
-            None => self.engine.prepare(&handle.sql).await.map_err(|e| status(&e)),
+        match self.kept(handle).await {
+            Some(prepared) if handle.told || self.engine.is_current(&prepared).await => Ok(prepared),
+            _ => self.engine.prepare(&handle.sql).await.map_err(|e| status(&e)),
         }
     }
 
@@ -115,10 +123,9 @@ impl Service {
         ticket_of: impl FnOnce(Bytes) -> T,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let prepared = self.engine.prepare(&handle.sql).await.map_err(|e| status(&e))?;
-        let (schema, id) = (prepared.schema(), Uuid::new_v4());
-        self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
-        handle.plan = Some(id);
+        let prepared = self.prepared(&handle).await?;
+        let schema = prepared.schema();
+        (handle.plan, handle.told) = (self.keep(prepared).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
@@ -191,11 +198,10 @@ impl FlightSqlService for Service {
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let prepared = self.engine.prepare(&query.query).await.map_err(|e| status(&e))?;
         let parameters = prepared.parameters().map_err(|e| status(&e))?;
-        Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: Handle::new(query.query).encode()?,
-            dataset_schema: ipc(&prepared.schema())?,
-            parameter_schema: ipc(&parameters)?,
-        })
+        let (dataset_schema, parameter_schema) = (ipc(&prepared.schema())?, ipc(&parameters)?);
+        let mut handle = Handle::new(query.query);
+        handle.plan = self.keep(prepared).await;
+        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
     }
 
     async fn do_action_close_prepared_statement(

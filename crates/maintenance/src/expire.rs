@@ -83,7 +83,7 @@ pub struct ExpireOutcome {
 
 /// Plans an expiry. Refused for foreign tables and where `gc.enabled` is false.
 pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<ExpirePlan> {
-    check_deletable(table)?;
+    check_deletable(catalog, table)?;
     let now = now_ms();
     let verdict = snapshots_to_expire(&table.metadata, &refs(&table.metadata)?, policy, now)?;
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
@@ -259,6 +259,7 @@ impl ExpireCommit {
             updates,
             dooms: files.iter().map(doom).collect(),
             settled_outputs: Vec::new(),
+            revives: Vec::new(),
             cause: self.cause.clone(),
         })
     }

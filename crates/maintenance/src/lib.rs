@@ -12,11 +12,12 @@ mod explain;
 mod jobs;
 mod manifests;
 mod orphans;
+mod reverse;
 mod spool;
 mod statistics;
 mod undo;
 
-use esker_catalog::LoadedTable;
+use esker_catalog::{Catalog, LoadedTable};
 
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
@@ -44,8 +45,9 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
 }
 
 /// The same, where files are going to be deleted: the table may forbid it.
-fn check_deletable(table: &LoadedTable) -> Result<()> {
+fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
+    catalog.check_epoch()?;
     match table.metadata.properties().get("gc.enabled") {
         Some(enabled) if enabled == "false" => {
             Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name)))

@@ -226,6 +226,7 @@ impl Rebase for ManifestCommit {
                 removed_deletes: HashSet::new(),
                 added: Vec::new(),
                 regrouped: planned,
+                revived: Vec::new(),
                 added_deletes: Vec::new(),
                 starting_sequence_number: None,
                 summary: self.context.summary(),

@@ -234,7 +234,7 @@ pub async fn list_orphans(
 
 /// Plans the removal of a table's orphans. Refused for foreign tables and where `gc.enabled` is false.
 pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &OrphanOptions) -> Result<OrphanPlan> {
-    check_deletable(table)?;
+    check_deletable(catalog, table)?;
     let now = now_ms();
     Ok(OrphanPlan {
         table: table.row.name.to_string(),

@@ -8,6 +8,7 @@ use esker_types::{Principal, TableName};
 use iceberg::spec::TableMetadata;
 use serde::{Deserialize, Serialize};
 
+use crate::reverse::reverse;
 use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result};
 
 /// What an undo did.
@@ -17,7 +18,7 @@ pub struct Undone {
     pub snapshots: u64,
     /// Branches and tags that are back.
     pub refs: Vec<String>,
-    /// Files taken out of quarantine.
+    /// Files that are in the table again, or out of quarantine.
     pub files: u64,
     /// Files that were deleted already, or are being.
     pub gone: u64,
@@ -27,7 +28,12 @@ fn refused<T>(what: String) -> Result<T> {
     Err(MaintenanceError::Refused(what))
 }
 
-/// Undoes an expiry (its snapshots, branches and tags are in the table again) or a removal of orphans (they stay).
+fn unreadable(job: &Job, what: &str) -> MaintenanceError {
+    MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id))
+}
+
+/// Undoes an expiry (its snapshots, branches and tags are in the table again), a removal of orphans (they stay), or a compaction (the
+/// files that it replaced are in the table again, in place of its own).
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     if job.state == JobState::Running {
         return refused(format!("job {} is at work; wait for it to end", job.id));
@@ -39,21 +45,21 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
             Ok(Undone { files, gone, ..Undone::default() })
         }
         "expire" => undo_expire(catalog, job, principal, &note).await,
-        "compact" => refused(format!(
-            "job {} is a compaction, which changed no row: roll the table back to snapshot {} if its files are wanted",
-            job.id, job.plan["snapshot_id"]
-        )),
+        "compact" => {
+            let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
+            let files = reverse(catalog, &catalog.load(&name).await?, job, principal).await?;
+            Ok(Undone { files, ..Undone::default() })
+        }
         kind => refused(format!("job {} is of the kind {kind}, which can't be undone", job.id)),
     }
 }
 
 async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: &str) -> Result<Undone> {
-    let unreadable = |what: &str| MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id));
-    let plan: ExpirePlan = serde_json::from_value(job.plan.clone()).map_err(|_| unreadable("plan"))?;
+    let plan: ExpirePlan = serde_json::from_value(job.plan.clone()).map_err(|_| unreadable(job, "plan"))?;
     if plan.expire.is_empty() && plan.expire_refs.is_empty() {
         return Ok(Undone::default());
     }
-    let name: TableName = job.table.parse().map_err(|_| unreadable("table"))?;
+    let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
     let table = catalog.load(&name).await?;
     let ids: HashSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
     let restored = earlier(catalog, &table, job, &ids, &plan.expire_refs).await?;

@@ -65,6 +65,7 @@ impl Rebase for RowChange {
                 updates: rewritten.updates,
                 dooms: Vec::new(),
                 settled_outputs: outputs.chain(rewritten.written).collect(),
+                revives: Vec::new(),
                 cause: self.cause.clone(),
             })
         })
@@ -88,6 +89,7 @@ impl RowChange {
             removed_deletes: HashSet::new(),
             added: self.added.clone(),
             regrouped: HashSet::new(),
+            revived: Vec::new(),
             added_deletes: Vec::new(),
             starting_sequence_number: None,
             summary: BTreeMap::from([("engine-name".to_owned(), "esker".to_owned())]),

@@ -25,7 +25,7 @@ use crate::change::{self, Action};
 use crate::error::Stopped;
 use crate::govern::{Gate, QueryLimits, Share, bounded};
 use crate::log::Logged;
-use crate::names::Names;
+use crate::names::{Names, Seen};
 use crate::{QueryError, QueryLog, QueryStats, Result, minmax, shape};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
@@ -74,6 +74,7 @@ pub struct Prepared {
     action: Action,
     sql: String,
     stats: Arc<QueryStats>,
+    seen: Seen,
 }
 
 /// A query at work.
@@ -141,6 +142,7 @@ impl Engine {
         let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, sql).await?;
         // A clone: to build a session anew costs more than to plan a short query.
         let mut session = self.inner.session.as_ref().clone();
+        let seen = names.seen();
         session.register_catalog_list(Arc::new(names));
         let (plan, action) = change::plan(&session, &self.inner.warehouses, sql).await?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -150,12 +152,17 @@ impl Engine {
                 e.strip_backtrace()
             ))
         })?;
-        Ok(Prepared { session, plan, action, sql: sql.to_owned(), stats })
+        Ok(Prepared { session, plan, action, sql: sql.to_owned(), stats, seen })
+    }
+
+    /// Whether a statement would be planned the same way now: it names tables only, and nobody has committed to them since.
+    pub async fn is_current(&self, prepared: &Prepared) -> bool {
+        prepared.seen.are_current(&self.inner.warehouses).await
     }
 
     /// Runs a planned query, once its turn has come.
     pub async fn run(&self, prepared: Prepared, parameters: Vec<ScalarValue>, principal: &Principal) -> Result<Running> {
-        let Prepared { session, plan, action, sql, stats } = prepared;
+        let Prepared { session, plan, action, sql, stats, .. } = prepared;
         let answer = schema(&plan, &action);
         let mut logged = Logged::new(&self.inner.log, &sql, principal, stats);
         let timeout = self.inner.gate.limits().timeout;

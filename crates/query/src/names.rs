@@ -2,7 +2,7 @@
 //! it is planned; nothing is listed unless it asks for `information_schema`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
@@ -30,6 +30,37 @@ pub(crate) struct Names {
     pub(crate) depth: usize,
     /// Namespaces and their tables by warehouse, where they are asked for.
     lists: Arc<BTreeMap<String, Lists>>,
+    seen: Seen,
+}
+
+/// The tables that a statement was planned on, each with its warehouse and metadata file; none if it names anything else.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen(Arc<Mutex<Option<Vec<SeenTable>>>>);
+
+type SeenTable = (usize, TableName, String);
+
+impl Seen {
+    fn note(&self, table: Option<SeenTable>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (seen.as_mut(), table) {
+            (Some(seen), Some(table)) => seen.push(table),
+            _ => *seen = None,
+        }
+    }
+
+    /// Whether a plan made on them would be the same now.
+    pub(crate) async fn are_current(&self, warehouses: &[(Catalog, Reader)]) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(seen) = seen else { return false };
+        for (at, name, metadata_location) in seen {
+            let catalog = &warehouses[at].0;
+            match catalog.state().table(catalog.warehouse(), &name).await {
+                Ok(row) if row.metadata_location == metadata_location => {}
+                _ => return false,
+            }
+        }
+        true
+    }
 }
 
 type Lists = BTreeMap<String, Vec<String>>;
@@ -50,7 +81,13 @@ impl Names {
                 lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
             }
         }
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists) })
+        let seen = Seen(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen })
+    }
+
+    /// What was looked up so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.clone()
     }
 
     /// As the text of a view sees them.
@@ -153,7 +190,10 @@ impl Namespace {
     async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
         let Some(full) = self.full(name) else { return Ok(None) };
         match self.catalog().load(&full).await {
-            Ok(table) => Ok(Some(table)),
+            Ok(table) => {
+                self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
+                Ok(Some(table))
+            }
             Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -172,6 +212,7 @@ impl Namespace {
         let (name, as_of) = parse_name(name);
         let (catalog, reader) = &self.names.warehouses[self.at];
         if self.name == system::NAMESPACE {
+            self.names.seen.note(None);
             return system::open(catalog, &self.names.log, name).await;
         }
         if let Some(table) = self.load(name).await? {
@@ -189,6 +230,7 @@ impl Namespace {
             let (snapshot, _) = at(&table, as_of.as_ref())?;
             return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
         }
+        self.names.seen.note(None);
         match self.view(name).await? {
             Some(_) if as_of.is_some() => Err(QueryError::Statement(format!("{name} is a view; it has no versions"))),
             Some(view) => Ok(Some(views::open(&self.names, &catalog.options().warehouse, &view).await?)),

@@ -3,10 +3,10 @@
 use esker_types::{Millis, now_ms};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::{IMMEDIATE, Result, State, StateError, Warehouse};
+use crate::{Result, State, StateError, Warehouse};
 
 /// An event to be entered.
 #[derive(Debug, Clone)]
@@ -86,12 +86,12 @@ pub struct Along {
 }
 
 impl Along {
-    pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<()> {
+    pub(crate) async fn insert(&self, tx: &mut Transaction<'_, Any>) -> Result<()> {
         let now = now_ms();
         for event in &self.events {
             sqlx::query(
                 "INSERT INTO event (uuid, warehouse, type, subject, principal, data, time_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
             .bind(Uuid::now_v7().to_string())
             .bind(&event.warehouse)
@@ -106,7 +106,7 @@ impl Along {
         for NewReceipt { key, outcome } in &self.receipts {
             let done = sqlx::query(
                 "INSERT INTO receipt (warehouse_id, operation, key, body_sha256, outcome, created_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
             )
             .bind(key.warehouse.id)
             .bind(&key.operation)
@@ -128,7 +128,7 @@ impl State {
     /// The receipt of a request, if one with its key was carried out before.
     pub async fn receipt(&self, key: &ReceiptKey) -> Result<Option<Receipt>> {
         let query =
-            sqlx::query("SELECT body_sha256, outcome FROM receipt WHERE warehouse_id = ?1 AND operation = ?2 AND key = ?3")
+            sqlx::query("SELECT body_sha256, outcome FROM receipt WHERE warehouse_id = $1 AND operation = $2 AND key = $3")
                 .bind(key.warehouse.id)
                 .bind(&key.operation)
                 .bind(key.key.to_string());
@@ -138,7 +138,7 @@ impl State {
 
     /// Enters the receipt of a request that changed nothing: one that was refused for good.
     pub async fn insert_receipt(&self, receipt: NewReceipt) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         Along { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
@@ -148,14 +148,14 @@ impl State {
     pub async fn events_after(&self, cursor: i64, warehouse: Option<&str>, limit: u32) -> Result<Vec<Event>> {
         let rows = sqlx::query(
             "SELECT id, uuid, warehouse, type, subject, principal, time_ms, data FROM event
-             WHERE id > ?1 AND (?2 IS NULL OR warehouse = ?2) ORDER BY id LIMIT ?3",
+             WHERE id > $1 AND ($2 IS NULL OR warehouse = $2) ORDER BY id LIMIT $3",
         )
         .bind(cursor)
         .bind(warehouse)
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?;
-        let event = |row: &sqlx::sqlite::SqliteRow| {
+        let event = |row: &sqlx::any::AnyRow| {
             Ok(Event {
                 id: row.try_get(0)?,
                 uuid: row.try_get(1)?,
@@ -173,13 +173,13 @@ impl State {
     /// How far a sink has come; a new one begins with the next event.
     pub async fn sink_cursor(&self, sink: &str) -> Result<i64> {
         sqlx::query(
-            "INSERT INTO event_sink (name, delivered) SELECT ?1, coalesce(max(id), 0) FROM event
+            "INSERT INTO event_sink (name, delivered) SELECT $1, coalesce(max(id), 0) FROM event
              WHERE true ON CONFLICT (name) DO NOTHING",
         )
         .bind(sink)
         .execute(&self.writer)
         .await?;
-        let query = sqlx::query_scalar("SELECT delivered FROM event_sink WHERE name = ?1").bind(sink);
+        let query = sqlx::query_scalar("SELECT delivered FROM event_sink WHERE name = $1").bind(sink);
         Ok(query.fetch_one(&self.readers).await?)
     }
 
@@ -187,14 +187,14 @@ impl State {
     pub async fn retain_sinks(&self, names: &[String]) -> Result<()> {
         let known: Vec<String> = sqlx::query_scalar("SELECT name FROM event_sink").fetch_all(&self.readers).await?;
         for gone in known.iter().filter(|name| !names.contains(name)) {
-            sqlx::query("DELETE FROM event_sink WHERE name = ?1").bind(gone).execute(&self.writer).await?;
+            sqlx::query("DELETE FROM event_sink WHERE name = $1").bind(gone).execute(&self.writer).await?;
         }
         Ok(())
     }
 
     /// Records that a sink has everything up to `delivered`.
     pub async fn advance_sink(&self, sink: &str, delivered: i64) -> Result<()> {
-        sqlx::query("UPDATE event_sink SET delivered = ?2 WHERE name = ?1 AND delivered < ?2")
+        sqlx::query("UPDATE event_sink SET delivered = $2 WHERE name = $1 AND delivered < $2")
             .bind(sink)
             .bind(delivered)
             .execute(&self.intents)
@@ -205,8 +205,8 @@ impl State {
     /// Events that a sink does not have yet, and the age of the oldest of them in milliseconds.
     pub async fn sink_lag(&self, sink: &str) -> Result<(i64, Millis)> {
         let row = sqlx::query(
-            "SELECT count(*), coalesce(?2 - min(time_ms), 0) FROM event
-             WHERE id > coalesce((SELECT delivered FROM event_sink WHERE name = ?1), 0)",
+            "SELECT count(*), coalesce($2 - min(time_ms), 0) FROM event
+             WHERE id > coalesce((SELECT delivered FROM event_sink WHERE name = $1), 0)",
         )
         .bind(sink)
         .bind(now_ms())
@@ -217,11 +217,11 @@ impl State {
 
     /// Forgets what is too old to be asked for: receipts and tokens past their time, and events that every sink has.
     pub async fn forget_old(&self, receipts_before: Millis, events_before: Millis) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
-        sqlx::query("DELETE FROM receipt WHERE created_ms < ?1").bind(receipts_before).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM access_token WHERE expires_ms < ?1").bind(now_ms()).execute(&mut *tx).await?;
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM receipt WHERE created_ms < $1").bind(receipts_before).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM access_token WHERE expires_ms < $1").bind(now_ms()).execute(&mut *tx).await?;
         sqlx::query(
-            "DELETE FROM event WHERE time_ms < ?1
+            "DELETE FROM event WHERE time_ms < $1
              AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink)",
         )
         .bind(events_before)

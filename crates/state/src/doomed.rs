@@ -1,10 +1,10 @@
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::{IMMEDIATE, Result, State, Warehouse, parse_id};
+use crate::{Result, State, StateError, Warehouse, parse_id};
 
 /// A file to be put into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,18 +76,18 @@ pub struct Doomed {
     pub note: Option<String>,
 }
 
-pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Sqlite>, dooms: &[Doom]) -> Result<()> {
+pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Any>, dooms: &[Doom]) -> Result<()> {
     let now = now_ms();
     for doom in dooms {
         // A path doomed before and spared may be doomed again.
         sqlx::query(
             "INSERT INTO doomed (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
                                  state, doomed_ms, due_ms, changed_ms, warehouse_id)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'doomed', ?9, ?10, ?9, ?11)
-             ON CONFLICT (path) DO UPDATE SET table_id = ?2, table_name = ?3, table_uuid = ?4, table_location = ?5,
-                 job_id = ?6, reason = ?7, bytes = ?8, state = 'doomed', note = NULL, doomed_ms = ?9, due_ms = ?10,
-                 changed_ms = ?9, warehouse_id = ?11
-             WHERE state IN ('spared', 'gone')",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'doomed', $9, $10, $9, $11)
+             ON CONFLICT (path) DO UPDATE SET table_id = $2, table_name = $3, table_uuid = $4, table_location = $5,
+                 job_id = $6, reason = $7, bytes = $8, state = 'doomed', note = NULL, doomed_ms = $9, due_ms = $10,
+                 changed_ms = $9, warehouse_id = $11
+             WHERE doomed.state IN ('spared', 'gone')",
         )
         .bind(&doom.path)
         .bind(doom.table.to_string())
@@ -106,10 +106,25 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Sqlite>, dooms: &[Doom
     Ok(())
 }
 
+/// Takes a file out of quarantine that is part of its table again.
+pub(crate) async fn revive(tx: &mut Transaction<'_, Any>, path: &str) -> Result<()> {
+    sqlx::query("UPDATE doomed SET state = 'spared', note = $2, changed_ms = $3 WHERE path = $1 AND state = 'doomed'")
+        .bind(path)
+        .bind("it is part of the table again")
+        .bind(now_ms())
+        .execute(&mut **tx)
+        .await?;
+    let going = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM doomed WHERE path = $1 AND state IN ('deleting', 'gone')");
+    match going.bind(path).fetch_one(&mut **tx).await? {
+        0 => Ok(()),
+        _ => Err(StateError::Going(path.to_owned())),
+    }
+}
+
 const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
     warehouse_id FROM doomed";
 
-fn doomed_row(row: &SqliteRow) -> Result<Doomed> {
+fn doomed_row(row: &AnyRow) -> Result<Doomed> {
     let job: Option<String> = row.try_get(5)?;
     let doom = Doom {
         path: row.try_get(0)?,
@@ -129,10 +144,10 @@ fn doomed_row(row: &SqliteRow) -> Result<Doomed> {
 impl State {
     /// Puts files into quarantine and forgets the intents they were recorded under.
     pub async fn doom(&self, dooms: &[Doom]) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         insert_dooms(&mut tx, dooms).await?;
         for doom in dooms {
-            sqlx::query("DELETE FROM output WHERE path = ?1").bind(&doom.path).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM output WHERE path = $1").bind(&doom.path).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -141,17 +156,17 @@ impl State {
     /// A warehouse's files whose time has come, and those whose deletion was begun and not confirmed; by table, at most `limit`.
     pub async fn due_dooms(&self, warehouse: Warehouse, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE warehouse_id = ?3 AND (state = 'deleting' OR (state = 'doomed' AND due_ms <= ?1))
-             ORDER BY table_id, path LIMIT ?2"
+            "{SELECT} WHERE warehouse_id = $3 AND (state = 'deleting' OR (state = 'doomed' AND due_ms <= $1))
+             ORDER BY table_id, path LIMIT $2"
         ));
-        let rows = sqlx::query(sql).bind(now).bind(limit).bind(warehouse.id).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sql).bind(now).bind(i64::from(limit)).bind(warehouse.id).fetch_all(&self.readers).await?;
         rows.iter().map(doomed_row).collect()
     }
 
     /// A table's files in quarantine: those not yet gone.
     pub async fn quarantine_of(&self, table: TableId) -> Result<Vec<Doomed>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE table_id = ?1 AND state IN ('doomed', 'deleting') ORDER BY due_ms, path"
+            "{SELECT} WHERE table_id = $1 AND state IN ('doomed', 'deleting') ORDER BY due_ms, path"
         ));
         let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
         rows.iter().map(doomed_row).collect()
@@ -159,18 +174,25 @@ impl State {
 
     /// What is known of a path that was ever doomed.
     pub async fn doomed_path(&self, path: &str) -> Result<Option<Doomed>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = ?1"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = $1"));
         let row = sqlx::query(sql).bind(path).fetch_optional(&self.readers).await?;
         row.as_ref().map(doomed_row).transpose()
     }
 
-    /// Marks files for deletion; returns those that are still in quarantine: an undo may have taken some out since they were read.
-    pub async fn begin_deleting(&self, paths: Vec<String>) -> Result<Vec<String>> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+    /// Marks a table's files for deletion, if it still is at the metadata file that they were checked against; none: it was dropped for
+    /// good. Returns those that are still in quarantine: an undo may have taken some out since they were read.
+    pub async fn begin_deleting(&self, table: TableId, checked: Option<&str>, paths: Vec<String>) -> Result<Vec<String>> {
+        let mut tx = self.begin().await?;
+        let at = "SELECT metadata_location FROM tabular WHERE id = $1
+                  UNION ALL SELECT metadata_location FROM dropped_table WHERE id = $1";
+        let at: Option<String> = sqlx::query_scalar(at).bind(table.to_string()).fetch_optional(&mut *tx).await?;
+        if at.as_deref() != checked {
+            return Ok(Vec::new());
+        }
         let mut begun = Vec::with_capacity(paths.len());
         for path in paths {
-            let update = "UPDATE doomed SET state = 'deleting', note = NULL, changed_ms = ?2
-                          WHERE path = ?1 AND state IN ('doomed', 'deleting')";
+            let update = "UPDATE doomed SET state = 'deleting', note = NULL, changed_ms = $2
+                          WHERE path = $1 AND state IN ('doomed', 'deleting')";
             if sqlx::query(update).bind(&path).bind(now_ms()).execute(&mut *tx).await?.rows_affected() > 0 {
                 begun.push(path);
             }
@@ -181,9 +203,9 @@ impl State {
 
     /// Moves files on in quarantine.
     pub async fn mark_doomed(&self, paths: &[String], state: DoomState, note: Option<&str>) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         for path in paths {
-            sqlx::query("UPDATE doomed SET state = ?2, note = ?3, changed_ms = ?4 WHERE path = ?1")
+            sqlx::query("UPDATE doomed SET state = $2, note = $3, changed_ms = $4 WHERE path = $1")
                 .bind(path)
                 .bind(state.as_str())
                 .bind(note)
@@ -197,9 +219,11 @@ impl State {
 
     /// Files and bytes in quarantine, over all tables.
     pub async fn quarantine_totals(&self) -> Result<(i64, i64)> {
-        let row = sqlx::query("SELECT count(*), coalesce(sum(bytes), 0) FROM doomed WHERE state IN ('doomed', 'deleting')")
-            .fetch_one(&self.readers)
-            .await?;
+        let row = sqlx::query(
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM doomed WHERE state IN ('doomed', 'deleting')",
+        )
+        .fetch_one(&self.readers)
+        .await?;
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }

@@ -1,10 +1,10 @@
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
+use crate::doomed::insert_dooms;
 use crate::tables::insert_tabular;
-use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, parse_id};
-use crate::{IMMEDIATE, doomed::insert_dooms};
+use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, flag, parse_id};
 
 /// How a table is dropped so that it can be brought back.
 #[derive(Debug, Clone)]
@@ -32,16 +32,16 @@ pub struct DroppedTable {
     pub expires_ms: Millis,
 }
 
-pub(crate) async fn insert_dropped(tx: &mut Transaction<'_, Sqlite>, id: TableId, drop: &SoftDrop) -> Result<()> {
+pub(crate) async fn insert_dropped(tx: &mut Transaction<'_, Any>, id: TableId, drop: &SoftDrop) -> Result<()> {
     sqlx::query(
         "INSERT INTO dropped_table (id, warehouse_id, namespace, name, table_uuid, location, metadata_location, owned,
                                     created_ms, purge, dropped_by, dropped_ms, expires_ms)
          SELECT t.id, n.warehouse_id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned,
-                t.created_ms, ?2, ?3, ?4, ?5
-         FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = ?1",
+                t.created_ms, $2, $3, $4, $5
+         FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = $1",
     )
     .bind(id.to_string())
-    .bind(drop.purge)
+    .bind(i64::from(drop.purge))
     .bind(&drop.principal)
     .bind(now_ms())
     .bind(drop.expires_ms)
@@ -53,7 +53,7 @@ pub(crate) async fn insert_dropped(tx: &mut Transaction<'_, Sqlite>, id: TableId
 const SELECT: &str = "SELECT id, namespace, name, table_uuid, location, metadata_location, owned, purge, dropped_by, dropped_ms,
     expires_ms, warehouse_id FROM dropped_table";
 
-fn dropped_row(row: &SqliteRow) -> Result<DroppedTable> {
+fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
     let table = TableRow {
@@ -64,12 +64,12 @@ fn dropped_row(row: &SqliteRow) -> Result<DroppedTable> {
         table_uuid: parse_id(row.try_get(3)?)?,
         location: row.try_get(4)?,
         metadata_location: row.try_get(5)?,
-        owned: row.try_get(6)?,
+        owned: flag(row, 6)?,
         protected: false,
     };
     Ok(DroppedTable {
         row: table,
-        purge: row.try_get(7)?,
+        purge: flag(row, 7)?,
         dropped_by: row.try_get(8)?,
         dropped_ms: row.try_get(9)?,
         expires_ms: row.try_get(10)?,
@@ -79,28 +79,28 @@ fn dropped_row(row: &SqliteRow) -> Result<DroppedTable> {
 impl State {
     /// The warehouse's dropped tables, the newest first.
     pub async fn dropped_tables(&self, warehouse: Warehouse) -> Result<Vec<DroppedTable>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = ?1 ORDER BY dropped_ms DESC, id"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $1 ORDER BY dropped_ms DESC, id"));
         let rows = sqlx::query(sql).bind(warehouse.id).fetch_all(&self.readers).await?;
         rows.iter().map(dropped_row).collect()
     }
 
     /// One dropped table.
     pub async fn dropped_table(&self, id: TableId) -> Result<Option<DroppedTable>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?1"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(dropped_row).transpose()
     }
 
     /// Brings a dropped table back as it was, under the name given, which must be free.
     pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?1 AND warehouse_id = ?2"));
+        let mut tx = self.begin().await?;
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TableRow { name: name.clone(), ..dropped.row };
         let new = NewTable { row, recorded_output: None, replaces: None };
         insert_tabular(&mut tx, warehouse, &new).await?;
-        sqlx::query("DELETE FROM dropped_table WHERE id = ?1").bind(id.to_string()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
@@ -108,8 +108,8 @@ impl State {
 
     /// Ends the time of a dropped table and dooms its files, if they are to go. `false`: it was brought back meanwhile.
     pub async fn end_drop(&self, id: TableId, dooms: &[Doom], along: &Along) -> Result<bool> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
-        let done = sqlx::query("DELETE FROM dropped_table WHERE id = ?1").bind(id.to_string()).execute(&mut *tx).await?;
+        let mut tx = self.begin().await?;
+        let done = sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }

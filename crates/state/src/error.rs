@@ -61,6 +61,18 @@ pub enum StateError {
     /// The schema could not be brought up to date.
     #[error("the state database could not be migrated: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The configured URL is of no database that state can live in.
+    #[error("state.url: no database of the scheme {0:?} is supported; give postgres://USER@HOST/DATABASE, or nothing for SQLite")]
+    Url(String),
+    /// The path of the database is not UTF-8.
+    #[error("the path of the state database is not UTF-8: {}", .0.display())]
+    Path(std::path::PathBuf),
+    /// The file can't belong to a table again.
+    #[error("{0} is being deleted, or is gone already")]
+    Going(String),
+    /// The other servers on this database have taken this one for dead.
+    #[error("this server was not heard of for a minute and the others took it for dead; it has to start again")]
+    Fenced,
     /// The disk under the database is full.
     #[error("the disk under the state database is full")]
     Full,
@@ -71,9 +83,9 @@ pub enum StateError {
 
 impl From<sqlx::Error> for StateError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL is 13.
+        // SQLITE_FULL is 13, PostgreSQL's disk_full 53100.
         match error.as_database_error().and_then(|e| e.code()) {
-            Some(code) if code == "13" => Self::Full,
+            Some(code) if code == "13" || code == "53100" => Self::Full,
             _ => Self::Sql(error),
         }
     }
@@ -93,12 +105,13 @@ impl Coded for StateError {
             Self::NoSuchView(_) => ErrorCode::NoSuchView,
             Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
             Self::Protected { .. } => ErrorCode::Forbidden,
-            Self::DuplicateKey(_) => ErrorCode::Unavailable,
+            Self::Going(_) => ErrorCode::Refused,
+            Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,
-            Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) => ErrorCode::Internal,
+            Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => ErrorCode::Internal,
         }
     }
 }

@@ -1,16 +1,16 @@
 use esker_types::{NamespaceName, TableName, now_ms};
 
+use crate::namespaces::namespace_id;
 use crate::{Along, Result, State, StateError, Warehouse};
-use crate::{IMMEDIATE, namespaces::namespace_id};
 
 impl State {
     /// Stores a SQL function's metadata under a name, replacing what was there.
     pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
-            "INSERT INTO sql_function (namespace_id, name, name_key, metadata, updated_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (namespace_id, name_key) DO UPDATE SET metadata = ?4, updated_ms = ?5",
+            "INSERT INTO sql_function (namespace_id, name, name_key, metadata, updated_ms) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (namespace_id, name_key) DO UPDATE SET metadata = $4, updated_ms = $5",
         )
         .bind(namespace)
         .bind(&name.name)
@@ -29,7 +29,7 @@ impl State {
         self.namespace(warehouse, &name.namespace).await?;
         let found: Option<String> = sqlx::query_scalar(
             "SELECT f.metadata FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
-             WHERE n.warehouse_id = ?1 AND n.name_key = ?2 AND f.name_key = ?3",
+             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key = $3",
         )
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(&name.namespace))
@@ -50,20 +50,20 @@ impl State {
         self.namespace(warehouse, namespace).await?;
         let query = sqlx::query_scalar(
             "SELECT f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
-             WHERE n.warehouse_id = ?1 AND n.name_key = ?2 AND f.name_key > ?3 ORDER BY f.name_key LIMIT ?4",
+             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key > $3 ORDER BY f.name_key LIMIT $4",
         )
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(namespace))
         .bind(warehouse.key(after))
-        .bind(limit);
+        .bind(i64::from(limit));
         Ok(query.fetch_all(&self.readers).await?)
     }
 
     /// Removes a function.
     pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
-        let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = ?1 AND name_key = ?2")
+        let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2")
             .bind(namespace)
             .bind(warehouse.key(&name.name))
             .execute(&mut *tx)

@@ -1,7 +1,7 @@
 use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::Serialize;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use crate::{Result, State, parse_id};
 
@@ -63,7 +63,7 @@ pub struct Job {
 
 const SELECT: &str = "SELECT id, table_name, kind, principal, state, plan, outcome, error, created_ms, finished_ms FROM job";
 
-fn job_row(row: &SqliteRow) -> Result<Job> {
+fn job_row(row: &AnyRow) -> Result<Job> {
     let outcome: Option<String> = row.try_get(6)?;
     Ok(Job {
         id: parse_id(row.try_get(0)?)?,
@@ -89,7 +89,7 @@ impl State {
     pub async fn start_job(&self, job: &NewJob) -> Result<()> {
         sqlx::query(
             "INSERT INTO job (id, table_id, table_name, kind, principal, instance, state, plan, created_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running', ?7, ?8)",
+             VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8)",
         )
         .bind(job.id.to_string())
         .bind(job.table.to_string())
@@ -106,7 +106,7 @@ impl State {
 
     /// Records how a job ended.
     pub async fn finish_job(&self, id: JobId, result: std::result::Result<&str, &str>) -> Result<()> {
-        sqlx::query("UPDATE job SET state = ?2, outcome = ?3, error = ?4, finished_ms = ?5 WHERE id = ?1")
+        sqlx::query("UPDATE job SET state = $2, outcome = $3, error = $4, finished_ms = $5 WHERE id = $1")
             .bind(id.to_string())
             .bind(if result.is_ok() { "succeeded" } else { "failed" })
             .bind(result.ok())
@@ -117,13 +117,12 @@ impl State {
         Ok(())
     }
 
-    /// Marks the running jobs of processes before this one as interrupted; returns how many there were.
+    /// Marks the running jobs of processes that are gone as interrupted; returns how many there were.
     pub async fn interrupt_jobs_of_dead_instances(&self) -> Result<u64> {
         let done = sqlx::query(
-            "UPDATE job SET state = 'interrupted', error = 'the server stopped before the job ended', finished_ms = ?2
-             WHERE state = 'running' AND instance <> ?1",
+            "UPDATE job SET state = 'interrupted', error = 'the server stopped before the job ended', finished_ms = $1
+             WHERE state = 'running' AND instance NOT IN (SELECT id FROM instance)",
         )
-        .bind(self.instance.to_string())
         .bind(now_ms())
         .execute(&self.writer)
         .await?;
@@ -132,7 +131,7 @@ impl State {
 
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = ?1"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(job_row).transpose()
     }
@@ -140,8 +139,8 @@ impl State {
     /// The newest jobs first, of one table or of all.
     pub async fn jobs(&self, table: Option<TableId>, limit: u32) -> Result<Vec<Job>> {
         let sql =
-            sqlx::AssertSqlSafe(format!("{SELECT} WHERE ?1 IS NULL OR table_id = ?1 ORDER BY created_ms DESC, id DESC LIMIT ?2"));
-        let rows = sqlx::query(sql).bind(table.map(|t| t.to_string())).bind(limit).fetch_all(&self.readers).await?;
+            sqlx::AssertSqlSafe(format!("{SELECT} WHERE $1 IS NULL OR table_id = $1 ORDER BY created_ms DESC, id DESC LIMIT $2"));
+        let rows = sqlx::query(sql).bind(table.map(|t| t.to_string())).bind(i64::from(limit)).fetch_all(&self.readers).await?;
         rows.iter().map(job_row).collect()
     }
 }

@@ -1,14 +1,19 @@
 //! The state database: the only SQL text of the workspace.
 //!
-//! SQLite in write-ahead-log mode. One connection with `synchronous = FULL` makes every change a client is told about; a second with
-//! `NORMAL` records intents, which a killed process must leave behind but a power cut may lose (the file is then found as an
-//! orphan). Functions take and return plain data; each is one transaction.
+//! SQLite in write-ahead-log mode for one server, PostgreSQL for several; the statements are the same. One connection makes every
+//! change that a client is told about, durably and alone; a second records intents, which a killed process must leave behind but a
+//! power cut may lose (the file is then found as an orphan). Functions take and return plain data; each is one transaction.
 
 mod along;
+#[cfg(test)]
+mod conformance;
+mod database;
 mod doomed;
 mod dropped;
+mod epochs;
 mod error;
 mod functions;
+mod instances;
 mod jobs;
 mod namespaces;
 mod outputs;
@@ -17,16 +22,19 @@ mod reports;
 mod sightings;
 mod tables;
 
-use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
+pub use database::Database;
+use database::Use;
 pub use doomed::{Doom, DoomState, Doomed};
 pub use dropped::{DroppedTable, SoftDrop};
+pub use epochs::Epoch;
 pub use error::StateError;
 pub use jobs::{Job, JobState, NewJob};
 pub use namespaces::{NamespaceRow, Warehouse};
@@ -36,38 +44,28 @@ pub use tables::{Kind, NewTable, Swap, TableRow};
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;
 
-/// The state database of one server.
+/// The state database, as one server sees it.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// Reads.
-    readers: SqlitePool,
-    /// Changes that a client is told about. One connection: writers queue here, not on SQLite's lock.
-    writer: SqlitePool,
-    /// Intents.
-    intents: SqlitePool,
+    database: Database,
+    readers: AnyPool,
+    /// Changes that a client is told about.
+    writer: AnyPool,
+    intents: AnyPool,
     instance: Uuid,
+    /// Whether this process counts among the living, and may be taken for dead.
+    registered: Arc<AtomicBool>,
 }
 
 impl State {
     /// Opens or creates the database and brings its schema up to date.
-    pub async fn open(path: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = |options: SqliteConnectOptions, connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .before_acquire(|connection, _| Box::pin(async move { Ok(is_between_transactions(connection).await) }))
-                .connect_with(options)
-        };
-        let writer = pool(options.clone().synchronous(SqliteSynchronous::Full), 1).await?;
-        sqlx::migrate!().run(&writer).await?;
-        let intents = pool(options.clone().synchronous(SqliteSynchronous::Normal), 1).await?;
-        let readers = pool(options.synchronous(SqliteSynchronous::Normal), 4).await?;
-        Ok(Self { readers, writer, intents, instance: Uuid::now_v7() })
+    pub async fn open(database: Database) -> Result<Self> {
+        let writer = database.pool(Use::Changes).await?;
+        database.migrate(&writer).await?;
+        let intents = database.pool(Use::Intents).await?;
+        let readers = database.pool(Use::Reads).await?;
+        let registered = Arc::new(AtomicBool::new(false));
+        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered })
     }
 
     /// This process, as intents and jobs are marked with it.
@@ -81,24 +79,36 @@ impl State {
         Ok(())
     }
 
-    /// Closes every connection, which also folds the write-ahead log into the database.
+    /// A change that a client is told about. No other interleaves with it, and no process that was taken for dead makes any.
+    async fn begin(&self) -> Result<Transaction<'static, Any>> {
+        let mut tx = self.database.begin_alone(&self.writer).await?;
+        if self.database.is_postgres() && self.registered.load(Ordering::Acquire) {
+            let living = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM instance WHERE id = $1");
+            if living.bind(self.instance.to_string()).fetch_one(&mut *tx).await? == 0 {
+                return Err(StateError::Fenced);
+            }
+        }
+        Ok(tx)
+    }
+
+    async fn begin_intent(&self) -> Result<Transaction<'static, Any>> {
+        self.database.begin(&self.intents).await
+    }
+
+    /// Leaves and closes every connection, which also folds SQLite's write-ahead log into its file.
     pub async fn close(&self) {
+        if let Err(error) = self.leave().await {
+            tracing::warn!(%error, "this server could not sign off; it is taken for dead in a minute");
+        }
         self.readers.close().await;
         self.intents.close().await;
         self.writer.close().await;
     }
 }
 
-/// Whether a pooled connection is out of any transaction; one that is not is thrown away.
-///
-/// How every transaction begins: with the write lock. One that reads first and writes later fails at once, as no waiting could
-/// help it, if another connection has committed between.
-pub(crate) const IMMEDIATE: &str = "BEGIN IMMEDIATE";
-
-/// A COMMIT that fails (on a full disk, say) leaves SQLite's transaction open and its write lock held, and the next user of
-/// the connection would go on in it unawares.
-async fn is_between_transactions(connection: &mut SqliteConnection) -> bool {
-    sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
+/// A column that is 0 or 1.
+fn flag(row: &AnyRow, column: usize) -> Result<bool> {
+    Ok(row.try_get::<i64, _>(column)? != 0)
 }
 
 /// A UUID column's text as a typed identifier.
@@ -112,6 +122,7 @@ mod tests {
 
     use esker_types::{NamespaceName, TableName};
     use sqlx::migrate::Migrator;
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 
     use super::*;
 
@@ -122,7 +133,7 @@ mod tests {
         let path = dir.path().join("esker.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let pool = SqlitePoolOptions::new().connect_with(options).await.expect("opened");
-        let all = sqlx::migrate!();
+        let all = sqlx::migrate!("migrations/sqlite");
         let first = all.iter().filter(|m| m.version == 1).cloned().collect::<Vec<_>>();
         Migrator { migrations: Cow::Owned(first), ..Migrator::DEFAULT }.run(&pool).await.expect("migrated");
         for sql in [
@@ -135,7 +146,7 @@ mod tests {
         }
         pool.close().await;
 
-        let state = State::open(&path).await.expect("opened");
+        let state = State::open(Database::Sqlite(path)).await.expect("opened");
         let (warehouse, location) = state.ensure_warehouse("default", "file:///other", false).await.expect("there");
         assert_eq!((warehouse, location.as_str()), (Warehouse { id: 1, case_insensitive: false }, "file:///w"));
         let namespace = NamespaceName::new(vec!["N".to_owned()]).expect("valid");

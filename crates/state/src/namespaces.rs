@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use esker_types::NamespaceName;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
-use crate::{Along, IMMEDIATE, Result, State, StateError};
+use crate::{Along, Result, State, StateError, flag};
 
 /// A warehouse's row, as the functions of this crate take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,8 +41,8 @@ pub struct NamespaceRow {
 }
 
 /// The row number of a namespace, in a transaction that is going to change something in it.
-pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Sqlite>, warehouse: Warehouse, name: &NamespaceName) -> Result<i64> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = ?1 AND name_key = ?2")
+pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, name: &NamespaceName) -> Result<i64> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT id FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(name))
         .fetch_optional(&mut **tx)
@@ -52,28 +53,28 @@ pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Sqlite>, warehouse: Wa
 impl State {
     /// The warehouse of this name, made if it is not there. Its location and how it compares names are fixed when it is made.
     pub async fn ensure_warehouse(&self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
-        sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING")
+        sqlx::query("INSERT INTO warehouse (name, location, case_insensitive) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING")
             .bind(name)
             .bind(location)
-            .bind(case_insensitive)
+            .bind(i64::from(case_insensitive))
             .execute(&self.writer)
             .await?;
-        let row = sqlx::query("SELECT id, case_insensitive, location FROM warehouse WHERE name = ?1")
+        let row = sqlx::query("SELECT id, case_insensitive, location FROM warehouse WHERE name = $1")
             .bind(name)
             .fetch_one(&self.writer)
             .await?;
-        Ok((Warehouse { id: row.try_get(0)?, case_insensitive: row.try_get(1)? }, row.try_get(2)?))
+        Ok((Warehouse { id: row.try_get(0)?, case_insensitive: flag(&row, 1)? }, row.try_get(2)?))
     }
 
     /// Creates a namespace; its parent must exist.
     pub async fn create_namespace(&self, warehouse: Warehouse, namespace: &NamespaceRow, along: &Along) -> Result<()> {
         let parent = namespace.name.parent();
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         if let Some(parent) = &parent {
             namespace_id(&mut tx, warehouse, parent).await?;
         }
         let done = sqlx::query(
-            "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO NOTHING",
         )
         .bind(warehouse.id)
@@ -93,14 +94,12 @@ impl State {
 
     /// One namespace.
     pub async fn namespace(&self, warehouse: Warehouse, name: &NamespaceName) -> Result<NamespaceRow> {
-        let row = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = ?1 AND name_key = ?2")
+        let row = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 AND name_key = $2")
             .bind(warehouse.id)
             .bind(warehouse.namespace_key(name))
             .fetch_optional(&self.readers)
             .await?;
-        let row = row.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?;
-        let name = NamespaceName::from_key(row.try_get(0)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
-        Ok(NamespaceRow { name, properties: serde_json::from_str(row.try_get(1)?)?, protected: row.try_get(2)? })
+        namespace_row(&row.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))?)
     }
 
     /// The names of the namespaces directly under `parent` (or the outermost), by name, after `after`, at most `limit`.
@@ -115,21 +114,24 @@ impl State {
             self.namespace(warehouse, parent).await?;
         }
         let names: Vec<String> = sqlx::query_scalar(
-            "SELECT name FROM namespace WHERE warehouse_id = ?1 AND parent = ?2 AND name_key > ?3 ORDER BY name_key LIMIT ?4",
+            "SELECT name FROM namespace WHERE warehouse_id = $1 AND parent = $2 AND name_key > $3 ORDER BY name_key LIMIT $4",
         )
         .bind(warehouse.id)
         .bind(parent.map(|p| warehouse.namespace_key(p)).unwrap_or_default())
         .bind(warehouse.key(after))
-        .bind(limit)
+        .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?;
         parse_names(names)
     }
 
-    /// Every namespace of the warehouse, nested ones included.
-    pub async fn all_namespaces(&self, warehouse: Warehouse) -> Result<Vec<NamespaceName>> {
-        let query = sqlx::query_scalar("SELECT name FROM namespace WHERE warehouse_id = ?1 ORDER BY name_key").bind(warehouse.id);
-        parse_names(query.fetch_all(&self.readers).await?)
+    /// Every namespace of the warehouse, nested ones included, parents before what is in them.
+    pub async fn all_namespaces(&self, warehouse: Warehouse) -> Result<Vec<NamespaceRow>> {
+        let rows = sqlx::query("SELECT name, properties, protected FROM namespace WHERE warehouse_id = $1 ORDER BY name_key")
+            .bind(warehouse.id)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(namespace_row).collect()
     }
 
     /// Changes properties in one transaction. `change` gets what was there and says what is there from now on and what goes
@@ -140,13 +142,13 @@ impl State {
         name: &NamespaceName,
         change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Along) + Send,
     ) -> Result<BTreeMap<String, String>> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let text: String =
-            sqlx::query_scalar("SELECT properties FROM namespace WHERE id = ?1").bind(id).fetch_one(&mut *tx).await?;
+            sqlx::query_scalar("SELECT properties FROM namespace WHERE id = $1").bind(id).fetch_one(&mut *tx).await?;
         let before: BTreeMap<String, String> = serde_json::from_str(&text)?;
         let (after, along) = change(&before);
-        sqlx::query("UPDATE namespace SET properties = ?2 WHERE id = ?1")
+        sqlx::query("UPDATE namespace SET properties = $2 WHERE id = $1")
             .bind(id)
             .bind(serde_json::to_string(&after)?)
             .execute(&mut *tx)
@@ -158,26 +160,26 @@ impl State {
 
     /// Drops an empty namespace.
     pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = ?1)
-                  + (SELECT count(*) FROM sql_function WHERE namespace_id = ?1)
-                  + (SELECT count(*) FROM namespace WHERE warehouse_id = ?2 AND parent = ?3),
-                    (SELECT protected FROM namespace WHERE id = ?1)",
+            "SELECT (SELECT count(*) FROM tabular WHERE namespace_id = $1)
+                  + (SELECT count(*) FROM sql_function WHERE namespace_id = $1)
+                  + (SELECT count(*) FROM namespace WHERE warehouse_id = $2 AND parent = $3),
+                    (SELECT protected FROM namespace WHERE id = $1)",
         )
         .bind(id)
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(name))
         .fetch_one(&mut *tx)
         .await?;
-        if row.try_get::<bool, _>(1)? {
+        if flag(&row, 1)? {
             return Err(StateError::Protected { kind: "namespace", name: name.to_string() });
         }
         if row.try_get::<i64, _>(0)? > 0 {
             return Err(StateError::NotEmpty(name.to_string()));
         }
-        sqlx::query("DELETE FROM namespace WHERE id = ?1").bind(id).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
@@ -191,13 +193,22 @@ impl State {
         protected: bool,
         along: &Along,
     ) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
-        sqlx::query("UPDATE namespace SET protected = ?2 WHERE id = ?1").bind(id).bind(protected).execute(&mut *tx).await?;
+        sqlx::query("UPDATE namespace SET protected = $2 WHERE id = $1")
+            .bind(id)
+            .bind(i64::from(protected))
+            .execute(&mut *tx)
+            .await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }
+}
+
+fn namespace_row(row: &AnyRow) -> Result<NamespaceRow> {
+    let name = NamespaceName::from_key(row.try_get(0)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
+    Ok(NamespaceRow { name, properties: serde_json::from_str(row.try_get(1)?)?, protected: flag(row, 2)? })
 }
 
 fn parse_names(names: Vec<String>) -> Result<Vec<NamespaceName>> {

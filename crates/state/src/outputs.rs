@@ -1,7 +1,7 @@
 use esker_types::{JobId, TableId, now_ms};
 use sqlx::Row;
 
-use crate::{IMMEDIATE, Result, State, Warehouse, parse_id};
+use crate::{Result, State, Warehouse, parse_id};
 
 /// A file that was about to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct Output {
 impl State {
     /// Records files before they are written.
     pub async fn record_outputs(&self, warehouse: Warehouse, table: TableId, job: Option<JobId>, paths: &[String]) -> Result<()> {
-        let mut tx = self.intents.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin_intent().await?;
         for path in paths {
             sqlx::query(
                 "INSERT INTO output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (path) DO NOTHING",
             )
             .bind(path)
@@ -39,19 +39,18 @@ impl State {
 
     /// Forgets one recorded file, after it was settled or never came to be.
     pub async fn forget_output(&self, path: &str) -> Result<()> {
-        sqlx::query("DELETE FROM output WHERE path = ?1").bind(path).execute(&self.intents).await?;
+        sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&self.intents).await?;
         Ok(())
     }
 
-    /// What processes before this one recorded in a warehouse and never settled.
+    /// What processes that are gone recorded in a warehouse and never settled.
     pub async fn outputs_of_dead_instances(&self, warehouse: Warehouse) -> Result<Vec<Output>> {
         let query = sqlx::query(
-            "SELECT path, table_id, job_id FROM output WHERE instance <> ?1 AND warehouse_id = ?2 ORDER BY table_id, path",
+            "SELECT path, table_id, job_id FROM output WHERE instance NOT IN (SELECT id FROM instance) AND warehouse_id = $1 ORDER BY table_id, path",
         )
-        .bind(self.instance.to_string())
         .bind(warehouse.id);
         let rows = query.fetch_all(&self.readers).await?;
-        let parse = |row: &sqlx::sqlite::SqliteRow| {
+        let parse = |row: &sqlx::any::AnyRow| {
             let job: Option<String> = row.try_get(2)?;
             let job = job.map(|j| parse_id(&j)).transpose()?;
             Ok(Output { path: row.try_get(0)?, table: parse_id(row.try_get(1)?)?, job })
@@ -61,19 +60,19 @@ impl State {
 
     /// What a job recorded and did not settle.
     pub async fn outputs_of_job(&self, job: JobId) -> Result<Vec<String>> {
-        let query = sqlx::query_scalar("SELECT path FROM output WHERE job_id = ?1").bind(job.to_string());
+        let query = sqlx::query_scalar("SELECT path FROM output WHERE job_id = $1").bind(job.to_string());
         Ok(query.fetch_all(&self.readers).await?)
     }
 
     /// The recorded files of a table, whoever writes them: an orphan listing leaves them out.
     pub async fn recorded_paths(&self, table: TableId) -> Result<Vec<String>> {
-        let query = sqlx::query_scalar("SELECT path FROM output WHERE table_id = ?1").bind(table.to_string());
+        let query = sqlx::query_scalar("SELECT path FROM output WHERE table_id = $1").bind(table.to_string());
         Ok(query.fetch_all(&self.readers).await?)
     }
 
     /// The job that recorded a file and has not settled it.
     pub async fn output_job(&self, path: &str) -> Result<Option<JobId>> {
-        let query = sqlx::query_scalar("SELECT job_id FROM output WHERE path = ?1").bind(path);
+        let query = sqlx::query_scalar("SELECT job_id FROM output WHERE path = $1").bind(path);
         let job: Option<Option<String>> = query.fetch_optional(&self.readers).await?;
         job.flatten().map(|id| parse_id(&id)).transpose()
     }

@@ -13,8 +13,8 @@ impl State {
     /// Makes a principal, or gives an existing one a new token. Only the token's SHA-256 (hex) is kept.
     pub async fn put_principal(&self, name: &str, token_sha256: &str) -> Result<()> {
         sqlx::query(
-            "INSERT INTO principal (name, token_sha256, created_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT (name) DO UPDATE SET token_sha256 = ?2",
+            "INSERT INTO principal (name, token_sha256, created_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (name) DO UPDATE SET token_sha256 = $2",
         )
         .bind(name)
         .bind(token_sha256)
@@ -28,8 +28,8 @@ impl State {
     /// With it, until when the token holds.
     pub async fn principal_by_token(&self, token_sha256: &str) -> Result<Option<(String, Millis)>> {
         let row = sqlx::query(
-            "SELECT name, ?3 FROM principal WHERE token_sha256 = ?1
-             UNION ALL SELECT principal, expires_ms FROM access_token WHERE token_sha256 = ?1 AND expires_ms > ?2 LIMIT 1",
+            "SELECT name, $3 FROM principal WHERE token_sha256 = $1
+             UNION ALL SELECT principal, expires_ms FROM access_token WHERE token_sha256 = $1 AND expires_ms > $2 LIMIT 1",
         )
         .bind(token_sha256)
         .bind(now_ms())
@@ -41,7 +41,7 @@ impl State {
 
     /// Hands a principal another token, for a while.
     pub async fn insert_access_token(&self, principal: &str, token_sha256: &str, expires_ms: Millis) -> Result<()> {
-        sqlx::query("INSERT INTO access_token (token_sha256, principal, expires_ms) VALUES (?1, ?2, ?3)")
+        sqlx::query("INSERT INTO access_token (token_sha256, principal, expires_ms) VALUES ($1, $2, $3)")
             .bind(token_sha256)
             .bind(principal)
             .bind(expires_ms)

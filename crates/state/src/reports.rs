@@ -1,6 +1,6 @@
 use esker_types::{TableId, now_ms};
 
-use crate::{IMMEDIATE, Result, State};
+use crate::{Result, State};
 
 /// Reports kept for each table.
 const KEPT: i64 = 1000;
@@ -8,8 +8,8 @@ const KEPT: i64 = 1000;
 impl State {
     /// Stores an engine's scan or commit report and drops the oldest beyond what is kept.
     pub async fn insert_report(&self, table: TableId, principal: &str, body: &str) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
-        sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES (?1, ?2, ?3, ?4)")
+        let mut tx = self.begin().await?;
+        sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES ($1, $2, $3, $4)")
             .bind(table.to_string())
             .bind(principal)
             .bind(body)
@@ -17,8 +17,8 @@ impl State {
             .execute(&mut *tx)
             .await?;
         sqlx::query(
-            "DELETE FROM metrics_report WHERE table_id = ?1 AND id <=
-             (SELECT id FROM metrics_report WHERE table_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            "DELETE FROM metrics_report WHERE table_id = $1 AND id <=
+             (SELECT id FROM metrics_report WHERE table_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
         )
         .bind(table.to_string())
         .bind(KEPT)
@@ -30,9 +30,9 @@ impl State {
 
     /// A table's newest reports first, as the engines sent them.
     pub async fn reports(&self, table: TableId, limit: u32) -> Result<Vec<String>> {
-        let query = sqlx::query_scalar("SELECT body FROM metrics_report WHERE table_id = ?1 ORDER BY id DESC LIMIT ?2")
+        let query = sqlx::query_scalar("SELECT body FROM metrics_report WHERE table_id = $1 ORDER BY id DESC LIMIT $2")
             .bind(table.to_string())
-            .bind(limit);
+            .bind(i64::from(limit));
         Ok(query.fetch_all(&self.readers).await?)
     }
 }

@@ -1,17 +1,17 @@
 use esker_types::{JobId, Millis, TableId, now_ms};
 
-use crate::{IMMEDIATE, Result, State};
+use crate::{Result, State};
 
 impl State {
     /// Records that some files belong to nothing at a time; returns since when each was seen so.
     pub async fn see_orphans(&self, table: TableId, paths: &[String], now: Millis) -> Result<Vec<Millis>> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let mut since = Vec::with_capacity(paths.len());
         for path in paths {
             let first = sqlx::query_scalar(
-                "INSERT INTO orphan_sighting (path, table_id, first_ms, last_ms) VALUES (?1, ?2, ?3, ?3)
-                 ON CONFLICT (path) DO UPDATE SET last_ms = ?3, table_id = ?2,
-                     first_ms = CASE WHEN table_id = ?2 THEN first_ms ELSE ?3 END
+                "INSERT INTO orphan_sighting (path, table_id, first_ms, last_ms) VALUES ($1, $2, $3, $3)
+                 ON CONFLICT (path) DO UPDATE SET last_ms = $3, table_id = $2,
+                     first_ms = CASE WHEN orphan_sighting.table_id = $2 THEN orphan_sighting.first_ms ELSE $3 END
                  RETURNING first_ms",
             )
             .bind(path)
@@ -25,29 +25,29 @@ impl State {
 
     /// Since when a file was seen to belong to nothing.
     pub async fn orphan_since(&self, path: &str) -> Result<Option<Millis>> {
-        let query = sqlx::query_scalar("SELECT first_ms FROM orphan_sighting WHERE path = ?1").bind(path);
+        let query = sqlx::query_scalar("SELECT first_ms FROM orphan_sighting WHERE path = $1").bind(path);
         Ok(query.fetch_optional(&self.readers).await?)
     }
 
     /// Forgets a table's files that the look begun at a time did not find to belong to nothing.
     pub async fn forget_orphans(&self, table: TableId, before: Millis) -> Result<u64> {
-        let delete = sqlx::query("DELETE FROM orphan_sighting WHERE table_id = ?1 AND last_ms < ?2");
+        let delete = sqlx::query("DELETE FROM orphan_sighting WHERE table_id = $1 AND last_ms < $2");
         Ok(delete.bind(table.to_string()).bind(before).execute(&self.writer).await?.rows_affected())
     }
 
     /// Takes the files that a job doomed out of quarantine, all but those whose deletion was begun; with `all`, only if there are
     /// none such. Returns how many stay, and how many are gone or going.
     pub async fn spare_dooms_of(&self, job: JobId, note: &str, all: bool) -> Result<(u64, u64)> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let spared =
-            sqlx::query("UPDATE doomed SET state = 'spared', note = ?2, changed_ms = ?3 WHERE job_id = ?1 AND state = 'doomed'")
+            sqlx::query("UPDATE doomed SET state = 'spared', note = $2, changed_ms = $3 WHERE job_id = $1 AND state = 'doomed'")
                 .bind(job.to_string())
                 .bind(note)
                 .bind(now_ms())
                 .execute(&mut *tx)
                 .await?
                 .rows_affected();
-        let lost: i64 = sqlx::query_scalar("SELECT count(*) FROM doomed WHERE job_id = ?1 AND state IN ('deleting', 'gone')")
+        let lost: i64 = sqlx::query_scalar("SELECT count(*) FROM doomed WHERE job_id = $1 AND state IN ('deleting', 'gone')")
             .bind(job.to_string())
             .fetch_one(&mut *tx)
             .await?;

@@ -1,12 +1,12 @@
 use esker_types::{JobId, Millis, NamespaceName, TableId, TableName, now_ms};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
+use crate::doomed::{insert_dooms, revive};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
-use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, parse_id};
-use crate::{IMMEDIATE, doomed::insert_dooms};
+use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
 
 /// What a name in a namespace stands for. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,12 +116,14 @@ pub struct Swap {
     pub dooms: Vec<Doom>,
     /// Recorded outputs that this commit makes part of the table, or that are doomed by it.
     pub settled_outputs: Vec<String>,
+    /// Files that belonged to the table before and do again: taken out of quarantine.
+    pub revives: Vec<String>,
 }
 
 const SELECT: &str = "SELECT t.id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned, t.protected,
     t.kind, n.warehouse_id FROM tabular t JOIN namespace n ON n.id = t.namespace_id";
 
-fn table_row(row: &SqliteRow) -> Result<TableRow> {
+fn table_row(row: &AnyRow) -> Result<TableRow> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
     Ok(TableRow {
@@ -132,28 +134,28 @@ fn table_row(row: &SqliteRow) -> Result<TableRow> {
         table_uuid: parse_id(row.try_get(3)?)?,
         location: row.try_get(4)?,
         metadata_location: row.try_get(5)?,
-        owned: row.try_get(6)?,
-        protected: row.try_get(7)?,
+        owned: flag(row, 6)?,
+        protected: flag(row, 7)?,
     })
 }
 
 /// The kind of what has a name, if anything has.
-async fn holder(tx: &mut Transaction<'_, Sqlite>, namespace: i64, key: &str) -> Result<Option<(String, Kind)>> {
-    let row = sqlx::query("SELECT id, kind FROM tabular WHERE namespace_id = ?1 AND name_key = ?2")
+async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, Kind)>> {
+    let row = sqlx::query("SELECT id, kind FROM tabular WHERE namespace_id = $1 AND name_key = $2")
         .bind(namespace)
         .bind(key)
         .fetch_optional(&mut **tx)
         .await?;
-    let parse = |row: SqliteRow| Ok((row.try_get(0)?, Kind::parse(row.try_get(1)?)));
+    let parse = |row: AnyRow| Ok((row.try_get(0)?, Kind::parse(row.try_get(1)?)));
     row.map(parse).transpose()
 }
 
-pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Sqlite>, warehouse: Warehouse, new: &NewTable) -> Result<()> {
+pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, new: &NewTable) -> Result<()> {
     let row = &new.row;
     let namespace = namespace_id(tx, warehouse, &row.name.namespace).await?;
     let key = warehouse.key(&row.name.name);
     if let Some(replaced) = new.replaces {
-        let done = sqlx::query("DELETE FROM tabular WHERE id = ?1").bind(replaced.to_string()).execute(&mut **tx).await?;
+        let done = sqlx::query("DELETE FROM tabular WHERE id = $1").bind(replaced.to_string()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(row.kind.missing(&row.name));
         }
@@ -164,7 +166,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Sqlite>, warehouse: 
     sqlx::query(
         "INSERT INTO tabular (id, namespace_id, name, table_uuid, location, metadata_location, owned, created_ms, updated_ms,
                               kind, name_key, protected)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?10, ?11)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)",
     )
     .bind(row.id.to_string())
     .bind(namespace)
@@ -172,22 +174,22 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Sqlite>, warehouse: 
     .bind(row.table_uuid.to_string())
     .bind(&row.location)
     .bind(&row.metadata_location)
-    .bind(row.owned)
+    .bind(i64::from(row.owned))
     .bind(now_ms())
     .bind(row.kind.as_str())
     .bind(key)
-    .bind(row.protected)
+    .bind(i64::from(row.protected))
     .execute(&mut **tx)
     .await?;
     if let Some(path) = &new.recorded_output {
-        sqlx::query("DELETE FROM output WHERE path = ?1").bind(path).execute(&mut **tx).await?;
+        sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
     Ok(())
 }
 
-async fn swap(tx: &mut Transaction<'_, Sqlite>, swap: &Swap) -> Result<bool> {
+async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
     let done = sqlx::query(
-        "UPDATE tabular SET metadata_location = ?3, location = ?4, updated_ms = ?5 WHERE id = ?1 AND metadata_location = ?2",
+        "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
     )
     .bind(swap.id.to_string())
     .bind(&swap.from)
@@ -201,7 +203,10 @@ async fn swap(tx: &mut Transaction<'_, Sqlite>, swap: &Swap) -> Result<bool> {
     }
     insert_dooms(tx, &swap.dooms).await?;
     for path in &swap.settled_outputs {
-        sqlx::query("DELETE FROM output WHERE path = ?1").bind(path).execute(&mut **tx).await?;
+        sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
+    }
+    for path in &swap.revives {
+        revive(tx, path).await?;
     }
     Ok(true)
 }
@@ -210,7 +215,7 @@ impl State {
     /// Swaps pointers and enters tables or views, all or nothing. `Ok(false)` means that another commit came first to one
     /// of them; [`StateError::Ambiguous`] that nobody knows.
     pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTable], along: &Along) -> Result<bool> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
                 return Ok(false);
@@ -226,7 +231,7 @@ impl State {
 
     async fn tabular(&self, kind: Kind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE n.warehouse_id = ?1 AND n.name_key = ?2 AND t.name_key = ?3 AND t.kind = ?4"
+            "{SELECT} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
         ));
         let row = sqlx::query(sql)
             .bind(warehouse.id)
@@ -266,14 +271,14 @@ impl State {
 
     /// One table or view by its entry.
     pub async fn table_by_id(&self, id: TableId) -> Result<Option<TableRow>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.id = ?1"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(table_row).transpose()
     }
 
     /// Every table or every view of the warehouse.
     pub async fn all_of(&self, kind: Kind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE n.warehouse_id = ?1 AND t.kind = ?2 ORDER BY n.name, t.name"));
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"));
         let rows = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).fetch_all(&self.readers).await?;
         rows.iter().map(table_row).collect()
     }
@@ -290,19 +295,19 @@ impl State {
         self.namespace(warehouse, namespace).await?;
         let query = sqlx::query_scalar(
             "SELECT t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
-             WHERE n.warehouse_id = ?1 AND n.name_key = ?2 AND t.kind = ?3 AND t.name_key > ?4 ORDER BY t.name_key LIMIT ?5",
+             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.kind = $3 AND t.name_key > $4 ORDER BY t.name_key LIMIT $5",
         )
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(namespace))
         .bind(kind.as_str())
         .bind(warehouse.key(after))
-        .bind(limit);
+        .bind(i64::from(limit));
         Ok(query.fetch_all(&self.readers).await?)
     }
 
     /// Renames a table or view, possibly into another namespace.
     pub async fn rename(&self, kind: Kind, warehouse: Warehouse, from: &TableName, to: &TableName, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
         let found = holder(&mut tx, source, &warehouse.key(&from.name)).await?;
         let (id, _) = found.filter(|(_, found)| *found == kind).ok_or_else(|| kind.missing(from))?;
@@ -315,7 +320,7 @@ impl State {
             }
             _ => {}
         }
-        sqlx::query("UPDATE tabular SET namespace_id = ?2, name = ?3, name_key = ?4 WHERE id = ?1")
+        sqlx::query("UPDATE tabular SET namespace_id = $2, name = $3, name_key = $4 WHERE id = $1")
             .bind(id)
             .bind(target)
             .bind(&to.name)
@@ -330,15 +335,15 @@ impl State {
     /// Drops an entry, which must not be protected, and in the same transaction dooms the files given (for a purge). With
     /// `keep`, a table can be brought back for a while.
     pub async fn drop_tabular(&self, id: TableId, dooms: &[Doom], keep: Option<&SoftDrop>, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
+        let mut tx = self.begin().await?;
         let row = sqlx::query(
-            "SELECT t.protected, t.kind, n.name, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = ?1",
+            "SELECT t.protected, t.kind, n.name, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = $1",
         )
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
         .await?
         .ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
-        if row.try_get::<bool, _>(0)? {
+        if flag(&row, 0)? {
             let kind = Kind::parse(row.try_get(1)?).as_str();
             let namespace = NamespaceName::from_key(row.try_get(2)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
             return Err(StateError::Protected { kind, name: format!("{namespace}.{}", row.try_get::<&str, _>(3)?) });
@@ -346,7 +351,7 @@ impl State {
         if let Some(keep) = keep {
             insert_dropped(&mut tx, id, keep).await?;
         }
-        sqlx::query("DELETE FROM tabular WHERE id = ?1").bind(id.to_string()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM tabular WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         insert_dooms(&mut tx, dooms).await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;
@@ -355,8 +360,8 @@ impl State {
 
     /// Sets one of an entry's marks.
     async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Along) -> Result<()> {
-        let mut tx = self.writer.begin_with(IMMEDIATE).await?;
-        sqlx::query(sql).bind(id.to_string()).bind(value).execute(&mut *tx).await?;
+        let mut tx = self.begin().await?;
+        sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
@@ -364,11 +369,11 @@ impl State {
 
     /// Takes a foreign table into Esker's care.
     pub async fn claim_table(&self, id: TableId, along: &Along) -> Result<()> {
-        self.mark("UPDATE tabular SET owned = ?2 WHERE id = ?1", id, true, along).await
+        self.mark("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
     }
 
     /// Protects a table or view from being dropped, or lifts that.
     pub async fn protect(&self, id: TableId, protected: bool, along: &Along) -> Result<()> {
-        self.mark("UPDATE tabular SET protected = ?2 WHERE id = ?1", id, protected, along).await
+        self.mark("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
     }
 }

@@ -158,6 +158,15 @@ impl Storage {
         }
     }
 
+    /// The directories directly under a location.
+    pub async fn directories(&self, location: &Location) -> Result<Vec<Location>> {
+        let uri = location.to_string();
+        let (store, prefix) = self.object(&uri)?;
+        let found = store.list_with_delimiter(Some(&prefix)).await.map_err(|e| StorageError::new(&uri, e))?;
+        let root = location.root();
+        Ok(found.common_prefixes.iter().map(|dir| root.join(dir.as_ref())).collect())
+    }
+
     /// Every file under a location, at any depth, in no particular order; in a cloud store, with many requests at once.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();

@@ -29,7 +29,7 @@ pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, TableFacts, collect_facts};
 pub use json::MetadataJson;
-pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
+pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_dir, partition_label, plain_dir, source_range};
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};

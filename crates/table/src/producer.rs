@@ -13,7 +13,7 @@ use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
 use crate::live::first_row_ids;
-use crate::{Manifests, Result, TableError, load_manifests, metadata_dir, refs};
+use crate::{LiveFile, Manifests, Result, TableError, load_manifests, metadata_dir, refs};
 
 /// Files that go and files that come, in one snapshot.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Rewrite {
     /// The data sequence number that new data files take: for the same rows in other files that of the snapshot the rewrite read, so
     /// that equality deletes that landed since still apply to them; none for new rows, whose number is the new snapshot's.
     pub starting_sequence_number: Option<i64>,
+    /// Data and delete files that belonged to the table before and do again, with the numbers that they had.
+    pub revived: Vec<LiveFile>,
     /// What the snapshot's summary says beside the usual counts.
     pub summary: BTreeMap<String, String>,
 }
@@ -105,12 +107,11 @@ pub async fn rewrite_snapshot(
             by_spec.entry(*spec).or_default().push(Entry::Added(file.clone(), sequence_number));
         }
         for (spec_id, entries) in by_spec {
-            let spec = metadata
-                .partition_spec_by_id(spec_id)
-                .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-            drafts.extend(split(entries, most).map(|entries| (content, current.clone(), spec.as_ref().clone(), entries)));
+            let spec = spec_of(metadata, spec_id)?;
+            drafts.extend(split(entries, most).map(|entries| (content, current.clone(), spec.clone(), entries)));
         }
     }
+    by_kind.extend(revived(metadata, &rewrite.revived)?);
     for (content, schema, spec, entries) in by_kind {
         drafts.extend(split(entries, most).map(|entries| (content, schema.clone(), spec.clone(), entries)));
     }
@@ -156,6 +157,30 @@ pub async fn rewrite_snapshot(
     };
     let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot)?;
     Ok(Rewritten { requirements, updates, written })
+}
+
+/// The entries of files that come back, by what they are and their spec.
+fn revived(metadata: &TableMetadata, files: &[LiveFile]) -> Result<Vec<Draft>> {
+    let mut by_kind: BTreeMap<(bool, i32), Vec<Entry>> = BTreeMap::new();
+    for live in files {
+        let entry = Entry::Existing {
+            file: with_first_row_id(&live.file, live.first_row_id)?,
+            added_by: live.snapshot_id,
+            sequence_number: live.sequence_number,
+            file_sequence_number: live.file_sequence_number,
+        };
+        by_kind.entry((live.file.content_type() != DataContentType::Data, live.spec_id)).or_default().push(entry);
+    }
+    let draft = |((deletes, spec_id), entries)| {
+        let content = if deletes { ManifestContentType::Deletes } else { ManifestContentType::Data };
+        Ok((content, metadata.current_schema().clone(), spec_of(metadata, spec_id)?, entries))
+    };
+    by_kind.into_iter().map(draft).collect()
+}
+
+fn spec_of(metadata: &TableMetadata, id: i32) -> Result<PartitionSpec> {
+    let spec = metadata.partition_spec_by_id(id);
+    spec.map(|spec| spec.as_ref().clone()).ok_or_else(|| TableError::Invalid(format!("partition spec {id} does not exist")))
 }
 
 /// About what a manifest takes that names no file: its schemas, mostly.
@@ -429,9 +454,10 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
 }
 
 fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[DataFile]) -> Summary {
-    let plus = counts(rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file));
-    let minus = counts(removed.iter());
     let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file);
+    let added = added.chain(rewrite.revived.iter().map(|live| &live.file));
+    let plus = counts(added.clone());
+    let minus = counts(removed.iter());
     let partitions: HashSet<_> = removed.iter().chain(added).map(DataFile::partition).collect();
     let mut properties: HashMap<String, String> = rewrite.summary.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, value) in [

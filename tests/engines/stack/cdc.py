@@ -1,18 +1,15 @@
-"""PostgreSQL, Kafka and Kafka Connect with Debezium and Iceberg's sink."""
+"""Kafka and Kafka Connect with Debezium and Iceberg's sink."""
 
 from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pgserver
-import psycopg
 import requests
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
@@ -23,7 +20,6 @@ from .esker import Server
 
 KAFKA, DEBEZIUM, SINK = "4.3.1", "3.6.0.Final", "1.12.0"
 JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-NOBODY = 65534
 
 
 def write(path: Path, properties: dict) -> Path:
@@ -84,50 +80,6 @@ def create_topics(broker: str, *names: str) -> None:
     client = KafkaAdminClient(bootstrap_servers=broker)
     client.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names])
     client.close()
-
-
-@contextmanager
-def running_postgres(directory: Path) -> Iterator[int]:
-    """PostgreSQL with logical decoding; yields its port. It refuses to run as root, so root runs it as nobody."""
-    source = Path(pgserver.__file__).parent / "pginstall"
-    port, root = free_port(), os.getuid() == 0
-    home, data = directory / "pgserver" / "pginstall", directory / "pgdata"
-    shutil.copytree(source, home, symlinks=True)
-    # Its libraries lie beside the package, and are looked for there.
-    shutil.copytree(source.parent.parent / "pgserver.libs", directory / "pgserver.libs")
-    data.mkdir(mode=0o700)
-    as_user: dict = {}
-    if root:
-        for parent in [directory, *directory.parents][:-2]:
-            parent.chmod(0o755)
-        os.chown(data, NOBODY, NOBODY)
-        as_user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    initdb = [home / "bin" / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, cwd=data, **as_user)
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "wal_level": "logical", "fsync": "off"}
-    settings |= {"unix_socket_directories": data}
-    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-    log = directory / "postgres.log"
-    with log.open("w") as out:
-        command = [home / "bin" / "postgres", "-D", data, *options]
-        process = subprocess.Popen(command, cwd=data, stdout=out, stderr=out, **as_user)
-
-    def ready() -> bool:
-        try:
-            connect(port).close()
-            return True
-        except psycopg.OperationalError:
-            return False
-
-    try:
-        wait_until(ready, 30, process, log)
-        yield port
-    finally:
-        stop(process)
-
-
-def connect(port: int) -> psycopg.Connection:
-    return psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres", autocommit=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-//! The command line. All but `serve`, `config` and `token` talk to a server's management API.
+//! The command line. All but `serve`, `config`, `recover` and `token` talk to a server's management API.
 
 mod client;
 mod compact;
@@ -7,6 +7,7 @@ mod explain;
 mod health;
 mod jobs;
 mod maintain;
+mod recover;
 mod serve;
 mod sql;
 mod table;
@@ -37,6 +38,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Compare the state database with the warehouses after it was lost or restored, and put it right.
+    Recover(recover::Recover),
     /// Make a token for a principal, or replace the one it has.
     Token(token::Token),
     /// List the server's warehouses.
@@ -135,6 +138,7 @@ pub fn run(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
             Command::Config { command: ConfigCommand::Check { config } } => check(config),
+            Command::Recover(recover) => recover.run().await,
             Command::Token(token) => token.run().await,
             Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,

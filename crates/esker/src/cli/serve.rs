@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use esker_state::StateError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::out;
@@ -25,16 +26,17 @@ impl Serve {
         let failed = |source| Error::Io { path: "signals".to_owned(), source };
         let (mut term, mut int) =
             (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
-        let server = Server::start(&config).await?;
+        let mut server = Server::start(&config).await?;
         out(&banner(&config, &server));
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
+        let fenced = tokio::select! {
+            _ = term.recv() => false,
+            _ = int.recv() => false,
+            () = server.fenced() => true,
+        };
         tracing::info!("draining");
         server.stop().await;
         tracing::info!("stopped");
-        Ok(())
+        if fenced { Err(StateError::Fenced.into()) } else { Ok(()) }
     }
 }
 

@@ -2,18 +2,21 @@ use std::path::PathBuf;
 
 use clap::Args;
 use esker_catalog::token_hash;
-use esker_state::State;
+use esker_state::{Database, State};
 
 use super::out;
 use crate::server::fresh_token;
-use crate::{Error, Result};
+use crate::{Config, Error, Result};
 
 /// Works on the database itself, so that a lost token can be replaced; a running server takes note within seconds.
 #[derive(Debug, Args)]
 pub(super) struct Token {
-    /// The server's data directory.
+    /// The server's data directory, where it keeps state in SQLite.
     #[arg(long)]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
+    /// The server's TOML file; every key can also be set as ESKER__SECTION__KEY.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// The principal.
     #[arg(default_value = "admin")]
     name: String,
@@ -21,15 +24,18 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) async fn run(self) -> Result<()> {
-        let path = self.data_dir.join("esker.db");
-        if !path.is_file() {
-            return Err(Error::Usage(format!(
-                "{} does not exist; is {} a data directory?",
-                path.display(),
-                self.data_dir.display()
-            )));
+        let config = Config::load(self.config.as_deref())?;
+        let dir = self.data_dir.or_else(|| config.data_dir.clone());
+        if config.state.url.is_none() && dir.is_none() {
+            return Err(Error::Usage("give --data-dir DIR, or --config with state.url".to_owned()));
         }
-        let state = State::open(&path).await?;
+        let database = config.database(&dir.unwrap_or_default())?;
+        if let Database::Sqlite(path) = &database
+            && !path.is_file()
+        {
+            return Err(Error::Usage(format!("{} does not exist; is it in a data directory?", path.display())));
+        }
+        let state = State::open(database).await?;
         let token = fresh_token()?;
         state.put_principal(&self.name, &token_hash(&token)).await?;
         state.close().await;

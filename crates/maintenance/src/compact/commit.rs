@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Catalog, CatalogError, Cause, LoadedTable, Proposal, Rebase};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
     load_manifests, rewrite_snapshot,
 };
+use esker_types::JobId;
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
 use iceberg::spec::{DataFile, ManifestContentType, Operation, Snapshot, TableMetadata};
@@ -80,7 +81,7 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
 }
 
 /// A conflict stays a conflict on its way through the catalog.
-fn into_catalog(error: MaintenanceError) -> CatalogError {
+pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
@@ -91,16 +92,27 @@ fn into_catalog(error: MaintenanceError) -> CatalogError {
 
 /// Builds the snapshot and hands it to the sequencer.
 pub(crate) async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -> esker_catalog::Result<Proposal> {
-    let (catalog, table_id, job) = (context.catalog.clone(), context.table, context.job);
+    propose_for(&context.catalog, context.job, &context.cause, table, rewrite).await
+}
+
+/// The same for a job that does not run any more.
+pub(crate) async fn propose_for(
+    catalog: &Catalog,
+    job: JobId,
+    cause: &Cause,
+    table: &LoadedTable,
+    rewrite: &Rewrite,
+) -> esker_catalog::Result<Proposal> {
+    let (recorder, table_id) = (catalog.clone(), table.row.id);
     let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
-        let catalog = catalog.clone();
+        let catalog = recorder.clone();
         Box::pin(async move {
             let recorded = catalog.state().record_outputs(catalog.warehouse(), table_id, Some(job), &paths).await;
             recorded.map_err(|e| TableError::Invalid(e.to_string()))
         })
     };
-    let rewritten = rewrite_snapshot(context.catalog.manifests(), &table.metadata, rewrite, &record).await?;
-    context.catalog.halt("compact-before-commit").await;
+    let rewritten = rewrite_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
+    catalog.halt("compact-before-commit").await;
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
     Ok(Proposal {
         restore: None,
@@ -108,7 +120,8 @@ pub(crate) async fn propose(context: &JobContext, table: &LoadedTable, rewrite: 
         updates: rewritten.updates,
         dooms: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        cause: context.cause.clone(),
+        revives: rewrite.revived.iter().map(|live| live.file.file_path().to_owned()).collect(),
+        cause: cause.clone(),
     })
 }
 
@@ -136,6 +149,7 @@ impl GroupCommit {
             removed_deletes,
             added,
             regrouped: HashSet::new(),
+            revived: Vec::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
@@ -280,6 +294,7 @@ impl ConvertCommit {
             removed_deletes,
             added: Vec::new(),
             regrouped: HashSet::new(),
+            revived: Vec::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),

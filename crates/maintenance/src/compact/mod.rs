@@ -16,7 +16,7 @@ mod rewrite;
 mod run;
 mod sort;
 
-pub(crate) use commit::propose;
+pub(crate) use commit::{into_catalog, propose, propose_for};
 pub(crate) use deletes::{resolve, union};
 pub use group::{Group, PlannedFile};
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};

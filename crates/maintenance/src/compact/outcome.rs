@@ -16,6 +16,9 @@ pub struct RefusedGroup {
 pub struct CompactOutcome {
     /// Groups committed.
     pub groups: u64,
+    /// Snapshots made.
+    #[serde(default)]
+    pub commits: u64,
     /// Data files replaced.
     pub files_in: u64,
     /// Data files in their place.

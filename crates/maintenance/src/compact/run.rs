@@ -288,6 +288,7 @@ impl Job<'_> {
 }
 
 fn add(outcome: &mut CompactOutcome, did: Did) {
+    outcome.commits += 1;
     outcome.late_deletes_moved += did.late_deletes;
     outcome.delete_files_removed += did.removed_deletes;
 }

@@ -1,0 +1,315 @@
+//! What both databases must do alike: each function is run on SQLite and, where ESKER_TEST_POSTGRES is the URL of a server that
+//! databases can be made on, on PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_types::{JobId, NamespaceName, TableId, TableName, now_ms};
+use sqlx::AnyPool;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    Along, Database, Doom, DoomState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable, ReceiptKey, SoftDrop, State,
+    StateError, Swap, TableRow, Warehouse,
+};
+
+const DEAD: Duration = Duration::from_secs(60);
+
+fn databases(dir: &TempDir) -> Vec<Database> {
+    let mut found = vec![Database::Sqlite(dir.path().join("it's 100%.db"))];
+    if let Ok(server) = std::env::var("ESKER_TEST_POSTGRES") {
+        found.push(Database::Postgres(format!("{server}/state_{}", Uuid::now_v7().simple())));
+    }
+    found
+}
+
+fn namespace(levels: &[&str]) -> NamespaceName {
+    NamespaceName::new(levels.iter().map(|l| (*l).to_owned()).collect()).expect("valid")
+}
+
+async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
+    state.register(DEAD).await.expect("registered");
+    let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
+    let name = namespace(&["n"]);
+    let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
+    state.create_namespace(warehouse, &row, &Along::default()).await.expect("created");
+    (warehouse, name)
+}
+
+fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow {
+    TableRow {
+        id: TableId::fresh(),
+        warehouse: warehouse.id,
+        kind: Kind::Table,
+        name: TableName::new(namespace.clone(), name).expect("valid"),
+        table_uuid: Uuid::now_v7(),
+        location: format!("file:///w/n/{name}"),
+        metadata_location: format!("file:///w/n/{name}/metadata/0.json"),
+        owned: true,
+        protected: false,
+    }
+}
+
+async fn enter(state: &State, warehouse: Warehouse, row: &TableRow) -> crate::Result<bool> {
+    let new = NewTable { row: row.clone(), recorded_output: None, replaces: None };
+    state.publish(warehouse, &[], &[new], &Along::default()).await
+}
+
+fn to(row: &TableRow, from: &str, version: u32) -> Swap {
+    Swap {
+        id: row.id,
+        from: from.to_owned(),
+        to: format!("{}/metadata/{version}.json", row.location),
+        location: row.location.clone(),
+        dooms: Vec::new(),
+        settled_outputs: Vec::new(),
+        revives: Vec::new(),
+    }
+}
+
+async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    for name in ["b", "B", "a", "ä", "_", "aa"] {
+        assert!(enter(state, warehouse, &row(warehouse, &n, name)).await.expect("entered"));
+    }
+    let taken = enter(state, warehouse, &row(warehouse, &n, "a")).await.expect_err("taken");
+    assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
+    let mut after = String::new();
+    let mut listed = Vec::new();
+    loop {
+        let page = state.list(Kind::Table, warehouse, &n, &after, 2).await.expect("listed");
+        let Some(last) = page.last() else { break };
+        after.clone_from(last);
+        listed.extend(page);
+    }
+    assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
+    let full = state.drop_namespace(warehouse, &n, &Along::default()).await.expect_err("not empty");
+    assert!(matches!(full, StateError::NotEmpty(_)), "{full}");
+}
+
+async fn of_swaps_from_the_same_state_one_wins(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let swaps = (1..=8).map(|version| {
+        let (state, swap) = (state.clone(), to(&table, &table.metadata_location, version));
+        let data = serde_json::json!({ "version": version });
+        let (warehouse_name, subject) = ("w".to_owned(), "n.t".to_owned());
+        let event = NewEvent { kind: "table.updated", warehouse: warehouse_name, subject, principal: "p".to_owned(), data };
+        let along = Along { events: vec![event], receipts: Vec::new() };
+        async move { state.publish(warehouse, &[swap], &[], &along).await.expect("answered") }
+    });
+    let won = futures::future::join_all(swaps).await.into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+    let events = state.events_after(0, Some("w"), 100).await.expect("events");
+    let now = state.table_by_id(table.id).await.expect("there").expect("a row").metadata_location;
+    assert_eq!(events.len(), 1);
+    assert!(now.ends_with(&format!("/{}.json", events[0].data["version"])), "{now}");
+}
+
+async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let key = ReceiptKey { warehouse, operation: "POST /t".into(), key: Uuid::now_v7(), body_sha256: "0".into() };
+    let receipts = vec![NewReceipt { key: key.clone(), outcome: "{}".into() }];
+    let along = Along { events: Vec::new(), receipts };
+    let first = to(&table, &table.metadata_location, 1);
+    assert!(state.publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
+    let again = state.publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
+    assert!(matches!(again, StateError::DuplicateKey(_)), "{again}");
+    assert_eq!(state.table_by_id(table.id).await.expect("there").expect("a row").metadata_location, first.to);
+    assert_eq!(state.receipt(&key).await.expect("read").expect("there").outcome, "{}");
+}
+
+async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let dooms: Vec<Doom> = (0..3).map(|i| table.doom(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
+    state.doom(&dooms).await.expect("doomed");
+    assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
+    assert!(state.due_dooms(warehouse, 4, 10).await.expect("due").is_empty());
+    let due: Vec<String> = state.due_dooms(warehouse, 5, 10).await.expect("due").into_iter().map(|d| d.doom.path).collect();
+    assert_eq!(due.len(), 3);
+    let elsewhere = state.begin_deleting(table.id, Some("file:///other.json"), due.clone()).await.expect("asked");
+    assert!(elsewhere.is_empty(), "the table has moved on since it was checked");
+    let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
+    assert_eq!(begun, due[..1]);
+    state.mark_doomed(&begun, DoomState::Gone, None).await.expect("marked");
+    state.doom(&dooms).await.expect("doomed anew, where it had an end");
+    assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
+    let swap = |version, i: usize| Swap { revives: vec![dooms[i].path.clone()], ..to(&table, &table.metadata_location, version) };
+    state.begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
+    let refused = state.publish(warehouse, &[swap(1, 1)], &[], &Along::default()).await.expect_err("it is going");
+    assert!(matches!(refused, StateError::Going(_)), "{refused}");
+    assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Along::default()).await.expect("revived"));
+    assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
+}
+
+async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: &State) {
+    with_namespace(state).await;
+    let (a, b, paths) = (TableId::fresh(), TableId::fresh(), ["x".to_owned(), "y".to_owned()]);
+    assert_eq!(state.see_orphans(a, &paths, 10).await.expect("seen"), [10, 10]);
+    assert_eq!(state.see_orphans(a, &paths[..1], 20).await.expect("seen"), [10]);
+    assert_eq!(state.forget_orphans(a, 20).await.expect("forgotten"), 1);
+    assert_eq!(state.orphan_since("y").await.expect("asked"), None);
+    assert_eq!(state.see_orphans(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
+}
+
+async fn jobs_reports_sinks_and_tokens_are_kept(state: &State) {
+    with_namespace(state).await;
+    let (id, table) = (JobId::fresh(), TableId::fresh());
+    let job = NewJob { id, table, table_name: "n.t".into(), kind: "compact", principal: "p".into(), plan: "{}".into() };
+    state.start_job(&job).await.expect("started");
+    state.finish_job(id, Ok("{\"n\":1}")).await.expect("finished");
+    assert_eq!(state.jobs(Some(table), 10).await.expect("jobs").len(), 1);
+    assert_eq!(state.jobs(None, 10).await.expect("jobs")[0].outcome.as_ref().expect("an outcome")["n"], 1);
+    for body in 0..3 {
+        state.insert_report(table, "p", &body.to_string()).await.expect("kept");
+    }
+    assert_eq!(state.reports(table, 2).await.expect("reports"), ["2", "1"]);
+    assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 0);
+    state.advance_sink("s", 7).await.expect("advanced");
+    state.advance_sink("s", 3).await.expect("not back");
+    assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 7);
+    assert_eq!(state.sink_lag("s").await.expect("lag"), (0, 0));
+    state.put_principal("p", "hash").await.expect("made");
+    state.insert_access_token("p", "other", now_ms() + 60_000).await.expect("handed out");
+    assert_eq!(state.principal_by_token("other").await.expect("asked").expect("known").0, "p");
+    state.forget_old(now_ms(), now_ms()).await.expect("forgotten");
+}
+
+async fn a_dropped_table_comes_back_as_it_was(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
+    state.drop_tabular(table.id, &[], Some(&keep), &Along::default()).await.expect("dropped");
+    let dropped = state.dropped_tables(warehouse).await.expect("listed");
+    assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
+    state.undrop_table(warehouse, table.id, &table.name, &Along::default()).await.expect("back");
+    state.protect(table.id, true, &Along::default()).await.expect("protected");
+    let refused = state.drop_tabular(table.id, &[], None, &Along::default()).await.expect_err("protected");
+    assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
+}
+
+/// Of a process that is gone, or taken for dead, what it began is found, and it can change nothing any more.
+async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    other.register(DEAD).await.expect("registered");
+    let table = row(warehouse, &n, "t");
+    enter(other, warehouse, &table).await.expect("entered");
+    other.record_outputs(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
+    assert!(state.outputs_of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
+    other.leave().await.expect("left");
+    let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
+    assert_eq!(left.len(), 1);
+    if state.database.is_postgres() {
+        other.register(DEAD).await.expect("registered");
+        sqlx::query("DELETE FROM instance").execute(&state.writer).await.expect("taken for dead");
+        assert!(matches!(other.beat(DEAD).await, Err(StateError::Fenced)));
+        let swap = to(&table, &table.metadata_location, 1);
+        let refused = other.publish(warehouse, &[swap], &[], &Along::default()).await.expect_err("fenced");
+        assert!(matches!(refused, StateError::Fenced), "{refused}");
+    }
+}
+
+/// A client that goes away in the middle of a change keeps nobody else from theirs.
+async fn a_change_cut_short_holds_no_lock(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let begun = state.begin().await.expect("begun");
+    drop(begun);
+    let one = row(warehouse, &n, "t");
+    let entered = tokio::time::timeout(Duration::from_secs(10), enter(state, warehouse, &one)).await.expect("no lock is held");
+    assert!(entered.expect("entered"));
+    if state.database.is_postgres() {
+        assert_eq!(advisory_locks(&state.writer).await, 0);
+    }
+}
+
+async fn advisory_locks(pool: &AnyPool) -> i64 {
+    let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+               WHERE locktype = 'advisory' AND d.datname = current_database()";
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("counted")
+}
+
+macro_rules! on_every_database {
+    ($($name:ident),* $(,)?) => {
+        mod on_every_database {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let dir = tempfile::tempdir().expect("a directory");
+                for database in super::databases(&dir) {
+                    let state = super::State::open(database).await.expect("opened");
+                    super::$name(&state).await;
+                    state.close().await;
+                }
+            })*
+        }
+    };
+}
+
+on_every_database!(
+    names_are_listed_by_their_bytes_and_taken_once,
+    of_swaps_from_the_same_state_one_wins,
+    a_change_that_fails_leaves_nothing_of_itself,
+    quarantine_moves_on_only_from_the_state_it_was_checked_in,
+    sightings_remember_the_first_and_forget_what_was_not_seen_again,
+    jobs_reports_sinks_and_tokens_are_kept,
+    a_dropped_table_comes_back_as_it_was,
+    a_change_cut_short_holds_no_lock,
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dead_left_is_found_on_every_database() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for database in databases(&dir) {
+        let (state, other) = (State::open(database.clone()).await.expect("opened"), State::open(database).await.expect("opened"));
+        the_dead_are_found_and_fenced(&state, &other).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_start_at_once_migrate_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for database in databases(&dir) {
+        let opened = futures::future::join_all((0..6).map(|_| State::open(database.clone()))).await;
+        let states: Vec<State> = opened.into_iter().collect::<crate::Result<_>>().expect("all opened");
+        assert!(states[0].database.identity(&states[0].readers).await.expect("known").split('-').count() > 1);
+        if database.is_postgres() {
+            assert_eq!(advisory_locks(&states[0].writer).await, 0);
+        }
+    }
+}
+
+/// Columns by table.
+async fn columns(state: &State) -> BTreeMap<String, Vec<String>> {
+    let sql = match state.database.is_postgres() {
+        true => {
+            "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns
+             WHERE table_schema = 'public' AND table_name NOT LIKE '\\_%'"
+        }
+        false => {
+            "SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND m.name NOT LIKE '\\_%' ESCAPE '\\' AND m.name NOT LIKE 'sqlite%'"
+        }
+    };
+    let rows: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&state.readers).await.expect("read");
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    rows.into_iter().for_each(|(table, column)| found.entry(table).or_default().push(column));
+    found.values_mut().for_each(|columns| columns.sort());
+    found
+}
+
+#[tokio::test]
+async fn both_schemas_have_the_same_tables_and_columns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut schemas = Vec::new();
+    for database in databases(&dir) {
+        schemas.push(columns(&State::open(database).await.expect("opened")).await);
+    }
+    assert!(schemas[0].len() > 10, "{schemas:?}");
+    assert!(schemas.windows(2).all(|pair| pair[0] == pair[1]), "{schemas:#?}");
+}

@@ -1,0 +1,50 @@
+//! How often a warehouse was taken care of, and by which database: what tells a restored or copied database from the one that was
+//! at work.
+
+use uuid::Uuid;
+
+use crate::{Result, State, StateError, Warehouse};
+
+/// What the database knows of a warehouse's epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// The database, as it was made: a copy has the same.
+    pub database: String,
+    /// This very database: a copy has another.
+    pub identity: String,
+    /// The epoch that the warehouse was in for certain.
+    pub now: i64,
+    /// The epoch that it was about to enter.
+    pub next: i64,
+}
+
+const DATABASE: &str = "database";
+
+impl State {
+    /// The epoch of a warehouse; 0: this database never took care of it.
+    pub async fn epoch(&self, warehouse: Warehouse) -> Result<Epoch> {
+        let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+        sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.writer).await?;
+        let value = |key: String| {
+            let query = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key);
+            async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.readers).await?) }
+        };
+        let database = value(DATABASE.to_owned()).await?.unwrap_or_default();
+        let text = value(key(warehouse)).await?.unwrap_or_else(|| "0 0".to_owned());
+        let corrupt = || StateError::Corrupt(format!("not an epoch: {text:?}"));
+        let (now, next) = text.split_once(' ').ok_or_else(corrupt)?;
+        let number = |text: &str| text.parse::<i64>().map_err(|_| corrupt());
+        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now: number(now)?, next: number(next)? })
+    }
+
+    /// Records the epoch of a warehouse, and the one that it is about to enter.
+    pub async fn set_epoch(&self, warehouse: Warehouse, now: i64, next: i64) -> Result<()> {
+        let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2";
+        sqlx::query(put).bind(key(warehouse)).bind(format!("{now} {next}")).execute(&self.writer).await?;
+        Ok(())
+    }
+}
+
+fn key(warehouse: Warehouse) -> String {
+    format!("epoch.{}", warehouse.id)
+}
