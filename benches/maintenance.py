@@ -385,10 +385,11 @@ class Bench:
             name = f"m1_{snapshots}"
             self.history(name, snapshots)
             options = {"older-than-ms": int(time.time() * 1000) + 1000, "retain-last": 1}
+            started = time.monotonic()
             outcome = self.server.maintain(f"b.{name}", "expire", options)
-            taken[snapshots] = outcome["seconds"]
-            what = f"M1 {outcome['snapshots']} snapshots, {outcome['doomed_files']} files"
-            self.note(what, outcome["seconds"], "s")
+            taken[snapshots] = time.monotonic() - started
+            what = f"M1 {outcome['snapshots']} snapshots, {outcome['doomed_files']} files, planning and all"
+            self.note(what, taken[snapshots], "s")
         growth = (taken[sizes[-1]] / taken[sizes[0]]) / (sizes[-1] / sizes[0])
         self.note("M1 growth of time over growth of table", growth, "x", "<= 1.3 (linear)", growth <= 1.3)
         if os.environ.get("PEERS", "1") == "1":
@@ -407,7 +408,8 @@ class Bench:
 
     def history(self, name: str, snapshots: int) -> None:
         """A table of so many snapshots, written by Esker's own SQL: a row comes, now and then all but the newest go."""
-        self.catalog.create_table(f"b.{name}", pa.schema([("n", pa.int64())]), properties={"format-version": "2"})
+        properties = {"format-version": "2", "esker.expire.min-age-ms": "0"}
+        self.catalog.create_table(f"b.{name}", pa.schema([("n", pa.int64())]), properties=properties)
         for i in range(snapshots):
             self.server.sql(f"INSERT INTO b.{name} VALUES ({i})")
             if i % 50 == 49:

@@ -136,7 +136,8 @@ def read_flights() -> pa.Table:
 
 def create(catalog: Catalog, schema: pa.Schema) -> None:
     catalog.create_namespace("nyc")
-    table = catalog.create_table(TABLE, schema=schema)
+    # The demo expires what it has only just written.
+    table = catalog.create_table(TABLE, schema=schema, properties={"esker.expire.min-age-ms": "0"})
     with table.update_spec() as spec:
         spec.add_field("time_hour", MonthTransform(), "flight_month")
 

@@ -70,6 +70,8 @@ def test_tables_live_a_whole_life(server: Server, warehouse: str) -> None:
 
     catalog.rename_table("life.t", "life.u")
     assert not catalog.table_exists("life.t")
+    with catalog.load_table("life.u").transaction() as changes:
+        changes.set_properties({"esker.expire.min-age-ms": "0"})
     assert server.maintain("life.u", "expire", {"older-than-ms": 2**53}, warehouse)["snapshots"] > 5
     assert catalog.load_table("life.u").scan().to_arrow().sort_by("id").to_pylist() == before
     catalog.drop_table("life.u")

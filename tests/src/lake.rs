@@ -65,6 +65,7 @@ impl<'a> Lake<'a> {
         let (status, body) = app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
         assert!(status.is_success() || status.as_u16() == 409, "{body}");
         properties["format-version"] = version.to_string().into();
+        properties["esker.expire.min-age-ms"] = "0".into();
         let fields = json!([
             {"id": 1, "name": "id", "required": false, "type": "long"},
             {"id": 2, "name": "s", "required": false, "type": "string"},

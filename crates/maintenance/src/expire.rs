@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
-use esker_table::{ExpiryPolicy, FileKind, load_manifests, reachable, refs, requirement_for_refs, snapshots_to_expire};
+use esker_table::{
+    ExpiryPolicy, FileKind, Retained, just_added, load_manifests, reachable, refs, requirement_for_refs, snapshots_to_expire,
+};
 use esker_types::{JobId, Millis, now_ms};
 use futures::future::BoxFuture;
 use iceberg::TableUpdate;
@@ -54,6 +56,9 @@ pub struct ExpirePlan {
     pub files: Vec<ExpiringFile>,
     /// When they may be deleted.
     pub grace_ms: Millis,
+    /// The snapshots go whatever the retention policy says, because rows in them are to be erased.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 impl ExpirePlan {
@@ -77,15 +82,58 @@ pub struct ExpireOutcome {
     /// The table's metadata file before: what an undo takes the snapshots from.
     #[serde(default)]
     pub metadata_before: String,
-    /// Seconds from start to commit.
+    /// Seconds that the commit took. What it removes was worked out for the plan.
     pub seconds: f64,
 }
 
 /// Plans an expiry. Refused for foreign tables and where `gc.enabled` is false.
 pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<ExpirePlan> {
+    Ok(plan(catalog, table, policy).await?.0)
+}
+
+/// The plan, with what was worked out for it and is needed to carry it out.
+pub(crate) async fn plan(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<(ExpirePlan, Unreferenced)> {
     check_deletable(catalog, table)?;
     let now = now_ms();
     let verdict = snapshots_to_expire(&table.metadata, &refs(&table.metadata)?, policy, now)?;
+    plan_of(catalog, table, policy, now, verdict).await
+}
+
+/// The plan to expire some snapshots and references whatever the retention policy says. Heads of references that stay do, and so
+/// does what was just added.
+pub(crate) async fn forced(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    snapshots: &HashSet<i64>,
+    drop_refs: &BTreeSet<String>,
+) -> Result<(ExpirePlan, Unreferenced)> {
+    check_deletable(catalog, table)?;
+    let verdict = forced_verdict(&table.metadata, snapshots, drop_refs)?;
+    let (plan, unreferenced) = plan_of(catalog, table, ExpiryPolicy::default(), now_ms(), verdict).await?;
+    Ok((ExpirePlan { forced: true, ..plan }, unreferenced))
+}
+
+fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Retained> {
+    let all = refs(metadata)?;
+    let expire_refs: Vec<String> = all.keys().filter(|name| drop_refs.contains(*name)).cloned().collect();
+    let heads: HashSet<i64> =
+        all.iter().filter(|(name, _)| !drop_refs.contains(*name)).map(|(_, reference)| reference.snapshot_id).collect();
+    let just_added = just_added(metadata, now_ms())?;
+    let goes = |s: &&SnapshotRef| {
+        snapshots.contains(&s.snapshot_id()) && !heads.contains(&s.snapshot_id()) && s.timestamp_ms() <= just_added
+    };
+    let mut expire: Vec<&SnapshotRef> = metadata.snapshots().filter(goes).collect();
+    expire.sort_by_key(|s| (s.timestamp_ms(), s.snapshot_id()));
+    Ok(Retained { expire: expire.into_iter().map(|s| s.snapshot_id()).collect(), expire_refs })
+}
+
+async fn plan_of(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    policy: ExpiryPolicy,
+    now: Millis,
+    verdict: Retained,
+) -> Result<(ExpirePlan, Unreferenced)> {
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
     let unreferenced = Unreferenced::find(catalog, &table.metadata, &gone).await?;
     let snapshot = |id: &i64| {
@@ -100,7 +148,7 @@ pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryP
         kind: kind_name(*kind).to_owned(),
         bytes: *bytes,
     });
-    Ok(ExpirePlan {
+    let plan = ExpirePlan {
         table: table.row.name.to_string(),
         policy,
         now_ms: now,
@@ -109,7 +157,9 @@ pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryP
         expire_refs: verdict.expire_refs,
         files: files.collect(),
         grace_ms: catalog.options().grace_ms,
-    })
+        forced: false,
+    };
+    Ok((plan, unreferenced))
 }
 
 fn kind_name(kind: FileKind) -> &'static str {
@@ -123,7 +173,8 @@ fn kind_name(kind: FileKind) -> &'static str {
 }
 
 /// The files that only expiring snapshots lead to, with what is needed to bring that up to date at the commit point.
-struct Unreferenced {
+#[derive(Debug, Clone)]
+pub(crate) struct Unreferenced {
     files: BTreeMap<String, (FileKind, Option<u64>)>,
     /// Snapshots that were in the table when this was worked out.
     known: HashSet<i64>,
@@ -164,21 +215,25 @@ impl Unreferenced {
 }
 
 /// Executes a plan: removes its snapshots and dooms its files, in one commit.
-pub(crate) async fn execute_expire(context: &JobContext, table: &LoadedTable, plan: &ExpirePlan) -> Result<ExpireOutcome> {
+pub(crate) async fn execute_expire(
+    context: &JobContext,
+    table: &LoadedTable,
+    plan: &ExpirePlan,
+    unreferenced: &Unreferenced,
+) -> Result<ExpireOutcome> {
     let started = Instant::now();
     let gone: BTreeSet<i64> = plan.expire.iter().map(|s| s.snapshot_id).collect();
     if gone.is_empty() && plan.expire_refs.is_empty() {
         return Ok(ExpireOutcome::default());
     }
     context.progress.set_total(plan.files.len() as u64);
-    let unreferenced = Unreferenced::find(&context.catalog, &table.metadata, &gone.iter().copied().collect()).await?;
     let commit = Arc::new(ExpireCommit {
         catalog: context.catalog.clone(),
         job: context.job,
         cause: context.cause.clone(),
         plan: plan.clone(),
         gone,
-        unreferenced,
+        unreferenced: unreferenced.clone(),
         outcome: std::sync::Mutex::new(ExpireOutcome::default()),
     });
     context.catalog.commit_to(table.row.id, Change::Rebased(commit.clone())).await?;
@@ -218,7 +273,13 @@ impl ExpireCommit {
         let refs = refs(metadata)?;
         // The verdict again on the table as it is: what a branch or tag has come to need since the plan stays, and
         // nothing goes that was not shown.
-        let verdict = snapshots_to_expire(metadata, &refs, self.plan.policy, self.plan.now_ms)?;
+        let verdict = match self.plan.forced {
+            false => snapshots_to_expire(metadata, &refs, self.plan.policy, self.plan.now_ms)?,
+            true => {
+                let gone = self.gone.iter().copied().collect();
+                forced_verdict(metadata, &gone, &self.plan.expire_refs.iter().cloned().collect())?
+            }
+        };
         let expire: Vec<i64> = verdict.expire.into_iter().filter(|id| self.gone.contains(id)).collect();
         if expire.len() < self.gone.len() {
             return Err(MaintenanceError::Refused(

@@ -15,13 +15,14 @@ use tokio::sync::Semaphore;
 
 use crate::compact::execute_compact;
 use crate::counters::Counters;
-use crate::expire::execute_expire;
+use crate::erase::execute_erase;
+use crate::expire::{self, Unreferenced, execute_expire};
 use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
 use crate::statistics::execute_statistics;
 use crate::{
-    CompactOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned, plan_compact,
-    plan_expire, plan_manifests, plan_statistics,
+    CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned,
+    erasure_report, plan_compact, plan_manifests, plan_statistics,
 };
 
 /// How far a job is, in the unit of its kind: bytes for a compaction, else files.
@@ -128,6 +129,8 @@ pub enum Request {
     Manifests(ManifestOptions),
     /// Count distinct values.
     Statistics(StatisticsOptions),
+    /// Make deleted rows go from storage.
+    Erase(EraseOptions),
 }
 
 /// The jobs at work. Where a job's work is over and only its end is still to be recorded, there is no table any more: the next
@@ -156,6 +159,11 @@ impl Maintenance {
     /// The catalog that jobs work on.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The reader of its storage.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Memory of a job in bytes.
@@ -277,10 +285,11 @@ async fn conclude(context: &JobContext, result: Result<String>, leave: &Leave) {
 /// A planned job.
 enum Work {
     Compact(Box<crate::CompactPlan>),
-    Expire(crate::ExpirePlan),
+    Expire(Box<(crate::ExpirePlan, Unreferenced)>),
     Orphans(crate::OrphanPlan),
     Manifests(crate::ManifestPlan),
     Statistics(crate::StatisticsPlan),
+    Erase(Box<(EraseOptions, crate::ErasureReport)>),
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -294,11 +303,15 @@ impl Work {
                 check_owned(table)?;
                 Self::Compact(Box::new(plan_compact(&context.catalog, table, &options).await?))
             }
-            Request::Expire(policy) => Self::Expire(plan_expire(&context.catalog, table, policy).await?),
+            Request::Expire(policy) => Self::Expire(Box::new(expire::plan(&context.catalog, table, policy).await?)),
             Request::Manifests(options) => {
                 Self::Manifests(plan_manifests(&context.catalog, table, &options, context.memory.bytes).await?)
             }
             Request::Statistics(options) => Self::Statistics(plan_statistics(table, &options)?),
+            Request::Erase(options) => {
+                let report = erasure_report(&context.catalog, &context.reader, table, &options).await?;
+                Self::Erase(Box::new((options, report)))
+            }
             Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, &options)?),
         })
     }
@@ -310,26 +323,29 @@ impl Work {
             Self::Orphans(_) => "orphans",
             Self::Manifests(_) => "manifests",
             Self::Statistics(_) => "statistics",
+            Self::Erase(_) => "erase",
         }
     }
 
     fn plan_json(&self) -> String {
         match self {
             Self::Compact(plan) => json(plan.as_ref()),
-            Self::Expire(plan) => json(plan),
+            Self::Expire(expiry) => json(&expiry.0),
             Self::Orphans(plan) => json(plan),
             Self::Manifests(plan) => json(plan),
             Self::Statistics(plan) => json(plan),
+            Self::Erase(erasure) => json(&erasure.1),
         }
     }
 
     async fn run(&self, context: &JobContext, table: &LoadedTable) -> Result<String> {
         Ok(match self {
             Self::Compact(plan) => json(&execute_compact(context, table, plan).await?),
-            Self::Expire(plan) => json(&execute_expire(context, table, plan).await?),
+            Self::Expire(expiry) => json(&execute_expire(context, table, &expiry.0, &expiry.1).await?),
             Self::Orphans(plan) => json(&execute_orphans(context, table, plan).await?),
             Self::Manifests(plan) => json(&execute_manifests(context, table, plan).await?),
             Self::Statistics(plan) => json(&execute_statistics(context, table, plan).await?),
+            Self::Erase(erasure) => json(&execute_erase(context, table, &erasure.0, &erasure.1).await?),
         })
     }
 }

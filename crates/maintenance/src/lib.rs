@@ -6,6 +6,7 @@
 
 mod compact;
 mod counters;
+mod erase;
 mod error;
 mod expire;
 mod explain;
@@ -23,6 +24,7 @@ pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
     plan_compact,
 };
+pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
 pub use explain::{Explanation, Holder, explain};

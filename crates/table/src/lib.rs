@@ -36,7 +36,7 @@ pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_b
 pub use reach::{FileKind, Reachable, reachable, visit_reachable};
 pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;
-pub use retention::{ExpiryPolicy, Retained, snapshots_to_expire};
+pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan};
 
 /// The result of a table operation.

@@ -122,8 +122,9 @@ impl LiveFiles {
     }
 }
 
-/// The first row id of each entry of a manifest: its own, or else inherited from the manifest, entry after entry (spec, "First Row ID
-/// Inheritance"). The `iceberg` crate reads the field and leaves the inheriting to its callers.
+/// The first row id of each entry of a manifest: its own, or else inherited from the manifest, entry after entry.
+///
+/// See the specification, "First Row ID Inheritance". The `iceberg` crate reads the field and leaves the inheriting to its callers.
 pub fn first_row_ids(file: &ManifestFile, manifest: &Manifest) -> Vec<Option<i64>> {
     let mut next = file.first_row_id.and_then(|id| i64::try_from(id).ok());
     let of_entry = |entry: &iceberg::spec::ManifestEntryRef| match (entry.data_file().first_row_id(), next) {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_types::Millis;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotReference, SnapshotRetention, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, TableError};
@@ -30,9 +30,37 @@ const MAX_AGE: (&str, Millis) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 
 const MIN_KEEP: (&str, usize) = ("history.expire.min-snapshots-to-keep", 1);
 const MAX_REF_AGE: (&str, Millis) = ("history.expire.max-ref-age-ms", Millis::MAX);
 
+/// A snapshot younger than this stays, whatever the policy says: a client that did not hear the answer to its commit looks for it.
+const MIN_AGE: (&str, Millis) = ("esker.expire.min-age-ms", 10 * 60 * 1000);
+
+/// For so long a writer's newest snapshot stays, with those between it and the head of the branch: see [`writer_state`].
+const WRITER_STATE: (&str, Millis) = ("esker.expire.writer-state-ms", 7 * 24 * 3600 * 1000);
+
+/// What a streaming writer's own commits are told apart by, if a snapshot is of one.
+///
+/// Flink's committer, Kafka Connect's coordinator and Spark's streaming sink keep in the summary what they have committed. When they
+/// start again, they look for the newest snapshot that has it, from the head of the branch from parent to parent, and stop where one
+/// is missing: they would then commit the same rows again.
+fn writer_state(snapshot: &Snapshot) -> Option<String> {
+    let summary = &snapshot.summary().additional_properties;
+    let value = |key: &str| summary.get(key).map_or("", String::as_str);
+    if summary.contains_key("flink.max-committed-checkpoint-id") {
+        return Some(format!("flink {} {}", value("flink.job-id"), value("flink.operator-id")));
+    }
+    if let Some(query) = summary.get("spark.sql.streaming.queryId") {
+        return Some(format!("spark {query}"));
+    }
+    summary.keys().find(|key| key.starts_with("kafka.connect.offsets.")).cloned()
+}
+
 fn property<T: std::str::FromStr + Copy>(metadata: &TableMetadata, (key, default): (&str, T)) -> Result<T> {
     let Some(text) = metadata.properties().get(key) else { return Ok(default) };
     text.parse().map_err(|_| TableError::Invalid(format!("table property {key}: {text:?} is not a whole number")))
+}
+
+/// Snapshots made after this were just added, and stay.
+pub fn just_added(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
+    Ok(now.saturating_sub(property(metadata, MIN_AGE)?))
 }
 
 /// Which snapshots and references may go, by the rules of the specification ("Snapshot Retention Policy").
@@ -52,6 +80,8 @@ pub fn snapshots_to_expire(
     }
     .max(1);
     let default_ref_age = property(metadata, MAX_REF_AGE)?;
+    let just_added = just_added(metadata, now)?;
+    let state_since = now.saturating_sub(property(metadata, WRITER_STATE)?);
 
     let mut keep = BTreeSet::new();
     let mut referenced = BTreeSet::new();
@@ -77,7 +107,13 @@ pub fn snapshots_to_expire(
         referenced.extend(ancestors().map(|s| s.snapshot_id()));
         let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms() >= oldest);
         keep.extend(kept.map(|(_, s)| s.snapshot_id()));
+        let mut writers = BTreeSet::new();
+        let recent = ancestors().take_while(|s| s.timestamp_ms() >= state_since).enumerate();
+        let newest = recent.filter(|(_, s)| writer_state(s).is_some_and(|writer| writers.insert(writer)));
+        let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
+        keep.extend(ancestors().take(depth).map(|s| s.snapshot_id()));
     }
+    keep.extend(metadata.snapshots().filter(|s| s.timestamp_ms() > just_added).map(|s| s.snapshot_id()));
     // A snapshot that no reference leads to (rolled back, or staged by write-audit-publish) goes by age alone.
     let lone = metadata.snapshots().filter(|s| !referenced.contains(&s.snapshot_id()) && s.timestamp_ms() >= older_than);
     keep.extend(lone.map(|s| s.snapshot_id()));
@@ -114,7 +150,7 @@ mod tests {
             "schemas": [{"type": "struct", "schema-id": 0,
                 "fields": [{"id": 1, "name": "x", "required": false, "type": "long"}]}], "current-schema-id": 0,
             "partition-specs": [{"spec-id": 0, "fields": []}], "default-spec-id": 0, "last-partition-id": 999,
-            "sort-orders": [{"order-id": 0, "fields": []}], "default-sort-order-id": 0, "properties": {},
+            "sort-orders": [{"order-id": 0, "fields": []}], "default-sort-order-id": 0, "properties": {"esker.expire.min-age-ms": "0"},
             "current-snapshot-id": head, "snapshots": snapshots, "refs": all});
         serde_json::from_value(json).expect("valid metadata")
     }
@@ -151,6 +187,37 @@ mod tests {
         let t = table(&[(1, None, 10), (2, Some(1), 20), (9, Some(1), 25)], 2, &serde_json::json!({}));
         assert_eq!(expired(&t, 22, 1, 100).0, [1]);
         assert_eq!(expired(&t, 26, 1, 100).0, [1, 9]);
+    }
+
+    fn with(mut t: TableMetadata, change: impl FnOnce(&mut serde_json::Value)) -> TableMetadata {
+        let mut json = serde_json::to_value(&t).expect("JSON");
+        change(&mut json);
+        t = serde_json::from_value(json).expect("valid metadata");
+        t
+    }
+
+    #[test]
+    fn what_was_just_added_stays() {
+        let t = with(table(&LINE, 4, &serde_json::json!({})), |json| json["properties"]["esker.expire.min-age-ms"] = "75".into());
+        assert_eq!(expired(&t, 99, 1, 100).0, [1, 2]);
+    }
+
+    #[test]
+    fn the_newest_snapshot_of_each_streaming_writer_is_reached_from_the_head() {
+        let t = with(table(&LINE, 4, &serde_json::json!({})), |json| {
+            for snapshot in json["snapshots"].as_array_mut().expect("snapshots") {
+                let key = match snapshot["snapshot-id"].as_i64() {
+                    Some(1) => "spark.sql.streaming.queryId",
+                    Some(2 | 3) => "flink.max-committed-checkpoint-id",
+                    _ => continue,
+                };
+                snapshot["summary"] = serde_json::json!({"operation": "append", key: "7"});
+            }
+        });
+        assert_eq!(expired(&t, 99, 1, 100).0, [0_i64; 0], "of the query, there is but the first");
+        let day = 24 * 3600 * 1000;
+        assert_eq!(expired(&t, 99, 1, 7 * day + 15).0, [1, 2], "Flink's newest is the third, and the first is too old");
+        assert_eq!(expired(&t, 99, 1, 8 * day).0, [1, 2, 3]);
     }
 
     proptest::proptest! {

@@ -3,8 +3,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use esker_health::bytes_for_people;
 use esker_maintenance::{
-    CompactPlan, Counted, ExpireOutcome, ExpirePlan, ManifestOptions, ManifestOutcome, ManifestPlan, Orphan, OrphanOptions,
-    OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
+    CompactPlan, Counted, EraseOptions, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan, ManifestOptions, ManifestOutcome,
+    ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
 use esker_types::now_ms;
@@ -62,6 +62,23 @@ pub(super) enum MaintainCommand {
         /// The branch; default `main`.
         #[arg(long)]
         branch: Option<String>,
+    },
+    /// Make rows that were deleted go from storage, and say what still holds them.
+    Erase {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// The rows, as a SQL predicate. They must have been deleted before.
+        #[arg(long = "where")]
+        filter: String,
+        /// How long the last of it may stay in quarantine, e.g. 3d.
+        #[arg(long, value_parser = age, default_value = "0s")]
+        within: Duration,
+        /// A branch or tag that goes, if it holds any of the rows. Repeatable.
+        #[arg(long = "drop-ref")]
+        drop_refs: Vec<String>,
+        /// Say what holds the rows, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Put files that belong to nothing into quarantine: those that a look at least a day ago found so too.
     Orphans {
@@ -157,6 +174,26 @@ impl MaintainCommand {
                 out(&format!("{} rows, {:.1} s", outcome.records, outcome.seconds));
                 Ok(())
             }
+            Self::Erase { table, filter, within, drop_refs, dry_run } => {
+                let deadline_ms = Some(now_ms().saturating_add(millis(within)));
+                let options = EraseOptions { filter, deadline_ms, drop_refs: drop_refs.into_iter().collect() };
+                let path = format!("{}/erase", client.table_path(&table)?);
+                let report: ErasureReport = client.post(&format!("{path}?dry-run=true"), &options).await?;
+                out(&erasure_report(&report));
+                if dry_run || report.holders.is_empty() {
+                    return Ok(());
+                }
+                let outcome: EraseOutcome = start(client, &path, &options, true).await?;
+                out(&format!(
+                    "{} files were rewritten, {} snapshots expired; {} files go from quarantine by the deadline",
+                    outcome.files_rewritten, outcome.snapshots, outcome.files
+                ));
+                out(&erasure_report(&outcome.report));
+                match outcome.complete {
+                    true => Ok(()),
+                    false => Err(Error::Remote("something still holds the rows beyond the deadline, see above".to_owned())),
+                }
+            }
             Self::Orphans { table, older_than, dry_run } => {
                 let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
                 let path = format!("{}/orphans", client.table_path(&table)?);
@@ -248,6 +285,16 @@ fn orphan_report(report: &OrphanReport) -> String {
     let named = report.named.len() as u64;
     if named < report.counted.orphans {
         lines.push(format!("  and {} more", report.counted.orphans - named));
+    }
+    lines.join("\n")
+}
+
+fn erasure_report(report: &ErasureReport) -> String {
+    let n = report.holders.len();
+    let mut lines = vec![format!("{}: {n} files hold rows where {}", report.table, report.filter)];
+    for holder in &report.holders {
+        let rows = holder.rows.map_or_else(|| "perhaps some".to_owned(), |rows| rows.to_string());
+        lines.push(format!("  {rows:>12} rows  {}  {}", holder.path, holder.kept_by()));
     }
     lines.join("\n")
 }

@@ -22,5 +22,6 @@ pub use group::{Group, PlannedFile};
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};
 pub use outcome::{CompactOutcome, RefusedGroup};
 pub use plan::{CompactPlan, LeftAlone, plan_compact};
+pub(crate) use predicate::parse as parse_filter;
 pub(crate) use rewrite::BATCH;
 pub(crate) use run::execute_compact;

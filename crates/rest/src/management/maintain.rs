@@ -4,8 +4,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{
-    CompactOptions, Explanation, ManifestOptions, OrphanOptions, Request, StatisticsOptions, Undone, list_orphans, plan_compact,
-    plan_expire, plan_manifests, plan_statistics,
+    CompactOptions, EraseOptions, Explanation, ManifestOptions, OrphanOptions, Request, StatisticsOptions, Undone,
+    erasure_report, list_orphans, plan_compact, plan_expire, plan_manifests, plan_statistics,
 };
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
@@ -109,6 +109,23 @@ pub(crate) async fn statistics(
         return Ok(Json(plan_statistics(&table, &options)?).into_response());
     }
     start(&warehouse, &name, Request::Statistics(options), &caller).await
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/erase`: starts a job, or with `dry-run=true` answers what holds
+/// the rows.
+pub(crate) async fn erase(
+    warehouse: In,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(query): Query<DryRun>,
+    Body(options): Body<EraseOptions>,
+) -> Result<Response, ApiError> {
+    if query.dry_run {
+        let table = warehouse.catalog().load(&name).await?;
+        let report = erasure_report(warehouse.catalog(), warehouse.0.reader(), &table, &options).await?;
+        return Ok(Json(report).into_response());
+    }
+    start(&warehouse, &name, Request::Erase(options), &caller).await
 }
 
 #[derive(Debug, Deserialize)]

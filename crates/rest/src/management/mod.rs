@@ -39,6 +39,7 @@ pub(crate) fn router() -> Router<App> {
         .route(&format!("{table}/orphans"), post(maintain::orphans))
         .route(&format!("{table}/manifests"), post(maintain::manifests))
         .route(&format!("{table}/statistics"), post(maintain::statistics))
+        .route(&format!("{table}/erase"), post(maintain::erase))
         .route(&format!("{table}/claim"), post(maintain::claim))
         .route(&format!("{table}/protection"), put(lifecycle::protect_table))
         .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::refs))

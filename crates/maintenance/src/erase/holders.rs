@@ -1,0 +1,231 @@
+//! What still holds rows: every file in storage that some snapshot, the quarantine or nothing at all leads to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use esker_catalog::{Catalog, LoadedTable};
+use esker_read::{Adapter, FileScan, ReadStats, Reader, target_schema};
+use esker_state::DoomState;
+use esker_storage::Location;
+use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests, refs, residual};
+use esker_types::Millis;
+use futures::stream::{StreamExt, TryStreamExt};
+use iceberg::spec::{DataFileFormat, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use super::matching::{fields, matching};
+use crate::Result;
+use crate::compact::BATCH;
+
+/// Files read at the same time.
+const CONCURRENCY: usize = 4;
+
+/// A file that holds rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowHolder {
+    /// Its URI.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// How many of the rows it holds; none if it can't be read, and may hold some.
+    pub rows: Option<u64>,
+    /// Branches and tags whose head has the file.
+    pub refs: BTreeSet<String>,
+    /// Of them, those in which no delete applies to it: the rows are in the table there.
+    pub in_table: BTreeSet<String>,
+    /// How many snapshots lead to it.
+    pub snapshots: u64,
+    /// When it may be deleted, if it is in quarantine.
+    pub due_ms: Option<Millis>,
+}
+
+impl RowHolder {
+    /// What keeps the file, for people.
+    pub fn kept_by(&self) -> String {
+        let names = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        match (self.in_table.is_empty(), self.refs.is_empty(), self.snapshots, self.due_ms) {
+            (false, ..) => format!("the rows are in the table: {}", names(&self.in_table)),
+            (_, false, ..) => format!("deleted rows of {}", names(&self.refs)),
+            (_, _, 1.., _) => format!("{} earlier snapshots", self.snapshots),
+            (.., Some(_)) => "quarantine".to_owned(),
+            _ => "nothing: an orphan, or a file that is being written".to_owned(),
+        }
+    }
+}
+
+/// A file that may hold rows.
+struct Suspect {
+    file: Option<LiveFile>,
+    bytes: u64,
+    parquet: bool,
+    refs: BTreeSet<String>,
+    in_table: BTreeSet<String>,
+    snapshots: BTreeSet<i64>,
+    due_ms: Option<Millis>,
+}
+
+/// The holders of the rows for which a filter is true, with the snapshots that lead to any of them.
+pub(super) async fn holders(
+    catalog: &Catalog,
+    reader: &Reader,
+    table: &LoadedTable,
+    filter: &Expr,
+) -> Result<(Vec<RowHolder>, HashSet<i64>)> {
+    let suspects = suspects(catalog, table, filter).await?;
+    let stats = Arc::new(ReadStats::default());
+    let looks = suspects.into_iter().map(|(path, suspect)| {
+        let stats = stats.clone();
+        async move {
+            let rows = match suspect.parquet {
+                true => Some(rows_in(reader, &table.metadata, &path, &suspect, filter, &stats).await?),
+                false => None,
+            };
+            Ok::<_, crate::MaintenanceError>((path, suspect, rows))
+        }
+    });
+    let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
+    let (mut found, mut snapshots) = (Vec::new(), HashSet::new());
+    while let Some((path, suspect, rows)) = looks.try_next().await? {
+        if rows == Some(0) {
+            continue;
+        }
+        snapshots.extend(&suspect.snapshots);
+        let Suspect { bytes, refs, in_table, due_ms, .. } = suspect;
+        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots: suspect.snapshots.len() as u64, due_ms });
+    }
+    Ok((found, snapshots))
+}
+
+/// Every file that bounds and partitions do not rule out, by path.
+async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Result<BTreeMap<String, Suspect>> {
+    let (metadata, source) = (&table.metadata, catalog.manifests());
+    let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
+    let mut known: HashSet<String> = HashSet::new();
+    // What a manifest holds that may match: snapshots share most of theirs.
+    let mut by_manifest: HashMap<String, Vec<String>> = HashMap::new();
+    for snapshot in metadata.snapshots() {
+        for file in load_manifests(source, metadata, snapshot).await? {
+            if !by_manifest.contains_key(&file.manifest_path) {
+                let manifest = source.load(&file).await?;
+                let mut matched = Vec::new();
+                for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
+                    let data = entry.data_file();
+                    known.insert(data.file_path().to_owned());
+                    let spec = metadata.partition_spec_by_id(file.partition_spec_id);
+                    let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, data) == Expr::False);
+                    if !entry.is_alive() || ruled_out || data.file_format() == DataFileFormat::Puffin {
+                        continue;
+                    }
+                    matched.push(data.file_path().to_owned());
+                    let live = LiveFile {
+                        file: data.clone(),
+                        spec_id: file.partition_spec_id,
+                        sequence_number: entry.sequence_number().unwrap_or(file.sequence_number),
+                        file_sequence_number: entry.file_sequence_number,
+                        snapshot_id: entry.snapshot_id().unwrap_or(file.added_snapshot_id),
+                        first_row_id,
+                    };
+                    found.entry(data.file_path().to_owned()).or_insert_with(|| Suspect {
+                        bytes: data.file_size_in_bytes(),
+                        parquet: data.file_format() == DataFileFormat::Parquet,
+                        file: Some(live),
+                        refs: BTreeSet::new(),
+                        in_table: BTreeSet::new(),
+                        snapshots: BTreeSet::new(),
+                        due_ms: None,
+                    });
+                }
+                by_manifest.insert(file.manifest_path.clone(), matched);
+            }
+            for path in &by_manifest[&file.manifest_path] {
+                if let Some(suspect) = found.get_mut(path) {
+                    suspect.snapshots.insert(snapshot.snapshot_id());
+                }
+            }
+        }
+    }
+    heads(catalog, metadata, &mut found).await?;
+    outside(catalog, table, &known, &mut found).await?;
+    Ok(found)
+}
+
+/// Which heads of branches and tags have the files, and in which of them the rows are.
+async fn heads(catalog: &Catalog, metadata: &TableMetadata, found: &mut BTreeMap<String, Suspect>) -> Result<()> {
+    for (name, reference) in refs(metadata)? {
+        let Some(snapshot) = metadata.snapshot_by_id(reference.snapshot_id) else { continue };
+        let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
+        let index = DeleteIndex::new(&live, metadata);
+        for file in &live.data {
+            if let Some(suspect) = found.get_mut(file.file.file_path()) {
+                suspect.refs.insert(name.clone());
+                if !index.any(file) {
+                    suspect.in_table.insert(name.clone());
+                }
+            }
+        }
+        for delete in &live.deletes {
+            if let Some(suspect) = found.get_mut(delete.entry.file.file_path()) {
+                suspect.refs.insert(name.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Files that no snapshot leads to: in quarantine, or under the table's location and belonging to nothing.
+async fn outside(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    known: &HashSet<String>,
+    found: &mut BTreeMap<String, Suspect>,
+) -> Result<()> {
+    let mut due: HashMap<String, Millis> = HashMap::new();
+    for doomed in catalog.state().quarantine_of(table.row.id).await? {
+        if doomed.state == DoomState::Doomed || doomed.state == DoomState::Deleting {
+            due.insert(doomed.doom.path, doomed.doom.due_ms);
+        }
+    }
+    let location = Location::parse(&table.row.location)?;
+    let mut files = catalog.storage().list(&location);
+    while let Some(file) = files.try_next().await? {
+        let due_ms = due.get(&file.uri).copied();
+        if let Some(suspect) = found.get_mut(&file.uri) {
+            suspect.due_ms = due_ms;
+        } else if file.uri.ends_with(".parquet") && (due_ms.is_some() || !known.contains(&file.uri)) {
+            let suspect = Suspect {
+                file: None,
+                bytes: file.size,
+                parquet: true,
+                refs: BTreeSet::new(),
+                in_table: BTreeSet::new(),
+                snapshots: BTreeSet::new(),
+                due_ms,
+            };
+            found.insert(file.uri, suspect);
+        }
+    }
+    Ok(())
+}
+
+/// How many rows of a file match, deleted ones included. A column that the file does not have, as in a file of equality deletes, is
+/// null.
+async fn rows_in(
+    reader: &Reader,
+    metadata: &TableMetadata,
+    path: &str,
+    suspect: &Suspect,
+    filter: &Expr,
+    stats: &Arc<ReadStats>,
+) -> Result<u64> {
+    let schema = metadata.current_schema();
+    let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition())));
+    let spec = spec.as_ref().map(|(spec, partition)| (spec.as_ref(), *partition));
+    let adapter = Arc::new(Adapter::new(target_schema(schema, &fields(filter))?, schema, spec));
+    let open = reader.open(path, suspect.bytes, stats).await?;
+    let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;
+    let mut rows = 0;
+    while let Some(batch) = batches.try_next().await? {
+        rows += matching(filter, &batch, schema)?.true_count() as u64;
+    }
+    Ok(rows)
+}

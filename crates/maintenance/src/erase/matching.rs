@@ -1,0 +1,83 @@
+//! A filter on rows.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
+use arrow::compute::kernels::cmp;
+use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use esker_read::{field_id, literal_array};
+use esker_table::{Expr, Op, Predicate};
+use iceberg::spec::{Datum, Schema, Type};
+
+use crate::{MaintenanceError, Result};
+
+/// The field ids that a filter asks about.
+pub(super) fn fields(filter: &Expr) -> Vec<i32> {
+    let mut ids = match filter {
+        Expr::True | Expr::False => Vec::new(),
+        Expr::And(a, b) | Expr::Or(a, b) => [fields(a), fields(b)].concat(),
+        Expr::Predicate(p) => vec![p.field],
+    };
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// For which rows of a batch a filter is true, in SQL's logic of three values.
+pub(super) fn matching(filter: &Expr, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
+    Ok(match filter {
+        Expr::True => BooleanArray::from(vec![true; batch.num_rows()]),
+        Expr::False => BooleanArray::from(vec![false; batch.num_rows()]),
+        Expr::And(a, b) => and_kleene(&matching(a, batch, schema)?, &matching(b, batch, schema)?)?,
+        Expr::Or(a, b) => or_kleene(&matching(a, batch, schema)?, &matching(b, batch, schema)?)?,
+        Expr::Predicate(p) => predicate(p, batch, schema)?,
+    })
+}
+
+fn unsupported(p: &Predicate) -> MaintenanceError {
+    MaintenanceError::Option { key: "where", reason: format!("what it asks of column {} can't be asked of rows", p.field) }
+}
+
+fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
+    let at = batch.schema().fields().iter().position(|f| field_id(f) == Some(p.field));
+    let column = at.map(|at| batch.column(at)).filter(|_| p.transform.is_none()).ok_or_else(|| unsupported(p))?;
+    let value = |datum: &Datum| -> Result<Scalar<ArrayRef>> {
+        let ty = schema.field_by_id(p.field).map(|f| f.field_type.as_ref());
+        let array = match ty {
+            Some(Type::Primitive(ty)) => literal_array(ty, datum.literal(), column.data_type()),
+            _ => None,
+        };
+        array.map(Scalar::new).ok_or_else(|| unsupported(p))
+    };
+    let one = || p.values.first().ok_or_else(|| unsupported(p)).and_then(value);
+    let any = || -> Result<BooleanArray> {
+        let mut found = BooleanArray::from(vec![false; batch.num_rows()]);
+        for datum in &p.values {
+            found = or_kleene(&found, &cmp::eq(column, &value(datum)?)?)?;
+        }
+        Ok(found)
+    };
+    Ok(match p.op {
+        Op::IsNull => is_null(column)?,
+        Op::NotNull => is_not_null(column)?,
+        Op::IsNan => nan(column).ok_or_else(|| unsupported(p))?,
+        Op::NotNan => not(&nan(column).ok_or_else(|| unsupported(p))?)?,
+        Op::Lt => cmp::lt(column, &one()?)?,
+        Op::LtEq => cmp::lt_eq(column, &one()?)?,
+        Op::Gt => cmp::gt(column, &one()?)?,
+        Op::GtEq => cmp::gt_eq(column, &one()?)?,
+        Op::Eq => cmp::eq(column, &one()?)?,
+        Op::NotEq => cmp::neq(column, &one()?)?,
+        Op::StartsWith => starts_with(column, &one()?)?,
+        Op::NotStartsWith => not(&starts_with(column, &one()?)?)?,
+        Op::In => any()?,
+        Op::NotIn => not(&any()?)?,
+    })
+}
+
+fn nan(column: &ArrayRef) -> Option<BooleanArray> {
+    match column.data_type() {
+        DataType::Float32 => Some(BooleanArray::from_unary(column.as_primitive::<Float32Type>(), f32::is_nan)),
+        DataType::Float64 => Some(BooleanArray::from_unary(column.as_primitive::<Float64Type>(), f64::is_nan)),
+        _ => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! Erasure: rows that were deleted from a table are made to go from storage by a deadline, and what still holds them is told.
+//!
+//! A delete hides rows; they stay in data files that deletes apply to, in files of equality deletes that name their keys, in files of
+//! earlier snapshots, of branches and tags, and in quarantine. The job rewrites the first two, expires the earlier snapshots whatever
+//! the retention policy says, and sets the time of what is in quarantine to the deadline. Branches and tags are people's: those that
+//! hold rows are named, and go if they are asked to.
+
+mod holders;
+mod matching;
+
+use std::collections::{BTreeSet, HashSet};
+
+use esker_catalog::{Catalog, LoadedTable};
+use esker_read::Reader;
+use esker_table::refs;
+use esker_types::{Millis, now_ms};
+use serde::{Deserialize, Serialize};
+
+use crate::compact::{execute_compact, parse_filter};
+use crate::expire::{self, execute_expire};
+use crate::jobs::JobContext;
+use crate::{CompactOptions, MaintenanceError, Result, check_deletable, plan_compact};
+
+pub use holders::RowHolder;
+use holders::holders;
+
+/// What is to be erased.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EraseOptions {
+    /// The rows: a SQL predicate. They must have been deleted from every branch.
+    #[serde(rename = "where")]
+    pub filter: String,
+    /// When the last file has to be gone; default: at once.
+    pub deadline_ms: Option<Millis>,
+    /// Branches and tags that go, if they hold any of the rows.
+    pub drop_refs: BTreeSet<String>,
+}
+
+/// What holds the rows: the dry run, and the plan and the end of the job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ErasureReport {
+    /// The table's name.
+    pub table: String,
+    /// The rows.
+    #[serde(rename = "where")]
+    pub filter: String,
+    /// When what is in quarantine goes.
+    pub deadline_ms: Millis,
+    /// The files.
+    pub holders: Vec<RowHolder>,
+}
+
+/// What an erasure did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EraseOutcome {
+    /// Data files rewritten.
+    pub files_rewritten: u64,
+    /// Snapshots expired.
+    pub snapshots: u64,
+    /// Branches and tags dropped.
+    pub refs: Vec<String>,
+    /// Files whose time in quarantine ends by the deadline.
+    pub files: u64,
+    /// What holds the rows now. Empty, or all in quarantine: nothing retains them beyond the deadline.
+    pub report: ErasureReport,
+    /// Whether nothing retains the rows beyond the deadline.
+    pub complete: bool,
+}
+
+/// What holds rows now.
+pub async fn erasure_report(
+    catalog: &Catalog,
+    reader: &Reader,
+    table: &LoadedTable,
+    options: &EraseOptions,
+) -> Result<ErasureReport> {
+    Ok(report(catalog, reader, table, options).await?.0)
+}
+
+async fn report(
+    catalog: &Catalog,
+    reader: &Reader,
+    table: &LoadedTable,
+    options: &EraseOptions,
+) -> Result<(ErasureReport, HashSet<i64>)> {
+    check_deletable(catalog, table)?;
+    let filter = parse_filter(&options.filter, table.metadata.current_schema())?;
+    let (holders, snapshots) = holders(catalog, reader, table, &filter).await?;
+    let report = ErasureReport {
+        table: table.row.name.to_string(),
+        filter: options.filter.clone(),
+        deadline_ms: options.deadline_ms.unwrap_or_else(now_ms),
+        holders,
+    };
+    Ok((report, snapshots))
+}
+
+/// The rows must be out of sight before they are made to go.
+fn check_deleted(report: &ErasureReport, spared: &BTreeSet<String>) -> Result<()> {
+    let in_table = report.holders.iter().find(|h| h.in_table.iter().any(|name| !spared.contains(name)));
+    match in_table {
+        None => Ok(()),
+        Some(holder) => {
+            let (names, path) = (holder.in_table.iter().cloned().collect::<Vec<_>>().join(", "), &holder.path);
+            let what = format!(
+                "rows of {} where {} are still in {names} (in {path}); delete them there first, or drop what holds them (drop-refs)",
+                report.table, report.filter
+            );
+            Err(MaintenanceError::Refused(what))
+        }
+    }
+}
+
+pub(crate) async fn execute_erase(
+    context: &JobContext,
+    table: &LoadedTable,
+    options: &EraseOptions,
+    plan: &ErasureReport,
+) -> Result<EraseOutcome> {
+    let (catalog, reader) = (&context.catalog, &context.reader);
+    let mut outcome = EraseOutcome::default();
+    let deadline_ms = plan.deadline_ms;
+    let options = EraseOptions { deadline_ms: Some(deadline_ms), ..options.clone() };
+    let reload = || async {
+        match catalog.state().table_by_id(table.row.id).await? {
+            Some(row) => Ok::<_, MaintenanceError>(catalog.load_row(row).await?),
+            None => Err(MaintenanceError::Refused(format!("table {} was dropped meanwhile", table.row.name))),
+        }
+    };
+    // Rows that deletes hide come to nothing in files of their own.
+    let branches: BTreeSet<String> = plan.holders.iter().flat_map(|h| h.refs.iter().cloned()).collect();
+    let all = refs(&table.metadata)?;
+    for branch in
+        branches.iter().filter(|name| !options.drop_refs.contains(*name) && all.get(*name).is_some_and(|r| r.is_branch()))
+    {
+        let current = reload().await?;
+        let compact = CompactOptions {
+            branch: Some(branch.clone()),
+            filter: Some(options.filter.clone()),
+            rewrite_all: true,
+            min_input_files: Some(1),
+            splice: Some(false),
+            courtesy_seconds: Some(0),
+            ..CompactOptions::default()
+        };
+        let plan = plan_compact(catalog, &current, &compact).await?;
+        let done = execute_compact(context, &current, &plan).await?;
+        outcome.files_rewritten += done.files_in;
+        if let Some(refused) = done.refused.first() {
+            return Err(MaintenanceError::Refused(format!("partition {}: {}", refused.partition, refused.reason)));
+        }
+    }
+    let current = reload().await?;
+    let (before, snapshots) = report(catalog, reader, &current, &options).await?;
+    check_deleted(&before, &options.drop_refs)?;
+    let expiry = expire::forced(catalog, &current, &snapshots, &options.drop_refs).await?;
+    outcome.refs.clone_from(&expiry.0.expire_refs);
+    outcome.snapshots = execute_expire(context, &current, &expiry.0, &expiry.1).await?.snapshots;
+    let current = reload().await?;
+    let (after, _) = report(catalog, reader, &current, &options).await?;
+    let quarantined: Vec<String> = after.holders.iter().filter(|h| h.due_ms.is_some()).map(|h| h.path.clone()).collect();
+    outcome.files = catalog.state().hasten_dooms(&quarantined, deadline_ms).await?;
+    outcome.report = report(catalog, reader, &current, &options).await?.0;
+    outcome.complete = outcome.report.holders.iter().all(|h| h.snapshots == 0 && h.due_ms.is_some_and(|due| due <= deadline_ms));
+    Ok(outcome)
+}
