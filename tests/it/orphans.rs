@@ -134,3 +134,40 @@ async fn a_file_is_explained() {
     let found = explained(&app, &old).await;
     assert_eq!((&found["quarantine"]["state"], &found["held_by"][0]["refs"]), (&json!("spared"), &json!(["main"])), "{found}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inventory_takes_the_place_of_the_listing() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..5).await;
+    let location = writer.metadata().await.location().to_owned();
+    old_file(&location, "data/not in the inventory.parquet", 5);
+    let lost = old_file(&location, "data/lost here.parquet", 5);
+    let live = writer.data_files().await.remove(0);
+    let row = |uri: &str| format!("{},9,2024-01-01T00:00:00Z\n", uri.trim_start_matches("file:///").replace(' ', "%20"));
+    let text = format!("key,size,last_modified_date\n{}{}", row(&lost), row(&live));
+    let inventory = format!("file://{}/warehouse/inventory.csv", app.dir.path().display());
+    std::fs::write(&inventory[7..], text).expect("written");
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true";
+    let report = app.ok(Method::POST, path, Some(json!({"inventory": inventory}))).await;
+    assert_eq!((&report["listed"], &report["referenced"], &report["orphans"]), (&json!(2), &json!(1), &json!(1)), "{report}");
+    assert_eq!(report["named"][0]["path"], lost);
+    let job = app.job("orphans", json!({"inventory": inventory})).await;
+    assert_eq!(job["outcome"]["waiting"], 1, "{job}");
+    let missing = app.job("orphans", json!({"inventory": format!("{inventory}.gz")})).await;
+    assert_eq!(missing["state"], "failed", "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..5).await;
+    let location = writer.metadata().await.location().to_owned();
+    old_file(&location, "data/lost.parquet", 5);
+    old_file(&location, "metadata/00007-01890a5d.metadata.json", 5);
+    let job = app.job("orphans", json!({})).await;
+    assert!(job["error"].as_str().expect("an error").contains("esker recover"), "{job}");
+}

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
+use esker_catalog::recovery::is_ahead;
 use esker_catalog::{Catalog, LoadedTable, PathSet, deletion, referenced_paths};
 use esker_storage::Location;
 use esker_types::{Millis, now_ms};
-use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
-use crate::spool::{Found, Spool};
+use crate::listing::Listing;
+use crate::spool::Found;
 use crate::{MaintenanceError, Result, check_deletable};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
@@ -30,6 +31,8 @@ pub struct OrphanOptions {
     /// Only files older than this many milliseconds; default: the table's `esker.orphans.min-age-ms`, else three days; at least
     /// one.
     pub older_than_age_ms: Option<Millis>,
+    /// The listing to go by, rather than asking the store: the `manifest.json` of an S3 Inventory, or a file of CSV or Parquet.
+    pub inventory: Option<String>,
 }
 
 /// A file that nothing refers to.
@@ -93,6 +96,9 @@ pub struct OrphanPlan {
     pub seen_before_ms: Millis,
     /// How long it stays there before it is deleted.
     pub grace_ms: Millis,
+    /// The inventory to go by.
+    #[serde(default)]
+    pub inventory: Option<String>,
 }
 
 /// What a job did.
@@ -137,7 +143,7 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
 
 /// A look at work: what was listed is spooled, then judged by what the table refers to after the listing ended.
 struct Look {
-    listed: Spool,
+    listed: Listing,
     table: LoadedTable,
     referenced: PathSet,
     accounted: PathSet,
@@ -148,16 +154,16 @@ struct Look {
 }
 
 impl Look {
-    async fn begin(catalog: &Catalog, table: &LoadedTable, older_than_ms: Millis, spill: &std::path::Path) -> Result<Self> {
+    async fn begin(
+        catalog: &Catalog,
+        table: &LoadedTable,
+        (older_than_ms, inventory): (Millis, Option<&str>),
+        spill: &std::path::Path,
+        name: Option<&str>,
+    ) -> Result<Self> {
         let location = Location::parse(&table.row.location)?;
-        let mut listed = Spool::create(spill)?;
-        let mut counted = Counted::default();
-        let mut files = catalog.storage().list(&location);
-        while let Some(file) = files.try_next().await? {
-            counted.listed += 1;
-            listed.push(&Found { path: file.uri, bytes: file.size, modified_ms: file.modified_ms })?;
-        }
-        drop(files);
+        let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
+        let counted = Counted::default();
         // What is referenced is read after the listing ended, so that a file committed meanwhile is no orphan.
         let table = match catalog.state().table_by_id(table.row.id).await? {
             Some(row) => catalog.load_row(row).await?,
@@ -171,7 +177,6 @@ impl Look {
         accounted.extend(doomed.iter().map(|d| d.doom.path.as_str()));
         let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
         let others = others.into_iter().map(|(_, l)| l).filter(|l| l.overlaps(&location)).collect();
-        listed.rewind()?;
         Ok(Self { listed, table, referenced, accounted, others, older_than_ms, counted })
     }
 
@@ -181,6 +186,7 @@ impl Look {
         while orphans.len() < BATCH
             && let Some(file) = self.listed.next()?
         {
+            self.counted.listed += 1;
             if self.referenced.contains(&file.path) {
                 self.counted.referenced += 1;
             } else if self.accounted.contains(&file.path) || self.is_foreign(&file.path)? {
@@ -188,6 +194,14 @@ impl Look {
             } else if file.modified_ms >= self.older_than_ms {
                 self.counted.young += 1;
             } else {
+                if is_ahead(&file.path, &self.table.row.metadata_location) {
+                    let (name, path) = (&self.table.row.name, &file.path);
+                    let what = format!(
+                        "{path} is a later metadata file of {name} than the catalog knows: the state database was restored from a \
+                         backup, or another catalog commits to the table; see what `esker recover --dry-run` says"
+                    );
+                    return Err(MaintenanceError::Refused(what));
+                }
                 self.counted.orphans += 1;
                 self.counted.orphan_bytes += file.bytes;
                 orphans.push(file);
@@ -215,7 +229,8 @@ pub async fn list_orphans(
     spill: &std::path::Path,
 ) -> Result<OrphanReport> {
     let older_than_ms = now_ms() - min_age(table, options)?;
-    let mut look = Look::begin(catalog, table, older_than_ms, spill).await?;
+    let by = (older_than_ms, options.inventory.as_deref());
+    let mut look = Look::begin(catalog, table, by, spill, None).await?;
     let mut named = Vec::new();
     loop {
         let found = look.next()?;
@@ -229,6 +244,7 @@ pub async fn list_orphans(
     }
     named.sort_by(|a, b| a.path.cmp(&b.path));
     let location = look.table.row.location.clone();
+    look.listed.done()?;
     Ok(OrphanReport { table: look.table.row.name.to_string(), location, older_than_ms, counted: look.counted, named })
 }
 
@@ -242,6 +258,7 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
         older_than_ms: now - min_age(table, options)?,
         seen_before_ms: now - BETWEEN_LOOKS_MS,
         grace_ms: catalog.options().grace_ms,
+        inventory: options.inventory.clone(),
     })
 }
 
@@ -249,8 +266,8 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
 pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
     let (started, began) = (Instant::now(), now_ms());
     let state = context.catalog.state();
-    let mut look = Look::begin(&context.catalog, table, plan.older_than_ms, &context.memory.spill_dir).await?;
-    context.progress.set_total(look.counted.listed);
+    let (by, name) = ((plan.older_than_ms, plan.inventory.as_deref()), table.row.id.to_string());
+    let mut look = Look::begin(&context.catalog, table, by, &context.memory.spill_dir, Some(&name)).await?;
     let mut outcome = OrphanOutcome::default();
     let due_ms = now_ms().saturating_add(plan.grace_ms);
     loop {
@@ -271,6 +288,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         state.doom(&dooms).await?;
     }
     state.forget_orphans(table.row.id, began).await?;
+    look.listed.done()?;
     outcome.counted = look.counted;
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)

@@ -13,6 +13,7 @@ mod location;
 mod store;
 
 pub use error::{StorageError, storage_cause};
+pub use listing::Part;
 pub use location::{Location, Scheme};
 pub use store::{Listed, Storage, StorageOptions};
 

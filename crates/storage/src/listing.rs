@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::{DELIMITER, Path};
 use object_store::{ObjectMeta, ObjectStore};
+use serde::{Deserialize, Serialize};
 
 /// Parts that are listed at the same time.
 const CONCURRENCY: usize = 32;
@@ -22,13 +23,22 @@ const CUTS: &str = "0123456789abcdefg";
 
 type Found = object_store::Result<ObjectMeta>;
 
-/// A part of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    /// Everything below a directory.
-    Below(Path),
-    /// Of what is in a directory and below it, the keys after the first and up to the second.
-    Between(Path, Option<Path>, Option<Path>),
+/// A part of a listing: of what is below a directory, the keys after the first and up to the second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    dir: String,
+    after: Option<String>,
+    upto: Option<String>,
+}
+
+impl Part {
+    fn below(dir: &Path) -> Self {
+        Self { dir: dir.to_string(), after: None, upto: None }
+    }
+
+    fn between(dir: &Path, after: Option<&Path>, upto: Option<&Path>) -> Self {
+        Self { dir: dir.to_string(), after: after.map(Path::to_string), upto: upto.map(Path::to_string) }
+    }
 }
 
 /// Everything below a prefix, in no particular order, of a store that lists keys in their order.
@@ -44,25 +54,33 @@ pub(crate) fn list_beside(store: Arc<dyn ObjectStore>, prefix: Path) -> BoxStrea
     futures::stream::once(parts).try_flatten().boxed()
 }
 
-fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'static, Found> {
-    match part {
-        Part::Below(path) => store.list(Some(&path)),
-        Part::Between(dir, after, upto) => {
-            let keys = match &after {
-                Some(after) => store.list_with_offset(Some(&dir), after),
-                None => store.list(Some(&dir)),
-            };
-            let inside = move |found: &Found| {
-                let past = |meta: &ObjectMeta| upto.as_ref().is_some_and(|upto| meta.location.as_ref() > upto.as_ref());
-                futures::future::ready(!found.as_ref().is_ok_and(past))
-            };
-            keys.take_while(inside).boxed()
-        }
-    }
+/// One part of a listing.
+pub(crate) fn list_part(store: &Arc<dyn ObjectStore>, part: Part) -> BoxStream<'static, Found> {
+    let path = |text: &str| Path::parse(text).map_err(object_store::Error::from);
+    let (dir, after) = match (path(&part.dir), part.after.as_deref().map(path).transpose()) {
+        (Ok(dir), Ok(after)) => (dir, after),
+        (Err(e), _) | (_, Err(e)) => return futures::stream::once(async { Err(e) }).boxed(),
+    };
+    let keys = match &after {
+        Some(after) => store.list_with_offset(Some(&dir), after),
+        None => store.list(Some(&dir)),
+    };
+    let Some(upto) = part.upto else { return keys };
+    let inside = move |found: &Found| {
+        let past = |meta: &ObjectMeta| meta.location.as_ref() > upto.as_str();
+        futures::future::ready(!found.as_ref().is_ok_and(past))
+    };
+    keys.take_while(inside).boxed()
+}
+
+/// The directories of a file system, which has no order to cut, and the files beside them.
+pub(crate) async fn directories(store: &dyn ObjectStore, prefix: &Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
+    let found = store.list_with_delimiter(Some(prefix)).await?;
+    Ok((found.common_prefixes.iter().map(Part::below).collect(), found.objects))
 }
 
 /// Cuts what is below a prefix into parts; files met on the way are returned by themselves.
-async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
+pub(crate) async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(Vec<Part>, Vec<ObjectMeta>)> {
     let (mut files, mut done, mut open) = (Vec::new(), Vec::new(), vec![prefix]);
     for _ in 0..DEPTH {
         if open.is_empty() || done.len() + open.len() >= PARTS {
@@ -78,7 +96,7 @@ async fn split(store: &dyn ObjectStore, prefix: Path) -> object_store::Result<(V
         }
         open = next;
     }
-    done.extend(open.into_iter().map(Part::Below));
+    done.extend(open.iter().map(Part::below));
     Ok((done, files))
 }
 
@@ -91,9 +109,9 @@ async fn look(store: &dyn ObjectStore, dir: Path) -> object_store::Result<(Vec<P
         return Ok((Vec::new(), found.common_prefixes, found.objects));
     }
     let cuts: Vec<Path> = CUTS.chars().map(|c| dir.clone().join(c.to_string())).collect();
-    let mut parts = vec![Part::Between(dir.clone(), None, cuts.first().cloned())];
-    parts.extend(cuts.windows(2).map(|w| Part::Between(dir.clone(), Some(w[0].clone()), Some(w[1].clone()))));
-    parts.push(Part::Between(dir, cuts.last().cloned(), None));
+    let mut parts = vec![Part::between(&dir, None, cuts.first())];
+    parts.extend(cuts.windows(2).map(|w| Part::between(&dir, Some(&w[0]), Some(&w[1]))));
+    parts.push(Part::between(&dir, cuts.last(), None));
     Ok((parts, Vec::new(), Vec::new()))
 }
 

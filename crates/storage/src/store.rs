@@ -7,11 +7,11 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::io::{FileIO, FileIOBuilder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::adapter::Factory;
 use crate::http::Requests;
-use crate::listing::list_beside;
+use crate::listing::{Part, directories, list_beside, list_part, split};
 use crate::{Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
@@ -167,6 +167,30 @@ impl Storage {
         Ok(found.common_prefixes.iter().map(|dir| root.join(dir.as_ref())).collect())
     }
 
+    /// Parts of a location that can be listed each by itself, together the whole but for the files that are returned beside them.
+    pub async fn parts(&self, location: &Location) -> Result<(Vec<Part>, Vec<Listed>)> {
+        let uri = location.to_string();
+        let (store, prefix) = self.object(&uri)?;
+        let found = match location.scheme() {
+            Scheme::File => directories(store.as_ref(), &prefix).await,
+            _ => split(store.as_ref(), prefix).await,
+        };
+        let (parts, files) = found.map_err(|e| StorageError::new(&uri, e))?;
+        let root = location.root();
+        Ok((parts, files.into_iter().map(|meta| listed(&root, meta)).collect()))
+    }
+
+    /// The files of one part of a location.
+    pub fn list_part(&self, location: &Location, part: Part) -> BoxStream<'static, Result<Listed>> {
+        let uri = location.to_string();
+        let store = match self.object(&uri) {
+            Ok((store, _)) => store,
+            Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
+        };
+        let root = location.root();
+        list_part(&store, part).map_ok(move |meta| listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed()
+    }
+
     /// Every file under a location, at any depth, in no particular order; in a cloud store, with many requests at once.
     pub fn list(&self, location: &Location) -> BoxStream<'static, Result<Listed>> {
         let uri = location.to_string();
@@ -180,15 +204,13 @@ impl Storage {
             Scheme::File => store.list(Some(&prefix)),
             _ => list_beside(store, prefix),
         };
-        listed
-            .map_ok(move |meta| Listed {
-                uri: root.join(meta.location.as_ref()).to_string(),
-                size: meta.size,
-                modified_ms: meta.last_modified.timestamp_millis(),
-            })
-            .map_err(move |e| StorageError::new(&uri, e))
-            .boxed()
+        listed.map_ok(move |meta| self::listed(&root, meta)).map_err(move |e| StorageError::new(&uri, e)).boxed()
     }
+}
+
+fn listed(root: &Location, meta: ObjectMeta) -> Listed {
+    let modified_ms = meta.last_modified.timestamp_millis();
+    Listed { uri: root.join(meta.location.as_ref()).to_string(), size: meta.size, modified_ms }
 }
 
 impl Inner {

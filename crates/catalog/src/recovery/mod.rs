@@ -18,8 +18,8 @@ use crate::ledger::Ledger;
 use crate::{Catalog, CatalogError, Cause, Result};
 
 pub use crate::ledger::{LedgerEntry, LedgerNamespace};
-pub use tips::Tip;
 use tips::{Candidate, Verdict, judge, version};
+pub use tips::{Tip, is_ahead};
 
 /// Directories below the warehouse that are looked into for tables.
 const DEPTH: usize = 8;

@@ -46,6 +46,11 @@ pub(crate) fn version(uri: &str) -> Option<u64> {
     name[..end].parse().ok()
 }
 
+/// Whether a file is a metadata file that was made after another.
+pub fn is_ahead(path: &str, metadata_location: &str) -> bool {
+    path.ends_with(".metadata.json") && version(path) > version(metadata_location)
+}
+
 /// Judges the files of a table that are newer than its entry.
 ///
 /// A commit builds on the file that was current then, and names it in its log. So whatever has the newest version is current, and

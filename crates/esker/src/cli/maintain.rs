@@ -87,6 +87,9 @@ pub(super) enum MaintainCommand {
         /// Only files older than this, e.g. 3d; at least 24h.
         #[arg(long, value_parser = age)]
         older_than: Option<Duration>,
+        /// The listing to go by: the manifest.json of an S3 Inventory, or a file of CSV or Parquet; its URI.
+        #[arg(long)]
+        inventory: Option<String>,
         /// List them and do nothing.
         #[arg(long)]
         dry_run: bool,
@@ -194,8 +197,8 @@ impl MaintainCommand {
                     false => Err(Error::Remote("something still holds the rows beyond the deadline, see above".to_owned())),
                 }
             }
-            Self::Orphans { table, older_than, dry_run } => {
-                let options = OrphanOptions { older_than_age_ms: older_than.map(millis) };
+            Self::Orphans { table, older_than, inventory, dry_run } => {
+                let options = OrphanOptions { older_than_age_ms: older_than.map(millis), inventory };
                 let path = format!("{}/orphans", client.table_path(&table)?);
                 if dry_run {
                     let report: OrphanReport = client.post(&format!("{path}?dry-run=true"), &options).await?;

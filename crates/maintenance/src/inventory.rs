@@ -1,0 +1,222 @@
+//! Inventories: listings that the store itself makes, of a bucket of which a listing by request takes hours.
+//!
+//! Read are the manifest of an Amazon S3 Inventory (`manifest.json`; files of CSV, gzip or not, or of Parquet), and a CSV or Parquet file
+//! by itself, with the columns `key`, `size` and `last_modified_date`, and `bucket` if it is of several. In CSV files keys are URL-encoded,
+//! as S3 writes them. An inventory is as old as it is: what it does not know yet is judged by the next one, and what is gone by
+//! now costs nothing.
+
+use std::io::Read;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType};
+use bytes::Bytes;
+use esker_storage::{Location, Storage};
+use esker_types::Millis;
+use flate2::read::MultiGzDecoder;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use crate::spool::Found;
+use crate::{MaintenanceError, Result};
+
+/// `manifest.json` of an S3 Inventory.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    source_bucket: String,
+    destination_bucket: String,
+    file_format: String,
+    #[serde(default)]
+    file_schema: String,
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ManifestFile {
+    key: String,
+}
+
+/// Whom the files are handed to.
+type Push<'a> = &'a mut (dyn FnMut(Found) -> Result<()> + Send);
+
+fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
+    MaintenanceError::Option { key: "inventory", reason: format!("{uri}: {reason}") }
+}
+
+/// Reads an inventory, and hands over the files that lie in a location.
+pub(crate) async fn read(storage: &Storage, uri: &str, location: &Location, push: Push<'_>) -> Result<()> {
+    let inside = Inside { location, root: location.root() };
+    if !uri.ends_with(".json") {
+        let bytes = storage.read(uri).await?;
+        return inside.file(uri, bytes, None, push);
+    }
+    let manifest: Manifest = serde_json::from_slice(&storage.read(uri).await?).map_err(|e| bad(uri, e))?;
+    if manifest.source_bucket != location.authority() {
+        return Err(bad(
+            uri,
+            format!("it is of bucket {}, and the table is in {}", manifest.source_bucket, location.authority()),
+        ));
+    }
+    let columns: Vec<String> = manifest.file_schema.split(',').map(column_name).collect();
+    let header = (manifest.file_format == "CSV").then_some(columns.as_slice());
+    let bucket = manifest.destination_bucket.rsplit(':').next().unwrap_or_default();
+    let at = Location::parse(uri)?;
+    for file in manifest.files {
+        // `arn:aws:s3:::bucket`, which may go by another scheme or be reached by another name here.
+        let uri = match at.authority() == bucket {
+            true => at.root().join(&file.key).to_string(),
+            false => format!("{}://{bucket}/{}", uri.split(':').next().unwrap_or_default(), file.key),
+        };
+        let bytes = storage.read(&uri).await?;
+        inside.file(&uri, bytes, header, push)?;
+    }
+    Ok(())
+}
+
+/// `LastModifiedDate` as `last_modified_date`.
+fn column_name(name: &str) -> String {
+    let mut plain = String::new();
+    for c in name.trim().chars() {
+        if c.is_ascii_uppercase() && !plain.is_empty() && !plain.ends_with('_') {
+            plain.push('_');
+        }
+        plain.push(c.to_ascii_lowercase());
+    }
+    plain
+}
+
+struct Inside<'a> {
+    location: &'a Location,
+    root: Location,
+}
+
+impl Inside<'_> {
+    fn file(&self, uri: &str, bytes: Bytes, header: Option<&[String]>, push: Push<'_>) -> Result<()> {
+        if uri.ends_with(".parquet") {
+            return self.parquet(uri, bytes, push);
+        }
+        if uri.ends_with(".csv.gz") {
+            return self.csv(uri, MultiGzDecoder::new(bytes.as_ref()), header, push);
+        }
+        if uri.ends_with(".csv") {
+            return self.csv(uri, bytes.as_ref(), header, push);
+        }
+        Err(bad(uri, "neither manifest.json, nor a file of CSV (.csv, .csv.gz) or Parquet"))
+    }
+
+    fn one(&self, bucket: Option<&str>, key: &str, bytes: u64, modified_ms: Millis, push: &mut Push<'_>) -> Result<()> {
+        if bucket.is_some_and(|bucket| bucket != self.location.authority()) {
+            return Ok(());
+        }
+        let at = self.root.join(key);
+        match at.is_inside(self.location) {
+            true => push(Found { path: at.to_string(), bytes, modified_ms }),
+            false => Ok(()),
+        }
+    }
+
+    fn csv(&self, uri: &str, text: impl Read, header: Option<&[String]>, mut push: Push<'_>) -> Result<()> {
+        let mut rows = csv::ReaderBuilder::new().has_headers(header.is_none()).from_reader(text);
+        let names: Vec<String> = match header {
+            Some(names) => names.to_vec(),
+            None => rows.headers().map_err(|e| bad(uri, e))?.iter().map(column_name).collect(),
+        };
+        let column = |name: &str| names.iter().position(|n| n == name);
+        let needed = |name: &str| column(name).ok_or_else(|| bad(uri, format!("it has no column {name}")));
+        let (bucket, key) = (column("bucket"), needed("key")?);
+        let (size, modified) = (needed("size")?, needed("last_modified_date")?);
+        for row in rows.records() {
+            let row = row.map_err(|e| bad(uri, e))?;
+            let field = |i: usize| row.get(i).unwrap_or_default();
+            let name = percent_decode_str(field(key)).decode_utf8().map_err(|e| bad(uri, e))?;
+            let Ok(bytes) = field(size).parse() else { continue }; // a delete marker
+            let when = chrono::DateTime::parse_from_rfc3339(field(modified)).map_err(|e| bad(uri, e))?;
+            self.one(bucket.map(field), &name, bytes, when.timestamp_millis(), &mut push)?;
+        }
+        Ok(())
+    }
+
+    fn parquet(&self, uri: &str, bytes: Bytes, mut push: Push<'_>) -> Result<()> {
+        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+            let batch = batch?;
+            let needed = |name: &str, to: &DataType| {
+                let column = batch.column_by_name(name).ok_or_else(|| bad(uri, format!("it has no column {name}")))?;
+                Ok::<_, MaintenanceError>(cast(column, to)?)
+            };
+            let key = needed("key", &DataType::Utf8)?;
+            let size = needed("size", &DataType::Int64)?;
+            let modified = needed("last_modified_date", &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+            let bucket = bucket(&batch)?;
+            let (key, size) = (key.as_string::<i32>(), size.as_primitive::<Int64Type>());
+            let modified = modified.as_primitive::<TimestampMillisecondType>();
+            for i in (0..batch.num_rows()).filter(|i| size.is_valid(*i)) {
+                let bucket = bucket.as_ref().map(|b| b.as_string::<i32>().value(i));
+                self.one(bucket, key.value(i), size.value(i).unsigned_abs(), modified.value(i), &mut push)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bucket(batch: &RecordBatch) -> Result<Option<arrow::array::ArrayRef>> {
+    Ok(batch.column_by_name("bucket").map(|column| cast(column, &DataType::Utf8)).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn found(uri: &str, bytes: Vec<u8>, header: Option<&[String]>) -> Result<Vec<(String, u64, Millis)>> {
+        let location = Location::parse("s3://lake/n/t").expect("valid");
+        let mut all = Vec::new();
+        let mut push = |f: Found| {
+            all.push((f.path, f.bytes, f.modified_ms));
+            Ok(())
+        };
+        Inside { location: &location, root: location.root() }.file(uri, bytes.into(), header, &mut push)?;
+        Ok(all)
+    }
+
+    #[test]
+    fn an_inventory_of_s3_is_read_in_both_formats() {
+        let expected = vec![("s3://lake/n/t/data/a b.parquet".to_owned(), 7, 1_700_000_000_000)];
+        let text = "\"lake\",\"n/t/data/a%20b.parquet\",\"7\",\"2023-11-14T22:13:20.000Z\"\n\
+                    \"lake\",\"n/t2/x\",\"7\",\"2023-11-14T22:13:20.000Z\"\n\
+                    \"other\",\"n/t/x\",\"7\",\"2023-11-14T22:13:20.000Z\"\n\
+                    \"lake\",\"n/t/gone\",\"\",\"2023-11-14T22:13:20.000Z\"\n";
+        let header: Vec<String> = "Bucket, Key, Size, LastModifiedDate".split(',').map(column_name).collect();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(text.as_bytes()).expect("written");
+        let gzip = gzip.finish().expect("finished");
+        assert_eq!(found("x/0.csv.gz", gzip, Some(&header)).expect("read"), expected);
+        let with_header = format!("bucket,key,size,last_modified_date\n{text}");
+        assert_eq!(found("x/0.csv", with_header.into_bytes(), None).expect("read"), expected);
+
+        let strings = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let times = TimestampMillisecondArray::from(vec![1_700_000_000_000, 1_700_000_000_000]);
+        let batch = RecordBatch::try_from_iter([
+            ("bucket", strings(["lake", "lake"])),
+            ("key", strings(["n/t/data/a b.parquet", "n/x"])),
+            ("size", Arc::new(Int64Array::from(vec![7, 7])) as ArrayRef),
+            ("last_modified_date", Arc::new(times) as ArrayRef),
+        ])
+        .expect("a batch");
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        assert_eq!(found("x/0.parquet", bytes, None).expect("read"), expected);
+        let refused = found("x/0.csv", b"key,size\na,1\n".to_vec(), None).expect_err("no time").to_string();
+        assert!(refused.contains("last_modified_date"), "{refused}");
+    }
+}
