@@ -1,8 +1,12 @@
 use std::collections::HashSet;
 
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use esker_catalog::deletion::sweep;
 use esker_tests::{Lake, Scope, TestApp};
 use esker_types::now_ms;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -26,6 +30,17 @@ async fn distinct_values_are_counted_without_deleted_rows() {
         assert_eq!(outcome["records"], left, "{outcome}");
         assert_eq!(outcome["distinct"], json!({"id": left, "p": 3, "s": 7}), "{outcome}");
 
+        let partitions = outcome["partitions_path"].as_str().expect("a path");
+        let file = std::fs::File::open(&partitions[7..]).expect("opened");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("a reader");
+        let batches: Vec<_> = reader.collect::<Result<_, _>>().expect("read");
+        let count = |name: &str| {
+            let long = cast(batches[0].column_by_name(name).expect("a column"), &DataType::Int64).expect("a number");
+            long.as_primitive::<Int64Type>().values().to_vec()
+        };
+        assert_eq!(count("data_record_count"), [40, 40, 40]);
+        assert_eq!(count("position_delete_record_count").iter().sum::<i64>(), 120 - left);
+        assert_eq!(batches[0].column(0).as_struct().column(0).as_primitive::<Int32Type>().values(), &[0, 1, 2]);
         let first = outcome["path"].as_str().expect("a path").to_owned();
         let explained =
             async |path: &str| app.ok(Method::GET, &format!("/api/v1/warehouses/default/explain?path={path}"), None).await;

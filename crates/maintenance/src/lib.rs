@@ -15,6 +15,7 @@ mod jobs;
 mod listing;
 mod manifests;
 mod orphans;
+mod partitions;
 mod reverse;
 mod spool;
 mod statistics;

@@ -18,12 +18,13 @@ use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::puffin::{APACHE_DATASKETCHES_THETA_V1, Blob, CompressionCodec, PuffinWriter};
-use iceberg::spec::{BlobMetadata, MAIN_BRANCH, PrimitiveType, StatisticsFile, TableMetadata, Type};
+use iceberg::spec::{BlobMetadata, MAIN_BRANCH, PartitionStatisticsFile, PrimitiveType, StatisticsFile, TableMetadata, Type};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::compact::{BATCH, resolve, union};
 use crate::jobs::JobContext;
+use crate::partitions::write_partition_statistics;
 use crate::{MaintenanceError, Result, check_owned};
 
 /// Options of a run.
@@ -54,6 +55,9 @@ pub struct StatisticsPlan {
 pub struct StatisticsOutcome {
     /// The statistics file.
     pub path: Option<String>,
+    /// The file of the partitions' statistics, where the table has partitions.
+    #[serde(default)]
+    pub partitions_path: Option<String>,
     /// Distinct values of each column, about: three percent off at most, in two of three cases under two.
     pub distinct: BTreeMap<String, u64>,
     /// Rows that were read.
@@ -170,10 +174,13 @@ pub(crate) async fn execute_statistics(
         }
     }
     let (distinct, file) = write(context, &table.metadata, plan, snapshot, &merged).await?;
-    let path = file.statistics_path.clone();
-    let commit = StatisticsCommit { context: context.clone(), file, replaces: plan.replaces.clone() };
+    let partitions = write_partition_statistics(context, &table.metadata, snapshot, &live).await?;
+    let (path, partitions_path) =
+        (file.statistics_path.clone(), partitions.as_ref().map(|partitions| partitions.statistics_path.clone()));
+    let commit = StatisticsCommit { context: context.clone(), file, partitions };
     context.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(commit))).await?;
-    Ok(StatisticsOutcome { path: Some(path), distinct, records: merged.records, seconds: started.elapsed().as_secs_f64() })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(StatisticsOutcome { path: Some(path), partitions_path, distinct, records: merged.records, seconds })
 }
 
 /// The sketches of one file, a row group after the other, so that memory is that of a row group a worker.
@@ -292,7 +299,7 @@ fn footer_size(content: &[u8]) -> i64 {
 struct StatisticsCommit {
     context: JobContext,
     file: StatisticsFile,
-    replaces: Option<String>,
+    partitions: Option<PartitionStatisticsFile>,
 }
 
 impl Rebase for StatisticsCommit {
@@ -304,12 +311,21 @@ impl Rebase for StatisticsCommit {
             }
             let due_ms = esker_types::now_ms().saturating_add(self.context.catalog.options().grace_ms);
             let reason = "newer statistics of the same snapshot took its place";
-            let replaced = self.replaces.as_ref();
-            let dooms = replaced.map(|path| table.row.doom(path.clone(), None, reason, Some(self.context.job), due_ms));
+            let (mut updates, mut settled_outputs) = (Vec::new(), Vec::new());
+            let mut replaced = Vec::new();
+            replaced.extend(table.metadata.statistics_for_snapshot(id).map(|s| &s.statistics_path));
+            updates.push(TableUpdate::SetStatistics { statistics: self.file.clone() });
+            settled_outputs.push(self.file.statistics_path.clone());
+            if let Some(partitions) = &self.partitions {
+                replaced.extend(table.metadata.partition_statistics_for_snapshot(id).map(|s| &s.statistics_path));
+                updates.push(TableUpdate::SetPartitionStatistics { partition_statistics: partitions.clone() });
+                settled_outputs.push(partitions.statistics_path.clone());
+            }
+            let doom = |path: &String| table.row.doom(path.clone(), None, reason, Some(self.context.job), due_ms);
             Ok(Proposal {
-                updates: vec![TableUpdate::SetStatistics { statistics: self.file.clone() }],
-                settled_outputs: vec![self.file.statistics_path.clone()],
-                dooms: dooms.into_iter().collect(),
+                updates,
+                settled_outputs,
+                dooms: replaced.into_iter().map(doom).collect(),
                 cause: self.context.cause.clone(),
                 ..Proposal::default()
             })

@@ -1,0 +1,179 @@
+//! Partition statistics: a Parquet file with a row a partition (specification, "Partition Statistics"), which engines read instead of all
+//! manifests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StructArray, new_null_array};
+use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema};
+use bytes::Bytes;
+use esker_read::{literal_array, target_schema};
+use esker_table::{DeleteKind, LiveFile, LiveFiles, metadata_dir};
+use iceberg::spec::{
+    FormatVersion, Literal, NestedField, PartitionStatisticsFile, Schema, Snapshot, Struct, TableMetadata, Type,
+};
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use uuid::Uuid;
+
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// What is counted of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Counts {
+    records: i64,
+    files: i32,
+    bytes: i64,
+    position_deletes: i64,
+    position_files: i32,
+    equality_deletes: i64,
+    equality_files: i32,
+    vectors: i32,
+    /// The newest snapshot that added one of its files: when, and which.
+    updated: Option<(i64, i64)>,
+}
+
+/// A partition of a spec: the values of the table's unified partition type, in its order.
+type Key = (i32, Vec<Option<Literal>>);
+
+/// The fields of all specs of the table, each once, by field id.
+fn unified(metadata: &TableMetadata) -> Result<Vec<Arc<NestedField>>> {
+    let mut fields: BTreeMap<i32, Arc<NestedField>> = BTreeMap::new();
+    let mut specs: Vec<_> = metadata.partition_specs_iter().collect();
+    specs.sort_by_key(|spec| spec.spec_id());
+    for spec in specs {
+        // The newest name of a field counts. A spec whose source column is gone can't be typed any more, and is left out.
+        let Ok(ty) = spec.partition_type(metadata.current_schema()) else { continue };
+        for field in ty.fields() {
+            fields.insert(field.id, Arc::new(NestedField::optional(field.id, &field.name, field.field_type.as_ref().clone())));
+        }
+    }
+    Ok(fields.into_values().collect())
+}
+
+fn key(metadata: &TableMetadata, fields: &[Arc<NestedField>], file: &LiveFile) -> Key {
+    let spec = metadata.partition_spec_by_id(file.spec_id);
+    let value = |id: i32, partition: &Struct| {
+        let at = spec.and_then(|spec| spec.fields().iter().position(|f| f.field_id == id))?;
+        partition.iter().nth(at)?.cloned()
+    };
+    (file.spec_id, fields.iter().map(|field| value(field.id, file.file.partition())).collect())
+}
+
+fn count(metadata: &TableMetadata, live: &LiveFiles, fields: &[Arc<NestedField>]) -> Vec<(Key, Counts)> {
+    let mut all: std::collections::HashMap<Key, Counts> = std::collections::HashMap::new();
+    let small = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut entry = |file: &LiveFile, add: &dyn Fn(&mut Counts)| {
+        let counts = all.entry(key(metadata, fields, file)).or_default();
+        add(counts);
+        let snapshot = metadata.snapshot_by_id(file.snapshot_id).map(|s| (s.timestamp_ms(), s.snapshot_id()));
+        counts.updated = counts.updated.max(snapshot);
+    };
+    for file in &live.data {
+        entry(file, &|counts| {
+            counts.records += small(file.file.record_count());
+            counts.files += 1;
+            counts.bytes += small(file.file.file_size_in_bytes());
+        });
+    }
+    for delete in &live.deletes {
+        let rows = small(delete.entry.file.record_count());
+        entry(&delete.entry, &|counts| match delete.kind {
+            DeleteKind::Position => {
+                (counts.position_deletes, counts.position_files) = (counts.position_deletes + rows, counts.position_files + 1)
+            }
+            DeleteKind::DeletionVector => {
+                (counts.position_deletes, counts.vectors) = (counts.position_deletes + rows, counts.vectors + 1)
+            }
+            DeleteKind::Equality => {
+                (counts.equality_deletes, counts.equality_files) = (counts.equality_deletes + rows, counts.equality_files + 1)
+            }
+        });
+    }
+    all.into_iter().collect()
+}
+
+fn with_id(field: Field, id: i32) -> FieldRef {
+    Arc::new(field.with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into()))
+}
+
+/// The rows, in the order of their partitions.
+fn rows(metadata: &TableMetadata, live: &LiveFiles) -> Result<RecordBatch> {
+    let fields = unified(metadata)?;
+    let counted = count(metadata, live, &fields);
+    let schema = Schema::builder().with_fields(fields.clone()).build()?;
+    let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
+    let partition: Fields = target_schema(&schema, &ids)?.fields().clone();
+    let mut values: Vec<ArrayRef> = Vec::new();
+    for (i, (field, arrow)) in fields.iter().zip(&partition).enumerate() {
+        let one = |value: &Option<Literal>| match (value, field.field_type.as_ref()) {
+            (Some(Literal::Primitive(literal)), Type::Primitive(ty)) => literal_array(ty, literal, arrow.data_type())
+                .ok_or_else(|| MaintenanceError::Refused(format!("values of partition field {} can't be written", field.name))),
+            _ => Ok(new_null_array(arrow.data_type(), 1)),
+        };
+        let column = counted.iter().map(|((_, key), _)| one(&key[i])).collect::<Result<Vec<_>>>()?;
+        let column: Vec<&dyn arrow::array::Array> = column.iter().map(AsRef::as_ref).collect();
+        values.push(concat(&column)?);
+    }
+    let sort = values
+        .iter()
+        .map(|column| SortColumn { values: column.clone(), options: Some(SortOptions { descending: false, nulls_first: true }) });
+    let spec_ids: ArrayRef = Arc::new(counted.iter().map(|((spec, _), _)| Some(*spec)).collect::<Int32Array>());
+    let order = [SortColumn { values: spec_ids.clone(), options: None }];
+    let order = lexsort_to_indices(&sort.chain(order).collect::<Vec<_>>(), None)?;
+
+    let long =
+        |of: &dyn Fn(&Counts) -> Option<i64>| Arc::new(counted.iter().map(|(_, c)| of(c)).collect::<Int64Array>()) as ArrayRef;
+    let int =
+        |of: &dyn Fn(&Counts) -> i32| Arc::new(counted.iter().map(|(_, c)| Some(of(c))).collect::<Int32Array>()) as ArrayRef;
+    let structs: ArrayRef = Arc::new(StructArray::try_new(partition.clone(), values, None)?);
+    let mut columns: Vec<(FieldRef, ArrayRef)> =
+        vec![(with_id(Field::new("partition", DataType::Struct(partition), false), 1), structs)];
+    let mut add = |id, name: &str, optional: bool, column: ArrayRef| {
+        columns.push((with_id(Field::new(name, column.data_type().clone(), optional), id), column));
+    };
+    add(2, "spec_id", false, spec_ids);
+    add(3, "data_record_count", false, long(&|c| Some(c.records)));
+    add(4, "data_file_count", false, int(&|c| c.files));
+    add(5, "total_data_file_size_in_bytes", false, long(&|c| Some(c.bytes)));
+    add(6, "position_delete_record_count", true, long(&|c| Some(c.position_deletes)));
+    add(7, "position_delete_file_count", true, int(&|c| c.position_files));
+    add(8, "equality_delete_record_count", true, long(&|c| Some(c.equality_deletes)));
+    add(9, "equality_delete_file_count", true, int(&|c| c.equality_files));
+    add(10, "total_record_count", true, long(&|_| None));
+    add(11, "last_updated_at", true, long(&|c| c.updated.map(|(at, _)| at)));
+    add(12, "last_updated_snapshot_id", true, long(&|c| c.updated.map(|(_, id)| id)));
+    if metadata.format_version() >= FormatVersion::V3 {
+        add(13, "dv_count", false, int(&|c| c.vectors));
+    }
+    let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?;
+    Ok(take_record_batch(&batch, &order)?)
+}
+
+/// Writes the statistics of a snapshot's partitions; none if the table has no partitions.
+pub(crate) async fn write_partition_statistics(
+    context: &JobContext,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+    live: &LiveFiles,
+) -> Result<Option<PartitionStatisticsFile>> {
+    if live.data.is_empty() || unified(metadata)?.is_empty() {
+        return Ok(None);
+    }
+    let batch = rows(metadata, live)?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?)).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
+    writer.write(&batch)?;
+    writer.close()?;
+    let dir = metadata_dir(metadata.location(), metadata.properties());
+    let path = format!("{dir}/partition-stats-{}-{}.parquet", snapshot.snapshot_id(), Uuid::now_v7());
+    (context.destination().record)(vec![path.clone()]).await?;
+    let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    context.catalog.storage().write(&path, Bytes::from(bytes)).await?;
+    Ok(Some(PartitionStatisticsFile { snapshot_id: snapshot.snapshot_id(), statistics_path: path, file_size_in_bytes: size }))
+}
