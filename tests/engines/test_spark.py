@@ -252,3 +252,30 @@ def test_distinct_values_that_esker_counted_reach_the_planner(
         assert "rowCount=51)" not in before and "rowCount=50)" not in before, before
     finally:
         spark.conf.unset("spark.sql.cbo.enabled")
+
+
+@pytest.mark.slice
+def test_partition_statistics_that_esker_wrote_are_read_by_iceberg(
+    server: Server, spark: SparkSession, warehouse: str, ask
+) -> None:
+    ask("CREATE NAMESPACE IF NOT EXISTS stats_s")
+    ask(
+        "CREATE TABLE stats_s.p (k bigint, d date) USING iceberg PARTITIONED BY (months(d)) "
+        "TBLPROPERTIES ('format-version'='2', 'write.delete.mode'='merge-on-read')"
+    )
+    ask("INSERT INTO stats_s.p SELECT id, date_add(DATE '2024-01-01', cast(id % 59 AS int)) FROM range(590)")
+    ask("ALTER TABLE stats_s.p ADD PARTITION FIELD bucket(4, k)")
+    ask("INSERT INTO stats_s.p SELECT id, DATE '2024-03-05' FROM range(1000, 1100)")
+    ask("DELETE FROM stats_s.p WHERE k < 10")
+    assert server.maintain("stats_s.p", "statistics", warehouse=warehouse)["partitions_path"]
+    jvm, catalog = spark._jvm, ask("SELECT current_catalog()")[0][0]
+    ask("REFRESH TABLE stats_s.p")
+    table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, f"{catalog}.stats_s.p")
+    found = table.newPartitionStatisticsScan().scan().iterator()
+    rows = []
+    while found.hasNext():
+        row = found.next()
+        rows.append((row.specId(), row.dataRecordCount(), row.positionDeleteRecordCount(), row.lastUpdatedAt() is not None))
+    theirs = ask("SELECT spec_id, record_count, position_delete_record_count, true FROM stats_s.p.partitions")
+    assert sorted(rows) == sorted(tuple(row) for row in theirs)
+    assert sum(row[1] for row in rows) == 690
