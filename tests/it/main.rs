@@ -4,6 +4,7 @@ mod bad_input;
 mod commits;
 mod compaction;
 mod details;
+mod disasters;
 mod erasure;
 mod events;
 mod expiry;

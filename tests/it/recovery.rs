@@ -21,10 +21,10 @@ const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
 fn copy_database(from: &Path, to: &Path) {
     for name in DATABASE {
-        std::fs::remove_file(to.join(name)).ok();
-        if from.join(name).exists() {
-            // Over the file that is there, as a restore does.
-            std::fs::copy(from.join(name), to.join(name)).expect("copied");
+        match from.join(name).exists() {
+            // Over the file that is there, which stays the same one to the system.
+            true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
+            false => drop(std::fs::remove_file(to.join(name))),
         }
     }
 }
@@ -40,6 +40,8 @@ async fn metadata_location(app: &TestApp) -> String {
 
 /// Everything that could delete is refused, by name; reads and appends go on.
 async fn assert_nothing_is_deleted(app: &TestApp) {
+    let metrics = app.ok(Method::GET, "/metrics", None).await;
+    assert!(metrics.as_str().expect("text").contains("esker_warehouse_deletes_off{warehouse=\"default\"} 1"), "{metrics}");
     for job in ["expire", "orphans"] {
         let (status, _, text) = app.refused(Method::POST, &format!("{MANAGE}/{job}"), Some(json!({}))).await;
         assert_eq!(status, 422, "{text}");

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use esker_catalog::deletion::sweep;

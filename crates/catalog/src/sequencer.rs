@@ -53,7 +53,7 @@ pub trait Rebase: Send + Sync {
 #[derive(Clone)]
 pub enum Change {
     /// As a client sent it.
-    Fixed(Proposal),
+    Fixed(Box<Proposal>),
     /// As maintenance makes it.
     Rebased(Arc<dyn Rebase>),
 }
@@ -216,7 +216,7 @@ impl Catalog {
         change: &Change,
     ) -> Result<(Option<TableMetadata>, Proposal)> {
         let mut proposal = match change {
-            Change::Fixed(proposal) => proposal.clone(),
+            Change::Fixed(proposal) => proposal.as_ref().clone(),
             Change::Rebased(rebase) => rebase.propose(table).await?,
         };
         self.check_references(&proposal.updates).await?;

@@ -81,7 +81,7 @@ impl Catalog {
             }
             let current = self.load(&change.name).await?;
             let base = Some(current.row.metadata_location.as_str());
-            let fixed = Change::Fixed(change.proposal.clone());
+            let fixed = Change::Fixed(Box::new(change.proposal.clone()));
             if let (Some(metadata), proposal) = self.apply_change(&current, base, &fixed).await? {
                 let working = LoadedTable { metadata: metadata.into(), ..current.clone() };
                 updated.push((current, working, proposal));

@@ -72,7 +72,7 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: 
     let cause = Cause { principal: principal.to_string(), receipt: None };
     let proposal = Proposal { updates: restored.updates(), restore: Some(Box::new(restored)), cause, ..Proposal::default() };
     let before: HashSet<i64> = table.metadata.snapshots().map(|s| s.snapshot_id()).collect();
-    catalog.commit_to(table.row.id, Change::Fixed(proposal)).await?;
+    catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?;
     let snapshots = ids.iter().filter(|id| !before.contains(id)).count() as u64;
     Ok(Undone { snapshots, refs: plan.expire_refs, files, gone: 0 })
 }

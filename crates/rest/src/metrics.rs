@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     scores: IntGaugeVec,
     findings: IntGaugeVec,
     jobs: IntGauge,
+    deletes_off: IntGaugeVec,
     quarantine_files: IntGauge,
     quarantine_bytes: IntGauge,
     storage: IntCounterVec,
@@ -85,6 +86,16 @@ impl Metrics {
                 IntGaugeVec::new(Opts::new("esker_tables_with_finding", "Tables with a health finding."), &["code", "severity"])
             ),
             jobs: registered!(r, gauge("esker_jobs_running", "Maintenance jobs at work in this process.")),
+            deletes_off: registered!(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "esker_warehouse_deletes_off",
+                        "1: database and warehouse don't go together, and nothing is deleted."
+                    ),
+                    &["warehouse"]
+                )
+            ),
             quarantine_files: registered!(r, gauge("esker_quarantine_files", "Files in quarantine.")),
             quarantine_bytes: registered!(r, gauge("esker_quarantine_bytes", "Bytes in quarantine, where sizes are known.")),
             storage: registered!(
@@ -204,6 +215,10 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         let (events, age_ms) = app.state().sink_lag(sink).await?;
         metrics.sink_lag.with_label_values(&[sink]).set(events);
         metrics.sink_age.with_label_values(&[sink]).set(age_ms as f64 / 1000.0);
+    }
+    for catalog in app.warehouses().map(Maintenance::catalog) {
+        let off = i64::from(catalog.check_epoch().is_err());
+        metrics.deletes_off.with_label_values(&[&catalog.options().warehouse]).set(off);
     }
     let (files, bytes) = app.state().quarantine_totals().await?;
     metrics.quarantine_files.set(files);

@@ -1,4 +1,5 @@
-"""A throwaway PostgreSQL. As a program: `stack/postgres.py COMMAND…` runs a command with one, whose URL is in ESKER_TEST_POSTGRES."""
+"""A throwaway PostgreSQL. As a program, `python -m stack.postgres COMMAND…` runs a command with one, whose URL is in
+ESKER_TEST_POSTGRES."""
 
 from __future__ import annotations
 

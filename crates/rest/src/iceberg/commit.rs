@@ -31,7 +31,7 @@ pub(crate) async fn commit(
     let proposal = Proposal { requirements: request.requirements, updates: request.updates, cause, ..Proposal::default() };
     let result = match creates {
         true => catalog.create_by_commit(name, proposal).await,
-        false => catalog.commit(&name, Change::Fixed(proposal)).await.map(|committed| {
+        false => catalog.commit(&name, Change::Fixed(Box::new(proposal))).await.map(|committed| {
             app.inner.metrics.batch(committed.batch);
             committed.table
         }),

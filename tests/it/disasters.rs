@@ -1,0 +1,226 @@
+//! Random histories of a whole server against a model: commits, maintenance, kills without a goodbye, and the state database put back to an
+//! earlier point, with a table of another catalog beside it all. No live file is ever deleted, and all garbage is in the end.
+//!
+//! `ESKER_DISASTERS` says how many (10; `make soak` runs 500), `ESKER_SEED` begins with another.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use esker_catalog::deletion::sweep;
+use esker_catalog::recovery::{plan_recovery, recover};
+use esker_tests::{Lake, Row, Scope, TestApp, postgres};
+use esker_types::now_ms;
+use reqwest::Method;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::histories::Random;
+
+const DAY: i64 = 24 * 3600 * 1000;
+const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
+
+/// The table's rows, by the model.
+type Rows = Vec<Row>;
+
+struct Disaster {
+    app: Option<TestApp>,
+    random: Random,
+    rows: Rows,
+    next: i64,
+    backup: Option<TempDir>,
+    log: Vec<String>,
+    /// Files of the other catalog's table.
+    foreign: Vec<String>,
+}
+
+fn copy(from: &Path, to: &Path) {
+    for name in DATABASE {
+        match from.join(name).exists() {
+            // Over the file that is there, which stays the same one to the system.
+            true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
+            false => drop(std::fs::remove_file(to.join(name))),
+        }
+    }
+}
+
+impl Disaster {
+    async fn begin(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
+        Lake::create(&app, "t", 1 + random.below(3) as u8, false, json!({})).await;
+        let foreign = foreign_table(&app).await;
+        let log = vec![format!("seed {seed}")];
+        Self { app: Some(app), random, rows: Vec::new(), next: 0, backup: None, log, foreign }
+    }
+
+    fn lake(&self) -> Lake<'_> {
+        Lake::open(self.app.as_ref().expect("a server"), "t")
+    }
+
+    async fn stopped(&mut self) -> TempDir {
+        self.app.take().expect("a server").stop().await
+    }
+
+    async fn start(&mut self, dir: TempDir) {
+        self.app = Some(TestApp::restart(dir).await);
+    }
+
+    async fn append(&mut self) {
+        let rows: Vec<Row> = (self.next..self.next + 3).map(|id| (id, format!("s{id}"), 0, None)).collect();
+        self.next += 3;
+        self.lake().append(&rows).await;
+        self.log.push(format!("append {rows:?}"));
+        self.rows.extend(rows);
+    }
+
+    async fn delete(&mut self) {
+        let version = self.lake().metadata().await.format_version();
+        if self.rows.is_empty() || version == iceberg::spec::FormatVersion::V1 {
+            return;
+        }
+        let at = self.random.below(self.rows.len() as u64) as usize;
+        let id = self.rows.remove(at).0;
+        self.log.push(format!("delete {id}"));
+        self.lake().delete_by_position(&HashSet::from([id]), Scope::File).await;
+    }
+
+    /// A job of every kind comes up; nothing destructive happens to the other catalog's table.
+    async fn maintain(&mut self) {
+        let (kind, options) = match self.random.below(5) {
+            0 | 1 => ("compact", json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true})),
+            2 | 3 => ("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(2)})),
+            _ => ("orphans", json!({})),
+        };
+        let job = self.lake().run(kind, options.clone()).await;
+        self.log.push(format!("{kind}: {} {}", job["state"], job["outcome"]));
+        assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
+        if self.random.one_in(3) {
+            let undone = self.lake().undo(&job).await;
+            self.log.push(format!("undo: {undone:?}"));
+        }
+        let app = self.app.as_ref().expect("a server");
+        if kind != "compact" {
+            let foreign = Lake::open(app, "foreign").management(kind);
+            let (status, body) = app.send(Method::POST, &foreign, Some(options)).await;
+            assert!(status.is_client_error() && body.to_string().contains("foreign"), "{status} {body}");
+        }
+    }
+
+    /// As if all time in quarantine were over.
+    async fn sweep(&mut self) {
+        let swept = sweep(self.lake().catalog(), now_ms() + 2 * DAY).await.expect("swept");
+        self.log.push(format!("{swept:?}"));
+    }
+
+    /// The server goes away without a goodbye: what it has in the database is what there is.
+    async fn kill(&mut self) {
+        self.log.push("killed".to_owned());
+        let (app, kept) = (self.app.take().expect("a server"), tempfile::tempdir().expect("a directory"));
+        copy(app.dir.path(), kept.path());
+        let dir = app.stop().await;
+        copy(kept.path(), dir.path());
+        self.start(dir).await;
+    }
+
+    async fn back_up(&mut self) {
+        self.log.push("backed up".to_owned());
+        let (dir, backup) = (self.stopped().await, tempfile::tempdir().expect("a directory"));
+        copy(dir.path(), backup.path());
+        self.backup = Some(backup);
+        self.start(dir).await;
+    }
+
+    /// The database is put back to the backup. Nothing may be deleted until it is reconciled; then all is as it was.
+    async fn restore(&mut self) {
+        let Some(backup) = self.backup.take() else { return };
+        self.log.push("restored".to_owned());
+        let dir = self.stopped().await;
+        copy(backup.path(), dir.path());
+        self.start(dir).await;
+        let catalog = self.lake().catalog().clone();
+        assert!(sweep(&catalog, now_ms() + 9 * DAY).await.is_err(), "{}", self.log.join("\n"));
+        let plan = plan_recovery(&catalog, &Default::default()).await.expect("planned");
+        self.log.push(format!("{plan:?}"));
+        recover(&catalog, &plan, true).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log.join("\n")));
+    }
+
+    async fn check(&self) {
+        let log = || self.log.join("\n");
+        let mut expected = self.rows.clone();
+        expected.sort();
+        let lake = self.lake();
+        assert_eq!(lake.missing().await, Vec::<String>::new(), "{}", log());
+        assert_eq!(lake.rows().await, expected, "{}", log());
+        for path in &self.foreign {
+            assert!(Path::new(path).exists(), "{path} is gone\n{}", log());
+        }
+    }
+}
+
+/// A table that another catalog made and commits to, registered here; returns its files, none of which may ever go.
+async fn foreign_table(app: &TestApp) -> Vec<String> {
+    let place = app.dir.path().join("warehouse/elsewhere");
+    let other = TestApp::start_with(|config| {
+        let location = format!("file://{}", place.display());
+        config.warehouses.entry("default".to_owned()).or_default().location = Some(location);
+    })
+    .await;
+    let lake = Lake::create(&other, "foreign", 2, false, json!({})).await;
+    lake.append(&[(1, "x".to_owned(), 0, None)]).await;
+    let body = other.ok(Method::GET, "/v1/default/namespaces/lake/tables/foreign", None).await;
+    let register = json!({"name": "foreign", "metadata-location": body["metadata-location"]});
+    app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
+    // The other catalog goes on: what it writes from now on, this one does not know of.
+    lake.append(&[(2, "y".to_owned(), 0, None)]).await;
+    let files = crate::commits::walk(&place).into_iter().filter(|path| !path.contains("_esker"));
+    files.collect()
+}
+
+async fn run(seed: u64) {
+    let mut history = Disaster::begin(seed).await;
+    for _ in 0..6 + history.random.below(14) {
+        match history.random.below(12) {
+            0..4 => history.append().await,
+            4 => history.delete().await,
+            5..8 => history.maintain().await,
+            8 => history.sweep().await,
+            9 => history.kill().await,
+            10 => history.back_up().await,
+            _ => history.restore().await,
+        }
+        history.check().await;
+    }
+    history.lake().run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
+    history.sweep().await;
+    history.check().await;
+    // What a lost database did not know any more is found by looks for orphans: two, a day apart, of files some days old.
+    let left = history.lake().orphans().await;
+    let catalog = history.lake().catalog().clone();
+    let id = catalog.tables().await.expect("tables").into_iter().find(|t| t.name.name == "t").expect("the table").id;
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(9 * 24 * 3600);
+    let location = history.lake().metadata().await.location().trim_start_matches("file://").to_owned();
+    let mut all = Vec::new();
+    for path in crate::commits::walk(Path::new(&location)) {
+        std::fs::File::options().write(true).open(&path).expect("opened").set_modified(long_ago).expect("set");
+        all.push(format!("file://{path}"));
+    }
+    catalog.state().see_orphans(id, &all, now_ms() - 2 * DAY).await.expect("seen");
+    let job = history.lake().run("orphans", json!({})).await;
+    history.log.push(format!("left {left}, then {}", job["outcome"]));
+    history.sweep().await;
+    history.check().await;
+    let report = history.lake().orphans().await;
+    assert_eq!((&report["orphans"], &report["young"]), (&json!(0), &json!(0)), "{}\n{report}", history.log.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_the_server_no_live_file_goes_and_all_garbage_does() {
+    if postgres(Path::new("x")).is_some() {
+        return; // the database is no file that could be put back
+    }
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let (first, n) = (number("ESKER_SEED", 1), number("ESKER_DISASTERS", 10));
+    for seed in first..first + n {
+        run(seed).await;
+    }
+}
