@@ -6,13 +6,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
-use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::listing::{FileRange, PartitionedFile};
 use datafusion::datasource::physical_plan::FileGroup;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use esker_read::{ReadStats, Reader, field_id, row_group_rows, selection};
 use esker_table::LiveFile;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
+use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 
 use crate::ranges::column_statistics;
@@ -21,6 +22,9 @@ use crate::source::Known;
 /// Bytes of a file that are worth a task of their own.
 const SPLIT_BYTES: u64 = 16 << 20;
 
+/// One deleted row in so many: on any page there is one.
+const RIDDLED: u64 = 64;
+
 /// Footers read at the same time, where deletes ask for them before the scan begins.
 const FOOTERS: usize = 16;
 
@@ -28,7 +32,7 @@ const FOOTERS: usize = 16;
 pub(crate) async fn partitioned(
     metadata: &TableMetadata,
     schema: &SchemaRef,
-    wanted: &[usize],
+    (wanted, filtered): (&[usize], bool),
     files: &[LiveFile],
     deleted: &HashMap<String, Arc<RoaringTreemap>>,
     reader: &Reader,
@@ -39,20 +43,24 @@ pub(crate) async fn partitioned(
         let gone = deleted.get(path);
         let rows = file.file.record_count().saturating_sub(gone.map_or(0, |set| set.len()));
         if rows == 0 {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let known = Known { uri: path.into(), nan: may_hold_nan(schema, &file) };
+        let riddled = !filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
+        let known = Known { uri: path.into(), nan: may_hold_nan(schema, &file), riddled };
         let mut partitioned = PartitionedFile::new(path, size).with_extension(known);
         partitioned.statistics = Some(Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none())));
-        if let Some(gone) = gone {
-            let footer = reader.footer(path, size, stats).await?;
-            partitioned = partitioned.with_extension(left(&row_group_rows(&footer), gone));
-        }
-        Ok::<_, esker_read::ReadError>(Some((partitioned, file)))
+        let parts = split(partitioned, &file);
+        let Some(gone) = gone else { return Ok(parts) };
+        let footer = reader.footer(path, size, stats).await?;
+        let with_left = |part: PartitionedFile| {
+            let left = left(&footer, part.range.as_ref(), gone);
+            part.with_extension(left)
+        };
+        Ok::<_, esker_read::ReadError>(parts.into_iter().map(with_left).collect())
     };
     let futures: Vec<_> = files.iter().cloned().map(one).collect();
     let all: Vec<_> = futures::stream::iter(futures).buffered(FOOTERS).try_collect().await?;
-    Ok(all.into_iter().flatten().flat_map(|(partitioned, file)| split(partitioned, &file)).collect())
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// Whether the manifest does not rule NaN out in every float column.
@@ -79,17 +87,25 @@ fn statistics(
     Statistics { num_rows: rows, total_byte_size: Precision::Inexact(bytes), column_statistics: columns }
 }
 
-/// What deletes leave of each row group.
-fn left(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> ParquetAccessPlan {
-    let access = |rows: &std::ops::Range<u64>| {
+/// What deletes leave of each row group that a part of the file begins with or holds. Row groups of other parts count as skipped: what is
+/// left of a row group can be megabytes, and is copied a few times on its way into the scan.
+fn left(footer: &ParquetMetaData, part: Option<&FileRange>, deleted: &RoaringTreemap) -> ParquetAccessPlan {
+    let outside = |i: usize| {
+        let first = footer.row_group(i).column(0);
+        // Where the scan takes a row group to begin.
+        let start = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());
+        part.is_some_and(|part| !part.contains(start))
+    };
+    let access = |(i, rows): (usize, std::ops::Range<u64>)| {
         let gone = deleted.range_cardinality(rows.clone());
         match gone {
+            _ if outside(i) => RowGroupAccess::Skip,
             0 => RowGroupAccess::Scan,
             n if n == rows.end - rows.start => RowGroupAccess::Skip,
-            _ => RowGroupAccess::Selection(selection(std::slice::from_ref(rows), deleted)),
+            _ => RowGroupAccess::Selection(selection(std::slice::from_ref(&rows), deleted)),
         }
     };
-    ParquetAccessPlan::new(row_groups.iter().map(access).collect())
+    ParquetAccessPlan::new(row_group_rows(footer).into_iter().enumerate().map(access).collect())
 }
 
 /// A large file in parts that begin where row groups do.

@@ -211,7 +211,8 @@ impl TableProvider for IcebergTable {
         let named = filters.iter().flat_map(Expr::column_refs);
         wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
         let wanted: Vec<usize> = wanted.into_iter().collect();
-        let files = files::partitioned(metadata, &self.schema, &wanted, &kept, &deleted, &self.reader, &self.stats.read);
+        let of = (wanted.as_slice(), !filters.is_empty());
+        let files = files::partitioned(metadata, &self.schema, of, &kept, &deleted, &self.reader, &self.stats.read);
         let files = files.await.map_err(external)?;
         if files.is_empty() {
             let schema = Arc::new(self.schema.project(projected)?);
