@@ -52,6 +52,7 @@ test-engines: build
 # What takes minutes: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1.
 soak: build
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
+	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
 	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
 	python=$$($(UV) tests/engines/requirements.txt)

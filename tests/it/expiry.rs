@@ -136,3 +136,19 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     assert!(status.is_client_error() && body.to_string().contains("are deleted already"), "{status} {body}");
     assert_eq!(writer.ids().await.expect("ids"), expected);
 }
+
+/// `ESKER_SNAPSHOTS` says how many (300; `make soak` runs 50,000 beside fewer, and prints how long each takes).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_expired_at_once() {
+    let n: i64 = std::env::var("ESKER_SNAPSHOTS").ok().and_then(|v| v.parse().ok()).unwrap_or(300);
+    let app = TestApp::start_with(|config| config.server.max_body_bytes = 1 << 30).await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.long_history(n).await;
+    let started = std::time::Instant::now();
+    let job = app.job("expire", json!({"older-than-ms": now_ms(), "retain-last": 10})).await;
+    println!("{n} snapshots: {:.2} s", started.elapsed().as_secs_f64());
+    let outcome = &job["outcome"];
+    assert_eq!((&outcome["snapshots"], &outcome["doomed_files"]), (&json!(n - 10), &json!(3 * (n - 10))), "{}", job["error"]);
+    assert_eq!(writer.metadata().await.snapshots().len(), 10);
+}

@@ -144,6 +144,54 @@ impl<'a> Writer<'a> {
         self.commit(&prepared).await;
     }
 
+    /// Gives the table `n` snapshots, each of which replaced the one file of the one before it by another that is nowhere, without as
+    /// many commits: a metadata file that says so is registered in place of the table's.
+    pub async fn long_history(&self, n: i64) {
+        let metadata = self.metadata().await;
+        let (io, dir) = (self.storage.file_io(), format!("{}/metadata", metadata.location()));
+        let began = now_ms() - n - 1000;
+        let mut snapshots = Vec::new();
+        for id in 1..=n {
+            let file = DataFileBuilder::default()
+                .content(DataContentType::Data)
+                .file_path(format!("{}/data/{id}.parquet", metadata.location()))
+                .file_format(DataFileFormat::Parquet)
+                .partition(Struct::empty())
+                .record_count(1)
+                .file_size_in_bytes(1)
+                .build()
+                .expect("a file");
+            let output = io.new_output(format!("{dir}/{id}-m0.avro")).expect("an output");
+            let spec = metadata.default_partition_spec().as_ref().clone();
+            let builder = ManifestWriterBuilder::new(output, Some(id), metadata.current_schema().clone(), spec);
+            let mut writer = builder.build_v2_data();
+            writer.add_file(file, -1).expect("added");
+            let manifest = writer.write_manifest_file().await.expect("a manifest");
+            let list = format!("{dir}/snap-{id}.avro");
+            let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
+            let parent = (id > 1).then_some(id - 1);
+            let mut writer = ManifestListWriter::v2(output, id, parent, id);
+            writer.add_manifests([manifest].into_iter()).expect("manifests");
+            writer.close().await.expect("a manifest list");
+            let mut snapshot = json!({"snapshot-id": id, "sequence-number": id, "manifest-list": list, "timestamp-ms": began + id,
+                "schema-id": metadata.current_schema_id(), "summary": {"operation": "overwrite"}});
+            if let Some(parent) = parent {
+                snapshot["parent-snapshot-id"] = parent.into();
+            }
+            snapshots.push(snapshot);
+        }
+        let mut json = serde_json::to_value(&metadata).expect("JSON");
+        let log = (1..=n).map(|id| json!({"snapshot-id": id, "timestamp-ms": began + id})).collect::<Vec<_>>();
+        (json["snapshots"], json["snapshot-log"]) = (snapshots.into(), log.into());
+        (json["current-snapshot-id"], json["last-sequence-number"]) = (n.into(), n.into());
+        json["refs"] = json!({"main": {"type": "branch", "snapshot-id": n}});
+        json["last-updated-ms"] = now_ms().into();
+        let uri = format!("{dir}/00001-long.metadata.json");
+        self.storage.write(&uri, json.to_string().into_bytes().into()).await.expect("written");
+        let register = json!({"name": "t", "metadata-location": uri, "overwrite": true});
+        self.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+    }
+
     async fn delete_file(
         &self,
         path: &str,

@@ -119,6 +119,8 @@ pub struct Warehouse {
     /// `secret_access_key`, `service_account_path`, `account_key`, … What is left out is looked for where the cloud's own tools do.
     #[serde(deserialize_with = "texts")]
     pub storage: BTreeMap<String, String>,
+    /// Seconds that a file stays in quarantine before it is deleted; default: `maintenance.grace_seconds`.
+    pub grace_seconds: Option<u64>,
     /// What clients get as defaults. With `storage.endpoint` and `storage.region`, their `s3.` counterparts are added.
     #[serde(deserialize_with = "texts")]
     pub client: BTreeMap<String, String>,

@@ -56,7 +56,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         case_insensitive: warehouse.case_insensitive,
         allowed_locations: allowed.map_err(|e| wrong("allowed_locations", e))?,
         undrop_ms: ms(config.tables.undrop_seconds),
-        grace_ms: ms(config.maintenance.grace_seconds),
+        grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
         cache_bytes: config.cache.bytes,
         halt: Halt::at_point(config.debug.halt_at.clone()),
     })

@@ -3,9 +3,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
-use esker_table::{
-    ExpiryPolicy, FileKind, Retained, just_added, load_manifests, reachable, refs, requirement_for_refs, snapshots_to_expire,
-};
+use esker_table::{ExpiryPolicy, FileKind, Retained, just_added, reachable, refs, requirement_for_refs, snapshots_to_expire};
 use esker_types::{JobId, Millis, now_ms};
 use futures::future::BoxFuture;
 use iceberg::TableUpdate;
@@ -191,13 +189,10 @@ impl Unreferenced {
         if expiring.is_empty() {
             return Ok(Self { files: BTreeMap::new(), known, retained_manifests: HashSet::new() });
         }
-        let mut retained_manifests = HashSet::new();
-        for snapshot in &retained {
-            let manifests = load_manifests(source, metadata, snapshot).await?;
-            retained_manifests.extend(manifests.into_iter().map(|m| m.manifest_path));
-        }
-        let mut files = reachable(source, metadata, &expiring, &retained_manifests).await?.files;
         let kept = reachable(source, metadata, &retained, &HashSet::new()).await?.files;
+        let manifests = kept.iter().filter(|(_, (kind, _))| *kind == FileKind::Manifest);
+        let retained_manifests: HashSet<String> = manifests.map(|(path, _)| path.clone()).collect();
+        let mut files = reachable(source, metadata, &expiring, &retained_manifests).await?.files;
         files.retain(|path, _| !kept.contains_key(path));
         Ok(Self { files, known, retained_manifests })
     }

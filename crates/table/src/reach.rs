@@ -7,6 +7,9 @@ use iceberg::spec::{DataContentType, Manifest, SnapshotRef, TableMetadata};
 use crate::live::load_one;
 use crate::{Manifests, Result, load_manifests};
 
+/// Manifest lists read at the same time.
+const LISTS: usize = 16;
+
 /// What a reachable file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -54,8 +57,10 @@ pub async fn visit_reachable(
     mut visit: impl FnMut(&str, FileKind, Option<u64>),
 ) -> Result<()> {
     let mut manifests = BTreeMap::new();
+    let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, metadata, snapshot).boxed()).collect();
+    let mut lists = futures::stream::iter(lists).buffered(LISTS);
     for snapshot in snapshots {
-        let list = load_manifests(source, metadata, snapshot).await?;
+        let list = lists.try_next().await?.unwrap_or_default();
         visit(snapshot.manifest_list(), FileKind::ManifestList, None);
         for manifest in list {
             if !skip.contains(&manifest.manifest_path) {
