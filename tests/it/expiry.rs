@@ -139,6 +139,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
 
 /// `ESKER_SNAPSHOTS` says how many (300; `make soak` runs 50,000 beside fewer, and prints how long each takes).
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the soak shows how time grows with the history")]
 async fn a_long_history_is_expired_at_once() {
     let n: i64 = std::env::var("ESKER_SNAPSHOTS").ok().and_then(|v| v.parse().ok()).unwrap_or(300);
     let app = TestApp::start_with(|config| config.server.max_body_bytes = 1 << 30).await;
