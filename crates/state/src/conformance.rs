@@ -181,6 +181,16 @@ async fn jobs_reports_sinks_and_tokens_are_kept(state: &State) {
     state.forget_old(now_ms(), now_ms()).await.expect("forgotten");
 }
 
+async fn an_epoch_never_goes_back(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    assert_eq!((state.epoch(warehouse).await.expect("read").now, state.epoch(warehouse).await.expect("read").next), (0, 0));
+    state.set_epoch(warehouse, 3, 4).await.expect("set");
+    state.set_epoch(warehouse, 2, 9).await.expect("set");
+    let epoch = state.epoch(warehouse).await.expect("read");
+    assert_eq!((epoch.now, epoch.next), (3, 9));
+    assert!(!epoch.database.is_empty() && epoch.identity.contains('-'));
+}
+
 async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
@@ -259,6 +269,7 @@ on_every_database!(
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     jobs_reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
+    an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
 );
 

@@ -30,19 +30,31 @@ impl State {
             async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.readers).await?) }
         };
         let database = value(DATABASE.to_owned()).await?.unwrap_or_default();
-        let text = value(key(warehouse)).await?.unwrap_or_else(|| "0 0".to_owned());
-        let corrupt = || StateError::Corrupt(format!("not an epoch: {text:?}"));
-        let (now, next) = text.split_once(' ').ok_or_else(corrupt)?;
-        let number = |text: &str| text.parse::<i64>().map_err(|_| corrupt());
-        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now: number(now)?, next: number(next)? })
+        let (now, next) = parse(value(key(warehouse)).await?)?;
+        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now, next })
     }
 
-    /// Records the epoch of a warehouse, and the one that it is about to enter.
+    /// Records the epoch of a warehouse, and the one that it is about to enter. Neither ever goes back: another server may have gone
+    /// further meanwhile.
     pub async fn set_epoch(&self, warehouse: Warehouse, now: i64, next: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let before = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key(warehouse));
+        let before = parse(before.fetch_optional(&mut *tx).await?)?;
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2";
-        sqlx::query(put).bind(key(warehouse)).bind(format!("{now} {next}")).execute(&self.writer).await?;
+        let value = format!("{} {}", now.max(before.0), next.max(before.1));
+        sqlx::query(put).bind(key(warehouse)).bind(value).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
+}
+
+/// The two numbers.
+fn parse(value: Option<String>) -> Result<(i64, i64)> {
+    let text = value.unwrap_or_else(|| "0 0".to_owned());
+    let corrupt = || StateError::Corrupt(format!("not an epoch: {text:?}"));
+    let (now, next) = text.split_once(' ').ok_or_else(corrupt)?;
+    let number = |text: &str| text.parse::<i64>().map_err(|_| corrupt());
+    Ok((number(now)?, number(next)?))
 }
 
 fn key(warehouse: Warehouse) -> String {
