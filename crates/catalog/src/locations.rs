@@ -7,7 +7,7 @@ use esker_types::{TableId, TableName};
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
-use crate::{Catalog, CatalogError, Result};
+use crate::{Catalog, CatalogError, Result, recovery};
 
 /// Table properties that name directories of their own.
 pub(crate) const PATH_PROPERTIES: [&str; 2] = ["write.data.path", "write.metadata.path"];
@@ -96,11 +96,7 @@ impl Catalog {
 
     /// The path of the metadata file that follows `previous`, of a table or view: `{dir}/{version}-{uuid}[.gz].metadata.json`.
     pub(crate) fn metadata_path(location: &str, properties: &HashMap<String, String>, previous: Option<&str>) -> Result<String> {
-        let version = previous.and_then(|p| p.rsplit('/').next()).and_then(|name| {
-            let digits = name.trim_start_matches('v');
-            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-            digits[..end].parse::<u64>().ok()
-        });
+        let version = previous.and_then(recovery::version);
         let version = version.map_or(0, |v| v + 1);
         let gzip = match properties.get("write.metadata.compression-codec").map(|c| c.to_lowercase()).as_deref() {
             None | Some("none" | "") => "",

@@ -86,14 +86,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
                     (ManifestStatus::Existing, _) => {}
                     (ManifestStatus::Added, DataContentType::Data) => drop(effect.added.insert(data.file_path().to_owned())),
                     (ManifestStatus::Added, _) => drop(effect.added_deletes.insert(delete_key(data))),
-                    (ManifestStatus::Deleted, _) => effect.removed.push(LiveFile {
-                        file: data.clone(),
-                        spec_id: file.partition_spec_id,
-                        sequence_number: entry.sequence_number().unwrap_or(file.sequence_number),
-                        file_sequence_number: entry.file_sequence_number,
-                        snapshot_id: snapshot.snapshot_id(),
-                        first_row_id: data.first_row_id().or(first_row_id),
-                    }),
+                    (ManifestStatus::Deleted, _) => effect.removed.push(LiveFile::of(&file, entry, first_row_id)),
                 }
             }
         }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileFormat, FormatVersion, Manifest, ManifestContentType, ManifestFile, ManifestList,
-    Snapshot, TableMetadata,
+    DataContentType, DataFile, DataFileFormat, FormatVersion, Manifest, ManifestContentType, ManifestEntry, ManifestFile,
+    ManifestList, Snapshot, TableMetadata,
 };
 
 use crate::{Manifests, Result};
@@ -39,6 +39,20 @@ pub struct LiveFile {
     pub snapshot_id: i64,
     /// The row id of its first row, where the table has row lineage.
     pub first_row_id: Option<i64>,
+}
+
+impl LiveFile {
+    /// A manifest's entry, with what it inherits from the manifest list; its first row id as [`first_row_ids`] has it.
+    pub fn of(manifest: &ManifestFile, entry: &ManifestEntry, first_row_id: Option<i64>) -> Self {
+        Self {
+            file: entry.data_file().clone(),
+            spec_id: manifest.partition_spec_id,
+            sequence_number: entry.sequence_number().unwrap_or(manifest.sequence_number),
+            file_sequence_number: entry.file_sequence_number,
+            snapshot_id: entry.snapshot_id().unwrap_or(manifest.added_snapshot_id),
+            first_row_id,
+        }
+    }
 }
 
 /// A live delete file.
@@ -99,14 +113,7 @@ impl LiveFiles {
     /// Adds the live entries of one manifest.
     pub fn add_manifest(&mut self, file: &ManifestFile, manifest: &Manifest) {
         for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(file, manifest)).filter(|(e, _)| e.is_alive()) {
-            let live = LiveFile {
-                file: entry.data_file().clone(),
-                first_row_id,
-                spec_id: file.partition_spec_id,
-                sequence_number: entry.sequence_number().unwrap_or(file.sequence_number),
-                file_sequence_number: entry.file_sequence_number,
-                snapshot_id: entry.snapshot_id().unwrap_or(file.added_snapshot_id),
-            };
+            let live = LiveFile::of(file, entry, first_row_id);
             let kind = match (live.file.content_type(), live.file.file_format()) {
                 (DataContentType::Data, _) => {
                     debug_assert_eq!(file.content, ManifestContentType::Data);

@@ -18,7 +18,8 @@ use crate::ledger::Ledger;
 use crate::{Catalog, CatalogError, Cause, Result};
 
 pub use crate::ledger::{LedgerEntry, LedgerNamespace};
-use tips::{Candidate, Verdict, judge, version};
+pub(crate) use tips::version;
+use tips::{Candidate, Verdict, judge};
 pub use tips::{Tip, is_ahead};
 
 /// Directories below the warehouse that are looked into for tables.

@@ -117,18 +117,10 @@ async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Resu
                         continue;
                     }
                     matched.push(data.file_path().to_owned());
-                    let live = LiveFile {
-                        file: data.clone(),
-                        spec_id: file.partition_spec_id,
-                        sequence_number: entry.sequence_number().unwrap_or(file.sequence_number),
-                        file_sequence_number: entry.file_sequence_number,
-                        snapshot_id: entry.snapshot_id().unwrap_or(file.added_snapshot_id),
-                        first_row_id,
-                    };
                     found.entry(data.file_path().to_owned()).or_insert_with(|| Suspect {
                         bytes: data.file_size_in_bytes(),
                         parquet: data.file_format() == DataFileFormat::Parquet,
-                        file: Some(live),
+                        file: Some(LiveFile::of(&file, entry, first_row_id)),
                         refs: BTreeSet::new(),
                         in_table: BTreeSet::new(),
                         snapshots: BTreeSet::new(),
