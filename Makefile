@@ -56,6 +56,9 @@ soak: build
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
 	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
 	python=$$($(UV) tests/engines/requirements.txt)
+	cd tests/engines
+	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
+	cd ../..
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 
 docs:

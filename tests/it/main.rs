@@ -9,6 +9,7 @@ mod erasure;
 mod events;
 mod expiry;
 mod histories;
+mod jobs;
 mod kills;
 mod lifecycle;
 mod manifests;

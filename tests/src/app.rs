@@ -28,6 +28,8 @@ pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
     config.state.url = postgres(dir);
     config.state.dead_seconds = DEAD_SECONDS;
+    // Whoever tests that a job is tried again says so.
+    config.maintenance.attempts = 1;
     config.server.rest_port = 0;
     config.server.flight_port = 0;
     config.auth.token = Some(TOKEN.to_owned());
@@ -154,12 +156,24 @@ impl TestApp {
         self.wait_for_job(accepted["job-id"].as_str().expect("an id")).await
     }
 
+    /// Waits until every job is over.
+    pub async fn idle(&self) {
+        for _ in 0..1500 {
+            let jobs = self.ok(Method::GET, "/api/v1/jobs?limit=1000", None).await;
+            if jobs.as_array().expect("jobs").iter().all(|job| job["finished_ms"].is_i64()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("jobs did not end");
+    }
+
     /// Waits for a job; returns its record.
     pub async fn wait_for_job(&self, id: &str) -> Value {
         let path = format!("/api/v1/jobs/{id}");
         for _ in 0..1500 {
             let job = self.ok(Method::GET, &path, None).await;
-            if job["state"] != "running" {
+            if job["state"] != "running" && job["state"] != "queued" {
                 return job;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -189,8 +203,14 @@ impl TestApp {
 
     /// A server on the directory of one that is gone, without a grace period.
     pub async fn restart(dir: TempDir) -> Self {
+        Self::restart_with(dir, |_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub async fn restart_with(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(dir.path());
         config.maintenance.grace_seconds = 0;
+        change(&mut config);
         let server = Server::start(&config).await.expect("the server starts again");
         Self { server, dir, http: reqwest::Client::new() }
     }

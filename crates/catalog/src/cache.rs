@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_storage::StorageError;
-use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, MetadataJson, load_live};
+use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, MetadataJson, TableFacts, collect_facts, load_live};
 use flate2::read::GzDecoder;
 use iceberg::io::FileIO;
 use iceberg::spec::{SnapshotRef, TableMetadata};
@@ -86,5 +86,14 @@ impl Catalog {
         })?);
         self.inner.caches.live.insert(key.to_owned(), live.clone()).await;
         Ok(live)
+    }
+
+    /// The facts of a table's current snapshot, from its metadata and manifests.
+    pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
+        let live = match table.metadata.current_snapshot() {
+            Some(snapshot) => self.live(table, snapshot).await?,
+            None => Arc::default(),
+        };
+        Ok(collect_facts(&table.metadata, &live, table.json.bytes().len() as u64)?)
     }
 }

@@ -193,10 +193,6 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>>
 /// handed to [`sweep`]. Returns how many files were handed over.
 pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
-    let interrupted = catalog.state().interrupt_jobs_of_dead_instances().await?;
-    if interrupted > 0 {
-        tracing::warn!(jobs = interrupted, "jobs were interrupted: their server stopped");
-    }
     let mut by_table: BTreeMap<TableId, Vec<Output>> = BTreeMap::new();
     for output in catalog.state().outputs_of_dead_instances(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);

@@ -196,6 +196,14 @@ pub struct Maintenance {
     pub sweep_seconds: u64,
     /// Threads that decode and encode, and file groups rewritten at the same time; default: the number of cores.
     pub concurrency: Option<usize>,
+    /// Jobs at work at the same time in this server, each on a table of its own; 0: this server leaves them to others.
+    pub jobs: usize,
+    /// Attempts before a job has failed that can't be done for a reason that may pass.
+    pub attempts: u32,
+    /// Seconds between the first attempt and the second; four times as long before each further one.
+    pub retry_seconds: u64,
+    /// Days that jobs which are over are remembered, with their logs.
+    pub history_days: u64,
     /// Bytes of memory that a job may take, about. What does not fit is spilled to disk.
     pub memory_bytes: u64,
     /// Where jobs spill to; default: `spill` in the data directory.
@@ -204,7 +212,17 @@ pub struct Maintenance {
 
 impl Default for Maintenance {
     fn default() -> Self {
-        Self { grace_seconds: 24 * 3600, sweep_seconds: 60, concurrency: None, memory_bytes: 1 << 30, spill_dir: None }
+        Self {
+            grace_seconds: 24 * 3600,
+            sweep_seconds: 60,
+            concurrency: None,
+            jobs: 4,
+            attempts: 3,
+            retry_seconds: 30,
+            history_days: 90,
+            memory_bytes: 1 << 30,
+            spill_dir: None,
+        }
     }
 }
 

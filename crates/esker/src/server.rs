@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::ListenerExt;
 use esker_catalog::{Access, Catalog, deletion, token_hash};
-use esker_maintenance::{Limits, Maintenance};
+use esker_maintenance::{Limits, Maintenance, Worker, WorkerOptions};
 use esker_query::{Engine, EngineOptions, QueryLimits};
 use esker_read::{BlockCache, BlockOptions, Reader};
 use esker_report::deliver;
@@ -20,7 +20,7 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::DEFAULT_WAREHOUSE;
@@ -73,6 +73,7 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
         let jobs = JobThreads::start(concurrency)?;
+        let wake = Arc::new(Notify::new());
         let spill_dir = config.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"));
         let blocks = blocks(config, &dir)?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
@@ -80,7 +81,8 @@ impl Server {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let limits = Limits { bytes: config.maintenance.memory_bytes, spill_dir: spill_dir.clone() };
-            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), concurrency, limits));
+            let (threads, wake) = (jobs.handle(), wake.clone());
+            maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), threads, concurrency, limits, wake));
             queried.push((catalog, reader));
         }
         let catalogs: Vec<Catalog> = queried.iter().map(|(catalog, _)| catalog.clone()).collect();
@@ -112,6 +114,9 @@ impl Server {
             tokio::spawn(serve(rest, esker_rest::router(app.clone()), stopped.clone())),
             tokio::spawn(serve(flight, esker_flight::router(engine, access), stopped.clone())),
             tokio::spawn(housekeeping::run(catalogs.clone(), config.clone(), stopped.clone())),
+            tokio::spawn(
+                Worker::new(state.clone(), &maintenance, worker_options(&config.maintenance), wake).run(stopped.clone()),
+            ),
             tokio::spawn(housekeeping::live(state.clone(), dead_after(config), fenced, stopped.clone())),
         ];
         for sink in sinks {
@@ -237,6 +242,10 @@ fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
         slow: Duration::from_secs_f64(config.slow_seconds),
     };
     EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
+}
+
+fn worker_options(config: &config::Maintenance) -> WorkerOptions {
+    WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
 }
 
 /// Keeps other processes out of a data directory.

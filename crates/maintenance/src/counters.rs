@@ -20,6 +20,16 @@ impl Counters {
         self.writes.requests.load(Relaxed) + self.reads.requests.load(Relaxed)
     }
 
+    /// As a job's record tells it.
+    pub(crate) fn cost(&self) -> serde_json::Value {
+        serde_json::json!({
+            "bytes_read": self.reads.bytes_read.load(Relaxed),
+            "bytes_written": self.writes.bytes.load(Relaxed),
+            "requests": self.requests(),
+            "cpu_seconds": self.cpu_nanos.load(Relaxed) as f64 / 1e9,
+        })
+    }
+
     /// Does something and adds the processor time that this thread took for it.
     pub(crate) fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
         let nanos = || {

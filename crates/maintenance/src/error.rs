@@ -38,6 +38,17 @@ pub enum MaintenanceError {
     /// The job may not run on this table, or not now.
     #[error("{0}")]
     Refused(String),
+    /// Not one group of a compaction was rewritten.
+    #[error("{what}")]
+    NothingDone {
+        /// What kind of error the first group met with.
+        code: ErrorCode,
+        /// Which, and why.
+        what: String,
+    },
+    /// Somebody wanted the job to end before it was done.
+    #[error("the job was cancelled")]
+    Cancelled,
     /// A rewrite did not reproduce its input; nothing was committed.
     #[error("{rows_in} rows went in, {rows_out} came out; nothing was committed")]
     NotEquivalent {
@@ -73,7 +84,8 @@ impl Coded for MaintenanceError {
             Self::Write(e) => e.code(),
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
-            Self::Refused(_) => ErrorCode::Refused,
+            Self::NothingDone { code, .. } => *code,
+            Self::Refused(_) | Self::Cancelled => ErrorCode::Refused,
             Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => ErrorCode::Internal,
         }
     }

@@ -231,6 +231,7 @@ pub(crate) async fn execute_expire(
         unreferenced: unreferenced.clone(),
         outcome: std::sync::Mutex::new(ExpireOutcome::default()),
     });
+    context.go_on()?;
     context.catalog.commit_to(table.row.id, Change::Rebased(commit.clone())).await?;
     let mut outcome = commit.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     outcome.seconds = started.elapsed().as_secs_f64();

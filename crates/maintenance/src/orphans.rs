@@ -271,6 +271,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
     let mut outcome = OrphanOutcome::default();
     let due_ms = now_ms().saturating_add(plan.grace_ms);
     loop {
+        context.go_on()?;
         let found = look.next()?;
         let Counted { referenced, accounted, young, orphans, .. } = &look.counted;
         context.progress.set_done(referenced + accounted + young + orphans);

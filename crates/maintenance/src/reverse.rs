@@ -59,7 +59,7 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
 /// What a job's snapshots did, by their manifests.
 async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Result<Effect> {
     let source = catalog.manifests();
-    let branch = job.plan["options"]["branch"].as_str().unwrap_or("main").to_owned();
+    let branch = job.plan.as_ref().and_then(|plan| plan["options"]["branch"].as_str()).unwrap_or("main").to_owned();
     let mut effect = Effect { branch, ..Effect::default() };
     let id = job.id.to_string();
     let of_job = |s: &Snapshot| s.summary().additional_properties.get("esker.job-id") == Some(&id);

@@ -6,8 +6,8 @@ use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_health::assess;
-use esker_state::TableRow;
-use esker_table::{TableFacts, collect_facts};
+use esker_state::{JobFilter, TableRow};
+use esker_table::TableFacts;
 use esker_types::now_ms;
 use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
@@ -44,11 +44,7 @@ type Examined = (TableRow, std::result::Result<(LoadedTable, TableFacts), String
 async fn examined(catalog: &Catalog) -> Result<Vec<Examined>> {
     let facts = |row: TableRow| async move {
         let loaded = catalog.load_row(row.clone()).await?;
-        let live = match loaded.metadata.current_snapshot() {
-            Some(snapshot) => catalog.live(&loaded, snapshot).await?,
-            None => Arc::default(),
-        };
-        let facts = collect_facts(&loaded.metadata, &live, loaded.json.bytes().len() as u64)?;
+        let facts = catalog.facts(&loaded).await?;
         Ok::<_, CatalogError>((loaded, facts))
     };
     let one = |row: TableRow| async move {
@@ -157,9 +153,10 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         let outcome = job.outcome.map(|outcome| outcome.to_string());
         json!({
             "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,
-            "started": job.created_ms, "finished": job.finished_ms,
-            "seconds": job.finished_ms.map(|end| (end - job.created_ms) as f64 / 1000.0), "plan": job.plan.to_string(),
-            "outcome": outcome, "error": job.error,
+            "reason": job.reason, "attempts": job.attempts, "asked": job.created_ms, "started": job.started_ms, "finished": job.finished_ms,
+            "seconds": job.started_ms.zip(job.finished_ms).map(|(start, end)| (end - start) as f64 / 1000.0),
+            "plan": job.plan.map(|plan| plan.to_string()), "outcome": outcome, "error": job.error,
+            "measured": job.measured.map(|measured| measured.to_string()),
         })
     };
     let columns = named(&[
@@ -168,14 +165,19 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("kind", Utf8),
         ("principal", Utf8),
         ("state", Utf8),
+        ("reason", Utf8),
+        ("attempts", Int64),
+        ("asked", time()),
         ("started", time()),
         ("finished", time()),
         ("seconds", Float64),
         ("plan", Utf8),
         ("outcome", Utf8),
         ("error", Utf8),
+        ("measured", Utf8),
     ]);
-    let jobs = catalog.state().jobs(None, JOBS).await.map_err(CatalogError::from)?;
+    let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
+    let jobs = catalog.state().jobs(&filter, JOBS).await.map_err(CatalogError::from)?;
     table(columns, &jobs.into_iter().map(row).collect::<Vec<_>>())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_health::{Assessment, assess};
 use esker_state::TableRow;
-use esker_table::{LiveFiles, TableFacts, collect_facts};
+use esker_table::TableFacts;
 use esker_types::now_ms;
 use moka::future::Cache;
 
@@ -36,11 +36,7 @@ impl App {
             return Ok(facts);
         }
         let table: LoadedTable = catalog.load_row(row.clone()).await?;
-        let live = match table.metadata.current_snapshot() {
-            Some(snapshot) => catalog.live(&table, snapshot).await?,
-            None => Arc::new(LiveFiles::default()),
-        };
-        let facts = Arc::new(collect_facts(&table.metadata, &live, table.json.bytes().len() as u64)?);
+        let facts = Arc::new(catalog.facts(&table).await?);
         self.inner.health.0.insert(row.metadata_location.clone(), facts.clone()).await;
         Ok(facts)
     }

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    Along, Database, Doom, DoomState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable, ReceiptKey, SoftDrop, State,
-    StateError, Swap, TableRow, Warehouse,
+    Along, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable, ReceiptKey,
+    SoftDrop, State, StateError, Swap, TableRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -158,14 +158,95 @@ async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: 
     assert_eq!(state.see_orphans(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
 }
 
-async fn jobs_reports_sinks_and_tokens_are_kept(state: &State) {
+fn job(table: TableId, key: Option<&str>, priority: i64) -> NewJob {
+    NewJob {
+        id: JobId::fresh(),
+        table,
+        table_name: "n.t".into(),
+        kind: "compact",
+        principal: "p".into(),
+        reason: "asked for".into(),
+        key: key.map(str::to_owned),
+        request: serde_json::json!({"compact": {}}),
+        priority,
+        due_ms: 0,
+        predicted: None,
+    }
+}
+
+async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let (a, b) = (TableId::fresh(), TableId::fresh());
+    let (low, high) = (job(a, Some("k"), 0), job(b, None, 9));
+    assert_eq!(state.enqueue(warehouse, &low).await.expect("entered"), low.id);
+    assert_eq!(state.enqueue(warehouse, &job(a, Some("k"), 0)).await.expect("known"), low.id);
+    let other = state.enqueue(warehouse, &job(b, Some("k"), 0)).await.expect_err("another job");
+    assert!(matches!(other, StateError::KeyTaken { .. }), "{other}");
+    state.enqueue(warehouse, &high).await.expect("entered");
+    state.enqueue(warehouse, &NewJob { due_ms: now_ms() + 60_000, ..job(TableId::fresh(), None, 99) }).await.expect("entered");
+    let behind = job(b, None, 8);
+    state.enqueue(warehouse, &behind).await.expect("entered");
+
+    assert!(state.take_job(&[warehouse.id + 1]).await.expect("asked").is_none(), "not of this warehouse");
+    let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    assert_eq!((taken.id, taken.attempts, taken.state), (high.id, 1, JobState::Running));
+    let next = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    assert_eq!(next.id, low.id, "the table of the one before is not free");
+    assert!(state.take_job(&[warehouse.id]).await.expect("asked").is_none());
+
+    state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
+    assert!(!state.beat_job(high.id, (3, 7)).await.expect("told"));
+    let again = JobEnd::Again("the storage is down".into(), now_ms());
+    state.end_job(high.id, &again, None).await.expect("ended");
+    let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    assert_eq!((taken.id, taken.attempts, &taken.error), (high.id, 2, &None));
+    state.plan_job(&taken, "{\"n\":2}").await.expect("planned");
+    state.end_job(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), Some("{}")).await.expect("ended");
+    let ended = state.job(high.id).await.expect("asked").expect("there");
+    assert_eq!((ended.state, ended.plan.expect("a plan")["n"].as_i64()), (JobState::Succeeded, Some(2)));
+    assert_eq!((ended.earlier_plans.len(), ended.outcome.expect("an outcome")["n"].as_i64()), (1, Some(3)));
+    assert_eq!(state.take_job(&[warehouse.id]).await.expect("asked").expect("one").id, behind.id);
+}
+
+async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let (waits, runs) = (job(TableId::fresh(), None, 0), job(TableId::fresh(), None, 1));
+    for new in [&waits, &runs] {
+        state.enqueue(warehouse, new).await.expect("entered");
+    }
+    state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    assert_eq!(state.cancel_job(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
+    assert_eq!(state.cancel_job(runs.id, "p").await.expect("asked"), Some(JobState::Running));
+    assert_eq!(state.cancel_job(JobId::fresh(), "p").await.expect("asked"), None);
+    assert!(state.beat_job(runs.id, (0, 0)).await.expect("told"));
+    state.end_job(runs.id, &JobEnd::Cancelled, None).await.expect("ended");
+    assert_eq!(state.job(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
+    assert!(state.open_jobs().await.expect("asked").is_empty());
+}
+
+async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let new = job(TableId::fresh(), None, 0);
+    state.enqueue(warehouse, &new).await.expect("entered");
+    for death in 1..=5 {
+        state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+        assert_eq!(state.take_jobs_over().await.expect("asked"), 0, "its server lives");
+        sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
+        assert!(state.beat_job(new.id, (0, 0)).await.expect("told"), "not this server's any more");
+        state.end_job(new.id, &JobEnd::Succeeded("{}".into()), None).await.expect("without effect");
+        assert_eq!(state.take_jobs_over().await.expect("asked"), 1);
+        let found = state.job(new.id).await.expect("asked").expect("there");
+        assert_eq!((found.deaths, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
+    }
+    let log = state.job_log(new.id).await.expect("asked");
+    assert_eq!((log.len(), log[0].text.as_str()), (5, "its server went away"));
+    state.forget_jobs(now_ms() + 1).await.expect("forgotten");
+    assert!(state.job_log(new.id).await.expect("asked").is_empty());
+}
+
+async fn reports_sinks_and_tokens_are_kept(state: &State) {
     with_namespace(state).await;
-    let (id, table) = (JobId::fresh(), TableId::fresh());
-    let job = NewJob { id, table, table_name: "n.t".into(), kind: "compact", principal: "p".into(), plan: "{}".into() };
-    state.start_job(&job).await.expect("started");
-    state.finish_job(id, Ok("{\"n\":1}")).await.expect("finished");
-    assert_eq!(state.jobs(Some(table), 10).await.expect("jobs").len(), 1);
-    assert_eq!(state.jobs(None, 10).await.expect("jobs")[0].outcome.as_ref().expect("an outcome")["n"], 1);
+    let table = TableId::fresh();
     for body in 0..3 {
         state.insert_report(table, "p", &body.to_string()).await.expect("kept");
     }
@@ -267,7 +348,10 @@ on_every_database!(
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
-    jobs_reports_sinks_and_tokens_are_kept,
+    a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
+    a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
+    what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
+    reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,

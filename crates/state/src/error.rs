@@ -31,6 +31,14 @@ pub enum StateError {
     /// Another request with the same idempotency key was carried out meanwhile.
     #[error("another request with the idempotency key {0} was carried out at the same time")]
     DuplicateKey(uuid::Uuid),
+    /// A job with the same idempotency key is another job.
+    #[error("the idempotency key {key} was used for another job already: {job}")]
+    KeyTaken {
+        /// The key.
+        key: String,
+        /// That job.
+        job: String,
+    },
     /// The namespace or table is there already.
     #[error("{kind} already exists: {name}")]
     AlreadyExists {
@@ -106,6 +114,7 @@ impl Coded for StateError {
             Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
             Self::Protected { .. } => ErrorCode::Forbidden,
             Self::Going(_) => ErrorCode::Refused,
+            Self::KeyTaken { .. } => ErrorCode::Unprocessable,
             Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,

@@ -1,5 +1,8 @@
-use esker_types::{JobId, Millis, TableId, now_ms};
+//! The records of jobs. How they are taken and given back is in [`crate::queue`].
+
+use esker_types::{JobId, Millis, TableId};
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -9,31 +12,39 @@ use crate::{Result, State, parse_id};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
+    /// Waiting for a server, for its table, or for its next attempt.
+    Queued,
     /// At work.
     Running,
     /// Done.
     Succeeded,
-    /// Ended with an error.
+    /// Ended with an error, and not tried again.
     Failed,
-    /// Its server went away; its leftovers were reclaimed.
-    Interrupted,
+    /// Taken back before it was done.
+    Cancelled,
 }
 
-/// A job about to start.
-#[derive(Debug, Clone)]
-pub struct NewJob {
-    /// Its identifier.
-    pub id: JobId,
-    /// Its table.
-    pub table: TableId,
-    /// The table's name when it began.
-    pub table_name: String,
-    /// `compact`, `expire`, ...
-    pub kind: &'static str,
-    /// Who asked for it.
-    pub principal: String,
-    /// What it is going to do, as JSON.
-    pub plan: String,
+impl JobState {
+    /// Whether nothing more is going to happen.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// As the database and the API spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        let all = [Self::Queued, Self::Running, Self::Succeeded, Self::Cancelled];
+        all.into_iter().find(|state| state.as_str() == text).unwrap_or(Self::Failed)
+    }
 }
 
 /// A job's record.
@@ -41,106 +52,180 @@ pub struct NewJob {
 pub struct Job {
     /// Its identifier.
     pub id: JobId,
-    /// The table's name when it began.
+    /// The number of its warehouse.
+    #[serde(skip)]
+    pub warehouse: i64,
+    /// The number of its table.
+    pub table_id: TableId,
+    /// The table's name when it was asked for.
     pub table: String,
     /// `compact`, `expire`, ...
     pub kind: String,
     /// Who asked for it.
     pub principal: String,
+    /// Why it is there, for people.
+    pub reason: String,
+    /// What is to be done.
+    pub request: Value,
+    /// Jobs of higher priority are taken first.
+    pub priority: i64,
     /// Where it stands.
     pub state: JobState,
-    /// What it set out to do.
-    pub plan: serde_json::Value,
+    /// It is not begun before.
+    pub due_ms: Millis,
+    /// How often it was begun.
+    pub attempts: i64,
+    /// How often its server died meanwhile.
+    pub deaths: i64,
+    /// The server that it runs or ran on.
+    pub server: Option<String>,
+    /// What its last attempt set out to do.
+    pub plan: Option<Value>,
+    /// What the attempts before set out to do.
+    pub earlier_plans: Vec<Value>,
+    /// Done and total of the work, in the unit of its kind: bytes for a compaction, else files.
+    pub progress: (u64, u64),
+    /// Who wants it to end.
+    pub cancelled_by: Option<String>,
     /// What it did.
-    pub outcome: Option<serde_json::Value>,
-    /// Why it failed.
+    pub outcome: Option<Value>,
+    /// Why it failed, or its last attempt did.
     pub error: Option<String>,
-    /// When it began.
+    /// What it was expected to gain.
+    pub predicted: Option<Value>,
+    /// What it gained.
+    pub measured: Option<Value>,
+    /// When it was asked for.
     pub created_ms: Millis,
+    /// When it was first begun.
+    pub started_ms: Option<Millis>,
     /// When it ended.
     pub finished_ms: Option<Millis>,
 }
 
-const SELECT: &str = "SELECT id, table_name, kind, principal, state, plan, outcome, error, created_ms, finished_ms FROM job";
+/// A line of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JobLine {
+    /// When, in milliseconds since the epoch.
+    pub time_ms: Millis,
+    /// What happened.
+    pub text: String,
+}
 
-fn job_row(row: &AnyRow) -> Result<Job> {
-    let outcome: Option<String> = row.try_get(6)?;
+/// Which jobs are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Of one table.
+    pub table: Option<TableId>,
+    /// Of one warehouse.
+    pub warehouse: Option<i64>,
+    /// In one state.
+    pub state: Option<String>,
+    /// Of one kind.
+    pub kind: Option<String>,
+}
+
+pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
+     deaths, instance, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms";
+
+fn value(row: &AnyRow, column: &str) -> Result<Option<Value>> {
+    let text: Option<String> = row.try_get(column)?;
+    Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+}
+
+fn count(row: &AnyRow, column: &str) -> Result<u64> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
+    let earlier = match value(row, "earlier_plans")? {
+        Some(Value::Array(plans)) => plans,
+        _ => Vec::new(),
+    };
     Ok(Job {
-        id: parse_id(row.try_get(0)?)?,
-        table: row.try_get(1)?,
-        kind: row.try_get(2)?,
-        principal: row.try_get(3)?,
-        state: match row.try_get(4)? {
-            "running" => JobState::Running,
-            "succeeded" => JobState::Succeeded,
-            "failed" => JobState::Failed,
-            _ => JobState::Interrupted,
-        },
-        plan: serde_json::from_str(row.try_get(5)?)?,
-        outcome: outcome.map(|o| serde_json::from_str(&o)).transpose()?,
-        error: row.try_get(7)?,
-        created_ms: row.try_get(8)?,
-        finished_ms: row.try_get(9)?,
+        id: parse_id(row.try_get("id")?)?,
+        warehouse: row.try_get("warehouse_id")?,
+        table_id: parse_id(row.try_get("table_id")?)?,
+        table: row.try_get("table_name")?,
+        kind: row.try_get("kind")?,
+        principal: row.try_get("principal")?,
+        reason: row.try_get("reason")?,
+        request: value(row, "request")?.unwrap_or_default(),
+        priority: row.try_get("priority")?,
+        state: JobState::parse(row.try_get("state")?),
+        due_ms: row.try_get("due_ms")?,
+        attempts: row.try_get("attempts")?,
+        deaths: row.try_get("deaths")?,
+        server: row.try_get("instance")?,
+        plan: value(row, "plan")?,
+        earlier_plans: earlier,
+        progress: (count(row, "done")?, count(row, "total")?),
+        cancelled_by: row.try_get("cancelled_by")?,
+        outcome: value(row, "outcome")?,
+        error: row.try_get("error")?,
+        predicted: value(row, "predicted")?,
+        measured: value(row, "measured")?,
+        created_ms: row.try_get("created_ms")?,
+        started_ms: row.try_get("started_ms")?,
+        finished_ms: row.try_get("finished_ms")?,
     })
 }
 
 impl State {
-    /// Records that a job begins.
-    pub async fn start_job(&self, job: &NewJob) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO job (id, table_id, table_name, kind, principal, instance, state, plan, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, $8)",
-        )
-        .bind(job.id.to_string())
-        .bind(job.table.to_string())
-        .bind(&job.table_name)
-        .bind(job.kind)
-        .bind(&job.principal)
-        .bind(self.instance.to_string())
-        .bind(&job.plan)
-        .bind(now_ms())
-        .execute(&self.writer)
-        .await?;
-        Ok(())
-    }
-
-    /// Records how a job ended.
-    pub async fn finish_job(&self, id: JobId, result: std::result::Result<&str, &str>) -> Result<()> {
-        sqlx::query("UPDATE job SET state = $2, outcome = $3, error = $4, finished_ms = $5 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(if result.is_ok() { "succeeded" } else { "failed" })
-            .bind(result.ok())
-            .bind(result.err())
-            .bind(now_ms())
-            .execute(&self.writer)
-            .await?;
-        Ok(())
-    }
-
-    /// Marks the running jobs of processes that are gone as interrupted; returns how many there were.
-    pub async fn interrupt_jobs_of_dead_instances(&self) -> Result<u64> {
-        let done = sqlx::query(
-            "UPDATE job SET state = 'interrupted', error = 'the server stopped before the job ended', finished_ms = $1
-             WHERE state = 'running' AND instance NOT IN (SELECT id FROM instance)",
-        )
-        .bind(now_ms())
-        .execute(&self.writer)
-        .await?;
-        Ok(done.rows_affected())
-    }
-
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1"));
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job WHERE id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(job_row).transpose()
     }
 
-    /// The newest jobs first, of one table or of all.
-    pub async fn jobs(&self, table: Option<TableId>, limit: u32) -> Result<Vec<Job>> {
-        let sql =
-            sqlx::AssertSqlSafe(format!("{SELECT} WHERE $1 IS NULL OR table_id = $1 ORDER BY created_ms DESC, id DESC LIMIT $2"));
-        let rows = sqlx::query(sql).bind(table.map(|t| t.to_string())).bind(i64::from(limit)).fetch_all(&self.readers).await?;
-        rows.iter().map(job_row).collect()
+    /// The newest jobs first.
+    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM job WHERE ($1 IS NULL OR table_id = $1) AND ($2 IS NULL OR warehouse_id = $2)
+             AND ($3 IS NULL OR state = $3) AND ($4 IS NULL OR kind = $4) ORDER BY created_ms DESC, id DESC LIMIT $5"
+        ));
+        let query = sqlx::query(sql)
+            .bind(filter.table.map(|t| t.to_string()))
+            .bind(filter.warehouse)
+            .bind(&filter.state)
+            .bind(&filter.kind)
+            .bind(i64::from(limit));
+        query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
+    }
+
+    /// How many jobs there are in each state that is not over, by kind.
+    pub async fn open_jobs(&self) -> Result<Vec<(String, String, i64)>> {
+        let sql = "SELECT kind, state, count(*) FROM job WHERE state IN ('queued', 'running') GROUP BY kind, state";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    }
+
+    /// Adds lines to a job's log.
+    pub async fn log_job(&self, id: JobId, lines: &[JobLine]) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin_intent().await?;
+        for line in lines {
+            sqlx::query(
+                "INSERT INTO job_log (job_id, number, time_ms, text)
+                 SELECT $1, coalesce(max(number), 0) + 1, $2, $3 FROM job_log WHERE job_id = $1",
+            )
+            .bind(id.to_string())
+            .bind(line.time_ms)
+            .bind(&line.text)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A job's log, the oldest line first.
+    pub async fn job_log(&self, id: JobId) -> Result<Vec<JobLine>> {
+        let query = sqlx::query("SELECT time_ms, text FROM job_log WHERE job_id = $1 ORDER BY number").bind(id.to_string());
+        let rows = query.fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok(JobLine { time_ms: row.try_get(0)?, text: row.try_get(1)? })).collect()
     }
 }

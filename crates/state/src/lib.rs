@@ -18,6 +18,7 @@ mod jobs;
 mod namespaces;
 mod outputs;
 mod principals;
+mod queue;
 mod reports;
 mod sightings;
 mod tables;
@@ -36,9 +37,10 @@ pub use doomed::{Doom, DoomState, Doomed};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
-pub use jobs::{Job, JobState, NewJob};
+pub use jobs::{Job, JobFilter, JobLine, JobState};
 pub use namespaces::{NamespaceRow, Warehouse};
 pub use outputs::Output;
+pub use queue::{JobEnd, JobNews, NewJob};
 pub use tables::{Kind, NewTable, Swap, TableRow};
 
 /// The result of a state operation.

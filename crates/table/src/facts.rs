@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use esker_types::Millis;
 use iceberg::spec::{ManifestContentType, TableMetadata};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{DeleteIndex, DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
 
@@ -10,7 +10,7 @@ use crate::{DeleteIndex, DeleteKind, LiveFiles, Result, TableError, partition_la
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
 
 /// Delete files of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteFacts {
     /// How many files.
     pub files: u64,
@@ -22,7 +22,8 @@ pub struct DeleteFacts {
 
 /// What a table's metadata says about its shape: the evidence that health is judged by. Sizes are bytes, times are
 /// milliseconds since the epoch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TableFacts {
     /// The table's format version.
     pub format_version: u8,
@@ -70,6 +71,52 @@ pub struct TableFacts {
     pub manifest_bytes: u64,
     /// Of them, delete manifests.
     pub delete_manifests: u64,
+}
+
+/// What a job is to make better: a few of the facts, to be compared before and after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shape {
+    /// Live data files: what a full scan opens.
+    pub data_files: u64,
+    /// Their bytes.
+    pub data_bytes: u64,
+    /// Live delete files.
+    pub delete_files: u64,
+    /// Deletes that they hold: what a full scan applies.
+    pub deletes: u64,
+    /// Manifests of the current snapshot: what planning opens.
+    pub manifests: u64,
+    /// Snapshots in the metadata.
+    pub snapshots: u64,
+    /// Bytes of the metadata file.
+    pub metadata_bytes: u64,
+}
+
+impl TableFacts {
+    /// Delete files of all kinds, their deletes and their bytes together.
+    pub fn deletes(&self) -> DeleteFacts {
+        let kinds = [self.position_deletes, self.equality_deletes, self.deletion_vectors];
+        kinds.iter().fold(DeleteFacts::default(), |sum, kind| DeleteFacts {
+            files: sum.files + kind.files,
+            records: sum.records + kind.records,
+            bytes: sum.bytes + kind.bytes,
+        })
+    }
+
+    /// What a job is to make better.
+    pub fn shape(&self) -> Shape {
+        let deletes = self.deletes();
+        Shape {
+            data_files: self.data_files,
+            data_bytes: self.data_bytes,
+            delete_files: deletes.files,
+            deletes: deletes.records,
+            manifests: self.manifests,
+            snapshots: self.snapshots,
+            metadata_bytes: self.metadata_bytes,
+        }
+    }
 }
 
 /// Gathers the facts of a table's current snapshot.

@@ -45,7 +45,7 @@ class Server:
         job = self.api("POST", self.table(table, f"/{kind}", warehouse), options or {})["job-id"]
         for _ in range(1200):
             record = self.api("GET", f"/api/v1/jobs/{job}")
-            if record["state"] != "running":
+            if record["state"] not in ("queued", "running"):
                 assert record["state"] == "succeeded", record["error"]
                 return record["outcome"]
             time.sleep(0.05)

@@ -8,10 +8,25 @@ use super::client::{Client, encode};
 use super::out;
 use crate::{Error, Result};
 
-pub(super) async fn run(client: &Client, job: Option<String>) -> Result<()> {
+pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log: bool) -> Result<()> {
     if let Some(job) = job {
-        let job: Value = client.get(&format!("/api/v1/jobs/{job}")).await?;
-        out(&format!("{job:#}"));
+        let path = format!("/api/v1/jobs/{}", encode(&job));
+        if cancel {
+            let answer: Value = client.post(&format!("{path}/cancel"), &serde_json::json!({})).await?;
+            out(match answer["state"].as_str() {
+                Some("running" | "queued") => "the job ends where nothing is half done",
+                Some("cancelled") => "the job is cancelled",
+                _ => "the job is over already",
+            });
+        } else if log {
+            let lines: Vec<Value> = client.get(&format!("{path}/log")).await?;
+            for line in &lines {
+                out(&format!("{}  {}", time(&line["time_ms"]), line["text"].as_str().unwrap_or_default()));
+            }
+        } else {
+            let job: Value = client.get(&path).await?;
+            out(&format!("{job:#}"));
+        }
         return Ok(());
     }
     let jobs: Vec<Value> = client.get("/api/v1/jobs").await?;
@@ -20,6 +35,11 @@ pub(super) async fn run(client: &Client, job: Option<String>) -> Result<()> {
         out(&format!("{}  {:<8} {:<11} {}  {}", text("id"), text("kind"), text("state"), text("table"), text("error")));
     }
     Ok(())
+}
+
+fn time(ms: &Value) -> String {
+    let time = ms.as_i64().and_then(chrono::DateTime::from_timestamp_millis);
+    time.map_or_else(String::new, |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }
 
 pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
@@ -43,19 +63,24 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
     }
     loop {
         let job: Value = client.get(&format!("/api/v1/jobs/{id}")).await?;
+        bar.set_message(match (job["state"].as_str(), job["error"].as_str()) {
+            (Some("queued"), Some(error)) => format!("waits for its next attempt: {error}"),
+            (Some("queued"), None) => "waits for its turn".to_owned(),
+            _ => String::new(),
+        });
         if let Some([done, total]) = job["progress"].as_array().map(Vec::as_slice) {
             bar.set_length(total.as_u64().unwrap_or(0));
             bar.set_position(done.as_u64().unwrap_or(0));
         }
         match job["state"].as_str() {
-            Some("running") => tokio::time::sleep(Duration::from_millis(100)).await,
+            Some("running" | "queued") => tokio::time::sleep(Duration::from_millis(100)).await,
             Some("succeeded") => {
                 bar.finish_and_clear();
                 return Ok(job["outcome"].clone());
             }
             _ => {
                 bar.abandon();
-                let error = job["error"].as_str().unwrap_or("the job did not succeed");
+                let error = job["error"].as_str().unwrap_or("it was cancelled");
                 return Err(Error::Remote(format!("job {id}: {error}")));
             }
         }

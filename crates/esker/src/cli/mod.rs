@@ -67,6 +67,12 @@ enum Command {
         remote: Remote,
         /// The job's id; the newest jobs if not given.
         job: Option<String>,
+        /// Ask the job to end.
+        #[arg(long, requires = "job", conflicts_with = "log")]
+        cancel: bool,
+        /// Show what the job said.
+        #[arg(long, requires = "job")]
+        log: bool,
     },
     /// Take a job back: an expiry, or a removal of orphans.
     Undo {
@@ -144,7 +150,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
-            Command::Jobs { remote, job } => jobs::run(&Client::new(remote), job).await,
+            Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
             Command::Explain { remote, file, json } => explain::run(&Client::new(remote), &file, json).await,
             Command::Health { remote, table, json } => health::run(&Client::new(remote), table, json).await,

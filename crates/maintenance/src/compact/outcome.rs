@@ -1,3 +1,4 @@
+use esker_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 /// A group that was not rewritten after all.
@@ -9,6 +10,9 @@ pub struct RefusedGroup {
     pub partition: String,
     /// Why.
     pub reason: String,
+    /// What kind of error it was, if it was one.
+    #[serde(skip)]
+    pub code: Option<ErrorCode>,
 }
 
 /// What a compaction did.

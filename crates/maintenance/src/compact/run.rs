@@ -5,7 +5,7 @@ use std::time::Instant;
 use esker_catalog::{Change, LoadedTable};
 use esker_read::Adapter;
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, data_dir, delete_key, plain_dir};
-use esker_types::TableId;
+use esker_types::{Coded, ErrorCode, TableId};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -45,12 +45,14 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
         _ => job.rewrite(&mut outcome).await?,
     }
+    context.go_on()?;
     context.counters.report(&mut outcome);
     outcome.seconds = started.elapsed().as_secs_f64();
     if outcome.groups == 0
         && let Some(first) = outcome.refused.first()
     {
-        return Err(MaintenanceError::Refused(format!("no group was rewritten; group {}: {}", first.group, first.reason)));
+        let what = format!("no group was rewritten; group {}: {}", first.group, first.reason);
+        return Err(MaintenanceError::NothingDone { code: first.code.unwrap_or(ErrorCode::Refused), what });
     }
     Ok(outcome)
 }
@@ -111,18 +113,31 @@ impl Job<'_> {
         let mut committing: Option<BoxFuture<'_, Vec<Settled>>> = None;
         let mut failure = None;
         loop {
+            if self.context.go_on().is_err() {
+                waiting = [].iter();
+            }
             while writing.len() < at_once
                 && let Some(group) = waiting.next()
             {
                 if let Some(reason) = self.spent(outcome) {
-                    outcome.refused.push(RefusedGroup { group: group.id, partition: group.partition.clone(), reason });
+                    outcome.refused.push(RefusedGroup {
+                        group: group.id,
+                        partition: group.partition.clone(),
+                        reason,
+                        code: None,
+                    });
                     continue;
                 }
                 let files: Option<Vec<LiveFile>> =
                     group.files.iter().map(|f| by_path.get(f.path.as_str()).map(|live| (*live).clone())).collect();
                 let Some(files) = files else {
                     let reason = "a file of the plan is not in the planned snapshot".to_owned();
-                    outcome.refused.push(RefusedGroup { group: group.id, partition: group.partition.clone(), reason });
+                    outcome.refused.push(RefusedGroup {
+                        group: group.id,
+                        partition: group.partition.clone(),
+                        reason,
+                        code: None,
+                    });
                     continue;
                 };
                 let order = order(&self.metadata, options)?;
@@ -186,7 +201,7 @@ impl Job<'_> {
             max_bytes: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
             splice: options.splice.unwrap_or(true),
             verify: options.verify,
-            prefix: format!("{dir}/{partition}compacted-{}-{}", self.context.job, group.id),
+            prefix: format!("{dir}/{partition}compacted-{}-{}-{}", self.context.job, self.context.attempt, group.id),
         }
     }
 
@@ -215,11 +230,16 @@ impl Job<'_> {
                 summary,
                 did: Mutex::default(),
             });
-            let result = self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await;
+            let result = match self.context.go_on() {
+                Ok(()) => self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await.map_err(Into::into),
+                Err(cancelled) => Err(cancelled),
+            };
             let seconds = std::mem::replace(&mut began, Instant::now()).elapsed().as_secs_f64();
             let did = *commit.did.lock().unwrap_or_else(PoisonError::into_inner);
             match result {
                 Ok(_) => {
+                    let (files, groups): (u64, usize) = (facts.iter().map(|f| f.files_in).sum(), facts.len());
+                    self.context.progress.note(format!("{groups} groups of {files} files are committed: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
                     settled.push(Settled { facts, result: Ok((did, proof)), seconds });
                 }
@@ -227,7 +247,7 @@ impl Job<'_> {
                     (2.., Ok(commit)) => {
                         waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
                     }
-                    _ => settled.push(Settled { facts, result: Err(error.into()), seconds }),
+                    _ => settled.push(Settled { facts, result: Err(error), seconds }),
                 },
             }
         }
@@ -295,7 +315,7 @@ fn add(outcome: &mut CompactOutcome, did: Did) {
 
 fn refused(group: usize, partition: String, error: &MaintenanceError) -> RefusedGroup {
     tracing::warn!(group, partition, %error, "a group was not rewritten");
-    RefusedGroup { group, partition, reason: error.to_string() }
+    RefusedGroup { group, partition, reason: error.to_string(), code: Some(error.code()) }
 }
 
 /// What came of a commit of some groups.

@@ -1,25 +1,29 @@
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{
-    CompactOptions, EraseOptions, Explanation, ManifestOptions, OrphanOptions, Request, StatisticsOptions, Undone,
+    CompactOptions, EraseOptions, Explanation, ManifestOptions, Order, OrphanOptions, Request, StatisticsOptions, Undone,
     erasure_report, list_orphans, plan_compact, plan_expire, plan_manifests, plan_statistics,
 };
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
-use esker_types::{JobId, TableName, now_ms};
+use esker_types::{ErrorCode, JobId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 
 use super::jobs;
 use crate::extract::{Body, By, In, InTable, Query};
 use crate::{ApiError, App, Caller};
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct DryRun {
-    #[serde(default, rename = "dry-run")]
+/// Whether a job is only planned, and how it is entered otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct How {
     dry_run: bool,
+    priority: Option<i64>,
+    reason: Option<String>,
 }
 
 /// A job that was started.
@@ -30,8 +34,33 @@ pub struct JobAccepted {
     pub job_id: JobId,
 }
 
-async fn start(warehouse: &In, name: &TableName, request: Request, caller: &Caller) -> Result<Response, ApiError> {
-    let job_id = warehouse.0.start(name, request, caller).await?;
+/// A client's key for what it may ask for twice, from the header `Idempotency-Key`.
+pub(crate) struct Key(Option<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(header) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        match header.to_str() {
+            Ok(key) if (1..=200).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            _ => Err(ApiError::new(ErrorCode::BadRequest, "the header Idempotency-Key must have 1 to 200 visible characters")),
+        }
+    }
+}
+
+async fn start(
+    warehouse: &In,
+    name: &TableName,
+    request: Request,
+    caller: &Caller,
+    how: How,
+    Key(key): Key,
+) -> Result<Response, ApiError> {
+    let asked = Order::asked(request, caller);
+    let priority = how.priority.unwrap_or(asked.priority);
+    let reason = how.reason.unwrap_or_else(|| asked.reason.clone());
+    let job_id = warehouse.0.start(name, Order { key, priority, reason, ..asked }).await?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }
 
@@ -40,14 +69,15 @@ pub(crate) async fn compact(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(options): Body<CompactOptions>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller).await
+    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller, how, key).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
@@ -55,14 +85,15 @@ pub(crate) async fn expire(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(policy): Body<ExpiryPolicy>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_expire(warehouse.catalog(), &table, policy).await?).into_response());
     }
-    start(&warehouse, &name, Request::Expire(policy), &caller).await
+    start(&warehouse, &name, Request::Expire(policy), &caller, how, key).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: starts a job, or with `dry-run=true` lists them.
@@ -70,14 +101,15 @@ pub(crate) async fn orphans(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(options): Body<OrphanOptions>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
     }
-    start(&warehouse, &name, Request::Orphans(options), &caller).await
+    start(&warehouse, &name, Request::Orphans(options), &caller, how, key).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/manifests`: starts a job, or with `dry-run=true` answers the plan.
@@ -85,15 +117,16 @@ pub(crate) async fn manifests(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(options): Body<ManifestOptions>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         let plan = plan_manifests(warehouse.catalog(), &table, &options, warehouse.0.memory_bytes()).await?;
         return Ok(Json(plan).into_response());
     }
-    start(&warehouse, &name, Request::Manifests(options), &caller).await
+    start(&warehouse, &name, Request::Manifests(options), &caller, how, key).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/statistics`: starts a job, or with `dry-run=true` answers the plan.
@@ -101,14 +134,15 @@ pub(crate) async fn statistics(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(options): Body<StatisticsOptions>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_statistics(&table, &options)?).into_response());
     }
-    start(&warehouse, &name, Request::Statistics(options), &caller).await
+    start(&warehouse, &name, Request::Statistics(options), &caller, how, key).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/erase`: starts a job, or with `dry-run=true` answers what holds
@@ -117,15 +151,16 @@ pub(crate) async fn erase(
     warehouse: In,
     caller: Caller,
     InTable(name): InTable,
-    Query(query): Query<DryRun>,
+    Query(how): Query<How>,
+    key: Key,
     Body(options): Body<EraseOptions>,
 ) -> Result<Response, ApiError> {
-    if query.dry_run {
+    if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         let report = erasure_report(warehouse.catalog(), warehouse.0.reader(), &table, &options).await?;
         return Ok(Json(report).into_response());
     }
-    start(&warehouse, &name, Request::Erase(options), &caller).await
+    start(&warehouse, &name, Request::Erase(options), &caller, how, key).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -49,6 +49,8 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job}", get(jobs::show))
+        .route("/api/v1/jobs/{job}/log", get(jobs::log))
+        .route("/api/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/api/v1/queries", get(queries::list))
         .route("/api/v1/queries/{id}", delete(queries::cancel))
 }

@@ -1,6 +1,6 @@
 use axum::extract::State;
 use esker_health::{Assessment, bytes_for_people};
-use esker_state::{Job, TableRow};
+use esker_state::{Job, JobFilter, TableRow};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
 use esker_types::now_ms;
 use maud::{Markup, html};
@@ -14,7 +14,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let examined = app.examine(catalog, row).await;
-    let jobs = catalog.state().jobs(Some(examined.row.id), 10).await?;
+    let jobs = catalog.state().jobs(&JobFilter { table: Some(examined.row.id), ..JobFilter::default() }, 10).await?;
     let quarantine = catalog.state().quarantine_of(examined.row.id).await?;
     let content = match &examined.result {
         Ok((facts, assessment)) => {
@@ -76,7 +76,7 @@ fn content(row: &TableRow, facts: &TableFacts, assessment: &Assessment, jobs: &[
                 tbody { @for job in jobs { tr {
                     td { (ago(job.created_ms, now_ms())) }
                     td { (job.kind) }
-                    td { (format!("{:?}", job.state).to_lowercase()) }
+                    td { (job.state.as_str()) }
                     td { (job.principal) }
                     td { @match (&job.error, &job.outcome) {
                         (Some(error), _) => (error),

@@ -1,0 +1,183 @@
+//! Jobs: asked for, queued, taken, done.
+
+mod context;
+mod request;
+mod worker;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_catalog::{Catalog, Cause, LoadedTable};
+use esker_read::Reader;
+use esker_state::NewJob;
+use esker_types::{JobId, Millis, Principal, TableId, TableName, now_ms};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::Result;
+pub(crate) use context::JobContext;
+pub use context::{Limits, Progress};
+pub use request::Request;
+use request::Work;
+pub use worker::{Worker, WorkerOptions};
+
+/// The priority of what somebody waits for.
+pub const ASKED: i64 = 100;
+/// The priority of what a schedule says.
+pub const SCHEDULED: i64 = 50;
+/// The priority of what Esker does by itself.
+pub const BY_ITSELF: i64 = 0;
+
+/// Plans kept until their jobs are taken.
+const MOST_PLANS: usize = 64;
+
+/// A job to be entered.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What it is to do.
+    pub request: Request,
+    /// Who asks for it.
+    pub principal: String,
+    /// Why, for people.
+    pub reason: String,
+    /// The same key gives the same job.
+    pub key: Option<String>,
+    /// Jobs of higher priority are taken first.
+    pub priority: i64,
+    /// It is not begun before.
+    pub due_ms: Millis,
+    /// What it is expected to gain.
+    pub predicted: Option<Value>,
+}
+
+impl Order {
+    /// What somebody asks for, now.
+    pub fn asked(request: Request, principal: &Principal) -> Self {
+        let reason = format!("asked for by {principal}");
+        let (key, predicted) = (None, None);
+        Self { request, principal: principal.to_string(), reason, key, priority: ASKED, due_ms: 0, predicted }
+    }
+}
+
+/// The maintenance of one warehouse: enters jobs, and has what they need.
+#[derive(Debug, Clone)]
+pub struct Maintenance {
+    catalog: Catalog,
+    reader: Reader,
+    runtime: Handle,
+    concurrency: usize,
+    cpu: Arc<Semaphore>,
+    limits: Limits,
+    /// Jobs at work in this process.
+    running: Arc<Mutex<HashMap<JobId, Arc<Progress>>>>,
+    /// Plans made when a job was asked for: carried out if its table has not changed since.
+    planned: Arc<Mutex<HashMap<JobId, (LoadedTable, Work)>>>,
+    /// Says that a job may be there to be taken.
+    wake: Arc<Notify>,
+}
+
+impl Maintenance {
+    /// Jobs run on `runtime`, with up to `concurrency` threads that decode and encode, each job within its limits. `wake` is the
+    /// server's, for all warehouses.
+    pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize, limits: Limits, wake: Arc<Notify>) -> Self {
+        let cpu = Arc::new(Semaphore::new(concurrency.max(1)));
+        let (running, planned) = (Arc::default(), Arc::default());
+        Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, wake }
+    }
+
+    /// The catalog that jobs work on.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The reader of its storage.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Memory of a job in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.limits.bytes
+    }
+
+    /// Where goes what does not fit into memory.
+    pub fn spill_dir(&self) -> &Path {
+        &self.limits.spill_dir
+    }
+
+    /// Done and total of a job that runs here, newer than what its record says.
+    pub fn progress(&self, job: JobId) -> Option<(u64, u64)> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(&job).map(|progress| progress.get())
+    }
+
+    /// Jobs at work in this process.
+    pub fn running(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Plans a job, so that what can't be done is refused at once, and enters it.
+    pub async fn start(&self, name: &TableName, order: Order) -> Result<JobId> {
+        let table = self.catalog.load(name).await?;
+        let job = JobId::fresh();
+        let work = Work::plan(&self.context(job, 0, table.row.id, &order.principal), &table, &order.request).await?;
+        let (id, name) = (table.row.id, table.row.name.clone());
+        {
+            let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+            if planned.len() < MOST_PLANS {
+                planned.insert(job, (table, work));
+            }
+        }
+        let entered = self.enter(job, id, &name, order).await;
+        if !matches!(&entered, Ok(entered) if *entered == job) {
+            self.take_plan(job);
+        }
+        entered
+    }
+
+    /// Enters a job as it is; it is planned when it is taken.
+    pub async fn enqueue(&self, table: TableId, name: &TableName, order: Order) -> Result<JobId> {
+        self.enter(JobId::fresh(), table, name, order).await
+    }
+
+    async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: Order) -> Result<JobId> {
+        let new = NewJob {
+            id,
+            table,
+            table_name: name.to_string(),
+            kind: order.request.kind(),
+            principal: order.principal,
+            reason: order.reason,
+            key: order.key,
+            request: order.request.json(),
+            priority: order.priority,
+            due_ms: order.due_ms.max(now_ms()),
+            predicted: order.predicted,
+        };
+        let entered = self.catalog.state().enqueue(self.catalog.warehouse(), &new).await?;
+        self.wake.notify_one();
+        Ok(entered)
+    }
+
+    fn take_plan(&self, job: JobId) -> Option<(LoadedTable, Work)> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).remove(&job)
+    }
+
+    fn context(&self, job: JobId, attempt: i64, table: TableId, principal: &str) -> JobContext {
+        JobContext {
+            catalog: self.catalog.clone(),
+            reader: self.reader.clone(),
+            job,
+            attempt,
+            table,
+            progress: Arc::default(),
+            concurrency: self.concurrency,
+            cpu: self.cpu.clone(),
+            memory: self.limits.clone(),
+            counters: Arc::default(),
+            cause: Cause { principal: principal.to_owned(), receipt: None },
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What jobs there are: from what is asked for to its plan, and from its plan to what it did.
+
+use esker_catalog::LoadedTable;
+use esker_table::ExpiryPolicy;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::JobContext;
+use crate::compact::execute_compact;
+use crate::erase::execute_erase;
+use crate::expire::{self, Unreferenced, execute_expire};
+use crate::manifests::execute_manifests;
+use crate::orphans::{execute_orphans, plan_orphans};
+use crate::statistics::execute_statistics;
+use crate::{
+    CompactOptions, EraseOptions, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned, erasure_report,
+    plan_compact, plan_manifests, plan_statistics,
+};
+
+/// What a job is to do, as it waits in the queue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Rewrite data files, or deletes.
+    Compact(Box<CompactOptions>),
+    /// Remove snapshots.
+    Expire(ExpiryPolicy),
+    /// Put files that belong to nothing into quarantine.
+    Orphans(OrphanOptions),
+    /// Write manifests anew.
+    Manifests(ManifestOptions),
+    /// Count distinct values.
+    Statistics(StatisticsOptions),
+    /// Make deleted rows go from storage.
+    Erase(EraseOptions),
+}
+
+impl Request {
+    /// The kind of the job, as records and metrics name it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Compact(_) => "compact",
+            Self::Expire(_) => "expire",
+            Self::Orphans(_) => "orphans",
+            Self::Manifests(_) => "manifests",
+            Self::Statistics(_) => "statistics",
+            Self::Erase(_) => "erase",
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// A planned job.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Compact(Box<crate::CompactPlan>),
+    Expire(Box<(crate::ExpirePlan, Unreferenced)>),
+    Orphans(crate::OrphanPlan),
+    Manifests(crate::ManifestPlan),
+    Statistics(crate::StatisticsPlan),
+    Erase(Box<(EraseOptions, crate::ErasureReport)>),
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
+}
+
+impl Work {
+    pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &Request) -> Result<Self> {
+        Ok(match request {
+            Request::Compact(options) => {
+                check_owned(table)?;
+                Self::Compact(Box::new(plan_compact(&context.catalog, table, options).await?))
+            }
+            Request::Expire(policy) => Self::Expire(Box::new(expire::plan(&context.catalog, table, *policy).await?)),
+            Request::Manifests(options) => {
+                Self::Manifests(plan_manifests(&context.catalog, table, options, context.memory.bytes).await?)
+            }
+            Request::Statistics(options) => Self::Statistics(plan_statistics(table, options)?),
+            Request::Erase(options) => {
+                let report = erasure_report(&context.catalog, &context.reader, table, options).await?;
+                Self::Erase(Box::new((options.clone(), report)))
+            }
+            Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, options)?),
+        })
+    }
+
+    pub(crate) fn plan_json(&self) -> String {
+        match self {
+            Self::Compact(plan) => json(plan.as_ref()),
+            Self::Expire(expiry) => json(&expiry.0),
+            Self::Orphans(plan) => json(plan),
+            Self::Manifests(plan) => json(plan),
+            Self::Statistics(plan) => json(plan),
+            Self::Erase(erasure) => json(&erasure.1),
+        }
+    }
+
+    pub(crate) async fn run(&self, context: &JobContext, table: &LoadedTable) -> Result<String> {
+        Ok(match self {
+            Self::Compact(plan) => json(&execute_compact(context, table, plan).await?),
+            Self::Expire(expiry) => json(&execute_expire(context, table, &expiry.0, &expiry.1).await?),
+            Self::Orphans(plan) => json(&execute_orphans(context, table, plan).await?),
+            Self::Manifests(plan) => json(&execute_manifests(context, table, plan).await?),
+            Self::Statistics(plan) => json(&execute_statistics(context, table, plan).await?),
+            Self::Erase(erasure) => json(&execute_erase(context, table, &erasure.0, &erasure.1).await?),
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! Takes jobs from the queue and does them: one a table, so many a server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use esker_catalog::{LoadedTable, deletion};
+use esker_state::{Job, JobEnd, State};
+use esker_types::{Coded, ErrorCode, JobId, Millis, TableName, now_ms};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::{JobContext, Maintenance, Request, Work};
+use crate::{MaintenanceError, Result};
+
+/// Between looks into the queue when nobody says that something is there.
+const POLL: Duration = Duration::from_secs(2);
+/// Between records of how far a job is, and looks whether somebody wants it to end.
+const BEAT: Duration = Duration::from_millis(500);
+/// The first pause before the end of a job is recorded again that could not be; doubled up to a minute.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+
+/// How jobs are run.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Jobs at work at the same time in this server.
+    pub jobs: usize,
+    /// Attempts before a job that can't be done for a reason that may pass has failed.
+    pub attempts: u32,
+    /// The pause after the first attempt; four times as long after each further one.
+    pub retry: Duration,
+}
+
+/// Does the jobs of a server's warehouses.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// By the warehouse's number.
+    warehouses: BTreeMap<i64, Maintenance>,
+    state: State,
+    options: WorkerOptions,
+    wake: Arc<Notify>,
+}
+
+impl Worker {
+    /// A worker for some warehouses of one database. `wake` is the one that they were made with.
+    pub fn new(state: State, warehouses: &[Maintenance], options: WorkerOptions, wake: Arc<Notify>) -> Self {
+        let by_number = |m: &Maintenance| (m.catalog().warehouse().id, m.clone());
+        Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake }
+    }
+
+    /// Takes and does jobs until told to stop; returns when those at work have ended.
+    pub async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(self.state.clone(), self.wake.clone()));
+        let mut tasks = JoinSet::new();
+        while !*stopped.borrow_and_update() {
+            if self.options.jobs > 0 {
+                self.take_over().await;
+            }
+            while tasks.len() < self.options.jobs {
+                let Some((maintenance, job)) = self.take().await else { break };
+                let runtime = maintenance.runtime.clone();
+                let span = tracing::info_span!("job", id = %job.id, kind = job.kind, table = job.table);
+                tasks.spawn_on(attempt(maintenance, job, self.options.clone()).instrument(span), &runtime);
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(POLL) => {}
+                Some(_) = tasks.join_next() => {}
+                _ = stopped.changed() => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// The jobs of servers that are gone wait for another attempt. What they had written is reclaimed apart from that: no attempt's
+    /// files are named like another's.
+    async fn take_over(&self) {
+        match self.state.take_jobs_over().await {
+            Ok(0) => {}
+            Ok(jobs) => tracing::warn!(jobs, "jobs are taken over: their server went away"),
+            Err(error) => tracing::warn!(%error, "whether jobs are to be taken over could not be found out; it is tried again"),
+        }
+    }
+
+    async fn take(&self) -> Option<(Maintenance, Job)> {
+        // Where database and warehouse do not go together, nothing is begun until a person has seen to it.
+        let sound = |m: &&Maintenance| m.catalog().check_epoch().is_ok();
+        let ids: Vec<i64> = self.warehouses.values().filter(sound).map(|m| m.catalog().warehouse().id).collect();
+        if ids.is_empty() {
+            return None;
+        }
+        match self.state.take_job(&ids).await {
+            Ok(job) => job.and_then(|job| Some((self.warehouses.get(&job.warehouse)?.clone(), job))),
+            Err(error) => {
+                tracing::warn!(%error, "no job could be taken from the queue; it is tried again");
+                None
+            }
+        }
+    }
+}
+
+/// Hears from the other servers that a job may be there.
+async fn listen(state: State, wake: Arc<Notify>) {
+    loop {
+        match state.hear_of_jobs().await {
+            Ok(None) => return,
+            Ok(Some(mut news)) => {
+                while news.next().await.is_ok() {
+                    wake.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "news of jobs can't be heard; the queue is looked at every two seconds"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Takes a job off the list when its attempt ends, however it ends.
+struct Leave {
+    maintenance: Maintenance,
+    job: JobId,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+        // Its table is free now.
+        self.maintenance.wake.notify_one();
+    }
+}
+
+/// One attempt at a job that was taken.
+async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions) {
+    let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
+    maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
+    let _leave = Leave { maintenance: maintenance.clone(), job: job.id };
+    context.progress.note(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
+    let started = Instant::now();
+    let mut measured = None;
+    let done = {
+        let work = carry_out(&maintenance, &context, &job, &mut measured);
+        tokio::select! {
+            done = work => done,
+            never = beat(&context) => match never {},
+        }
+    };
+    let measured = measured.map(|shapes: Value| {
+        json!({"shapes": shapes, "seconds": started.elapsed().as_secs_f64(), "cost": context.counters.cost()}).to_string()
+    });
+    let end = end(&job, &context, &options, done);
+    conclude(&context, &end, measured.as_deref()).await;
+}
+
+/// Plans and runs. What the table looked like before and after goes into `measured`.
+async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<String> {
+    let catalog = maintenance.catalog();
+    let request: Request = serde_json::from_value(job.request.clone())
+        .map_err(|e| MaintenanceError::Refused(format!("job {}: what it is to do can't be read: {e}", job.id)))?;
+    let table = current(maintenance, job).await?;
+    let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
+    let work = match kept {
+        Some((_, work)) => work,
+        None => Work::plan(context, &table, &request).await?,
+    };
+    catalog.state().plan_job(job, &work.plan_json()).await?;
+    let before = catalog.facts(&table).await?.shape();
+    let outcome = work.run(context, &table).await?;
+    let after = catalog.facts(&current(maintenance, job).await?).await?.shape();
+    *measured = Some(json!({"before": before, "after": after}));
+    Ok(outcome)
+}
+
+/// The job's table as it is now, whatever it is called now.
+async fn current(maintenance: &Maintenance, job: &Job) -> Result<LoadedTable> {
+    let catalog = maintenance.catalog();
+    let row = catalog.state().table_by_id(job.table_id).await?;
+    match row {
+        Some(row) => Ok(catalog.load_row(row).await?),
+        None => {
+            let name: TableName = job.table.parse().map_err(|_| MaintenanceError::Refused(format!("no table {}", job.table)))?;
+            Err(MaintenanceError::State(esker_state::StateError::NoSuchTable(name.to_string())))
+        }
+    }
+}
+
+/// Records how far the job is and what it says, and hears whether somebody wants it to end.
+async fn beat(context: &JobContext) -> std::convert::Infallible {
+    let state = context.catalog.state();
+    loop {
+        tokio::time::sleep(BEAT).await;
+        flush(context).await;
+        match state.beat_job(context.job, context.progress.get()).await {
+            Ok(false) => {}
+            Ok(true) if context.progress.is_cancelled() => {}
+            Ok(true) => {
+                context.progress.cancel();
+                context.progress.note("somebody wants it to end: it does where nothing is half done".to_owned());
+            }
+            Err(error) => tracing::warn!(%error, "how far the job is could not be recorded"),
+        }
+    }
+}
+
+async fn flush(context: &JobContext) {
+    let lines = context.progress.take_lines();
+    if let Err(error) = context.catalog.state().log_job(context.job, &lines).await {
+        tracing::warn!(%error, "lines of the job's log are lost");
+    }
+}
+
+/// What becomes of a job whose attempt is over.
+fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<String>) -> JobEnd {
+    let progress = &context.progress;
+    match done {
+        Ok(outcome) => {
+            progress.note("succeeded".to_owned());
+            JobEnd::Succeeded(outcome)
+        }
+        Err(_) if progress.is_cancelled() => {
+            progress.note("cancelled".to_owned());
+            JobEnd::Cancelled
+        }
+        Err(error) => {
+            let attempts = u32::try_from(job.attempts - job.deaths).unwrap_or(u32::MAX).max(1);
+            if attempts >= options.attempts || !may_pass(&error) {
+                progress.note(format!("failed: {error}"));
+                return JobEnd::Failed(error.to_string());
+            }
+            let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
+            progress.note(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
+            JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
+        }
+    }
+}
+
+/// Whether the same may succeed later.
+fn may_pass(error: &MaintenanceError) -> bool {
+    let ours =
+        matches!(error, MaintenanceError::NotEquivalent { .. } | MaintenanceError::Parquet(_) | MaintenanceError::Arrow(_));
+    let codes = [
+        ErrorCode::Internal,
+        ErrorCode::CommitConflict,
+        ErrorCode::CommitStateUnknown,
+        ErrorCode::StorageFull,
+        ErrorCode::Unavailable,
+    ];
+    !ours && codes.contains(&error.code())
+}
+
+/// Reclaims what the job wrote and did not commit, and records how its attempt ended. Tried until it is done: a job that is at work
+/// for ever would keep all others from its table.
+async fn conclude(context: &JobContext, end: &JobEnd, measured: Option<&str>) {
+    let mut pause = RECORD_AGAIN;
+    while let Err(error) = settle(context, end, measured).await {
+        tracing::error!(%error, "the end of a job could not be recorded; it is tried again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(60));
+    }
+}
+
+async fn settle(context: &JobContext, end: &JobEnd, measured: Option<&str>) -> Result<()> {
+    let state = context.catalog.state();
+    let left = state.outputs_of_job(context.job).await?;
+    if !left.is_empty() {
+        deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed").await?;
+    }
+    flush(context).await;
+    Ok(state.end_job(context.job, end, measured).await?)
+}

@@ -1,0 +1,276 @@
+//! The queue of jobs: any server on the database takes the next one, and one that is gone gives back what it had taken.
+//!
+//! A lease is the server's own sign of life ([`State::beat`]): while it is among the living its jobs are its own; once it is taken for
+//! dead it can change nothing any more, and the others take its jobs over.
+
+use esker_types::{JobId, Millis, TableId, now_ms};
+use serde_json::Value;
+use sqlx::postgres::PgListener;
+use sqlx::{Any, Row, Transaction};
+
+use crate::jobs::{COLUMNS, job_row};
+use crate::{Database, Job, JobLine, JobState, Result, State, StateError, Warehouse};
+
+/// A job during which so many servers died is not begun again: it may be what kills them.
+const MOST_DEATHS: i64 = 5;
+
+/// Says that a job may be there to be taken. PostgreSQL alone can tell other processes.
+const NOTIFY: &str = "SELECT CAST(pg_notify('esker_jobs', '') AS TEXT)";
+
+/// A job to be done.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its identifier.
+    pub id: JobId,
+    /// Its table.
+    pub table: TableId,
+    /// The table's name.
+    pub table_name: String,
+    /// `compact`, `expire`, ...
+    pub kind: &'static str,
+    /// Who asks for it.
+    pub principal: String,
+    /// Why, for people.
+    pub reason: String,
+    /// The same key gives the same job.
+    pub key: Option<String>,
+    /// What is to be done.
+    pub request: Value,
+    /// Jobs of higher priority are taken first.
+    pub priority: i64,
+    /// It is not begun before.
+    pub due_ms: Millis,
+    /// What it is expected to gain.
+    pub predicted: Option<Value>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum JobEnd {
+    /// Done; what it did, as JSON.
+    Succeeded(String),
+    /// It failed for good.
+    Failed(String),
+    /// It failed, and is tried again not before the time.
+    Again(String, Millis),
+    /// It ended because somebody wanted it to.
+    Cancelled,
+}
+
+impl State {
+    /// Puts a job into the queue. With a key that is known, the job of that key is the answer, whatever became of it;
+    /// [`StateError::KeyTaken`] if that one is another job.
+    pub async fn enqueue(&self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
+        let mut tx = self.begin().await?;
+        if let Some(key) = &job.key {
+            let known = sqlx::query("SELECT id, table_id, kind, request FROM job WHERE warehouse_id = $1 AND key = $2");
+            if let Some(row) = known.bind(warehouse.id).bind(key).fetch_optional(&mut *tx).await? {
+                let (id, table, kind): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                let request: Value = serde_json::from_str(row.try_get(3)?)?;
+                if (table, kind.as_str(), &request) != (job.table.to_string(), job.kind, &job.request) {
+                    return Err(StateError::KeyTaken { key: key.clone(), job: id });
+                }
+                return crate::parse_id(&id);
+            }
+        }
+        sqlx::query(
+            "INSERT INTO job (id, warehouse_id, table_id, table_name, kind, principal, reason, key, request, priority, state, due_ms,
+                              predicted, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', $11, $12, $13)",
+        )
+        .bind(job.id.to_string())
+        .bind(warehouse.id)
+        .bind(job.table.to_string())
+        .bind(&job.table_name)
+        .bind(job.kind)
+        .bind(&job.principal)
+        .bind(&job.reason)
+        .bind(&job.key)
+        .bind(job.request.to_string())
+        .bind(job.priority)
+        .bind(job.due_ms)
+        .bind(job.predicted.as_ref().map(Value::to_string))
+        .bind(now_ms())
+        .execute(&mut *tx)
+        .await?;
+        self.tell(&mut tx).await?;
+        tx.commit().await?;
+        Ok(job.id)
+    }
+
+    /// Takes the next job of some warehouses: the one of the highest priority whose time has come and whose table is free.
+    pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
+        let ids: Vec<String> = warehouses.iter().map(i64::to_string).collect();
+        let next = format!(
+            "SELECT id FROM job WHERE state = 'queued' AND due_ms <= $1 AND warehouse_id IN ({})
+             AND table_id NOT IN (SELECT table_id FROM job WHERE state = 'running')
+             ORDER BY priority DESC, created_ms, id LIMIT 1",
+            ids.join(", ")
+        );
+        // Looked for without the lock of writers first: mostly there is nothing.
+        let found = sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).fetch_optional(&self.readers).await?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.begin().await?;
+        let now = now_ms();
+        let Some(row) = sqlx::query(sqlx::AssertSqlSafe(next)).bind(now).fetch_optional(&mut *tx).await? else {
+            return Ok(None);
+        };
+        let id: String = row.try_get(0)?;
+        let sql = format!(
+            "UPDATE job SET state = 'running', instance = $2, attempts = attempts + 1, started_ms = coalesce(started_ms, $3), done = 0,
+                            total = 0, error = NULL
+             WHERE id = $1 RETURNING {COLUMNS}"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(self.instance.to_string()).bind(now);
+        let job = job_row(&query.fetch_one(&mut *tx).await?)?;
+        tx.commit().await?;
+        Ok(Some(job))
+    }
+
+    /// Records what an attempt sets out to do.
+    pub async fn plan_job(&self, job: &Job, plan: &str) -> Result<()> {
+        let mut earlier = job.earlier_plans.clone();
+        earlier.extend(job.plan.clone());
+        let earlier = (!earlier.is_empty()).then(|| Value::Array(earlier).to_string());
+        sqlx::query("UPDATE job SET plan = $2, earlier_plans = $3 WHERE id = $1")
+            .bind(job.id.to_string())
+            .bind(plan)
+            .bind(earlier)
+            .execute(&self.intents)
+            .await?;
+        Ok(())
+    }
+
+    /// Records how far a job is that runs here; returns whether somebody wants it to end.
+    pub async fn beat_job(&self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar(
+            "UPDATE job SET done = $2, total = $3 WHERE id = $1 AND state = 'running' AND instance = $4 RETURNING cancelled_by",
+        );
+        let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.instance.to_string());
+        let row: Option<Option<String>> = query.fetch_optional(&self.intents).await?;
+        // A job that is not this server's any more had better end, too.
+        Ok(row.is_none_or(|cancelled_by| cancelled_by.is_some()))
+    }
+
+    /// Records how an attempt ended that ran here.
+    pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: Option<&str>) -> Result<()> {
+        let now = now_ms();
+        let (state, outcome, error, due, finished) = match end {
+            JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
+            JobEnd::Failed(error) => (JobState::Failed, None, Some(error), None, Some(now)),
+            JobEnd::Again(error, due) => (JobState::Queued, None, Some(error), Some(*due), None),
+            JobEnd::Cancelled => (JobState::Cancelled, None, None, None, Some(now)),
+        };
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7
+             WHERE id = $1 AND state = 'running' AND instance = $8",
+        )
+        .bind(id.to_string())
+        .bind(state.as_str())
+        .bind(outcome)
+        .bind(error)
+        .bind(due)
+        .bind(finished)
+        .bind(measured)
+        .bind(self.instance.to_string())
+        .execute(&mut *tx)
+        .await?;
+        // Its table is free now.
+        self.tell(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Asks a job to end. One that waits is cancelled at once, one at work as soon as its server gets to know; returns where it
+    /// stands then, none if there is no such job.
+    pub async fn cancel_job(&self, id: JobId, by: &str) -> Result<Option<JobState>> {
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE job SET cancelled_by = coalesce(cancelled_by, $2), finished_ms = CASE state WHEN 'queued' THEN CAST($3 AS BIGINT) ELSE NULL END,
+                          state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
+                   WHERE id = $1 AND state IN ('queued', 'running')";
+        sqlx::query(sql).bind(id.to_string()).bind(by).bind(now_ms()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(self.job(id).await?.map(|job| job.state))
+    }
+
+    /// Puts the jobs of servers that are gone back into the queue; returns how many there were. One that has seen too many servers
+    /// die fails instead.
+    pub async fn take_jobs_over(&self) -> Result<u64> {
+        const GONE: &str = "state = 'running' AND instance NOT IN (SELECT id FROM instance)";
+        let sql = format!("SELECT id, cancelled_by, deaths FROM job WHERE {GONE}");
+        if sqlx::query(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&self.readers).await?.is_none() {
+            return Ok(0);
+        }
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *tx).await?;
+        let mut over = Vec::new();
+        for row in &rows {
+            let (id, cancelled_by, deaths): (String, Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let deaths = deaths + 1;
+            let (state, error) = match (cancelled_by, deaths < MOST_DEATHS) {
+                (Some(_), _) => (JobState::Cancelled, None),
+                (None, true) => (JobState::Queued, Some("its server went away".to_owned())),
+                (None, false) => {
+                    let why = format!("{deaths} servers went away while they were at it: it may be what ended them");
+                    (JobState::Failed, Some(why))
+                }
+            };
+            sqlx::query(sqlx::AssertSqlSafe(format!(
+                "UPDATE job SET state = $2, deaths = $3, error = $4, finished_ms = $5 WHERE id = $1 AND {GONE}"
+            )))
+            .bind(&id)
+            .bind(state.as_str())
+            .bind(deaths)
+            .bind(&error)
+            .bind(state.is_over().then(now_ms))
+            .execute(&mut *tx)
+            .await?;
+            over.push((id, error.unwrap_or_else(|| "its server went away, and it had been cancelled".to_owned())));
+        }
+        self.tell(&mut tx).await?;
+        tx.commit().await?;
+        for (id, text) in over {
+            self.log_job(crate::parse_id(&id)?, &[JobLine { time_ms: now_ms(), text }]).await?;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    /// Forgets jobs that ended before a time, with their logs.
+    pub async fn forget_jobs(&self, before: Millis) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM job WHERE finished_ms < $1").bind(before).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM job_log WHERE job_id NOT IN (SELECT id FROM job)").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn tell(&self, tx: &mut Transaction<'static, Any>) -> Result<()> {
+        if self.database.is_postgres() {
+            sqlx::query(NOTIFY).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
+    /// What other servers say about jobs; none where there can't be other servers.
+    pub async fn hear_of_jobs(&self) -> Result<Option<JobNews>> {
+        let Database::Postgres(url) = &self.database else { return Ok(None) };
+        let mut listener = PgListener::connect(url).await?;
+        listener.listen("esker_jobs").await?;
+        Ok(Some(JobNews(listener)))
+    }
+}
+
+/// Hears when a job may be there to be taken.
+#[derive(Debug)]
+pub struct JobNews(PgListener);
+
+impl JobNews {
+    /// Waits for the next such news. A lost connection is made anew, and counts as news: something may have been missed.
+    pub async fn next(&mut self) -> Result<()> {
+        self.0.try_recv().await.map(drop).map_err(StateError::from)
+    }
+}

@@ -1,0 +1,176 @@
+//! The queue: jobs that wait, are tried again, are cancelled, and are done once by whichever server.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use esker_catalog::deletion::sweep;
+use esker_tests::{DEAD_SECONDS, Faults, Lake, Row, TestApp, Writer, postgres};
+use esker_types::now_ms;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::kills::Victim;
+
+const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
+
+/// A table of six files.
+async fn filled(app: &TestApp) -> Writer<'_> {
+    app.table().await;
+    let writer = Writer::new(app);
+    for i in 0..6 {
+        writer.append(i * 10..i * 10 + 10).await;
+    }
+    writer
+}
+
+async fn start(app: &TestApp, kind: &str, options: Value, key: Option<&str>) -> (u16, Value) {
+    let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+    let (status, _, text) = app.raw(Method::POST, &format!("{TABLE}/{kind}"), &headers, Some(options)).await;
+    (status.as_u16(), serde_json::from_str(&text).expect("JSON"))
+}
+
+async fn show(app: &TestApp, id: &Value) -> Value {
+    app.ok(Method::GET, &format!("/api/v1/jobs/{}", id.as_str().expect("an id")), None).await
+}
+
+async fn log(app: &TestApp, job: &Value) -> Vec<String> {
+    let lines = app.ok(Method::GET, &format!("/api/v1/jobs/{}/log", job["id"].as_str().expect("an id")), None).await;
+    lines.as_array().expect("lines").iter().map(|l| l["text"].as_str().expect("a text").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_for_what_passes_is_tried_again() {
+    let faults = Faults::local();
+    let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 9);
+    let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
+    let writer = filled(&app).await;
+    faults.set_full(true);
+    let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
+    for _ in 0..500 {
+        if show(&app, &id).await["error"].is_string() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let waiting = show(&app, &id).await;
+    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
+    faults.set_full(false);
+    let job = app.wait_for_job(id.as_str().expect("an id")).await;
+    assert_eq!((&job["state"], &job["error"]), (&json!("succeeded"), &Value::Null), "{job}");
+    assert!(job["attempts"].as_u64() >= Some(2), "{job}");
+    assert!(log(&app, &job).await.iter().any(|line| line.contains("is tried again in 1 s")), "{:?}", log(&app, &job).await);
+    let shapes = &job["measured"]["shapes"];
+    assert_eq!((&shapes["before"]["data_files"], &shapes["after"]["data_files"]), (&json!(6), &json!(1)), "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |config| config.maintenance.grace_seconds = 0).await;
+    let writer = filled(&app).await;
+    let files = writer.data_files().await;
+    faults.hold("compacted-");
+    let first = start(&app, "compact", json!({}), None).await.1["job-id"].take();
+    let second = start(&app, "manifests", json!({"rewrite-all": true}), None).await.1["job-id"].take();
+    let cancel = |id: &Value| format!("/api/v1/jobs/{}/cancel", id.as_str().expect("an id"));
+    while show(&app, &first).await["state"] != "running" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(app.ok(Method::POST, &cancel(&second), None).await["state"], "cancelled", "it waits for the table");
+    assert_eq!(app.ok(Method::POST, &cancel(&first), None).await["state"], "running");
+    for _ in 0..500 {
+        if log(&app, &json!({"id": first})).await.iter().any(|line| line.contains("wants it to end")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    faults.release("compacted-");
+    let job = app.wait_for_job(first.as_str().expect("an id")).await;
+    assert_eq!((&job["state"], &job["cancelled_by"]), (&json!("cancelled"), &json!("admin")), "{job}");
+    assert_eq!(writer.data_files().await, files);
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    let left = app.ok(Method::POST, &format!("{TABLE}/orphans?dry-run=true"), Some(json!({}))).await;
+    // The manifest lists and manifests of the appends are referenced, and nothing else is there.
+    assert_eq!((&left["young"], &left["accounted"]), (&json!(0), &json!(0)), "{left}");
+    assert_eq!(app.ok(Method::POST, &cancel(&first), None).await["state"], "cancelled", "it stays over");
+    assert_eq!(app.refused(Method::POST, "/api/v1/jobs/nonsense/cancel", None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_is_the_same_job() {
+    let app = TestApp::start().await;
+    filled(&app).await;
+    let (status, first) = start(&app, "compact", json!({}), Some("run-7/n.t/compact")).await;
+    assert_eq!(status, 202);
+    app.wait_for_job(first["job-id"].as_str().expect("an id")).await;
+    assert_eq!(start(&app, "compact", json!({}), Some("run-7/n.t/compact")).await, (202, first));
+    let (status, other) = start(&app, "expire", json!({}), Some("run-7/n.t/compact")).await;
+    assert_eq!(status, 422);
+    assert!(other["error"]["message"].as_str().expect("a message").contains("run-7/n.t/compact"), "{other}");
+    assert_eq!(app.ok(Method::GET, "/api/v1/jobs?kind=compact&state=succeeded", None).await.as_array().expect("jobs").len(), 1);
+}
+
+/// `ESKER_JOBS` jobs (24; `make soak` makes it 1,000) on tables of their own, three servers that take them, and one of these killed time and
+/// again: each is done once in effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_killed_servers_are_done_once_by_the_others() {
+    let jobs: usize = std::env::var("ESKER_JOBS").ok().and_then(|v| v.parse().ok()).unwrap_or(24);
+    let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
+    if postgres(app.dir.path()).is_none() {
+        return; // SQLite's data directory is one server's
+    }
+    let rows = |n: i64| -> Vec<Row> { (n * 10..n * 10 + 10).map(|id| (id, format!("s{id}"), 0, None)).collect() };
+    let mut lakes = Vec::new();
+    for i in 0..jobs {
+        let lake = Lake::create(&app, &format!("t{i}"), 2, false, json!({})).await;
+        for n in 0..3 {
+            lake.append(&rows(n)).await;
+        }
+        lakes.push(lake);
+    }
+    let mut workers: Vec<Victim> = Vec::new();
+    for _ in 0..3 {
+        workers.push(Victim::beside(app.dir.path()).await);
+    }
+    for lake in &lakes {
+        let compact = json!({"min-input-files": 2});
+        app.ok(Method::POST, &lake.management("compact"), Some(compact)).await;
+    }
+    let (began, mut kills) = (Instant::now(), 0_usize);
+    let open = async || {
+        let state = app.catalog().state();
+        state.open_jobs().await.expect("jobs").iter().map(|(_, _, n)| *n).sum::<i64>()
+    };
+    while open().await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(60 + 2 * jobs as u64), "{} jobs are left", open().await);
+        tokio::time::sleep(Duration::from_millis((kills as u64 * 7919) % 900)).await;
+        drop(workers.remove(0)); // kills it
+        kills += 1;
+        workers.push(Victim::beside(app.dir.path()).await);
+    }
+    drop(workers);
+    let records = app.ok(Method::GET, "/api/v1/jobs?limit=10000", None).await;
+    let records = records.as_array().expect("jobs");
+    assert_eq!(records.len(), jobs);
+    let (mut again, mut unclean) = (0, Vec::new());
+    for job in records {
+        assert_eq!(job["state"], "succeeded", "{job}");
+        again += usize::from(job["attempts"].as_u64() > Some(1));
+    }
+    tokio::time::sleep(Duration::from_secs(u64::from(DEAD_SECONDS) + 1)).await;
+    esker_catalog::deletion::reclaim(app.catalog()).await.expect("reclaimed");
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    for lake in &lakes {
+        let metadata = lake.metadata().await;
+        let replaced = metadata.snapshots().filter(|s| format!("{:?}", s.summary().operation) == "Replace").count();
+        let live = lake.live(&metadata).await.data.len();
+        let rows = lake.rows().await.len();
+        let left = lake.orphans().await["accounted"].as_u64().expect("a number");
+        if (replaced, live, rows, left) != (1, 1, 30, 0) {
+            unclean.push((replaced, live, rows, left));
+        }
+    }
+    assert!(unclean.is_empty(), "rewritten, files, rows, files left: {unclean:?}");
+    println!("{jobs} jobs, {kills} kills, {again} jobs begun more than once, {:.1} s", began.elapsed().as_secs_f64());
+}
