@@ -134,6 +134,7 @@ async fn a_rollback_beneath_a_compaction_gives_it_up() {
     faults.hold("compacted-");
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t";
     let job = app.ok(Method::POST, &format!("{path}/compact"), Some(json!({}))).await;
+    app.wait_for_plan(job["job-id"].as_str().expect("an id")).await;
     let rollback = json!({"action": "rollback", "snapshot-id": before});
     app.ok(Method::POST, &format!("{path}/refs"), Some(rollback)).await;
     faults.release("compacted-");

@@ -221,6 +221,7 @@ impl<'a> History<'a> {
             // New files wait until a commit has landed beside them.
             self.faults.hold(&outputs);
             let job = self.lake.start(options.clone()).await;
+            self.lake.wait_for_plan(&job).await;
             self.log.push("meanwhile".to_owned());
             let change = self.change();
             self.apply(change).await;

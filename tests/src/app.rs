@@ -156,6 +156,18 @@ impl TestApp {
         self.wait_for_job(accepted["job-id"].as_str().expect("an id")).await
     }
 
+    /// Waits until a job has its plan and works by it, or is over.
+    pub async fn wait_for_plan(&self, id: &str) {
+        let path = format!("/api/v1/jobs/{id}");
+        loop {
+            let job = self.ok(Method::GET, &path, None).await;
+            if !job["plan"].is_null() || !job["finished_ms"].is_null() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until every job is over.
     pub async fn idle(&self) {
         for _ in 0..1500 {

@@ -117,6 +117,11 @@ impl<'a> Lake<'a> {
         self.wait(&job).await
     }
 
+    /// Waits until a job works by its plan, or is over.
+    pub async fn wait_for_plan(&self, job: &str) {
+        self.app.wait_for_plan(job).await;
+    }
+
     /// Waits for a job; returns its record.
     pub async fn wait(&self, job: &str) -> Value {
         self.app.wait_for_job(job).await

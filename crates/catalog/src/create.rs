@@ -201,6 +201,7 @@ impl Catalog {
         let along = self.along(cause, kind, &name, created_data(&new.row, extra), &Outcome::of(&new.row));
         let published = self.state().publish(self.warehouse(), &[], &[new], &along).await;
         published.map_err(|e| CatalogError::of_publishing(e, &name))?;
+        self.tell_change();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod deletion;
 mod drop;
 mod epoch;
 mod error;
+mod fleet;
 mod functions;
 mod halt;
 mod ledger;
@@ -33,11 +34,13 @@ use esker_storage::{Location, Storage, StorageError};
 use esker_table::MetadataJson;
 use esker_types::{Millis, TableName};
 use iceberg::spec::TableMetadata;
+use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
 pub use cause::{Cause, Outcome};
 pub use create::{CreateTable, Created, Register};
 pub use error::CatalogError;
+pub use fleet::Examined;
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use referenced::{PathSet, referenced_paths};
@@ -107,6 +110,7 @@ struct Inner {
     sequencers: Sequencers,
     epoch: EpochCheck,
     ledger: LastWritten,
+    changed: Notify,
 }
 
 impl Catalog {
@@ -128,7 +132,7 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let (sequencers, epoch, ledger) = (Sequencers::default(), EpochCheck::default(), LastWritten::default());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger };
+        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed: Notify::new() };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;
         Ok(this)
@@ -152,6 +156,16 @@ impl Catalog {
     /// What the catalog was opened with.
     pub fn options(&self) -> &Options {
         &self.inner.options
+    }
+
+    /// A table was made or changed by this server.
+    pub(crate) fn tell_change(&self) {
+        self.inner.changed.notify_one();
+    }
+
+    /// Waits until this server makes or changes a table. For one who waits.
+    pub(crate) async fn wait_for_change(&self) {
+        self.inner.changed.notified().await;
     }
 
     /// Stops here for good if the configuration says so.

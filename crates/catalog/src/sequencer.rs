@@ -320,6 +320,7 @@ impl Catalog {
             Ok(true) => {
                 self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
                 self.halt("commit-after-swap").await;
+                self.tell_change();
                 Ok(true)
             }
             Ok(false) => {

@@ -109,6 +109,7 @@ impl Catalog {
         let published = self.state().publish(self.warehouse(), &swaps, &new, &along).await;
         match &published {
             Ok(true) => {
+                self.tell_change();
                 for table in updated.iter().map(|(_, working, _)| working).chain(&made) {
                     self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }

@@ -8,6 +8,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use esker_autopilot::Layers;
 use esker_state::Database;
 
 use crate::{Error, Result};
@@ -24,6 +25,9 @@ pub struct Config {
     pub server: Server,
     /// Who may ask.
     pub auth: Auth,
+    /// What is wanted of every table: see docs/policies.md.
+    #[serde(deserialize_with = "policy")]
+    pub policy: BTreeMap<String, String>,
     /// The warehouses, by name. Without any there is one, called `default`.
     pub warehouses: BTreeMap<String, Warehouse>,
     /// Tables.
@@ -32,6 +36,8 @@ pub struct Config {
     pub events: Events,
     /// Maintenance.
     pub maintenance: Maintenance,
+    /// Health.
+    pub health: Health,
     /// Queries.
     pub query: Query,
     /// Memory for what can be read again.
@@ -121,6 +127,12 @@ pub struct Warehouse {
     pub storage: BTreeMap<String, String>,
     /// Seconds that a file stays in quarantine before it is deleted; default: `maintenance.grace_seconds`.
     pub grace_seconds: Option<u64>,
+    /// What is wanted of this warehouse's tables.
+    #[serde(deserialize_with = "policy")]
+    pub policy: BTreeMap<String, String>,
+    /// What is wanted of the tables in namespaces whose names match a pattern such as `raw.*`.
+    #[serde(deserialize_with = "policies")]
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// What clients get as defaults. With `storage.endpoint` and `storage.region`, their `s3.` counterparts are added.
     #[serde(deserialize_with = "texts")]
     pub client: BTreeMap<String, String>,
@@ -131,6 +143,28 @@ fn texts<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap
     let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let map = BTreeMap::<String, serde_json::Value>::deserialize(d)?;
     Ok(map.into_iter().map(|(k, v)| (k, text(v))).collect())
+}
+
+/// Policy keys with their values: `compact.schedule = "…"` and `[policy.compact] schedule = "…"` are the same.
+fn policy<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    Ok(flat(serde_json::Map::deserialize(d)?))
+}
+
+fn policies<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<BTreeMap<String, BTreeMap<String, String>>, D::Error> {
+    let by_pattern = BTreeMap::<String, serde_json::Map<String, serde_json::Value>>::deserialize(d)?;
+    Ok(by_pattern.into_iter().map(|(pattern, values)| (pattern, flat(values))).collect())
+}
+
+fn flat(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (key, value) in values {
+        match value {
+            serde_json::Value::Object(inner) => found.extend(flat(inner).into_iter().map(|(k, v)| (format!("{key}.{k}"), v))),
+            serde_json::Value::String(text) => drop(found.insert(key, text)),
+            other => drop(found.insert(key, other.to_string())),
+        }
+    }
+    found
 }
 
 /// `[tables]`
@@ -202,6 +236,8 @@ pub struct Maintenance {
     pub attempts: u32,
     /// Seconds between the first attempt and the second; four times as long before each further one.
     pub retry_seconds: u64,
+    /// Seconds between looks of the autopilot; 0: this server leaves them to others.
+    pub autopilot_seconds: u64,
     /// Days that jobs which are over are remembered, with their logs.
     pub history_days: u64,
     /// Bytes of memory that a job may take, about. What does not fit is spilled to disk.
@@ -219,10 +255,25 @@ impl Default for Maintenance {
             jobs: 4,
             attempts: 3,
             retry_seconds: 30,
+            autopilot_seconds: 30,
             history_days: 90,
             memory_bytes: 1 << 30,
             spill_dir: None,
         }
+    }
+}
+
+/// `[health]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// Days that the history of tables' health and use is kept.
+    pub history_days: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { history_days: 30 }
     }
 }
 
@@ -327,6 +378,15 @@ impl Config {
         }
     }
 
+    /// What is said of each warehouse's tables.
+    pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
+        let of = |(name, w): (String, Warehouse)| {
+            let layers = Layers::new(&name, &self.policy, &w.policy, &w.namespaces);
+            Ok((name, layers.map_err(|e| Error::Config(e.to_string()))?))
+        };
+        self.all_warehouses().into_iter().map(of).collect()
+    }
+
     /// The same without what must not be shown.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
@@ -370,6 +430,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         let wrong = |text: &str| Err(Error::Config(text.to_owned()));
         self.database(Path::new(""))?;
+        self.layers()?;
         if self.state.dead_seconds == 0 {
             return wrong("state.dead_seconds must not be 0");
         }

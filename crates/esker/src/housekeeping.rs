@@ -78,6 +78,7 @@ async fn keep_house(catalog: &Catalog) -> Result<()> {
 async fn forget(catalog: &Catalog, config: &Config) -> Result<()> {
     let ago = |seconds: u64| now_ms() - Millis::try_from(seconds.saturating_mul(1000)).unwrap_or(Millis::MAX / 2);
     let events = ago(config.events.retention_days.saturating_mul(24 * 3600));
+    catalog.state().forget_health(ago(config.health.history_days.saturating_mul(24 * 3600))).await?;
     catalog.state().forget_jobs(ago(config.maintenance.history_days.saturating_mul(24 * 3600))).await?;
     Ok(catalog.state().forget_old(ago(config.server.idempotency_seconds), events).await?)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
+use esker_autopilot::{Pilot, PilotOptions};
 use esker_catalog::{Access, Catalog, deletion, token_hash};
 use esker_maintenance::{Limits, Maintenance, Worker, WorkerOptions};
 use esker_query::{Engine, EngineOptions, QueryLimits};
@@ -99,7 +100,8 @@ impl Server {
             plan_wait_ms: config.server.plan_wait_ms,
             sinks: names,
         };
-        let app = App::new(state.clone(), maintenance.clone(), engine.clone(), access.clone(), app_options).await;
+        let layers = config.layers()?;
+        let app = App::new(state.clone(), maintenance.clone(), layers.clone(), engine.clone(), access.clone(), app_options).await;
 
         for catalog in catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
             let reclaimed = deletion::reclaim(catalog).await?;
@@ -119,6 +121,21 @@ impl Server {
             ),
             tokio::spawn(housekeeping::live(state.clone(), dead_after(config), fenced, stopped.clone())),
         ];
+        for catalog in catalogs.clone() {
+            let mut stopped = stopped.clone();
+            tasks.push(tokio::spawn(async move {
+                tokio::select! {
+                    () = catalog.observe() => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            }));
+        }
+        if config.maintenance.autopilot_seconds > 0 {
+            let with_layers =
+                |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
+            let pilot = Pilot::new(maintenance.iter().map(with_layers).collect(), pilot_options(&config.maintenance));
+            tasks.push(tokio::spawn(pilot.run(stopped.clone())));
+        }
         for sink in sinks {
             // A new sink begins with what happens from now on, not with what happens before its first look.
             state.sink_cursor(sink.name()).await?;
@@ -242,6 +259,10 @@ fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
         slow: Duration::from_secs_f64(config.slow_seconds),
     };
     EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
+}
+
+fn pilot_options(config: &config::Maintenance) -> PilotOptions {
+    PilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
 }
 
 fn worker_options(config: &config::Maintenance) -> WorkerOptions {

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
-use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_catalog::{Catalog, CatalogError, Examined};
 use esker_health::assess;
-use esker_state::{JobFilter, TableRow};
-use esker_table::TableFacts;
+use esker_state::JobFilter;
 use esker_types::now_ms;
-use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use crate::rows::{column, table, time};
@@ -20,9 +18,6 @@ pub(crate) const NAMESPACE: &str = "system";
 
 /// Its tables.
 pub(crate) const TABLES: [&str; 4] = ["health", "jobs", "queries", "tables"];
-
-/// Tables examined at the same time.
-const CONCURRENCY: usize = 8;
 
 /// Jobs listed.
 const JOBS: u32 = 10_000;
@@ -38,43 +33,24 @@ pub(crate) async fn open(catalog: &Catalog, log: &QueryLog, name: &str) -> Resul
     }))
 }
 
-/// A table with its facts, or why there are none.
-type Examined = (TableRow, std::result::Result<(LoadedTable, TableFacts), String>);
-
-async fn examined(catalog: &Catalog) -> Result<Vec<Examined>> {
-    let facts = |row: TableRow| async move {
-        let loaded = catalog.load_row(row.clone()).await?;
-        let facts = catalog.facts(&loaded).await?;
-        Ok::<_, CatalogError>((loaded, facts))
-    };
-    let one = |row: TableRow| async move {
-        let result = facts(row.clone()).await.map_err(|e| e.to_string());
-        Ok::<_, crate::QueryError>((row, result))
-    };
-    let rows = catalog.tables().await?;
-    let futures: Vec<_> = rows.into_iter().map(one).collect();
-    futures::stream::iter(futures).buffered(CONCURRENCY).try_collect().await
-}
-
 fn named(columns: &[(&str, DataType)]) -> Vec<arrow::datatypes::Field> {
     columns.iter().map(|(name, ty)| column(name, ty.clone())).collect()
 }
 
 async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
-    let row = |(row, result): Examined| {
+    let row = |Examined { row, facts, .. }: Examined| {
         let mut json = json!({
             "namespace": row.name.namespace.to_string(), "table": row.name.name, "owned": row.owned,
             "metadata_location": row.metadata_location,
         });
-        match result {
-            Ok((loaded, facts)) => {
-                let metadata = &loaded.metadata;
+        match facts {
+            Ok(facts) => {
                 let more = json!({
-                    "format_version": facts.format_version, "location": metadata.location(), "uuid": metadata.uuid().to_string(),
-                    "current_snapshot_id": metadata.current_snapshot_id(), "last_commit": facts.last_commit_ms,
+                    "format_version": facts.format_version, "location": row.location, "uuid": row.table_uuid.to_string(),
+                    "current_snapshot_id": facts.current_snapshot_id, "last_commit": facts.last_commit_ms,
                     "data_files": facts.data_files, "data_bytes": facts.data_bytes, "records": facts.records,
                     "partitions": facts.partitions, "snapshots": facts.snapshots, "manifests": facts.manifests,
-                    "delete_files": facts.position_deletes.files + facts.equality_deletes.files + facts.deletion_vectors.files,
+                    "delete_files": facts.deletes().files,
                 });
                 if let (Value::Object(json), Value::Object(more)) = (&mut json, more) {
                     json.extend(more);
@@ -103,13 +79,13 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("manifests", Int64),
         ("error", Utf8),
     ]);
-    table(columns, &examined(catalog).await?.into_iter().map(row).collect::<Vec<_>>())
+    table(columns, &catalog.fleet().await?.into_iter().map(row).collect::<Vec<_>>())
 }
 
 /// A row for each finding; a table without any has one row.
 async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     let mut rows = Vec::new();
-    for (row, result) in examined(catalog).await? {
+    for Examined { row, facts, .. } in catalog.fleet().await? {
         let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
         let with = |more: Value| {
             let mut row = name.clone();
@@ -118,8 +94,8 @@ async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             }
             row
         };
-        match result {
-            Ok((_, facts)) => {
+        match facts {
+            Ok(facts) => {
                 let assessment = assess(&facts, now_ms());
                 if assessment.findings.is_empty() {
                     rows.push(with(json!({"score": assessment.score})));

@@ -25,20 +25,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_catalog::Access;
+use esker_autopilot::{Layers, Policy, policy_of};
+use esker_catalog::{Access, Catalog};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
-use esker_types::{ErrorCode, Principal};
+use esker_types::{ErrorCode, Principal, TableName};
 use moka::future::Cache;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 pub use error::ApiError;
-pub use management::{DroppedView, FleetTable, JobAccepted, JobView, QuarantinedFile, TableHealth, WarehouseView};
+pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantinedFile, TableHealth, WarehouseView};
 
 use esker_state as state;
 use etag::HeaderCase;
-use health::HealthCache;
 use iceberg::Plans;
 use idempotency::Idempotency;
 use metrics::Metrics;
@@ -53,11 +53,12 @@ pub struct App {
 struct Inner {
     /// By name.
     warehouses: BTreeMap<String, Maintenance>,
+    /// What the configuration says of each warehouse's tables.
+    policies: BTreeMap<String, Layers>,
     state: state::State,
     engine: Engine,
     access: Access,
     metrics: Metrics,
-    health: HealthCache,
     /// Metadata with only the referenced snapshots, by metadata file.
     referenced: Cache<String, Bytes>,
     plans: Plans,
@@ -88,6 +89,7 @@ impl App {
     pub async fn new(
         state: state::State,
         warehouses: Vec<Maintenance>,
+        policies: BTreeMap<String, Layers>,
         engine: Engine,
         access: Access,
         options: AppOptions,
@@ -99,11 +101,11 @@ impl App {
         let named = |m: Maintenance| (m.catalog().options().warehouse.clone(), m);
         let inner = Inner {
             warehouses: warehouses.into_iter().map(named).collect(),
+            policies,
             state,
             engine,
             access,
             metrics: Metrics::new(),
-            health: HealthCache::new(),
             referenced,
             plans: Plans::new(),
             idempotency: Idempotency::new(),
@@ -126,6 +128,14 @@ impl App {
     fn warehouse(&self, name: &str) -> Result<&Maintenance, ApiError> {
         let missing = || ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"));
         self.inner.warehouses.get(name).ok_or_else(missing)
+    }
+
+    /// What is wanted of a table.
+    async fn policy(&self, catalog: &Catalog, name: &TableName) -> Result<Policy, ApiError> {
+        let row = catalog.state().table(catalog.warehouse(), name).await?;
+        let nothing = Layers::default();
+        let layers = self.inner.policies.get(&catalog.options().warehouse).unwrap_or(&nothing);
+        Ok(policy_of(catalog, layers, &row).await?)
     }
 
     /// From now on `/readyz` says no, so that no new traffic is sent here.

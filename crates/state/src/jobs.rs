@@ -201,6 +201,22 @@ impl State {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
+    /// What a principal's jobs of each table cost that were begun since a time, as their records tell it.
+    pub async fn job_costs(&self, principal: &str, since: Millis) -> Result<Vec<(TableId, Value)>> {
+        let sql = "SELECT table_id, measured FROM job WHERE principal = $1 AND started_ms >= $2 AND measured IS NOT NULL";
+        let rows = sqlx::query(sql).bind(principal).bind(since).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, serde_json::from_str(row.try_get(1)?)?))).collect()
+    }
+
+    /// Jobs of a principal that are not over, and those that ended since a time.
+    pub async fn jobs_of(&self, principal: &str, since: Millis) -> Result<Vec<Job>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM job WHERE principal = $1 AND (finished_ms IS NULL OR finished_ms >= $2) ORDER BY created_ms"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(principal).bind(since);
+        query.fetch_all(&self.readers).await?.iter().map(job_row).collect()
+    }
+
     /// Adds lines to a job's log.
     pub async fn log_job(&self, id: JobId, lines: &[JobLine]) -> Result<()> {
         if lines.is_empty() {

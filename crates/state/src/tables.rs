@@ -120,10 +120,11 @@ pub struct Swap {
     pub revives: Vec<String>,
 }
 
-const SELECT: &str = "SELECT t.id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned, t.protected,
-    t.kind, n.warehouse_id FROM tabular t JOIN namespace n ON n.id = t.namespace_id";
+pub(crate) const TABLE_COLUMNS: &str = "t.id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned, t.protected, t.kind, \
+     n.warehouse_id";
+pub(crate) const TABLE_FROM: &str = "FROM tabular t JOIN namespace n ON n.id = t.namespace_id";
 
-fn table_row(row: &AnyRow) -> Result<TableRow> {
+pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
     let corrupt = |e: esker_types::IdentError| StateError::Corrupt(e.to_string());
     let namespace = NamespaceName::from_key(row.try_get(1)?).map_err(corrupt)?;
     Ok(TableRow {
@@ -231,7 +232,7 @@ impl State {
 
     async fn tabular(&self, kind: Kind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
+            "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
         ));
         let row = sqlx::query(sql)
             .bind(warehouse.id)
@@ -271,14 +272,16 @@ impl State {
 
     /// One table or view by its entry.
     pub async fn table_by_id(&self, id: TableId) -> Result<Option<TableRow>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE t.id = $1"));
+        let sql = sqlx::AssertSqlSafe(format!("SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE t.id = $1"));
         let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map(table_row).transpose()
     }
 
     /// Every table or every view of the warehouse.
     pub async fn all_of(&self, kind: Kind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
-        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"));
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
+        ));
         let rows = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).fetch_all(&self.readers).await?;
         rows.iter().map(table_row).collect()
     }

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use esker_types::Millis;
-use iceberg::spec::{ManifestContentType, TableMetadata};
+use iceberg::spec::{ManifestContentType, Operation, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
+use crate::retention::max_snapshot_age_ms;
 use crate::{DeleteIndex, DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
@@ -27,6 +28,8 @@ pub struct DeleteFacts {
 pub struct TableFacts {
     /// The table's format version.
     pub format_version: u8,
+    /// The snapshot that all this is about.
+    pub current_snapshot_id: Option<i64>,
     /// Live data files.
     pub data_files: u64,
     /// Their bytes.
@@ -41,6 +44,20 @@ pub struct TableFacts {
     pub small_files: u64,
     /// Data files there would be, had each partition been written at the target size.
     pub ideal_files: u64,
+    /// Small files in partitions that have at least [`MIN_INPUT_FILES`] of them: what a compaction takes up.
+    pub compactable_files: u64,
+    /// Their bytes.
+    pub compactable_bytes: u64,
+    /// Files that a compaction would make of them.
+    pub compacted_files: u64,
+    /// Commits to `main` since Esker last compacted it, as far back as snapshots are there.
+    pub commits_since_compaction: u64,
+    /// The newest rewrite on `main` by something else than Esker: which engine, and when.
+    pub rewritten_by_other: Option<(String, Millis)>,
+    /// Snapshots older than this many milliseconds may be expired, by the table's properties or the specification's default.
+    pub max_snapshot_age_ms: Millis,
+    /// The table's properties that say how it is to be maintained: `esker.` and `history.expire.`.
+    pub policy_properties: BTreeMap<String, String>,
     /// Partitions that hold data.
     pub partitions: u64,
     /// The partition with the most files, and how many it has.
@@ -119,6 +136,35 @@ impl TableFacts {
     }
 }
 
+/// Fewer small files than this in a partition are left alone, as by Spark's `rewrite_data_files`.
+pub const MIN_INPUT_FILES: u64 = 5;
+
+/// The data files of one partition.
+#[derive(Debug, Default)]
+struct Partition {
+    files: u64,
+    bytes: u64,
+    small_files: u64,
+    small_bytes: u64,
+}
+
+/// Who rewrote `main`, and when.
+fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
+    let parent = |s: &&SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+    for snapshot in std::iter::successors(metadata.current_snapshot(), parent) {
+        let summary = snapshot.summary();
+        let engine = summary.additional_properties.get("engine-name").map_or("another tool", String::as_str);
+        match (&summary.operation, engine) {
+            (Operation::Replace, "esker") => return,
+            (Operation::Replace, other) if facts.rewritten_by_other.is_none() => {
+                facts.rewritten_by_other = Some((other.to_owned(), snapshot.timestamp_ms()));
+            }
+            _ => {}
+        }
+        facts.commits_since_compaction += 1;
+    }
+}
+
 /// Gathers the facts of a table's current snapshot.
 pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes: u64) -> Result<TableFacts> {
     let target = match metadata.properties().get("write.target-file-size-bytes") {
@@ -129,6 +175,7 @@ pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes:
     };
     let mut facts = TableFacts {
         format_version: metadata.format_version() as u8,
+        current_snapshot_id: metadata.current_snapshot_id(),
         target_file_bytes: target,
         snapshots: metadata.snapshots().len() as u64,
         oldest_snapshot_ms: metadata.snapshots().map(|s| s.timestamp_ms()).min(),
@@ -143,25 +190,42 @@ pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes:
         facts.manifest_bytes += u64::try_from(manifest.manifest_length).unwrap_or(0);
         facts.delete_manifests += u64::from(manifest.content == ManifestContentType::Deletes);
     }
-    let mut partitions: BTreeMap<(i32, String), (u64, u64)> = BTreeMap::new();
+    let ours = metadata.properties().iter().filter(|(k, _)| k.starts_with("esker.") || k.starts_with("history.expire."));
+    facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
+    facts.max_snapshot_age_ms = max_snapshot_age_ms(metadata)?;
+    rewrites(metadata, &mut facts);
+    let mut partitions: BTreeMap<(i32, String), Partition> = BTreeMap::new();
     for live in &live.data {
         let bytes = live.file.file_size_in_bytes();
         facts.data_files += 1;
         facts.data_bytes += bytes;
         facts.records += live.file.record_count();
-        facts.small_files += u64::from(bytes < target / 4 * 3);
+        let small = bytes < target / 4 * 3;
+        facts.small_files += u64::from(small);
         facts.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
         let label = match metadata.partition_spec_by_id(live.spec_id) {
             Some(spec) => partition_label(spec, metadata.current_schema(), live.file.partition()),
             None => return Err(TableError::Invalid(format!("partition spec {} does not exist", live.spec_id))),
         };
         let partition = partitions.entry((live.spec_id, label)).or_default();
-        *partition = (partition.0 + 1, partition.1 + bytes);
+        partition.files += 1;
+        partition.bytes += bytes;
+        if small {
+            partition.small_files += 1;
+            partition.small_bytes += bytes;
+        }
     }
     facts.partitions = partitions.len() as u64;
-    facts.ideal_files = partitions.values().map(|(files, bytes)| bytes.div_ceil(target).clamp(1, *files)).sum();
-    let fullest = partitions.into_iter().max_by_key(|(_, (files, _))| *files);
-    facts.fullest_partition = fullest.map(|((_, label), (files, _))| (label, files));
+    for partition in partitions.values() {
+        facts.ideal_files += partition.bytes.div_ceil(target).clamp(1, partition.files);
+        if partition.small_files >= MIN_INPUT_FILES {
+            facts.compactable_files += partition.small_files;
+            facts.compactable_bytes += partition.small_bytes;
+            facts.compacted_files += partition.small_bytes.div_ceil(target).max(1);
+        }
+    }
+    let fullest = partitions.into_iter().max_by_key(|(_, partition)| partition.files);
+    facts.fullest_partition = fullest.map(|((_, label), partition)| (label, partition.files));
     for delete in &live.deletes {
         let kind = match delete.kind {
             DeleteKind::Position => &mut facts.position_deletes,

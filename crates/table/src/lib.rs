@@ -27,7 +27,7 @@ pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
-pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, Shape, TableFacts, collect_facts};
+pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
 pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};

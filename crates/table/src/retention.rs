@@ -53,6 +53,11 @@ fn writer_state(snapshot: &Snapshot) -> Option<String> {
     summary.keys().find(|key| key.starts_with("kafka.connect.offsets.")).cloned()
 }
 
+/// The age that snapshots may go at, by the table's properties.
+pub(crate) fn max_snapshot_age_ms(metadata: &TableMetadata) -> Result<Millis> {
+    property(metadata, MAX_AGE)
+}
+
 fn property<T: std::str::FromStr + Copy>(metadata: &TableMetadata, (key, default): (&str, T)) -> Result<T> {
     let Some(text) = metadata.properties().get(key) else { return Ok(default) };
     text.parse().map_err(|_| TableError::Invalid(format!("table property {key}: {text:?} is not a whole number")))

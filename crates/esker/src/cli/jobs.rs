@@ -37,7 +37,7 @@ pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log:
     Ok(())
 }
 
-fn time(ms: &Value) -> String {
+pub(super) fn time(ms: &Value) -> String {
     let time = ms.as_i64().and_then(chrono::DateTime::from_timestamp_millis);
     time.map_or_else(String::new, |time| time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
 }

@@ -7,7 +7,7 @@ use esker_maintenance::{
     ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
-use esker_types::now_ms;
+use esker_types::{now_ms, parse_age};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -98,18 +98,7 @@ pub(super) enum MaintainCommand {
 
 /// `5d`, `12h`, `30m`, `10s`.
 fn age(text: &str) -> std::result::Result<Duration, String> {
-    let wrong = || format!("{text:?} is not an age like 5d, 12h, 30m or 10s");
-    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(at);
-    let seconds = match unit {
-        "d" => 86_400,
-        "h" => 3600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
+    parse_age(text).ok_or_else(|| format!("{text:?} is not an age like 5d, 12h, 30m or 10s"))
 }
 
 fn millis(age: Duration) -> i64 {
@@ -300,18 +289,4 @@ fn erasure_report(report: &ErasureReport) -> String {
         lines.push(format!("  {rows:>12} rows  {}  {}", holder.path, holder.kept_by()));
     }
     lines.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_numbers_with_a_unit() {
-        assert_eq!(age("5d"), Ok(Duration::from_secs(432_000)));
-        assert_eq!(age("0s"), Ok(Duration::ZERO));
-        for wrong in ["", "5", "d", "5w", "-1d", "1.5h"] {
-            assert!(age(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ mod explain;
 mod health;
 mod jobs;
 mod maintain;
+mod policy;
 mod recover;
 mod serve;
 mod sql;
@@ -101,6 +102,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what is wanted of tables, and who says so.
+    Policy {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
+    },
     /// Print what happened, from a cursor on.
     Events {
         #[command(flatten)]
@@ -151,6 +159,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
             Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
+            Command::Policy { remote, command } => command.run(&Client::new(remote)).await,
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,
             Command::Explain { remote, file, json } => explain::run(&Client::new(remote), &file, json).await,
             Command::Health { remote, table, json } => health::run(&Client::new(remote), table, json).await,

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_catalog::{Catalog, Cause, LoadedTable};
 use esker_read::Reader;
-use esker_state::NewJob;
+use esker_state::{NewJob, StateError};
 use esker_types::{JobId, Millis, Principal, TableId, TableName, now_ms};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::Result;
+use crate::{MaintenanceError, Result};
 pub(crate) use context::JobContext;
 pub use context::{Limits, Progress};
 pub use request::Request;
@@ -137,9 +137,13 @@ impl Maintenance {
         entered
     }
 
-    /// Enters a job as it is; it is planned when it is taken.
-    pub async fn enqueue(&self, table: TableId, name: &TableName, order: Order) -> Result<JobId> {
-        self.enter(JobId::fresh(), table, name, order).await
+    /// Enters a job as it is; it is planned when it is taken. None if a job of its key was entered before.
+    pub async fn enqueue(&self, table: TableId, name: &TableName, order: Order) -> Result<Option<JobId>> {
+        let job = JobId::fresh();
+        match self.enter(job, table, name, order).await {
+            Err(MaintenanceError::State(StateError::KeyTaken { .. })) => Ok(None),
+            entered => entered.map(|entered| (entered == job).then_some(job)),
+        }
     }
 
     async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: Order) -> Result<JobId> {

@@ -1,4 +1,5 @@
 use axum::http::StatusCode;
+use esker_state::TableUse;
 use serde::Deserialize;
 
 use crate::extract::{Body, In, InTable};
@@ -25,5 +26,59 @@ pub(crate) async fn report(
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;
     catalog.state().insert_report(row.id, &caller.to_string(), &body).await?;
+    if let Some(used) = used(&report) {
+        catalog.state().count_use(row.id, &used).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a report says of the table's use. Names and units are those of the specification's `ScanReport` and `CommitReport`.
+fn used(report: &Report) -> Option<TableUse> {
+    let metrics = report.rest.get("metrics")?;
+    let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0);
+    match report.report_type.as_str() {
+        "scan-report" => {
+            let planning = &metrics["total-planning-duration"];
+            let nanos = planning["total-duration"].as_f64().unwrap_or(0.0);
+            let to_ms = match planning["time-unit"].as_str() {
+                Some("seconds") => 1000.0,
+                Some("milliseconds") => 1.0,
+                Some("microseconds") => 1e-3,
+                _ => 1e-6,
+            };
+            Some(TableUse {
+                scans: 1,
+                scanned_files: value("result-data-files"),
+                scanned_deletes: value("result-delete-files"),
+                planning_ms: (nanos * to_ms).round() as i64,
+                ..TableUse::default()
+            })
+        }
+        "commit-report" => Some(TableUse { commits: 1, commit_attempts: value("attempts").max(1), ..TableUse::default() }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used_by(json: serde_json::Value) -> Option<TableUse> {
+        used(&serde_json::from_value(json).expect("a report"))
+    }
+
+    #[test]
+    fn scans_and_commits_are_counted_as_the_specification_names_them() {
+        let scan = used_by(serde_json::json!({"report-type": "scan-report", "table-name": "n.t", "metrics": {
+            "total-planning-duration": {"count": 1, "time-unit": "nanoseconds", "total-duration": 2_644_235_116_i64},
+            "result-data-files": {"unit": "count", "value": 7}, "result-delete-files": {"unit": "count", "value": 2}}}));
+        assert_eq!(
+            scan,
+            Some(TableUse { scans: 1, scanned_files: 7, scanned_deletes: 2, planning_ms: 2644, ..TableUse::default() })
+        );
+        let commit =
+            used_by(serde_json::json!({"report-type": "commit-report", "metrics": {"attempts": {"unit": "count", "value": 3}}}));
+        assert_eq!(commit, Some(TableUse { commits: 1, commit_attempts: 3, ..TableUse::default() }));
+        assert_eq!(used_by(serde_json::json!({"report-type": "other", "metrics": {}})), None);
+    }
 }

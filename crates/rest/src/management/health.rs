@@ -1,7 +1,9 @@
 use axum::Json;
 use axum::extract::State;
 use esker_health::Assessment;
+use esker_state::HealthPoint;
 use esker_table::TableFacts;
+use esker_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{In, InTable, Query};
@@ -77,7 +79,26 @@ pub struct TableHealth {
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health`
 pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
     let row = warehouse.catalog().load(&name).await?.row;
-    let facts = app.facts(warehouse.catalog(), &row).await?;
-    let assessment = esker_health::assess(&facts, esker_types::now_ms());
+    let (facts, assessment) = match app.examine(warehouse.catalog(), row.clone()).await?.result {
+        Ok(known) => known,
+        Err(why) => return Err(ApiError::new(ErrorCode::DataMissing, format!("{name} can't be examined: {why}"))),
+    };
     Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts: facts.as_ref().clone() }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Since {
+    #[serde(default)]
+    since_ms: i64,
+}
+
+/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/history?since_ms=`: score and shape over time, the oldest first.
+pub(crate) async fn history(
+    warehouse: In,
+    InTable(name): InTable,
+    Query(since): Query<Since>,
+) -> Result<Json<Vec<HealthPoint>>, ApiError> {
+    let catalog = warehouse.catalog();
+    let row = catalog.state().table(catalog.warehouse(), &name).await?;
+    Ok(Json(catalog.state().health_history(row.id, since.since_ms).await?))
 }

@@ -34,18 +34,23 @@ pub struct JobAccepted {
     pub job_id: JobId,
 }
 
-/// A client's key for what it may ask for twice, from the header `Idempotency-Key`.
-pub(crate) struct Key(Option<String>);
+/// How a job is entered: under which key, from the header `Idempotency-Key`, so that a client may ask twice.
+pub(crate) struct Entry {
+    key: Option<String>,
+    app: App,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for Key {
+impl FromRequestParts<App> for Entry {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let Some(header) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
-        match header.to_str() {
-            Ok(key) if (1..=200).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
-            _ => Err(ApiError::new(ErrorCode::BadRequest, "the header Idempotency-Key must have 1 to 200 visible characters")),
-        }
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let wrong = || ApiError::new(ErrorCode::BadRequest, "the header Idempotency-Key must have 1 to 200 visible characters");
+        let key = match parts.headers.get("idempotency-key").map(|header| header.to_str()) {
+            None => None,
+            Some(Ok(key)) if (1..=200).contains(&key.len()) => Some(key.to_owned()),
+            Some(_) => return Err(wrong()),
+        };
+        Ok(Self { key, app: app.clone() })
     }
 }
 
@@ -55,8 +60,13 @@ async fn start(
     request: Request,
     caller: &Caller,
     how: How,
-    Key(key): Key,
+    Entry { key, app }: Entry,
 ) -> Result<Response, ApiError> {
+    let policy = app.policy(warehouse.catalog(), name).await?;
+    if policy.freeze {
+        let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
+        return Err(ApiError::new(ErrorCode::Refused, what));
+    }
     let asked = Order::asked(request, caller);
     let priority = how.priority.unwrap_or(asked.priority);
     let reason = how.reason.unwrap_or_else(|| asked.reason.clone());
@@ -70,14 +80,14 @@ pub(crate) async fn compact(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(options): Body<CompactOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller, how, key).await
+    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
@@ -86,14 +96,14 @@ pub(crate) async fn expire(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(policy): Body<ExpiryPolicy>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_expire(warehouse.catalog(), &table, policy).await?).into_response());
     }
-    start(&warehouse, &name, Request::Expire(policy), &caller, how, key).await
+    start(&warehouse, &name, Request::Expire(policy), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: starts a job, or with `dry-run=true` lists them.
@@ -102,14 +112,14 @@ pub(crate) async fn orphans(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(options): Body<OrphanOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
     }
-    start(&warehouse, &name, Request::Orphans(options), &caller, how, key).await
+    start(&warehouse, &name, Request::Orphans(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/manifests`: starts a job, or with `dry-run=true` answers the plan.
@@ -118,7 +128,7 @@ pub(crate) async fn manifests(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(options): Body<ManifestOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
@@ -126,7 +136,7 @@ pub(crate) async fn manifests(
         let plan = plan_manifests(warehouse.catalog(), &table, &options, warehouse.0.memory_bytes()).await?;
         return Ok(Json(plan).into_response());
     }
-    start(&warehouse, &name, Request::Manifests(options), &caller, how, key).await
+    start(&warehouse, &name, Request::Manifests(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/statistics`: starts a job, or with `dry-run=true` answers the plan.
@@ -135,14 +145,14 @@ pub(crate) async fn statistics(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(options): Body<StatisticsOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_statistics(&table, &options)?).into_response());
     }
-    start(&warehouse, &name, Request::Statistics(options), &caller, how, key).await
+    start(&warehouse, &name, Request::Statistics(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/erase`: starts a job, or with `dry-run=true` answers what holds
@@ -152,7 +162,7 @@ pub(crate) async fn erase(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    key: Key,
+    entry: Entry,
     Body(options): Body<EraseOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
@@ -160,7 +170,7 @@ pub(crate) async fn erase(
         let report = erasure_report(warehouse.catalog(), warehouse.0.reader(), &table, &options).await?;
         return Ok(Json(report).into_response());
     }
-    start(&warehouse, &name, Request::Erase(options), &caller, how, key).await
+    start(&warehouse, &name, Request::Erase(options), &caller, how, entry).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,6 +5,7 @@ mod health;
 mod jobs;
 mod lifecycle;
 mod maintain;
+mod policy;
 mod queries;
 mod warehouses;
 
@@ -17,6 +18,7 @@ pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantinedFile};
+pub use policy::PolicyView;
 pub use warehouses::WarehouseView;
 
 pub(crate) fn router() -> Router<App> {
@@ -44,6 +46,8 @@ pub(crate) fn router() -> Router<App> {
         .route(&format!("{table}/protection"), put(lifecycle::protect_table))
         .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::refs))
         .route(&format!("{table}/quarantine"), get(maintain::quarantine))
+        .route(&format!("{table}/history"), get(health::history))
+        .route(&format!("{table}/policy"), get(policy::show))
         .route(&format!("{table}/reports"), get(queries::reports))
         .route("/api/v1/quarantine/sweep", post(maintain::sweep))
         .route("/api/v1/events", get(events::list))

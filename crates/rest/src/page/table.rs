@@ -13,7 +13,7 @@ use crate::{ApiError, App};
 pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
-    let examined = app.examine(catalog, row).await;
+    let examined = app.examine(catalog, row).await?;
     let jobs = catalog.state().jobs(&JobFilter { table: Some(examined.row.id), ..JobFilter::default() }, 10).await?;
     let quarantine = catalog.state().quarantine_of(examined.row.id).await?;
     let content = match &examined.result {

@@ -1,0 +1,19 @@
+//! Esker treats tables by itself: policies say what is wanted, facts say what pays, budgets say how much may be spent.
+//!
+//! Policy and decision are pure: from what is known to what is to be done and why. [`Pilot`] does the asking and the entering
+//! of jobs.
+
+mod budget;
+mod decide;
+mod error;
+mod gain;
+mod pilot;
+pub mod policy;
+
+pub use decide::{Considered, Decision, Verdict};
+pub use error::PolicyError;
+pub use pilot::{NAME, Pilot, PilotOptions, policy_of};
+pub use policy::{Layer, Layers, Origin, Policy, Setting};
+
+/// The result of reading a policy.
+pub type Result<T> = std::result::Result<T, PolicyError>;

@@ -1,0 +1,226 @@
+//! Looks at the fleet at regular times, decides, and enters jobs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use esker_catalog::{Catalog, CatalogError, Examined};
+use esker_maintenance::{BY_ITSELF, Maintenance, MaintenanceError, Order, SCHEDULED};
+use esker_state::{Job, NamespaceRow, TableRow, TableUse};
+use esker_types::{Millis, NamespaceName, TableId, now_ms};
+use tokio::sync::watch;
+
+use crate::budget::{Accounts, Spent, charge};
+use crate::decide::{Act, Decision, Known, Verdict, decide};
+use crate::gain::USE_DAYS;
+use crate::{Layers, Policy};
+
+/// As whom it asks for jobs.
+pub const NAME: &str = "autopilot";
+
+const DAY_MS: Millis = 24 * 3600 * 1000;
+
+/// How it works.
+#[derive(Debug, Clone, Copy)]
+pub struct PilotOptions {
+    /// Between looks.
+    pub every: Duration,
+    /// Jobs of its own that wait or run, at most: the order of what waits is then never an old one.
+    pub slots: usize,
+}
+
+/// The autopilot of a server's warehouses. Several servers may have one: a job is entered once.
+#[derive(Debug)]
+pub struct Pilot {
+    warehouses: Vec<(Maintenance, Layers)>,
+    options: PilotOptions,
+    /// What was last kept of each table's decision.
+    told: HashMap<TableId, String>,
+}
+
+/// The layers' view of one warehouse: properties of namespaces by name.
+type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
+
+fn by_name(rows: Vec<NamespaceRow>) -> Namespaces {
+    rows.into_iter().map(|row| (row.name, row.properties)).collect()
+}
+
+/// The policy of a table, whose own properties are given.
+fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own: &BTreeMap<String, String>) -> Policy {
+    let mut above = Vec::new();
+    let mut at = Some(name.clone());
+    while let Some(name) = at {
+        at = name.parent();
+        above.extend(namespaces.get_key_value(&name));
+    }
+    above.reverse();
+    let own = own.iter().map(|(k, v)| (k.clone(), v.clone()));
+    Policy::of(&layers.of_table(name, above.into_iter(), own))
+}
+
+/// The policy of a table as it is now.
+pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Result<Policy, CatalogError> {
+    let namespaces = by_name(catalog.state().all_namespaces(catalog.warehouse()).await?);
+    let table = catalog.load_row(row.clone()).await?;
+    let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
+}
+
+impl Pilot {
+    /// For some warehouses, each with what the configuration says of it.
+    pub fn new(warehouses: Vec<(Maintenance, Layers)>, options: PilotOptions) -> Self {
+        Self { warehouses, options, told: HashMap::new() }
+    }
+
+    /// Looks, decides and enters jobs until told to stop.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.options.every) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            if let Err(error) = self.pass().await {
+                tracing::warn!(%error, "the autopilot could not look at the fleet; it is tried again");
+            }
+        }
+    }
+
+    /// One look at everything; returns how many jobs were entered.
+    pub async fn pass(&mut self) -> Result<usize, MaintenanceError> {
+        let mut entered = 0;
+        for i in 0..self.warehouses.len() {
+            let (maintenance, layers) = self.warehouses[i].clone();
+            if maintenance.catalog().check_epoch().is_ok() {
+                entered += self.pass_over(&maintenance, &layers).await?;
+            }
+        }
+        Ok(entered)
+    }
+
+    async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
+        let (catalog, now) = (maintenance.catalog(), now_ms());
+        let state = catalog.state();
+        let fleet = catalog.fleet().await?;
+        let namespaces = by_name(state.all_namespaces(catalog.warehouse()).await?);
+        let uses: HashMap<TableId, TableUse> = state.uses(USE_DAYS).await?.into_iter().collect();
+        let jobs = state.jobs_of(NAME, now - DAY_MS).await?;
+        let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
+        jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
+        let mut spent: HashMap<TableId, Spent> = HashMap::new();
+        for (table, measured) in state.job_costs(NAME, now - DAY_MS).await? {
+            spent.entry(table).or_default().add(Spent::of(&measured));
+        }
+
+        let nothing = BTreeMap::new();
+        let own = |e: &Examined| e.facts.as_ref().map_or_else(|_| nothing.clone(), |facts| facts.policy_properties.clone());
+        let policies: Vec<Policy> =
+            fleet.iter().map(|e| policy_in(layers, &namespaces, &e.row.name.namespace, &own(e))).collect();
+        let mut accounts = Accounts::new();
+        for (examined, policy) in fleet.iter().zip(&policies) {
+            if let Some(spent) = spent.get(&examined.row.id) {
+                charge(&mut accounts, policy, *spent);
+            }
+        }
+        let unused = TableUse::default();
+        let mut decisions: Vec<Decision> = Vec::with_capacity(fleet.len());
+        for (examined, policy) in fleet.iter().zip(&policies) {
+            decisions.push(match &examined.facts {
+                Err(why) => Decision::leave(format!("it can't be examined: {why}")),
+                Ok(facts) => decide(&Known {
+                    now,
+                    policy,
+                    facts,
+                    owned: examined.row.owned,
+                    used: uses.get(&examined.row.id).unwrap_or(&unused),
+                    jobs: jobs_by_table.get(&examined.row.id).map_or(&[], Vec::as_slice),
+                    accounts: &accounts,
+                }),
+            });
+        }
+        let open = jobs.iter().filter(|job| !job.state.is_over()).count();
+        let entered = self.enter(maintenance, &fleet, &mut decisions, open).await?;
+        self.tell(catalog, &fleet, &decisions).await?;
+        Ok(entered)
+    }
+
+    /// Enters what is to be done: what schedules want, then what gains most for its cost, one job a table, while there are slots.
+    async fn enter(
+        &self,
+        maintenance: &Maintenance,
+        fleet: &[Examined],
+        decisions: &mut [Decision],
+        open: usize,
+    ) -> Result<usize, MaintenanceError> {
+        let mut wanted: Vec<(usize, Act)> = Vec::new();
+        for (i, decision) in decisions.iter_mut().enumerate() {
+            let rank = |act: &Act| (act.scheduled_ms.is_some(), act.candidate.rank());
+            decision.act.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal));
+            wanted.extend(decision.act.drain(..).take(1).map(|act| (i, act)));
+        }
+        wanted.sort_by(|(_, a), (_, b)| {
+            b.scheduled_ms.is_some().cmp(&a.scheduled_ms.is_some()).then(b.candidate.rank().total_cmp(&a.candidate.rank()))
+        });
+        let mut slots = self.options.slots.saturating_sub(open);
+        let mut entered = 0;
+        for (i, act) in wanted {
+            if slots == 0 {
+                let reason = format!("{} other jobs of more gain come first", self.options.slots);
+                decisions[i] = Decision { verdict: Verdict::Wait, reason, ..decisions[i].clone() };
+                continue;
+            }
+            let row = &fleet[i].row;
+            let order = order(row, &act);
+            if maintenance.enqueue(row.id, &row.name, order).await?.is_some() {
+                slots -= 1;
+                entered += 1;
+                continue;
+            }
+            let reason = "such a job has seen the table as it is now, and left it so".to_owned();
+            decisions[i] = Decision { verdict: Verdict::Leave, reason, ..decisions[i].clone() };
+        }
+        Ok(entered)
+    }
+
+    /// Keeps the decisions that are others than before.
+    async fn tell(&mut self, catalog: &Catalog, fleet: &[Examined], decisions: &[Decision]) -> Result<(), MaintenanceError> {
+        let mut news = Vec::new();
+        for (examined, decision) in fleet.iter().zip(decisions) {
+            let json = serde_json::to_string(decision).unwrap_or_default();
+            if self.told.get(&examined.row.id) != Some(&json) {
+                self.told.insert(examined.row.id, json.clone());
+                news.push((examined.row.id, json));
+            }
+        }
+        if !news.is_empty() {
+            catalog.state().put_decisions(&news).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The job as it is entered. Its key makes sure that several servers enter it once, and that one which had nothing to do is not entered
+/// again before the table has changed.
+fn order(row: &TableRow, act: &Act) -> Order {
+    let candidate = &act.candidate;
+    let kind = candidate.request.kind();
+    let version = row.metadata_location.rsplit('/').next().unwrap_or_default();
+    let request = serde_json::to_string(&candidate.request).unwrap_or_default();
+    // Two sorts of compaction are two jobs.
+    let sort = if request.contains("convert-deletes") { "convert-deletes" } else { kind };
+    let (key, reason, priority) = match act.scheduled_ms {
+        Some(moment) => (format!("schedule/{}/{kind}/{moment}", row.id), candidate.why.clone(), SCHEDULED),
+        None => {
+            let (gain, cost) = (candidate.gain_seconds_a_day, candidate.cost_seconds);
+            let reason = format!("{}; saves about {gain:.1} s a day, takes about {cost:.1} s", candidate.why);
+            (format!("autopilot/{}/{sort}/{version}/{}", row.id, act.failed), reason, BY_ITSELF)
+        }
+    };
+    Order {
+        request: candidate.request.clone(),
+        principal: NAME.to_owned(),
+        reason,
+        key: Some(key),
+        priority,
+        due_ms: 0,
+        predicted: (!candidate.predicted.is_null()).then(|| candidate.predicted.clone()),
+    }
+}

@@ -1,0 +1,189 @@
+//! Where policy is said: the server's configuration, a warehouse's, patterns of namespaces, properties of namespaces and of the table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use esker_types::NamespaceName;
+use glob::Pattern;
+use serde::Serialize;
+
+use super::{KEYS, OTHERS, PREFIX, Policy};
+use crate::{PolicyError, Result};
+
+/// Who says something.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Nobody: it is the default.
+    Default,
+    /// `[policy]` of the configuration.
+    Server,
+    /// `[warehouses.NAME.policy]`.
+    Warehouse(String),
+    /// `[warehouses.NAME.namespaces."PATTERN"]`.
+    Pattern(String, String),
+    /// A property of a namespace.
+    Namespace(String),
+    /// A property of the table.
+    Table,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Server => f.write_str("policy"),
+            Self::Warehouse(name) => write!(f, "warehouses.{name}.policy"),
+            Self::Pattern(warehouse, pattern) => write!(f, "warehouses.{warehouse}.namespaces.{pattern:?}"),
+            Self::Namespace(name) => write!(f, "property of namespace {name}"),
+            Self::Table => f.write_str("table property"),
+        }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// What is said in one place.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Where.
+    pub origin: Origin,
+    /// Values by key, without the prefix of properties.
+    pub values: BTreeMap<String, String>,
+}
+
+impl Layer {
+    fn of_properties(origin: Origin, properties: impl Iterator<Item = (String, String)>) -> Self {
+        let ours = properties.filter(|(key, _)| !OTHERS.contains(&key.as_str()));
+        let values = ours.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value))).collect();
+        Self { origin, values }
+    }
+
+    /// The keys that there are not.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = PolicyError> {
+        let others = |key: &str| OTHERS.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
+        let unknown = self.values.keys().filter(move |key| !others(key) && !KEYS.iter().any(|k| k.name == key.as_str()));
+        unknown.map(|key| PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near: near(key) })
+    }
+}
+
+/// The key that a misspelt one is likely to mean: at most two letters added, left out or changed.
+fn near(key: &str) -> Option<&'static str> {
+    let close = KEYS.iter().map(|k| (distance(key, k.name), k.name)).min()?;
+    (close.0 <= 2).then_some(close.1)
+}
+
+/// The edit distance of Levenshtein.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j].min(diagonal) + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// What the configuration says of one warehouse.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    layers: Vec<Layer>,
+    patterns: Vec<(Pattern, Layer)>,
+}
+
+impl Layers {
+    /// From the configuration, which must make sense as a whole: `[policy]`, then the warehouse's own, then its patterns of namespaces.
+    pub fn new(
+        warehouse: &str,
+        server: &BTreeMap<String, String>,
+        own: &BTreeMap<String, String>,
+        patterns: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Result<Self> {
+        let layers = vec![
+            Layer { origin: Origin::Server, values: server.clone() },
+            Layer { origin: Origin::Warehouse(warehouse.to_owned()), values: own.clone() },
+        ];
+        let mut matched = Vec::new();
+        for (pattern, values) in patterns {
+            let origin = Origin::Pattern(warehouse.to_owned(), pattern.clone());
+            let compiled = Pattern::new(pattern).map_err(|e| PolicyError::Pattern {
+                warehouse: warehouse.to_owned(),
+                pattern: pattern.clone(),
+                reason: e.msg.to_owned(),
+            })?;
+            matched.push((compiled, Layer { origin, values: values.clone() }));
+        }
+        // The more a pattern says itself, the closer it is to what it matches.
+        let literal = |pattern: &Pattern| pattern.as_str().chars().filter(|c| !"*?[]".contains(*c)).count();
+        matched.sort_by(|(a, _), (b, _)| literal(a).cmp(&literal(b)).then_with(|| a.as_str().cmp(b.as_str())));
+        let this = Self { layers, patterns: matched };
+        let all: Vec<Layer> = this.layers.iter().chain(this.patterns.iter().map(|(_, layer)| layer)).cloned().collect();
+        for layer in &all {
+            if let Some(problem) = Policy::of(std::slice::from_ref(layer)).problems.into_iter().next() {
+                return Err(problem);
+            }
+        }
+        Ok(this)
+    }
+
+    /// What is said of a table, the closest last. `namespaces` are the properties of its namespace and those above it.
+    pub fn of_table<'a>(
+        &self,
+        namespace: &NamespaceName,
+        namespaces: impl Iterator<Item = (&'a NamespaceName, &'a BTreeMap<String, String>)>,
+        table: impl Iterator<Item = (String, String)>,
+    ) -> Vec<Layer> {
+        let name = namespace.to_string();
+        let mut layers = self.layers.clone();
+        layers.extend(self.patterns.iter().filter(|(pattern, _)| pattern.matches(&name)).map(|(_, layer)| layer.clone()));
+        layers.extend(namespaces.map(|(name, properties)| {
+            Layer::of_properties(Origin::Namespace(name.to_string()), properties.iter().map(|(k, v)| (k.clone(), v.clone())))
+        }));
+        layers.push(Layer::of_properties(Origin::Table, table));
+        layers.retain(|layer| !layer.values.is_empty());
+        layers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+        values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_longest_pattern_that_matches_says_most_and_properties_more() {
+        let patterns = BTreeMap::from([
+            ("*".to_owned(), map(&[("freeze", "true")])),
+            ("raw.*".to_owned(), map(&[("freeze", "false"), ("payback", "1d")])),
+        ]);
+        let layers = Layers::new("w", &map(&[("autopilot", "true")]), &BTreeMap::new(), &patterns).expect("valid");
+        let of = |namespace: &str, table: &[(&str, &str)]| {
+            let name: NamespaceName = NamespaceName::new(namespace.split('.').map(str::to_owned).collect()).expect("valid");
+            Policy::of(&layers.of_table(&name, std::iter::empty(), map(table).into_iter()))
+        };
+        assert!(of("mart", &[]).freeze && !of("raw.crm", &[]).freeze);
+        assert_eq!(of("raw.crm", &[]).origin("payback").to_string(), "warehouses.w.namespaces.\"raw.*\"");
+        assert!(of("raw.crm", &[("esker.freeze", "true"), ("owner", "x"), ("esker.expire.min-age-ms", "0")]).freeze);
+    }
+
+    #[test]
+    fn a_configuration_that_makes_no_sense_is_refused_by_key() {
+        let refused = |server: &[(&str, &str)], pattern: &str| {
+            let patterns = BTreeMap::from([(pattern.to_owned(), BTreeMap::new())]);
+            Layers::new("w", &map(server), &BTreeMap::new(), &patterns).expect_err("refused").to_string()
+        };
+        assert!(refused(&[("autopilo", "true")], "*").starts_with("policy: autopilo is not a policy key; is autopilot meant?"));
+        assert!(refused(&[("payback", "soon")], "*").contains("payback = \"soon\""));
+        assert!(refused(&[], "a[").contains("namespaces.\"a[\""));
+    }
+}

@@ -1,0 +1,76 @@
+//! The values that policy keys take, from text.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::Cron;
+use esker_types::parse_age;
+
+/// When jobs of a kind begin: a cron pattern.
+#[derive(Debug, Clone)]
+pub struct Schedule(pub Cron);
+
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// None for nothing, else the value.
+pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
+    if text.trim().is_empty() { Ok(None) } else { parse(text.trim()).map(Some) }
+}
+
+pub(super) fn flag(text: &str) -> Parsed<bool> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("neither true nor false".to_owned()),
+    }
+}
+
+pub(super) fn number<T: FromStr>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|_| "not a whole number".to_owned())
+}
+
+pub(super) fn age(text: &str) -> Parsed<Duration> {
+    parse_age(text.trim()).ok_or_else(|| "not an age like 5d, 12h, 30m or 10s".to_owned())
+}
+
+pub(super) fn bytes(text: &str) -> Parsed<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err("not a number of bytes like 500MiB or 2TiB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "not a number of bytes like 500MiB or 2TiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too many bytes".to_owned())
+}
+
+pub(super) fn cron(text: &str) -> Parsed<Schedule> {
+    Cron::from_str(text).map(Schedule).map_err(|e| format!("not a cron pattern: {e}"))
+}
+
+pub(super) fn list(text: &str) -> Vec<String> {
+    text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units_of_1024() {
+        assert_eq!((bytes("7"), bytes("500MiB"), bytes("2 TiB")), (Ok(7), Ok(500 << 20), Ok(2 << 40)));
+        for wrong in ["", "x", "5GB", "-1", "99999999999TiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cron_patterns_are_checked() {
+        assert!(cron("0 3 * * 1-5").is_ok() && cron("@daily").is_ok());
+        assert!(cron("0 25 * * *").is_err() && cron("daily").is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Maintenance windows: `22:00-06:00`, `Mon-Fri 20:00-23:30`.
+
+use chrono::{DateTime, Datelike, Timelike};
+use chrono_tz::Tz;
+use esker_types::Millis;
+
+use super::values::Parsed;
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// A stretch of the day, on some days. One that ends before it begins goes on into the next day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// The days that it begins on, from Monday.
+    days: [bool; 7],
+    /// Minutes of the day.
+    from: u32,
+    to: u32,
+}
+
+fn minute(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.split_once(':')?;
+    let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60 || (hours, minutes) == (24, 0)).then_some(hours * 60 + minutes)
+}
+
+fn day(text: &str) -> Option<usize> {
+    DAYS.iter().position(|day| day.eq_ignore_ascii_case(text.trim()))
+}
+
+fn days(text: &str) -> Option<[bool; 7]> {
+    let mut on = [false; 7];
+    for part in text.split('+') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (day(first)?, day(last)?);
+        let mut at = first;
+        on[at] = true;
+        while at != last {
+            at = (at + 1) % 7;
+            on[at] = true;
+        }
+    }
+    Some(on)
+}
+
+impl Window {
+    /// Several, separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
+    pub(super) fn list(text: &str) -> Parsed<Vec<Self>> {
+        text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
+    }
+
+    fn parse(text: &str) -> Parsed<Self> {
+        let wrong = || format!("{text:?} is not a window like 22:00-06:00 or Mon-Fri 20:00-23:30");
+        let (on, hours) = match text.rsplit_once(' ') {
+            Some((on, hours)) => (days(on.trim()).ok_or_else(wrong)?, hours),
+            None => ([true; 7], text),
+        };
+        let (from, to) = hours.split_once('-').ok_or_else(wrong)?;
+        let (from, to) = (minute(from).ok_or_else(wrong)?, minute(to).ok_or_else(wrong)?);
+        if from == to {
+            return Err(wrong());
+        }
+        Ok(Self { days: on, from, to })
+    }
+
+    /// Whether a time is inside.
+    pub fn contains(&self, now: Millis, zone: Tz) -> bool {
+        let Some(at) = DateTime::from_timestamp_millis(now).map(|at| at.with_timezone(&zone)) else { return false };
+        let (minute, today) = (at.hour() * 60 + at.minute(), at.weekday().num_days_from_monday() as usize);
+        if self.from < self.to {
+            return self.days[today] && (self.from..self.to).contains(&minute);
+        }
+        (self.days[today] && minute >= self.from) || (self.days[(today + 6) % 7] && minute < self.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-06-29 is a Monday.
+    fn at(text: &str) -> Millis {
+        DateTime::parse_from_rfc3339(text).expect("a time").timestamp_millis()
+    }
+
+    #[test]
+    fn a_window_may_go_on_into_the_next_day() {
+        let windows = Window::list("Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00").expect("valid");
+        let open = |text: &str| windows.iter().any(|w| w.contains(at(text), Tz::UTC));
+        assert!(open("2026-06-29T22:00:00Z") && open("2026-06-30T05:59:00Z"));
+        assert!(!open("2026-06-30T06:00:00Z") && !open("2026-06-29T05:00:00Z"), "Sunday's night is not in it");
+        assert!(open("2026-07-04T05:00:00Z") && open("2026-07-05T23:59:00Z"));
+        let zurich = Window::list("22:00-06:00").expect("valid");
+        assert!(zurich[0].contains(at("2026-06-29T20:00:00Z"), Tz::Europe__Zurich));
+        for wrong in ["22-06", "22:00", "25:00-26:00", "Mon-Foo 22:00-23:00", "10:00-10:00"] {
+            assert!(Window::list(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is known of all tables' shape, kept in the state database: a commit costs one look at its table, and a look at the whole fleet
+//! reads one row a table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_health::assess;
+use esker_state::{HealthRow, TableRow};
+use esker_table::TableFacts;
+use esker_types::{Millis, now_ms};
+use futures::stream::{StreamExt, TryStreamExt};
+
+use crate::{Catalog, Result};
+
+/// Tables looked at at the same time.
+const CONCURRENCY: usize = 4;
+/// Tables looked at again by somebody who waits for an answer; those beyond are told as they were when last looked at.
+const AT_ONCE: usize = 200;
+/// Tables taken up by the observer in one go.
+const GO: u32 = 256;
+/// Between looks for tables that other servers changed.
+const POLL: Duration = Duration::from_secs(5);
+/// After a commit, before its table is looked at: a writer's next commits are often close behind.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// A table with its facts, or why there are none.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// Its row.
+    pub row: TableRow,
+    /// The facts, or why it can't be examined.
+    pub facts: std::result::Result<Arc<TableFacts>, String>,
+    /// When they were found out.
+    pub assessed_ms: Millis,
+}
+
+impl Examined {
+    fn of(row: TableRow, health: HealthRow) -> Self {
+        let facts = health.facts.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()));
+        Self { row, facts, assessed_ms: health.assessed_ms }
+    }
+}
+
+impl Catalog {
+    /// Looks at a table as it is now, and keeps what is found.
+    pub async fn examine(&self, row: TableRow) -> Result<Examined> {
+        let facts = async { self.facts(&self.load_row(row.clone()).await?).await };
+        let facts = facts.await.map(Arc::new).map_err(|e| e.to_string());
+        let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
+        let now = now_ms();
+        let (state, id, at) = (self.state(), row.id, &row.metadata_location);
+        match &facts {
+            Ok(facts) => {
+                let (score, shape) = (assess(facts, now).score, json(serde_json::to_string(&facts.shape())));
+                state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
+            }
+            Err(error) => state.put_health(id, at, Err(error)).await?,
+        }
+        Ok(Examined { row, facts, assessed_ms: now })
+    }
+
+    /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
+    pub async fn fleet(&self) -> Result<Vec<Examined>> {
+        let fresh = |row: &TableRow, health: &HealthRow| health.metadata_location == row.metadata_location;
+        let mut looks = 0;
+        let mut work = Vec::new();
+        for (row, health) in self.state().fleet(self.warehouse()).await? {
+            let look = !health.as_ref().is_some_and(|health| fresh(&row, health)) && looks < AT_ONCE;
+            looks += usize::from(look);
+            work.push(async move {
+                match health {
+                    _ if look => self.examine(row).await,
+                    Some(health) => Ok(Examined::of(row, health)),
+                    None => Ok(Examined { row, facts: Err("it was not looked at yet".to_owned()), assessed_ms: 0 }),
+                }
+            });
+        }
+        futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
+    }
+
+    /// Looks at every table that has changed since it was last looked at; returns how many there were.
+    pub async fn examine_changed(&self) -> Result<usize> {
+        let mut all = 0;
+        loop {
+            let stale = self.state().stale_tables(self.warehouse(), GO).await?;
+            let n = stale.len();
+            let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
+            futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
+            all += n;
+            // Tables that change faster than they are looked at must not keep this busy for ever.
+            if n < GO as usize || all > 100_000 {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Keeps what is known of the fleet up to date, for ever.
+    pub async fn observe(&self) {
+        loop {
+            if let Err(error) = self.examine_changed().await {
+                tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be looked at; it is tried again");
+            }
+            tokio::select! {
+                () = self.wait_for_change() => tokio::time::sleep(SETTLE).await,
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::client::Client;
+use super::{jobs, out};
+use crate::Result;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Say what holds for a table, who says so, and what the autopilot makes of it.
+    Explain {
+        /// NAMESPACE.TABLE
+        table: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List every policy key with its default.
+    Keys,
+}
+
+impl PolicyCommand {
+    pub(super) async fn run(self, client: &Client) -> Result<()> {
+        match self {
+            Self::Keys => {
+                for key in &esker_autopilot::policy::KEYS {
+                    let default = if key.default.is_empty() { "(none)" } else { key.default };
+                    out(&format!("{:<24} {:<14} {}", key.name, default, key.help));
+                }
+            }
+            Self::Explain { table, json } => {
+                let policy: Value = client.get(&format!("{}/policy", client.table_path(&table)?)).await?;
+                if json {
+                    out(&format!("{policy:#}"));
+                } else {
+                    explain(&policy);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn explain(policy: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |key: &str| policy[key].as_array().cloned().unwrap_or_default();
+    out(&text(&policy["table"]));
+    for setting in list("settings") {
+        let value = text(&setting["value"]);
+        let value = if value.is_empty() { "(none)".to_owned() } else { value };
+        let next = text(&setting["key"]).strip_suffix(".schedule").and_then(|kind| policy["next_ms"].get(kind).cloned());
+        let next = next.map_or_else(String::new, |next| format!(", next {}", jobs::time(&next)));
+        out(&format!("  {:<24} {:<24} {}{next}", text(&setting["key"]), value, text(&setting["origin"])));
+    }
+    list("problems").iter().for_each(|problem| out(&format!("  can't be followed: {}", text(problem))));
+    let decision = &policy["decision"];
+    if decision.is_null() {
+        return out("  the autopilot has not looked at it yet");
+    }
+    out(&format!("  {}: {} ({})", text(&decision["verdict"]), text(&decision["reason"]), jobs::time(&policy["decided_ms"])));
+    for job in decision["considered"].as_array().into_iter().flatten() {
+        out(&format!(
+            "    {:<10} {:<10} {}; {}",
+            text(&job["kind"]),
+            text(&job["verdict"]),
+            text(&job["why"]),
+            text(&job["reason"])
+        ));
+    }
+}

@@ -1,0 +1,54 @@
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use esker_autopilot::Setting;
+use esker_state::TableUse;
+use esker_types::{Millis, now_ms};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::extract::{In, InTable};
+use crate::{ApiError, App};
+
+/// Days that use is told over.
+const USE_DAYS: i64 = 7;
+
+/// A table's policy, what the autopilot makes of it, and what engines do with the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyView {
+    /// The table.
+    pub table: String,
+    /// Every key, with its value and who says so.
+    pub settings: Vec<Setting>,
+    /// What can't be followed; while there is any, nothing is done by itself.
+    pub problems: Vec<String>,
+    /// When jobs of each kind begin next by schedule, in milliseconds since the epoch.
+    pub next_ms: BTreeMap<&'static str, Millis>,
+    /// What the autopilot last thought of the table.
+    pub decision: Option<Value>,
+    /// When that was.
+    pub decided_ms: Option<Millis>,
+    /// What engines reported in the last seven days.
+    #[serde(rename = "use")]
+    pub used: TableUse,
+}
+
+/// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/policy`
+pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<PolicyView>, ApiError> {
+    let catalog = warehouse.catalog();
+    let row = catalog.state().table(catalog.warehouse(), &name).await?;
+    let policy = app.policy(catalog, &name).await?;
+    let now = now_ms();
+    let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next(kind, now)?)));
+    let (decided_ms, decision) = catalog.state().decision(row.id).await?.unzip();
+    Ok(Json(PolicyView {
+        table: name.to_string(),
+        next_ms: next.collect(),
+        problems: policy.problems.iter().map(ToString::to_string).collect(),
+        settings: policy.settings,
+        decision,
+        decided_ms,
+        used: catalog.state().use_of(row.id, USE_DAYS).await?,
+    }))
+}

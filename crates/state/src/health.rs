@@ -1,0 +1,231 @@
+//! What is kept of tables' health: facts by metadata file, history, what engines reported, what the autopilot decided.
+
+use esker_types::{Millis, TableId, now_ms};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
+use crate::{Kind, Result, State, TableRow, Warehouse, parse_id};
+
+const DAY_MS: Millis = 24 * 3600 * 1000;
+/// History keeps one row for each such stretch of time.
+const HISTORY_MS: Millis = 10 * 60 * 1000;
+
+/// What was last found out about a table.
+#[derive(Debug, Clone)]
+pub struct HealthRow {
+    /// The metadata file that it is about.
+    pub metadata_location: String,
+    /// The facts as JSON, or why there are none.
+    pub facts: std::result::Result<String, String>,
+    /// When it was found out.
+    pub assessed_ms: Millis,
+}
+
+/// A point of a table's history.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HealthPoint {
+    /// The beginning of the ten minutes that it is of.
+    pub time_ms: Millis,
+    /// The score.
+    pub score: i64,
+    /// The shape, as JSON.
+    pub shape: Value,
+}
+
+/// What engines reported of a table's scans and commits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TableUse {
+    /// Scans.
+    pub scans: i64,
+    /// Data files that they read.
+    pub scanned_files: i64,
+    /// Delete files that they read.
+    pub scanned_deletes: i64,
+    /// Milliseconds that they planned.
+    pub planning_ms: i64,
+    /// Commits.
+    pub commits: i64,
+    /// Attempts at them: what is over the commits was tried again.
+    pub commit_attempts: i64,
+}
+
+const USE_SUMS: &str = "CAST(sum(scans) AS BIGINT), CAST(sum(scanned_files) AS BIGINT), CAST(sum(scanned_deletes) AS BIGINT), \
+     CAST(sum(planning_ms) AS BIGINT), CAST(sum(commits) AS BIGINT), CAST(sum(commit_attempts) AS BIGINT)";
+
+fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
+    let number = |i: usize| -> Result<i64> { Ok(row.try_get::<Option<i64>, _>(first + i)?.unwrap_or(0)) };
+    Ok(TableUse {
+        scans: number(0)?,
+        scanned_files: number(1)?,
+        scanned_deletes: number(2)?,
+        planning_ms: number(3)?,
+        commits: number(4)?,
+        commit_attempts: number(5)?,
+    })
+}
+
+impl State {
+    /// Every table of a warehouse with what was last found out about it.
+    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<HealthRow>)>> {
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS}, h.metadata_location, h.facts, h.error, h.assessed_ms {TABLE_FROM}
+             LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
+        let rows = query.fetch_all(&self.readers).await?;
+        let both = |row: &AnyRow| {
+            let location: Option<String> = row.try_get(10)?;
+            let health = match location {
+                None => None,
+                Some(metadata_location) => {
+                    let (facts, error): (Option<String>, Option<String>) = (row.try_get(11)?, row.try_get(12)?);
+                    let facts = facts.ok_or_else(|| error.unwrap_or_default());
+                    Some(HealthRow { metadata_location, facts, assessed_ms: row.try_get(13)? })
+                }
+            };
+            Ok((table_row(row)?, health))
+        };
+        rows.iter().map(both).collect()
+    }
+
+    /// Tables of a warehouse that have changed since they were last looked at, those that wait the longest first.
+    pub async fn stale_tables(&self, warehouse: Warehouse, limit: u32) -> Result<Vec<TableRow>> {
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
+             WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location)
+             ORDER BY coalesce(h.assessed_ms, 0), t.id LIMIT $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str()).bind(i64::from(limit));
+        query.fetch_all(&self.readers).await?.iter().map(table_row).collect()
+    }
+
+    /// Keeps what was found out about a table: its facts with score and shape, or why there are none.
+    pub async fn put_health(
+        &self,
+        table: TableId,
+        metadata_location: &str,
+        found: std::result::Result<(&str, u32, &str), &str>,
+    ) -> Result<()> {
+        let now = now_ms();
+        let mut tx = self.begin_intent().await?;
+        sqlx::query(
+            "INSERT INTO table_health (table_id, metadata_location, facts, error, assessed_ms) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
+                error = excluded.error, assessed_ms = excluded.assessed_ms",
+        )
+        .bind(table.to_string())
+        .bind(metadata_location)
+        .bind(found.ok().map(|(facts, ..)| facts))
+        .bind(found.err())
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        if let Ok((_, score, shape)) = found {
+            sqlx::query(
+                "INSERT INTO health_history (table_id, time_ms, score, shape) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (table_id, time_ms) DO UPDATE SET score = excluded.score, shape = excluded.shape",
+            )
+            .bind(table.to_string())
+            .bind(now / HISTORY_MS * HISTORY_MS)
+            .bind(i64::from(score))
+            .bind(shape)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A table's history since a time, the oldest point first.
+    pub async fn health_history(&self, table: TableId, since: Millis) -> Result<Vec<HealthPoint>> {
+        let query = sqlx::query(
+            "SELECT time_ms, score, shape FROM health_history WHERE table_id = $1 AND time_ms >= $2 ORDER BY time_ms",
+        );
+        let rows = query.bind(table.to_string()).bind(since).fetch_all(&self.readers).await?;
+        let point = |row: &AnyRow| {
+            Ok(HealthPoint { time_ms: row.try_get(0)?, score: row.try_get(1)?, shape: serde_json::from_str(row.try_get(2)?)? })
+        };
+        rows.iter().map(point).collect()
+    }
+
+    /// Counts what an engine reported into its day.
+    pub async fn count_use(&self, table: TableId, used: &TableUse) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (table_id, day) DO UPDATE SET scans = table_use.scans + excluded.scans,
+                scanned_files = table_use.scanned_files + excluded.scanned_files,
+                scanned_deletes = table_use.scanned_deletes + excluded.scanned_deletes,
+                planning_ms = table_use.planning_ms + excluded.planning_ms, commits = table_use.commits + excluded.commits,
+                commit_attempts = table_use.commit_attempts + excluded.commit_attempts",
+        )
+        .bind(table.to_string())
+        .bind(now_ms() / DAY_MS)
+        .bind(used.scans)
+        .bind(used.scanned_files)
+        .bind(used.scanned_deletes)
+        .bind(used.planning_ms)
+        .bind(used.commits)
+        .bind(used.commit_attempts)
+        .execute(&self.intents)
+        .await?;
+        Ok(())
+    }
+
+    /// What engines reported of each table in the last days, today among them.
+    pub async fn uses(&self, days: i64) -> Result<Vec<(TableId, TableUse)>> {
+        let sql = format!("SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 GROUP BY table_id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - days).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
+    }
+
+    /// The same of one table.
+    pub async fn use_of(&self, table: TableId, days: i64) -> Result<TableUse> {
+        let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - days);
+        use_row(&query.fetch_one(&self.readers).await?, 0)
+    }
+
+    /// Keeps what the autopilot thinks of some tables.
+    pub async fn put_decisions(&self, decisions: &[(TableId, String)]) -> Result<()> {
+        let mut tx = self.begin_intent().await?;
+        for (table, decision) in decisions {
+            sqlx::query(
+                "INSERT INTO table_decision (table_id, time_ms, decision) VALUES ($1, $2, $3)
+                 ON CONFLICT (table_id) DO UPDATE SET time_ms = excluded.time_ms, decision = excluded.decision",
+            )
+            .bind(table.to_string())
+            .bind(now_ms())
+            .bind(decision)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What the autopilot last thought of a table, as JSON, and when.
+    pub async fn decision(&self, table: TableId) -> Result<Option<(Millis, Value)>> {
+        let query = sqlx::query("SELECT time_ms, decision FROM table_decision WHERE table_id = $1").bind(table.to_string());
+        let row = query.fetch_optional(&self.readers).await?;
+        row.map(|row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)?))).transpose()
+    }
+
+    /// Forgets history and use before a time, and whatever is about tables that are gone.
+    pub async fn forget_health(&self, before: Millis) -> Result<()> {
+        let mut tx = self.begin_intent().await?;
+        sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
+        for sql in [
+            "DELETE FROM table_health WHERE table_id NOT IN (SELECT id FROM tabular)",
+            "DELETE FROM table_decision WHERE table_id NOT IN (SELECT id FROM tabular)",
+        ] {
+            sqlx::query(sql).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
