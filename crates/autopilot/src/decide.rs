@@ -33,6 +33,17 @@ pub enum Verdict {
     Leave,
 }
 
+impl Verdict {
+    /// As metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Act => "act",
+            Self::Wait => "wait",
+            Self::Leave => "leave",
+        }
+    }
+}
+
 /// A job that was thought of.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Considered {

@@ -187,7 +187,7 @@ impl Pilot {
             let json = serde_json::to_string(decision).unwrap_or_default();
             if self.told.get(&examined.row.id) != Some(&json) {
                 self.told.insert(examined.row.id, json.clone());
-                news.push((examined.row.id, json));
+                news.push((examined.row.id, decision.verdict.as_str(), json));
             }
         }
         if !news.is_empty() {

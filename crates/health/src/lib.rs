@@ -32,6 +32,22 @@ impl Severity {
     }
 }
 
+impl Severity {
+    /// All, the mildest first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+}
+
+/// The codes of all findings.
+pub const CODES: [&str; 7] = [
+    "small-files",
+    "equality-deletes",
+    "position-deletes",
+    "deletion-vectors",
+    "many-snapshots",
+    "many-manifests",
+    "large-metadata",
+];
+
 /// Something about a table that costs its users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {

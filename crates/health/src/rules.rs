@@ -127,7 +127,7 @@ fn manifests(facts: &TableFacts, _now: Millis) -> Option<Finding> {
             bytes_for_people(facts.manifest_bytes / facts.manifests.max(1)),
             facts.delete_manifests,
         ),
-        recommendation: "rewrite manifests, with an engine's rewrite_manifests until Esker does it".to_owned(),
+        recommendation: "rewrite manifests: fewer, and each about few partitions".to_owned(),
     })
 }
 
@@ -176,6 +176,28 @@ mod tests {
             manifest_bytes: 20_000,
             ..TableFacts::default()
         }
+    }
+
+    #[test]
+    fn every_code_is_listed() {
+        let deletes = DeleteFacts { files: 3, records: 200_000, bytes: 9000 };
+        let facts = TableFacts {
+            data_files: 400,
+            data_bytes: 4 << 20,
+            equality_deletes: deletes,
+            position_deletes: deletes,
+            deletion_vectors: deletes,
+            files_with_deletes: 400,
+            snapshots: 9000,
+            manifests: 900,
+            metadata_bytes: 9 << 20,
+            ..healthy()
+        };
+        let mut found = codes(&facts);
+        found.sort_unstable();
+        let mut all = crate::CODES.to_vec();
+        all.sort_unstable();
+        assert_eq!(found, all);
     }
 
     fn codes(facts: &TableFacts) -> Vec<&'static str> {

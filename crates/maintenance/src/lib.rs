@@ -31,7 +31,7 @@ pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_re
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
 pub use explain::{Explanation, Holder, explain};
-pub use jobs::{ASKED, BY_ITSELF, Limits, Maintenance, Order, Progress, Request, SCHEDULED, Worker, WorkerOptions};
+pub use jobs::{ASKED, BY_ITSELF, KindStats, Limits, Maintenance, Order, Progress, Request, SCHEDULED, Worker, WorkerOptions};
 pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
 pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
 pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, plan_statistics};

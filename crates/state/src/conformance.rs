@@ -197,11 +197,11 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
     assert!(!state.beat_job(high.id, (3, 7)).await.expect("told"));
     let again = JobEnd::Again("the storage is down".into(), now_ms());
-    state.end_job(high.id, &again, None).await.expect("ended");
+    state.end_job(high.id, &again, "{}").await.expect("ended");
     let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, &taken.error), (high.id, 2, &None));
     state.plan_job(&taken, "{\"n\":2}").await.expect("planned");
-    state.end_job(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), Some("{}")).await.expect("ended");
+    state.end_job(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), "{}").await.expect("ended");
     let ended = state.job(high.id).await.expect("asked").expect("there");
     assert_eq!((ended.state, ended.plan.expect("a plan")["n"].as_i64()), (JobState::Succeeded, Some(2)));
     assert_eq!((ended.earlier_plans.len(), ended.outcome.expect("an outcome")["n"].as_i64()), (1, Some(3)));
@@ -219,7 +219,7 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert_eq!(state.cancel_job(runs.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.cancel_job(JobId::fresh(), "p").await.expect("asked"), None);
     assert!(state.beat_job(runs.id, (0, 0)).await.expect("told"));
-    state.end_job(runs.id, &JobEnd::Cancelled, None).await.expect("ended");
+    state.end_job(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
     assert_eq!(state.job(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.open_jobs().await.expect("asked").is_empty());
 }
@@ -233,7 +233,7 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
         assert_eq!(state.take_jobs_over().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
         assert!(state.beat_job(new.id, (0, 0)).await.expect("told"), "not this server's any more");
-        state.end_job(new.id, &JobEnd::Succeeded("{}".into()), None).await.expect("without effect");
+        state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
         assert_eq!(state.take_jobs_over().await.expect("asked"), 1);
         let found = state.job(new.id).await.expect("asked").expect("there");
         assert_eq!((found.deaths, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));

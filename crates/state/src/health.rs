@@ -190,21 +190,30 @@ impl State {
     }
 
     /// Keeps what the autopilot thinks of some tables.
-    pub async fn put_decisions(&self, decisions: &[(TableId, String)]) -> Result<()> {
+    pub async fn put_decisions(&self, decisions: &[(TableId, &'static str, String)]) -> Result<()> {
         let mut tx = self.begin_intent().await?;
-        for (table, decision) in decisions {
+        for (table, verdict, decision) in decisions {
             sqlx::query(
-                "INSERT INTO table_decision (table_id, time_ms, decision) VALUES ($1, $2, $3)
-                 ON CONFLICT (table_id) DO UPDATE SET time_ms = excluded.time_ms, decision = excluded.decision",
+                "INSERT INTO table_decision (table_id, time_ms, verdict, decision) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (table_id) DO UPDATE SET time_ms = excluded.time_ms, verdict = excluded.verdict,
+                    decision = excluded.decision",
             )
             .bind(table.to_string())
             .bind(now_ms())
+            .bind(*verdict)
             .bind(decision)
             .execute(&mut *tx)
             .await?;
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// How many tables the autopilot thinks this and that of.
+    pub async fn decisions(&self) -> Result<Vec<(String, i64)>> {
+        let sql = "SELECT verdict, count(*) FROM table_decision GROUP BY verdict";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// What the autopilot last thought of a table, as JSON, and when.

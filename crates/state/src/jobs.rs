@@ -1,6 +1,6 @@
 //! The records of jobs. How they are taken and given back is in [`crate::queue`].
 
-use esker_types::{JobId, Millis, TableId};
+use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::Row;
@@ -199,6 +199,19 @@ impl State {
         let sql = "SELECT kind, state, count(*) FROM job WHERE state IN ('queued', 'running') GROUP BY kind, state";
         let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    }
+
+    /// How long the job has waited that has waited longest for its turn, in milliseconds.
+    pub async fn longest_wait(&self) -> Result<Millis> {
+        let sql = "SELECT coalesce($1 - min(due_ms), 0) FROM job WHERE state = 'queued' AND due_ms <= $1";
+        Ok(sqlx::query_scalar(sql).bind(now_ms()).fetch_one(&self.readers).await?)
+    }
+
+    /// When a job of each kind last succeeded on each table.
+    pub async fn last_successes(&self) -> Result<Vec<(TableId, String, Millis)>> {
+        let sql = "SELECT table_id, kind, max(finished_ms) FROM job WHERE state = 'succeeded' GROUP BY table_id, kind";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 
     /// What a principal's jobs of each table cost that were begun since a time, as their records tell it.

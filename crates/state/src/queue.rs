@@ -156,7 +156,7 @@ impl State {
     }
 
     /// Records how an attempt ended that ran here.
-    pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: Option<&str>) -> Result<()> {
+    pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),

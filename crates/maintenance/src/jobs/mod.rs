@@ -2,9 +2,10 @@
 
 mod context;
 mod request;
+mod stats;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +22,8 @@ pub(crate) use context::JobContext;
 pub use context::{Limits, Progress};
 pub use request::Request;
 use request::Work;
+pub use stats::KindStats;
+use stats::Stats;
 pub use worker::{Worker, WorkerOptions};
 
 /// The priority of what somebody waits for.
@@ -74,6 +77,7 @@ pub struct Maintenance {
     running: Arc<Mutex<HashMap<JobId, Arc<Progress>>>>,
     /// Plans made when a job was asked for: carried out if its table has not changed since.
     planned: Arc<Mutex<HashMap<JobId, (LoadedTable, Work)>>>,
+    stats: Arc<Stats>,
     /// Says that a job may be there to be taken.
     wake: Arc<Notify>,
 }
@@ -83,8 +87,8 @@ impl Maintenance {
     /// server's, for all warehouses.
     pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize, limits: Limits, wake: Arc<Notify>) -> Self {
         let cpu = Arc::new(Semaphore::new(concurrency.max(1)));
-        let (running, planned) = (Arc::default(), Arc::default());
-        Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, wake }
+        let (running, planned, stats) = (Arc::default(), Arc::default(), Arc::default());
+        Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake }
     }
 
     /// The catalog that jobs work on.
@@ -111,6 +115,11 @@ impl Maintenance {
     pub fn progress(&self, job: JobId) -> Option<(u64, u64)> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(&job).map(|progress| progress.get())
+    }
+
+    /// What the attempts of this process came to, by kind.
+    pub fn stats(&self) -> BTreeMap<String, KindStats> {
+        self.stats.get()
     }
 
     /// Jobs at work in this process.

@@ -36,6 +36,9 @@ pub enum Request {
 }
 
 impl Request {
+    /// Every kind of job.
+    pub const KINDS: [&str; 6] = ["compact", "expire", "orphans", "manifests", "statistics", "erase"];
+
     /// The kind of the job, as records and metrics name it.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -147,11 +147,11 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions) {
             never = beat(&context) => match never {},
         }
     };
-    let measured = measured.map(|shapes: Value| {
-        json!({"shapes": shapes, "seconds": started.elapsed().as_secs_f64(), "cost": context.counters.cost()}).to_string()
-    });
+    let (seconds, cost) = (started.elapsed().as_secs_f64(), context.counters.cost());
     let end = end(&job, &context, &options, done);
-    conclude(&context, &end, measured.as_deref()).await;
+    maintenance.stats.count(&job.kind, &end, seconds, &cost);
+    let measured = json!({"shapes": measured.unwrap_or(Value::Null), "seconds": seconds, "cost": cost}).to_string();
+    conclude(&context, &end, &measured).await;
 }
 
 /// Plans and runs. What the table looked like before and after goes into `measured`.
@@ -252,7 +252,7 @@ fn may_pass(error: &MaintenanceError) -> bool {
 
 /// Reclaims what the job wrote and did not commit, and records how its attempt ended. Tried until it is done: a job that is at work
 /// for ever would keep all others from its table.
-async fn conclude(context: &JobContext, end: &JobEnd, measured: Option<&str>) {
+async fn conclude(context: &JobContext, end: &JobEnd, measured: &str) {
     let mut pause = RECORD_AGAIN;
     while let Err(error) = settle(context, end, measured).await {
         tracing::error!(%error, "the end of a job could not be recorded; it is tried again");
@@ -261,7 +261,7 @@ async fn conclude(context: &JobContext, end: &JobEnd, measured: Option<&str>) {
     }
 }
 
-async fn settle(context: &JobContext, end: &JobEnd, measured: Option<&str>) -> Result<()> {
+async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()> {
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;
     if !left.is_empty() {

@@ -34,5 +34,6 @@ CREATE TABLE table_use (
 CREATE TABLE table_decision (
     table_id TEXT PRIMARY KEY,
     time_ms INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
     decision TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

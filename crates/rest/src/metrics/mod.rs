@@ -1,21 +1,21 @@
 //! Prometheus: the service on `/metrics`, each table on `/metrics/tables`. Base units; no label grows with the data, except
 //! the table's name, on its own path and for a bounded number of tables.
 
+mod tables;
+
 use std::time::Duration;
 
 use axum::extract::State;
 use esker_catalog::CatalogError;
-use esker_maintenance::Maintenance;
-use esker_table::HISTOGRAM_BOUNDS;
+use esker_health::{CODES, Severity};
+use esker_maintenance::{Maintenance, Request};
 use esker_types::Coded;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::{ApiError, App};
-
-/// Tables on `/metrics/tables`, the worst first.
-const MAX_TABLES: usize = 500;
+pub(crate) use tables::tables;
 
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -28,6 +28,15 @@ pub(crate) struct Metrics {
     scores: IntGaugeVec,
     findings: IntGaugeVec,
     jobs: IntGauge,
+    queue: IntGaugeVec,
+    longest_wait: Gauge,
+    job_attempts: IntCounterVec,
+    job_seconds: CounterVec,
+    job_bytes: IntCounterVec,
+    job_cpu: CounterVec,
+    decisions: IntGaugeVec,
+    data_bytes: IntGaugeVec,
+    data_files: IntGaugeVec,
     deletes_off: IntGaugeVec,
     quarantine_files: IntGauge,
     quarantine_bytes: IntGauge,
@@ -86,6 +95,51 @@ impl Metrics {
                 IntGaugeVec::new(Opts::new("esker_tables_with_finding", "Tables with a health finding."), &["code", "severity"])
             ),
             jobs: registered!(r, gauge("esker_jobs_running", "Maintenance jobs at work in this process.")),
+            queue: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_jobs", "Jobs that are not over, on all servers."), &["kind", "state"])
+            ),
+            longest_wait: registered!(
+                r,
+                Gauge::new("esker_job_longest_wait_seconds", "How long the job has waited that has waited longest for its turn.")
+            ),
+            job_attempts: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_job_attempts_total", "Attempts at jobs that ended in this process; queued: it is tried again."),
+                    &["warehouse", "kind", "state"]
+                )
+            ),
+            job_seconds: registered!(
+                r,
+                CounterVec::new(Opts::new("esker_job_seconds_total", "Seconds that those attempts took."), &["warehouse", "kind"])
+            ),
+            job_bytes: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_job_bytes_total", "Bytes that those attempts read and wrote."),
+                    &["warehouse", "kind", "direction"]
+                )
+            ),
+            job_cpu: registered!(
+                r,
+                CounterVec::new(
+                    Opts::new("esker_job_cpu_seconds_total", "Processor seconds that they decoded and encoded."),
+                    &["warehouse", "kind"]
+                )
+            ),
+            decisions: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_autopilot_tables", "Tables by what the autopilot thinks of them."), &["verdict"])
+            ),
+            data_bytes: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_warehouse_data_bytes", "Bytes of live data files."), &["warehouse"])
+            ),
+            data_files: registered!(
+                r,
+                IntGaugeVec::new(Opts::new("esker_warehouse_data_files", "Live data files."), &["warehouse"])
+            ),
             deletes_off: registered!(
                 r,
                 IntGaugeVec::new(
@@ -166,6 +220,55 @@ fn gauge(n: impl TryInto<i64>) -> i64 {
     n.try_into().unwrap_or(i64::MAX)
 }
 
+/// The queue, what this process did of it, and what the autopilot thinks.
+async fn jobs(app: &App) -> Result<(), ApiError> {
+    let (metrics, state) = (&app.inner.metrics, app.state());
+    metrics.queue.reset();
+    for (kind, state) in Request::KINDS.into_iter().flat_map(|kind| [(kind, "queued"), (kind, "running")]) {
+        metrics.queue.with_label_values(&[kind, state]).set(0);
+    }
+    for (kind, state, n) in state.open_jobs().await? {
+        metrics.queue.with_label_values(&[&kind, &state]).set(n);
+    }
+    metrics.longest_wait.set(state.longest_wait().await? as f64 / 1000.0);
+    metrics.decisions.reset();
+    for verdict in ["act", "wait", "leave"] {
+        metrics.decisions.with_label_values(&[verdict]).set(0);
+    }
+    for (verdict, n) in state.decisions().await? {
+        metrics.decisions.with_label_values(&[&verdict]).set(n);
+    }
+    metrics.job_attempts.reset();
+    metrics.job_seconds.reset();
+    metrics.job_bytes.reset();
+    metrics.job_cpu.reset();
+    for warehouse in app.warehouses() {
+        let name = &warehouse.catalog().options().warehouse;
+        // A counter that begins when the first job fails would hide that one from `increase`.
+        for kind in Request::KINDS {
+            metrics.job_seconds.with_label_values(&[name.as_str(), kind]);
+            metrics.job_cpu.with_label_values(&[name.as_str(), kind]);
+            for state in ["succeeded", "failed", "cancelled", "queued"] {
+                metrics.job_attempts.with_label_values(&[name.as_str(), kind, state]);
+            }
+            for direction in ["read", "written"] {
+                metrics.job_bytes.with_label_values(&[name.as_str(), kind, direction]);
+            }
+        }
+        for (kind, stats) in warehouse.stats() {
+            for (state, n) in stats.ended {
+                metrics.job_attempts.with_label_values(&[name.as_str(), kind.as_str(), state]).inc_by(n);
+            }
+            metrics.job_seconds.with_label_values(&[name, &kind]).inc_by(stats.seconds);
+            metrics.job_cpu.with_label_values(&[name, &kind]).inc_by(stats.cpu_seconds);
+            for (direction, bytes) in [("read", stats.bytes_read), ("written", stats.bytes_written)] {
+                metrics.job_bytes.with_label_values(&[name.as_str(), kind.as_str(), direction]).inc_by(bytes);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `GET /metrics`
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
@@ -176,7 +279,16 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     for class in ["90-100", "70-89", "50-69", "0-49", "unknown"] {
         metrics.scores.with_label_values(&[class]).set(0);
     }
+    for (code, severity) in CODES.iter().flat_map(|code| Severity::ALL.map(|severity| (code, severity))) {
+        metrics.findings.with_label_values(&[*code, severity.as_str()]).set(0);
+    }
+    metrics.data_bytes.reset();
+    metrics.data_files.reset();
     for examined in &all {
+        if let Ok((facts, _)) = &examined.result {
+            metrics.data_bytes.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_bytes));
+            metrics.data_files.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_files));
+        }
         let class = match examined.result.as_ref().map(|(_, a)| a.score) {
             Ok(90..) => "90-100",
             Ok(70..) => "70-89",
@@ -189,6 +301,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
             metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
         }
     }
+    jobs(&app).await?;
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.storage.reset();
     for warehouse in app.warehouses() {
@@ -226,79 +339,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     text(&metrics.registry)
 }
 
-/// `GET /metrics/tables`: made anew for each scrape, so that a dropped table leaves no series behind.
-pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
-    let registry = Registry::new();
-    let r = &registry;
-    let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table"]);
-    let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
-    let score = registered!(r, by_table("esker_table_health_score", "Health score, 0 to 100."));
-    let data_files = registered!(r, by_table("esker_table_data_files", "Live data files."));
-    let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Bytes of live data files."));
-    let records = registered!(r, by_table("esker_table_records", "Rows of live data files, deleted ones included."));
-    let small =
-        registered!(r, by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size."));
-    let excess =
-        registered!(r, by_table("esker_table_excess_files", "Data files beyond what the data needs at the target size."));
-    let sizes = registered!(
-        r,
-        GaugeVec::new(
-            Opts::new("esker_table_data_files_by_size", "Live data files of at most 'le' bytes."),
-            &["warehouse", "namespace", "table", "le"]
-        )
-    );
-    let delete_files = registered!(r, by_kind("esker_table_delete_files", "Live delete files."));
-    let deletes = registered!(r, by_kind("esker_table_deletes", "Deletes that live delete files hold."));
-    let snapshots = registered!(r, by_table("esker_table_snapshots", "Snapshots in the metadata."));
-    let oldest = registered!(r, by_table("esker_table_oldest_snapshot_timestamp_seconds", "When the oldest snapshot was made."));
-    let last = registered!(r, by_table("esker_table_last_commit_timestamp_seconds", "When the table last changed."));
-    let metadata = registered!(r, by_table("esker_table_metadata_bytes", "Bytes of the current metadata file."));
-    let manifests = registered!(r, by_table("esker_table_manifests", "Manifests of the current snapshot."));
-    let manifest_bytes = registered!(r, by_table("esker_table_manifest_bytes", "Bytes of those manifests."));
-    let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Tables whose metadata can't be read."));
-    let left_out = registered!(r, IntGauge::new("esker_tables_not_exported", "Tables beyond the limit of this page."));
-
-    let all = app.examine_all().await?;
-    left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
-    for examined in all.iter().take(MAX_TABLES) {
-        let Ok((facts, assessment)) = &examined.result else {
-            unexamined.inc();
-            continue;
-        };
-        let namespace = examined.row.name.namespace.to_string();
-        let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
-        let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
-        set(&score, f64::from(assessment.score));
-        set(&data_files, facts.data_files as f64);
-        set(&data_bytes, facts.data_bytes as f64);
-        set(&records, facts.records as f64);
-        set(&small, if facts.data_files == 0 { 0.0 } else { facts.small_files as f64 / facts.data_files as f64 });
-        set(&excess, facts.data_files.saturating_sub(facts.ideal_files) as f64);
-        set(&snapshots, facts.snapshots as f64);
-        set(&last, facts.last_commit_ms as f64 / 1000.0);
-        if let Some(ms) = facts.oldest_snapshot_ms {
-            set(&oldest, ms as f64 / 1000.0);
-        }
-        set(&metadata, facts.metadata_bytes as f64);
-        set(&manifests, facts.manifests as f64);
-        set(&manifest_bytes, facts.manifest_bytes as f64);
-        let mut so_far = 0;
-        for (i, files) in facts.size_histogram.iter().enumerate() {
-            so_far += files;
-            let le = HISTOGRAM_BOUNDS.get(i).map_or_else(|| "+Inf".to_owned(), u64::to_string);
-            sizes.with_label_values(&[labels[0], labels[1], labels[2], &le]).set(so_far as f64);
-        }
-        for (kind, of) in [
-            ("position", &facts.position_deletes),
-            ("equality", &facts.equality_deletes),
-            ("deletion-vector", &facts.deletion_vectors),
-        ] {
-            delete_files.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.files as f64);
-            deletes.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.records as f64);
-        }
-    }
-    text(&registry)
-}
+use registered;
 
 #[cfg(test)]
 mod tests {

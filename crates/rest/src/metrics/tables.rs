@@ -1,0 +1,112 @@
+//! Each table, the worst first.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use esker_state::TableUse;
+use esker_table::HISTOGRAM_BOUNDS;
+use esker_types::TableId;
+use prometheus::{GaugeVec, IntGauge, Opts, Registry};
+
+use super::{gauge, registered, text};
+use crate::{ApiError, App};
+
+/// Tables that are exported.
+const MAX_TABLES: usize = 500;
+/// Days that use is told over.
+const USE_DAYS: i64 = 7;
+
+/// `GET /metrics/tables`: made anew for each scrape, so that a dropped table leaves no series behind.
+pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
+    let registry = Registry::new();
+    let r = &registry;
+    let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table"]);
+    let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
+    let score = registered!(r, by_table("esker_table_health_score", "Health score, 0 to 100."));
+    let data_files = registered!(r, by_table("esker_table_data_files", "Live data files."));
+    let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Bytes of live data files."));
+    let records = registered!(r, by_table("esker_table_records", "Rows of live data files, deleted ones included."));
+    let small =
+        registered!(r, by_table("esker_table_small_files_ratio", "Share of data files under three quarters of the target size."));
+    let excess =
+        registered!(r, by_table("esker_table_excess_files", "Data files beyond what the data needs at the target size."));
+    let sizes = registered!(
+        r,
+        GaugeVec::new(
+            Opts::new("esker_table_data_files_by_size", "Live data files of at most 'le' bytes."),
+            &["warehouse", "namespace", "table", "le"]
+        )
+    );
+    let delete_files = registered!(r, by_kind("esker_table_delete_files", "Live delete files."));
+    let deletes = registered!(r, by_kind("esker_table_deletes", "Deletes that live delete files hold."));
+    let snapshots = registered!(r, by_table("esker_table_snapshots", "Snapshots in the metadata."));
+    let oldest = registered!(r, by_table("esker_table_oldest_snapshot_timestamp_seconds", "When the oldest snapshot was made."));
+    let last = registered!(r, by_table("esker_table_last_commit_timestamp_seconds", "When the table last changed."));
+    let metadata = registered!(r, by_table("esker_table_metadata_bytes", "Bytes of the current metadata file."));
+    let manifests = registered!(r, by_table("esker_table_manifests", "Manifests of the current snapshot."));
+    let manifest_bytes = registered!(r, by_table("esker_table_manifest_bytes", "Bytes of those manifests."));
+    let unexamined = registered!(r, IntGauge::new("esker_tables_not_examined", "Tables whose metadata can't be read."));
+    let left_out = registered!(r, IntGauge::new("esker_tables_not_exported", "Tables beyond the limit of this page."));
+
+    let success = registered!(
+        r,
+        by_kind("esker_table_last_success_timestamp_seconds", "When a job of this kind last succeeded on the table.")
+    );
+    let scans = registered!(r, by_table("esker_table_reported_scans", "Scans that engines reported in the last seven days."));
+    let commits = registered!(r, by_table("esker_table_reported_commits", "Commits that they reported."));
+    let attempts = registered!(r, by_table("esker_table_reported_commit_attempts", "Attempts at those commits."));
+    let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
+    for (table, kind, at) in app.state().last_successes().await? {
+        successes.entry(table).or_default().push((kind, at));
+    }
+    let uses: HashMap<TableId, TableUse> = app.state().uses(USE_DAYS).await?.into_iter().collect();
+
+    let all = app.examine_all().await?;
+    left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
+    for examined in all.iter().take(MAX_TABLES) {
+        let Ok((facts, assessment)) = &examined.result else {
+            unexamined.inc();
+            continue;
+        };
+        let namespace = examined.row.name.namespace.to_string();
+        let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
+        let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
+        set(&score, f64::from(assessment.score));
+        set(&data_files, facts.data_files as f64);
+        set(&data_bytes, facts.data_bytes as f64);
+        set(&records, facts.records as f64);
+        set(&small, if facts.data_files == 0 { 0.0 } else { facts.small_files as f64 / facts.data_files as f64 });
+        set(&excess, facts.data_files.saturating_sub(facts.ideal_files) as f64);
+        set(&snapshots, facts.snapshots as f64);
+        set(&last, facts.last_commit_ms as f64 / 1000.0);
+        if let Some(ms) = facts.oldest_snapshot_ms {
+            set(&oldest, ms as f64 / 1000.0);
+        }
+        set(&metadata, facts.metadata_bytes as f64);
+        set(&manifests, facts.manifests as f64);
+        set(&manifest_bytes, facts.manifest_bytes as f64);
+        for (kind, at) in successes.get(&examined.row.id).into_iter().flatten() {
+            success.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(*at as f64 / 1000.0);
+        }
+        if let Some(used) = uses.get(&examined.row.id) {
+            set(&scans, used.scans as f64);
+            set(&commits, used.commits as f64);
+            set(&attempts, used.commit_attempts as f64);
+        }
+        let mut so_far = 0;
+        for (i, files) in facts.size_histogram.iter().enumerate() {
+            so_far += files;
+            let le = HISTOGRAM_BOUNDS.get(i).map_or_else(|| "+Inf".to_owned(), u64::to_string);
+            sizes.with_label_values(&[labels[0], labels[1], labels[2], &le]).set(so_far as f64);
+        }
+        for (kind, of) in [
+            ("position", &facts.position_deletes),
+            ("equality", &facts.equality_deletes),
+            ("deletion-vector", &facts.deletion_vectors),
+        ] {
+            delete_files.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.files as f64);
+            deletes.with_label_values(&[labels[0], labels[1], labels[2], kind]).set(of.records as f64);
+        }
+    }
+    text(&registry)
+}
