@@ -16,6 +16,7 @@ mod lifecycle;
 mod manifests;
 mod ops;
 mod orphans;
+mod page;
 mod planning;
 mod queries;
 mod recovery;

@@ -6,6 +6,27 @@ use uuid::Uuid;
 
 use crate::{Result, State, StateError, Warehouse, parse_id};
 
+/// Files in quarantine that one job doomed in one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoomedByJob {
+    /// The number of the warehouse.
+    pub warehouse: i64,
+    /// The table's name.
+    pub table: String,
+    /// The job; none if it was no job.
+    pub job: Option<JobId>,
+    /// Why, of one of them.
+    pub reason: String,
+    /// How many.
+    pub files: i64,
+    /// Their bytes, where known.
+    pub bytes: i64,
+    /// When the first of them goes.
+    pub due_ms: Millis,
+    /// How many are going already.
+    pub deleting: i64,
+}
+
 /// A file to be put into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doom {
@@ -215,6 +236,28 @@ impl State {
         }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// What is in quarantine, by the job that doomed it and by table; what goes first comes first.
+    pub async fn quarantine_by_job(&self, limit: u32) -> Result<Vec<DoomedByJob>> {
+        let sql = "SELECT warehouse_id, table_name, job_id, min(reason), count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), min(due_ms),
+                          CAST(sum(CASE state WHEN 'deleting' THEN 1 ELSE 0 END) AS BIGINT)
+                   FROM doomed WHERE state IN ('doomed', 'deleting') GROUP BY warehouse_id, table_name, job_id ORDER BY min(due_ms) LIMIT $1";
+        let rows = sqlx::query(sql).bind(i64::from(limit)).fetch_all(&self.readers).await?;
+        let group = |row: &AnyRow| {
+            let job: Option<String> = row.try_get(2)?;
+            Ok(DoomedByJob {
+                warehouse: row.try_get(0)?,
+                table: row.try_get(1)?,
+                job: job.map(|job| parse_id(&job)).transpose()?,
+                reason: row.try_get(3)?,
+                files: row.try_get(4)?,
+                bytes: row.try_get(5)?,
+                due_ms: row.try_get(6)?,
+                deleting: row.try_get(7)?,
+            })
+        };
+        rows.iter().map(group).collect()
     }
 
     /// Files and bytes in quarantine, over all tables.

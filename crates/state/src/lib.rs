@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
 pub use database::Database;
 use database::Use;
-pub use doomed::{Doom, DoomState, Doomed};
+pub use doomed::{Doom, DoomState, Doomed, DoomedByJob};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;

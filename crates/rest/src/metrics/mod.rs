@@ -11,7 +11,8 @@ use esker_health::{CODES, Severity};
 use esker_maintenance::{Maintenance, Request};
 use esker_types::Coded;
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::{ApiError, App};
@@ -106,13 +107,19 @@ impl Metrics {
             job_attempts: registered!(
                 r,
                 IntCounterVec::new(
-                    Opts::new("esker_job_attempts_total", "Attempts at jobs that ended in this process; queued: it is tried again."),
+                    Opts::new(
+                        "esker_job_attempts_total",
+                        "Attempts at jobs that ended in this process; queued: it is tried again."
+                    ),
                     &["warehouse", "kind", "state"]
                 )
             ),
             job_seconds: registered!(
                 r,
-                CounterVec::new(Opts::new("esker_job_seconds_total", "Seconds that those attempts took."), &["warehouse", "kind"])
+                CounterVec::new(
+                    Opts::new("esker_job_seconds_total", "Seconds that those attempts took."),
+                    &["warehouse", "kind"]
+                )
             ),
             job_bytes: registered!(
                 r,
@@ -130,7 +137,10 @@ impl Metrics {
             ),
             decisions: registered!(
                 r,
-                IntGaugeVec::new(Opts::new("esker_autopilot_tables", "Tables by what the autopilot thinks of them."), &["verdict"])
+                IntGaugeVec::new(
+                    Opts::new("esker_autopilot_tables", "Tables by what the autopilot thinks of them."),
+                    &["verdict"]
+                )
             ),
             data_bytes: registered!(
                 r,

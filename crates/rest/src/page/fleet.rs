@@ -2,14 +2,32 @@ use axum::extract::State;
 use esker_health::bytes_for_people;
 use esker_types::now_ms;
 use maud::{Markup, html};
+use serde::Deserialize;
 
-use super::{ago, badge, encode, page};
+use super::{ago, badge, encode, page, table_href};
+use crate::extract::Query;
 use crate::health::Examined;
 use crate::{ApiError, App};
 
-/// `GET /`: every table, the worst first.
-pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
+/// Tables on a page.
+const SHOWN: usize = 200;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    /// Part of a name.
+    q: String,
+    /// From 0.
+    page: usize,
+}
+
+/// `GET /?q=&page=`: tables, the worst first.
+pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<Wanted>) -> Result<Markup, ApiError> {
     let all = app.examine_all().await?;
+    let found: Vec<&Examined> =
+        all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
+    let pages = found.len().div_ceil(SHOWN);
+    let shown = found.iter().skip(wanted.page.saturating_mul(SHOWN)).take(SHOWN);
     let several = app.warehouses().count() > 1;
     let sick = all.iter().filter(|e| e.result.as_ref().map_or(true, |(_, a)| a.score < 70)).count();
     let content = html! {
@@ -17,6 +35,9 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
         p.soft {
             (all.len()) " tables, "
             @if sick == 0 { "none in bad shape." } @else { (sick) " in bad shape." }
+        }
+        form.filter role="search" {
+            label for="q" { "Name contains" } " " input id="q" name="q" type="search" value=(wanted.q); " " button { "Show" }
         }
         @if all.is_empty() {
             p { "No tables yet. Point an engine at this server's REST URL and create one." }
@@ -26,8 +47,11 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
                     th { "Score" } @if several { th { "Warehouse" } } th { "Table" } th { "Findings" }
                     th.num { "Data files" } th.num { "Size" } th.num { "Rows" } th { "Last commit" }
                 } }
-                tbody { @for examined in &all { (row(examined, several)) } }
+                tbody { @for examined in shown { (row(examined, several)) } }
             } }
+            @if pages > 1 { nav aria-label="More tables" { @for n in 0..pages {
+                a href={ "/?page=" (n) "&q=" (encode(&wanted.q)) } aria-current=[(n == wanted.page).then_some("page")] { (n + 1) } " "
+            } } }
         }
     };
     Ok(page("Tables", &content))
@@ -35,12 +59,7 @@ pub(crate) async fn show(State(app): State<App>) -> Result<Markup, ApiError> {
 
 fn row(examined: &Examined, several: bool) -> Markup {
     let name = &examined.row.name;
-    let href = format!(
-        "/warehouses/{}/namespaces/{}/tables/{}",
-        encode(&examined.warehouse),
-        encode(&name.namespace.key()),
-        encode(&name.name)
-    );
+    let href = table_href(&examined.warehouse, name);
     html! {
         tr {
             @match &examined.result {

@@ -1,20 +1,30 @@
 //! The web page: server-rendered, no build step, no script, light and dark as the reader's system is.
 
+mod charts;
 mod fleet;
+mod jobs;
+mod quarantine;
 mod queries;
 mod table;
 
 use axum::Router;
-use axum::routing::get;
+use axum::http::HeaderMap;
+use axum::routing::{get, post};
+use esker_types::{ErrorCode, TableName};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::App;
+use crate::{ApiError, App};
 
 const STYLE: &str = include_str!("style.css");
 
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/", get(fleet::show))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{job}", get(jobs::show))
+        .route("/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/warehouses/{warehouse}/jobs/{job}/undo", post(jobs::undo))
+        .route("/quarantine", get(quarantine::show))
         .route("/queries", get(queries::show))
         .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
 }
@@ -34,7 +44,10 @@ fn page(title: &str, content: &Markup) -> Markup {
             body {
                 header {
                     a.brand href="/" { "Esker" }
-                    nav { a href="/" { "Tables" } " " a href="/queries" { "Queries" } }
+                    nav aria-label="Pages" {
+                        a href="/" { "Tables" } " " a href="/jobs" { "Jobs" } " " a href="/quarantine" { "Quarantine" } " "
+                        a href="/queries" { "Queries" }
+                    }
                 }
                 main { (content) }
             }
@@ -51,6 +64,23 @@ fn badge(score: Option<u32>) -> Markup {
         None => "unknown",
     };
     html! { span class={ "badge " (class) } { @match score { Some(n) => (n), None => "?" } } }
+}
+
+/// Refuses a form that another site's page sent: the browser says where it came from.
+fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    let here = match (value("sec-fetch-site"), value("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin.split_once("://").map(|(_, host)| host) == value("host"),
+        (None, None) => true,
+    };
+    if here { Ok(()) } else { Err(ApiError::new(ErrorCode::Forbidden, "a form of another site was refused")) }
+}
+
+/// The page of a table.
+fn table_href(warehouse: &str, name: &TableName) -> String {
+    let (namespace, table) = (encode(&name.namespace.key()), encode(&name.name));
+    format!("/warehouses/{}/namespaces/{namespace}/tables/{table}", encode(warehouse))
 }
 
 /// How long ago, roughly.

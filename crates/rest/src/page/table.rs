@@ -1,25 +1,52 @@
 use axum::extract::State;
+use esker_autopilot::{Origin, Policy};
+use esker_catalog::CatalogError;
 use esker_health::{Assessment, bytes_for_people};
-use esker_state::{Job, JobFilter, TableRow};
+use esker_state::{HealthPoint, JobFilter, TableRow, TableUse};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
 use esker_types::now_ms;
+use iceberg::spec::TableMetadata;
 use maud::{Markup, html};
+use serde_json::Value;
 
-use super::{ago, badge, page};
+use super::jobs::rows;
+use super::{ago, badge, charts, page};
 use crate::extract::{In, InTable};
+use crate::management::{JobView, view_job};
 use crate::{ApiError, App};
 
-/// `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`: one table's findings and what they rest on.
+/// Jobs shown.
+const JOBS: u32 = 10;
+/// Snapshots shown.
+const SNAPSHOTS: usize = 15;
+/// Charts go back so far.
+const HISTORY_MS: i64 = 14 * 24 * 3600 * 1000;
+
+/// `GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}`: one table's findings, what they rest on, and what is done about them.
 pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
-    let row = catalog.state().table(catalog.warehouse(), &name).await?;
+    let state = catalog.state();
+    let row = state.table(catalog.warehouse(), &name).await?;
     let examined = app.examine(catalog, row).await?;
-    let jobs = catalog.state().jobs(&JobFilter { table: Some(examined.row.id), ..JobFilter::default() }, 10).await?;
-    let quarantine = catalog.state().quarantine_of(examined.row.id).await?;
+    let id = examined.row.id;
+    let jobs = state.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
     let content = match &examined.result {
         Ok((facts, assessment)) => {
-            let in_quarantine = (quarantine.len(), quarantine.iter().filter_map(|d| d.doom.bytes).sum());
-            content(&examined.row, facts, assessment, &jobs, in_quarantine)
+            let quarantine = state.quarantine_of(id).await?;
+            let table = catalog.load_row(examined.row.clone()).await?;
+            let about = About {
+                row: &examined.row,
+                facts,
+                assessment,
+                jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
+                quarantine: (quarantine.len(), quarantine.iter().filter_map(|d| d.doom.bytes).sum()),
+                history: state.health_history(id, now_ms() - HISTORY_MS).await?,
+                policy: app.policy(catalog, &name).await?,
+                decision: state.decision(id).await?,
+                used: state.use_of(id, 7).await?,
+                metadata: &table.metadata,
+            };
+            content(&about)?
         }
         Err(error) => html! {
             div.title { (badge(None)) h1 { (name) } }
@@ -29,8 +56,24 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
     Ok(page(&name.to_string(), &content))
 }
 
-fn content(row: &TableRow, facts: &TableFacts, assessment: &Assessment, jobs: &[Job], quarantine: (usize, u64)) -> Markup {
-    html! {
+/// What the page tells.
+struct About<'a> {
+    row: &'a TableRow,
+    facts: &'a TableFacts,
+    assessment: &'a Assessment,
+    jobs: Vec<JobView>,
+    /// Files and bytes.
+    quarantine: (usize, u64),
+    history: Vec<HealthPoint>,
+    policy: Policy,
+    decision: Option<(i64, Value)>,
+    used: TableUse,
+    metadata: &'a TableMetadata,
+}
+
+fn content(about: &About<'_>) -> Result<Markup, ApiError> {
+    let About { row, facts, assessment, quarantine, .. } = about;
+    Ok(html! {
         div.title {
             span.big { (badge(Some(assessment.score))) }
             div {
@@ -69,25 +112,110 @@ fn content(row: &TableRow, facts: &TableFacts, assessment: &Assessment, jobs: &[
         }
         h2 { "Data files by size" }
         (histogram(facts))
+        (over_time(&about.history))
+        (autopilot(about))
         h2 { "Jobs" }
-        @if jobs.is_empty() { p.soft { "None yet." } } @else {
+        @if about.jobs.is_empty() { p.soft { "None yet." } } @else { (rows(&about.jobs)) }
+        (references(about.metadata)?)
+        (snapshots(about.metadata))
+        h2 { "Location" }
+        p { code { (row.location) } }
+    })
+}
+
+fn over_time(history: &[HealthPoint]) -> Markup {
+    let of = |name: &str| -> Vec<(i64, f64)> {
+        history.iter().map(|point| (point.time_ms, point.shape[name].as_f64().unwrap_or(0.0))).collect()
+    };
+    let scores: Vec<(i64, f64)> = history.iter().map(|point| (point.time_ms, point.score as f64)).collect();
+    let number = |v: f64| format!("{v:.0}");
+    let bytes = |v: f64| bytes_for_people(v as u64);
+    html! {
+        @if !history.is_empty() {
+            h2 { "The last two weeks" }
+            div.cards {
+                (charts::line("score", &scores, number))
+                (charts::line("data files", &of("data_files"), number))
+                (charts::line("data", &of("data_bytes"), bytes))
+                (charts::line("delete files", &of("delete_files"), number))
+                (charts::line("snapshots", &of("snapshots"), number))
+                (charts::line("manifests", &of("manifests"), number))
+            }
+        }
+    }
+}
+
+fn autopilot(about: &About<'_>) -> Markup {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let said = about.policy.settings.iter().filter(|s| s.origin != Origin::Default);
+    html! {
+        h2 { "Policy" }
+        @if let Some((at, decision)) = &about.decision {
+            p { b { (text(&decision["verdict"])) } ": " (text(&decision["reason"])) " " span.soft { "(" (ago(*at, now_ms())) ")" } }
+            @if let Some(considered) = decision["considered"].as_array().filter(|c| !c.is_empty()) {
+                ul { @for job in considered {
+                    li { (text(&job["kind"])) ": " (text(&job["why"])) " → " (text(&job["verdict"])) ", " (text(&job["reason"])) }
+                } }
+            }
+        }
+        @for problem in &about.policy.problems { p.ill { "Can't be followed: " (problem) } }
+        p.soft {
+            "In seven days engines reported " (about.used.scans) " scans of " (about.used.scanned_files) " files, and "
+            (about.used.commits) " commits in " (about.used.commit_attempts) " attempts."
+        }
+        div.scroll { table {
+            thead { tr { th { "Key" } th { "Value" } th { "Who says so" } th { "Next" } } }
+            tbody { @for setting in said { tr {
+                td { (setting.key) } td { (setting.value) } td { (setting.origin) }
+                td { @if let Some(next) = setting.key.strip_suffix(".schedule").and_then(|kind| about.policy.next(kind, now_ms())) {
+                    "in " ((next - now_ms()) / 60_000) " min"
+                } }
+            } } }
+        } }
+        p.soft { "Everything else is as by default: " code { "esker policy explain" } " shows all." }
+    }
+}
+
+fn references(metadata: &TableMetadata) -> Result<Markup, ApiError> {
+    let refs = esker_table::refs(metadata).map_err(CatalogError::from)?;
+    Ok(html! {
+        h2 { "Branches and tags" }
+        @if refs.is_empty() { p.soft { "None: the table has no snapshot." } } @else {
             div.scroll { table {
-                thead { tr { th { "Began" } th { "Kind" } th { "State" } th { "By" } th { "Result" } } }
-                tbody { @for job in jobs { tr {
-                    td { (ago(job.created_ms, now_ms())) }
-                    td { (job.kind) }
-                    td { (job.state.as_str()) }
-                    td { (job.principal) }
-                    td { @match (&job.error, &job.outcome) {
-                        (Some(error), _) => (error),
-                        (None, Some(outcome)) => (summary(outcome)),
-                        (None, None) => "",
-                    } }
+                thead { tr { th { "Name" } th { "Kind" } th { "Snapshot" } th { "Made" } } }
+                tbody { @for (name, reference) in &refs { tr {
+                    td { (name) }
+                    td { @if reference.is_branch() { "branch" } @else { "tag" } }
+                    td { code { (reference.snapshot_id) } }
+                    td { @if let Some(snapshot) = metadata.snapshot_by_id(reference.snapshot_id) { (ago(snapshot.timestamp_ms(), now_ms())) } }
                 } } }
             } }
         }
-        h2 { "Location" }
-        p { code { (row.location) } }
+    })
+}
+
+fn snapshots(metadata: &TableMetadata) -> Markup {
+    let mut all: Vec<_> = metadata.snapshots().collect();
+    all.sort_by_key(|s| std::cmp::Reverse(s.sequence_number()));
+    html! {
+        h2 { "Snapshots" }
+        @if all.is_empty() { p.soft { "None yet." } } @else {
+            div.scroll { table {
+                thead { tr { th { "Snapshot" } th { "Made" } th { "Operation" } th { "By" } th.num { "Files added" } th.num { "Files removed" } th.num { "Rows" } } }
+                tbody { @for snapshot in all.iter().take(SNAPSHOTS) {
+                    @let summary = &snapshot.summary().additional_properties;
+                    @let value = |key: &str| summary.get(key).map_or("", String::as_str);
+                    tr {
+                        td { code { (snapshot.snapshot_id()) } }
+                        td { (ago(snapshot.timestamp_ms(), now_ms())) }
+                        td { (snapshot.summary().operation.as_str()) }
+                        td { (value("engine-name")) }
+                        td.num { (value("added-data-files")) } td.num { (value("deleted-data-files")) } td.num { (value("total-records")) }
+                    }
+                } }
+            } }
+            @if all.len() > SNAPSHOTS { p.soft { "and " (all.len() - SNAPSHOTS) " earlier ones." } }
+        }
     }
 }
 
@@ -111,16 +239,4 @@ fn histogram(facts: &TableFacts) -> Markup {
             }
         } }
     }
-}
-
-/// The numbers of a job's outcome, in a line.
-fn summary(outcome: &serde_json::Value) -> String {
-    let fields = outcome.as_object().into_iter().flatten().filter(|(_, v)| v.is_number());
-    let field = |(key, value): (&String, &serde_json::Value)| match (key.as_str(), value.as_u64()) {
-        (key, Some(bytes)) if key.contains("bytes") => format!("{} {}", key.replace('_', " "), bytes_for_people(bytes)),
-        (key, _) => {
-            format!("{} {}", key.replace('_', " "), value.as_f64().map_or_else(String::new, |v| format!("{:.0}", v.ceil())))
-        }
-    };
-    fields.map(field).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,171 @@
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Redirect;
+use esker_health::bytes_for_people;
+use esker_state::{Job, JobFilter, JobLine, JobState};
+use esker_types::now_ms;
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ago, encode, page, same_site};
+use crate::extract::{In, Query};
+use crate::management::{JobView, find_job, view_job};
+use crate::{ApiError, App, Caller};
+
+/// Jobs shown.
+const SHOWN: u32 = 200;
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Wanted {
+    state: Option<String>,
+}
+
+/// `GET /jobs?state=`: those that are not over, then the newest.
+pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<Wanted>) -> Result<Markup, ApiError> {
+    let state = wanted.state.filter(|state| !state.is_empty());
+    let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
+    let mut jobs = app.state().jobs(&filter, SHOWN).await?;
+    jobs.sort_by_key(|job| job.state.is_over());
+    let views: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
+    let content = html! {
+        h1 { "Jobs" }
+        p { "Show " a href="/jobs" { "all" } @for state in ["queued", "running", "succeeded", "failed", "cancelled"] {
+            " · " a href={ "/jobs?state=" (state) } { (state) }
+        } }
+        @if views.is_empty() { p.soft { "None." } } @else { (rows(&views)) }
+    };
+    Ok(page("Jobs", &content))
+}
+
+/// Jobs as a table.
+pub(super) fn rows(jobs: &[JobView]) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { th { "State" } th { "Kind" } th { "Table" } th { "Why" } th { "Asked" } th.num { "Seconds" } th { "Result" } } }
+            tbody { @for JobView { job, .. } in jobs { tr {
+                td { a href={ "/jobs/" (encode(&job.id.to_string())) } { (job.state.as_str()) } @if job.attempts > 1 { " (attempt " (job.attempts) ")" } }
+                td { (job.kind) }
+                td { (job.table) }
+                td { (job.reason) }
+                td { (ago(job.created_ms, now_ms())) }
+                td.num { @if let Some(seconds) = seconds(job) { (format!("{seconds:.1}")) } }
+                td { (result(job)) }
+            } } }
+        } }
+    }
+}
+
+fn seconds(job: &Job) -> Option<f64> {
+    let end = job.finished_ms.unwrap_or_else(now_ms);
+    job.started_ms.map(|start| (end - start) as f64 / 1000.0)
+}
+
+/// What came of a job, in a line.
+fn result(job: &Job) -> Markup {
+    html! {
+        @match (&job.error, &job.measured) {
+            (Some(error), _) => (error),
+            (None, Some(measured)) if job.state == JobState::Succeeded => (gain(measured)),
+            _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0 * 100 / job.progress.1) " %" },
+            _ => "",
+        }
+    }
+}
+
+/// The numbers that a job changed, before and after.
+fn gain(measured: &Value) -> String {
+    let (before, after) = (&measured["shapes"]["before"], &measured["shapes"]["after"]);
+    let names = ["data_files", "delete_files", "deletes", "manifests", "snapshots"];
+    let changed = names.iter().filter_map(|name| {
+        let (was, is) = (before[*name].as_u64()?, after[*name].as_u64()?);
+        (was != is).then(|| format!("{} {was} → {is}", name.replace('_', " ")))
+    });
+    let all: Vec<String> = changed.collect();
+    if all.is_empty() { "nothing changed".to_owned() } else { all.join(", ") }
+}
+
+/// `GET /jobs/{job}`: what it was to do, did and said.
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Markup, ApiError> {
+    let JobView { warehouse, job } = view_job(&app, find_job(app.state(), &id).await?);
+    let lines = app.state().job_log(job.id).await?;
+    let path = format!("/jobs/{}", encode(&job.id.to_string()));
+    let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
+    let undone = ["compact", "expire", "orphans"].contains(&job.kind.as_str()) && job.state.is_over();
+    let content = html! {
+        div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
+        p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
+        p { (result(&job)) }
+        div.actions {
+            @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
+            @if let Some(undo) = undo.filter(|_| undone) { form method="post" action=(undo) { button { "Take back" } } }
+        }
+        @if let Some(measured) = &job.measured {
+            h2 { "Cost" }
+            p { (cost(measured)) }
+        }
+        h2 { "Log" }
+        (log(&lines))
+        h2 { "Plan" }
+        details { summary { "as JSON" } pre { (pretty(job.plan.as_ref())) } }
+        h2 { "Outcome" }
+        details { summary { "as JSON" } pre { (pretty(job.outcome.as_ref())) } }
+    };
+    Ok(page(&format!("{} of {}", job.kind, job.table), &content))
+}
+
+fn pretty(value: Option<&Value>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{value:#}"))
+}
+
+fn cost(measured: &Value) -> String {
+    let cost = &measured["cost"];
+    let bytes = |key: &str| bytes_for_people(cost[key].as_u64().unwrap_or(0));
+    format!(
+        "{:.1} s, {} read, {} written, {} requests, {:.1} processor seconds",
+        measured["seconds"].as_f64().unwrap_or(0.0),
+        bytes("bytes_read"),
+        bytes("bytes_written"),
+        cost["requests"].as_u64().unwrap_or(0),
+        cost["cpu_seconds"].as_f64().unwrap_or(0.0),
+    )
+}
+
+fn log(lines: &[JobLine]) -> Markup {
+    html! {
+        @if lines.is_empty() { p.soft { "It has not said anything." } }
+        @else { ul.log { @for line in lines { li { span.soft { (ago(line.time_ms, now_ms())) } " " (line.text) } } } }
+    }
+}
+
+/// `POST /jobs/{job}/cancel`
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Redirect, ApiError> {
+    same_site(&headers)?;
+    let job = find_job(app.state(), &id).await?;
+    app.state().cancel_job(job.id, &caller.to_string()).await?;
+    Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
+}
+
+/// `POST /warehouses/{warehouse}/jobs/{job}/undo`
+pub(crate) async fn undo(
+    State(app): State<App>,
+    warehouse: In,
+    caller: Caller,
+    headers: HeaderMap,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Markup, ApiError> {
+    same_site(&headers)?;
+    let job = find_job(app.state(), &id).await?;
+    let undone = esker_maintenance::undo(warehouse.catalog(), &job, &caller).await?;
+    let content = html! {
+        h1 { "Taken back" }
+        p { (undone.files) " files and " (undone.snapshots) " snapshots are back; " (undone.gone) " files were deleted already." }
+        p { a href={ "/jobs/" (encode(&id)) } { "The job" } }
+    };
+    Ok(page("Taken back", &content))
+}
