@@ -62,6 +62,7 @@ soak: build
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 
 docs:
+	python3 scripts/dashboards.py
 	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
 
 # Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.

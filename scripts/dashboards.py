@@ -1,4 +1,5 @@
-"""Writes the Grafana dashboards of deploy/grafana/dashboards; with --check, says whether they are what this would write."""
+# ruff: noqa: E501
+"""Writes the Grafana dashboards of deploy/grafana/dashboards; with --check, says whether they are what it would write."""
 
 import json
 import sys
@@ -45,7 +46,15 @@ def _panel(kind: str, title: str, exprs, width: int, height: int, config: dict, 
 def variable(name: str, query: str, several: bool = False) -> dict:
     many = {"includeAll": True, "multi": True, "allValue": ".*"} if several else {}
     current = {"text": "All", "value": "$__all"} if several else {}
-    return {"name": name, "type": "query", "datasource": SOURCE, "query": query, "refresh": 2, "current": current, **many}
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": SOURCE,
+        "query": query,
+        "refresh": 2,
+        "current": current,
+        **many,
+    }
 
 
 def dashboard(uid: str, title: str, panels: list[dict], variables: list[dict]) -> dict:

@@ -25,6 +25,14 @@ def binary(name: str) -> Path:
     return Path(found.stdout.strip()) / name
 
 
+def versions() -> dict[str, str]:
+    told = subprocess.run([binary("prometheus"), "--version"], check=True, capture_output=True, text=True)
+    return {"Prometheus": re.search(r"version ([0-9.]+)", told.stdout + told.stderr)[1]}
+
+
+pytestmark = [pytest.mark.slice, pytest.mark.engine("Prometheus", versions=versions)]
+
+
 @contextmanager
 def prometheus(directory: Path, server: Server) -> Iterator[str]:
     """Scrapes a server every second, by the scrape configuration that is shipped."""
@@ -86,8 +94,6 @@ def expressions() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.slice
-@pytest.mark.engine("Prometheus")
 @pytest.mark.timeout(180)
 def test_every_panel_and_rule_finds_something(tmp_path: Path) -> None:
     sink = f"http://127.0.0.1:{free_port()}/nobody"
@@ -126,8 +132,6 @@ def test_every_panel_and_rule_finds_something(tmp_path: Path) -> None:
         assert not [n for n, e in names.items() if (e["type"] == "counter") != n.endswith("_total")]
 
 
-@pytest.mark.slice
-@pytest.mark.engine("Prometheus")
 def test_rules_and_configuration_are_sound_and_the_runbook_knows_every_alert() -> None:
     promtool, where = binary("promtool"), DEPLOY / "prometheus"
     subprocess.run([promtool, "check", "rules", "rules.yml"], cwd=where, check=True, capture_output=True)
@@ -138,8 +142,6 @@ def test_rules_and_configuration_are_sound_and_the_runbook_knows_every_alert() -
         assert f"## {alert}\n" in book, alert
 
 
-@pytest.mark.slice
-@pytest.mark.engine("Prometheus")
 def test_dashboards_are_what_their_script_writes_and_whole() -> None:
     done = subprocess.run(["python3", ROOT / "scripts" / "dashboards.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -267,13 +267,15 @@ impl Default for Maintenance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
+    /// Seconds between rows of the Iceberg table `system.table_health`, which every engine can query; 0: it is not written.
+    pub table_seconds: u64,
     /// Days that the history of tables' health and use is kept.
     pub history_days: u64,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { history_days: 30 }
+        Self { table_seconds: 0, history_days: 30 }
     }
 }
 

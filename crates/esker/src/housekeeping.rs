@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use esker_catalog::{Catalog, deletion};
+use esker_maintenance::Maintenance;
 use esker_state::{State, StateError};
 use esker_types::{Millis, now_ms};
 use tokio::sync::watch;
@@ -49,6 +50,22 @@ pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Send
                 return;
             }
             Err(error) => tracing::warn!(%error, "the heartbeat could not be written; it is tried again"),
+        }
+    }
+}
+
+/// Writes the health of each warehouse's tables into its `system.table_health`, until told to stop.
+pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        for warehouse in warehouses.iter().filter(|w| w.catalog().check_epoch().is_ok()) {
+            if let Err(error) = esker_query::record_health(warehouse.catalog(), warehouse.reader()).await {
+                let warehouse = &warehouse.catalog().options().warehouse;
+                tracing::warn!(warehouse, %error, "the health of its tables could not be written; it is tried again");
+            }
         }
     }
 }

@@ -130,6 +130,10 @@ impl Server {
                 }
             }));
         }
+        if config.health.table_seconds > 0 {
+            let every = Duration::from_secs(config.health.table_seconds);
+            tasks.push(tokio::spawn(housekeeping::record_health(maintenance.clone(), every, stopped.clone())));
+        }
         if config.maintenance.autopilot_seconds > 0 {
             let with_layers =
                 |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());

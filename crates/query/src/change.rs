@@ -214,7 +214,7 @@ async fn insert(running: &Running<'_>, plan: &LogicalPlan, target: &Target, tabl
     Ok(count)
 }
 
-async fn commit(target: &Target, table: &LoadedTable, change: RowChange) -> Result<()> {
+pub(crate) async fn commit(target: &Target, table: &LoadedTable, change: RowChange) -> Result<()> {
     let uncommitted = change.uncommitted.clone();
     let committed = target.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(change))).await;
     match committed {

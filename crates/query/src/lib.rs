@@ -18,6 +18,7 @@ mod minmax;
 mod names;
 mod prune;
 mod ranges;
+mod record;
 mod rows;
 mod rowscan;
 mod selective;
@@ -33,6 +34,7 @@ pub use engine::{Engine, EngineOptions, Prepared, Running};
 pub use error::{QueryError, Stopped};
 pub use govern::QueryLimits;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
+pub use record::record_health;
 pub use table::IcebergTable;
 
 /// The result of a query operation.

@@ -16,7 +16,7 @@ use iceberg::spec::{Schema, SnapshotRef};
 use crate::log::QueryStats;
 use crate::rowscan::RowTable;
 use crate::text::{AsOf, parse_name};
-use crate::{IcebergTable, QueryError, QueryLog, inspect, system, views};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, record, system, views};
 
 /// The warehouses, as one statement sees them.
 #[derive(Debug, Clone)]
@@ -212,8 +212,14 @@ impl Namespace {
         let (name, as_of) = parse_name(name);
         let (catalog, reader) = &self.names.warehouses[self.at];
         if self.name == system::NAMESPACE {
-            self.names.seen.note(None);
-            return system::open(catalog, &self.names.log, name).await;
+            if let Some(table) = system::open(catalog, &self.names.log, name).await? {
+                self.names.seen.note(None);
+                return Ok(Some(table));
+            }
+            // Of the catalog's own namespace of this name, only what Esker writes there.
+            if parse_name(name).0.split('$').next() != Some(record::TABLE) {
+                return Ok(None);
+            }
         }
         if let Some(table) = self.load(name).await? {
             let (snapshot, schema) = at(&table, as_of.as_ref())?;

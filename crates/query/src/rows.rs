@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::json::ReaderBuilder;
 use datafusion::datasource::{MemTable, TableProvider};
@@ -30,12 +31,18 @@ pub(crate) fn text_map() -> DataType {
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false)
 }
 
-/// Rows whose fields are the schema's columns by name.
-pub(crate) fn table<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Arc<dyn TableProvider>> {
+/// Rows whose fields are the columns by name; none if there are no rows.
+pub(crate) fn batch<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Option<RecordBatch>> {
     let schema: SchemaRef = Arc::new(Schema::new(columns));
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
     let mut decoder = ReaderBuilder::new(schema.clone()).with_batch_size(rows.len().max(1)).build_decoder().map_err(failed)?;
     decoder.serialize(rows).map_err(failed)?;
-    let batches = decoder.flush().map_err(failed)?.into_iter().collect();
+    decoder.flush().map_err(failed)
+}
+
+/// The same as a table.
+pub(crate) fn table<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Arc<dyn TableProvider>> {
+    let schema: SchemaRef = Arc::new(Schema::new(columns.clone()));
+    let batches = batch(columns, rows)?.into_iter().collect();
     Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }

@@ -121,7 +121,8 @@ pub(crate) async fn plan(
     let wait = Duration::from_millis(app.inner.options.plan_wait_ms);
     // A plan that takes longer is answered as it stands.
     let _ = tokio::time::timeout(wait, progress.wait_for(|p| !matches!(p, Progress::Submitted))).await;
-    let reached = progress.borrow().clone();
+    // Without any wait it is always the client that asks again.
+    let reached = if wait.is_zero() { Progress::Submitted } else { progress.borrow().clone() };
     match &reached {
         Progress::Failed(e) => Err(e.clone()),
         Progress::Completed(planned) => {
