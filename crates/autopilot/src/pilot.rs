@@ -7,11 +7,13 @@ use esker_catalog::{Catalog, CatalogError, Examined};
 use esker_maintenance::{BY_ITSELF, Maintenance, MaintenanceError, Order, SCHEDULED};
 use esker_state::{Job, NamespaceRow, TableRow, TableUse};
 use esker_types::{Millis, NamespaceName, TableId, now_ms};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::budget::{Accounts, Spent, charge};
 use crate::decide::{Act, Decision, Known, Verdict, decide};
-use crate::gain::USE_DAYS;
+use crate::gain::{Candidate, USE_DAYS, candidates};
 use crate::{Layers, Policy};
 
 /// As whom it asks for jobs.
@@ -63,6 +65,57 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Re
     let table = catalog.load_row(row.clone()).await?;
     let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
+}
+
+/// A job that would pay, for whoever runs them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recommendation {
+    /// The warehouse.
+    pub warehouse: String,
+    /// The table.
+    pub table: String,
+    /// The kind of job, as in its route.
+    pub kind: &'static str,
+    /// The body for that route.
+    pub options: Value,
+    /// What is wrong.
+    pub why: String,
+    /// Seconds that it would save in a day.
+    pub gain_seconds_a_day: f64,
+    /// Seconds that it would take.
+    pub cost_seconds: f64,
+}
+
+/// What would pay now in a warehouse, the best ratio first, whether or not the autopilot is on: for schedulers that decide themselves.
+/// Tables that are frozen, foreign, or whose policy can't be followed are left out.
+pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
+    let state = catalog.state();
+    let namespaces = by_name(state.all_namespaces(catalog.warehouse()).await?);
+    let uses: HashMap<TableId, TableUse> = state.uses(USE_DAYS).await?.into_iter().collect();
+    let (now, unused) = (now_ms(), TableUse::default());
+    let mut found = Vec::new();
+    for examined in catalog.fleet().await? {
+        let Ok(facts) = &examined.facts else { continue };
+        let policy = policy_in(layers, &namespaces, &examined.row.name.namespace, &facts.policy_properties);
+        if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
+            continue;
+        }
+        let used = uses.get(&examined.row.id).unwrap_or(&unused);
+        let paying = candidates(facts, &policy, used, now).into_iter().filter(|c| c.pays(policy.payback));
+        found.extend(paying.map(|candidate| (examined.row.name.to_string(), candidate)));
+    }
+    found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
+    let told = |(table, candidate): (String, Candidate)| Recommendation {
+        warehouse: catalog.options().warehouse.clone(),
+        table,
+        kind: candidate.request.kind(),
+        options: candidate.request.options(),
+        why: candidate.why,
+        gain_seconds_a_day: candidate.gain_seconds_a_day,
+        cost_seconds: candidate.cost_seconds,
+    };
+    Ok(found.into_iter().map(told).collect())
 }
 
 impl Pilot {

@@ -133,9 +133,12 @@ impl App {
     /// What is wanted of a table.
     async fn policy(&self, catalog: &Catalog, name: &TableName) -> Result<Policy, ApiError> {
         let row = catalog.state().table(catalog.warehouse(), name).await?;
-        let nothing = Layers::default();
-        let layers = self.inner.policies.get(&catalog.options().warehouse).unwrap_or(&nothing);
-        Ok(policy_of(catalog, layers, &row).await?)
+        Ok(policy_of(catalog, &self.layers(catalog), &row).await?)
+    }
+
+    /// What the configuration says of a warehouse's tables.
+    fn layers(&self, catalog: &Catalog) -> Layers {
+        self.inner.policies.get(&catalog.options().warehouse).cloned().unwrap_or_default()
     }
 
     /// From now on `/readyz` says no, so that no new traffic is sent here.

@@ -51,9 +51,23 @@ impl Request {
         }
     }
 
+    /// Its options, as the body of its route has them.
+    pub fn options(&self) -> Value {
+        let mut json = self.json();
+        json.get_mut(self.kind()).map(without_nulls).unwrap_or_default()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
+}
+
+/// What is not said is not shown.
+fn without_nulls(value: &mut Value) -> Value {
+    if let Value::Object(fields) = value {
+        fields.retain(|_, field| !field.is_null());
+    }
+    value.take()
 }
 
 /// A planned job.

@@ -31,6 +31,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/tables", get(health::fleet))
         .route(&format!("{warehouse}/dropped"), get(lifecycle::dropped))
         .route(&format!("{warehouse}/explain"), get(maintain::explain))
+        .route(&format!("{warehouse}/recommendations"), get(policy::recommended))
         .route(&format!("{warehouse}/jobs/{{job}}/undo"), post(maintain::undo))
         .route(&format!("{warehouse}/dropped/{{table-id}}/undrop"), post(lifecycle::undrop))
         .route(&format!("{namespace}/protection"), put(lifecycle::protect_namespace))

@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use esker_autopilot::Setting;
+use esker_autopilot::{Recommendation, Setting, recommendations};
 use esker_state::TableUse;
 use esker_types::{Millis, now_ms};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::extract::{In, InTable};
+use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
 /// Days that use is told over.
@@ -32,6 +32,30 @@ pub struct PolicyView {
     /// What engines reported in the last seven days.
     #[serde(rename = "use")]
     pub used: TableUse,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    namespace: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /api/v1/warehouses/{warehouse}/recommendations?namespace=&kind=&limit=`: jobs that would pay, the best first.
+pub(crate) async fn recommended(
+    State(app): State<App>,
+    warehouse: In,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Vec<Recommendation>>, ApiError> {
+    let layers = app.layers(warehouse.catalog());
+    let mut found = recommendations(warehouse.catalog(), &layers).await?;
+    found.retain(|job| {
+        let namespace = job.table.rsplit_once('.').map_or("", |(namespace, _)| namespace);
+        wanted.namespace.as_ref().is_none_or(|n| n == namespace) && wanted.kind.as_ref().is_none_or(|kind| kind == job.kind)
+    });
+    found.truncate(wanted.limit.unwrap_or(usize::MAX));
+    Ok(Json(found))
 }
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/policy`

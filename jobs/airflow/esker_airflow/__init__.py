@@ -1,0 +1,13 @@
+"""Airflow provider of Esker."""
+
+from __future__ import annotations
+
+
+def get_provider_info() -> dict:
+    return {
+        "package-name": "esker-airflow",
+        "name": "Esker",
+        "description": "Maintenance of Apache Iceberg tables by Esker",
+        "versions": ["0.1.0"],
+        "connection-types": [{"connection-type": "esker", "hook-class-name": "esker_airflow.hook.EskerHook"}],
+    }

@@ -1,0 +1,145 @@
+"""A real Airflow runs the provider's DAG against a real server; kills cancel, and retries never double."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from stack.base import ENGINES, ROOT
+from stack.esker import Server, running
+
+PROVIDER = ROOT / "jobs" / "airflow"
+VERSION = "3.3.2"
+
+pytestmark = [
+    pytest.mark.engine("Airflow", versions=lambda: {"Airflow": VERSION, "Python": "3.11"}),
+    pytest.mark.timeout(300),
+]
+
+
+def python() -> Path:
+    requirements = ENGINES / "airflow" / "requirements.txt"
+    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
+    return Path(found.stdout.strip())
+
+
+class Airflow:
+    """Airflow on SQLite, with the provider installed and the connection `esker_default`."""
+
+    def __init__(self, home: Path, server: Server, dags: Path) -> None:
+        self.python = python()
+        host, port = server.rest.removeprefix("http://").split(":")
+        connection = {"conn_type": "esker", "host": host, "port": int(port), "password": server.token, "schema": "http"}
+        # Installed as a package, for its entry point; the sources are the repository's.
+        info = home / "site" / "esker_airflow-0.1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: esker-airflow\nVersion: 0.1.0\n")
+        (info / "entry_points.txt").write_text(
+            "[apache_airflow_provider]\nprovider_info = esker_airflow:get_provider_info\n"
+        )
+        self.env = os.environ | {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW_CONN_ESKER_DEFAULT": json.dumps(connection),
+            "PYTHONPATH": f"{PROVIDER}{os.pathsep}{info.parent}",
+            "NO_PROXY": "127.0.0.1",
+        }
+        self.home = home
+        self("db", "migrate")
+
+    def __call__(self, *command: str) -> str:
+        return self.run(self.python.parent / "airflow", *command)
+
+    def script(self, text: str) -> str:
+        return self.run(self.python, "-c", textwrap.dedent(text))
+
+    def run(self, *command: str | Path) -> str:
+        done = subprocess.run(command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+
+def mess(server: Server, tables: int) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("shop")
+    for n in range(tables):
+        table = catalog.create_table(f"shop.t{n}", pa.schema([("id", pa.int64())]))
+        for i in range(6):
+            table.append(pa.table({"id": [i]}))
+
+
+@pytest.mark.slice
+def test_the_dag_does_what_is_recommended_and_a_second_run_of_the_same_is_no_second_job(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    with running(tmp_path) as server:
+        mess(server, 3)
+        airflow = Airflow(tmp_path / "airflow", server, PROVIDER / "dags")
+        assert "No data found" in airflow("dags", "list-import-errors")
+        assert "esker" in airflow("providers", "list")
+        for _ in range(2):
+            told = airflow("dags", "test", "esker_maintenance", "2026-11-25")
+            jobs = server.api("GET", "/api/v1/jobs?kind=compact")
+            assert len(jobs) == 3 and {job["state"] for job in jobs} == {"succeeded"}, told[-3000:]
+        assert server.api("GET", "/api/v1/warehouses/default/recommendations") == []
+        files = [server.sql(f'SELECT count(*) FROM shop."t{n}$files"') for n in range(3)]
+        assert files == [[(1,)]] * 3
+
+
+@pytest.mark.slice
+def test_a_killed_task_cancels_its_job_and_a_retry_is_the_same_job(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    # No job is ever begun here, so that there is something to be killed.
+    with running(tmp_path, ESKER__MAINTENANCE__JOBS="0") as server:
+        mess(server, 2)
+        airflow = Airflow(tmp_path / "airflow", server, tmp_path / "no-dags")
+        told = airflow.script(
+            """
+            import asyncio, json
+            from types import SimpleNamespace
+            from airflow.exceptions import TaskDeferred
+            from esker_airflow.hook import EskerError, EskerHook
+            from esker_airflow.operators import EskerCompactOperator
+            from esker_airflow.triggers import EskerJobTrigger
+
+            def begin(table, attempt, task="c"):
+                operator = EskerCompactOperator(task_id=task, table=table, retries=2)
+                ti = SimpleNamespace(dag_id="d", run_id="r", task_id=task, map_index=-1, try_number=attempt)
+                try:
+                    operator.execute({"ti": ti})
+                except TaskDeferred as deferred:
+                    return operator, deferred.trigger
+                raise SystemExit("it was not deferred")
+
+            hook = EskerHook()
+            first, trigger = begin("shop.t0", 1)
+            again, _ = begin("shop.t0", 2)
+            assert first.job_id == again.job_id, "a retry is the same job"
+            path, arguments = trigger.serialize()
+            asyncio.run(EskerJobTrigger(**arguments).on_kill())
+            assert hook.job(first.job_id)["state"] == "cancelled"
+            cleared, _ = begin("shop.t0", 4)
+            assert cleared.job_id != first.job_id, "cleared by hand after all retries: meant to be done anew"
+            other, _ = begin("shop.t1", 1, "other")
+            other.on_kill()
+            assert hook.job(other.job_id)["state"] == "cancelled"
+            event = asyncio.run(anext(EskerJobTrigger(**arguments).run()))
+            try:
+                first.finish({}, event.payload)
+                raise SystemExit("a cancelled job is no success")
+            except EskerError as error:
+                assert "cancelled" in str(error)
+            try:
+                hook.start("shop.nothing", "compact", {}, "k")
+                raise SystemExit("there is no such table")
+            except EskerError as error:
+                assert "shop.nothing" in str(error), error
+            print("all well")
+            """
+        )
+        assert told.endswith("all well\n"), told
