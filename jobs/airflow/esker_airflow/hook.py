@@ -16,8 +16,8 @@ class EskerError(Exception):
 
 
 class EskerHook(BaseHook):
-    """A connection of the type `esker`: host, port and schema (`http` or `https`) say where, the password is the token, the extra
-    `warehouse` is the one that is meant where nothing else is said."""
+    """A connection of the type `esker`: host, port and schema (`http` or `https`) say where, the password is the token,
+    the extra `warehouse` is the one that is meant where nothing else is said."""
 
     conn_name_attr = "esker_conn_id"
     default_conn_name = "esker_default"
@@ -63,13 +63,16 @@ class EskerHook(BaseHook):
             message = answer.text[:500]
         raise EskerError(f"{method} {path}: {answer.status_code} {message}")
 
+    def warehouse_path(self, warehouse: str | None = None) -> str:
+        return f"/api/v1/warehouses/{quote(warehouse or self.warehouse, safe='')}"
+
     def table_path(self, table: str, warehouse: str | None = None) -> str:
         """`namespace.table`, the namespace possibly of several levels."""
         *levels, name = table.split(".")
         if not levels:
             raise EskerError(f"{table!r} is not NAMESPACE.TABLE")
         namespace = quote("\x1f".join(levels), safe="")
-        return f"/api/v1/warehouses/{quote(warehouse or self.warehouse, safe='')}/namespaces/{namespace}/tables/{quote(name, safe='')}"
+        return f"{self.warehouse_path(warehouse)}/namespaces/{namespace}/tables/{quote(name, safe='')}"
 
     def start(self, table: str, kind: str, options: dict | None, key: str, warehouse: str | None = None) -> str:
         """Enters a job; the same key is the same job. Returns its id."""
@@ -88,6 +91,4 @@ class EskerHook(BaseHook):
     def recommendations(self, warehouse: str | None = None, **wanted: str | int) -> list[dict]:
         """Jobs that would pay, the best first: `namespace`, `kind` and `limit` narrow them."""
         query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in wanted.items())
-        return self.request(
-            "GET", f"/api/v1/warehouses/{quote(warehouse or self.warehouse, safe='')}/recommendations?{query}"
-        )
+        return self.request("GET", f"{self.warehouse_path(warehouse)}/recommendations?{query}")

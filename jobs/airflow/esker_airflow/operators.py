@@ -1,4 +1,5 @@
-"""Jobs of Esker as tasks. A retry of a task is the same job, never a second one: the key is the run, the task and its place in a map."""
+"""Jobs of Esker as tasks. A retry of a task is the same job, never a second one: the key is the run, the task and its
+place in a map."""
 
 from __future__ import annotations
 
@@ -62,9 +63,8 @@ class EskerJobOperator(BaseOperator):
     def finish(self, context: Any, event: dict) -> Any:
         """The job is over."""
         if event["state"] != "succeeded":
-            raise EskerError(
-                f"job {event['id']} of {event['table']}: {event['state']}, {event.get('error') or 'without a reason'}"
-            )
+            reason = event.get("error") or "without a reason"
+            raise EskerError(f"job {event['id']} of {event['table']}: {event['state']}, {reason}")
         self.log.info("job %s: %s", event["id"], event["outcome"])
         return event["outcome"]
 

@@ -38,7 +38,7 @@ class EskerHealthSensor(BaseSensorOperator):
         if self.poke(context) or not self.deferrable:
             return super().execute(context)
         trigger = EskerHealthTrigger(self.esker_conn_id, self.table, self.warehouse, self.min_score, self.poke_interval)
-        self.defer(trigger=trigger, method_name="finish")
+        return self.defer(trigger=trigger, method_name="finish")
 
     def finish(self, context: Any, event: dict) -> Any:
         """The table is well."""
