@@ -9,7 +9,7 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-query bench-catalog bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-query bench-catalog bench-autopilot bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -78,6 +78,11 @@ bench-query: build
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build
 	"$(CARGO_TARGET_DIR)/debug/catalog" 9000 50000
+
+# Twenty tables under streaming writes and the autopilot: files opened per query, as Trino and DuckDB count them. SECONDS=180.
+bench-autopilot: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/autopilot.py "$(ESKER_BIN)"
 
 # Start-up, idle memory, loadTable latency.
 bench-service: build

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ORDER = [
     "Compatibility kit", "Spark", "Spark 4", "Trino", "Flink", "PyIceberg", "DuckDB", "Kafka Connect", "Kafka to Flink",
-    "Kafka events", "ADBC Flight SQL", "Airflow", "Prometheus",
+    "Kafka events", "ADBC Flight SQL", "DataHub", "Airflow", "Prometheus",
 ]  # fmt: skip
 WHAT = {
     "Compatibility kit": "Apache Iceberg's REST compatibility kit: with nested namespaces, slashes and dots in names",
@@ -21,6 +21,7 @@ WHAT = {
     "Kafka Connect": "PostgreSQL → Debezium → Kafka → Iceberg's sink",
     "Kafka to Flink": "PostgreSQL → Debezium → Kafka → Flink upserts",
     "Kafka events": "Esker's events as CloudEvents in a topic",
+    "DataHub": "its own Iceberg source makes the names that health is told under; its schema classes take every aspect",
     "Airflow": "the provider's DAG, deferred tasks, kills that cancel, retries that never double",
     "Prometheus": "scrapes a real run: every expression of dashboards and alert rules finds something; rules' tests",
     "ADBC Flight SQL": "queries, prepared statements, metadata",

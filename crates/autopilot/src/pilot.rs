@@ -87,8 +87,9 @@ pub struct Recommendation {
     pub cost_seconds: f64,
 }
 
-/// What would pay now in a warehouse, the best ratio first, whether or not the autopilot is on: for schedulers that decide themselves.
-/// Tables that are frozen, foreign, or whose policy can't be followed are left out.
+/// What would pay now in a warehouse, the best ratio first, whether or not the autopilot is on.
+///
+/// For schedulers that decide themselves. Tables that are frozen, foreign, or whose policy can't be followed are left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
     let state = catalog.state();
     let namespaces = by_name(state.all_namespaces(catalog.warehouse()).await?);

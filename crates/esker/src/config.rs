@@ -34,6 +34,8 @@ pub struct Config {
     pub tables: Tables,
     /// Events.
     pub events: Events,
+    /// DataHub.
+    pub datahub: DataHub,
     /// Maintenance.
     pub maintenance: Maintenance,
     /// Health.
@@ -220,6 +222,28 @@ pub struct KafkaSink {
     pub topic: String,
 }
 
+/// `[datahub]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataHub {
+    /// The metadata service, such as `http://datahub-gms:8080`; default: DataHub is not told anything.
+    pub url: Option<String>,
+    /// A personal access token.
+    pub token: Option<String>,
+    /// `env` of the ingestion recipe.
+    pub env: String,
+    /// `platform_instance` of the ingestion recipe, by warehouse.
+    pub platform_instances: BTreeMap<String, String>,
+    /// Seconds between looks at what has changed.
+    pub every_seconds: u64,
+}
+
+impl Default for DataHub {
+    fn default() -> Self {
+        Self { url: None, token: None, env: "PROD".to_owned(), platform_instances: BTreeMap::new(), every_seconds: 60 }
+    }
+}
+
 /// `[maintenance]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -399,6 +423,7 @@ impl Config {
         };
         hide(&mut self.auth.token);
         hide(&mut self.state.url);
+        hide(&mut self.datahub.token);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         for (key, value) in self.warehouses.values_mut().flat_map(|w| w.storage.iter_mut()) {
             if ["key", "secret", "token", "sas", "password"].iter().any(|part| key.contains(part)) {
@@ -455,6 +480,9 @@ impl Config {
         }
         if let Some((name, _)) = self.events.kafka.iter().find(|(_, k)| k.bootstrap.is_empty() || k.topic.is_empty()) {
             return wrong(&format!("events.kafka.{name} needs bootstrap and topic"));
+        }
+        if let Some(name) = self.datahub.platform_instances.keys().find(|name| !self.all_warehouses().contains_key(*name)) {
+            return wrong(&format!("datahub.platform_instances.{name}: there is no such warehouse"));
         }
         if self.query.concurrency == 0 || self.query.timeout_seconds == 0 {
             return wrong("query.concurrency and query.timeout_seconds must not be 0");

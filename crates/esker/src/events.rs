@@ -1,9 +1,24 @@
 //! The event sinks that the configuration names.
 
-use esker_report::{Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
+use std::time::Duration;
 
-use crate::config::Events;
+use esker_report::{DataHub, DataHubOptions, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
+
+use crate::config::{self, Events};
 use crate::{Error, Result};
+
+/// What tells DataHub, if the configuration says where it is.
+pub(crate) fn datahub(config: &config::DataHub) -> Result<Option<DataHub>> {
+    let Some(url) = config.url.clone() else { return Ok(None) };
+    let options = DataHubOptions {
+        url,
+        token: config.token.clone(),
+        env: config.env.clone(),
+        platform_instances: config.platform_instances.clone(),
+        every: Duration::from_secs(config.every_seconds.max(1)),
+    };
+    DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
+}
 
 pub(crate) fn sinks(events: &Events) -> Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();

@@ -130,6 +130,9 @@ impl Server {
                 }
             }));
         }
+        if let Some(datahub) = events::datahub(&config.datahub)? {
+            tasks.push(tokio::spawn(datahub.run(catalogs.clone(), stopped.clone())));
+        }
         if config.health.table_seconds > 0 {
             let every = Duration::from_secs(config.health.table_seconds);
             tasks.push(tokio::spawn(housekeeping::record_health(maintenance.clone(), every, stopped.clone())));

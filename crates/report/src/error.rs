@@ -24,6 +24,19 @@ pub enum ReportError {
         /// The event.
         event: i64,
     },
+    /// The receiver did not take what it was told.
+    #[error("{url} answered {status}: {answer:.500}")]
+    Refused {
+        /// The receiver.
+        url: String,
+        /// Its answer.
+        status: u16,
+        /// The answer's text.
+        answer: String,
+    },
+    /// What is known of tables could not be read.
+    #[error("the fleet could not be looked at: {0}")]
+    Fleet(String),
     /// Kafka did not take the events.
     #[error("kafka topic {topic}: {source}")]
     Kafka {

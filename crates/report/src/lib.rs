@@ -5,11 +5,13 @@
 //! either side stops. The event's UUID stays the same, for receivers that want to drop repetitions.
 
 mod cloud_event;
+mod datahub;
 mod error;
 mod kafka;
 mod sink;
 mod webhook;
 
+pub use datahub::{DataHub, DataHubOptions};
 pub use error::ReportError;
 pub use kafka::{Kafka, KafkaOptions};
 pub use sink::{Sink, deliver};

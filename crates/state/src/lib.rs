@@ -23,6 +23,7 @@ mod queue;
 mod reports;
 mod sightings;
 mod tables;
+mod told;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -63,7 +63,7 @@ public class FlinkSql {
         String savepoint = job.stopWithSavepoint(false, directory, SavepointFormatType.CANONICAL).get(60, TimeUnit.SECONDS);
         System.out.println("SAVEPOINT " + savepoint);
       }
-    } else if (statement.startsWith("INSERT")) {
+    } else if (statement.startsWith("INSERT") || statement.startsWith("EXECUTE STATEMENT SET")) {
       result.await();
     } else if (result.getResultKind() == ResultKind.SUCCESS_WITH_CONTENT) {
       try (CloseableIterator<Row> rows = result.collect()) {

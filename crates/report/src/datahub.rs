@@ -1,0 +1,264 @@
+//! Health told to DataHub: a profile and an operation for each dataset, an assertion for each rule with an event when its verdict
+//! changes, an incident while a finding is critical.
+//!
+//! Names are those of DataHub's own Iceberg source, so that health lands on the dataset that it made. Its `datasetProperties` are not touched.
+//! What was taken is remembered by fingerprint and told again on change only; what was not is tried again, with longer pauses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use esker_catalog::{Catalog, Examined};
+use esker_health::{Assessment, CODES, Severity, assess};
+use esker_table::TableFacts;
+use esker_types::{Millis, now_ms};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use crate::{ReportError, Result};
+
+/// Under which name it is remembered what DataHub was told.
+const RECEIVER: &str = "datahub";
+/// Entities in a request.
+const BATCH: usize = 50;
+const TIMEOUT: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const ACTOR: &str = "urn:li:corpuser:esker";
+
+/// Where DataHub is, and what Esker's tables are called there.
+#[derive(Debug, Clone)]
+pub struct DataHubOptions {
+    /// The metadata service: `http://datahub-gms:8080`.
+    pub url: String,
+    /// A personal access token.
+    pub token: Option<String>,
+    /// As in the ingestion recipe: `PROD`, `DEV`, …
+    pub env: String,
+    /// As in the ingestion recipe, by warehouse.
+    pub platform_instances: BTreeMap<String, String>,
+    /// Between looks.
+    pub every: Duration,
+}
+
+/// Tells DataHub.
+#[derive(Debug)]
+pub struct DataHub {
+    options: DataHubOptions,
+    client: reqwest::Client,
+}
+
+/// Something to be told about one entity.
+#[derive(Debug, Clone, PartialEq)]
+struct Proposal {
+    /// `dataset`, `assertion` or `incident`.
+    entity: &'static str,
+    /// The entity with its aspects, as the OpenAPI v3 takes it.
+    body: Value,
+    /// What is remembered of it.
+    subject: String,
+    fingerprint: String,
+}
+
+/// The characters that DataHub's own encoder replaces in names.
+fn encoded(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut out, c| {
+        match c {
+            ',' => out.push_str("%2C"),
+            '(' => out.push_str("%28"),
+            ')' => out.push_str("%29"),
+            '\u{241f}' => out.push_str("%E2%90%9F"),
+            c => out.push(c),
+        }
+        out
+    })
+}
+
+/// The name that DataHub's Iceberg source gives a table.
+fn dataset_urn(name: &str, instance: Option<&str>, env: &str) -> String {
+    let instance = instance.map(|instance| format!("{instance}.")).unwrap_or_default();
+    format!("urn:li:dataset:(urn:li:dataPlatform:iceberg,{},{env})", encoded(&format!("{instance}{name}")))
+}
+
+/// The name of an assertion or incident: always the same for the same dataset.
+fn derived(kind: &str, dataset: &str, what: &str) -> String {
+    let digest = Sha256::digest(format!("{dataset}/{what}"));
+    let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
+    format!("urn:li:{kind}:esker-{hex}")
+}
+
+fn stamp(now: Millis) -> Value {
+    json!({"time": now, "actor": ACTOR})
+}
+
+/// Everything that is true of a table now.
+fn proposals(dataset: &str, facts: &TableFacts, assessment: &Assessment, now: Millis) -> Vec<Proposal> {
+    let mut all = vec![about_data(dataset, facts, now)];
+    all.extend(CODES.iter().map(|code| assertion(dataset, code, assessment, now)));
+    all.push(incident(dataset, assessment, now));
+    all
+}
+
+fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
+    let by_position = facts.position_deletes.records + facts.deletion_vectors.records;
+    let rows = facts.records.saturating_sub(by_position);
+    let body = json!({
+        "urn": dataset,
+        "datasetProfile": {"value": {"timestampMillis": now, "rowCount": rows, "sizeInBytes": facts.data_bytes}},
+        "operation": {"value": {
+            "timestampMillis": now, "lastUpdatedTimestamp": facts.last_commit_ms, "operationType": "UPDATE",
+            "sourceType": "DATA_PLATFORM",
+        }},
+    });
+    let fingerprint = format!("{rows} {} {:?}", facts.data_bytes, facts.current_snapshot_id);
+    Proposal { entity: "dataset", body, subject: dataset.to_owned(), fingerprint }
+}
+
+fn assertion(dataset: &str, code: &'static str, assessment: &Assessment, now: Millis) -> Proposal {
+    let urn = derived("assertion", dataset, code);
+    let finding = assessment.findings.iter().find(|f| f.code == code);
+    let native = match finding {
+        Some(f) => json!({"severity": f.severity.as_str(), "points": f.points.to_string(), "evidence": f.evidence,
+            "recommendation": f.recommendation}),
+        None => json!({}),
+    };
+    let verdict = if finding.is_some() { "FAILURE" } else { "SUCCESS" };
+    let body = json!({
+        "urn": urn,
+        "assertionInfo": {"value": {
+            "type": "CUSTOM", "description": format!("Esker: no finding {code}"),
+            "customAssertion": {"type": format!("esker {code}"), "entity": dataset},
+            "source": {"type": "EXTERNAL"},
+        }},
+        "assertionRunEvent": {"value": {
+            "timestampMillis": now, "runId": format!("esker-{now}"), "asserteeUrn": dataset, "assertionUrn": urn, "status": "COMPLETE",
+            "result": {"type": verdict, "nativeResults": native},
+        }},
+    });
+    let fingerprint = finding.map_or_else(|| "well".to_owned(), |f| f.severity.as_str().to_owned());
+    Proposal { entity: "assertion", body, subject: urn, fingerprint }
+}
+
+fn incident(dataset: &str, assessment: &Assessment, now: Millis) -> Proposal {
+    let urn = derived("incident", dataset, "critical");
+    let critical: Vec<_> = assessment.findings.iter().filter(|f| f.severity == Severity::Critical).collect();
+    let codes: Vec<&str> = critical.iter().map(|f| f.code).collect();
+    let state = if critical.is_empty() { "RESOLVED" } else { "ACTIVE" };
+    let told: Vec<String> = critical.iter().map(|f| format!("{}: {} → {}", f.code, f.evidence, f.recommendation)).collect();
+    let body = json!({
+        "urn": urn,
+        "incidentInfo": {"value": {
+            "type": "CUSTOM", "customType": "esker health", "entities": [dataset], "created": stamp(now), "startedAt": now,
+            "title": format!("The table's health is critical: {}", codes.join(", ")), "description": told.join("\n"),
+            "status": {"state": state, "lastUpdated": stamp(now)},
+        }},
+    });
+    Proposal { entity: "incident", body, subject: urn, fingerprint: codes.join(",") }
+}
+
+impl DataHub {
+    /// Nothing is sent yet.
+    pub fn new(options: DataHubOptions) -> Result<Self> {
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build();
+        let client = client.map_err(|source| ReportError::Http { url: options.url.clone(), source })?;
+        Ok(Self { options, client })
+    }
+
+    /// Tells what has changed until told to stop.
+    pub async fn run(self, catalogs: Vec<Catalog>, mut stopped: watch::Receiver<bool>) {
+        let mut pause = self.options.every;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            pause = match self.tell_all(&catalogs).await {
+                Ok(_) => self.options.every,
+                Err(error) => {
+                    let next = (pause * 2).min(LONGEST_PAUSE);
+                    tracing::warn!(%error, retry_seconds = next.as_secs_f64(), "DataHub could not be told");
+                    next
+                }
+            };
+        }
+    }
+
+    /// Tells what has changed since DataHub was last told; returns how much.
+    async fn tell_all(&self, catalogs: &[Catalog]) -> Result<usize> {
+        let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
+        let told = state.told(RECEIVER).await?;
+        let mut news: HashMap<&'static str, Vec<Proposal>> = HashMap::new();
+        for catalog in catalogs {
+            for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
+                for proposal in self.proposals(catalog, &examined) {
+                    let known = told.get(&proposal.subject);
+                    // An incident that never was is not told.
+                    let never = known.is_none() && proposal.entity == "incident" && proposal.fingerprint.is_empty();
+                    if known != Some(&proposal.fingerprint) && !never {
+                        news.entry(proposal.entity).or_default().push(proposal);
+                    }
+                }
+            }
+        }
+        let mut count = 0;
+        // Datasets first: what is said about one that is not there would be lost.
+        for entity in ["dataset", "assertion", "incident"] {
+            for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
+                self.send(entity, batch).await?;
+                let now_told: Vec<_> = batch.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+                state.tell_receiver(RECEIVER, &now_told).await?;
+                count += batch.len();
+            }
+        }
+        Ok(count)
+    }
+
+    fn proposals(&self, catalog: &Catalog, examined: &Examined) -> Vec<Proposal> {
+        let Ok(facts) = &examined.facts else { return Vec::new() };
+        let instance = self.options.platform_instances.get(&catalog.options().warehouse);
+        let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
+        let now = now_ms();
+        proposals(&dataset, facts, &assess(facts, now), now)
+    }
+
+    async fn send(&self, entity: &str, proposals: &[Proposal]) -> Result<()> {
+        let url = format!("{}/openapi/v3/entity/{entity}?async=false", self.options.url.trim_end_matches('/'));
+        let body: Vec<&Value> = proposals.iter().map(|p| &p.body).collect();
+        let mut request = self.client.post(&url).json(&body);
+        if let Some(token) = &self.options.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|source| ReportError::Http { url: url.clone(), source })?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(ReportError::Refused { url, status: status.as_u16(), answer: answer.text().await.unwrap_or_default() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_iceberg_source() {
+        assert_eq!(dataset_urn("a.b.t", None, "PROD"), "urn:li:dataset:(urn:li:dataPlatform:iceberg,a.b.t,PROD)");
+        assert_eq!(dataset_urn("n.t(1)", Some("eu"), "DEV"), "urn:li:dataset:(urn:li:dataPlatform:iceberg,eu.n.t%281%29,DEV)");
+        assert_ne!(derived("assertion", "d", "small-files"), derived("assertion", "d", "many-snapshots"));
+    }
+
+    #[test]
+    fn what_stays_the_same_has_the_same_fingerprint_and_what_is_ill_has_an_incident() {
+        let ill =
+            TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
+        let all = |facts: &TableFacts, now| proposals("d", facts, &assess(facts, now), now);
+        let prints = |proposals: &[Proposal]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
+        assert_eq!(prints(&all(&ill, 1)), prints(&all(&ill, 2)));
+        let told = all(&ill, 1);
+        assert_eq!(told.len(), 1 + CODES.len() + 1);
+        assert_eq!(told.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
+        let well = all(&TableFacts::default(), 1);
+        assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
+        assert_eq!(well[1].body["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
+        assert_eq!(told[1].body["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
+    }
+}
