@@ -45,19 +45,10 @@ async fn jobs(app: &TestApp) -> Vec<Value> {
     app.ok(Method::GET, "/api/v1/jobs", None).await.as_array().expect("jobs").clone()
 }
 
-async fn filled(app: &TestApp) -> Writer<'_> {
-    app.table().await;
-    let writer = Writer::new(app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
-    writer
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_pays_is_done_once_and_measured() {
     let app = TestApp::start_with(policy(&[("autopilot", "true"), ("orphans.schedule", "")])).await;
-    let writer = filled(&app).await;
+    let writer = Writer::six_files(&app).await;
     while jobs(&app).await.is_empty() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -142,7 +133,7 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     let app = TestApp::start_with(policy(&[("expire.schedule", "* * * * *"), ("expire.max-age", "0s")])).await;
-    let writer = filled(&app).await;
+    let writer = Writer::six_files(&app).await;
     for _ in 0..400 {
         if writer.metadata().await.snapshots().len() == 1 {
             break;

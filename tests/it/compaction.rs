@@ -10,11 +10,7 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dry_run_shows_what_the_job_then_does() {
     let app = TestApp::start().await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let before = writer.data_files().await;
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t/compact?dry-run=true";
     let plan = app.ok(Method::POST, path, Some(json!({}))).await;
@@ -68,11 +64,7 @@ async fn appends_that_land_meanwhile_are_rebased_over_and_never_fail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_are_applied_and_what_they_leave_out_is_told() {
     let app = TestApp::start().await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let files = writer.data_files().await;
     writer.delete_positions(&files[0], &[0, 9]).await;
     let kept = writer.ids().await.expect("ids");
@@ -123,11 +115,7 @@ async fn row_groups_without_page_index_are_copied_beside_encoded_ones() {
 async fn a_rollback_beneath_a_compaction_gives_it_up() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let before = writer.metadata().await.current_snapshot_id().expect("a snapshot");
     let files = writer.data_files().await;
     writer.delete_positions(&files[0], &[0, 9]).await;
@@ -149,11 +137,7 @@ async fn a_rollback_beneath_a_compaction_gives_it_up() {
 async fn a_flipped_bit_in_an_output_aborts() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let files = writer.data_files().await;
     faults.flip_a_bit_of("compacted-");
     let job = app.job("compact", json!({})).await;
@@ -167,11 +151,7 @@ async fn a_flipped_bit_in_an_output_aborts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_is_compacted_and_main_is_not_touched() {
     let app = TestApp::start().await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let path = "/api/v1/warehouses/default/namespaces/n/tables/t/refs";
     app.ok(Method::POST, path, Some(json!({"action": "create-branch", "name": "audit"}))).await;
     let main = writer.metadata().await.current_snapshot_id();

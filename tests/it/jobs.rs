@@ -13,16 +13,6 @@ use crate::kills::Victim;
 
 const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 
-/// A table of six files.
-async fn filled(app: &TestApp) -> Writer<'_> {
-    app.table().await;
-    let writer = Writer::new(app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
-    writer
-}
-
 async fn start(app: &TestApp, kind: &str, options: Value, key: Option<&str>) -> (u16, Value) {
     let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
     let (status, _, text) = app.raw(Method::POST, &format!("{TABLE}/{kind}"), &headers, Some(options)).await;
@@ -43,7 +33,7 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
     let faults = Faults::local();
     let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 9);
     let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
-    let writer = filled(&app).await;
+    let writer = Writer::six_files(&app).await;
     faults.set_full(true);
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
     for _ in 0..500 {
@@ -68,7 +58,7 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
 async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |config| config.maintenance.grace_seconds = 0).await;
-    let writer = filled(&app).await;
+    let writer = Writer::six_files(&app).await;
     let files = writer.data_files().await;
     faults.hold("compacted-");
     let first = start(&app, "compact", json!({}), None).await.1["job-id"].take();
@@ -100,7 +90,7 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_is_the_same_job() {
     let app = TestApp::start().await;
-    filled(&app).await;
+    Writer::six_files(&app).await;
     let (status, first) = start(&app, "compact", json!({}), Some("run-7/n.t/compact")).await;
     assert_eq!(status, 202);
     app.wait_for_job(first["job-id"].as_str().expect("an id")).await;

@@ -122,11 +122,7 @@ impl Victim {
 /// Makes a table of 60 rows in six files, prepares a commit, stops the server, lets a victim die at `point`, and starts again.
 async fn die_at(point: &str, path: &str, body: impl FnOnce(Value) -> Value) -> TestApp {
     let app = TestApp::start().await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     if path.contains("expire") {
         assert_eq!(app.job("compact", json!({})).await["state"], "succeeded");
     }

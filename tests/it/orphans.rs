@@ -108,11 +108,7 @@ async fn a_doomed_orphan_that_a_commit_came_to_need_is_spared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_explained() {
     let app = TestApp::start().await;
-    app.table().await;
-    let writer = Writer::new(&app);
-    for i in 0..6 {
-        writer.append(i * 10..i * 10 + 10).await;
-    }
+    let writer = Writer::six_files(&app).await;
     let old = writer.data_files().await.remove(0);
     let found = explained(&app, &old).await;
     assert_eq!((&found["table"], &found["held_by"][0]["refs"]), (&json!("n.t"), &json!(["main"])), "{found}");

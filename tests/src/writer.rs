@@ -46,6 +46,16 @@ impl<'a> Writer<'a> {
         Self { app, storage: Storage::local() }
     }
 
+    /// Makes the server's table and appends six files of ten ids each: 0 to 59.
+    pub async fn six_files(app: &'a TestApp) -> Self {
+        app.table().await;
+        let this = Self::new(app);
+        for i in 0..6 {
+            this.append(i * 10..i * 10 + 10).await;
+        }
+        this
+    }
+
     /// The table as it is now.
     pub async fn metadata(&self) -> TableMetadata {
         let body = self.app.ok(Method::GET, "/v1/default/namespaces/n/tables/t", None).await;

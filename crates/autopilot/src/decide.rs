@@ -1,5 +1,6 @@
 //! What is to be done for a table, and why nothing is where nothing is. Pure.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use esker_maintenance::{ManifestOptions, OrphanOptions, Request, StatisticsOptions};
@@ -84,6 +85,14 @@ pub struct Act {
     pub scheduled_ms: Option<Millis>,
     /// Jobs of its kind that did not succeed since the last that did.
     pub failed: usize,
+}
+
+impl Act {
+    /// What schedules want comes first, then what gains most for its cost.
+    pub(crate) fn by_urgency(&self, other: &Self) -> Ordering {
+        let scheduled = |act: &Self| act.scheduled_ms.is_some();
+        scheduled(other).cmp(&scheduled(self)).then(other.candidate.rank().total_cmp(&self.candidate.rank()))
+    }
 }
 
 /// What a decision rests on.

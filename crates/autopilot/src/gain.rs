@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use esker_maintenance::{CompactOptions, ManifestOptions, Request, Strategy};
-use esker_state::TableUse;
+use esker_state::{TableUse, USE_DAYS};
 use esker_table::{ExpiryPolicy, TableFacts};
 use esker_types::Millis;
 use serde_json::{Value, json};
@@ -33,8 +33,6 @@ const MANIFEST_BYTES: u64 = 8 << 20;
 const EXPIRY_SLACK_MS: Millis = 3600 * 1000;
 /// The specification's `history.expire.min-snapshots-to-keep`.
 const KEEP: usize = 1;
-/// Days that use is counted over.
-pub(crate) const USE_DAYS: i64 = 7;
 
 /// A job that might pay.
 #[derive(Debug, Clone)]

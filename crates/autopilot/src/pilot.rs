@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use esker_catalog::{Catalog, CatalogError, Examined};
-use esker_maintenance::{BY_ITSELF, Maintenance, MaintenanceError, Order, SCHEDULED};
-use esker_state::{Job, NamespaceRow, TableRow, TableUse};
+use esker_maintenance::{BY_ITSELF, Cost, Maintenance, MaintenanceError, Order, Request, SCHEDULED, Strategy};
+use esker_state::{Job, TableRow, TableUse};
 use esker_types::{Millis, NamespaceName, TableId, now_ms};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::budget::{Accounts, Spent, charge};
+use crate::budget::{Accounts, charge};
 use crate::decide::{Act, Decision, Known, Verdict, decide};
-use crate::gain::{Candidate, USE_DAYS, candidates};
+use crate::gain::{Candidate, candidates};
 use crate::{Layers, Policy};
 
 /// As whom it asks for jobs.
@@ -39,11 +39,12 @@ pub struct Pilot {
     told: HashMap<TableId, String>,
 }
 
-/// The layers' view of one warehouse: properties of namespaces by name.
+/// Properties of a warehouse's namespaces by name.
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
-fn by_name(rows: Vec<NamespaceRow>) -> Namespaces {
-    rows.into_iter().map(|row| (row.name, row.properties)).collect()
+async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
+    let rows = catalog.state().all_namespaces(catalog.warehouse()).await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.properties)).collect())
 }
 
 /// The policy of a table, whose own properties are given.
@@ -61,10 +62,30 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
 
 /// The policy of a table as it is now.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Result<Policy, CatalogError> {
-    let namespaces = by_name(catalog.state().all_namespaces(catalog.warehouse()).await?);
+    let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
     let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
+}
+
+/// A table with all that a decision about it rests on but the jobs that there were.
+struct Looked {
+    examined: Examined,
+    policy: Policy,
+    used: TableUse,
+}
+
+/// Looks at every table of a warehouse.
+async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, CatalogError> {
+    let (namespaces, uses) = (namespaces(catalog).await?, catalog.state().uses().await?);
+    let nothing = BTreeMap::new();
+    let looked = |examined: Examined| {
+        let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
+        let policy = policy_in(layers, &namespaces, &examined.row.name.namespace, own);
+        let used = uses.get(&examined.row.id).copied().unwrap_or_default();
+        Looked { examined, policy, used }
+    };
+    Ok(catalog.fleet().await?.into_iter().map(looked).collect())
 }
 
 /// A job that would pay, for whoever runs them.
@@ -91,19 +112,14 @@ pub struct Recommendation {
 ///
 /// For schedulers that decide themselves. Tables that are frozen, foreign, or whose policy can't be followed are left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
-    let state = catalog.state();
-    let namespaces = by_name(state.all_namespaces(catalog.warehouse()).await?);
-    let uses: HashMap<TableId, TableUse> = state.uses(USE_DAYS).await?.into_iter().collect();
-    let (now, unused) = (now_ms(), TableUse::default());
+    let now = now_ms();
     let mut found = Vec::new();
-    for examined in catalog.fleet().await? {
+    for Looked { examined, policy, used } in look(catalog, layers).await? {
         let Ok(facts) = &examined.facts else { continue };
-        let policy = policy_in(layers, &namespaces, &examined.row.name.namespace, &facts.policy_properties);
         if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
             continue;
         }
-        let used = uses.get(&examined.row.id).unwrap_or(&unused);
-        let paying = candidates(facts, &policy, used, now).into_iter().filter(|c| c.pays(policy.payback));
+        let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback));
         found.extend(paying.map(|candidate| (examined.row.name.to_string(), candidate)));
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
@@ -153,43 +169,33 @@ impl Pilot {
     async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
         let state = catalog.state();
-        let fleet = catalog.fleet().await?;
-        let namespaces = by_name(state.all_namespaces(catalog.warehouse()).await?);
-        let uses: HashMap<TableId, TableUse> = state.uses(USE_DAYS).await?.into_iter().collect();
+        let fleet = look(catalog, layers).await?;
         let jobs = state.jobs_of(NAME, now - DAY_MS).await?;
         let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
-        let mut spent: HashMap<TableId, Spent> = HashMap::new();
+        let mut spent: HashMap<TableId, Cost> = HashMap::new();
         for (table, measured) in state.job_costs(NAME, now - DAY_MS).await? {
-            spent.entry(table).or_default().add(Spent::of(&measured));
+            spent.entry(table).or_default().add(Cost::deserialize(&measured["cost"]).unwrap_or_default());
         }
-
-        let nothing = BTreeMap::new();
-        let own = |e: &Examined| e.facts.as_ref().map_or_else(|_| nothing.clone(), |facts| facts.policy_properties.clone());
-        let policies: Vec<Policy> =
-            fleet.iter().map(|e| policy_in(layers, &namespaces, &e.row.name.namespace, &own(e))).collect();
         let mut accounts = Accounts::new();
-        for (examined, policy) in fleet.iter().zip(&policies) {
-            if let Some(spent) = spent.get(&examined.row.id) {
-                charge(&mut accounts, policy, *spent);
+        for looked in &fleet {
+            if let Some(spent) = spent.get(&looked.examined.row.id) {
+                charge(&mut accounts, &looked.policy, *spent);
             }
         }
-        let unused = TableUse::default();
-        let mut decisions: Vec<Decision> = Vec::with_capacity(fleet.len());
-        for (examined, policy) in fleet.iter().zip(&policies) {
-            decisions.push(match &examined.facts {
-                Err(why) => Decision::leave(format!("it can't be examined: {why}")),
-                Ok(facts) => decide(&Known {
-                    now,
-                    policy,
-                    facts,
-                    owned: examined.row.owned,
-                    used: uses.get(&examined.row.id).unwrap_or(&unused),
-                    jobs: jobs_by_table.get(&examined.row.id).map_or(&[], Vec::as_slice),
-                    accounts: &accounts,
-                }),
-            });
-        }
+        let about = |looked: &Looked| match &looked.examined.facts {
+            Err(why) => Decision::leave(format!("it can't be examined: {why}")),
+            Ok(facts) => decide(&Known {
+                now,
+                policy: &looked.policy,
+                facts,
+                owned: looked.examined.row.owned,
+                used: &looked.used,
+                jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
+                accounts: &accounts,
+            }),
+        };
+        let mut decisions: Vec<Decision> = fleet.iter().map(about).collect();
         let open = jobs.iter().filter(|job| !job.state.is_over()).count();
         let entered = self.enter(maintenance, &fleet, &mut decisions, open).await?;
         self.tell(catalog, &fleet, &decisions).await?;
@@ -200,19 +206,16 @@ impl Pilot {
     async fn enter(
         &self,
         maintenance: &Maintenance,
-        fleet: &[Examined],
+        fleet: &[Looked],
         decisions: &mut [Decision],
         open: usize,
     ) -> Result<usize, MaintenanceError> {
         let mut wanted: Vec<(usize, Act)> = Vec::new();
         for (i, decision) in decisions.iter_mut().enumerate() {
-            let rank = |act: &Act| (act.scheduled_ms.is_some(), act.candidate.rank());
-            decision.act.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal));
+            decision.act.sort_by(Act::by_urgency);
             wanted.extend(decision.act.drain(..).take(1).map(|act| (i, act)));
         }
-        wanted.sort_by(|(_, a), (_, b)| {
-            b.scheduled_ms.is_some().cmp(&a.scheduled_ms.is_some()).then(b.candidate.rank().total_cmp(&a.candidate.rank()))
-        });
+        wanted.sort_by(|(_, a), (_, b)| a.by_urgency(b));
         let mut slots = self.options.slots.saturating_sub(open);
         let mut entered = 0;
         for (i, act) in wanted {
@@ -221,7 +224,7 @@ impl Pilot {
                 decisions[i] = Decision { verdict: Verdict::Wait, reason, ..decisions[i].clone() };
                 continue;
             }
-            let row = &fleet[i].row;
+            let row = &fleet[i].examined.row;
             let order = order(row, &act);
             if maintenance.enqueue(row.id, &row.name, order).await?.is_some() {
                 slots -= 1;
@@ -235,9 +238,9 @@ impl Pilot {
     }
 
     /// Keeps the decisions that are others than before.
-    async fn tell(&mut self, catalog: &Catalog, fleet: &[Examined], decisions: &[Decision]) -> Result<(), MaintenanceError> {
+    async fn tell(&mut self, catalog: &Catalog, fleet: &[Looked], decisions: &[Decision]) -> Result<(), MaintenanceError> {
         let mut news = Vec::new();
-        for (examined, decision) in fleet.iter().zip(decisions) {
+        for (Looked { examined, .. }, decision) in fleet.iter().zip(decisions) {
             let json = serde_json::to_string(decision).unwrap_or_default();
             if self.told.get(&examined.row.id) != Some(&json) {
                 self.told.insert(examined.row.id, json.clone());
@@ -257,9 +260,11 @@ fn order(row: &TableRow, act: &Act) -> Order {
     let candidate = &act.candidate;
     let kind = candidate.request.kind();
     let version = row.metadata_location.rsplit('/').next().unwrap_or_default();
-    let request = serde_json::to_string(&candidate.request).unwrap_or_default();
     // Two sorts of compaction are two jobs.
-    let sort = if request.contains("convert-deletes") { "convert-deletes" } else { kind };
+    let sort = match &candidate.request {
+        Request::Compact(options) if options.strategy == Strategy::ConvertDeletes => "convert-deletes",
+        _ => kind,
+    };
     let (key, reason, priority) = match act.scheduled_ms {
         Some(moment) => (format!("schedule/{}/{kind}/{moment}", row.id), candidate.why.clone(), SCHEDULED),
         None => {

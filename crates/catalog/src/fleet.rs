@@ -18,6 +18,8 @@ const CONCURRENCY: usize = 4;
 const AT_ONCE: usize = 200;
 /// Tables taken up by the observer in one go.
 const GO: u32 = 256;
+/// After which a table that could not be examined is looked at again, though it has not changed: its storage may answer again.
+const RETRY_MS: Millis = 60 * 1000;
 /// Between looks for tables that other servers changed.
 const POLL: Duration = Duration::from_secs(5);
 /// After a commit, before its table is looked at: a writer's next commits are often close behind.
@@ -30,66 +32,73 @@ pub struct Examined {
     pub row: TableRow,
     /// The facts, or why it can't be examined.
     pub facts: std::result::Result<Arc<TableFacts>, String>,
-    /// When they were found out.
-    pub assessed_ms: Millis,
 }
 
 impl Examined {
     fn of(row: TableRow, health: HealthRow) -> Self {
         let facts = health.facts.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()));
-        Self { row, facts, assessed_ms: health.assessed_ms }
+        Self { row, facts }
     }
 }
 
 impl Catalog {
+    /// A table as it is now: what is kept, if that is of its metadata file. One that could not be examined is looked at again.
+    pub async fn examined(&self, row: TableRow) -> Result<Examined> {
+        match self.state().health(row.id).await? {
+            Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
+                Ok(Examined::of(row, health))
+            }
+            _ => self.examine(row).await,
+        }
+    }
+
     /// Looks at a table as it is now, and keeps what is found.
-    pub async fn examine(&self, row: TableRow) -> Result<Examined> {
+    async fn examine(&self, row: TableRow) -> Result<Examined> {
         let facts = async { self.facts(&self.load_row(row.clone()).await?).await };
         let facts = facts.await.map(Arc::new).map_err(|e| e.to_string());
         let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
-        let now = now_ms();
         let (state, id, at) = (self.state(), row.id, &row.metadata_location);
         match &facts {
             Ok(facts) => {
-                let (score, shape) = (assess(facts, now).score, json(serde_json::to_string(&facts.shape())));
+                let (score, shape) = (assess(facts, now_ms()).score, json(serde_json::to_string(&facts.shape())));
                 state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
             }
             Err(error) => state.put_health(id, at, Err(error)).await?,
         }
-        Ok(Examined { row, facts, assessed_ms: now })
+        Ok(Examined { row, facts })
     }
 
     /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
     pub async fn fleet(&self) -> Result<Vec<Examined>> {
-        let fresh = |row: &TableRow, health: &HealthRow| health.metadata_location == row.metadata_location;
         let mut looks = 0;
         let mut work = Vec::new();
         for (row, health) in self.state().fleet(self.warehouse()).await? {
-            let look = !health.as_ref().is_some_and(|health| fresh(&row, health)) && looks < AT_ONCE;
+            let stale = health.as_ref().is_none_or(|health| health.metadata_location != row.metadata_location);
+            let look = stale && looks < AT_ONCE;
             looks += usize::from(look);
             work.push(async move {
                 match health {
                     _ if look => self.examine(row).await,
                     Some(health) => Ok(Examined::of(row, health)),
-                    None => Ok(Examined { row, facts: Err("it was not looked at yet".to_owned()), assessed_ms: 0 }),
+                    None => Ok(Examined { row, facts: Err("it was not looked at yet".to_owned()) }),
                 }
             });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }
 
-    /// Looks at every table that has changed since it was last looked at; returns how many there were.
-    pub async fn examine_changed(&self) -> Result<usize> {
+    /// Looks at every table that has changed since it was last looked at.
+    async fn examine_changed(&self) -> Result<()> {
         let mut all = 0;
         loop {
-            let stale = self.state().stale_tables(self.warehouse(), GO).await?;
+            let stale = self.state().stale_tables(self.warehouse(), now_ms() - RETRY_MS, GO).await?;
             let n = stale.len();
             let work: Vec<_> = stale.into_iter().map(|row| self.examine(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
             all += n;
             // Tables that change faster than they are looked at must not keep this busy for ever.
             if n < GO as usize || all > 100_000 {
-                return Ok(all);
+                return Ok(());
             }
         }
     }

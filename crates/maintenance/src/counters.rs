@@ -4,10 +4,35 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use esker_read::ReadStats;
 use esker_write::WriteCounters;
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::CompactOutcome;
 
-/// What a job costs.
+/// What jobs cost, as their records tell it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// Bytes read from storage.
+    pub bytes_read: u64,
+    /// Bytes written to storage.
+    pub bytes_written: u64,
+    /// Requests to the store.
+    pub requests: u64,
+    /// Processor seconds spent decoding and encoding.
+    pub cpu_seconds: f64,
+}
+
+impl Cost {
+    /// Counts something more.
+    pub fn add(&mut self, other: Self) {
+        self.bytes_read += other.bytes_read;
+        self.bytes_written += other.bytes_written;
+        self.requests += other.requests;
+        self.cpu_seconds += other.cpu_seconds;
+    }
+}
+
+/// What a job costs, as it is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) reads: Arc<ReadStats>,
@@ -20,14 +45,13 @@ impl Counters {
         self.writes.requests.load(Relaxed) + self.reads.requests.load(Relaxed)
     }
 
-    /// As a job's record tells it.
-    pub(crate) fn cost(&self) -> serde_json::Value {
-        serde_json::json!({
-            "bytes_read": self.reads.bytes_read.load(Relaxed),
-            "bytes_written": self.writes.bytes.load(Relaxed),
-            "requests": self.requests(),
-            "cpu_seconds": self.cpu_nanos.load(Relaxed) as f64 / 1e9,
-        })
+    pub(crate) fn cost(&self) -> Cost {
+        Cost {
+            bytes_read: self.reads.bytes_read.load(Relaxed),
+            bytes_written: self.writes.bytes.load(Relaxed),
+            requests: self.requests(),
+            cpu_seconds: self.cpu_nanos.load(Relaxed) as f64 / 1e9,
+        }
     }
 
     /// Does something and adds the processor time that this thread took for it.
@@ -43,9 +67,10 @@ impl Counters {
     }
 
     pub(crate) fn report(&self, outcome: &mut CompactOutcome) {
-        outcome.bytes_read = self.reads.bytes_read.load(Relaxed);
-        outcome.bytes_written = self.writes.bytes.load(Relaxed);
-        outcome.requests = self.requests();
-        outcome.cpu_seconds = self.cpu_nanos.load(Relaxed) as f64 / 1e9;
+        let cost = self.cost();
+        outcome.bytes_read = cost.bytes_read;
+        outcome.bytes_written = cost.bytes_written;
+        outcome.requests = cost.requests;
+        outcome.cpu_seconds = cost.cpu_seconds;
     }
 }

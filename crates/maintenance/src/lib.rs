@@ -27,6 +27,7 @@ pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
     plan_compact,
 };
+pub use counters::Cost;
 pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};

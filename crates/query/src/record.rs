@@ -11,7 +11,7 @@ use esker_catalog::{Catalog, Cause, CreateTable, Examined};
 use esker_health::assess;
 use esker_read::Reader;
 use esker_state::{NamespaceRow, TableUse};
-use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableId, TableName, now_ms};
+use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
 use esker_write::Appender;
 use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
 use serde_json::{Value, json};
@@ -25,9 +25,6 @@ use crate::{QueryError, Result};
 /// Where the rows go.
 pub(crate) const NAMESPACE: &str = "system";
 pub(crate) const TABLE: &str = "table_health";
-
-/// Days that use is told over.
-const USE_DAYS: i64 = 7;
 
 fn columns() -> Vec<Field> {
     let all: [(&str, DataType); 27] = [
@@ -95,8 +92,7 @@ fn row(warehouse: &str, examined: &Examined, used: Option<&TableUse>, now: Milli
 /// Adds a row for each table of the warehouse to its `system.table_health`, which is made if it is not there; returns how many.
 pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let (now, warehouse) = (now_ms(), &catalog.options().warehouse);
-    let uses: HashMap<TableId, TableUse> =
-        catalog.state().uses(USE_DAYS).await.map_err(esker_catalog::CatalogError::from)?.into_iter().collect();
+    let uses = catalog.state().uses().await.map_err(esker_catalog::CatalogError::from)?;
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
     let Some(found) = batch(columns(), &rows)? else { return Ok(0) };

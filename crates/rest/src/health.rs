@@ -31,7 +31,7 @@ impl Examined {
 impl App {
     /// One table, as it is now.
     pub(crate) async fn examine(&self, catalog: &Catalog, row: TableRow) -> Result<Examined, CatalogError> {
-        Ok(Examined::new(catalog, catalog.examine(row).await?))
+        Ok(Examined::new(catalog, catalog.examined(row).await?))
     }
 
     /// Every table of every warehouse, the worst first; those that can't be examined are the worst of all.

@@ -29,7 +29,7 @@ use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Access, Catalog};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
-use esker_types::{ErrorCode, Principal, TableName};
+use esker_types::{ErrorCode, Principal};
 use moka::future::Cache;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -131,9 +131,8 @@ impl App {
     }
 
     /// What is wanted of a table.
-    async fn policy(&self, catalog: &Catalog, name: &TableName) -> Result<Policy, ApiError> {
-        let row = catalog.state().table(catalog.warehouse(), name).await?;
-        Ok(policy_of(catalog, &self.layers(catalog), &row).await?)
+    async fn policy(&self, catalog: &Catalog, row: &state::TableRow) -> Result<Policy, ApiError> {
+        Ok(policy_of(catalog, &self.layers(catalog), row).await?)
     }
 
     /// What the configuration says of a warehouse's tables.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Along, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable, ReceiptKey,
-    SoftDrop, State, StateError, Swap, TableRow, Warehouse,
+    SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -248,9 +248,13 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     with_namespace(state).await;
     let table = TableId::fresh();
     for body in 0..3 {
-        state.insert_report(table, "p", &body.to_string()).await.expect("kept");
+        let used = TableUse { scans: 1, scanned_files: body, ..TableUse::default() };
+        state.insert_report(table, "p", &body.to_string(), Some(&used)).await.expect("kept");
     }
     assert_eq!(state.reports(table, 2).await.expect("reports"), ["2", "1"]);
+    let used = TableUse { scans: 3, scanned_files: 3, ..TableUse::default() };
+    assert_eq!(state.use_of(table).await.expect("summed up"), used);
+    assert_eq!(state.uses().await.expect("summed up")[&table], used);
     assert_eq!(state.sink_cursor("s").await.expect("a cursor"), 0);
     state.advance_sink("s", 7).await.expect("advanced");
     state.advance_sink("s", 3).await.expect("not back");
@@ -260,6 +264,23 @@ async fn reports_sinks_and_tokens_are_kept(state: &State) {
     state.insert_access_token("p", "other", now_ms() + 60_000).await.expect("handed out");
     assert_eq!(state.principal_by_token("other").await.expect("asked").expect("known").0, "p");
     state.forget_old(now_ms(), now_ms()).await.expect("forgotten");
+}
+
+async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let stale = async |failed_before| state.stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
+    assert_eq!(stale(0).await, 1, "never looked at");
+    state.put_health(table.id, &table.metadata_location, Err("the storage is away")).await.expect("kept");
+    assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "after a while");
+    state.put_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
+    assert_eq!(stale(now_ms() + 1).await, 0);
+    assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
+    let swap = to(&table, &table.metadata_location, 1);
+    state.publish(warehouse, &[swap], &[], &Along::default()).await.expect("swapped");
+    assert_eq!(stale(0).await, 1, "changed");
+    assert_eq!(state.health_history(table.id, 0).await.expect("asked")[0].score, 90);
 }
 
 async fn an_epoch_never_goes_back(state: &State) {
@@ -353,6 +374,7 @@ on_every_database!(
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
+    a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
 );

@@ -1,10 +1,12 @@
 //! What is kept of tables' health: facts by metadata file, history, what engines reported, what the autopilot decided.
 
+use std::collections::HashMap;
+
 use esker_types::{Millis, TableId, now_ms};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Kind, Result, State, TableRow, Warehouse, parse_id};
@@ -20,8 +22,14 @@ pub struct HealthRow {
     pub metadata_location: String,
     /// The facts as JSON, or why there are none.
     pub facts: std::result::Result<String, String>,
-    /// When it was found out.
-    pub assessed_ms: Millis,
+}
+
+/// From three columns: none if the first is.
+fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
+    let location: Option<String> = row.try_get(first)?;
+    let Some(metadata_location) = location else { return Ok(None) };
+    let (facts, error): (Option<String>, Option<String>) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
+    Ok(Some(HealthRow { metadata_location, facts: facts.ok_or_else(|| error.unwrap_or_default()) }))
 }
 
 /// A point of a table's history.
@@ -52,6 +60,9 @@ pub struct TableUse {
     pub commit_attempts: i64,
 }
 
+/// Days that use is summed up over.
+pub const USE_DAYS: i64 = 7;
+
 const USE_SUMS: &str = "CAST(sum(scans) AS BIGINT), CAST(sum(scanned_files) AS BIGINT), CAST(sum(scanned_deletes) AS BIGINT), \
      CAST(sum(planning_ms) AS BIGINT), CAST(sum(commits) AS BIGINT), CAST(sum(commit_attempts) AS BIGINT)";
 
@@ -67,38 +78,64 @@ fn use_row(row: &AnyRow, first: usize) -> Result<TableUse> {
     })
 }
 
+/// Counts what an engine reported into its day.
+pub(crate) async fn count_use(tx: &mut Transaction<'_, Any>, table: TableId, used: &TableUse) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (table_id, day) DO UPDATE SET scans = table_use.scans + excluded.scans,
+            scanned_files = table_use.scanned_files + excluded.scanned_files,
+            scanned_deletes = table_use.scanned_deletes + excluded.scanned_deletes,
+            planning_ms = table_use.planning_ms + excluded.planning_ms, commits = table_use.commits + excluded.commits,
+            commit_attempts = table_use.commit_attempts + excluded.commit_attempts",
+    )
+    .bind(table.to_string())
+    .bind(now_ms() / DAY_MS)
+    .bind(used.scans)
+    .bind(used.scanned_files)
+    .bind(used.scanned_deletes)
+    .bind(used.planning_ms)
+    .bind(used.commits)
+    .bind(used.commit_attempts)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 impl State {
     /// Every table of a warehouse with what was last found out about it.
     pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<HealthRow>)>> {
         let sql = format!(
-            "SELECT {TABLE_COLUMNS}, h.metadata_location, h.facts, h.error, h.assessed_ms {TABLE_FROM}
+            "SELECT {TABLE_COLUMNS}, h.metadata_location, h.facts, h.error {TABLE_FROM}
              LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
         let rows = query.fetch_all(&self.readers).await?;
-        let both = |row: &AnyRow| {
-            let location: Option<String> = row.try_get(10)?;
-            let health = match location {
-                None => None,
-                Some(metadata_location) => {
-                    let (facts, error): (Option<String>, Option<String>) = (row.try_get(11)?, row.try_get(12)?);
-                    let facts = facts.ok_or_else(|| error.unwrap_or_default());
-                    Some(HealthRow { metadata_location, facts, assessed_ms: row.try_get(13)? })
-                }
-            };
-            Ok((table_row(row)?, health))
-        };
+        let both = |row: &AnyRow| Ok((table_row(row)?, health_row(row, 10)?));
         rows.iter().map(both).collect()
     }
 
-    /// Tables of a warehouse that have changed since they were last looked at, those that wait the longest first.
-    pub async fn stale_tables(&self, warehouse: Warehouse, limit: u32) -> Result<Vec<TableRow>> {
+    /// What was last found out about a table.
+    pub async fn health(&self, table: TableId) -> Result<Option<HealthRow>> {
+        let sql = "SELECT metadata_location, facts, error FROM table_health WHERE table_id = $1";
+        let row = sqlx::query(sql).bind(table.to_string()).fetch_optional(&self.readers).await?;
+        row.as_ref().map_or(Ok(None), |row| health_row(row, 0))
+    }
+
+    /// Tables of a warehouse that have changed since they were last looked at, or could not be examined before a time; those that wait
+    /// the longest first.
+    pub async fn stale_tables(&self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TableRow>> {
         let sql = format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
-             WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location)
-             ORDER BY coalesce(h.assessed_ms, 0), t.id LIMIT $3"
+             WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location
+                  OR (h.facts IS NULL AND h.assessed_ms < $3))
+             ORDER BY coalesce(h.assessed_ms, 0), t.id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str()).bind(i64::from(limit));
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(warehouse.id)
+            .bind(Kind::Table.as_str())
+            .bind(failed_before)
+            .bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(table_row).collect()
     }
 
@@ -151,41 +188,17 @@ impl State {
         rows.iter().map(point).collect()
     }
 
-    /// Counts what an engine reported into its day.
-    pub async fn count_use(&self, table: TableId, used: &TableUse) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO table_use (table_id, day, scans, scanned_files, scanned_deletes, planning_ms, commits, commit_attempts)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT (table_id, day) DO UPDATE SET scans = table_use.scans + excluded.scans,
-                scanned_files = table_use.scanned_files + excluded.scanned_files,
-                scanned_deletes = table_use.scanned_deletes + excluded.scanned_deletes,
-                planning_ms = table_use.planning_ms + excluded.planning_ms, commits = table_use.commits + excluded.commits,
-                commit_attempts = table_use.commit_attempts + excluded.commit_attempts",
-        )
-        .bind(table.to_string())
-        .bind(now_ms() / DAY_MS)
-        .bind(used.scans)
-        .bind(used.scanned_files)
-        .bind(used.scanned_deletes)
-        .bind(used.planning_ms)
-        .bind(used.commits)
-        .bind(used.commit_attempts)
-        .execute(&self.intents)
-        .await?;
-        Ok(())
-    }
-
-    /// What engines reported of each table in the last days, today among them.
-    pub async fn uses(&self, days: i64) -> Result<Vec<(TableId, TableUse)>> {
+    /// What engines reported of each table in the last [`USE_DAYS`], today among them.
+    pub async fn uses(&self) -> Result<HashMap<TableId, TableUse>> {
         let sql = format!("SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 GROUP BY table_id");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - days).fetch_all(&self.readers).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USE_DAYS).fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
     /// The same of one table.
-    pub async fn use_of(&self, table: TableId, days: i64) -> Result<TableUse> {
+    pub async fn use_of(&self, table: TableId) -> Result<TableUse> {
         let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - days);
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USE_DAYS);
         use_row(&query.fetch_one(&self.readers).await?, 0)
     }
 

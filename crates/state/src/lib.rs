@@ -39,7 +39,7 @@ pub use doomed::{Doom, DoomState, Doomed, DoomedByJob};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
-pub use health::{HealthPoint, HealthRow, TableUse};
+pub use health::{HealthPoint, HealthRow, TableUse, USE_DAYS};
 pub use jobs::{Job, JobFilter, JobLine, JobState};
 pub use namespaces::{NamespaceRow, Warehouse};
 pub use outputs::Output;

@@ -242,8 +242,12 @@ impl State {
     /// Forgets jobs that ended before a time, with their logs.
     pub async fn forget_jobs(&self, before: Millis) -> Result<()> {
         let mut tx = self.begin().await?;
-        sqlx::query("DELETE FROM job WHERE finished_ms < $1").bind(before).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM job_log WHERE job_id NOT IN (SELECT id FROM job)").execute(&mut *tx).await?;
+        for sql in [
+            "DELETE FROM job_log WHERE job_id IN (SELECT id FROM job WHERE finished_ms < $1)",
+            "DELETE FROM job WHERE finished_ms < $1",
+        ] {
+            sqlx::query(sql).bind(before).execute(&mut *tx).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

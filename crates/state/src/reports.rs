@@ -1,13 +1,14 @@
 use esker_types::{TableId, now_ms};
 
-use crate::{Result, State};
+use crate::health::count_use;
+use crate::{Result, State, TableUse};
 
 /// Reports kept for each table.
 const KEPT: i64 = 1000;
 
 impl State {
-    /// Stores an engine's scan or commit report and drops the oldest beyond what is kept.
-    pub async fn insert_report(&self, table: TableId, principal: &str, body: &str) -> Result<()> {
+    /// Stores an engine's scan or commit report, counts what it says of the table's use, and drops the oldest beyond what is kept.
+    pub async fn insert_report(&self, table: TableId, principal: &str, body: &str, used: Option<&TableUse>) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query("INSERT INTO metrics_report (table_id, principal, body, received_ms) VALUES ($1, $2, $3, $4)")
             .bind(table.to_string())
@@ -24,6 +25,9 @@ impl State {
         .bind(KEPT)
         .execute(&mut *tx)
         .await?;
+        if let Some(used) = used {
+            count_use(&mut tx, table, used).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

@@ -57,8 +57,7 @@ pub struct Layer {
 
 impl Layer {
     fn of_properties(origin: Origin, properties: impl Iterator<Item = (String, String)>) -> Self {
-        let ours = properties.filter(|(key, _)| !OTHERS.contains(&key.as_str()));
-        let values = ours.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value))).collect();
+        let values = properties.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value))).collect();
         Self { origin, values }
     }
 

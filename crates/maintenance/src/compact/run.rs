@@ -120,24 +120,14 @@ impl Job<'_> {
                 && let Some(group) = waiting.next()
             {
                 if let Some(reason) = self.spent(outcome) {
-                    outcome.refused.push(RefusedGroup {
-                        group: group.id,
-                        partition: group.partition.clone(),
-                        reason,
-                        code: None,
-                    });
+                    outcome.refused.push(left_out(group, reason));
                     continue;
                 }
                 let files: Option<Vec<LiveFile>> =
                     group.files.iter().map(|f| by_path.get(f.path.as_str()).map(|live| (*live).clone())).collect();
                 let Some(files) = files else {
                     let reason = "a file of the plan is not in the planned snapshot".to_owned();
-                    outcome.refused.push(RefusedGroup {
-                        group: group.id,
-                        partition: group.partition.clone(),
-                        reason,
-                        code: None,
-                    });
+                    outcome.refused.push(left_out(group, reason));
                     continue;
                 };
                 let order = order(&self.metadata, options)?;
@@ -311,6 +301,10 @@ fn add(outcome: &mut CompactOutcome, did: Did) {
     outcome.commits += 1;
     outcome.late_deletes_moved += did.late_deletes;
     outcome.delete_files_removed += did.removed_deletes;
+}
+
+fn left_out(group: &Group, reason: String) -> RefusedGroup {
+    RefusedGroup { group: group.id, partition: group.partition.clone(), reason, code: None }
 }
 
 fn refused(group: usize, partition: String, error: &MaintenanceError) -> RefusedGroup {

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use esker_state::{JobEnd, JobState};
 
+use crate::Cost;
+
 /// Sums over attempts since the process began, by kind of job.
 #[derive(Debug, Clone, Default)]
 pub struct KindStats {
@@ -12,12 +14,8 @@ pub struct KindStats {
     pub ended: BTreeMap<&'static str, u64>,
     /// Seconds that they took.
     pub seconds: f64,
-    /// Bytes read from storage.
-    pub bytes_read: u64,
-    /// Bytes written to storage.
-    pub bytes_written: u64,
-    /// Processor seconds spent decoding and encoding.
-    pub cpu_seconds: f64,
+    /// What they cost.
+    pub cost: Cost,
 }
 
 /// By kind.
@@ -25,7 +23,7 @@ pub struct KindStats {
 pub(crate) struct Stats(Mutex<BTreeMap<String, KindStats>>);
 
 impl Stats {
-    pub(crate) fn count(&self, kind: &str, end: &JobEnd, seconds: f64, cost: &serde_json::Value) {
+    pub(crate) fn count(&self, kind: &str, end: &JobEnd, seconds: f64, cost: Cost) {
         let state = match end {
             JobEnd::Succeeded(_) => JobState::Succeeded,
             JobEnd::Failed(_) => JobState::Failed,
@@ -36,9 +34,7 @@ impl Stats {
         let stats = kinds.entry(kind.to_owned()).or_default();
         *stats.ended.entry(state.as_str()).or_default() += 1;
         stats.seconds += seconds;
-        stats.bytes_read += cost["bytes_read"].as_u64().unwrap_or(0);
-        stats.bytes_written += cost["bytes_written"].as_u64().unwrap_or(0);
-        stats.cpu_seconds += cost["cpu_seconds"].as_f64().unwrap_or(0.0);
+        stats.cost.add(cost);
     }
 
     pub(crate) fn get(&self) -> BTreeMap<String, KindStats> {

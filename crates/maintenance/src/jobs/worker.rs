@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use esker_catalog::{LoadedTable, deletion};
-use esker_state::{Job, JobEnd, State};
-use esker_types::{Coded, ErrorCode, JobId, Millis, TableName, now_ms};
+use esker_state::{Job, JobEnd, State, StateError};
+use esker_types::{Coded, ErrorCode, JobId, Millis, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -55,10 +55,8 @@ impl Worker {
         let mut listening = JoinSet::new();
         listening.spawn(listen(self.state.clone(), self.wake.clone()));
         let mut tasks = JoinSet::new();
+        let mut poll = tokio::time::interval(POLL);
         while !*stopped.borrow_and_update() {
-            if self.options.jobs > 0 {
-                self.take_over().await;
-            }
             while tasks.len() < self.options.jobs {
                 let Some((maintenance, job)) = self.take().await else { break };
                 let runtime = maintenance.runtime.clone();
@@ -67,7 +65,11 @@ impl Worker {
             }
             tokio::select! {
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(POLL) => {}
+                _ = poll.tick() => {
+                    if self.options.jobs > 0 {
+                        self.take_over().await;
+                    }
+                }
                 Some(_) = tasks.join_next() => {}
                 _ = stopped.changed() => {}
             }
@@ -149,7 +151,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions) {
     };
     let (seconds, cost) = (started.elapsed().as_secs_f64(), context.counters.cost());
     let end = end(&job, &context, &options, done);
-    maintenance.stats.count(&job.kind, &end, seconds, &cost);
+    maintenance.stats.count(&job.kind, &end, seconds, cost);
     let measured = json!({"shapes": measured.unwrap_or(Value::Null), "seconds": seconds, "cost": cost}).to_string();
     conclude(&context, &end, &measured).await;
 }
@@ -179,10 +181,7 @@ async fn current(maintenance: &Maintenance, job: &Job) -> Result<LoadedTable> {
     let row = catalog.state().table_by_id(job.table_id).await?;
     match row {
         Some(row) => Ok(catalog.load_row(row).await?),
-        None => {
-            let name: TableName = job.table.parse().map_err(|_| MaintenanceError::Refused(format!("no table {}", job.table)))?;
-            Err(MaintenanceError::State(esker_state::StateError::NoSuchTable(name.to_string())))
-        }
+        None => Err(StateError::NoSuchTable(job.table.clone()).into()),
     }
 }
 

@@ -25,10 +25,7 @@ pub(crate) async fn report(
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let body =
         serde_json::to_string(&report).map_err(|e| ApiError::new(esker_types::ErrorCode::BadRequest, format!("report: {e}")))?;
-    catalog.state().insert_report(row.id, &caller.to_string(), &body).await?;
-    if let Some(used) = used(&report) {
-        catalog.state().count_use(row.id, &used).await?;
-    }
+    catalog.state().insert_report(row.id, &caller.to_string(), &body, used(&report).as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

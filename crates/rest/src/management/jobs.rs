@@ -76,7 +76,11 @@ pub(crate) struct Cancelled {
 /// `POST /api/v1/jobs/{job}/cancel`: a job that waits is cancelled, one at work ends where nothing is half done. What it has committed stays;
 /// undo takes that back.
 pub(crate) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Cancelled>, ApiError> {
-    let parsed: JobId = id.parse().map_err(|_| missing(&id))?;
-    let state = app.state().cancel_job(parsed, &caller.to_string()).await?.ok_or_else(|| missing(&id))?;
-    Ok(Json(Cancelled { state }))
+    Ok(Json(Cancelled { state: cancel_by(&app, &caller, &id).await? }))
+}
+
+/// Asks a job to end; returns where it stands then.
+pub(crate) async fn cancel_by(app: &App, caller: &Caller, id: &str) -> Result<JobState, ApiError> {
+    let parsed: JobId = id.parse().map_err(|_| missing(id))?;
+    app.state().cancel_job(parsed, &caller.to_string()).await?.ok_or_else(|| missing(id))
 }

@@ -62,7 +62,8 @@ async fn start(
     how: How,
     Entry { key, app }: Entry,
 ) -> Result<Response, ApiError> {
-    let policy = app.policy(warehouse.catalog(), name).await?;
+    let catalog = warehouse.catalog();
+    let policy = app.policy(catalog, &catalog.state().table(catalog.warehouse(), name).await?).await?;
     if policy.freeze {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));

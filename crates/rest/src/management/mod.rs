@@ -16,7 +16,7 @@ use crate::App;
 
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
-pub(crate) use jobs::{find as find_job, view as view_job};
+pub(crate) use jobs::{cancel_by, find as find_job, view as view_job};
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantinedFile};
 pub use policy::PolicyView;

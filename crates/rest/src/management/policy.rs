@@ -11,9 +11,6 @@ use serde_json::Value;
 use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
-/// Days that use is told over.
-const USE_DAYS: i64 = 7;
-
 /// A table's policy, what the autopilot makes of it, and what engines do with the table.
 #[derive(Debug, Clone, Serialize)]
 pub struct PolicyView {
@@ -62,7 +59,7 @@ pub(crate) async fn recommended(
 pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<PolicyView>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
-    let policy = app.policy(catalog, &name).await?;
+    let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
     let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next(kind, now)?)));
     let (decided_ms, decision) = catalog.state().decision(row.id).await?.unzip();
@@ -73,6 +70,6 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
         settings: policy.settings,
         decision,
         decided_ms,
-        used: catalog.state().use_of(row.id, USE_DAYS).await?,
+        used: catalog.state().use_of(row.id).await?,
     }))
 }

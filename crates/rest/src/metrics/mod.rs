@@ -270,8 +270,8 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
                 metrics.job_attempts.with_label_values(&[name.as_str(), kind.as_str(), state]).inc_by(n);
             }
             metrics.job_seconds.with_label_values(&[name, &kind]).inc_by(stats.seconds);
-            metrics.job_cpu.with_label_values(&[name, &kind]).inc_by(stats.cpu_seconds);
-            for (direction, bytes) in [("read", stats.bytes_read), ("written", stats.bytes_written)] {
+            metrics.job_cpu.with_label_values(&[name, &kind]).inc_by(stats.cost.cpu_seconds);
+            for (direction, bytes) in [("read", stats.cost.bytes_read), ("written", stats.cost.bytes_written)] {
                 metrics.job_bytes.with_label_values(&[name.as_str(), kind.as_str(), direction]).inc_by(bytes);
             }
         }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use axum::extract::State;
-use esker_state::TableUse;
 use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
@@ -13,8 +12,6 @@ use crate::{ApiError, App};
 
 /// Tables that are exported.
 const MAX_TABLES: usize = 500;
-/// Days that use is told over.
-const USE_DAYS: i64 = 7;
 
 /// `GET /metrics/tables`: made anew for each scrape, so that a dropped table leaves no series behind.
 pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
@@ -59,7 +56,7 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     for (table, kind, at) in app.state().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));
     }
-    let uses: HashMap<TableId, TableUse> = app.state().uses(USE_DAYS).await?.into_iter().collect();
+    let uses = app.state().uses().await?;
 
     let all = app.examine_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));

@@ -2,6 +2,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Redirect;
 use esker_health::bytes_for_people;
+use esker_maintenance::Cost;
 use esker_state::{Job, JobFilter, JobLine, JobState};
 use esker_types::now_ms;
 use maud::{Markup, html};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::{ago, encode, page, same_site};
 use crate::extract::{In, Query};
-use crate::management::{JobView, find_job, view_job};
+use crate::management::{JobView, cancel_by, find_job, view_job};
 use crate::{ApiError, App, Caller};
 
 /// Jobs shown.
@@ -119,15 +120,14 @@ fn pretty(value: Option<&Value>) -> String {
 }
 
 fn cost(measured: &Value) -> String {
-    let cost = &measured["cost"];
-    let bytes = |key: &str| bytes_for_people(cost[key].as_u64().unwrap_or(0));
+    let cost = Cost::deserialize(&measured["cost"]).unwrap_or_default();
     format!(
         "{:.1} s, {} read, {} written, {} requests, {:.1} processor seconds",
         measured["seconds"].as_f64().unwrap_or(0.0),
-        bytes("bytes_read"),
-        bytes("bytes_written"),
-        cost["requests"].as_u64().unwrap_or(0),
-        cost["cpu_seconds"].as_f64().unwrap_or(0.0),
+        bytes_for_people(cost.bytes_read),
+        bytes_for_people(cost.bytes_written),
+        cost.requests,
+        cost.cpu_seconds,
     )
 }
 
@@ -146,8 +146,7 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Redirect, ApiError> {
     same_site(&headers)?;
-    let job = find_job(app.state(), &id).await?;
-    app.state().cancel_job(job.id, &caller.to_string()).await?;
+    cancel_by(&app, &caller, &id).await?;
     Ok(Redirect::to(&format!("/jobs/{}", encode(&id))))
 }
 

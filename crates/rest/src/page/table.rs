@@ -41,9 +41,9 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
                 quarantine: (quarantine.len(), quarantine.iter().filter_map(|d| d.doom.bytes).sum()),
                 history: state.health_history(id, now_ms() - HISTORY_MS).await?,
-                policy: app.policy(catalog, &name).await?,
+                policy: app.policy(catalog, &examined.row).await?,
                 decision: state.decision(id).await?,
-                used: state.use_of(id, 7).await?,
+                used: state.use_of(id).await?,
                 metadata: &table.metadata,
             };
             content(&about)?
@@ -102,7 +102,7 @@ fn content(about: &About<'_>) -> Result<Markup, ApiError> {
         div.cards {
             (card("data files", &facts.data_files.to_string(), &format!("{} would do", facts.ideal_files)))
             (card("data", &bytes_for_people(facts.data_bytes), &format!("{} rows in {} partitions", facts.records, facts.partitions)))
-            (card("delete files", &(facts.position_deletes.files + facts.equality_deletes.files + facts.deletion_vectors.files).to_string(),
+            (card("delete files", &facts.deletes().files.to_string(),
                 &format!("position {}, equality {}, vectors {}", facts.position_deletes.files, facts.equality_deletes.files, facts.deletion_vectors.files)))
             (card("snapshots", &facts.snapshots.to_string(),
                 &facts.oldest_snapshot_ms.map_or_else(|| "no snapshot".to_owned(), |ms| format!("oldest {}", ago(ms, now_ms())))))
