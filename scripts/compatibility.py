@@ -6,7 +6,8 @@ from pathlib import Path
 
 ORDER = [
     "Compatibility kit", "Spark", "Spark 4", "Trino", "Flink", "PyIceberg", "DuckDB", "Kafka Connect", "Kafka to Flink",
-    "Kafka events", "ADBC Flight SQL", "DataHub", "Airflow", "Prometheus",
+    "Kafka events", "ADBC Flight SQL", "DataHub", "OpenLineage", "Airflow", "dbt and Great Expectations", "Prometheus",
+    "OpenSearch", "Chromium",
 ]  # fmt: skip
 WHAT = {
     "Compatibility kit": "Apache Iceberg's REST compatibility kit: with nested namespaces, slashes and dots in names",
@@ -23,6 +24,11 @@ WHAT = {
     "Kafka events": "Esker's events as CloudEvents in a topic",
     "DataHub": "its own Iceberg source makes the names that health is told under; its schema classes take every aspect",
     "Airflow": "the provider's DAG, deferred tasks, kills that cancel, retries that never double",
+    "OpenLineage": "jobs as run events, which its own classes take",
+    "dbt and Great Expectations": "dbt-trino and dbt-spark build on the catalog, a suite checks the health table, one "
+    "Airflow DAG runs both and then maintenance",
+    "OpenSearch": "logs by rsyslog and the shipped template, found by job, request and level",
+    "Chromium": "the page: by keyboard alone, light and dark, offline, with restore and cancel",
     "Prometheus": "scrapes a real run: every expression of dashboards and alert rules finds something; rules' tests",
     "ADBC Flight SQL": "queries, prepared statements, metadata",
 }

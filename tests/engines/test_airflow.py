@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import textwrap
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from stack.base import ENGINES, ROOT
+from stack.airflow import PROVIDER, VERSION, Airflow
 from stack.esker import Server, running
-
-PROVIDER = ROOT / "jobs" / "airflow"
-VERSION = "3.3.2"
 
 pytestmark = [
     pytest.mark.engine("Airflow", versions=lambda: {"Airflow": VERSION, "Python": "3.11"}),
     pytest.mark.timeout(300),
 ]
-
-
-def python() -> Path:
-    requirements = ENGINES / "airflow" / "requirements.txt"
-    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
-    return Path(found.stdout.strip())
-
-
-class Airflow:
-    """Airflow on SQLite, with the provider installed and the connection `esker_default`."""
-
-    def __init__(self, home: Path, server: Server, dags: Path) -> None:
-        self.python = python()
-        host, port = server.rest.removeprefix("http://").split(":")
-        connection = {"conn_type": "esker", "host": host, "port": int(port), "password": server.token, "schema": "http"}
-        # Installed as a package, for its entry point; the sources are the repository's.
-        info = home / "site" / "esker_airflow-0.1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: esker-airflow\nVersion: 0.1.0\n")
-        (info / "entry_points.txt").write_text(
-            "[apache_airflow_provider]\nprovider_info = esker_airflow:get_provider_info\n"
-        )
-        self.env = os.environ | {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_ESKER_DEFAULT": json.dumps(connection),
-            "PYTHONPATH": f"{PROVIDER}{os.pathsep}{info.parent}",
-            "NO_PROXY": "127.0.0.1",
-        }
-        self.home = home
-        self("db", "migrate")
-
-    def __call__(self, *command: str) -> str:
-        return self.run(self.python.parent / "airflow", *command)
-
-    def script(self, text: str) -> str:
-        return self.run(self.python, "-c", textwrap.dedent(text))
-
-    def run(self, *command: str | Path) -> str:
-        done = subprocess.run(command, env=self.env, cwd=self.home, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-        return done.stdout
 
 
 def mess(server: Server, tables: int) -> None:

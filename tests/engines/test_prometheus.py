@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import requests
 from stack.base import ROOT, free_port, stop, wait_until
+from stack.debian import unpacked
 from stack.esker import Server, running
 
 DEPLOY = ROOT / "deploy"
@@ -21,8 +22,7 @@ RULES = DEPLOY / "prometheus" / "rules.yml"
 
 
 def binary(name: str) -> Path:
-    found = subprocess.run([ROOT / "scripts" / "prometheus.sh"], check=True, capture_output=True, text=True)
-    return Path(found.stdout.strip()) / name
+    return unpacked("prometheus", "prometheus") / "usr" / "bin" / name
 
 
 def versions() -> dict[str, str]:

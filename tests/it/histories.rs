@@ -366,6 +366,7 @@ async fn random_histories_keep_every_row() {
         let faults = Faults::local();
         let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
         futures::stream::iter(seeds).for_each_concurrent(6, |seed| run(&app, &faults, &seen, *seed)).await;
+        app.stop().await;
     }
     seen.check();
 }

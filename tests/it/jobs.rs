@@ -101,6 +101,62 @@ async fn the_same_key_is_the_same_job() {
     assert_eq!(app.ok(Method::GET, "/api/v1/jobs?kind=compact&state=succeeded", None).await.as_array().expect("jobs").len(), 1);
 }
 
+/// Waits until a job waits for a worker of Spark.
+async fn wait_for_hand_over(app: &TestApp, id: &Value) {
+    for _ in 0..500 {
+        let job = show(app, id).await;
+        if job["engine"] == "spark" && job["state"] == "queued" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it was not handed over: {}", show(app, id).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job() {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    let set =
+        json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let claim = json!({"engine": "spark", "worker": "w", "lease-seconds": 60});
+    let ask = |claim: Value| app.raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim));
+    assert_eq!(ask(claim.clone()).await.0.as_u16(), 204, "there is none");
+    let id = start(&app, "compact", json!({"where": "id < 1000"}), None).await.1["job-id"].take();
+    wait_for_hand_over(&app, &id).await;
+    let told = app.ok(Method::POST, "/api/v1/jobs/claim", Some(claim.clone())).await;
+    let arguments = &told["arguments"];
+    assert_eq!((&told["id"], &told["procedure"], &told["table"]), (&id, &json!("rewrite_data_files"), &json!("n.t")));
+    assert_eq!((&arguments["table"], &arguments["where"]), (&json!("`n`.`t`"), &json!("id < 1000")));
+    assert!(told["bytes"].as_u64() > Some(1) && told["warehouse"] == "default", "{told}");
+    assert_eq!(ask(claim).await.0.as_u16(), 204, "it is taken");
+    let (_, kind, why) = app.refused(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "flink", "worker": "w"}))).await;
+    assert!(kind == "BadRequestException" && why.contains("flink"), "{kind} {why}");
+
+    let path = format!("/api/v1/jobs/{}", id.as_str().expect("an id"));
+    let renewal = json!({"worker": "w", "done": 3, "total": 7});
+    assert_eq!(app.ok(Method::POST, &format!("{path}/renew"), Some(renewal)).await, json!({"cancelled": false}));
+    assert_eq!(show(&app, &id).await["progress"], json!([3, 7]));
+    let foreign = app.refused(Method::POST, &format!("{path}/renew"), Some(json!({"worker": "v"}))).await;
+    assert!(foreign.2.contains("is not v's"), "{foreign:?}");
+    // No other job gets at the table meanwhile.
+    let other = start(&app, "manifests", json!({}), None).await.1["job-id"].take();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(show(&app, &other).await["state"], "queued");
+    let done = json!({"worker": "w", "state": "succeeded", "outcome": {"rewritten_bytes_count": 7}});
+    app.ok(Method::POST, &format!("{path}/finish"), Some(done.clone())).await;
+    let job = show(&app, &id).await;
+    assert_eq!(
+        (&job["state"], &job["worker"], &job["measured"]["cost"]["bytes_read"]),
+        (&json!("succeeded"), &json!("w"), &json!(7))
+    );
+    assert_eq!(job["measured"]["shapes"]["before"]["data_files"], 6);
+    app.refused(Method::POST, &format!("{path}/finish"), Some(done)).await;
+    app.wait_for_job(other.as_str().expect("an id")).await;
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
 /// `ESKER_JOBS` jobs (24; `make soak` makes it 1,000) on tables of their own, three servers that take them, and one of these killed time and
 /// again: each is done once in effect.
 #[tokio::test(flavor = "multi_thread")]

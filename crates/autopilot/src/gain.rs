@@ -100,6 +100,7 @@ pub(crate) fn compact_request(policy: &Policy) -> Request {
         strategy: policy.strategy,
         sort_order: policy.sort_order.clone().filter(|_| policy.strategy == Strategy::Sort),
         zorder_columns: if policy.strategy == Strategy::ZOrder { policy.zorder_columns.clone() } else { Vec::new() },
+        spark_over_bytes: policy.spark_over_bytes,
         ..CompactOptions::default()
     }))
 }

@@ -3,10 +3,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_storage::StorageError;
-use esker_table::{ENTRY_BYTES, LiveFiles, Manifests, MetadataJson, TableFacts, collect_facts, load_live};
+use esker_table::{
+    ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, TableError, TableFacts, collect_facts, load_live,
+    load_manifests, target_file_bytes,
+};
 use flate2::read::GzDecoder;
+use futures::FutureExt;
+use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
-use iceberg::spec::{SnapshotRef, TableMetadata};
+use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
 use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
@@ -16,6 +21,8 @@ use crate::{Catalog, CatalogError, LoadedTable, Result};
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
     live: Cache<String, Arc<LiveFiles>>,
+    /// By path and by the size that files are small beside.
+    summaries: Cache<(String, u64), Arc<ManifestSummary>>,
     pub(crate) manifests: Manifests,
 }
 
@@ -33,8 +40,23 @@ impl Caches {
                 })
                 .max_capacity(bytes)
                 .build(),
+            summaries: Cache::builder()
+                .weigher(move |_: &(String, u64), summary: &Arc<ManifestSummary>| weight(summary.bytes() as u64))
+                .max_capacity(bytes / 4)
+                .build(),
             manifests: Manifests::new(io, bytes),
         }
+    }
+}
+
+/// Manifests summed up at the same time.
+const SUMMARIES: usize = 8;
+
+/// A file that is missing keeps its meaning.
+fn gone(error: TableError) -> CatalogError {
+    match esker_storage::storage_cause(&error) {
+        Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
+        _ => error.into(),
     }
 }
 
@@ -79,21 +101,31 @@ impl Catalog {
         if let Some(found) = self.inner.caches.live.get(key).await {
             return Ok(found);
         }
-        let live = load_live(self.manifests(), &table.metadata, snapshot).await;
-        let live = Arc::new(live.map_err(|e| match esker_storage::storage_cause(&e) {
-            Some(StorageError::NotFound { uri }) => CatalogError::Storage(StorageError::NotFound { uri: uri.clone() }),
-            _ => e.into(),
-        })?);
+        let live = Arc::new(load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)?);
         self.inner.caches.live.insert(key.to_owned(), live.clone()).await;
         Ok(live)
     }
 
-    /// The facts of a table's current snapshot, from its metadata and manifests.
+    /// The facts of a table's current snapshot. A manifest that was looked at before is not opened again.
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
-        let live = match table.metadata.current_snapshot() {
-            Some(snapshot) => self.live(table, snapshot).await?,
-            None => Arc::default(),
+        let (metadata, target) = (&table.metadata, target_file_bytes(&table.metadata)?);
+        let manifests = match metadata.current_snapshot() {
+            Some(snapshot) => load_manifests(self.manifests(), metadata, snapshot).await.map_err(gone)?,
+            None => Vec::new(),
         };
-        Ok(collect_facts(&table.metadata, &live, table.json.bytes().len() as u64)?)
+        let summaries: Vec<_> = manifests.into_iter().map(|file| self.clone().summary(file, target).boxed()).collect();
+        let summaries: Vec<_> = futures::stream::iter(summaries).buffered(SUMMARIES).try_collect().await?;
+        Ok(collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?)
+    }
+
+    async fn summary(self, file: ManifestFile, target: u64) -> Result<(ManifestFile, Arc<ManifestSummary>)> {
+        let key = (file.manifest_path.clone(), target);
+        if let Some(found) = self.inner.caches.summaries.get(&key).await {
+            return Ok((file, found));
+        }
+        let manifest = self.manifests().load(&file).await.map_err(gone)?;
+        let summary = Arc::new(ManifestSummary::new(&file, &manifest, target));
+        self.inner.caches.summaries.insert(key, summary.clone()).await;
+        Ok((file, summary))
     }
 }

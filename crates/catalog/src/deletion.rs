@@ -8,8 +8,8 @@ use esker_types::{Millis, TableId, now_ms};
 use uuid::Uuid;
 
 use crate::locations::PATH_PROPERTIES;
-use crate::referenced::{PathSet, referenced_paths};
-use crate::{Catalog, LoadedTable, Result};
+use crate::referenced::referenced_paths;
+use crate::{Catalog, LoadedTable, PathSet, Result};
 
 /// Files taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
@@ -63,7 +63,7 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
     let keep = Keep::of(catalog, id).await?;
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     for doomed in dooms {
-        match keep.reason(&doomed.doom) {
+        match keep.reason(&doomed.doom)? {
             None => go.push(doomed.doom),
             Some(why) => spare.entry(why).or_default().push(doomed.doom.path),
         }
@@ -135,8 +135,9 @@ impl Keep {
     }
 
     async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
-        let mut referenced = PathSet::default();
+        let mut referenced = catalog.path_set();
         referenced.insert(&row.metadata_location);
+        let referenced = referenced.finish()?;
         let foreign = other_locations(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
         Ok(Self { row: Some(row), referenced, own, foreign })
@@ -148,27 +149,22 @@ impl Keep {
     }
 
     /// Why a file is kept; `None` if it may go.
-    fn reason(&self, doom: &Doom) -> Option<String> {
-        let Ok(at) = Location::parse(&doom.path) else { return Some("its path is not a valid location".to_owned()) };
+    fn reason(&self, doom: &Doom) -> Result<Option<String>> {
+        let Ok(at) = Location::parse(&doom.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
         if let Some((name, _)) = self.foreign.iter().find(|(_, l)| at.is_inside(l)) {
-            return Some(format!("it lies in the location of table {name}"));
+            return Ok(Some(format!("it lies in the location of table {name}")));
         }
-        let Some(row) = &self.row else {
-            let inside = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
-            return (!inside).then(|| "it lies outside the location that the dropped table had".to_owned());
+        let where_it_was = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
+        let why = match &self.row {
+            None if where_it_was => return Ok(None),
+            None => "it lies outside the location that the dropped table had",
+            Some(row) if row.table_uuid != doom.table_uuid => "the table has another uuid than when the file was doomed",
+            Some(row) if !row.owned => "the table is foreign",
+            Some(_) if self.referenced.contains(&doom.path)? => "the table refers to it",
+            Some(_) if where_it_was || self.own.iter().any(|l| at.is_inside(l)) => return Ok(None),
+            Some(_) => "it lies outside the table's locations",
         };
-        if row.table_uuid != doom.table_uuid {
-            return Some("the table has another uuid than when the file was doomed".to_owned());
-        }
-        if !row.owned {
-            return Some("the table is foreign".to_owned());
-        }
-        if self.referenced.contains(&doom.path) {
-            return Some("the table refers to it".to_owned());
-        }
-        let inside =
-            self.own.iter().any(|l| at.is_inside(l)) || Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
-        (!inside).then(|| "it lies outside the table's locations".to_owned())
+        Ok(Some(why.to_owned()))
     }
 }
 
@@ -216,7 +212,7 @@ pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &s
     let keep = Keep::of(catalog, id).await?;
     let mut dooms = Vec::new();
     for path in paths {
-        if keep.referenced.contains(path) {
+        if keep.referenced.contains(path)? {
             state.forget_output(path).await?;
             continue;
         }

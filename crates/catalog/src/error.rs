@@ -15,6 +15,9 @@ pub enum CatalogError {
     /// A manifest could not be read or written, or a plan no longer fits.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The directory for what does not fit into memory failed.
+    #[error("spilling to disk: {0}")]
+    Spill(#[from] std::io::Error),
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] IdentError),
@@ -101,6 +104,7 @@ impl Coded for CatalogError {
             Self::Storage(e) => e.code(),
             // A full disk or a missing file keeps its meaning under the wrapping.
             Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Spill(_) => ErrorCode::Internal,
             Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,
             Self::IllegalArgument(_) => ErrorCode::IllegalArgument,
             Self::MetadataGone { .. } | Self::MetadataInvalid { .. } => ErrorCode::DataMissing,

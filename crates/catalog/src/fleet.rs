@@ -1,13 +1,13 @@
 //! What is known of all tables' shape, kept in the state database: a commit costs one look at its table, and a look at the whole fleet
 //! reads one row a table.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use esker_health::assess;
-use esker_state::{HealthRow, TableRow};
+use esker_state::{HealthRow, TableRow, TableUse};
 use esker_table::TableFacts;
-use esker_types::{Millis, now_ms};
+use esker_types::{Millis, TableId, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::{Catalog, Result};
@@ -103,9 +103,25 @@ impl Catalog {
         }
     }
 
+    /// Counts the use that a query of this server makes of a table, as engines report theirs.
+    pub fn note_use(&self, table: TableId, used: &TableUse) {
+        self.inner.used.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
+    }
+
+    async fn keep_uses(&self) -> Result<()> {
+        let used = std::mem::take(&mut *self.inner.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if !used.is_empty() {
+            self.state().count_uses(&used).await?;
+        }
+        Ok(())
+    }
+
     /// Keeps what is known of the fleet up to date, for ever.
     pub async fn observe(&self) {
         loop {
+            if let Err(error) = self.keep_uses().await {
+                tracing::warn!(warehouse = self.options().warehouse, %error, "the use that queries made of tables is not counted");
+            }
             if let Err(error) = self.examine_changed().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be looked at; it is tried again");
             }

@@ -17,6 +17,7 @@ mod halt;
 mod ledger;
 mod locations;
 mod namespaces;
+mod paths;
 pub mod recovery;
 mod referenced;
 mod references;
@@ -26,13 +27,14 @@ mod skeleton;
 mod transaction;
 mod views;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use esker_state::{Kind, State, TableRow, Warehouse};
+use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::MetadataJson;
-use esker_types::{Millis, TableName};
+use esker_types::{Millis, TableId, TableName};
 use iceberg::spec::TableMetadata;
 use tokio::sync::Notify;
 
@@ -43,7 +45,8 @@ pub use error::CatalogError;
 pub use fleet::Examined;
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
-pub use referenced::{PathSet, referenced_paths};
+pub use paths::{PathSet, PathSetBuilder};
+pub use referenced::referenced_paths;
 pub use references::RefChange;
 pub use restore::Restored;
 pub use sequencer::{Change, Committed, Proposal, Rebase};
@@ -79,6 +82,10 @@ pub struct Options {
     pub grace_ms: Millis,
     /// Bytes of parsed metadata and manifests kept in memory, each.
     pub cache_bytes: u64,
+    /// Bytes of memory that the set of a table's files may take; what is more goes to disk.
+    pub set_bytes: u64,
+    /// Where on disk.
+    pub spill_dir: PathBuf,
     /// Where to stop for good, in tests of kills.
     pub halt: Halt,
 }
@@ -111,6 +118,8 @@ struct Inner {
     epoch: EpochCheck,
     ledger: LastWritten,
     changed: Notify,
+    /// Scans of this server's own queries that are not counted in the database yet.
+    used: Mutex<HashMap<TableId, TableUse>>,
 }
 
 impl Catalog {
@@ -132,7 +141,8 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let (sequencers, epoch, ledger) = (Sequencers::default(), EpochCheck::default(), LastWritten::default());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed: Notify::new() };
+        let (changed, used) = (Notify::new(), Mutex::default());
+        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed, used };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;
         Ok(this)
@@ -171,6 +181,11 @@ impl Catalog {
     /// Stops here for good if the configuration says so.
     pub async fn halt(&self, point: &str) {
         self.inner.options.halt.at(point).await;
+    }
+
+    /// An empty set of files, within the bounds of the configuration.
+    pub fn path_set(&self) -> PathSetBuilder {
+        PathSetBuilder::new(&self.options().spill_dir, self.options().set_bytes)
     }
 
     /// A table by name.

@@ -15,6 +15,7 @@ use iceberg::spec::TableMetadata;
 use iceberg::{TableRequirement, TableUpdate};
 use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, oneshot};
+use tracing::Instrument;
 
 use crate::apply::apply;
 use crate::cause::receipt;
@@ -125,13 +126,14 @@ impl Catalog {
         queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { change, done });
         let this = self.clone();
         // A task of its own: a client that goes away must not cut a commit in two.
-        let work = tokio::spawn(async move {
+        let turn = async move {
             let _turn = queue.turn.clone().lock_owned().await;
             let batch = std::mem::take(&mut *queue.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !batch.is_empty() {
                 this.run_batch(id, batch).await;
             }
-        });
+        };
+        let work = tokio::spawn(turn.instrument(tracing::info_span!("commit", table_id = %id)));
         let joined = work.await;
         // Another turn may have taken this commit along; then the answer was there before the turn came.
         match answer.try_recv() {

@@ -46,6 +46,8 @@ pub struct Config {
     pub cache: Cache,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub traces: Traces,
     /// For tests only.
     pub debug: Debugging,
 }
@@ -193,11 +195,13 @@ pub struct Events {
     pub webhooks: BTreeMap<String, WebhookSink>,
     /// Kafka topics that get CloudEvents, by name.
     pub kafka: BTreeMap<String, KafkaSink>,
+    /// Receivers of OpenLineage run events of jobs, by name.
+    pub openlineage: BTreeMap<String, LineageSink>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { retention_days: 30, webhooks: BTreeMap::new(), kafka: BTreeMap::new() }
+        Self { retention_days: 30, webhooks: BTreeMap::new(), kafka: BTreeMap::new(), openlineage: BTreeMap::new() }
     }
 }
 
@@ -210,6 +214,24 @@ pub struct WebhookSink {
     /// Sent as a bearer token.
     #[serde(default)]
     pub token: Option<String>,
+}
+
+/// `[events.openlineage.NAME]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineageSink {
+    /// Where run events are posted to: `http://marquez:5000/api/v1/lineage`, or DataHub's `/openapi/openlineage/api/v1/lineage`.
+    pub url: String,
+    /// Sent as a bearer token.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The namespace that jobs are in; default `esker`.
+    #[serde(default = "lineage_namespace")]
+    pub namespace: String,
+}
+
+fn lineage_namespace() -> String {
+    "esker".to_owned()
 }
 
 /// `[events.kafka.NAME]`
@@ -373,6 +395,24 @@ impl Default for Log {
     }
 }
 
+/// `[traces]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// A collector of OTLP over HTTP, such as `http://collector:4318`: spans are posted to `/v1/traces` there. None: nothing is traced.
+    pub url: Option<String>,
+    /// The part of the traces begun here that is told, between 0 and 1. Where a caller traces, its own decision counts.
+    pub sample: f64,
+    /// Headers of each request, such as `authorization`.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { url: None, sample: 1.0, headers: BTreeMap::new() }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -404,6 +444,11 @@ impl Config {
         }
     }
 
+    /// Where jobs spill to, in a data directory.
+    pub(crate) fn spill_dir(&self, dir: &Path) -> PathBuf {
+        self.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"))
+    }
+
     /// What is said of each warehouse's tables.
     pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
         let of = |(name, w): (String, Warehouse)| {
@@ -425,6 +470,8 @@ impl Config {
         hide(&mut self.state.url);
         hide(&mut self.datahub.token);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
+        self.events.openlineage.values_mut().for_each(|l| hide(&mut l.token));
+        self.traces.headers.values_mut().for_each(|value| "(set)".clone_into(value));
         for (key, value) in self.warehouses.values_mut().flat_map(|w| w.storage.iter_mut()) {
             if ["key", "secret", "token", "sas", "password"].iter().any(|part| key.contains(part)) {
                 "(set)".clone_into(value);
@@ -475,14 +522,23 @@ impl Config {
                 return wrong(&format!("warehouses.{name}.location is not set; only the warehouse default has one by itself"));
             }
         }
-        if let Some(name) = self.events.webhooks.keys().find(|name| self.events.kafka.contains_key(*name)) {
-            return wrong(&format!("events.webhooks.{name} and events.kafka.{name} must not have the same name"));
+        let Events { webhooks, kafka, openlineage, .. } = &self.events;
+        let mut sinks: Vec<&String> = webhooks.keys().chain(kafka.keys()).chain(openlineage.keys()).collect();
+        sinks.sort();
+        if let Some(twice) = sinks.windows(2).find(|names| names[0] == names[1]) {
+            return wrong(&format!("events: two sinks are called {}; each needs a name of its own", twice[0]));
         }
         if let Some((name, _)) = self.events.kafka.iter().find(|(_, k)| k.bootstrap.is_empty() || k.topic.is_empty()) {
             return wrong(&format!("events.kafka.{name} needs bootstrap and topic"));
         }
         if let Some(name) = self.datahub.platform_instances.keys().find(|name| !self.all_warehouses().contains_key(*name)) {
             return wrong(&format!("datahub.platform_instances.{name}: there is no such warehouse"));
+        }
+        if !(0.0..=1.0).contains(&self.traces.sample) {
+            return wrong("traces.sample must be between 0 and 1");
+        }
+        if self.traces.url.as_ref().is_some_and(|url| reqwest::Url::parse(url).is_err()) {
+            return wrong("traces.url is not a URL");
         }
         if self.query.concurrency == 0 || self.query.timeout_seconds == 0 {
             return wrong("query.concurrency and query.timeout_seconds must not be 0");

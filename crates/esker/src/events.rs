@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_report::{DataHub, DataHubOptions, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
+use esker_report::{DataHub, DataHubOptions, Format, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
 
 use crate::config::{self, Events};
 use crate::{Error, Result};
@@ -22,9 +22,14 @@ pub(crate) fn datahub(config: &config::DataHub) -> Result<Option<DataHub>> {
 
 pub(crate) fn sinks(events: &Events) -> Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    for (name, webhook) in &events.webhooks {
-        let options = WebhookOptions { name: name.clone(), url: webhook.url.clone(), token: webhook.token.clone() };
-        let webhook = Webhook::new(options).map_err(|e| Error::Config(format!("events.webhooks.{name}: {e}")))?;
+    let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, Format::CloudEvents));
+    let lineage = events
+        .openlineage
+        .iter()
+        .map(|(name, l)| ("openlineage", name, &l.url, &l.token, Format::OpenLineage { namespace: l.namespace.clone() }));
+    for (kind, name, url, token, format) in webhooks.chain(lineage) {
+        let options = WebhookOptions { name: name.clone(), url: url.clone(), token: token.clone(), format };
+        let webhook = Webhook::new(options).map_err(|e| Error::Config(format!("events.{kind}.{name}: {e}")))?;
         sinks.push(Box::new(webhook));
     }
     for (name, kafka) in &events.kafka {

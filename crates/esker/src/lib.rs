@@ -9,6 +9,7 @@ mod events;
 mod housekeeping;
 mod logging;
 pub mod server;
+mod traces;
 mod warehouses;
 
 pub use config::Config;

@@ -75,7 +75,7 @@ impl Server {
         let concurrency = config.maintenance.concurrency.unwrap_or(cores);
         let jobs = JobThreads::start(concurrency)?;
         let wake = Arc::new(Notify::new());
-        let spill_dir = config.maintenance.spill_dir.clone().unwrap_or_else(|| dir.join("spill"));
+        let spill_dir = config.spill_dir(&dir);
         let blocks = blocks(config, &dir)?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in plans {

@@ -58,6 +58,8 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         undrop_ms: ms(config.tables.undrop_seconds),
         grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
         cache_bytes: config.cache.bytes,
+        set_bytes: config.maintenance.memory_bytes / 8,
+        spill_dir: config.spill_dir(dir),
         halt: Halt::at_point(config.debug.halt_at.clone()),
     })
 }

@@ -38,6 +38,9 @@ pub enum MaintenanceError {
     /// The job may not run on this table, or not now.
     #[error("{0}")]
     Refused(String),
+    /// The job can't be done now, and may be a little later.
+    #[error("{0}")]
+    Busy(String),
     /// Not one group of a compaction was rewritten.
     #[error("{what}")]
     NothingDone {
@@ -85,6 +88,7 @@ impl Coded for MaintenanceError {
             Self::State(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::NothingDone { code, .. } => *code,
+            Self::Busy(_) => ErrorCode::Unavailable,
             Self::Refused(_) | Self::Cancelled => ErrorCode::Refused,
             Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => ErrorCode::Internal,
         }

@@ -24,15 +24,18 @@ mod undo;
 use esker_catalog::{Catalog, LoadedTable};
 
 pub use compact::{
-    CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, Strategy, Verify,
-    plan_compact,
+    CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
+    Verify, plan_compact,
 };
 pub use counters::Cost;
 pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
 pub use explain::{Explanation, Holder, explain};
-pub use jobs::{ASKED, BY_ITSELF, KindStats, Limits, Maintenance, Order, Progress, Request, SCHEDULED, Worker, WorkerOptions};
+pub use jobs::{
+    ASKED, BY_ITSELF, HandedOver, KindStats, Limits, Maintenance, Order, Progress, Request, SCHEDULED, SPARK, Worker,
+    WorkerOptions,
+};
 pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
 pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
 pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, plan_statistics};

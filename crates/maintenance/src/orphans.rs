@@ -170,11 +170,9 @@ impl Look {
             None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
         };
         let referenced = referenced_paths(catalog, &table).await?;
-        let mut accounted = PathSet::default();
-        let recorded = catalog.state().recorded_paths(table.row.id).await?;
-        accounted.extend(recorded.iter().map(String::as_str));
-        let doomed = catalog.state().quarantine_of(table.row.id).await?;
-        accounted.extend(doomed.iter().map(|d| d.doom.path.as_str()));
+        let mut accounted = catalog.path_set();
+        catalog.state().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
+        let accounted = accounted.finish()?;
         let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
         let others = others.into_iter().map(|(_, l)| l).filter(|l| l.overlaps(&location)).collect();
         Ok(Self { listed, table, referenced, accounted, others, older_than_ms, counted })
@@ -187,9 +185,9 @@ impl Look {
             && let Some(file) = self.listed.next()?
         {
             self.counted.listed += 1;
-            if self.referenced.contains(&file.path) {
+            if self.referenced.contains(&file.path)? {
                 self.counted.referenced += 1;
-            } else if self.accounted.contains(&file.path) || self.is_foreign(&file.path)? {
+            } else if self.accounted.contains(&file.path)? || self.is_foreign(&file.path)? {
                 self.counted.accounted += 1;
             } else if file.modified_ms >= self.older_than_ms {
                 self.counted.young += 1;

@@ -9,6 +9,8 @@ use esker_read::ReadStats;
 use esker_types::{Millis, Principal, now_ms};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use tracing::field::Empty;
 
 /// Queries remembered.
 const KEPT: usize = 200;
@@ -175,6 +177,8 @@ impl QueryLog {
 pub(crate) struct Logged {
     log: QueryLog,
     entry: Arc<Entry>,
+    /// Told to whoever gathers traces.
+    span: Span,
     pub(crate) error: Option<String>,
     pub(crate) finished: bool,
 }
@@ -192,7 +196,16 @@ impl Logged {
             cancel: CancellationToken::new(),
         });
         log.queries().running.insert(entry.id, entry.clone());
-        Self { log: log.clone(), entry, error: None, finished: false }
+        let span = tracing::info_span!(
+            "query",
+            query = entry.id,
+            principal = entry.principal,
+            rows = Empty,
+            files_opened = Empty,
+            bytes_read = Empty,
+            error = Empty
+        );
+        Self { log: log.clone(), entry, span, error: None, finished: false }
     }
 
     pub(crate) fn stats(&self) -> &QueryStats {
@@ -223,14 +236,25 @@ impl Drop for Logged {
         let record = self.entry.record(state, error);
         let ended = if record.error.is_none() { &self.log.inner.finished } else { &self.log.inner.failed };
         ended.fetch_add(1, Relaxed);
+        let QueryRecord { rows, files_opened, bytes_read, .. } = record;
+        // Signed: what is not is told to collectors as text.
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.span
+            .record("rows", signed(rows))
+            .record("files_opened", signed(files_opened))
+            .record("bytes_read", signed(bytes_read));
+        if let Some(error) = &record.error {
+            self.span.record("error", error);
+        }
+        let _entered = self.span.enter();
         if record.seconds >= self.log.inner.slow.as_secs_f64() {
             tracing::warn!(
                 query = record.id,
                 seconds = record.seconds,
                 principal = record.principal,
-                rows = record.rows,
-                files_opened = record.files_opened,
-                bytes_read = record.bytes_read,
+                rows,
+                files_opened,
+                bytes_read,
                 bytes_cached = record.bytes_cached,
                 error = record.error,
                 sql = record.sql,

@@ -9,7 +9,10 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use esker_catalog::Catalog;
 use esker_read::{Input, ReadStats, Reader};
+use esker_state::TableUse;
+use esker_types::TableId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
@@ -27,10 +30,14 @@ pub(crate) struct Known {
 }
 
 /// What planning a scan found out.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) files_pruned: usize,
     pub(crate) rows_deleted: usize,
+    /// What the scan counts for, once it opens a file: an answer from metadata alone is none.
+    pub(crate) table: TableId,
+    pub(crate) used: TableUse,
+    pub(crate) catalog: Catalog,
 }
 
 /// Opens the files of one scan.
@@ -57,6 +64,7 @@ impl ParquetFileReaderFactory for Files {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         if !self.told.swap(true, Relaxed) {
+            self.planned.catalog.note_use(self.planned.table, &self.planned.used);
             MetricBuilder::new(metrics).global_counter("files_pruned").add(self.planned.files_pruned);
             MetricBuilder::new(metrics).global_counter("rows_deleted").add(self.planned.rows_deleted);
         }

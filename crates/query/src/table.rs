@@ -16,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
+use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
 use iceberg::spec::{DataFileFormat, Literal, NameMapping, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
 use roaring::RoaringTreemap;
@@ -41,6 +42,7 @@ pub struct IcebergTable {
     schema: SchemaRef,
     pub(crate) reader: Reader,
     pub(crate) stats: Arc<QueryStats>,
+    catalog: Catalog,
 }
 
 impl IcebergTable {
@@ -60,7 +62,7 @@ impl IcebergTable {
         let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
         let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
         let write_defaults = write_defaults(&iceberg, &schema);
-        Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats })
+        Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats, catalog: catalog.clone() })
     }
 
     /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
@@ -221,8 +223,15 @@ impl TableProvider for IcebergTable {
         let whole = files.iter().filter(|f| f.range.as_ref().is_none_or(|r| r.start == 0));
         let statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
 
-        let planned =
-            Planned { files_pruned: considered - kept.len(), rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX) };
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let (scanned_files, scanned_deletes) = (count(kept.len()), count(self.live.deletes.len()));
+        let planned = Planned {
+            files_pruned: considered - kept.len(),
+            rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
+            table: self.table.row.id,
+            used: TableUse { scans: 1, scanned_files, scanned_deletes, ..TableUse::default() },
+            catalog: self.catalog.clone(),
+        };
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
         // Rows that the filter leaves out are not decoded.

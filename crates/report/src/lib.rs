@@ -8,6 +8,7 @@ mod cloud_event;
 mod datahub;
 mod error;
 mod kafka;
+mod openlineage;
 mod sink;
 mod webhook;
 
@@ -15,7 +16,7 @@ pub use datahub::{DataHub, DataHubOptions};
 pub use error::ReportError;
 pub use kafka::{Kafka, KafkaOptions};
 pub use sink::{Sink, deliver};
-pub use webhook::{Webhook, WebhookOptions};
+pub use webhook::{Format, Webhook, WebhookOptions};
 
 /// The result of a delivery.
 pub type Result<T> = std::result::Result<T, ReportError>;

@@ -4,12 +4,25 @@ use esker_state::Event;
 use futures::future::BoxFuture;
 
 use crate::cloud_event::cloud_event;
+use crate::openlineage::run_event;
 use crate::{ReportError, Result, Sink};
 
 /// How long a receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A receiver of CloudEvents over HTTP.
+/// What events look like to a receiver.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// CloudEvents 1.0.
+    CloudEvents,
+    /// Run events of OpenLineage, of jobs alone, whose names are in this namespace.
+    OpenLineage {
+        /// The namespace of jobs.
+        namespace: String,
+    },
+}
+
+/// A receiver of events over HTTP.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
     /// The name of the sink.
@@ -18,9 +31,11 @@ pub struct WebhookOptions {
     pub url: String,
     /// Sent as a bearer token, if the receiver wants one.
     pub token: Option<String>,
+    /// What they look like.
+    pub format: Format,
 }
 
-/// Posts each event by itself, as `application/cloudevents+json`.
+/// Posts each event by itself.
 #[derive(Debug)]
 pub struct Webhook {
     options: WebhookOptions,
@@ -37,11 +52,14 @@ impl Webhook {
 
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
-        let mut request = self
-            .client
-            .post(url)
-            .header("content-type", "application/cloudevents+json; charset=utf-8")
-            .body(cloud_event(event).to_string());
+        let (content_type, body) = match &self.options.format {
+            Format::CloudEvents => ("application/cloudevents+json; charset=utf-8", cloud_event(event)),
+            Format::OpenLineage { namespace } => match run_event(event, namespace) {
+                Some(body) => ("application/json", body),
+                None => return Ok(()),
+            },
+        };
+        let mut request = self.client.post(url).header("content-type", content_type).body(body.to_string());
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);
         }

@@ -11,6 +11,7 @@ mod management;
 mod metrics;
 mod ops;
 mod page;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use esker_types::{ErrorCode, Principal};
 use moka::future::Cache;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 pub use error::ApiError;
 pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantinedFile, TableHealth, WarehouseView};
@@ -206,10 +208,26 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let id = uuid::Uuid::now_v7().to_string();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let method = request.method().to_string();
-    let span = tracing::info_span!("request", id, method, path = request.uri().path());
+    let path = request.uri().path();
+    let span = tracing::info_span!(
+        "request",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        request_id = id,
+        trace_id = Empty,
+        method,
+        path,
+        status = Empty
+    );
+    trace::join(&span, request.headers(), format!("{method} {route}"));
     let started = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, elapsed) = (response.status().as_u16(), started.elapsed());
+    // Signed: what is not is told to collectors as text.
+    span.record("status", i64::from(status));
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
     app.inner.metrics.observe(&method, &route, status, elapsed);
     let _entered = span.enter();
     match status {

@@ -244,6 +244,36 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
     assert!(state.job_log(new.id).await.expect("asked").is_empty());
 }
 
+async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let ids = [warehouse.id];
+    let new = job(TableId::fresh(), None, 0);
+    state.enqueue(warehouse, &new).await.expect("entered");
+    assert!(state.take_handed_over(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(), "not planned yet");
+    state.take_job(&ids).await.expect("asked").expect("one");
+    state.end_job(new.id, &JobEnd::HandedOver("spark"), "{}").await.expect("handed over");
+    assert!(state.take_job(&ids).await.expect("asked").is_none(), "not Esker's any more");
+    assert!(state.take_handed_over(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
+    let taken = state.take_handed_over(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
+    assert_eq!((taken.id, taken.worker.as_deref(), taken.server), (new.id, Some("w"), None));
+    assert_eq!(state.take_jobs_over().await.expect("asked"), 0, "its lease has not ended");
+    assert_eq!(state.renew_job(new.id, "another", now_ms(), (1, 2)).await.expect("asked"), None);
+    assert_eq!(state.renew_job(new.id, "w", now_ms() - 1, (1, 2)).await.expect("asked"), Some(false));
+    // The lease is over: whoever had it has it no more.
+    assert_eq!(state.renew_job(new.id, "w", now_ms() + 60_000, (1, 2)).await.expect("asked"), None);
+    assert_eq!(state.take_jobs_over().await.expect("asked"), 1);
+    assert!(!state.end_handed_over(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
+    state.take_handed_over(&ids, "spark", "v", now_ms() + 60_000).await.expect("asked").expect("one");
+    assert_eq!(state.cancel_job(new.id, "p").await.expect("asked"), Some(JobState::Running));
+    assert_eq!(state.renew_job(new.id, "v", now_ms() + 60_000, (1, 2)).await.expect("asked"), Some(true));
+    assert!(state.end_handed_over(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
+    let ended = state.job(new.id).await.expect("asked").expect("there");
+    assert_eq!((ended.state, ended.deaths, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
+    let told = state.events_after(0, None, 100).await.expect("events");
+    let told: Vec<&str> = told.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
+    assert_eq!(told, ["job.started", "job.succeeded"]);
+}
+
 async fn reports_sinks_and_tokens_are_kept(state: &State) {
     with_namespace(state).await;
     let table = TableId::fresh();
@@ -372,6 +402,7 @@ on_every_database!(
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
+    what_was_handed_over_is_its_workers_until_the_lease_ends,
     reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,

@@ -43,7 +43,7 @@ pub struct HealthPoint {
     pub shape: Value,
 }
 
-/// What engines reported of a table's scans and commits.
+/// What engines reported of a table's scans and commits, and how Esker's own queries scanned it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TableUse {
     /// Scans.
@@ -58,6 +58,18 @@ pub struct TableUse {
     pub commits: i64,
     /// Attempts at them: what is over the commits was tried again.
     pub commit_attempts: i64,
+}
+
+impl TableUse {
+    /// Counts more of it.
+    pub fn add(&mut self, other: &Self) {
+        self.scans += other.scans;
+        self.scanned_files += other.scanned_files;
+        self.scanned_deletes += other.scanned_deletes;
+        self.planning_ms += other.planning_ms;
+        self.commits += other.commits;
+        self.commit_attempts += other.commit_attempts;
+    }
 }
 
 /// Days that use is summed up over.
@@ -186,6 +198,16 @@ impl State {
             Ok(HealthPoint { time_ms: row.try_get(0)?, score: row.try_get(1)?, shape: serde_json::from_str(row.try_get(2)?)? })
         };
         rows.iter().map(point).collect()
+    }
+
+    /// Counts what this server's own queries made of some tables.
+    pub async fn count_uses(&self, used: &HashMap<TableId, TableUse>) -> Result<()> {
+        let mut tx = self.begin_intent().await?;
+        for (table, used) in used {
+            count_use(&mut tx, *table, used).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// What engines reported of each table in the last [`USE_DAYS`], today among them.

@@ -79,6 +79,12 @@ pub struct Job {
     pub deaths: i64,
     /// The server that it runs or ran on.
     pub server: Option<String>,
+    /// The other engine that does it; none: Esker.
+    pub engine: Option<String>,
+    /// The worker of that engine that has it or had it.
+    pub worker: Option<String>,
+    /// Until when that worker has it, unless it renews its lease.
+    pub lease_ms: Option<Millis>,
     /// What its last attempt set out to do.
     pub plan: Option<Value>,
     /// What the attempts before set out to do.
@@ -126,7 +132,7 @@ pub struct JobFilter {
 }
 
 pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
-     deaths, instance, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms";
+     deaths, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms";
 
 fn value(row: &AnyRow, column: &str) -> Result<Option<Value>> {
     let text: Option<String> = row.try_get(column)?;
@@ -157,6 +163,9 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
         attempts: row.try_get("attempts")?,
         deaths: row.try_get("deaths")?,
         server: row.try_get("instance")?,
+        engine: row.try_get("engine")?,
+        worker: row.try_get("worker")?,
+        lease_ms: row.try_get("lease_ms")?,
         plan: value(row, "plan")?,
         earlier_plans: earlier,
         progress: (count(row, "done")?, count(row, "total")?),

@@ -13,6 +13,7 @@ mod dropped;
 mod epochs;
 mod error;
 mod functions;
+mod handed;
 mod health;
 mod instances;
 mod jobs;

@@ -1,4 +1,5 @@
 use esker_types::{JobId, TableId, now_ms};
+use futures::TryStreamExt;
 use sqlx::Row;
 
 use crate::{Result, State, Warehouse, parse_id};
@@ -64,10 +65,16 @@ impl State {
         Ok(query.fetch_all(&self.readers).await?)
     }
 
-    /// The recorded files of a table, whoever writes them: an orphan listing leaves them out.
-    pub async fn recorded_paths(&self, table: TableId) -> Result<Vec<String>> {
-        let query = sqlx::query_scalar("SELECT path FROM output WHERE table_id = $1").bind(table.to_string());
-        Ok(query.fetch_all(&self.readers).await?)
+    /// Visits the files of a table that are accounted for though no snapshot leads to them: recorded by whoever writes them, or in
+    /// quarantine. They may be as many as the table's own.
+    pub async fn visit_accounted(&self, table: TableId, mut visit: impl FnMut(&str)) -> Result<()> {
+        let sql = "SELECT path FROM output WHERE table_id = $1
+                   UNION ALL SELECT path FROM doomed WHERE table_id = $1 AND state IN ('doomed', 'deleting')";
+        let mut paths = sqlx::query_scalar::<_, String>(sql).bind(table.to_string()).fetch(&self.readers);
+        while let Some(path) = paths.try_next().await? {
+            visit(&path);
+        }
+        Ok(())
     }
 
     /// The job that recorded a file and has not settled it.

@@ -4,12 +4,12 @@
 //! dead it can change nothing any more, and the others take its jobs over.
 
 use esker_types::{JobId, Millis, TableId, now_ms};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
 use crate::jobs::{COLUMNS, job_row};
-use crate::{Database, Job, JobLine, JobState, Result, State, StateError, Warehouse};
+use crate::{Along, Database, Job, JobLine, JobState, NewEvent, Result, State, StateError, Warehouse};
 
 /// A job during which so many servers died is not begun again: it may be what kills them.
 const MOST_DEATHS: i64 = 5;
@@ -55,6 +55,15 @@ pub enum JobEnd {
     Again(String, Millis),
     /// It ended because somebody wanted it to.
     Cancelled,
+    /// It waits for a worker of another engine now.
+    HandedOver(&'static str),
+}
+
+/// Who has a job: a server, or for a time a worker outside.
+pub(crate) struct Holder<'a> {
+    pub(crate) instance: Option<&'a str>,
+    pub(crate) worker: Option<&'a str>,
+    pub(crate) until_ms: Option<Millis>,
 }
 
 impl State {
@@ -100,31 +109,37 @@ impl State {
 
     /// Takes the next job of some warehouses: the one of the highest priority whose time has come and whose table is free.
     pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
+        let instance = self.instance.to_string();
+        self.take_next(warehouses, None, Holder { instance: Some(&instance), worker: None, until_ms: None }).await
+    }
+
+    pub(crate) async fn take_next(&self, warehouses: &[i64], engine: Option<&str>, holder: Holder<'_>) -> Result<Option<Job>> {
         let ids: Vec<String> = warehouses.iter().map(i64::to_string).collect();
         let next = format!(
-            "SELECT id FROM job WHERE state = 'queued' AND due_ms <= $1 AND warehouse_id IN ({})
+            "SELECT id FROM job WHERE state = 'queued' AND due_ms <= $1 AND engine IS NOT DISTINCT FROM $2 AND warehouse_id IN ({})
              AND table_id NOT IN (SELECT table_id FROM job WHERE state = 'running')
              ORDER BY priority DESC, created_ms, id LIMIT 1",
             ids.join(", ")
         );
+        let next = || sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).bind(engine);
         // Looked for without the lock of writers first: mostly there is nothing.
-        let found = sqlx::query(sqlx::AssertSqlSafe(next.clone())).bind(now_ms()).fetch_optional(&self.readers).await?;
-        if found.is_none() {
+        if next().fetch_optional(&self.readers).await?.is_none() {
             return Ok(None);
         }
         let mut tx = self.begin().await?;
-        let now = now_ms();
-        let Some(row) = sqlx::query(sqlx::AssertSqlSafe(next)).bind(now).fetch_optional(&mut *tx).await? else {
-            return Ok(None);
-        };
+        let Some(row) = next().fetch_optional(&mut *tx).await? else { return Ok(None) };
         let id: String = row.try_get(0)?;
         let sql = format!(
-            "UPDATE job SET state = 'running', instance = $2, attempts = attempts + 1, started_ms = coalesce(started_ms, $3), done = 0,
-                            total = 0, error = NULL
+            "UPDATE job SET state = 'running', instance = $2, worker = $3, lease_ms = $4, attempts = attempts + 1,
+                            started_ms = coalesce(started_ms, $5), done = 0, total = 0, error = NULL
              WHERE id = $1 RETURNING {COLUMNS}"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(self.instance.to_string()).bind(now);
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(holder.instance).bind(holder.worker);
+        let query = query.bind(holder.until_ms).bind(now_ms());
         let job = job_row(&query.fetch_one(&mut *tx).await?)?;
+        if job.attempts == 1 {
+            tell_of(&mut tx, &job).await?;
+        }
         tx.commit().await?;
         Ok(Some(job))
     }
@@ -157,32 +172,42 @@ impl State {
 
     /// Records how an attempt ended that ran here.
     pub async fn end_job(&self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
+        self.end_job_of(id, &self.instance.to_string(), end, measured).await.map(drop)
+    }
+
+    /// False if the job is not the holder's any more.
+    pub(crate) async fn end_job_of(&self, id: JobId, holder: &str, end: &JobEnd, measured: &str) -> Result<bool> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
             JobEnd::Failed(error) => (JobState::Failed, None, Some(error), None, Some(now)),
             JobEnd::Again(error, due) => (JobState::Queued, None, Some(error), Some(*due), None),
             JobEnd::Cancelled => (JobState::Cancelled, None, None, None, Some(now)),
+            JobEnd::HandedOver(_) => (JobState::Queued, None, None, None, None),
         };
+        let engine = if let JobEnd::HandedOver(engine) = end { Some(*engine) } else { None };
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7
-             WHERE id = $1 AND state = 'running' AND instance = $8",
-        )
-        .bind(id.to_string())
-        .bind(state.as_str())
-        .bind(outcome)
-        .bind(error)
-        .bind(due)
-        .bind(finished)
-        .bind(measured)
-        .bind(self.instance.to_string())
-        .execute(&mut *tx)
-        .await?;
+        let sql = format!(
+            "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7,
+                            engine = coalesce($8, engine)
+             WHERE id = $1 AND state = 'running' AND (instance = $9 OR worker = $9) RETURNING {COLUMNS}"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id.to_string())
+            .bind(state.as_str())
+            .bind(outcome)
+            .bind(error)
+            .bind(due)
+            .bind(finished)
+            .bind(measured)
+            .bind(engine)
+            .bind(holder);
+        let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
+        tell_of(&mut tx, &job_row(&row)?).await?;
         // Its table is free now.
         self.tell(&mut tx).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Asks a job to end. One that waits is cancelled at once, one at work as soon as its server gets to know; returns where it
@@ -192,7 +217,11 @@ impl State {
         let sql = "UPDATE job SET cancelled_by = coalesce(cancelled_by, $2), finished_ms = CASE state WHEN 'queued' THEN CAST($3 AS BIGINT) ELSE NULL END,
                           state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END
                    WHERE id = $1 AND state IN ('queued', 'running')";
-        sqlx::query(sql).bind(id.to_string()).bind(by).bind(now_ms()).execute(&mut *tx).await?;
+        let sql = sqlx::AssertSqlSafe(format!("{sql} RETURNING {COLUMNS}"));
+        let changed = sqlx::query(sql).bind(id.to_string()).bind(by).bind(now_ms()).fetch_optional(&mut *tx).await?;
+        if let Some(job) = changed.map(|row| job_row(&row)).transpose()?.filter(|job| job.state.is_over()) {
+            tell_of(&mut tx, &job).await?;
+        }
         tx.commit().await?;
         Ok(self.job(id).await?.map(|job| job.state))
     }
@@ -200,8 +229,11 @@ impl State {
     /// Puts the jobs of servers that are gone back into the queue; returns how many there were. One that has seen too many servers
     /// die fails instead.
     pub async fn take_jobs_over(&self) -> Result<u64> {
-        const GONE: &str = "state = 'running' AND instance NOT IN (SELECT id FROM instance)";
-        let sql = format!("SELECT id, cancelled_by, deaths FROM job WHERE {GONE}");
+        let gone = format!(
+            "state = 'running' AND (instance NOT IN (SELECT id FROM instance) OR (worker IS NOT NULL AND lease_ms < {}))",
+            now_ms()
+        );
+        let sql = format!("SELECT id, cancelled_by, deaths, worker FROM job WHERE {gone}");
         if sqlx::query(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&self.readers).await?.is_none() {
             return Ok(0);
         }
@@ -210,26 +242,24 @@ impl State {
         let mut over = Vec::new();
         for row in &rows {
             let (id, cancelled_by, deaths): (String, Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let deaths = deaths + 1;
+            let worker: Option<String> = row.try_get(3)?;
+            let (who, deaths) = (if worker.is_some() { "worker" } else { "server" }, deaths + 1);
             let (state, error) = match (cancelled_by, deaths < MOST_DEATHS) {
                 (Some(_), _) => (JobState::Cancelled, None),
-                (None, true) => (JobState::Queued, Some("its server went away".to_owned())),
+                (None, true) => (JobState::Queued, Some(format!("its {who} went away"))),
                 (None, false) => {
-                    let why = format!("{deaths} servers went away while they were at it: it may be what ended them");
+                    let why = format!("{deaths} {who}s went away while they were at it: it may be what ended them");
                     (JobState::Failed, Some(why))
                 }
             };
-            sqlx::query(sqlx::AssertSqlSafe(format!(
-                "UPDATE job SET state = $2, deaths = $3, error = $4, finished_ms = $5 WHERE id = $1 AND {GONE}"
-            )))
-            .bind(&id)
-            .bind(state.as_str())
-            .bind(deaths)
-            .bind(&error)
-            .bind(state.is_over().then(now_ms))
-            .execute(&mut *tx)
-            .await?;
-            over.push((id, error.unwrap_or_else(|| "its server went away, and it had been cancelled".to_owned())));
+            let sql = format!(
+                "UPDATE job SET state = $2, deaths = $3, error = $4, finished_ms = $5 WHERE id = $1 AND {gone} RETURNING {COLUMNS}"
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&id).bind(state.as_str()).bind(deaths).bind(&error);
+            if let Some(row) = query.bind(state.is_over().then(now_ms)).fetch_optional(&mut *tx).await? {
+                tell_of(&mut tx, &job_row(&row)?).await?;
+            }
+            over.push((id, error.unwrap_or_else(|| format!("its {who} went away, and it had been cancelled"))));
         }
         self.tell(&mut tx).await?;
         tx.commit().await?;
@@ -266,6 +296,28 @@ impl State {
         listener.listen("esker_jobs").await?;
         Ok(Some(JobNews(listener)))
     }
+}
+
+/// Enters into the out-box that a job was begun or is over.
+async fn tell_of(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
+    let kind = match job.state {
+        JobState::Queued => return Ok(()),
+        JobState::Running => "job.started",
+        JobState::Succeeded => "job.succeeded",
+        JobState::Failed => "job.failed",
+        JobState::Cancelled => "job.cancelled",
+    };
+    let sql = "SELECT name, (SELECT location FROM tabular WHERE id = $2) FROM warehouse WHERE id = $1";
+    let about = sqlx::query(sql).bind(job.warehouse).bind(job.table_id.to_string()).fetch_optional(&mut **tx).await?;
+    let Some(about) = about else { return Ok(()) };
+    let location: Option<String> = about.try_get(1)?;
+    let data = json!({
+        "job-id": job.id, "kind": job.kind, "reason": job.reason, "engine": job.engine, "location": location, "error": job.error,
+        "outcome": job.outcome, "started-ms": job.started_ms, "finished-ms": job.finished_ms,
+    });
+    let (warehouse, subject, principal) = (about.try_get(0)?, job.table.clone(), job.principal.clone());
+    let events = vec![NewEvent { kind, warehouse, subject, principal, data }];
+    Along { events, receipts: Vec::new() }.insert(tx).await
 }
 
 /// Hears when a job may be there to be taken.

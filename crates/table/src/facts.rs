@@ -1,11 +1,13 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use esker_types::Millis;
-use iceberg::spec::{ManifestContentType, Operation, SnapshotRef, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, Operation, SnapshotRef, Struct, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::retention::max_snapshot_age_ms;
-use crate::{DeleteIndex, DeleteKind, LiveFiles, Result, TableError, partition_label, refs};
+use crate::summary::{PartitionSum, files_with_deletes};
+use crate::{ManifestSummary, Result, TableError, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
@@ -19,6 +21,14 @@ pub struct DeleteFacts {
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl DeleteFacts {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.records += other.records;
+        self.bytes += other.bytes;
+    }
 }
 
 /// What a table's metadata says about its shape: the evidence that health is judged by. Sizes are bytes, times are
@@ -113,12 +123,10 @@ pub struct Shape {
 impl TableFacts {
     /// Delete files of all kinds, their deletes and their bytes together.
     pub fn deletes(&self) -> DeleteFacts {
-        let kinds = [self.position_deletes, self.equality_deletes, self.deletion_vectors];
-        kinds.iter().fold(DeleteFacts::default(), |sum, kind| DeleteFacts {
-            files: sum.files + kind.files,
-            records: sum.records + kind.records,
-            bytes: sum.bytes + kind.bytes,
-        })
+        let mut sum = self.position_deletes;
+        sum.add(self.equality_deletes);
+        sum.add(self.deletion_vectors);
+        sum
     }
 
     /// What a job is to make better.
@@ -139,15 +147,6 @@ impl TableFacts {
 /// Fewer small files than this in a partition are left alone, as by Spark's `rewrite_data_files`.
 pub const MIN_INPUT_FILES: u64 = 5;
 
-/// The data files of one partition.
-#[derive(Debug, Default)]
-struct Partition {
-    files: u64,
-    bytes: u64,
-    small_files: u64,
-    small_bytes: u64,
-}
-
 /// Who rewrote `main`, and when.
 fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     let parent = |s: &&SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
@@ -165,14 +164,23 @@ fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     }
 }
 
-/// Gathers the facts of a table's current snapshot.
-pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes: u64) -> Result<TableFacts> {
-    let target = match metadata.properties().get("write.target-file-size-bytes") {
-        None => 512 << 20,
+/// The size that writers aim at, in bytes.
+pub fn target_file_bytes(metadata: &TableMetadata) -> Result<u64> {
+    match metadata.properties().get("write.target-file-size-bytes") {
+        None => Ok(512 << 20),
         Some(text) => text.parse::<u64>().ok().filter(|t| *t > 0).ok_or_else(|| {
             TableError::Invalid(format!("table property write.target-file-size-bytes: {text:?} is not a positive number"))
-        })?,
-    };
+        }),
+    }
+}
+
+/// Gathers the facts of a table's current snapshot from its manifests and what each comes to, for the [`target_file_bytes`] of now.
+pub fn collect_facts(
+    metadata: &TableMetadata,
+    manifests: &[(ManifestFile, Arc<ManifestSummary>)],
+    metadata_bytes: u64,
+) -> Result<TableFacts> {
+    let target = target_file_bytes(metadata)?;
     let mut facts = TableFacts {
         format_version: metadata.format_version() as u8,
         current_snapshot_id: metadata.current_snapshot_id(),
@@ -183,63 +191,148 @@ pub fn collect_facts(metadata: &TableMetadata, live: &LiveFiles, metadata_bytes:
         last_commit_ms: metadata.last_updated_ms(),
         metadata_bytes,
         metadata_log: metadata.metadata_log().len() as u64,
-        manifests: live.manifests.len() as u64,
+        manifests: manifests.len() as u64,
         ..TableFacts::default()
     };
-    for manifest in &live.manifests {
-        facts.manifest_bytes += u64::try_from(manifest.manifest_length).unwrap_or(0);
-        facts.delete_manifests += u64::from(manifest.content == ManifestContentType::Deletes);
-    }
     let ours = metadata.properties().iter().filter(|(k, _)| k.starts_with("esker.") || k.starts_with("history.expire."));
     facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
     facts.max_snapshot_age_ms = max_snapshot_age_ms(metadata)?;
     rewrites(metadata, &mut facts);
-    let mut partitions: BTreeMap<(i32, String), Partition> = BTreeMap::new();
-    for live in &live.data {
-        let bytes = live.file.file_size_in_bytes();
-        facts.data_files += 1;
-        facts.data_bytes += bytes;
-        facts.records += live.file.record_count();
-        let small = bytes < target / 4 * 3;
-        facts.small_files += u64::from(small);
-        facts.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
-        let label = match metadata.partition_spec_by_id(live.spec_id) {
-            Some(spec) => partition_label(spec, metadata.current_schema(), live.file.partition()),
-            None => return Err(TableError::Invalid(format!("partition spec {} does not exist", live.spec_id))),
-        };
-        let partition = partitions.entry((live.spec_id, label)).or_default();
-        partition.files += 1;
-        partition.bytes += bytes;
-        if small {
-            partition.small_files += 1;
-            partition.small_bytes += bytes;
+    let mut partitions: HashMap<(i32, &Struct), PartitionSum> = HashMap::new();
+    for (file, summary) in manifests {
+        facts.manifest_bytes += u64::try_from(file.manifest_length).unwrap_or(0);
+        facts.delete_manifests += u64::from(file.content == ManifestContentType::Deletes);
+        facts.records += summary.records;
+        facts.size_histogram.iter_mut().zip(summary.size_histogram).for_each(|(sum, n)| *sum += n);
+        facts.position_deletes.add(summary.position_deletes);
+        facts.equality_deletes.add(summary.equality_deletes);
+        facts.deletion_vectors.add(summary.deletion_vectors);
+        for (partition, sum) in &summary.partitions {
+            partitions.entry((summary.spec_id(), partition)).or_default().add(sum);
         }
     }
     facts.partitions = partitions.len() as u64;
-    for partition in partitions.values() {
-        facts.ideal_files += partition.bytes.div_ceil(target).clamp(1, partition.files);
-        if partition.small_files >= MIN_INPUT_FILES {
-            facts.compactable_files += partition.small_files;
-            facts.compactable_bytes += partition.small_bytes;
-            facts.compacted_files += partition.small_bytes.div_ceil(target).max(1);
+    for sum in partitions.values() {
+        facts.data_files += sum.files;
+        facts.data_bytes += sum.bytes;
+        facts.small_files += sum.small_files;
+        facts.ideal_files += sum.bytes.div_ceil(target).clamp(1, sum.files);
+        if sum.small_files >= MIN_INPUT_FILES {
+            facts.compactable_files += sum.small_files;
+            facts.compactable_bytes += sum.small_bytes;
+            facts.compacted_files += sum.small_bytes.div_ceil(target).max(1);
         }
     }
-    let fullest = partitions.into_iter().max_by_key(|(_, partition)| partition.files);
-    facts.fullest_partition = fullest.map(|((_, label), partition)| (label, partition.files));
-    for delete in &live.deletes {
-        let kind = match delete.kind {
-            DeleteKind::Position => &mut facts.position_deletes,
-            DeleteKind::Equality => &mut facts.equality_deletes,
-            DeleteKind::DeletionVector => &mut facts.deletion_vectors,
-        };
-        kind.files += 1;
-        kind.records += delete.entry.file.record_count();
-        kind.bytes += match (delete.kind, delete.entry.file.content_size_in_bytes()) {
-            (DeleteKind::DeletionVector, Some(size)) => u64::try_from(size).unwrap_or(0),
-            _ => delete.entry.file.file_size_in_bytes(),
-        };
-    }
-    let index = DeleteIndex::new(live, metadata);
-    facts.files_with_deletes = live.data.iter().filter(|f| index.any(f)).count() as u64;
+    facts.fullest_partition = fullest(metadata, &partitions)?;
+    let summaries: Vec<&ManifestSummary> = manifests.iter().map(|(_, summary)| summary.as_ref()).collect();
+    facts.files_with_deletes = files_with_deletes(&summaries, metadata);
     Ok(facts)
+}
+
+/// The partition with the most files; of several the one whose label comes last, so that it is the same one each time.
+fn fullest(metadata: &TableMetadata, partitions: &HashMap<(i32, &Struct), PartitionSum>) -> Result<Option<(String, u64)>> {
+    let most = partitions.values().map(|sum| sum.files).max().unwrap_or(0);
+    let mut found: Option<String> = None;
+    for ((spec_id, partition), _) in partitions.iter().filter(|(_, sum)| sum.files == most) {
+        let spec = metadata.partition_spec_by_id(*spec_id);
+        let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
+        found = found.max(Some(partition_label(spec, metadata.current_schema(), partition)));
+    }
+    Ok(found.map(|label| (label, most)))
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, LiveFiles};
+
+    fn metadata() -> TableMetadata {
+        let json = json!({
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": 9, "last-updated-ms": 1, "last-column-id": 1, "current-schema-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
+            "default-spec-id": 1, "last-partition-id": 1000, "default-sort-order-id": 0,
+            "partition-specs": [{"spec-id": 0, "fields": []},
+                {"spec-id": 1, "fields": [{"source-id": 1, "field-id": 1000, "name": "p", "transform": "identity"}]}],
+            "sort-orders": [{"order-id": 0, "fields": []}], "properties": {"write.target-file-size-bytes": "100"},
+        });
+        serde_json::from_value(json).expect("metadata")
+    }
+
+    fn file(name: String, spec_id: i32, partition: i32, bytes: u64, sequence_number: i64, about: Option<String>) -> LiveFile {
+        let values = if spec_id == 0 { vec![] } else { vec![Some(Literal::int(partition))] };
+        let mut builder = DataFileBuilder::default();
+        builder.content(DataContentType::Data).file_path(name).file_format(DataFileFormat::Parquet).record_count(2);
+        builder.file_size_in_bytes(bytes).partition(Struct::from_iter(values)).referenced_data_file(about);
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    fn manifest(spec_id: i32) -> ManifestFile {
+        ManifestFile {
+            manifest_path: "m".into(),
+            manifest_length: 7,
+            partition_spec_id: spec_id,
+            content: ManifestContentType::Data,
+            sequence_number: 1,
+            min_sequence_number: 1,
+            added_snapshot_id: 1,
+            added_files_count: None,
+            existing_files_count: None,
+            deleted_files_count: None,
+            added_rows_count: None,
+            existing_rows_count: None,
+            deleted_rows_count: None,
+            partitions: None,
+            key_metadata: None,
+            first_row_id: None,
+        }
+    }
+
+    proptest::proptest! {
+        /// However files are spread over manifests, the facts are those of all files looked at together.
+        #[test]
+        fn the_sum_over_manifests_is_the_table(
+            data in proptest::collection::vec((0_usize..4, 0_i32..2, 0_i32..3, 1_u64..200, 1_i64..8), 0..20),
+            deletes in proptest::collection::vec((0_u8..3, 0_usize..4, 0_i32..2, 0_i32..3, 1_i64..8, 0_usize..20), 0..8),
+        ) {
+            let (mut pieces, mut whole) = (HashMap::<(usize, i32), LiveFiles>::new(), LiveFiles::default());
+            for (i, (place, spec_id, partition, bytes, number)) in data.iter().enumerate() {
+                let file = file(format!("d{i}"), *spec_id, *partition, *bytes, *number, None);
+                pieces.entry((*place, *spec_id)).or_default().data.push(file.clone());
+                whole.data.push(file);
+            }
+            for (i, (kind, place, spec_id, partition, number, about)) in deletes.iter().enumerate() {
+                let target = whole.data.get(*about).filter(|_| *kind == 0).cloned();
+                let (spec_id, partition) = target.as_ref().map_or((*spec_id, *partition), |t| {
+                    (t.spec_id, data[*about].2)
+                });
+                let about = target.map(|t| t.file.file_path().to_owned());
+                let kind = if *kind == 2 { DeleteKind::Equality } else { DeleteKind::Position };
+                let entry = file(format!("x{i}"), spec_id, partition, 9, *number, about);
+                pieces.entry((*place, spec_id)).or_default().deletes.push(LiveDelete { entry: entry.clone(), kind });
+                whole.deletes.push(LiveDelete { entry, kind });
+            }
+            let metadata = metadata();
+            let of = |((_, spec), live): (&(usize, i32), &LiveFiles)| {
+                (manifest(*spec), Arc::new(ManifestSummary::of(live, *spec, 100)))
+            };
+            let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1).expect("facts");
+            let index = DeleteIndex::new(&whole, &metadata);
+            let small = |f: &&LiveFile| f.file.file_size_in_bytes() < 75;
+            proptest::prop_assert_eq!(facts.data_files, whole.data.len() as u64);
+            proptest::prop_assert_eq!(facts.data_bytes, whole.data.iter().map(|f| f.file.file_size_in_bytes()).sum::<u64>());
+            proptest::prop_assert_eq!(facts.records, 2 * whole.data.len() as u64);
+            proptest::prop_assert_eq!(facts.small_files, whole.data.iter().filter(small).count() as u64);
+            proptest::prop_assert_eq!(facts.deletes().files, whole.deletes.len() as u64);
+            proptest::prop_assert_eq!(facts.files_with_deletes, whole.data.iter().filter(|f| index.any(f)).count() as u64);
+            let mut by_partition: HashMap<(i32, &Struct), u64> = HashMap::new();
+            whole.data.iter().for_each(|f| *by_partition.entry((f.spec_id, f.file.partition())).or_default() += 1);
+            proptest::prop_assert_eq!(facts.partitions, by_partition.len() as u64);
+            proptest::prop_assert_eq!(facts.fullest_partition.map(|(_, n)| n), by_partition.values().max().copied());
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod refs;
 mod residual;
 mod retention;
 mod scan;
+mod summary;
 
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, EqualityNames, dangling};
@@ -27,7 +28,7 @@ pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
-pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
+pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts, target_file_bytes};
 pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
@@ -38,6 +39,7 @@ pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan};
+pub use summary::ManifestSummary;
 
 /// The result of a table operation.
 pub type Result<T> = std::result::Result<T, TableError>;

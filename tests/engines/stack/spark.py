@@ -16,13 +16,14 @@ ICEBERG = "1.11.0" if SPARK_4 else "1.12.0"
 RUNTIME = "4.0_2.13" if SPARK_4 else "3.5_2.12"
 
 
+def iceberg_jars() -> str:
+    names = (f"iceberg-spark-runtime-{RUNTIME}", "iceberg-aws-bundle")
+    return ",".join(str(artifact(f"org.apache.iceberg:{name}:{ICEBERG}")) for name in names)
+
+
 def spark_session(server: Server, endpoint: str) -> SparkSession:
-    jars = [
-        artifact(f"org.apache.iceberg:iceberg-spark-runtime-{RUNTIME}:{ICEBERG}"),
-        artifact(f"org.apache.iceberg:iceberg-aws-bundle:{ICEBERG}"),
-    ]
     settings = {
-        "spark.jars": ",".join(map(str, jars)),
+        "spark.jars": iceberg_jars(),
         "spark.driver.memory": "1g",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",

@@ -59,7 +59,7 @@ fn strategy(text: &str) -> Parsed<Strategy> {
 }
 
 /// All of them.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 21] = [
     key!("autopilot", "false", "Esker treats the table by itself, where it pays.", p, v => autopilot = flag(v)?),
     key!("freeze", "false", "Nothing is done to the table, whoever asks for it.", p, v => freeze = flag(v)?),
     key!("time-zone", "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
@@ -69,6 +69,7 @@ pub const KEYS: [Key; 20] = [
     key!("compact.strategy", "binpack", "How data files are rewritten: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
     key!("compact.sort-order", "", "What `sort` sorts by: `day, id desc`; default: the table's sort order.", p, v => sort_order = optional(v, |v| Ok(v.to_owned()))?),
     key!("compact.zorder-columns", "", "The columns of `zorder`.", p, v => zorder_columns = list(v)),
+    key!("compact.spark-over", "", "Compactions of more bytes than this are handed over to Spark: `200GiB`; default: none.", p, v => spark_over_bytes = optional(v, bytes)?),
     schedule!("expire", "", "When snapshots are expired, as a cron pattern. The autopilot does it once they are old enough."),
     key!("expire.max-age", "", "Snapshots older than this are expired, unless the table's `history.expire.` properties say otherwise.", p, v => expire_max_age = optional(v, age)?),
     key!("expire.keep", "", "Snapshots kept on each branch, with the same exception.", p, v => expire_keep = optional(v, number)?),

@@ -61,6 +61,8 @@ pub struct Policy {
     pub sort_order: Option<String>,
     /// The columns of a z-order.
     pub zorder_columns: Vec<String>,
+    /// Compactions of more bytes are Spark's.
+    pub spark_over_bytes: Option<u64>,
     /// Snapshots older than this are expired.
     pub expire_max_age: Option<Duration>,
     /// Snapshots kept on each branch.
@@ -93,6 +95,7 @@ impl Default for Policy {
             strategy: Strategy::BinPack,
             sort_order: None,
             zorder_columns: Vec::new(),
+            spark_over_bytes: None,
             expire_max_age: None,
             expire_keep: None,
             payback: Duration::ZERO,

@@ -32,9 +32,21 @@ pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log:
     let jobs: Vec<Value> = client.get("/api/v1/jobs").await?;
     for job in &jobs {
         let text = |key: &str| job[key].as_str().unwrap_or_default();
-        out(&format!("{}  {:<8} {:<11} {}  {}", text("id"), text("kind"), text("state"), text("table"), text("error")));
+        let why = match (text("state"), text("error")) {
+            ("queued", "") => waits(job),
+            (_, error) => error.to_owned(),
+        };
+        out(&format!("{}  {:<8} {:<11} {}  {why}", text("id"), text("kind"), text("state"), text("table")));
     }
     Ok(())
+}
+
+/// What a job in the queue waits for.
+fn waits(job: &Value) -> String {
+    match job["engine"].as_str() {
+        Some(engine) => format!("waits for a worker of {engine}"),
+        None => "waits for its turn".to_owned(),
+    }
 }
 
 pub(super) fn time(ms: &Value) -> String {
@@ -65,7 +77,7 @@ pub(super) async fn wait(client: &Client, id: &str, bytes: bool) -> Result<Value
         let job: Value = client.get(&format!("/api/v1/jobs/{id}")).await?;
         bar.set_message(match (job["state"].as_str(), job["error"].as_str()) {
             (Some("queued"), Some(error)) => format!("waits for its next attempt: {error}"),
-            (Some("queued"), None) => "waits for its turn".to_owned(),
+            (Some("queued"), None) => waits(&job),
             _ => String::new(),
         });
         if let Some([done, total]) = job["progress"].as_array().map(Vec::as_slice) {

@@ -5,7 +5,9 @@ use esker_state::StateError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::out;
+use crate::config::LogFormat;
 use crate::server::Server;
+use crate::traces::Traces;
 use crate::{Config, Error, Result, logging};
 
 #[derive(Debug, Args)]
@@ -22,12 +24,20 @@ impl Serve {
     pub(super) async fn run(self) -> Result<()> {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);
-        logging::start(&config.log)?;
+        let traces = Traces::new(&config.traces)?;
+        logging::start(&config.log, &traces)?;
         let failed = |source| Error::Io { path: "signals".to_owned(), source };
         let (mut term, mut int) =
             (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
         let mut server = Server::start(&config).await?;
-        out(&banner(&config, &server));
+        match config.log.format {
+            // What reads the log as JSON must find nothing else there; a token that was made now has to be shown all the same.
+            LogFormat::Json if server.new_token.is_none() => {
+                let version = env!("CARGO_PKG_VERSION");
+                tracing::info!(version, rest = %server.rest, flight = %server.flight, "listening");
+            }
+            _ => out(&banner(&config, &server)),
+        }
         let fenced = tokio::select! {
             _ = term.recv() => false,
             _ = int.recv() => false,
@@ -36,6 +46,7 @@ impl Serve {
         tracing::info!("draining");
         server.stop().await;
         tracing::info!("stopped");
+        traces.stop().await;
         if fenced { Err(StateError::Fenced.into()) } else { Ok(()) }
     }
 }

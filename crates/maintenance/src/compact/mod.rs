@@ -15,6 +15,7 @@ mod proof;
 mod rewrite;
 mod run;
 mod sort;
+mod spark;
 
 pub(crate) use commit::{into_catalog, propose, propose_for};
 pub(crate) use deletes::{resolve, union};
@@ -25,3 +26,5 @@ pub use plan::{CompactPlan, LeftAlone, plan_compact};
 pub(crate) use predicate::parse as parse_filter;
 pub(crate) use rewrite::BATCH;
 pub(crate) use run::execute_compact;
+pub use spark::SparkCall;
+pub(crate) use spark::spark_call;

@@ -115,6 +115,8 @@ pub struct CompactOptions {
     /// Leave partitions alone in which rows were changed (MERGE, UPDATE, DELETE) less than so many seconds ago, so that such a
     /// statement at work does not fail; default 60.
     pub courtesy_seconds: Option<u64>,
+    /// Hand the job over to Spark if it rewrites more bytes than this; default: the table's policy `compact.spark-over`; 0: never.
+    pub spark_over_bytes: Option<u64>,
 }
 
 impl CompactOptions {

@@ -47,6 +47,9 @@ pub struct CompactPlan {
     pub groups: Vec<Group>,
     /// What is not, and why.
     pub left_alone: Vec<LeftAlone>,
+    /// Rows of some partition were changed a moment ago: the partition is left alone.
+    #[serde(default)]
+    pub under_change: bool,
 }
 
 impl CompactPlan {
@@ -83,6 +86,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
         delete_files: 0,
         groups: Vec::new(),
         left_alone: Vec::new(),
+        under_change: false,
     };
     let Some(snapshot) = metadata.snapshot_for_ref(options.branch()) else {
         if options.branch.is_some() {
@@ -94,6 +98,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
     let live = catalog.live(table, snapshot).await?;
     let since = now_ms().saturating_sub_unsigned(courtesy(options).saturating_mul(1000));
     let changed = changed(catalog.manifests(), metadata, snapshot, since).await?;
+    plan.under_change = !changed.is_empty();
     plan.snapshot_id = Some(snapshot.snapshot_id());
     plan.sequence_number = snapshot.sequence_number();
     plan.data_files = live.data.len() as u64;

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use iceberg::spec::{DataFile, TableMetadata};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::commit::{ConvertCommit, Did, Done, GroupCommit};
 use super::deletes::{resolve, union};
@@ -141,10 +142,12 @@ impl Job<'_> {
                     files,
                     order,
                 };
-                writing.spawn(async move {
+                let span = tracing::info_span!("group", group = work.group.id, files = work.files.len());
+                let work = async move {
                     let (id, partition) = (work.group.id, work.group.partition.clone());
                     (id, partition, work.run().await)
-                });
+                };
+                writing.spawn(work.instrument(span));
             }
             // What finishes while a commit is on its way goes into the next one, together.
             let due = ready.len() >= batch || writing.is_empty();

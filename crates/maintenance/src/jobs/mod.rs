@@ -1,6 +1,7 @@
 //! Jobs: asked for, queued, taken, done.
 
 mod context;
+mod handed;
 mod request;
 mod stats;
 mod worker;
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{MaintenanceError, Result};
 pub(crate) use context::JobContext;
 pub use context::{Limits, Progress};
+pub use handed::{HandedOver, SPARK};
 pub use request::Request;
 use request::Work;
 pub use stats::KindStats;

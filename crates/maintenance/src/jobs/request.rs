@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::JobContext;
+use super::handed::{SPARK, is_for_spark};
 use crate::compact::execute_compact;
 use crate::erase::execute_erase;
 use crate::expire::{self, Unreferenced, execute_expire};
@@ -113,6 +114,14 @@ impl Work {
             Self::Manifests(plan) => json(plan),
             Self::Statistics(plan) => json(plan),
             Self::Erase(erasure) => json(&erasure.1),
+        }
+    }
+
+    /// The engine that is to do it, if that is not Esker.
+    pub(crate) fn engine(&self, table: &LoadedTable) -> Result<Option<&'static str>> {
+        match self {
+            Self::Compact(plan) => Ok(is_for_spark(plan, &table.row.name)?.then_some(SPARK)),
+            _ => Ok(None),
         }
     }
 

@@ -27,7 +27,7 @@ impl Stats {
         let state = match end {
             JobEnd::Succeeded(_) => JobState::Succeeded,
             JobEnd::Failed(_) => JobState::Failed,
-            JobEnd::Again(..) => JobState::Queued,
+            JobEnd::Again(..) | JobEnd::HandedOver(_) => JobState::Queued,
             JobEnd::Cancelled => JobState::Cancelled,
         };
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -60,7 +60,7 @@ impl Worker {
             while tasks.len() < self.options.jobs {
                 let Some((maintenance, job)) = self.take().await else { break };
                 let runtime = maintenance.runtime.clone();
-                let span = tracing::info_span!("job", id = %job.id, kind = job.kind, table = job.table);
+                let span = tracing::info_span!("job", job_id = %job.id, kind = job.kind, table = job.table);
                 tasks.spawn_on(attempt(maintenance, job, self.options.clone()).instrument(span), &runtime);
             }
             tokio::select! {
@@ -156,8 +156,16 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions) {
     conclude(&context, &end, &measured).await;
 }
 
+/// What an attempt came to.
+enum Done {
+    /// What it did, as JSON.
+    Outcome(String),
+    /// It is another engine's.
+    HandOver(&'static str),
+}
+
 /// Plans and runs. What the table looked like before and after goes into `measured`.
-async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<String> {
+async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<Done> {
     let catalog = maintenance.catalog();
     let request: Request = serde_json::from_value(job.request.clone())
         .map_err(|e| MaintenanceError::Refused(format!("job {}: what it is to do can't be read: {e}", job.id)))?;
@@ -169,14 +177,18 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
     };
     catalog.state().plan_job(job, &work.plan_json()).await?;
     let before = catalog.facts(&table).await?.shape();
+    if let Some(engine) = work.engine(&table)? {
+        *measured = Some(json!({"before": before}));
+        return Ok(Done::HandOver(engine));
+    }
     let outcome = work.run(context, &table).await?;
     let after = catalog.facts(&current(maintenance, job).await?).await?.shape();
     *measured = Some(json!({"before": before, "after": after}));
-    Ok(outcome)
+    Ok(Done::Outcome(outcome))
 }
 
 /// The job's table as it is now, whatever it is called now.
-async fn current(maintenance: &Maintenance, job: &Job) -> Result<LoadedTable> {
+pub(super) async fn current(maintenance: &Maintenance, job: &Job) -> Result<LoadedTable> {
     let catalog = maintenance.catalog();
     let row = catalog.state().table_by_id(job.table_id).await?;
     match row {
@@ -211,10 +223,14 @@ async fn flush(context: &JobContext) {
 }
 
 /// What becomes of a job whose attempt is over.
-fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<String>) -> JobEnd {
+fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Done>) -> JobEnd {
     let progress = &context.progress;
     match done {
-        Ok(outcome) => {
+        Ok(Done::HandOver(engine)) => {
+            progress.note(format!("handed over to {engine}: it waits for a worker of that engine"));
+            JobEnd::HandedOver(engine)
+        }
+        Ok(Done::Outcome(outcome)) => {
             progress.note("succeeded".to_owned());
             JobEnd::Succeeded(outcome)
         }

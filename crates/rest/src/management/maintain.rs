@@ -57,7 +57,7 @@ impl FromRequestParts<App> for Entry {
 async fn start(
     warehouse: &In,
     name: &TableName,
-    request: Request,
+    mut request: Request,
     caller: &Caller,
     how: How,
     Entry { key, app }: Entry,
@@ -67,6 +67,9 @@ async fn start(
     if policy.freeze {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
+    }
+    if let Request::Compact(options) = &mut request {
+        options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
     let asked = Order::asked(request, caller);
     let priority = how.priority.unwrap_or(asked.priority);

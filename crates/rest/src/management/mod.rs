@@ -1,6 +1,7 @@
 //! The management API under `/api/v1`, which the CLI and the page talk to.
 
 mod events;
+mod handed;
 mod health;
 mod jobs;
 mod lifecycle;
@@ -54,7 +55,10 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/quarantine/sweep", post(maintain::sweep))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/jobs", get(jobs::list))
+        .route("/api/v1/jobs/claim", post(handed::claim))
         .route("/api/v1/jobs/{job}", get(jobs::show))
+        .route("/api/v1/jobs/{job}/renew", post(handed::renew))
+        .route("/api/v1/jobs/{job}/finish", post(handed::finish))
         .route("/api/v1/jobs/{job}/log", get(jobs::log))
         .route("/api/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/api/v1/queries", get(queries::list))

@@ -67,6 +67,7 @@ fn result(job: &Job) -> Markup {
     html! {
         @match (&job.error, &job.measured) {
             (Some(error), _) => (error),
+            _ if job.state == JobState::Queued && job.engine.is_some() => { "waits for a worker of " (job.engine.as_deref().unwrap_or_default()) },
             (None, Some(measured)) if job.state == JobState::Succeeded => (gain(measured)),
             _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0 * 100 / job.progress.1) " %" },
             _ => "",
@@ -96,7 +97,7 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     let content = html! {
         div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
-        p { (result(&job)) }
+        p { (result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
         div.actions {
             @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
             @if let Some(undo) = undo.filter(|_| undone) { form method="post" action=(undo) { button { "Take back" } } }

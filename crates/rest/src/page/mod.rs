@@ -17,6 +17,10 @@ use crate::{ApiError, App};
 
 const STYLE: &str = include_str!("style.css");
 
+/// A ridge under the sky, within the page: nothing else is asked for.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http%3A//www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' \
+    rx='3' fill='%231f5fa8'/%3E%3Cpath d='M0 12C5 4 11 4 16 12v1a3 3 0 0 1-3 3H3a3 3 0 0 1-3-3z' fill='%23fbfaf8'/%3E%3C/svg%3E";
+
 pub(crate) fn router() -> Router<App> {
     Router::new()
         .route("/", get(fleet::show))
@@ -39,6 +43,7 @@ fn page(title: &str, content: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) " · Esker" }
+                link rel="icon" href=(ICON);
                 style { (PreEscaped(STYLE)) }
             }
             body {

@@ -1,0 +1,73 @@
+//! Spans to a collector: OTLP over HTTP.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use tokio::runtime::Handle;
+
+use crate::{Error, Result, config};
+
+/// How long a collector may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where spans go; nowhere, if no collector is configured.
+#[derive(Debug)]
+pub(crate) struct Traces(Option<SdkTracerProvider>);
+
+/// The exporter works on a thread of its own; its requests are made on the runtime.
+#[derive(Debug)]
+struct OnRuntime {
+    client: reqwest::Client,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl HttpClient for OnRuntime {
+    async fn send_bytes(&self, request: Request<Bytes>) -> std::result::Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+    }
+}
+
+impl Traces {
+    /// Nothing is sent before there is a span. What spans say of the process, `OTEL_RESOURCE_ATTRIBUTES` adds to.
+    pub(crate) fn new(config: &config::Traces) -> Result<Self> {
+        let Some(url) = &config.url else { return Ok(Self(None)) };
+        let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces.url: {e}"));
+        let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| wrong(&e))?;
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(OnRuntime { client, runtime: Handle::current() })
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(format!("{}/v1/traces", url.trim_end_matches('/')))
+            .with_headers(config.headers.clone().into_iter().collect())
+            .with_timeout(TIMEOUT)
+            .build()
+            .map_err(|e| wrong(&e))?;
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let resource = Resource::builder().with_service_name("esker").with_attribute(version).build();
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.sample)));
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler).with_resource(resource);
+        Ok(Self(Some(provider.build())))
+    }
+
+    pub(crate) fn tracer(&self) -> Option<SdkTracer> {
+        self.0.as_ref().map(|provider| provider.tracer("esker"))
+    }
+
+    /// Sends what is left, if the collector takes it within its time.
+    pub(crate) async fn stop(self) {
+        let Some(provider) = self.0 else { return };
+        let stopped = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(TIMEOUT)).await;
+        if let Ok(Err(error)) = stopped {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A compaction as Spark does it: the arguments of its procedure `rewrite_data_files`.
+
+use esker_types::TableName;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::options::{CompactOptions, Strategy, Verify};
+
+/// A call of one of Iceberg's procedures for Spark.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SparkCall {
+    /// Its name in the catalog's namespace `system`.
+    pub procedure: &'static str,
+    /// Its named arguments: text, or a map of text.
+    pub arguments: Map<String, Value>,
+}
+
+/// What Spark is asked for. None where it would not do what was meant: it knows no conversion of deletes, no labels of partitions, no
+/// bounds on what a job takes, and no proof by decoding everything again.
+pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<SparkCall> {
+    let bounded = options.max_bytes.is_some() || options.max_seconds.is_some() || options.max_requests.is_some();
+    let other_branch = options.branch.as_ref().is_some_and(|branch| branch != iceberg::spec::MAIN_BRANCH);
+    if bounded || other_branch || options.partition.is_some() || options.verify == Verify::Full {
+        return None;
+    }
+    let (strategy, order) = match options.strategy {
+        Strategy::BinPack => ("binpack", None),
+        Strategy::Sort => ("sort", options.sort_order.clone()),
+        Strategy::ZOrder => ("sort", Some(format!("zorder({})", options.zorder_columns.join(", ")))),
+        Strategy::ConvertDeletes => return None,
+    };
+    let quoted = |part: &str| format!("`{}`", part.replace('`', "``"));
+    let levels = table.namespace.levels().iter().map(String::as_str).chain([table.name.as_str()]);
+    let name: Vec<String> = levels.map(quoted).collect();
+    let mut arguments = Map::new();
+    arguments.insert("table".to_owned(), name.join(".").into());
+    arguments.insert("strategy".to_owned(), strategy.into());
+    let more = [("sort_order", order), ("where", options.filter.clone())];
+    arguments.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+    arguments.insert("options".to_owned(), Value::Object(procedure_options(options)));
+    Some(SparkCall { procedure: "rewrite_data_files", arguments })
+}
+
+fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
+    let number = |n: Option<usize>| n.map(|n| n.to_string());
+    let bytes = |n: Option<u64>| n.map(|n| n.to_string());
+    let said = [
+        ("target-file-size-bytes", bytes(options.target_file_size_bytes)),
+        ("min-file-size-bytes", bytes(options.min_file_size_bytes)),
+        ("max-file-size-bytes", bytes(options.max_file_size_bytes)),
+        ("max-file-group-size-bytes", bytes(options.max_file_group_size_bytes)),
+        ("min-input-files", number(options.min_input_files)),
+        ("delete-file-threshold", number(options.delete_file_threshold)),
+        ("delete-ratio-threshold", options.delete_ratio_threshold.map(|ratio| ratio.to_string())),
+        ("max-concurrent-file-group-rewrites", number(options.max_concurrent_file_group_rewrites)),
+        ("partial-progress.max-commits", number(options.max_commits)),
+        ("rewrite-all", options.rewrite_all.then(|| "true".to_owned())),
+        // Where Esker's defaults are others than Spark's.
+        ("partial-progress.enabled", Some(options.partial_progress.unwrap_or(true).to_string())),
+        ("remove-dangling-deletes", Some(options.remove_dangling_deletes.unwrap_or(true).to_string())),
+    ];
+    said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::NamespaceName;
+    use serde_json::json;
+
+    use super::*;
+
+    fn table() -> TableName {
+        let namespace = NamespaceName::new(vec!["a".to_owned(), "b`c".to_owned()]).expect("valid");
+        TableName::new(namespace, "t").expect("valid")
+    }
+
+    #[test]
+    fn what_is_asked_for_is_named_as_spark_names_it() {
+        let options = CompactOptions {
+            strategy: Strategy::ZOrder,
+            zorder_columns: vec!["x".to_owned(), "y".to_owned()],
+            filter: Some("x > 3".to_owned()),
+            min_input_files: Some(2),
+            rewrite_all: true,
+            ..CompactOptions::default()
+        };
+        let call = spark_call(&table(), &options).expect("Spark can");
+        let expected = json!({
+            "table": "`a`.`b``c`.`t`", "strategy": "sort", "sort_order": "zorder(x, y)", "where": "x > 3",
+            "options": {"min-input-files": "2", "rewrite-all": "true", "partial-progress.enabled": "true",
+                "remove-dangling-deletes": "true"},
+        });
+        assert_eq!(Value::Object(call.arguments), expected);
+    }
+
+    #[test]
+    fn what_spark_would_do_otherwise_stays_here() {
+        let stays = [
+            CompactOptions { strategy: Strategy::ConvertDeletes, ..CompactOptions::default() },
+            CompactOptions { branch: Some("b".to_owned()), ..CompactOptions::default() },
+            CompactOptions { partition: Some("day=1".to_owned()), ..CompactOptions::default() },
+            CompactOptions { max_seconds: Some(1), ..CompactOptions::default() },
+            CompactOptions { verify: Verify::Full, ..CompactOptions::default() },
+        ];
+        assert!(stays.iter().all(|options| spark_call(&table(), options).is_none()));
+    }
+}

@@ -1,0 +1,107 @@
+use chrono::{DateTime, SecondsFormat};
+use esker_state::Event;
+use serde_json::{Value, json};
+
+/// Who says it, as every event and facet has to tell.
+const PRODUCER: &str = concat!("urn:esker:", env!("CARGO_PKG_VERSION"));
+
+fn facet(schema: &str, mut fields: Value) -> Value {
+    let schema = format!("https://openlineage.io/spec/facets/{schema}.json");
+    fields["_producer"] = PRODUCER.into();
+    fields["_schemaURL"] = schema.into();
+    fields
+}
+
+/// What an event about a job is as a run event of OpenLineage 2.0.2; none for other events.
+///
+/// The run is the job, under the job's id however often it is attempted. The table is named by its location, as the naming rules want
+/// (`s3://bucket` and the key); what the catalog calls it is a symlink.
+pub(crate) fn run_event(event: &Event, namespace: &str) -> Option<Value> {
+    let kind = match event.kind.as_str() {
+        "job.started" => "START",
+        "job.succeeded" => "COMPLETE",
+        "job.failed" => "FAIL",
+        "job.cancelled" => "ABORT",
+        _ => return None,
+    };
+    let (data, text) = (&event.data, |key: &str| event.data[key].as_str().unwrap_or_default());
+    let time = DateTime::from_timestamp_millis(event.time_ms).unwrap_or_default();
+    let engine = json!({"name": data["engine"].as_str().unwrap_or("esker"), "version": env!("CARGO_PKG_VERSION")});
+    let mut run_facets = json!({"processing_engine": facet("1-1-1/ProcessingEngineRunFacet", engine)});
+    if let Some(error) = data["error"].as_str() {
+        let error = json!({"message": error, "programmingLanguage": "RUST"});
+        run_facets["errorMessage"] = facet("1-0-1/ErrorMessageRunFacet", error);
+    }
+    let job_type = json!({"processingType": "BATCH", "integration": "ESKER", "jobType": text("kind").to_uppercase()});
+    let mut body = json!({
+        "eventType": kind,
+        "eventTime": time.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "producer": PRODUCER,
+        "schemaURL": "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent",
+        "run": {"runId": text("job-id"), "facets": run_facets},
+        "job": {
+            "namespace": namespace,
+            "name": format!("{}.{}.{}", event.warehouse, event.subject, text("kind")),
+            "facets": {"jobType": facet("2-0-3/JobTypeJobFacet", job_type)},
+        },
+        "inputs": [],
+        "outputs": [],
+    });
+    if let Some((place, name)) = data["location"].as_str().map(dataset) {
+        let catalog = json!({"namespace": format!("{namespace}/{}", event.warehouse), "name": event.subject, "type": "TABLE"});
+        let symlinks = facet("1-0-1/SymlinksDatasetFacet", json!({"identifiers": [catalog]}));
+        let mut table = json!({"namespace": place, "name": name, "facets": {"symlinks": symlinks}});
+        let outcome = &data["outcome"];
+        if text("kind") == "compact" && outcome["files_out"].is_u64() {
+            let told = json!({"rowCount": outcome["records"], "size": outcome["bytes_out"], "fileCount": outcome["files_out"]});
+            table["outputFacets"] = json!({"outputStatistics": facet("1-0-2/OutputStatisticsOutputDatasetFacet", told)});
+        }
+        body["outputs"] = json!([table]);
+    }
+    Some(body)
+}
+
+/// The namespace and the name of what lies at a location.
+fn dataset(location: &str) -> (String, String) {
+    let Some((scheme, rest)) = location.split_once("://") else {
+        return ("file".to_owned(), location.trim_start_matches("file:").to_owned());
+    };
+    match scheme {
+        "file" => ("file".to_owned(), rest.to_owned()),
+        _ => {
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            let scheme = if matches!(scheme, "s3a" | "s3n") { "s3" } else { scheme };
+            (format!("{scheme}://{bucket}"), key.trim_end_matches('/').to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, data: Value) -> Event {
+        let text = str::to_owned;
+        let (id, uuid, warehouse, subject, principal) = (7, text("u"), text("w"), text("n.t"), text("p"));
+        Event { id, uuid, warehouse, kind: text(kind), subject, principal, time_ms: 1_700_000_000_123, data }
+    }
+
+    #[test]
+    fn a_job_is_a_run_on_its_table() {
+        let data =
+            json!({"job-id": "j", "kind": "compact", "location": "s3a://lake/n/t/", "error": "no", "outcome": {"files_out": 1}});
+        let told = run_event(&event("job.failed", data), "esker").expect("one");
+        assert_eq!(
+            (&told["eventType"], &told["run"]["runId"], &told["job"]["name"]),
+            (&json!("FAIL"), &json!("j"), &json!("w.n.t.compact"))
+        );
+        assert_eq!(told["run"]["facets"]["errorMessage"]["message"], "no");
+        let table = &told["outputs"][0];
+        assert_eq!((&table["namespace"], &table["name"]), (&json!("s3://lake"), &json!("n/t")));
+        assert_eq!(table["facets"]["symlinks"]["identifiers"][0]["name"], "n.t");
+        assert_eq!(table["outputFacets"]["outputStatistics"]["fileCount"], 1);
+        assert_eq!(run_event(&event("table.updated", json!({})), "esker"), None);
+        assert_eq!(dataset("file:/a/b"), ("file".to_owned(), "/a/b".to_owned()));
+        assert_eq!(dataset("file:///a/b"), ("file".to_owned(), "/a/b".to_owned()));
+    }
+}

@@ -1,0 +1,23 @@
+use axum::http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing::field::display;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// Makes the span of a request part of its caller's trace, as `traceparent` says (W3C Trace Context), and notes the trace's id, by
+/// which logs are found. Does nothing where nothing is traced.
+pub(crate) fn join(span: &Span, headers: &HeaderMap, name: String) {
+    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    if span.set_parent(caller).is_err() {
+        return;
+    }
+    let context = span.context();
+    let told = context.span();
+    if told.span_context().is_valid() {
+        told.update_name(name);
+        span.record("trace_id", display(told.span_context().trace_id()));
+    }
+}

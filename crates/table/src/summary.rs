@@ -1,0 +1,180 @@
+//! What the live files of one manifest come to. A manifest never changes, so this is made once; a table's facts are the sum over its
+//! manifests, and a commit costs the manifests that it wrote.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use iceberg::spec::{Manifest, ManifestFile, Struct, TableMetadata};
+
+use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS};
+use crate::{DeleteKind, LiveFiles};
+
+/// The data files of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PartitionSum {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) small_files: u64,
+    pub(crate) small_bytes: u64,
+}
+
+impl PartitionSum {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.small_files += other.small_files;
+        self.small_bytes += other.small_bytes;
+    }
+}
+
+/// What of a data file decides which deletes apply to it.
+#[derive(Debug, Clone, Copy)]
+struct FileMark {
+    path: u64,
+    sequence_number: i64,
+    /// Its place in [`ManifestSummary::partitions`].
+    partition: u32,
+}
+
+/// What of a delete file decides what it applies to.
+#[derive(Debug, Clone)]
+struct DeleteMark {
+    kind: DeleteKind,
+    /// The data file that it is about, if that is one.
+    path: Option<u64>,
+    partition: Struct,
+    sequence_number: i64,
+}
+
+/// The sums over the live files of one manifest.
+#[derive(Debug, Default)]
+pub struct ManifestSummary {
+    spec_id: i32,
+    pub(crate) records: u64,
+    pub(crate) size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
+    pub(crate) partitions: Vec<(Struct, PartitionSum)>,
+    pub(crate) position_deletes: DeleteFacts,
+    pub(crate) equality_deletes: DeleteFacts,
+    pub(crate) deletion_vectors: DeleteFacts,
+    files: Vec<FileMark>,
+    deletes: Vec<DeleteMark>,
+}
+
+fn hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl ManifestSummary {
+    /// Of a manifest; files under three quarters of `target` bytes are small.
+    pub fn new(file: &ManifestFile, manifest: &Manifest, target: u64) -> Self {
+        let mut live = LiveFiles::default();
+        live.add_manifest(file, manifest);
+        Self::of(&live, file.partition_spec_id, target)
+    }
+
+    /// Of files of one partition spec.
+    pub(crate) fn of(live: &LiveFiles, spec_id: i32, target: u64) -> Self {
+        let mut this = Self { spec_id, ..Self::default() };
+        let mut places: HashMap<&Struct, u32> = HashMap::new();
+        for live in &live.data {
+            let bytes = live.file.file_size_in_bytes();
+            let small = bytes < target / 4 * 3;
+            this.records += live.file.record_count();
+            this.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
+            let partition = *places.entry(live.file.partition()).or_insert_with(|| {
+                this.partitions.push((live.file.partition().clone(), PartitionSum::default()));
+                (this.partitions.len() - 1) as u32
+            });
+            let (small_files, small_bytes) = if small { (1, bytes) } else { (0, 0) };
+            this.partitions[partition as usize].1.add(&PartitionSum { files: 1, bytes, small_files, small_bytes });
+            let (path, sequence_number) = (hash(live.file.file_path()), live.sequence_number);
+            this.files.push(FileMark { path, sequence_number, partition });
+        }
+        for delete in &live.deletes {
+            let file = &delete.entry.file;
+            let sum = match delete.kind {
+                DeleteKind::Position => &mut this.position_deletes,
+                DeleteKind::Equality => &mut this.equality_deletes,
+                DeleteKind::DeletionVector => &mut this.deletion_vectors,
+            };
+            sum.files += 1;
+            sum.records += file.record_count();
+            sum.bytes += match (delete.kind, file.content_size_in_bytes()) {
+                (DeleteKind::DeletionVector, Some(size)) => u64::try_from(size).unwrap_or(0),
+                _ => file.file_size_in_bytes(),
+            };
+            this.deletes.push(DeleteMark {
+                kind: delete.kind,
+                path: file.referenced_data_file().map(|path| hash(&path)),
+                partition: file.partition().clone(),
+                sequence_number: delete.entry.sequence_number,
+            });
+        }
+        this
+    }
+
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        const PARTITION: usize = 160;
+        let marks = self.files.len() * size_of::<FileMark>();
+        size_of::<Self>() + marks + (self.partitions.len() + self.deletes.len()) * PARTITION
+    }
+
+    /// The partition spec of its files.
+    pub(crate) fn spec_id(&self) -> i32 {
+        self.spec_id
+    }
+}
+
+/// The newest delete of each kind by what it can apply to. A delete applies to what is as old as it or older, so the newest one tells
+/// whether any does.
+#[derive(Debug, Default)]
+struct Newest<'a> {
+    about: HashMap<u64, i64>,
+    positions: HashMap<(i32, &'a Struct), i64>,
+    equality: HashMap<(i32, &'a Struct), i64>,
+    /// Equality deletes under an unpartitioned spec apply to the whole table.
+    global: i64,
+    all: i64,
+}
+
+/// Data files that at least one delete file may apply to (spec, "Scan Planning").
+pub(crate) fn files_with_deletes(manifests: &[&ManifestSummary], metadata: &TableMetadata) -> u64 {
+    let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
+    let mut newest = Newest { global: i64::MIN, all: i64::MIN, ..Newest::default() };
+    for manifest in manifests {
+        for delete in &manifest.deletes {
+            let place = (manifest.spec_id, &delete.partition);
+            let at = match (delete.kind, delete.path) {
+                (DeleteKind::DeletionVector, None) => continue,
+                (DeleteKind::Equality, _) if unpartitioned(manifest.spec_id) => &mut newest.global,
+                (DeleteKind::Equality, _) => newest.equality.entry(place).or_insert(i64::MIN),
+                (_, Some(path)) => newest.about.entry(path).or_insert(i64::MIN),
+                (DeleteKind::Position, None) => newest.positions.entry(place).or_insert(i64::MIN),
+            };
+            *at = delete.sequence_number.max(*at);
+            newest.all = newest.all.max(delete.sequence_number);
+        }
+    }
+    if newest.all == i64::MIN {
+        return 0;
+    }
+    let count = |manifest: &&ManifestSummary| {
+        let of_partition = |(partition, _): &(Struct, PartitionSum)| {
+            let place = (manifest.spec_id, partition);
+            let of = |map: &HashMap<(i32, &Struct), i64>| map.get(&place).copied().unwrap_or(i64::MIN);
+            (of(&newest.positions), of(&newest.equality).max(newest.global))
+        };
+        let partitions: Vec<(i64, i64)> = manifest.partitions.iter().map(of_partition).collect();
+        let hit = |file: &&FileMark| {
+            let (position, equality) = partitions[file.partition as usize];
+            file.sequence_number <= position
+                || file.sequence_number < equality
+                || newest.about.get(&file.path).is_some_and(|about| file.sequence_number <= *about)
+        };
+        manifest.files.iter().filter(hit).count() as u64
+    };
+    manifests.iter().map(count).sum()
+}

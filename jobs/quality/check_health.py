@@ -1,0 +1,70 @@
+"""What is expected of the health of all tables, as a suite of Great Expectations over `system.table_health`.
+
+    python check_health.py trino://user@trino:8080/lake
+
+The catalog of the URL is the one of Esker's warehouse. Exits with 1 if something is not as it should be, and says
+what. `--least-score`, `--most-minutes` and `--namespace` say what is expected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+
+# The newest row of each table.
+LATEST = """
+SELECT * FROM (
+  SELECT h.*, row_number() OVER (PARTITION BY namespace, "table" ORDER BY time DESC) AS nth,
+         date_diff('minute', time, current_timestamp) AS minutes_ago
+  FROM system.table_health h
+) WHERE nth = 1 AND namespace LIKE '{namespace}'
+"""
+
+
+def suite(least_score: int, most_minutes: int) -> list:
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1),
+        gxe.ExpectColumnValuesToNotBeNull(column="score"),
+        gxe.ExpectColumnValuesToBeBetween(column="score", min_value=least_score, max_value=100),
+        gxe.ExpectColumnValuesToNotBeInSet(column="worst_severity", value_set=["critical"]),
+        # Esker writes a row of each table every hour, unless told otherwise: it is at work.
+        gxe.ExpectColumnMaxToBeBetween(column="minutes_ago", max_value=most_minutes),
+    ]
+
+
+def check(url: str, namespace: str, least_score: int, most_minutes: int) -> dict:
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    source = context.data_sources.add_sql(name="lake", connection_string=url)
+    query = LATEST.format(namespace=namespace.replace("'", "''"))
+    batch = source.add_query_asset(name="table_health", query=query).add_batch_definition_whole_table("latest")
+    checks = context.suites.add(gx.ExpectationSuite(name="esker_health", expectations=suite(least_score, most_minutes)))
+    definition = gx.ValidationDefinition(name="esker_health", data=batch, suite=checks)
+    return context.validation_definitions.add(definition).run(result_format="SUMMARY").to_json_dict()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--namespace", default="%", help="a pattern of SQL's LIKE; default: all")
+    parser.add_argument("--least-score", type=int, default=50)
+    parser.add_argument("--most-minutes", type=int, default=180)
+    options = parser.parse_args()
+    told = check(options.url, options.namespace, options.least_score, options.most_minutes)
+    for result in told["results"]:
+        config, found = result["expectation_config"], result["result"]
+        what = {key: value for key, value in config["kwargs"].items() if key != "batch_id"}
+        line = {"expectation": config["type"], **what, "success": result["success"]}
+        keys = ("observed_value", "unexpected_count", "partial_unexpected_list")
+        print(json.dumps(line | {key: found[key] for key in keys if key in found}))
+        if result["exception_info"].get("raised_exception"):
+            print(json.dumps(result["exception_info"]), file=sys.stderr)
+    return 0 if told["success"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

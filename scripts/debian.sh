@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# debian.sh NAME PACKAGE...: prints a directory of the cache in which Debian's packages are unpacked, with all that they need and this
+# machine lacks. Nothing is installed. For programs that are on no language's registry.
+set -euo pipefail
+dir=$ESKER_CACHE/debian/$1
+shift
+if [ ! -e "$dir/.complete" ]; then
+  command -v apt-get > /dev/null || { echo "install what provides: $*" >&2; exit 1; }
+  echo "fetching $*, once" >&2
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  cd "$work"
+  needed() { apt-get -s -o APT::Get::Show-User-Simulation-Note=false install --no-install-recommends "$@" | sed -n 's/^Inst \([^ ]*\).*/\1/p'; }
+  fetch() { packages=$(needed "$@") && apt-get download $packages >&2; }
+  fetch "$@" 2> /dev/null || { apt-get update >&2 && fetch "$@"; }
+  mkdir -p "$dir"
+  for package in *.deb; do dpkg-deb -x "$package" "$dir"; done
+  touch "$dir/.complete"
+fi
+echo "$dir"

@@ -1,0 +1,51 @@
+"""An HTTP server that keeps what is posted to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Receiver:
+    url: str
+    #: Path, content type and body of each request that was taken.
+    taken: list[tuple[str, str, bytes]] = field(default_factory=list)
+    #: Requests that are refused before one is taken.
+    refuse: int = 0
+
+    def wait_for(self, enough: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.time() + seconds
+        while not enough():
+            assert time.time() < deadline, f"{len(self.taken)} requests were taken, and they are not enough"
+            time.sleep(0.2)
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            refused = receiver.refuse > 0
+            if refused:
+                receiver.refuse -= 1
+            else:
+                receiver.taken.append((self.path, self.headers["content-type"], body))
+            self.send_response(503 if refused else 200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    receiver = Receiver(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()

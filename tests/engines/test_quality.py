@@ -1,0 +1,127 @@
+"""dbt (by Trino and by Spark) and Great Expectations, run by a real Airflow, with maintenance after them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from stack.airflow import PROVIDER, Airflow
+from stack.base import ENGINES, ROOT
+from stack.esker import Server, running
+from stack.spark import iceberg_jars
+from stack.trino import Trino, running_trino
+
+
+def python() -> Path:
+    requirements = ENGINES / "quality" / "requirements.txt"
+    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
+    return Path(found.stdout.strip())
+
+
+def versions() -> dict[str, str]:
+    code = "from importlib.metadata import version as v; print(v('dbt-core'), v('great_expectations'))"
+    dbt, gx = subprocess.run([python(), "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    return {"dbt": dbt, "Great Expectations": gx}
+
+
+pytestmark = [
+    pytest.mark.engine("dbt and Great Expectations", versions=versions),
+    pytest.mark.timeout(500),
+]
+
+
+def orders(days: list[int]) -> pa.Table:
+    columns = {
+        "id": pa.array(range(len(days)), pa.int64()),
+        "customer": pa.array([f"c{i % 3}" for i in range(len(days))]),
+        "day": pa.array([date(2026, 1, d) for d in days]),
+        "amount": pa.array([float(d) for d in days]),
+    }
+    return pa.table(columns)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Trino]]:
+    home = tmp_path_factory.mktemp("esker")
+    with (
+        running(home, ESKER__HEALTH__TABLE_SECONDS="2") as server,
+        running_trino(tmp_path_factory.mktemp("trino"), server, "http://127.0.0.1:1") as trino,
+    ):
+        catalog = server.catalog()
+        catalog.create_namespace("shop")
+        table = catalog.create_table("shop.orders", orders([1]).schema)
+        for _ in range(8):
+            table.append(orders([1, 2, 3, 3]))
+        deadline = time.time() + 60
+        while not catalog.table_exists("system.table_health"):
+            assert time.time() < deadline
+            time.sleep(0.5)
+        yield server, trino
+
+
+def environment(server: Server, trino: Trino) -> dict[str, str]:
+    return {
+        "ESKER_JOBS": str(ROOT / "jobs"),
+        "ESKER_PYTHON": str(python()),
+        "ESKER_URL": server.rest,
+        "ESKER_TOKEN": server.token,
+        "TRINO_HOST": "127.0.0.1",
+        "TRINO_PORT": str(trino.port),
+        "TRINO_CATALOG": "default",
+        "TRINO_URL": f"trino://test@127.0.0.1:{trino.port}/default",
+        "ICEBERG_JARS": iceberg_jars(),
+    }
+
+
+def check_health(server: Server, trino: Trino, *more: str) -> subprocess.CompletedProcess:
+    env = environment(server, trino)
+    command = [python(), ROOT / "jobs" / "quality" / "check_health.py", env["TRINO_URL"], *more]
+    return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120)
+
+
+def test_one_dag_builds_the_marts_checks_health_and_maintains(shop: tuple[Server, Trino], tmp_path: Path) -> None:
+    server, trino = shop
+    airflow = Airflow(tmp_path, server, PROVIDER / "dags", **environment(server, trino))
+    told = airflow("dags", "test", "esker_dbt", "2026-11-25")
+    assert "state=success" in told or "success" in told, told[-4000:]
+    by_day = "SELECT day, orders, amount FROM marts.orders_by_day ORDER BY day"
+    expected = [(date(2026, 1, 1), 8, 8.0), (date(2026, 1, 2), 8, 16.0), (date(2026, 1, 3), 16, 48.0)]
+    assert server.sql(by_day) == expected
+    by_customer = "SELECT customer, orders FROM marts.customers ORDER BY customer"
+    assert server.sql(by_customer) == [("c0", 16), ("c1", 8), ("c2", 8)]
+    # What was small files has been compacted by the same run.
+    assert server.sql('SELECT count(*) FROM shop."orders$files"') == [(1,)], told[-4000:]
+    # A second run adds what is new to what is there.
+    server.catalog().load_table("shop.orders").append(orders([3, 4]))
+    airflow("dags", "test", "esker_dbt", "2026-11-26")
+    assert server.sql(by_day) == [*expected[:2], (date(2026, 1, 3), 17, 51.0), (date(2026, 1, 4), 1, 4.0)]
+    assert server.sql("SELECT sum(orders) FROM marts.customers") == [(34,)]
+
+
+def test_the_suite_says_which_tables_are_sick(shop: tuple[Server, Trino]) -> None:
+    server, trino = shop
+    catalog = server.catalog()
+    catalog.create_namespace("sick")
+    table = catalog.create_table("sick.t", pa.schema([("id", pa.int64())]))
+    for i in range(30):
+        table.append(pa.table({"id": [i]}))
+    deadline = time.time() + 60
+    sick = "SELECT max(data_files) FROM system.table_health WHERE namespace = 'sick'"
+    while server.sql(sick) != [(30,)]:
+        assert time.time() < deadline
+        time.sleep(0.5)
+    ill = check_health(server, trino, "--namespace", "sick", "--least-score", "95")
+    assert ill.returncode == 1 and '"column": "score"' in ill.stdout, ill.stdout + ill.stderr
+    server.maintain("sick.t", "compact")
+    deadline = time.time() + 60
+    while (well := check_health(server, trino, "--namespace", "sick", "--least-score", "90")).returncode != 0:
+        assert time.time() < deadline, well.stdout + well.stderr
+        time.sleep(1)
+    none = check_health(server, trino, "--namespace", "nothing")
+    assert none.returncode == 1 and "expect_table_row_count_to_be_between" in none.stdout
