@@ -61,8 +61,10 @@ soak: build
 	cd ../..
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 
-docs:
+docs: build
 	python3 scripts/dashboards.py
+	python=$$($(UV) tests/engines/requirements.txt)
+	ESKER_SCREENSHOTS=docs/images "$$python" -m pytest -q tests/engines/test_page.py -k pictures
 	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
 
 # Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.

@@ -4,16 +4,13 @@ import threading
 from pathlib import Path
 
 import pyarrow as pa
-import pyspark
 import pytest
 import requests
 from pyspark.sql import SparkSession
 from stack.esker import Server
-from stack.spark import ICEBERG
+from stack.spark import versions
 
-pytestmark = pytest.mark.engine(
-    "Spark", versions=lambda: {"Spark": pyspark.__version__, "Iceberg": ICEBERG, "Java": "17", "Python": "3.11"}
-)
+pytestmark = pytest.mark.engine("Spark", versions=versions)
 
 
 @pytest.fixture

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import requests
+from stack.airflow import PROVIDER, Airflow
 from stack.base import ROOT
 from stack.esker import Server
-from stack.spark import ICEBERG
+from stack.minio import Minio
+from stack.spark import running_connect, spark_settings, versions
 
 sys.path.insert(0, str(ROOT / "jobs" / "spark"))
 import esker_spark
 
 pytestmark = [
-    pytest.mark.engine("Spark", versions=lambda: {"Iceberg": ICEBERG}),
+    pytest.mark.engine("Spark", versions=versions),
     pytest.mark.timeout(240),
 ]
 
@@ -115,6 +119,30 @@ def test_what_spark_refuses_fails_and_a_cancelled_job_stops(
     timer.start()
     assert run_worker(server, Session(), monkeypatch, "--lease-seconds", "2") == 0
     assert server.api("GET", f"/api/v1/jobs/{job}")["state"] == "cancelled"
+
+
+def test_a_dag_of_airflow_starts_the_worker(server: Server, minio: Minio, table: str, tmp_path: Path) -> None:
+    job = hand_over(server, table)
+    settings = spark_settings(server, minio.endpoint) | {"spark.master": "local[2]"}
+    (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    command = f"{sys.executable} {ROOT}/jobs/spark/esker_spark.py --catalog default"
+    airflow = Airflow(tmp_path, server, PROVIDER / "dags", ESKER_SPARK=command, SPARK_CONF_DIR=str(tmp_path))
+    told = airflow("dags", "test", "esker_spark", "2026-11-25")
+    done = server.api("GET", f"/api/v1/jobs/{job}")
+    assert (done["state"], done["outcome"]["rewritten_data_files_count"]) == ("succeeded", 6), told[-4000:]
+
+
+def test_a_worker_without_spark_of_its_own_asks_spark_connect(
+    server: Server, minio: Minio, table: str, tmp_path: Path
+) -> None:
+    job = hand_over(server, table)
+    with running_connect(tmp_path, server, minio.endpoint) as remote:
+        env = os.environ | {"SPARK_REMOTE": remote, "ESKER_TOKEN": server.token, "ESKER_URL": server.rest}
+        command = [sys.executable, ROOT / "jobs" / "spark" / "esker_spark.py", "--catalog", "default"]
+        told = subprocess.run(command, env=env, capture_output=True, text=True, timeout=150)
+    done = server.api("GET", f"/api/v1/jobs/{job}")
+    assert done["state"] == "succeeded", f"{done}\n{told.stdout[-3000:]}\n{told.stderr[-3000:]}"
+    assert (told.returncode, done["outcome"]["rewritten_data_files_count"]) == (0, 6)
 
 
 def test_esker_keeps_what_spark_would_do_otherwise(server: Server, table: str) -> None:

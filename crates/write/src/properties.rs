@@ -10,10 +10,11 @@ use parquet::schema::types::ColumnPath;
 use crate::{Result, WriteError};
 
 const ROW_GROUP_BYTES: (&str, usize) = ("write.parquet.row-group-size-bytes", 128 << 20);
-/// Iceberg's writers take 1 MiB; a lookup decodes a page of each column, and pages of a quarter compress as well.
+/// Iceberg's writers take 1 MiB and 20,000 rows; a lookup decodes a page of each column, and pages of a quarter compress as well.
 const PAGE_BYTES: (&str, usize) = ("write.parquet.page-size-bytes", 256 << 10);
-const PAGE_ROWS: (&str, usize) = ("write.parquet.page-row-limit", 20_000);
-const DICT_BYTES: (&str, usize) = ("write.parquet.dict-size-bytes", 2 << 20);
+const PAGE_ROWS: (&str, usize) = ("write.parquet.page-row-limit", 5000);
+/// Iceberg's writers take 2 MiB; a lookup decodes the whole dictionary of each column.
+const DICT_BYTES: (&str, usize) = ("write.parquet.dict-size-bytes", 512 << 10);
 const PAGE_VERSION: &str = "write.parquet.page-version";
 const BLOOM_ENABLED: &str = "write.parquet.bloom-filter-enabled.column.";
 const BLOOM_FPP: &str = "write.parquet.bloom-filter-fpp.column.";

@@ -2,7 +2,8 @@
 
 Where things are is told by the environment of the workers: ESKER_JOBS, the directory with `dbt` and `quality`;
 ESKER_PYTHON, the Python that has dbt-trino, dbt-spark and Great Expectations; TRINO_URL, as in
-`trino://user@host:port/catalog`; and what `jobs/dbt/profiles.yml` asks for.
+`trino://user@host:port/catalog`; ESKER_QUALITY, options of `check_health.py`, if any; and what `jobs/dbt/profiles.yml`
+asks for.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def esker_dbt():
 
     quality = BashOperator(
         task_id="quality",
-        bash_command=f"{PYTHON} {JOBS}/quality/check_health.py $TRINO_URL",
+        bash_command=f"{PYTHON} {JOBS}/quality/check_health.py $TRINO_URL $ESKER_QUALITY",
         append_env=True,
         retries=0,
     )

@@ -33,7 +33,8 @@ def running_chromium() -> Iterator[Browser]:
 def fonts(home: Path) -> dict[str, str]:
     """Where an unpacked fontconfig finds the unpacked fonts."""
     config = home / "fonts.conf"
-    config.write_text(
-        f"<fontconfig><dir>{home}/usr/share/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{home}/fontcache</cachedir></fontconfig>"
-    )
+    places = f"<dir>{home}/usr/share/fonts</dir><dir>/usr/share/fonts</dir><cachedir>{home}/fontcache</cachedir>"
+    sans = "<family>DejaVu Sans</family>"
+    alias = "".join(f"<alias><family>{f}</family><prefer>{sans}</prefer></alias>" for f in ("system-ui", "sans-serif"))
+    config.write_text(f"<fontconfig>{places}{alias}</fontconfig>")
     return {"FONTCONFIG_FILE": str(config)}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import pyspark
 from pyspark.sql import SparkSession
 
 from . import minio
-from .base import artifact
+from .base import artifact, free_port, stop, wait_until
 from .esker import Server
 
 # The one that `import pyspark` finds is that of the virtual environment: 3.5, or 4.0 with ESKER_SPARK=4.
@@ -16,12 +22,16 @@ ICEBERG = "1.11.0" if SPARK_4 else "1.12.0"
 RUNTIME = "4.0_2.13" if SPARK_4 else "3.5_2.12"
 
 
+def versions() -> dict[str, str]:
+    return {"Spark": pyspark.__version__, "Iceberg": ICEBERG, "Java": "17", "Python": "3.11"}
+
+
 def iceberg_jars() -> str:
     names = (f"iceberg-spark-runtime-{RUNTIME}", "iceberg-aws-bundle")
     return ",".join(str(artifact(f"org.apache.iceberg:{name}:{ICEBERG}")) for name in names)
 
 
-def spark_session(server: Server, endpoint: str) -> SparkSession:
+def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
     settings = {
         "spark.jars": iceberg_jars(),
         "spark.driver.memory": "1g",
@@ -51,6 +61,31 @@ def spark_session(server: Server, endpoint: str) -> SparkSession:
             }
         settings |= {f"spark.sql.catalog.{warehouse}{key}": value for key, value in catalog.items()}
     settings["spark.sql.defaultCatalog"] = "default"
+    return settings
+
+
+@contextmanager
+def running_connect(directory: Path, server: Server, endpoint: str) -> Iterator[str]:
+    """A server of Spark Connect; yields what SPARK_REMOTE is then."""
+    jar = artifact(f"org.apache.spark:spark-connect_2.12:{pyspark.__version__}")
+    port, log, config = free_port(), directory / "connect.log", directory / "connect.conf"
+    settings = spark_settings(server, endpoint) | {"spark.master": "local[2]"}
+    settings |= {"spark.connect.grpc.binding.port": str(port), "spark.jars": f"{iceberg_jars()},{jar}"}
+    config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    command = [submit, "--properties-file", config, "--class", main, jar]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=directory)
+    try:
+        wait_until(lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, 90, process, log)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        stop(process)
+
+
+def spark_session(server: Server, endpoint: str) -> SparkSession:
+    settings = spark_settings(server, endpoint)
     builder = SparkSession.builder.master("local[2]").appName("esker")
     for key, value in settings.items():
         builder = builder.config(key, value)
