@@ -11,10 +11,10 @@ if [ ! -e "$dir/.complete" ]; then
   trap 'rm -rf "$work"' EXIT
   cd "$work"
   needed() { apt-get -s -o APT::Get::Show-User-Simulation-Note=false install --no-install-recommends "$@" | sed -n 's/^Inst \([^ ]*\).*/\1/p'; }
-  fetch() { packages=$(needed "$@") && apt-get download $packages >&2; }
+  fetch() { packages=$(needed "$@") && { [ -z "$packages" ] || apt-get download $packages >&2; }; }
   fetch "$@" 2> /dev/null || { apt-get update >&2 && fetch "$@"; }
   mkdir -p "$dir"
-  for package in *.deb; do dpkg-deb -x "$package" "$dir"; done
+  find . -name '*.deb' -exec dpkg-deb -x {} "$dir" \;
   touch "$dir/.complete"
 fi
 echo "$dir"

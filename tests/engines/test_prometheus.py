@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 import requests
 from stack.base import ROOT, free_port, stop, wait_until
-from stack.debian import unpacked
+from stack.debian import program, unpacked
 from stack.esker import Server, running
 
 DEPLOY = ROOT / "deploy"
@@ -22,7 +23,8 @@ RULES = DEPLOY / "prometheus" / "rules.yml"
 
 
 def binary(name: str) -> Path:
-    return unpacked("prometheus", "prometheus") / "usr" / "bin" / name
+    home = None if shutil.which(name) else unpacked("prometheus", "prometheus")
+    return program(name, home, "usr/bin")
 
 
 def versions() -> dict[str, str]:

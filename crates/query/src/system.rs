@@ -129,7 +129,7 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         let outcome = job.outcome.map(|outcome| outcome.to_string());
         json!({
             "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,
-            "reason": job.reason, "attempts": job.attempts, "asked": job.created_ms, "started": job.started_ms, "finished": job.finished_ms,
+            "reason": job.reason, "attempts": job.attempts, "engine": job.engine, "worker": job.worker, "asked": job.created_ms, "started": job.started_ms, "finished": job.finished_ms,
             "seconds": job.started_ms.zip(job.finished_ms).map(|(start, end)| (end - start) as f64 / 1000.0),
             "plan": job.plan.map(|plan| plan.to_string()), "outcome": outcome, "error": job.error,
             "measured": job.measured.map(|measured| measured.to_string()),
@@ -143,6 +143,8 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("state", Utf8),
         ("reason", Utf8),
         ("attempts", Int64),
+        ("engine", Utf8),
+        ("worker", Utf8),
         ("asked", time()),
         ("started", time()),
         ("finished", time()),

@@ -18,13 +18,13 @@ ARGUMENTS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-bac
 def running_chromium() -> Iterator[Browser]:
     installed = shutil.which("chromium") or shutil.which("google-chrome")
     if installed:
-        program, env = installed, None
+        path, env = installed, None
     else:
         home = unpacked("chromium", "chromium", "fonts-dejavu-core")
-        program, env = str(home / "usr/lib/chromium/chromium"), libraries(home) | fonts(home)
+        path, env = str(home / "usr/lib/chromium/chromium"), libraries(home) | fonts(home)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, env=env, args=ARGUMENTS, chromium_sandbox=False, timeout=60_000
+            executable_path=path, env=env, args=ARGUMENTS, chromium_sandbox=False, timeout=60_000
         )
         yield browser
         browser.close()

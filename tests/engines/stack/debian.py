@@ -1,17 +1,29 @@
-"""Programs that are on no language's registry, unpacked from Debian's packages into the cache."""
+"""Programs that are on no language's registry: those on PATH, or else Debian's packages, unpacked into the cache."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 from .base import ROOT
 
+SBIN = os.pathsep.join(["/usr/sbin", "/sbin"])
+
 
 def unpacked(name: str, *packages: str) -> Path:
     command = [ROOT / "scripts" / "debian.sh", name, *packages]
     return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
+def program(name: str, home: Path | None, *places: str) -> Path:
+    """A program of that name: on PATH, or below the directory that packages were unpacked into."""
+    installed = shutil.which(name) or shutil.which(name, path=SBIN)
+    if installed or home is None:
+        assert installed, f"{name} is not on PATH"
+        return Path(installed)
+    return next(home / place / name for place in places if (home / place / name).exists())
 
 
 def libraries(directory: Path) -> dict[str, str]:

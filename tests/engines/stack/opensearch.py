@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 import requests
 
 from .base import ENGINES, free_port, jars_of_pom, java_class, stop, wait_until
-from .debian import libraries, unpacked
+from .debian import libraries, program, unpacked
 
 VERSION = "2.19.1"
 
@@ -36,7 +37,9 @@ def running_opensearch(directory: Path) -> Iterator[str]:
 def running_rsyslog(directory: Path, rules: Path, log: Path) -> Iterator[Path]:
     """Reads a file of logs as if they came from the program `esker`, and goes by the rules."""
     home = unpacked("rsyslog", "rsyslog", "rsyslog-elasticsearch")
-    modules = next(home.rglob("omelasticsearch.so")).parent
+    # What is installed already was not unpacked.
+    found = {path.parent for place in (home, Path("/usr/lib")) for path in place.rglob("rsyslog/*.so")}
+    modules = os.pathsep.join(str(place) for place in found)
     config, told = directory / "rsyslog.conf", directory / "rsyslog.log"
     config.write_text(
         f"""global(workDirectory="{directory}")
@@ -45,7 +48,16 @@ input(type="imfile" File="{log}" Tag="esker:" freshStartTail="off")
 include(file="{rules}")
 """
     )
-    command = [home / "usr/sbin/rsyslogd", "-n", "-f", config, "-i", directory / "rsyslog.pid", "-M", modules]
+    command = [
+        program("rsyslogd", home, "usr/sbin"),
+        "-n",
+        "-f",
+        config,
+        "-i",
+        directory / "rsyslog.pid",
+        "-M",
+        modules,
+    ]
     with told.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=libraries(home))
     try:

@@ -63,7 +63,9 @@ impl Layer {
 
     /// The keys that there are not.
     pub(super) fn unknown(&self) -> impl Iterator<Item = PolicyError> {
-        let others = |key: &str| OTHERS.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
+        // Jobs read them of the table alone: said elsewhere they would have no effect.
+        let of_table = self.origin == Origin::Table;
+        let others = move |key: &str| of_table && OTHERS.iter().any(|other| other.strip_prefix(PREFIX) == Some(key));
         let unknown = self.values.keys().filter(move |key| !others(key) && !KEYS.iter().any(|k| k.name == key.as_str()));
         unknown.map(|key| PolicyError::Unknown { origin: self.origin.to_string(), key: key.clone(), near: near(key) })
     }
@@ -183,6 +185,7 @@ mod tests {
         };
         assert!(refused(&[("autopilo", "true")], "*").starts_with("policy: autopilo is not a policy key; is autopilot meant?"));
         assert!(refused(&[("payback", "soon")], "*").contains("payback = \"soon\""));
+        assert!(refused(&[("expire.min-age-ms", "1")], "*").contains("is not a policy key"), "the table's own word alone counts");
         assert!(refused(&[], "a[").contains("namespaces.\"a[\""));
     }
 }
