@@ -1,11 +1,12 @@
 //! What is known of all tables' shape, kept in the state database: a commit costs one look at its table, and a look at the whole fleet
 //! reads one row a table.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use esker_health::assess;
-use esker_state::{HealthRow, TableRow, TableUse};
+use esker_state::{TableRow, TableUse};
 use esker_table::TableFacts;
 use esker_types::{Millis, TableId, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
@@ -16,6 +17,8 @@ use crate::{Catalog, Result};
 const CONCURRENCY: usize = 4;
 /// Tables looked at again by somebody who waits for an answer; those beyond are told as they were when last looked at.
 const AT_ONCE: usize = 200;
+/// Tables whose facts are asked for one by one.
+const ONE_BY_ONE: usize = 64;
 /// Tables taken up by the observer in one go.
 const GO: u32 = 256;
 /// After which a table that could not be examined is looked at again, though it has not changed: its storage may answer again.
@@ -31,14 +34,14 @@ pub struct Examined {
     /// Its row.
     pub row: TableRow,
     /// The facts, or why it can't be examined.
-    pub facts: std::result::Result<Arc<TableFacts>, String>,
+    pub facts: Facts,
 }
 
-impl Examined {
-    fn of(row: TableRow, health: HealthRow) -> Self {
-        let facts = health.facts.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()));
-        Self { row, facts }
-    }
+/// Facts, or why there are none.
+type Facts = std::result::Result<Arc<TableFacts>, String>;
+
+fn facts_of(kept: std::result::Result<String, String>) -> Facts {
+    kept.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()))
 }
 
 impl Catalog {
@@ -46,7 +49,7 @@ impl Catalog {
     pub async fn examined(&self, row: TableRow) -> Result<Examined> {
         match self.state().health(row.id).await? {
             Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
-                Ok(Examined::of(row, health))
+                Ok(Examined { row, facts: facts_of(health.facts) })
             }
             _ => self.examine(row).await,
         }
@@ -70,21 +73,57 @@ impl Catalog {
 
     /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
     pub async fn fleet(&self) -> Result<Vec<Examined>> {
+        let rows = self.state().fleet(self.warehouse()).await?;
+        let mut kept = self.kept_facts(&rows).await?;
         let mut looks = 0;
         let mut work = Vec::new();
-        for (row, health) in self.state().fleet(self.warehouse()).await? {
-            let stale = health.as_ref().is_none_or(|health| health.metadata_location != row.metadata_location);
-            let look = stale && looks < AT_ONCE;
+        for (row, at) in rows {
+            let look = at.as_ref() != Some(&row.metadata_location) && looks < AT_ONCE;
             looks += usize::from(look);
-            work.push(async move {
-                match health {
-                    _ if look => self.examine(row).await,
-                    Some(health) => Ok(Examined::of(row, health)),
-                    None => Ok(Examined { row, facts: Err("it was not looked at yet".to_owned()) }),
-                }
-            });
+            let facts = kept.remove(&row.id).unwrap_or_else(|| Err("it was not looked at yet".to_owned()));
+            work.push(async move { if look { self.examine(row).await } else { Ok(Examined { row, facts }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
+    }
+
+    /// The facts that are kept of some tables, each with the metadata file that they are of. What was parsed before is not asked for
+    /// again; where much is new, all is asked for at once.
+    async fn kept_facts(&self, rows: &[(TableRow, Option<String>)]) -> Result<HashMap<TableId, Facts>> {
+        let parsed = || self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::with_capacity(rows.len());
+        let mut missing = Vec::new();
+        {
+            let mut parsed = parsed();
+            if parsed.len() > rows.len() {
+                let there: HashSet<TableId> = rows.iter().map(|(row, _)| row.id).collect();
+                parsed.retain(|id, _| there.contains(id));
+            }
+            for (row, at) in rows {
+                match (at, parsed.get(&row.id)) {
+                    (Some(at), Some((of, facts))) if at == of => drop(found.insert(row.id, Ok(facts.clone()))),
+                    (Some(_), _) => missing.push(row.id),
+                    (None, _) => {}
+                }
+            }
+        }
+        let mut news = Vec::new();
+        if missing.len() > ONE_BY_ONE {
+            let mut all = self.state().healths(self.warehouse()).await?;
+            news.extend(missing.into_iter().filter_map(|id| Some((id, all.remove(&id)?))));
+        } else {
+            for id in missing {
+                news.extend(self.state().health(id).await?.map(|health| (id, health)));
+            }
+        }
+        let mut parsed = parsed();
+        for (id, health) in news {
+            let facts = facts_of(health.facts);
+            if let Ok(facts) = &facts {
+                parsed.insert(id, (health.metadata_location, facts.clone()));
+            }
+            found.insert(id, facts);
+        }
+        Ok(found)
     }
 
     /// Looks at every table that has changed since it was last looked at.

@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex};
 
 use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
-use esker_table::MetadataJson;
+use esker_table::{MetadataJson, TableFacts};
 use esker_types::{Millis, TableId, TableName};
 use iceberg::spec::TableMetadata;
 use tokio::sync::Notify;
@@ -120,6 +120,8 @@ struct Inner {
     changed: Notify,
     /// Scans of this server's own queries that are not counted in the database yet.
     used: Mutex<HashMap<TableId, TableUse>>,
+    /// What is kept in the database of the fleet's facts, parsed, with the metadata file that they are of.
+    facts: Mutex<HashMap<TableId, (String, Arc<TableFacts>)>>,
 }
 
 impl Catalog {
@@ -141,8 +143,8 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let (sequencers, epoch, ledger) = (Sequencers::default(), EpochCheck::default(), LastWritten::default());
-        let (changed, used) = (Notify::new(), Mutex::default());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed, used };
+        let (changed, used, facts) = (Notify::new(), Mutex::default(), Mutex::default());
+        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed, used, facts };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;
         Ok(this)

@@ -115,16 +115,32 @@ pub(crate) async fn count_use(tx: &mut Transaction<'_, Any>, table: TableId, use
 }
 
 impl State {
-    /// Every table of a warehouse with what was last found out about it.
-    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<HealthRow>)>> {
+    /// Every table of a warehouse, with the metadata file that it was last examined at, if it was.
+    pub async fn fleet(&self, warehouse: Warehouse) -> Result<Vec<(TableRow, Option<String>)>> {
         let sql = format!(
-            "SELECT {TABLE_COLUMNS}, h.metadata_location, h.facts, h.error {TABLE_FROM}
+            "SELECT {TABLE_COLUMNS}, h.metadata_location {TABLE_FROM}
              LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
         let rows = query.fetch_all(&self.readers).await?;
-        let both = |row: &AnyRow| Ok((table_row(row)?, health_row(row, 10)?));
-        rows.iter().map(both).collect()
+        rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// What was last found out about each table of a warehouse.
+    pub async fn healths(&self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
+        let sql = format!(
+            "SELECT h.metadata_location, h.facts, h.error, h.table_id {TABLE_FROM}
+             JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
+        let rows = query.fetch_all(&self.readers).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(health) = health_row(row, 0)? {
+                found.insert(parse_id(row.try_get(3)?)?, health);
+            }
+        }
+        Ok(found)
     }
 
     /// What was last found out about a table.
