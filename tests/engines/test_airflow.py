@@ -93,3 +93,34 @@ def test_a_killed_task_cancels_its_job_and_a_retry_is_the_same_job(tmp_path: Pat
             """
         )
         assert told.endswith("all well\n"), told
+
+
+MAINTAIN = """
+from datetime import datetime
+from airflow.sdk import dag
+from esker_airflow.operators import EskerMaintainOperator
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def maintain():
+    EskerMaintainOperator(task_id="t", table="shop.t0", poll_seconds=0.2)
+
+maintain()
+"""
+
+
+def test_a_table_is_maintained_by_recommendation_until_nothing_more_pays(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "maintain.py").write_text(MAINTAIN)
+    with running(tmp_path) as server:
+        mess(server, 2)
+        airflow = Airflow(tmp_path / "airflow", server, tmp_path / "dags")
+        told = airflow("dags", "test", "maintain", "2026-11-25")
+        jobs = server.api("GET", "/api/v1/jobs")
+        assert {job["table"] for job in jobs} == {"shop.t0"} and {job["state"] for job in jobs} == {"succeeded"}, told[
+            -3000:
+        ]
+        left = server.api("GET", "/api/v1/warehouses/default/recommendations")
+        assert {job["table"] for job in left} == {"shop.t1"}
+        assert server.sql('SELECT count(*) FROM shop."t0$files"') == [(1,)]
+        assert server.sql('SELECT count(*) FROM shop."t1$files"') == [(6,)]

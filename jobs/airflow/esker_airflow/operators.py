@@ -47,18 +47,21 @@ class EskerJobOperator(BaseOperator):
         return f"airflow/{instance.dag_id}/{instance.run_id}/{instance.task_id}/{place}/{cleared}"[-200:]
 
     def execute(self, context: Any) -> Any:
-        self.job_id = self.hook.start(self.table, self.kind, self.options, self.key(context), self.warehouse)
+        job = self.do_job(self.key(context))
+        return self.finish(context, job)
+
+    def do_job(self, key: str, **later: Any) -> dict:
+        """Enters the job; returns it once it is over, or defers to `finish`, which gets what is for later as well."""
+        self.job_id = self.hook.start(self.table, self.kind, self.options, key, self.warehouse)
         self.log.info("job %s: %s of %s", self.job_id, self.kind, self.table)
         job = self.hook.job(self.job_id)
-        if job["state"] in OVER:
-            return self.finish(context, job)
-        if self.deferrable:
+        if job["state"] not in OVER and self.deferrable:
             trigger = EskerJobTrigger(self.esker_conn_id, self.job_id, self.poll_seconds)
-            self.defer(trigger=trigger, method_name="finish")
+            self.defer(trigger=trigger, method_name="finish", kwargs=later)
         while job["state"] not in OVER:
             time.sleep(self.poll_seconds)
             job = self.hook.job(self.job_id)
-        return self.finish(context, job)
+        return job
 
     def finish(self, context: Any, event: dict) -> Any:
         """The job is over."""
@@ -106,3 +109,33 @@ class EskerStatisticsOperator(EskerJobOperator):
 
     def __init__(self, *, table: str, **kwargs: Any) -> None:
         super().__init__(table=table, kind="statistics", **kwargs)
+
+
+class EskerMaintainOperator(EskerJobOperator):
+    """Does what Esker recommends for a table, one job after the other, until nothing more pays; returns what each did.
+
+    Each kind is done once: what is recommended again right after it was done would gain nothing.
+    """
+
+    def __init__(self, *, table: str, **kwargs: Any) -> None:
+        super().__init__(table=table, kind="", **kwargs)
+
+    def execute(self, context: Any) -> list[dict]:
+        return self.go_on(context, [])
+
+    def go_on(self, context: Any, done: list[dict]) -> list[dict]:
+        while True:
+            kinds = {job["kind"] for job in done}
+            found = self.hook.recommendations(self.warehouse, namespace=self.table.rpartition(".")[0])
+            found = [job for job in found if job["table"] == self.table and job["kind"] not in kinds]
+            if not found:
+                return done
+            self.kind, self.options = found[0]["kind"], found[0]["options"]
+            job = self.do_job(f"{self.key(context)[-180:]}/{self.kind}", done=done)
+            done = [*done, self.outcome(context, job)]
+
+    def outcome(self, context: Any, job: dict) -> dict:
+        return {"kind": job["kind"], "outcome": super().finish(context, job)}
+
+    def finish(self, context: Any, event: dict, done: list[dict] | None = None) -> list[dict]:
+        return self.go_on(context, [*(done or []), self.outcome(context, event)])
