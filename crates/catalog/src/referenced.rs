@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use esker_table::visit_reachable;
 
 use crate::{Catalog, LoadedTable, PathSet, Result};
@@ -11,7 +9,7 @@ pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<
     let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
     let mut referenced = catalog.path_set();
     let source = catalog.manifests();
-    visit_reachable(source, metadata, &snapshots, &HashSet::new(), |path, _, _| referenced.insert(path)).await?;
+    visit_reachable(source, metadata, &snapshots, |path| referenced.insert(path)).await?;
     referenced.extend(metadata.metadata_log().iter().map(|log| log.metadata_file.as_str()));
     // Those of snapshots that are gone too: whoever removes a snapshot decides about them.
     referenced.extend(metadata.statistics_iter().map(|s| s.statistics_path.as_str()));

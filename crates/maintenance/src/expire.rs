@@ -1,9 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
-use esker_table::{ExpiryPolicy, FileKind, Retained, just_added, reachable, refs, requirement_for_refs, snapshots_to_expire};
+use esker_table::{
+    ExpiryPolicy, FileKind, Files, Reachable, Retained, just_added, outline, reachable, refs, requirement_for_refs,
+    snapshots_to_expire,
+};
 use esker_types::{JobId, Millis, now_ms};
 use futures::future::BoxFuture;
 use iceberg::TableUpdate;
@@ -173,7 +176,9 @@ fn kind_name(kind: FileKind) -> &'static str {
 /// The files that only expiring snapshots lead to, with what is needed to bring that up to date at the commit point.
 #[derive(Debug, Clone)]
 pub(crate) struct Unreferenced {
-    files: BTreeMap<String, (FileKind, Option<u64>)>,
+    files: Files,
+    /// The highest data sequence number among them.
+    newest: i64,
     /// Snapshots that were in the table when this was worked out.
     known: HashSet<i64>,
     /// Manifests of those that stay.
@@ -187,23 +192,23 @@ impl Unreferenced {
             metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
         let known = metadata.snapshots().map(|s| s.snapshot_id()).collect();
         if expiring.is_empty() {
-            return Ok(Self { files: BTreeMap::new(), known, retained_manifests: HashSet::new() });
+            return Ok(Self { files: Files::new(), newest: 0, known, retained_manifests: HashSet::new() });
         }
-        let kept = reachable(source, metadata, &retained, &HashSet::new()).await?.files;
-        let manifests = kept.iter().filter(|(_, (kind, _))| *kind == FileKind::Manifest);
-        let retained_manifests: HashSet<String> = manifests.map(|(path, _)| path.clone()).collect();
-        let mut files = reachable(source, metadata, &expiring, &retained_manifests).await?.files;
-        files.retain(|path, _| !kept.contains_key(path));
-        Ok(Self { files, known, retained_manifests })
+        let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
+        let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
+        // Of the manifests, those alone are opened that differ, and those that may hold what these hold.
+        let Reachable { mut files, newest } = reachable(source, metadata, &expiring, &retained_manifests).await?;
+        kept.take_out(source, &mut files, newest).await?;
+        Ok(Self { files, newest, known, retained_manifests })
     }
 
     /// The files again, less those that snapshots made since then refer to.
-    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<BTreeMap<String, (FileKind, Option<u64>)>> {
+    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<Files> {
         let new: Vec<SnapshotRef> = metadata.snapshots().filter(|s| !self.known.contains(&s.snapshot_id())).cloned().collect();
         let mut files = self.files.clone();
         if !new.is_empty() {
-            let kept = reachable(catalog.manifests(), metadata, &new, &self.retained_manifests).await?.files;
-            files.retain(|path, _| !kept.contains_key(path));
+            let kept = outline(catalog.manifests(), metadata, &new, &self.retained_manifests).await?;
+            kept.take_out(catalog.manifests(), &mut files, self.newest).await?;
         }
         Ok(files)
     }

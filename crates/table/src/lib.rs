@@ -34,7 +34,7 @@ pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use partition::{partition_dir, partition_label, plain_dir, source_range};
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
-pub use reach::{FileKind, Reachable, reachable, visit_reachable};
+pub use reach::{FileKind, Files, Outline, Reachable, outline, reachable, visit_reachable};
 pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};

@@ -2,13 +2,16 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, Manifest, SnapshotRef, TableMetadata};
+use iceberg::spec::{DataContentType, Manifest, ManifestFile, SnapshotRef, TableMetadata};
 
 use crate::live::load_one;
 use crate::{Manifests, Result, load_manifests};
 
 /// Manifest lists read at the same time.
 const LISTS: usize = 16;
+
+/// Manifests read at the same time.
+const MANIFESTS: usize = 8;
 
 /// What a reachable file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -26,11 +29,74 @@ pub enum FileKind {
     Statistics,
 }
 
-/// Every file that some snapshots lead to, by URI, with its kind and, where metadata tells, its size in bytes.
+/// Files by URI, with their kind and, where metadata tells, their size in bytes.
+pub type Files = BTreeMap<String, (FileKind, Option<u64>)>;
+
+/// Every file that some snapshots lead to.
 #[derive(Debug, Clone, Default)]
 pub struct Reachable {
     /// The files.
-    pub files: BTreeMap<String, (FileKind, Option<u64>)>,
+    pub files: Files,
+    /// The highest data sequence number of the data and delete files among them.
+    pub newest: i64,
+}
+
+/// What some snapshots lead to without a manifest being opened: manifest lists, manifests, statistics.
+#[derive(Debug, Clone, Default)]
+pub struct Outline {
+    /// The files.
+    pub files: Files,
+    /// The manifests among them, by path.
+    pub manifests: BTreeMap<String, ManifestFile>,
+}
+
+/// Reads the manifest lists of the given snapshots. Manifests in `skip` do not appear.
+pub async fn outline(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+) -> Result<Outline> {
+    let mut found = Outline::default();
+    let size = |bytes: i64| u64::try_from(bytes).ok();
+    let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, metadata, snapshot).boxed()).collect();
+    let mut lists = futures::stream::iter(lists).buffered(LISTS);
+    for snapshot in snapshots {
+        let list = lists.try_next().await?.unwrap_or_default();
+        found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
+        for manifest in list.into_iter().filter(|manifest| !skip.contains(&manifest.manifest_path)) {
+            let length = size(manifest.manifest_length);
+            found.files.insert(manifest.manifest_path.clone(), (FileKind::Manifest, length));
+            found.manifests.insert(manifest.manifest_path.clone(), manifest);
+        }
+        let id = snapshot.snapshot_id();
+        if let Some(stats) = metadata.statistics_for_snapshot(id) {
+            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size(stats.file_size_in_bytes)));
+        }
+        if let Some(stats) = metadata.partition_statistics_for_snapshot(id) {
+            found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size(stats.file_size_in_bytes)));
+        }
+    }
+    Ok(found)
+}
+
+impl Outline {
+    /// Takes out of some files what this leads to. Of `files`, data and delete files have sequence numbers of `newest` at most: a manifest
+    /// that has none as old as that can hold none of them and is not opened; and once all are out, no other is.
+    pub async fn take_out(&self, source: &Manifests, files: &mut Files, newest: i64) -> Result<()> {
+        files.retain(|path, _| !self.files.contains_key(path));
+        let mut left = files.values().filter(|(kind, _)| matches!(kind, FileKind::Data | FileKind::Delete)).count();
+        let old: Vec<ManifestFile> = self.manifests.values().filter(|m| m.min_sequence_number <= newest).cloned().collect();
+        let mut read = futures::stream::iter(old).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
+        while left > 0
+            && let Some((_, manifest)) = read.try_next().await?
+        {
+            for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+                left -= usize::from(files.remove(entry.file_path()).is_some());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Walks the given snapshots. Manifests in `skip` are not opened, and neither they nor their files appear.
@@ -40,11 +106,17 @@ pub async fn reachable(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Reachable> {
-    let mut found = Reachable::default();
-    let keep = |path: &str, kind, bytes| {
-        found.files.insert(path.to_owned(), (kind, bytes));
-    };
-    visit_reachable(source, metadata, snapshots, skip, keep).await?;
+    let Outline { files, manifests } = outline(source, metadata, snapshots, skip).await?;
+    let mut found = Reachable { files, newest: 0 };
+    let mut read =
+        futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
+    while let Some((_, manifest)) = read.try_next().await? {
+        visit_manifest(&manifest, &mut |path, kind, bytes| {
+            found.files.insert(path.to_owned(), (kind, bytes));
+        });
+        let numbers = manifest.entries().iter().filter(|e| e.is_alive()).map(|e| e.sequence_number().unwrap_or(i64::MAX));
+        found.newest = numbers.fold(found.newest, i64::max);
+    }
     Ok(found)
 }
 
@@ -53,34 +125,14 @@ pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
-    skip: &HashSet<String>,
-    mut visit: impl FnMut(&str, FileKind, Option<u64>),
+    mut visit: impl FnMut(&str),
 ) -> Result<()> {
-    let mut manifests = BTreeMap::new();
-    let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, metadata, snapshot).boxed()).collect();
-    let mut lists = futures::stream::iter(lists).buffered(LISTS);
-    for snapshot in snapshots {
-        let list = lists.try_next().await?.unwrap_or_default();
-        visit(snapshot.manifest_list(), FileKind::ManifestList, None);
-        for manifest in list {
-            if !skip.contains(&manifest.manifest_path) {
-                manifests.insert(manifest.manifest_path.clone(), manifest);
-            }
-        }
-        let id = snapshot.snapshot_id();
-        if let Some(stats) = metadata.statistics_for_snapshot(id) {
-            visit(&stats.statistics_path, FileKind::Statistics, u64::try_from(stats.file_size_in_bytes).ok());
-        }
-        if let Some(stats) = metadata.partition_statistics_for_snapshot(id) {
-            visit(&stats.statistics_path, FileKind::Statistics, u64::try_from(stats.file_size_in_bytes).ok());
-        }
-    }
-    for (path, manifest) in &manifests {
-        visit(path, FileKind::Manifest, u64::try_from(manifest.manifest_length).ok());
-    }
-    let mut read = futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(8);
+    let Outline { files, manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
+    files.keys().for_each(|path| visit(path));
+    let mut read =
+        futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
     while let Some((_, manifest)) = read.try_next().await? {
-        visit_manifest(&manifest, &mut visit);
+        visit_manifest(&manifest, &mut |path, _, _| visit(path));
     }
     Ok(())
 }
