@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from stack.airflow import PROVIDER, VERSION, Airflow
 from stack.esker import Server, running
@@ -16,12 +15,8 @@ pytestmark = [
 
 
 def mess(server: Server, tables: int) -> None:
-    catalog = server.catalog()
-    catalog.create_namespace("shop")
     for n in range(tables):
-        table = catalog.create_table(f"shop.t{n}", pa.schema([("id", pa.int64())]))
-        for i in range(6):
-            table.append(pa.table({"id": [i]}))
+        server.small_files(f"shop.t{n}")
 
 
 @pytest.mark.slice

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from stack.base import ENGINES, ROOT
+from stack.base import python_of
 from stack.esker import Server, running
+from stack.receiver import Receiver, receiving
 
 VERSION = "1.7.0"
 INSTANCE = "lake(eu)"
+#: DataHub may be told so late.
+SECONDS = 40
 
 pytestmark = [
     pytest.mark.slice,
@@ -27,71 +28,37 @@ pytestmark = [
 ]
 
 
-class Receiver:
-    """Stands where DataHub's metadata service stands: no server of it can be had here. Refuses the first request."""
+def entities(receiver: Receiver, kind: str) -> list[dict]:
+    """What was told of entities of a kind. DataHub's own metadata service can't be had here."""
+    path = f"/openapi/v3/entity/{kind}?async=false"
+    assert all(posted.headers["authorization"] == "Bearer a-datahub-token" for posted in receiver.taken)
+    return [entity for posted in receiver.taken if posted.path == path for entity in json.loads(posted.body)]
 
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, list[dict]]] = []
-        self.refused = 0
-        receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                assert self.headers["authorization"] == "Bearer a-datahub-token"
-                if receiver.refused == 0:
-                    receiver.refused += 1
-                    self.send_response(503)
-                else:
-                    receiver.requests.append((self.path, body))
-                    self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def entities(self, kind: str) -> list[dict]:
-        path = f"/openapi/v3/entity/{kind}?async=false"
-        return [entity for where, body in self.requests if where == path for entity in body]
+def states(receiver: Receiver) -> list[str]:
+    """Those of incidents, as they were told."""
+    return [entity["incidentInfo"]["value"]["status"]["state"] for entity in entities(receiver, "incident")]
 
 
 @contextmanager
 def telling(directory: Path) -> Iterator[tuple[Server, Receiver]]:
-    receiver = Receiver()
-    settings = {
-        "ESKER__DATAHUB__URL": receiver.url,
-        "ESKER__DATAHUB__TOKEN": "a-datahub-token",
-        "ESKER__DATAHUB__ENV": "DEV",
-        "ESKER__DATAHUB__PLATFORM_INSTANCES__DEFAULT": INSTANCE,
-        "ESKER__DATAHUB__EVERY_SECONDS": "1",
-    }
-    try:
+    with receiving() as receiver:
+        receiver.refuse = 1
+        settings = {
+            "ESKER__DATAHUB__URL": receiver.url,
+            "ESKER__DATAHUB__TOKEN": "a-datahub-token",
+            "ESKER__DATAHUB__ENV": "DEV",
+            "ESKER__DATAHUB__PLATFORM_INSTANCES__DEFAULT": INSTANCE,
+            "ESKER__DATAHUB__EVERY_SECONDS": "1",
+        }
         with running(directory, **settings) as server:
             yield server, receiver
-    finally:
-        receiver.http.shutdown()
-
-
-def wait_for(condition) -> None:
-    deadline = time.time() + 40
-    while not condition():
-        assert time.time() < deadline, "it was not told"
-        time.sleep(0.2)
-
-
-def python() -> Path:
-    requirements = ENGINES / "datahub" / "requirements.txt"
-    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
-    return Path(found.stdout.strip())
 
 
 def script(text: str, *arguments: str) -> str:
-    done = subprocess.run([python(), "-c", textwrap.dedent(text), *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [python_of("datahub"), "-c", textwrap.dedent(text), *arguments], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -99,7 +66,7 @@ def script(text: str, *arguments: str) -> str:
 def verdicts(receiver: Receiver) -> dict[str, str]:
     """The last verdict of each rule about the table of orders."""
     found = {}
-    for entity in receiver.entities("assertion"):
+    for entity in entities(receiver, "assertion"):
         about = entity["assertionInfo"]["value"]["customAssertion"]
         what = about["type"]
         if "orders" not in about["entity"]:
@@ -117,12 +84,8 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
         catalog.create_table(("shop", "raw", "clicks"), pa.schema([("id", pa.int64())]))
         for i in range(12):
             table.append(pa.table({"id": [i]}))
-        wait_for(lambda: verdicts(receiver).get("esker small-files") == "FAILURE")
-        wait_for(
-            lambda: any(
-                e["incidentInfo"]["value"]["status"]["state"] == "ACTIVE" for e in receiver.entities("incident")
-            )
-        )
+        receiver.wait_for(lambda: verdicts(receiver).get("esker small-files") == "FAILURE", SECONDS)
+        receiver.wait_for(lambda: "ACTIVE" in states(receiver), SECONDS)
         assert receiver.refused == 1, "what was refused was told again"
 
         # DataHub's own source, against the same catalog, with the same instance and environment.
@@ -149,7 +112,7 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
             for e in json.loads((tmp_path / "ingested.json").read_text())
             if e.get("entityType") == "dataset"
         }
-        told = {e["urn"] for e in receiver.entities("dataset")}
+        told = {e["urn"] for e in entities(receiver, "dataset")}
         # The source does not look into namespaces of namespaces (1.7.0); their tables are told of anyway.
         assert ingested and ingested == {urn for urn in told if ".raw." not in urn}, "the same names"
         assert len(told) == 2
@@ -175,20 +138,20 @@ def test_health_lands_on_the_datasets_that_the_iceberg_source_makes(tmp_path: Pa
         )
 
         # Nothing new is nothing told; a treated table is well, and its incident over.
-        before = len(receiver.requests)
+        before = len(receiver.taken)
         time.sleep(2.5)
-        assert len(receiver.requests) == before
+        assert len(receiver.taken) == before
         server.maintain("shop.orders", "compact")
-        wait_for(lambda: verdicts(receiver)["esker small-files"] == "SUCCESS")
-        wait_for(lambda: receiver.entities("incident")[-1]["incidentInfo"]["value"]["status"]["state"] == "RESOLVED")
-        profile = next(e for e in reversed(receiver.entities("dataset")) if "orders" in e["urn"])["datasetProfile"][
+        receiver.wait_for(lambda: verdicts(receiver)["esker small-files"] == "SUCCESS", SECONDS)
+        receiver.wait_for(lambda: states(receiver)[-1] == "RESOLVED", SECONDS)
+        profile = next(e for e in reversed(entities(receiver, "dataset")) if "orders" in e["urn"])["datasetProfile"][
             "value"
         ]
         assert profile["rowCount"] == 12 and profile["sizeInBytes"] > 0
 
 
 def written(directory: Path, receiver: Receiver) -> Path:
-    everything = [entity for _, body in receiver.requests for entity in body]
+    everything = [entity for posted in receiver.taken for entity in json.loads(posted.body)]
     path = directory / "told.json"
     path.write_text(json.dumps(everything))
     return path

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from stack.esker import Server, running
 from stack.trino import VERSION, running_trino
@@ -20,11 +19,7 @@ LATEST = """SELECT "table", score, data_files, worst_finding FROM system.table_h
 def recording(directory: Path) -> Iterator[Server]:
     """A server with one sick table, once its health is written down."""
     with running(directory, ESKER__HEALTH__TABLE_SECONDS="2") as server:
-        catalog = server.catalog()
-        catalog.create_namespace("shop")
-        table = catalog.create_table("shop.orders", pa.schema([("id", pa.int64())]))
-        for i in range(8):
-            table.append(pa.table({"id": [i]}))
+        server.small_files("shop.orders", 8)
         deadline = time.time() + 30
         while not written(server):
             assert time.time() < deadline, "it was not written"

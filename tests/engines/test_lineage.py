@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import requests
 from openlineage.client.generated.base import EventType, Job, OutputDataset, Run, RunEvent
@@ -59,11 +58,7 @@ def test_jobs_are_runs_on_their_tables(tmp_path: Path) -> None:
         settings = {"ESKER__EVENTS__OPENLINEAGE__MARQUEZ__URL": f"{marquez.url}/api/v1/lineage"}
         with running(tmp_path, **settings) as server:
             marquez.refuse = 1
-            catalog = server.catalog()
-            catalog.create_namespace("shop")
-            table = catalog.create_table("shop.orders", pa.schema([("id", pa.int64())]))
-            for i in range(6):
-                table.append(pa.table({"id": [i]}))
+            server.small_files("shop.orders")
             server.maintain("shop.orders", "compact")
             good = server.api("GET", "/api/v1/jobs")[0]["id"]
             # Planned, and then taken back before it can be begun: the table goes.

@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import requests
 from stack.base import ROOT
@@ -24,11 +23,7 @@ pytestmark = [
 
 def run_something(server: Server) -> tuple[str, str]:
     """A job and a refused request; returns their ids."""
-    catalog = server.catalog()
-    catalog.create_namespace("shop")
-    table = catalog.create_table("shop.orders", pa.schema([("id", pa.int64())]))
-    for i in range(6):
-        table.append(pa.table({"id": [i]}))
+    server.small_files("shop.orders")
     server.maintain("shop.orders", "compact")
     server.sql("SELECT count(*) FROM shop.orders")
     headers = {"authorization": f"Bearer {server.token}"}

@@ -14,21 +14,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from stack.airflow import PROVIDER, Airflow
-from stack.base import ENGINES, ROOT
+from stack.base import ROOT, python_of
 from stack.esker import Server, running
 from stack.spark import iceberg_jars
 from stack.trino import Trino, running_trino
 
 
-def python() -> Path:
-    requirements = ENGINES / "quality" / "requirements.txt"
-    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
-    return Path(found.stdout.strip())
-
-
 def versions() -> dict[str, str]:
     code = "from importlib.metadata import version as v; print(v('dbt-core'), v('great_expectations'))"
-    dbt, gx = subprocess.run([python(), "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    dbt, gx = subprocess.run(
+        [python_of("quality"), "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
     return {"dbt": dbt, "Great Expectations": gx}
 
 
@@ -70,7 +66,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Tri
 def environment(server: Server, trino: Trino) -> dict[str, str]:
     return {
         "ESKER_JOBS": str(ROOT / "jobs"),
-        "ESKER_PYTHON": str(python()),
+        "ESKER_PYTHON": str(python_of("quality")),
         "ESKER_URL": server.rest,
         "ESKER_TOKEN": server.token,
         "TRINO_HOST": "127.0.0.1",
@@ -85,7 +81,7 @@ def environment(server: Server, trino: Trino) -> dict[str, str]:
 
 def check_health(server: Server, trino: Trino, *more: str) -> subprocess.CompletedProcess:
     env = environment(server, trino)
-    command = [python(), ROOT / "jobs" / "quality" / "check_health.py", env["TRINO_URL"], *more]
+    command = [python_of("quality"), ROOT / "jobs" / "quality" / "check_health.py", env["TRINO_URL"], *more]
     return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120)
 
 
@@ -119,11 +115,7 @@ def test_one_dag_builds_the_marts_checks_health_and_maintains(shop: tuple[Server
 
 def test_the_suite_says_which_tables_are_sick(shop: tuple[Server, Trino]) -> None:
     server, trino = shop
-    catalog = server.catalog()
-    catalog.create_namespace("sick")
-    table = catalog.create_table("sick.t", pa.schema([("id", pa.int64())]))
-    for i in range(30):
-        table.append(pa.table({"id": [i]}))
+    server.small_files("sick.t", 30)
     deadline = time.time() + 60
     sick = "SELECT max(data_files) FROM system.table_health WHERE namespace = 'sick'"
     while server.sql(sick) != [(30,)]:

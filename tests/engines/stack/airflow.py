@@ -8,24 +8,18 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-from .base import ENGINES, ROOT
+from .base import ROOT, python_of
 from .esker import Server
 
 PROVIDER = ROOT / "jobs" / "airflow"
 VERSION = "3.3.2"
 
 
-def python() -> Path:
-    requirements = ENGINES / "airflow" / "requirements.txt"
-    found = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
-    return Path(found.stdout.strip())
-
-
 class Airflow:
     """With the provider installed and the connection `esker_default`."""
 
     def __init__(self, home: Path, server: Server, dags: Path, **settings: str) -> None:
-        self.python = python()
+        self.python = python_of("airflow")
         host, port = server.rest.removeprefix("http://").split(":")
         connection = {"conn_type": "esker", "host": host, "port": int(port), "password": server.token, "schema": "http"}
         # Installed as a package, for its entry point; the sources are the repository's.

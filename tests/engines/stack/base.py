@@ -45,6 +45,12 @@ def stop(process: subprocess.Popen) -> None:
         process.wait(10)
 
 
+def python_of(name: str) -> Path:
+    """The Python of the virtual environment for tests/engines/NAME/requirements.txt, made once."""
+    command = [ROOT / "scripts" / "uv.sh", ENGINES / name / "requirements.txt"]
+    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+
+
 def maven(goal: str, *arguments: str, cwd: Path = ENGINES) -> None:
     plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
     subprocess.run(["mvn", "-q", "-B", f"{plugin}:{goal}", *arguments], cwd=cwd, check=True)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import requests
 from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as flight_sql
@@ -57,6 +58,14 @@ class Server:
             f"esker-{warehouse}", type="rest", uri=self.rest, token=self.token, warehouse=warehouse,
             **{"s3.access-key-id": minio.KEY, "s3.secret-access-key": minio.SECRET}, **properties,
         )  # fmt: skip
+
+    def small_files(self, name: str, files: int = 6) -> None:
+        """A table of one column, in so many files of a row; its namespace is made."""
+        catalog = self.catalog()
+        catalog.create_namespace_if_not_exists(name.rpartition(".")[0])
+        table = catalog.create_table(name, pa.schema([("id", pa.int64())]))
+        for i in range(files):
+            table.append(pa.table({"id": [i]}))
 
     def sql(self, statement: str) -> list[tuple]:
         """What Esker's own Flight SQL answers."""

@@ -7,16 +7,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Posted(NamedTuple):
+    path: str
+    headers: Message
+    body: bytes
 
 
 @dataclass
 class Receiver:
     url: str
-    #: Path, content type and body of each request that was taken.
-    taken: list[tuple[str, str, bytes]] = field(default_factory=list)
-    #: Requests that are refused before one is taken.
+    #: Requests that were taken.
+    taken: list[Posted] = field(default_factory=list)
+    #: Requests that are refused before one is taken, and those that were.
     refuse: int = 0
+    refused: int = 0
 
     def wait_for(self, enough: Callable[[], bool], seconds: float = 30) -> None:
         deadline = time.time() + seconds
@@ -32,9 +41,9 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             refused = receiver.refuse > 0
             if refused:
-                receiver.refuse -= 1
+                receiver.refuse, receiver.refused = receiver.refuse - 1, receiver.refused + 1
             else:
-                receiver.taken.append((self.path, self.headers["content-type"], body))
+                receiver.taken.append(Posted(self.path, self.headers, body))
             self.send_response(503 if refused else 200)
             self.send_header("content-length", "0")
             self.end_headers()

