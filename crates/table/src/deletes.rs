@@ -210,7 +210,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
 
@@ -222,7 +222,7 @@ mod tests {
         LiveFile { file, spec_id: 1, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
-    fn metadata() -> TableMetadata {
+    pub(crate) fn metadata() -> TableMetadata {
         let json = serde_json::json!({
             "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
             "last-sequence-number": 9, "last-updated-ms": 1, "last-column-id": 1, "current-schema-id": 0,

@@ -244,23 +244,10 @@ fn fullest(metadata: &TableMetadata, partitions: &HashMap<(i32, &Struct), Partit
 #[cfg(test)]
 mod tests {
     use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
-    use serde_json::json;
 
     use super::*;
+    use crate::deletes::tests::metadata;
     use crate::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, LiveFiles};
-
-    fn metadata() -> TableMetadata {
-        let json = json!({
-            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
-            "last-sequence-number": 9, "last-updated-ms": 1, "last-column-id": 1, "current-schema-id": 0,
-            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
-            "default-spec-id": 1, "last-partition-id": 1000, "default-sort-order-id": 0,
-            "partition-specs": [{"spec-id": 0, "fields": []},
-                {"spec-id": 1, "fields": [{"source-id": 1, "field-id": 1000, "name": "p", "transform": "identity"}]}],
-            "sort-orders": [{"order-id": 0, "fields": []}], "properties": {"write.target-file-size-bytes": "100"},
-        });
-        serde_json::from_value(json).expect("metadata")
-    }
 
     fn file(name: String, spec_id: i32, partition: i32, bytes: u64, sequence_number: i64, about: Option<String>) -> LiveFile {
         let values = if spec_id == 0 { vec![] } else { vec![Some(Literal::int(partition))] };

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, Manifest, ManifestFile, SnapshotRef, TableMetadata};
+use iceberg::spec::{DataContentType, Manifest, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
 
 use crate::live::load_one;
 use crate::{Manifests, Result, load_manifests};
@@ -91,9 +91,7 @@ impl Outline {
         while left > 0
             && let Some((_, manifest)) = read.try_next().await?
         {
-            for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-                left -= usize::from(files.remove(entry.file_path()).is_some());
-            }
+            visit_alive(&manifest, &mut |entry| left -= usize::from(files.remove(entry.file_path()).is_some()));
         }
         Ok(())
     }
@@ -108,15 +106,15 @@ pub async fn reachable(
 ) -> Result<Reachable> {
     let Outline { files, manifests } = outline(source, metadata, snapshots, skip).await?;
     let mut found = Reachable { files, newest: 0 };
-    let mut read =
-        futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
-    while let Some((_, manifest)) = read.try_next().await? {
-        visit_manifest(&manifest, &mut |path, kind, bytes| {
-            found.files.insert(path.to_owned(), (kind, bytes));
-        });
-        let numbers = manifest.entries().iter().filter(|e| e.is_alive()).map(|e| e.sequence_number().unwrap_or(i64::MAX));
-        found.newest = numbers.fold(found.newest, i64::max);
-    }
+    visit_entries(source, manifests, |entry| {
+        let kind = match entry.content_type() {
+            DataContentType::Data => FileKind::Data,
+            _ => FileKind::Delete,
+        };
+        found.files.insert(entry.file_path().to_owned(), (kind, Some(entry.file_size_in_bytes())));
+        found.newest = found.newest.max(entry.sequence_number().unwrap_or(i64::MAX));
+    })
+    .await?;
     Ok(found)
 }
 
@@ -129,23 +127,25 @@ pub async fn visit_reachable(
 ) -> Result<()> {
     let Outline { files, manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
+    visit_entries(source, manifests, |entry| visit(entry.file_path())).await
+}
+
+async fn visit_entries(
+    source: &Manifests,
+    manifests: BTreeMap<String, ManifestFile>,
+    mut visit: impl FnMut(&ManifestEntry),
+) -> Result<()> {
     let mut read =
         futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
     while let Some((_, manifest)) = read.try_next().await? {
-        visit_manifest(&manifest, &mut |path, _, _| visit(path));
+        visit_alive(&manifest, &mut visit);
     }
     Ok(())
 }
 
 /// In a function of its own: the body of an asynchronous one is compiled where it is awaited, as that crate is.
 #[inline(never)]
-fn visit_manifest(manifest: &Manifest, visit: &mut impl FnMut(&str, FileKind, Option<u64>)) {
+fn visit_alive(manifest: &Manifest, visit: &mut impl FnMut(&ManifestEntry)) {
     // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
-    for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-        let kind = match entry.content_type() {
-            DataContentType::Data => FileKind::Data,
-            _ => FileKind::Delete,
-        };
-        visit(entry.file_path(), kind, Some(entry.file_size_in_bytes()));
-    }
+    manifest.entries().iter().filter(|e| e.is_alive()).for_each(|entry| visit(entry));
 }

@@ -2,7 +2,7 @@
 
 use esker_state::{Job, JobEnd, JobLine};
 use esker_types::{Millis, now_ms};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::worker::current;
@@ -53,21 +53,18 @@ pub(crate) fn is_for_spark(plan: &CompactPlan, table: &esker_types::TableName) -
 impl Maintenance {
     /// What a worker is told of a job that it has taken.
     pub async fn handed_over(&self, job: &Job) -> Result<HandedOver> {
-        let request: Request = serde_json::from_value(job.request.clone())
-            .map_err(|e| MaintenanceError::Refused(format!("job {}: what it is to do can't be read: {e}", job.id)))?;
         let table = current(self, job).await?;
-        let Request::Compact(options) = request else {
+        let Request::Compact(options) = Request::of(job)? else {
             return Err(MaintenanceError::Refused(format!("job {} is no compaction", job.id)));
         };
         let call = spark_call(&table.row.name, &options)
             .ok_or_else(|| MaintenanceError::Refused(format!("job {} can't be done by Spark", job.id)))?;
-        let groups = job.plan.as_ref().and_then(|plan| plan["groups"].as_array());
-        let files = groups.into_iter().flatten().filter_map(|group| group["files"].as_array()).flatten();
+        let plan = job.plan.as_ref().and_then(|plan| CompactPlan::deserialize(plan).ok());
         Ok(HandedOver {
             id: job.id,
             warehouse: self.catalog.options().warehouse.clone(),
             table: table.row.name.to_string(),
-            bytes: files.filter_map(|file| file["bytes"].as_u64()).sum(),
+            bytes: plan.map_or(0, |plan| plan.bytes()),
             call,
             lease_ms: job.lease_ms,
         })

@@ -1,6 +1,7 @@
 //! What jobs there are: from what is asked for to its plan, and from its plan to what it did.
 
 use esker_catalog::LoadedTable;
+use esker_state::Job;
 use esker_table::ExpiryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,8 +15,8 @@ use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
 use crate::statistics::execute_statistics;
 use crate::{
-    CompactOptions, EraseOptions, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned, erasure_report,
-    plan_compact, plan_manifests, plan_statistics,
+    CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned,
+    erasure_report, plan_compact, plan_manifests, plan_statistics,
 };
 
 /// What a job is to do, as it waits in the queue.
@@ -37,6 +38,12 @@ pub enum Request {
 }
 
 impl Request {
+    /// What a job is to do, as its record has it.
+    pub(crate) fn of(job: &Job) -> Result<Self> {
+        serde_json::from_value(job.request.clone())
+            .map_err(|e| MaintenanceError::Refused(format!("job {}: what it is to do can't be read: {e}", job.id)))
+    }
+
     /// Every kind of job.
     pub const KINDS: [&str; 6] = ["compact", "expire", "orphans", "manifests", "statistics", "erase"];
 

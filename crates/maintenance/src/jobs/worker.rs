@@ -167,8 +167,7 @@ enum Done {
 /// Plans and runs. What the table looked like before and after goes into `measured`.
 async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<Done> {
     let catalog = maintenance.catalog();
-    let request: Request = serde_json::from_value(job.request.clone())
-        .map_err(|e| MaintenanceError::Refused(format!("job {}: what it is to do can't be read: {e}", job.id)))?;
+    let request = Request::of(job)?;
     let table = current(maintenance, job).await?;
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
     let work = match kept {
