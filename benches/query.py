@@ -35,6 +35,7 @@ SCALE = float(os.environ.get("SCALE", "1"))
 RUNS = int(os.environ.get("RUNS", "5"))
 # Runs of a query on a table with deletes, and as many on the clean one between them.
 PAIRS = 15
+TRINO_HEAP_MB = 6000
 PEERS = os.environ.get("PEERS", "duckdb,parquet,trino").split(",")
 WAREHOUSE, NAMESPACE = "minio", "tpch"
 
@@ -262,7 +263,8 @@ def main() -> None:
         if "parquet" in PEERS:
             engines["parquet"] = Duck(server, minio, directory, parquet=True)
         if "trino" in PEERS:
-            trino = stack.enter_context(running_trino(Path(tempfile.mkdtemp(dir=directory)), server, minio.endpoint))
+            home = Path(tempfile.mkdtemp(dir=directory))
+            trino = stack.enter_context(running_trino(home, server, minio.endpoint, TRINO_HEAP_MB))
             trino.ask("SELECT 1", WAREHOUSE)
             engines["trino"] = Trino(trino)
         reference.execute("SET threads = 2")

@@ -365,8 +365,8 @@ impl Default for Query {
 pub struct Cache {
     /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each, for each warehouse.
     pub bytes: u64,
-    /// Bytes of column chunks that queries read, kept in memory for all warehouses together.
-    pub block_bytes: u64,
+    /// Bytes of column chunks that queries read, kept in memory for all warehouses together; default: an eighth of the machine's.
+    pub block_bytes: Option<u64>,
     /// Bytes of column chunks kept on local disk, for warehouses in remote stores; 0: none.
     pub disk_bytes: u64,
     /// Where they are kept; default: `cache` in the data directory.
@@ -375,7 +375,7 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { bytes: 64 << 20, block_bytes: 512 << 20, disk_bytes: 8 << 30, disk_dir: None }
+        Self { bytes: 64 << 20, block_bytes: None, disk_bytes: 8 << 30, disk_dir: None }
     }
 }
 

@@ -245,15 +245,22 @@ pub(crate) fn data_dir(config: &Config) -> Result<PathBuf> {
 fn blocks(config: &Config, dir: &Path) -> Result<BlockCache> {
     let place = config.cache.disk_dir.clone().unwrap_or_else(|| dir.join("cache"));
     let disk = (config.cache.disk_bytes > 0).then(|| (place.clone(), config.cache.disk_bytes));
-    let options = BlockOptions { memory_bytes: config.cache.block_bytes, disk };
+    let options = BlockOptions { memory_bytes: config.cache.block_bytes.unwrap_or_else(|| memory() / 8), disk };
     BlockCache::open(&options).map_err(|source| Error::Io { path: place.display().to_string(), source })
 }
 
-/// A quarter of the machine's memory, for what has no budget of its own in the configuration.
+/// The bytes of memory that the process may take: the machine's, or its container's.
+fn memory() -> u64 {
+    let machine = rustix::system::sysinfo();
+    let all = u64::from(machine.mem_unit) * machine.totalram;
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    limit.map_or(all, |limit: u64| limit.min(all))
+}
+
+/// What queries may take where the configuration does not say.
 fn quarter_of_memory() -> usize {
-    let memory = rustix::system::sysinfo();
-    let bytes = u64::from(memory.mem_unit) * memory.totalram;
-    usize::try_from(bytes / 4).unwrap_or(usize::MAX)
+    usize::try_from(memory() / 4).unwrap_or(usize::MAX)
 }
 
 fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {

@@ -105,6 +105,11 @@ impl FileSource for Checked {
         self.0.reorder_files(files)
     }
 
+    /// Files are in parts and groups already, and a part is known to the reader alone.
+    fn supports_repartitioning(&self) -> bool {
+        false
+    }
+
     fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
         Ok(self.0.try_pushdown_projection(projection)?.map(Self::around))
     }

@@ -1,15 +1,16 @@
 //! A snapshot's files as DataFusion's Parquet scan takes them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
-use datafusion::datasource::listing::{FileRange, PartitionedFile};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
-use esker_read::{ReadStats, Reader, field_id, row_group_rows, selection};
+use esker_read::{ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in, selection};
 use esker_table::LiveFile;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
@@ -20,7 +21,7 @@ use crate::ranges::column_statistics;
 use crate::source::Known;
 
 /// Bytes of a file that are worth a task of their own.
-const SPLIT_BYTES: u64 = 16 << 20;
+const SPLIT_BYTES: u64 = 8 << 20;
 
 /// One deleted row in so many: on any page there is one.
 const RIDDLED: u64 = 64;
@@ -28,7 +29,8 @@ const RIDDLED: u64 = 64;
 /// Footers read at the same time, where deletes ask for them before the scan begins.
 const FOOTERS: usize = 16;
 
-/// Each file with its statistics and, where rows are deleted, with what is left of its row groups. Files without rows left are left out.
+/// Each file, or each part of a large one, with its statistics and, where rows are deleted, with what is left of its row groups. Files
+/// without rows left are left out.
 pub(crate) async fn partitioned(
     metadata: &TableMetadata,
     schema: &SchemaRef,
@@ -38,6 +40,8 @@ pub(crate) async fn partitioned(
     reader: &Reader,
     stats: &Arc<ReadStats>,
 ) -> esker_read::Result<Vec<PartitionedFile>> {
+    let columns: Arc<[i32]> = wanted.iter().filter_map(|i| field_id(schema.field(*i))).collect();
+    let columns = &columns;
     let one = |file: LiveFile| async move {
         let (path, size) = (file.file.file_path(), file.file.file_size_in_bytes());
         let gone = deleted.get(path);
@@ -45,18 +49,26 @@ pub(crate) async fn partitioned(
         if rows == 0 {
             return Ok(Vec::new());
         }
+        // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
         let riddled = !filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
-        let known = Known { uri: path.into(), nan: may_hold_nan(schema, &file), riddled };
-        let mut partitioned = PartitionedFile::new(path, size).with_extension(known);
-        partitioned.statistics = Some(Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none())));
-        let parts = split(partitioned, &file);
-        let Some(gone) = gone else { return Ok(parts) };
-        let footer = reader.footer(path, size, stats).await?;
-        let with_left = |part: PartitionedFile| {
-            let left = left(&footer, part.range.as_ref(), gone);
-            part.with_extension(left)
+        let nan = may_hold_nan(schema, &file);
+        let statistics = Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none()));
+        let footer = match gone {
+            Some(_) => Some(reader.footer(path, size, stats).await?),
+            None => None,
         };
-        Ok::<_, esker_read::ReadError>(parts.into_iter().map(with_left).collect())
+        let part = |part: Option<Range<u64>>| {
+            let left = footer.as_ref().zip(gone).map(|(footer, gone)| left(footer, part.as_ref(), gone));
+            let mut wanted = Wanted::columns(columns.clone());
+            (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);
+            let mut file = PartitionedFile::new(path, size).with_extension(Known { uri: path.into(), wanted });
+            file.statistics = Some(statistics.clone());
+            match left {
+                Some(left) => file.with_extension(left),
+                None => file,
+            }
+        };
+        Ok::<_, esker_read::ReadError>(parts(&file).into_iter().map(part).collect::<Vec<_>>())
     };
     let futures: Vec<_> = files.iter().cloned().map(one).collect();
     let all: Vec<_> = futures::stream::iter(futures).buffered(FOOTERS).try_collect().await?;
@@ -87,53 +99,54 @@ fn statistics(
     Statistics { num_rows: rows, total_byte_size: Precision::Inexact(bytes), column_statistics: columns }
 }
 
-/// What deletes leave of each row group that a part of the file begins with or holds. Row groups of other parts count as skipped: what is
-/// left of a row group can be megabytes, and is copied a few times on its way into the scan.
-fn left(footer: &ParquetMetaData, part: Option<&FileRange>, deleted: &RoaringTreemap) -> ParquetAccessPlan {
-    let outside = |i: usize| {
-        let first = footer.row_group(i).column(0);
-        // Where the scan takes a row group to begin.
-        let start = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());
-        part.is_some_and(|part| !part.contains(start))
-    };
-    let access = |(i, rows): (usize, std::ops::Range<u64>)| {
-        let gone = deleted.range_cardinality(rows.clone());
-        match gone {
-            _ if outside(i) => RowGroupAccess::Skip,
+/// What deletes leave of each row group of a part of the file.
+fn left(footer: &ParquetMetaData, part: Option<&Range<u64>>, deleted: &RoaringTreemap) -> ParquetAccessPlan {
+    let all = row_group_rows(footer);
+    let access = |group: usize| {
+        let rows = all[group].clone();
+        match deleted.range_cardinality(rows.clone()) {
             0 => RowGroupAccess::Scan,
             n if n == rows.end - rows.start => RowGroupAccess::Skip,
             _ => RowGroupAccess::Selection(selection(std::slice::from_ref(&rows), deleted)),
         }
     };
-    ParquetAccessPlan::new(row_group_rows(footer).into_iter().enumerate().map(access).collect())
+    ParquetAccessPlan::new(row_groups_in(footer, part).into_iter().map(access).collect())
 }
 
-/// A large file in parts that begin where row groups do.
-fn split(whole: PartitionedFile, file: &LiveFile) -> Vec<PartitionedFile> {
+/// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.
+fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
     let size = file.file.file_size_in_bytes();
-    let offsets = file.file.split_offsets().unwrap_or_default();
+    let offsets: Vec<u64> = match file.file.split_offsets() {
+        Some(offsets) if !offsets.is_empty() => offsets.iter().filter_map(|o| u64::try_from(*o).ok()).collect(),
+        _ => (0..size / SPLIT_BYTES).map(|i| i * SPLIT_BYTES).collect(),
+    };
     let mut cuts: Vec<u64> = vec![0];
-    for offset in offsets.iter().filter_map(|o| u64::try_from(*o).ok()) {
+    for offset in offsets {
         if offset >= cuts[cuts.len() - 1] + SPLIT_BYTES && offset < size {
             cuts.push(offset);
         }
     }
     if cuts.len() == 1 {
-        return vec![whole];
+        return vec![None];
     }
     cuts.push(size);
-    let at = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    cuts.windows(2).map(|cut| whole.clone().with_range(at(cut[0]), at(cut[1]))).collect()
+    cuts.windows(2).map(|cut| Some(cut[0]..cut[1])).collect()
+}
+
+/// The bytes that a file, or its part, stands for.
+fn bytes(file: &PartitionedFile) -> u64 {
+    let part = file.extension::<Known>().and_then(|known| known.wanted.part.as_ref());
+    part.map_or(file.object_meta.size, |part| part.end - part.start)
 }
 
 /// Files in as many groups as are scanned at the same time, about the same bytes each.
 pub(crate) fn groups(mut files: Vec<PartitionedFile>, parallel: usize) -> Vec<FileGroup> {
     let n = parallel.clamp(1, files.len().max(1));
-    files.sort_by_key(|file| std::cmp::Reverse(file.effective_size()));
+    files.sort_by_key(|file| std::cmp::Reverse(bytes(file)));
     let mut groups: Vec<(u64, Vec<PartitionedFile>)> = (0..n).map(|_| (0, Vec::new())).collect();
     for file in files {
         if let Some(least) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            least.0 += file.effective_size().max(1);
+            least.0 += bytes(&file).max(1);
             least.1.push(file);
         }
     }

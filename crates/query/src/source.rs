@@ -10,7 +10,7 @@ use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use esker_catalog::Catalog;
-use esker_read::{Input, ReadStats, Reader};
+use esker_read::{Input, ReadStats, Reader, Wanted};
 use esker_state::TableUse;
 use esker_types::TableId;
 use futures::FutureExt;
@@ -23,10 +23,14 @@ use parquet::file::metadata::ParquetMetaData;
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) uri: Arc<str>,
-    /// Whether it may hold NaN.
-    pub(crate) nan: bool,
-    /// Whether rows are deleted on every page, and no filter could leave out any page.
-    pub(crate) riddled: bool,
+    pub(crate) wanted: Wanted,
+}
+
+impl Known {
+    /// Whether it is the first part of its file, or all of it.
+    pub(crate) fn is_first(&self) -> bool {
+        self.wanted.part.as_ref().is_none_or(|part| part.start == 0)
+    }
 }
 
 /// What planning a scan found out.
@@ -74,7 +78,7 @@ impl ParquetFileReaderFactory for Files {
             .reader
             .input(&known.uri, file.object_meta.size, &own)
             .map_err(|e| DataFusionError::External(Box::new(e)))?
-            .with_nan(known.nan);
+            .wanting(known.wanted.clone());
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         let told = [
             Told { of: |s| &s.bytes_read, count: counter("bytes_fetched") },
@@ -84,13 +88,9 @@ impl ParquetFileReaderFactory for Files {
             Told { of: |s| &s.files_opened, count: counter("files_opened") },
         ];
         // A file in several parts is opened once.
-        let first = file.range.as_ref().is_none_or(|range| range.start == 0);
-        Ok(Box::new(Counted { input, own, whole: self.stats.clone(), told, first, riddled: known.riddled }))
+        let first = known.is_first();
+        Ok(Box::new(Counted { input, own, whole: self.stats.clone(), told, first }))
     }
-}
-
-fn without_pages(footer: &ParquetMetaData) -> ParquetMetaData {
-    footer.clone().into_builder().set_offset_index(None).set_column_index(None).build()
 }
 
 struct Told {
@@ -104,7 +104,6 @@ struct Counted {
     whole: Arc<ReadStats>,
     told: [Told; 5],
     first: bool,
-    riddled: bool,
 }
 
 impl Counted {
@@ -146,11 +145,7 @@ impl AsyncFileReader for Counted {
             }
             let footer = self.input.get_metadata(options).await;
             self.tell();
-            // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
-            match self.riddled {
-                true => Ok(Arc::new(without_pages(&*footer?))),
-                false => footer,
-            }
+            footer
         }
         .boxed()
     }

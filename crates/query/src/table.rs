@@ -25,7 +25,7 @@ use crate::adapter::ByFieldId;
 use crate::checked::Checked;
 use crate::error::external;
 use crate::log::QueryStats;
-use crate::source::{Files, Planned};
+use crate::source::{Files, Known, Planned};
 use crate::{files, prune, selective, shape};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
@@ -220,7 +220,7 @@ impl TableProvider for IcebergTable {
             let schema = Arc::new(self.schema.project(projected)?);
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let whole = files.iter().filter(|f| f.range.as_ref().is_none_or(|r| r.start == 0));
+        let whole = files.iter().filter(|f| f.extension::<Known>().is_none_or(Known::is_first));
         let statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

@@ -32,7 +32,7 @@ pub struct Window {
 }
 
 impl Window {
-    fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
+    pub(crate) fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
         let outside = || ParquetError::EOF(format!("bytes at {start} of a part that begins at {}", self.start));
         let from = start.checked_sub(self.start).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.bytes.len());
         let from = from.ok_or_else(outside)?;

@@ -1,9 +1,9 @@
 //! The bytes of one file, through the block cache.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use esker_storage::StorageError;
@@ -15,9 +15,12 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::blocks::BlockCache;
+use crate::footer::Footer;
+use crate::plain::{PLAIN, base};
+use crate::shown::{PlainChunks, Shown, Wanted, leaves, row_groups_in};
 use crate::{ReadStats, Reader};
 
 /// Files of up to so many bytes are fetched with one request.
@@ -45,12 +48,14 @@ pub struct Input {
     pub(crate) size: u64,
     pub(crate) remote: bool,
     pub(crate) stats: Arc<ReadStats>,
-    /// Whether the file may hold NaN in float columns.
-    pub(crate) nan: bool,
     /// The whole file, where it is small and not kept.
     pub(crate) whole: Option<Bytes>,
     /// Where what is read is kept.
     pub(crate) blocks: Option<BlockCache>,
+    /// What a scan reads of it; none for those that decide by themselves.
+    pub(crate) wanted: Option<Arc<Wanted>>,
+    /// The chunks that were shown without compression, by where they are addressed.
+    pub(crate) plain: Arc<PlainChunks>,
 }
 
 impl fmt::Debug for Input {
@@ -61,20 +66,36 @@ impl fmt::Debug for Input {
 
 /// The column chunks of a file, in order.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunks(Arc<[Range<u64>]>);
+pub(crate) struct Chunks(Arc<[Chunk]>);
+
+#[derive(Debug, Clone)]
+struct Chunk {
+    bytes: Range<u64>,
+    /// Row group and column.
+    of: (usize, usize),
+}
 
 impl Chunks {
     pub(crate) fn of(footer: &ParquetMetaData) -> Self {
-        let columns = footer.row_groups().iter().flat_map(|g| g.columns()).map(|c| c.byte_range());
-        let mut chunks: Vec<Range<u64>> = columns.map(|(start, len)| start..start.saturating_add(len)).collect();
-        chunks.sort_by_key(|c| c.start);
+        let groups = footer.row_groups().iter().enumerate();
+        let columns = groups.flat_map(|(g, group)| group.columns().iter().enumerate().map(move |(c, chunk)| ((g, c), chunk)));
+        let chunk = |(of, chunk): ((usize, usize), &ColumnChunkMetaData)| {
+            let (start, len) = chunk.byte_range();
+            Chunk { bytes: start..start.saturating_add(len), of }
+        };
+        let mut chunks: Vec<Chunk> = columns.map(chunk).collect();
+        chunks.sort_by_key(|c| c.bytes.start);
         Self(chunks.into())
+    }
+
+    fn at(&self, offset: u64) -> Option<&Chunk> {
+        self.0.get(self.0.partition_point(|c| c.bytes.start <= offset).checked_sub(1)?)
     }
 
     /// The chunk that a range lies in.
     fn around(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let at = self.0.partition_point(|c| c.start <= range.start).checked_sub(1)?;
-        (range.end <= self.0[at].end).then(|| self.0[at].clone())
+        let chunk = &self.at(range.start)?.bytes;
+        (range.end <= chunk.end).then(|| chunk.clone())
     }
 }
 
@@ -118,11 +139,61 @@ fn requests(parts: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 impl Input {
-    /// For a file that may hold NaN in float columns: its footer's statistics then say nothing of the greatest values.
+    /// For a scan: its footer is shown as that wants it.
     #[must_use]
-    pub const fn with_nan(mut self, nan: bool) -> Self {
-        self.nan = nan;
+    pub fn wanting(mut self, wanted: Wanted) -> Self {
+        self.plain = lock(&wanted).upgrade().unwrap_or_default();
+        self.wanted = Some(Arc::new(wanted));
         self
+    }
+
+    /// The footer as the scan is shown it. Chunks that are kept without compression stay at hand for as long as the file is open.
+    async fn show(&mut self, wanted: &Wanted) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+        let kept = self.reader.footer_of(self.clone()).await?;
+        let footer = kept.of(wanted.nan);
+        let groups = row_groups_in(footer, wanted.part.as_ref());
+        let columns = leaves(footer, &wanted.columns);
+        let chunks: Vec<(usize, usize)> = groups.iter().flat_map(|g| columns.iter().map(|c| (*g, *c))).collect();
+        let mut plain = HashMap::new();
+        let mut at = BTreeMap::new();
+        if let Some(blocks) = &self.blocks {
+            for of in chunks {
+                let (start, length) = footer.row_group(of.0).column(of.1).byte_range();
+                if let Some(found) = blocks.plain(&self.path, &(start..start + length)).await {
+                    at.insert(base(start), found.clone());
+                    plain.insert(of, found);
+                }
+            }
+        }
+        self.plain = Arc::new(at);
+        *lock(wanted) = Arc::downgrade(&self.plain);
+        if plain.is_empty() && groups.len() == footer.num_row_groups() && !wanted.all_pages {
+            return Ok(footer.clone());
+        }
+        let mut known: Vec<(usize, usize)> = plain.keys().copied().collect();
+        known.sort_unstable();
+        let (nan, all_pages) = (wanted.nan, wanted.all_pages);
+        self.reader.shown(footer, Shown { file: self.path.clone(), groups, nan, all_pages, plain: known }, &plain).await
+    }
+
+    /// Ranges of which some are of chunks that were shown without compression: those are at hand.
+    async fn some_plain(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
+        let stored: Vec<Range<u64>> = ranges.iter().filter(|r| r.start < PLAIN).cloned().collect();
+        let mut stored = match stored.is_empty() {
+            true => Vec::new(),
+            false => self.get_byte_ranges(stored).await?,
+        }
+        .into_iter();
+        let missing = || ParquetError::General("fewer bytes than ranges".to_owned());
+        ranges.iter().map(|r| if r.start < PLAIN { stored.next().ok_or_else(missing) } else { self.plain(r) }).collect()
+    }
+
+    /// A part of a chunk that was shown without compression.
+    fn plain(&self, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
+        let found = self.plain.range(..=range.start).next_back();
+        let (base, plain) = found.ok_or_else(|| ParquetError::EOF(format!("no chunk is addressed at {}", range.start)))?;
+        ReadStats::add(&self.stats.cached_bytes, range.end.saturating_sub(range.start));
+        plain.slice(*base, range)
     }
 
     fn failed(&self, error: object_store::Error) -> ParquetError {
@@ -150,11 +221,20 @@ impl Input {
         if all <= SEGMENT || wanted * 2 >= all || blocks.has(&self.path, &chunk) { vec![chunk] } else { segments(&chunk, range) }
     }
 
+    /// A chunk that a scan wants and that was here already: from now on it is kept without compression.
+    fn found_again(&self, blocks: &BlockCache, footer: &Footer, part: &Range<u64>, bytes: &Bytes) {
+        let chunk = footer.chunks.at(part.start).filter(|chunk| chunk.bytes == *part);
+        if let (Some(chunk), true) = (chunk, self.wanted.is_some()) {
+            blocks.decompress(&self.path, part, footer.metadata.metadata(), chunk.of, bytes);
+        }
+    }
+
     async fn through(&self, blocks: &BlockCache, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
-        let chunks = self.reader.chunks(&self.path).await;
+        let footer = self.reader.footer_kept(&self.path).await;
+        let chunks = footer.as_ref().map(|footer| &footer.chunks);
         let mut found: HashMap<Range<u64>, Bytes> = HashMap::new();
         let mut missing = Vec::new();
-        let plans: Vec<Vec<Range<u64>>> = ranges.iter().map(|range| self.parts(blocks, chunks.as_ref(), range)).collect();
+        let plans: Vec<Vec<Range<u64>>> = ranges.iter().map(|range| self.parts(blocks, chunks, range)).collect();
         for part in plans.iter().flatten() {
             if found.contains_key(part) || missing.contains(part) {
                 continue;
@@ -162,6 +242,9 @@ impl Input {
             match blocks.get(&self.path, part).await {
                 Some(bytes) => {
                     ReadStats::add(&self.stats.cached_bytes, bytes.len() as u64);
+                    if let Some(footer) = &footer {
+                        self.found_again(blocks, footer, part, &bytes);
+                    }
                     found.insert(part.clone(), bytes);
                 }
                 None => missing.push(part.clone()),
@@ -190,6 +273,10 @@ impl Input {
     }
 }
 
+fn lock(wanted: &Wanted) -> std::sync::MutexGuard<'_, Weak<PlainChunks>> {
+    wanted.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// The bytes of a range out of pieces in order that cover it.
 fn join(pieces: &[(u64, Bytes)], range: &Range<u64>) -> parquet::errors::Result<Bytes> {
     let mut out = BytesMut::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
@@ -215,6 +302,9 @@ impl AsyncFileReader for Input {
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        if ranges.iter().any(|r| r.start >= PLAIN) {
+            return self.clone().some_plain(ranges).boxed();
+        }
         if let Some(outside) = ranges.iter().find(|r| r.start > r.end || r.end > self.size) {
             let what = ParquetError::EOF(format!("bytes {outside:?} of a file of {}", self.size));
             return futures::future::ready(Err(what)).boxed();
@@ -241,12 +331,10 @@ impl AsyncFileReader for Input {
         &'a mut self,
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        let this = self.clone();
         async move {
-            let reader = this.reader.clone();
-            match this.nan {
-                true => reader.footer_with_nan(this).await,
-                false => Ok(reader.footer_of(this).await?.metadata().clone()),
+            match self.wanted.clone() {
+                Some(wanted) => self.show(&wanted).await,
+                None => Ok(self.reader.footer_of(self.clone()).await?.metadata.metadata().clone()),
             }
         }
         .boxed()

@@ -11,11 +11,14 @@ mod disk;
 mod equality;
 mod error;
 mod fetched;
+mod footer;
 mod input;
 mod keys;
 mod lineage;
 mod literal;
+mod plain;
 mod reader;
+mod shown;
 mod spill;
 
 pub use adapt::{Adapter, convert_column, field_id, target_schema};
@@ -29,6 +32,7 @@ pub use keys::digest;
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
 pub use reader::{FileScan, OpenFile, ReadStats, Reader, row_group_rows};
+pub use shown::{Wanted, row_groups_in};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,24 +9,21 @@ use bytes::Bytes;
 use esker_storage::{Location, Scheme, Storage, StorageError};
 use futures::stream::{BoxStream, StreamExt};
 use moka::future::Cache;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
-use parquet::basic::Type;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{
-    ColumnChunkMetaData, FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
-    RowGroupMetaData,
-};
-use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::statistics::Statistics;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
 use crate::blocks::BlockCache;
 use crate::deletes::{Positions, selection};
 use crate::fetched::{Fetched, Window};
-use crate::input::{Chunks, Input, WHOLE_FILE};
+use crate::footer::Footer;
+use crate::input::{Input, WHOLE_FILE};
+use crate::plain::Plain;
+use crate::shown::{Shown, show};
 use crate::{Adapter, ReadError, Result};
 
 /// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
@@ -60,18 +58,10 @@ impl ReadStats {
 pub struct Reader {
     storage: Storage,
     footers: Cache<String, Footer>,
+    shown: Cache<Arc<Shown>, Arc<ParquetMetaData>>,
     positions: Cache<String, Arc<Positions>>,
     keyed: Cache<String, Arc<RoaringTreemap>>,
     blocks: BlockCache,
-}
-
-/// A parsed footer, page index included.
-#[derive(Debug, Clone)]
-struct Footer {
-    metadata: ArrowReaderMetadata,
-    /// The same without what it says of the greatest floats, where it has any: NaN is greater and left out.
-    with_nan: Option<Arc<ParquetMetaData>>,
-    chunks: Chunks,
 }
 
 impl Reader {
@@ -81,6 +71,10 @@ impl Reader {
         let weight = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let footers = Cache::builder()
             .weigher(move |path: &String, f: &Footer| weight(path.len() + f.metadata.metadata().memory_size()))
+            .max_capacity(cache_bytes)
+            .build();
+        let shown = Cache::builder()
+            .weigher(move |_: &Arc<Shown>, f: &Arc<ParquetMetaData>| weight(f.memory_size()))
             .max_capacity(cache_bytes)
             .build();
         let positions = Cache::builder()
@@ -93,7 +87,7 @@ impl Reader {
             .weigher(move |key: &String, set: &Arc<RoaringTreemap>| weight(key.len() + set.serialized_size()))
             .max_capacity(cache_bytes)
             .build();
-        Self { storage, footers, positions, keyed, blocks }
+        Self { storage, footers, shown, positions, keyed, blocks }
     }
 
     /// The storage that files are read from.
@@ -118,19 +112,31 @@ impl Reader {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         let (reader, path, stats) = (self.clone(), path.into(), stats.clone());
-        Ok(Input { reader, store, object, path, size, remote, stats, nan: false, whole: None, blocks: None })
+        Ok(Input {
+            reader,
+            store,
+            object,
+            path,
+            size,
+            remote,
+            stats,
+            whole: None,
+            blocks: None,
+            wanted: None,
+            plain: Arc::default(),
+        })
     }
 
     /// The footer of a file with its page index.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
         let found = self.footer_of(self.input(path, size, stats)?).await.map_err(|e| lift(path, e))?;
-        Ok(found.metadata().clone())
+        Ok(found.metadata.metadata().clone())
     }
 
-    pub(crate) async fn footer_of(&self, mut input: Input) -> parquet::errors::Result<ArrowReaderMetadata> {
+    pub(crate) async fn footer_of(&self, mut input: Input) -> parquet::errors::Result<Footer> {
         if let Some(found) = self.footers.get(input.path.as_ref()).await {
             ReadStats::add(&input.stats.footer_hits, 1);
-            return Ok(found.metadata);
+            return Ok(found);
         }
         let (path, size) = (input.path.to_string(), input.size);
         let loaded = ParquetMetaDataReader::new()
@@ -138,25 +144,30 @@ impl Reader {
             .with_page_index_policy(PageIndexPolicy::Optional)
             .load_and_finish(&mut input, size)
             .await?;
-        let loaded = Arc::new(without_arrow_schema(loaded));
-        let chunks = Chunks::of(&loaded);
-        let with_nan = without_float_max(&loaded).map(Arc::new);
-        let metadata = ArrowReaderMetadata::try_new(loaded, ArrowReaderOptions::new())?;
-        self.footers.insert(path, Footer { metadata: metadata.clone(), with_nan, chunks }).await;
-        Ok(metadata)
+        let footer = Footer::new(loaded)?;
+        self.footers.insert(path, footer.clone()).await;
+        Ok(footer)
     }
 
-    /// A footer whose statistics hold for NaN too.
-    pub(crate) async fn footer_with_nan(&self, input: Input) -> parquet::errors::Result<Arc<ParquetMetaData>> {
-        let path = input.path.clone();
-        let metadata = self.footer_of(input).await?.metadata().clone();
-        let kept = self.footers.get(path.as_ref()).await.and_then(|footer| footer.with_nan);
-        Ok(kept.or_else(|| without_float_max(&metadata).map(Arc::new)).unwrap_or(metadata))
+    /// The footer of a file, if it was read.
+    pub(crate) async fn footer_kept(&self, path: &str) -> Option<Footer> {
+        self.footers.get(path).await
     }
 
-    /// Where the column chunks of a file are, if its footer was read.
-    pub(crate) async fn chunks(&self, path: &str) -> Option<Chunks> {
-        Some(self.footers.get(path).await?.chunks)
+    /// A footer as a scan is shown it; made once.
+    pub(crate) async fn shown(
+        &self,
+        footer: &ParquetMetaData,
+        shown: Shown,
+        plain: &HashMap<(usize, usize), Arc<Plain>>,
+    ) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+        let key = Arc::new(shown);
+        if let Some(found) = self.shown.get(&key).await {
+            return Ok(found);
+        }
+        let made = Arc::new(show(footer, &key, plain)?);
+        self.shown.insert(key, made.clone()).await;
+        Ok(made)
     }
 
     /// Opens a data file that is read once.
@@ -181,7 +192,7 @@ impl Reader {
 
     async fn opened(&self, input: Input) -> Result<OpenFile> {
         ReadStats::add(&input.stats.files_opened, 1);
-        let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?;
+        let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?.metadata;
         Ok(OpenFile { metadata, input })
     }
 
@@ -203,63 +214,6 @@ impl Reader {
         self.positions.insert(key, positions.clone()).await;
         Ok(positions)
     }
-}
-
-/// A footer without maxima of floats; none if it has no floats. A reader to whom NaN is the greatest would otherwise leave out row
-/// groups and pages that hold some.
-fn without_float_max(footer: &ParquetMetaData) -> Option<ParquetMetaData> {
-    let is_float = |chunk: &ColumnChunkMetaData| matches!(chunk.column_type(), Type::FLOAT | Type::DOUBLE);
-    if !footer.row_groups().iter().any(|g| g.columns().iter().any(is_float)) {
-        return None;
-    }
-    let chunk = |chunk: &ColumnChunkMetaData| {
-        let statistics = match chunk.statistics() {
-            Some(Statistics::Float(s)) => Statistics::float(s.min_opt().copied(), None, None, s.null_count_opt(), false),
-            Some(Statistics::Double(s)) => Statistics::double(s.min_opt().copied(), None, None, s.null_count_opt(), false),
-            _ => return Ok(chunk.clone()),
-        };
-        chunk.clone().into_builder().set_statistics(statistics).build()
-    };
-    let group = |group: &RowGroupMetaData| {
-        let columns = group.columns().iter().map(chunk).collect::<parquet::errors::Result<Vec<_>>>()?;
-        group.clone().into_builder().set_column_metadata(columns).build()
-    };
-    let groups: Vec<RowGroupMetaData> = footer.row_groups().iter().map(group).collect::<parquet::errors::Result<_>>().ok()?;
-    let pages = footer.column_index().map(|groups| {
-        let group = |(group, columns): (&Vec<ColumnIndexMetaData>, &RowGroupMetaData)| {
-            let column = |(index, chunk): (&ColumnIndexMetaData, &ColumnChunkMetaData)| match is_float(chunk) {
-                true => ColumnIndexMetaData::NONE,
-                false => index.clone(),
-            };
-            group.iter().zip(columns.columns()).map(column).collect()
-        };
-        groups.iter().zip(footer.row_groups()).map(group).collect()
-    });
-    Some(
-        ParquetMetaDataBuilder::new(footer.file_metadata().clone())
-            .set_row_groups(groups)
-            .set_column_index(pages)
-            .set_offset_index(footer.offset_index().cloned())
-            .build(),
-    )
-}
-
-/// The embedded Arrow schema is one writer's view; the Parquet types and field ids are the table's.
-fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
-    let file = loaded.file_metadata();
-    let Some(pairs) = file.key_value_metadata() else { return loaded };
-    if pairs.iter().all(|pair| pair.key != ARROW_SCHEMA_META_KEY) {
-        return loaded;
-    }
-    let kept = pairs.iter().filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
-    let (created_by, orders) = (file.created_by().map(str::to_owned), file.column_orders().cloned());
-    let schema = file.schema_descr_ptr();
-    let file = FileMetaData::new(file.version(), file.num_rows(), created_by, Some(kept), schema, orders);
-    ParquetMetaDataBuilder::new(file)
-        .set_row_groups(loaded.row_groups().to_vec())
-        .set_column_index(loaded.column_index().cloned())
-        .set_offset_index(loaded.offset_index().cloned())
-        .build()
 }
 
 /// A storage error that travelled through the Parquet decoder comes out as itself.

@@ -22,8 +22,8 @@ def extension(name: str) -> str:
 
 
 def generated(scale: float, home: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB database with the eight tables."""
-    connection = duckdb.connect(config={"home_directory": str(home)})
+    """A DuckDB database with the eight tables, in a file."""
+    connection = duckdb.connect(home / "tpch.duckdb", config={"home_directory": str(home)})
     connection.load_extension(extension("tpch"))
     connection.execute(f"CALL dbgen(sf = {scale})")
     return connection

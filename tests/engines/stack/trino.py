@@ -67,7 +67,7 @@ class Trino:
 
 
 @contextmanager
-def running_trino(directory: Path, server: Server, endpoint: str) -> Iterator[Trino]:
+def running_trino(directory: Path, server: Server, endpoint: str, heap_mb: int = 1500) -> Iterator[Trino]:
     libraries, plugin = installation()
     port = free_port()
     (directory / "etc" / "catalog").mkdir(parents=True)
@@ -80,9 +80,9 @@ def running_trino(directory: Path, server: Server, endpoint: str) -> Iterator[Tr
             "node-scheduler.include-coordinator": "true",
             "http-server.http.port": port,
             "discovery.uri": f"http://127.0.0.1:{port}",
-            "query.max-memory": "512MB",
-            "query.max-memory-per-node": "512MB",
-            "memory.heap-headroom-per-node": "256MB",
+            "query.max-memory": f"{heap_mb // 2}MB",
+            "query.max-memory-per-node": f"{heap_mb // 2}MB",
+            "memory.heap-headroom-per-node": f"{heap_mb // 4}MB",
             "plugin.dir": directory / "plugin",
             "task.max-worker-threads": 4,
         },
@@ -118,7 +118,7 @@ def running_trino(directory: Path, server: Server, endpoint: str) -> Iterator[Tr
     write(directory / "etc" / "catalog" / "default.properties", common | local)
     write(directory / "etc" / "catalog" / "minio.properties", common | s3)
     command = [
-        java_home() / "bin" / "java", "-Xmx1500m", "-XX:+UseSerialGC", "-XX:-OmitStackTraceInFastThrow",
+        java_home() / "bin" / "java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:-OmitStackTraceInFastThrow",
         "-XX:ReservedCodeCacheSize=256M", "-Djdk.attach.allowAttachSelf=true", "-Dfile.encoding=UTF-8",
         "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
         "-Dconfig=etc/config.properties", "-Dnode.environment=test", "-Dnode.id=n1", f"-Dnode.data-dir={directory}",

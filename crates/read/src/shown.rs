@@ -1,0 +1,115 @@
+//! A file's footer as a scan is shown it: the row groups of its part of the file only, and column chunks that are kept without
+//! compression as they are kept.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, Weak};
+
+use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+
+use crate::plain::Plain;
+
+/// What a scan reads of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The field ids of the table's columns that are read.
+    pub columns: Arc<[i32]>,
+    /// Bytes of the file; of its row groups, those that begin there are read. All if none.
+    pub part: Option<Range<u64>>,
+    /// Whether the file may hold NaN in float columns: its footer's statistics then say nothing of the greatest values.
+    pub nan: bool,
+    /// Whether some pages can't be left out: the footer is shown without page index then.
+    pub all_pages: bool,
+    /// What of the file was shown without compression: a scan may open it with one reader and decode with another.
+    pub(crate) shown: Arc<Mutex<Weak<PlainChunks>>>,
+}
+
+/// Chunks without compression, by where they are addressed.
+pub(crate) type PlainChunks = BTreeMap<u64, Arc<Plain>>;
+
+impl Wanted {
+    /// Some columns of all of a file.
+    pub fn columns(columns: Arc<[i32]>) -> Self {
+        Self { columns, ..Self::default() }
+    }
+}
+
+/// A footer as it is shown: with chunks in their plain form by row group and column, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Shown {
+    pub(crate) file: Arc<str>,
+    pub(crate) groups: Vec<usize>,
+    pub(crate) nan: bool,
+    pub(crate) all_pages: bool,
+    pub(crate) plain: Vec<(usize, usize)>,
+}
+
+/// The row groups that begin in some bytes of a file; all if none are given.
+pub fn row_groups_in(footer: &ParquetMetaData, part: Option<&Range<u64>>) -> Vec<usize> {
+    let begins = |i: &usize| {
+        let first = footer.row_group(*i).columns().first().map_or(0, |c| c.byte_range().0);
+        part.is_none_or(|part| part.contains(&first))
+    };
+    (0..footer.num_row_groups()).filter(begins).collect()
+}
+
+/// The leaf columns of the columns with some field ids.
+pub(crate) fn leaves(footer: &ParquetMetaData, ids: &[i32]) -> Vec<usize> {
+    let schema = footer.file_metadata().schema_descr();
+    let wanted = |leaf: &usize| {
+        let about = schema.get_column_root(*leaf).get_basic_info();
+        about.has_id() && ids.contains(&about.id())
+    };
+    (0..schema.num_columns()).filter(wanted).collect()
+}
+
+/// The footer in that form.
+pub(crate) fn show(
+    footer: &ParquetMetaData,
+    shown: &Shown,
+    plain: &HashMap<(usize, usize), Arc<Plain>>,
+) -> parquet::errors::Result<ParquetMetaData> {
+    let column_index = footer.column_index().filter(|_| !shown.all_pages);
+    let offset_index = footer.offset_index().filter(|_| !shown.all_pages);
+    let indexed = column_index.is_some() && offset_index.is_some();
+    let chunk = |group: usize, column: usize, chunk: &ColumnChunkMetaData| {
+        let chunk = plain.get(&(group, column)).map_or_else(|| Ok(chunk.clone()), |plain| plain.described(chunk))?;
+        match indexed {
+            true => Ok(chunk),
+            // Or the scan would look for the page index in the file, which tells where pages are there.
+            false => chunk
+                .into_builder()
+                .set_column_index_offset(None)
+                .set_column_index_length(None)
+                .set_offset_index_offset(None)
+                .set_offset_index_length(None)
+                .build(),
+        }
+    };
+    let group = |group: &usize| {
+        let about = footer.row_group(*group);
+        let columns = about.columns().iter().enumerate().map(|(i, c)| chunk(*group, i, c));
+        about.clone().into_builder().set_column_metadata(columns.collect::<parquet::errors::Result<_>>()?).build()
+    };
+    let groups: Vec<RowGroupMetaData> = shown.groups.iter().map(group).collect::<parquet::errors::Result<_>>()?;
+    let located = |group: &usize, pages: &Vec<Vec<OffsetIndexMetaData>>| {
+        let about = footer.row_group(*group);
+        let column = |(column, pages): (usize, &OffsetIndexMetaData)| match plain.get(&(*group, column)) {
+            Some(plain) => plain.located(about.column(column), about.num_rows(), pages),
+            None => pages.clone(),
+        };
+        pages[*group].iter().enumerate().map(column).collect::<Vec<_>>()
+    };
+    let offsets = offset_index.filter(|_| indexed).map(|pages| shown.groups.iter().map(|g| located(g, pages)).collect());
+    let bounds = |pages: &Vec<Vec<ColumnIndexMetaData>>| shown.groups.iter().map(|g| pages[*g].clone()).collect();
+    let bounds = column_index.filter(|_| indexed).map(bounds);
+
+    let file = footer.file_metadata();
+    let rows = groups.iter().map(RowGroupMetaData::num_rows).sum();
+    let (created_by, pairs) = (file.created_by().map(str::to_owned), file.key_value_metadata().cloned());
+    let file = FileMetaData::new(file.version(), rows, created_by, pairs, file.schema_descr_ptr(), file.column_orders().cloned());
+    let built = ParquetMetaDataBuilder::new(file).set_row_groups(groups);
+    Ok(built.set_column_index(bounds).set_offset_index(offsets).build())
+}
