@@ -18,6 +18,49 @@ async fn position_and_equality_deletes_are_applied_and_unreadable_ones_are_an_er
     assert!(error.contains("-eq.parquet"), "{error}");
 }
 
+/// Scattered deletes and stretches of them, to scans that read every row, and to those that leave out rows or read them in another order.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_rows_are_never_seen() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let sql = async |text: &str| app.sql(text).await.unwrap_or_else(|e| panic!("{text}: {e}"));
+    sql("INSERT INTO n.t (id) SELECT value FROM generate_series(0, 29999)").await;
+    let mut kept: Vec<i64> = (0..30_000).collect();
+    let steps: [(&str, fn(i64) -> bool); 3] = [
+        ("id % 10 = 3", |id| id % 10 == 3),
+        ("id BETWEEN 5000 AND 24000", |id| (5000..=24_000).contains(&id)),
+        ("id % 10 <> 7", |id| id % 10 != 7),
+    ];
+    for (condition, gone) in steps {
+        sql(&format!("DELETE FROM n.t WHERE {condition}")).await;
+        kept.retain(|id| !gone(*id));
+        let ids = async |text: &str| {
+            let mut ids: Vec<i64> = sql(text).await.iter().flat_map(ids).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids("SELECT id FROM n.t").await, kept, "{condition}");
+        assert_eq!(ids("SELECT id FROM n.t ORDER BY id DESC LIMIT 5").await, kept[kept.len() - 5..], "{condition}");
+        assert_eq!(ids("SELECT id FROM n.t ORDER BY id LIMIT 5").await, kept[..5], "{condition}");
+        let some = ids("SELECT id FROM n.t LIMIT 50").await;
+        assert!(some.len() == 50 && some.iter().all(|id| kept.binary_search(id).is_ok()), "{condition}: {some:?}");
+        let late: Vec<i64> = kept.iter().copied().filter(|id| *id > 24_500).collect();
+        assert_eq!(ids("SELECT id FROM n.t WHERE id > 24500").await, late, "{condition}");
+        assert_eq!(number(&sql("SELECT count(*) FROM n.t WHERE id >= 0").await), i64::try_from(kept.len()).expect("few"));
+        // What fails on a row that is gone does not fail.
+        assert_eq!(ids("SELECT id + 0 / (id % 10 - 3) AS id FROM n.t").await, kept, "{condition}");
+        let joined = "SELECT a.id FROM n.t a JOIN (SELECT id FROM n.t WHERE id % 100 = 7) b ON a.id = b.id";
+        let both: Vec<i64> = kept.iter().copied().filter(|id| id % 100 == 7).collect();
+        assert_eq!(ids(joined).await, both, "{condition}");
+    }
+}
+
+fn ids(batch: &arrow::array::RecordBatch) -> Vec<i64> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
 fn number(batches: &[arrow::array::RecordBatch]) -> i64 {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int64Type, UInt64Type};

@@ -1,4 +1,4 @@
-//! A scan whose filters are checked again above it.
+//! A scan whose filters are checked again above it, and that leaves out deleted rows.
 //!
 //! DataFusion's Parquet scan leaves out, without a word, what it can't evaluate of a pushed-down filter while it decodes: conditions on
 //! fields of structs that a file has in another shape, and on columns that a file lacks. With a `LIMIT` it forgets row selections. So the
@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-
 use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::object_store::ObjectStore;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
@@ -21,12 +21,28 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use datafusion_datasource::morsel::Morselizer;
 
+use crate::deleted::WithoutDeleted;
+
 #[derive(Clone)]
-pub(crate) struct Checked(pub(crate) Arc<dyn FileSource>);
+pub(crate) struct Checked {
+    inner: Arc<dyn FileSource>,
+    /// Whether row groups may be read in another order than the file's.
+    reordered: bool,
+}
 
 impl Checked {
-    fn around(inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self(inner))
+    pub(crate) fn new(inner: Arc<dyn FileSource>) -> Self {
+        Self { inner, reordered: false }
+    }
+
+    fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(Self { inner, reordered: self.reordered })
+    }
+
+    /// Whether the scan reads every row of a file, in their order, and computes nothing from them, which could fail on a deleted row.
+    fn is_unbroken(&self, config: &FileScanConfig) -> bool {
+        let plain = self.inner.projection().is_none_or(|exprs| exprs.expr_iter().all(|expr| expr.is::<Column>()));
+        self.inner.filter().is_none() && config.limit.is_none() && !self.reordered && plain
     }
 }
 
@@ -37,7 +53,7 @@ impl FileSource for Checked {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        self.0.create_file_opener(store, config, partition)
+        self.inner.create_file_opener(store, config, partition)
     }
 
     fn create_morselizer(
@@ -46,35 +62,36 @@ impl FileSource for Checked {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        self.0.create_morselizer(store, config, partition)
+        let inner = self.inner.create_morselizer(store, config, partition)?;
+        Ok(Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) }))
     }
 
     fn table_schema(&self) -> &TableSchema {
-        self.0.table_schema()
+        self.inner.table_schema()
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Self::around(self.0.with_batch_size(batch_size))
+        self.around(self.inner.with_batch_size(batch_size))
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
-        self.0.filter()
+        self.inner.filter()
     }
 
     fn projection(&self) -> Option<&ProjectionExprs> {
-        self.0.projection()
+        self.inner.projection()
     }
 
     fn metrics(&self) -> &ExecutionPlanMetricsSet {
-        self.0.metrics()
+        self.inner.metrics()
     }
 
     fn file_type(&self) -> &str {
-        self.0.file_type()
+        self.inner.file_type()
     }
 
     fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_extra(t, f)
+        self.inner.fmt_extra(t, f)
     }
 
     fn try_pushdown_filters(
@@ -83,9 +100,9 @@ impl FileSource for Checked {
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let n = filters.len();
-        let pushed = self.0.try_pushdown_filters(filters, config)?;
+        let pushed = self.inner.try_pushdown_filters(filters, config)?;
         let mut answer = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; n]);
-        answer.updated_node = pushed.updated_node.map(Self::around);
+        answer.updated_node = pushed.updated_node.map(|inner| self.around(inner));
         Ok(answer)
     }
 
@@ -94,15 +111,16 @@ impl FileSource for Checked {
         order: &[PhysicalSortExpr],
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
-        Ok(match self.0.try_pushdown_sort(order, properties)? {
-            SortOrderPushdownResult::Exact { inner } => SortOrderPushdownResult::Exact { inner: Self::around(inner) },
-            SortOrderPushdownResult::Inexact { inner } => SortOrderPushdownResult::Inexact { inner: Self::around(inner) },
+        let around = |inner| Arc::new(Self { inner, reordered: true }) as Arc<dyn FileSource>;
+        Ok(match self.inner.try_pushdown_sort(order, properties)? {
+            SortOrderPushdownResult::Exact { inner } => SortOrderPushdownResult::Exact { inner: around(inner) },
+            SortOrderPushdownResult::Inexact { inner } => SortOrderPushdownResult::Inexact { inner: around(inner) },
             SortOrderPushdownResult::Unsupported => SortOrderPushdownResult::Unsupported,
         })
     }
 
     fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
-        self.0.reorder_files(files)
+        self.inner.reorder_files(files)
     }
 
     /// Files are in parts and groups already, and a part is known to the reader alone.
@@ -111,6 +129,6 @@ impl FileSource for Checked {
     }
 
     fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
-        Ok(self.0.try_pushdown_projection(projection)?.map(Self::around))
+        Ok(self.inner.try_pushdown_projection(projection)?.map(|inner| self.around(inner)))
     }
 }

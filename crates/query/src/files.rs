@@ -9,14 +9,13 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
-use esker_read::{ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in, selection};
+use esker_read::{ReadError, ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in};
 use esker_table::LiveFile;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::TableMetadata;
-use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 
+use crate::deleted::Deleted;
 use crate::ranges::column_statistics;
 use crate::source::Known;
 
@@ -29,8 +28,7 @@ const RIDDLED: u64 = 64;
 /// Footers read at the same time, where deletes ask for them before the scan begins.
 const FOOTERS: usize = 16;
 
-/// Each file, or each part of a large one, with its statistics and, where rows are deleted, with what is left of its row groups. Files
-/// without rows left are left out.
+/// Each file, or each part of a large one, with its statistics and with the rows that are deleted. Files without rows left are left out.
 pub(crate) async fn partitioned(
     metadata: &TableMetadata,
     schema: &SchemaRef,
@@ -58,17 +56,18 @@ pub(crate) async fn partitioned(
             None => None,
         };
         let part = |part: Option<Range<u64>>| {
-            let left = footer.as_ref().zip(gone).map(|(footer, gone)| left(footer, part.as_ref(), gone));
+            let mut file = PartitionedFile::new(path, size);
+            file.statistics = Some(statistics.clone());
+            if let Some((footer, rows)) = footer.as_ref().zip(gone) {
+                let all = row_group_rows(footer);
+                let groups = row_groups_in(footer, part.as_ref()).into_iter().map(|group| all[group].clone()).collect();
+                file = file.with_extension(Deleted { groups, rows: rows.clone() });
+            }
             let mut wanted = Wanted::columns(columns.clone());
             (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);
-            let mut file = PartitionedFile::new(path, size).with_extension(Known { uri: path.into(), wanted });
-            file.statistics = Some(statistics.clone());
-            match left {
-                Some(left) => file.with_extension(left),
-                None => file,
-            }
+            file.with_extension(Known { uri: path.into(), wanted })
         };
-        Ok::<_, esker_read::ReadError>(parts(&file).into_iter().map(part).collect::<Vec<_>>())
+        Ok::<_, ReadError>(parts(&file).into_iter().map(part).collect::<Vec<_>>())
     };
     let futures: Vec<_> = files.iter().cloned().map(one).collect();
     let all: Vec<_> = futures::stream::iter(futures).buffered(FOOTERS).try_collect().await?;
@@ -97,20 +96,6 @@ fn statistics(
     }
     let bytes = usize::try_from(file.file.file_size_in_bytes()).unwrap_or(usize::MAX);
     Statistics { num_rows: rows, total_byte_size: Precision::Inexact(bytes), column_statistics: columns }
-}
-
-/// What deletes leave of each row group of a part of the file.
-fn left(footer: &ParquetMetaData, part: Option<&Range<u64>>, deleted: &RoaringTreemap) -> ParquetAccessPlan {
-    let all = row_group_rows(footer);
-    let access = |group: usize| {
-        let rows = all[group].clone();
-        match deleted.range_cardinality(rows.clone()) {
-            0 => RowGroupAccess::Scan,
-            n if n == rows.end - rows.start => RowGroupAccess::Skip,
-            _ => RowGroupAccess::Selection(selection(std::slice::from_ref(&rows), deleted)),
-        }
-    };
-    ParquetAccessPlan::new(row_groups_in(footer, part).into_iter().map(access).collect())
 }
 
 /// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.

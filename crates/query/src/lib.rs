@@ -8,6 +8,7 @@ mod adapter;
 mod change;
 mod checked;
 mod commit;
+mod deleted;
 mod engine;
 mod error;
 mod files;

@@ -242,7 +242,7 @@ impl TableProvider for IcebergTable {
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));
         // The store is asked for and not used: bytes come from the reader. This one is always registered.
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(Checked(Arc::new(source))))
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(Checked::new(Arc::new(source))))
             .with_file_groups(files::groups(files, state.config().target_partitions()))
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?

@@ -137,7 +137,7 @@ impl Reader {
 }
 
 /// What is left of some row groups, each given as its range of rows in the file, once `deleted` positions are skipped.
-pub fn selection(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
+pub(crate) fn selection(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
     let len = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
     // A row that goes ends one stretch and begins another. To grow to many megabytes would copy and fault them in over and over.
     let gone: u64 = row_groups.iter().map(|rows| deleted.range_cardinality(rows.clone())).sum();

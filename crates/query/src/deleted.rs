@@ -1,0 +1,267 @@
+//! What deletes leave of a file, worked out where it is opened: side by side, and for no more files than are open.
+//!
+//! A scan that leaves out nothing else decodes every row in the order of the file, and its batches are filtered by the mask of what is
+//! left. Parquet's reader would do the same with a row selection, but a selection has two entries of 16 bytes for each deleted row, and
+//! is gone through a dozen times before the first row is decoded. Other scans leave out row groups and pages too, which only a
+//! selection can follow.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::error::{DataFusionError, Result};
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt, try_unfold};
+use parquet::arrow::arrow_reader::RowSelection;
+use roaring::RoaringTreemap;
+
+/// Stretches of kept or deleted rows that are shorter, on average, are cheaper to decode and filter than to skip (as in Parquet's own
+/// `RowSelectionPolicy`).
+const SCATTERED: usize = 32;
+
+/// The row groups of a file, or of a part, each as its range of rows in the file, and the file's deleted rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Deleted {
+    pub(crate) groups: Vec<Range<u64>>,
+    pub(crate) rows: Arc<RoaringTreemap>,
+}
+
+impl Deleted {
+    /// What is to be read of each row group; and the mask of the rows that are read, where they are to be filtered by it.
+    fn left(&self, unbroken: bool) -> Result<(ParquetAccessPlan, Option<BooleanBuffer>)> {
+        let mut mask = BooleanBufferBuilder::new(0);
+        let mut groups = Vec::with_capacity(self.groups.len());
+        for rows in &self.groups {
+            let n = rows.end - rows.start;
+            let group = match self.rows.range_cardinality(rows.clone()) {
+                0 => RowGroupAccess::Scan,
+                gone if gone == n => RowGroupAccess::Skip,
+                _ => RowGroupAccess::Selection(RowSelection::default()),
+            };
+            if group.should_scan() {
+                let start = mask.len();
+                mask.append_n(count(n)?, true);
+                let mut deleted = self.rows.iter();
+                deleted.advance_to(rows.start);
+                for row in deleted.take_while(|row| *row < rows.end) {
+                    mask.set_bit(start + count(row - rows.start)?, false);
+                }
+            }
+            groups.push(group);
+        }
+        let mask = mask.finish();
+        if unbroken && is_scattered(&mask) {
+            let whole = |group: RowGroupAccess| if group.should_scan() { RowGroupAccess::Scan } else { group };
+            return Ok((ParquetAccessPlan::new(groups.into_iter().map(whole).collect()), Some(mask)));
+        }
+        let mut next = 0;
+        for (group, rows) in groups.iter_mut().zip(&self.groups).filter(|(group, _)| group.should_scan()) {
+            let n = count(rows.end - rows.start)?;
+            if let RowGroupAccess::Selection(selection) = group {
+                *selection = RowSelection::from_filters(&[BooleanArray::new(mask.slice(next, n), None)]);
+            }
+            next += n;
+        }
+        Ok((ParquetAccessPlan::new(groups), None))
+    }
+}
+
+fn count(rows: u64) -> Result<usize> {
+    usize::try_from(rows).map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
+/// Whether stretches of rows that are kept, or not, are short.
+fn is_scattered(mask: &BooleanBuffer) -> bool {
+    let chunks = mask.bit_chunks();
+    let (mut last, mut changes) = (1, 0);
+    for bits in chunks.iter().chain(std::iter::once(chunks.remainder_bits())) {
+        changes += (bits ^ ((bits << 1) | last)).count_ones() as usize;
+        last = bits >> 63;
+    }
+    mask.len() < changes.saturating_mul(SCATTERED)
+}
+
+/// Opens files without their deleted rows.
+#[derive(Debug)]
+pub(crate) struct WithoutDeleted {
+    pub(crate) inner: Box<dyn Morselizer>,
+    /// Whether the scan leaves out no other row, keeps their order, and computes nothing from them.
+    pub(crate) unbroken: bool,
+}
+
+impl Morselizer for WithoutDeleted {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let Some(deleted) = file.extension::<Deleted>() else { return self.inner.plan_file(file) };
+        let (plan, mask) = deleted.left(self.unbroken)?;
+        let path = file.object_meta.location.to_string();
+        let planner = self.inner.plan_file(file.with_extension(plan))?;
+        Ok(match mask {
+            Some(rows) => Box::new(MaskedPlanner { inner: planner, mask: Arc::new(Mask { path, rows: Mutex::new(Some(rows)) }) }),
+            None => planner,
+        })
+    }
+}
+
+/// Which rows of a file are left, for the one stream of them.
+struct Mask {
+    path: String,
+    rows: Mutex<Option<BooleanBuffer>>,
+}
+
+struct MaskedPlanner {
+    inner: Box<dyn MorselPlanner>,
+    mask: Arc<Mask>,
+}
+
+impl MaskedPlanner {
+    fn around(inner: Box<dyn MorselPlanner>, mask: &Arc<Mask>) -> Box<dyn MorselPlanner> {
+        Box::new(Self { inner, mask: mask.clone() })
+    }
+}
+
+impl MorselPlanner for MaskedPlanner {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, mask } = *self;
+        let Some(mut plan) = inner.plan()? else { return Ok(None) };
+        let morsel = |inner| Box::new(MaskedMorsel { inner, mask: mask.clone() }) as Box<dyn Morsel>;
+        let morsels = plan.take_morsels().into_iter().map(morsel).collect();
+        let planners = plan.take_ready_planners().into_iter().map(|planner| Self::around(planner, &mask)).collect();
+        let pending = plan.take_pending_planner();
+        let plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
+        Ok(Some(match pending {
+            Some(pending) => plan.with_pending_planner(async move { Ok(Self::around(pending.await?, &mask)) }),
+            None => plan,
+        }))
+    }
+}
+
+impl fmt::Debug for MaskedPlanner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MaskedPlanner").field(&self.inner).finish()
+    }
+}
+
+struct MaskedMorsel {
+    inner: Box<dyn Morsel>,
+    mask: Arc<Mask>,
+}
+
+impl Morsel for MaskedMorsel {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let rows = self.mask.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
+        masked(self.inner.into_stream(), rows.unwrap_or_else(|| BooleanBuffer::new_unset(0)), self.mask.path.clone())
+    }
+}
+
+impl fmt::Debug for MaskedMorsel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MaskedMorsel").field(&self.inner).finish()
+    }
+}
+
+/// The rows that the mask, which has a bit for each of them, leaves.
+fn masked(
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    mask: BooleanBuffer,
+    path: String,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let next = move |(mut batches, mut at): (BoxStream<'static, Result<RecordBatch>>, usize)| {
+        let (mask, path) = (mask.clone(), path.clone());
+        async move {
+            while let Some(batch) = batches.try_next().await? {
+                let rows = batch.num_rows();
+                if rows > mask.len() - at {
+                    return Err(miscounted(&path, &mask));
+                }
+                let kept = mask.slice(at, rows);
+                at += rows;
+                let batch = match kept.count_set_bits() {
+                    0 => continue,
+                    n if n == rows => batch,
+                    _ => filter_record_batch(&batch, &BooleanArray::new(kept, None))?,
+                };
+                return Ok(Some((batch, (batches, at))));
+            }
+            if at < mask.len() { Err(miscounted(&path, &mask)) } else { Ok(None) }
+        }
+    };
+    try_unfold((batches, 0), next).boxed()
+}
+
+/// Rows would be taken for others: better no answer than a wrong one.
+fn miscounted(path: &str, mask: &BooleanBuffer) -> DataFusionError {
+    DataFusionError::Internal(format!("{path}: deletes are known of {} rows, and another number was read", mask.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int32Array};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    proptest::proptest! {
+        /// The mask keeps exactly the rows of the row groups that are read and not deleted; so does the selection.
+        #[test]
+        fn what_is_left_is_what_is_not_deleted(
+            sizes in proptest::collection::vec(1_u64..100, 1..6),
+            deleted in proptest::collection::btree_set(0_u64..400, 0..300),
+        ) {
+            let mut start = 0;
+            let groups: Vec<_> = sizes.iter().map(|n| { let rows = start..start + n; start += n; rows }).collect();
+            let rows = Deleted { groups: groups.clone(), rows: Arc::new(deleted.iter().copied().collect()) };
+            let kept = |group: &Range<u64>| group.clone().map(|row| !deleted.contains(&row)).collect::<Vec<bool>>();
+            let (plan, mask) = rows.left(true).unwrap();
+            if let Some(mask) = mask {
+                let read = groups.iter().enumerate().filter(|(i, _)| plan.should_scan(*i));
+                let expected: Vec<bool> = read.flat_map(|(_, group)| kept(group)).collect();
+                proptest::prop_assert_eq!(mask.iter().collect::<Vec<bool>>(), expected);
+            }
+            let (plan, _) = rows.left(false).unwrap();
+            for (group, access) in groups.iter().zip(plan.into_inner()) {
+                let n = usize::try_from(group.end - group.start).unwrap();
+                let got = match access {
+                    RowGroupAccess::Scan => vec![true; n],
+                    RowGroupAccess::Skip => vec![false; n],
+                    RowGroupAccess::Selection(s) => s.iter().flat_map(|s| std::iter::repeat_n(!s.skip, s.row_count)).collect(),
+                };
+                proptest::prop_assert_eq!(got, kept(group));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_are_filtered_by_their_place_and_counted() {
+        let batch = |ids: Range<i32>| {
+            let column = Arc::new(Int32Array::from_iter_values(ids)) as ArrayRef;
+            Ok(RecordBatch::try_from_iter([("id", column)]).unwrap())
+        };
+        let read = async |sizes: [Range<i32>; 3]| {
+            let batches = futures::stream::iter(sizes.map(batch)).boxed();
+            let mask = (0..100).map(|i| (20..60).contains(&i) || i == 99).collect();
+            masked(batches, mask, "f.parquet".to_owned()).try_collect::<Vec<_>>().await
+        };
+        let kept = read([0..10, 10..50, 50..100]).await.unwrap();
+        let ids: Vec<i32> = kept.iter().flat_map(|b| b.column(0).as_primitive::<Int32Type>().values().to_vec()).collect();
+        assert_eq!(ids, (20..60).chain([99]).collect::<Vec<_>>());
+        for wrong in [[0..10, 10..50, 50..99], [0..10, 10..50, 50..101]] {
+            let error = read(wrong).await.unwrap_err().to_string();
+            assert!(error.contains("f.parquet: deletes are known of 100 rows"), "{error}");
+        }
+    }
+
+    #[test]
+    fn stretches_are_counted_across_words() {
+        let of = |bits: &mut dyn Iterator<Item = bool>| is_scattered(&bits.collect());
+        assert!(!of(&mut (0..1000).map(|_| true)));
+        assert!(!of(&mut (0..1000).map(|i| i >= 500)));
+        assert!(of(&mut (0..1000).map(|i| i % 10 != 3)));
+        assert!(of(&mut (0..1000).map(|i| i % 63 != 0)));
+        assert!(!of(&mut (0..1000).map(|i| i % 128 != 0)));
+    }
+}
