@@ -26,7 +26,8 @@ async fn deleted_rows_are_never_seen() {
     let sql = async |text: &str| app.sql(text).await.unwrap_or_else(|e| panic!("{text}: {e}"));
     sql("INSERT INTO n.t (id) SELECT value FROM generate_series(0, 29999)").await;
     let mut kept: Vec<i64> = (0..30_000).collect();
-    let steps: [(&str, fn(i64) -> bool); 3] = [
+    type Gone = fn(i64) -> bool;
+    let steps: [(&str, Gone); 3] = [
         ("id % 10 = 3", |id| id % 10 == 3),
         ("id BETWEEN 5000 AND 24000", |id| (5000..=24_000).contains(&id)),
         ("id % 10 <> 7", |id| id % 10 != 7),

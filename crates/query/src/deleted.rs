@@ -216,15 +216,15 @@ mod tests {
             let groups: Vec<_> = sizes.iter().map(|n| { let rows = start..start + n; start += n; rows }).collect();
             let rows = Deleted { groups: groups.clone(), rows: Arc::new(deleted.iter().copied().collect()) };
             let kept = |group: &Range<u64>| group.clone().map(|row| !deleted.contains(&row)).collect::<Vec<bool>>();
-            let (plan, mask) = rows.left(true).unwrap();
+            let (plan, mask) = rows.left(true).expect("rows");
             if let Some(mask) = mask {
                 let read = groups.iter().enumerate().filter(|(i, _)| plan.should_scan(*i));
                 let expected: Vec<bool> = read.flat_map(|(_, group)| kept(group)).collect();
                 proptest::prop_assert_eq!(mask.iter().collect::<Vec<bool>>(), expected);
             }
-            let (plan, _) = rows.left(false).unwrap();
+            let (plan, _) = rows.left(false).expect("rows");
             for (group, access) in groups.iter().zip(plan.into_inner()) {
-                let n = usize::try_from(group.end - group.start).unwrap();
+                let n = usize::try_from(group.end - group.start).expect("rows");
                 let got = match access {
                     RowGroupAccess::Scan => vec![true; n],
                     RowGroupAccess::Skip => vec![false; n],
@@ -239,18 +239,18 @@ mod tests {
     async fn rows_are_filtered_by_their_place_and_counted() {
         let batch = |ids: Range<i32>| {
             let column = Arc::new(Int32Array::from_iter_values(ids)) as ArrayRef;
-            Ok(RecordBatch::try_from_iter([("id", column)]).unwrap())
+            Ok(RecordBatch::try_from_iter([("id", column)]).expect("rows"))
         };
         let read = async |sizes: [Range<i32>; 3]| {
             let batches = futures::stream::iter(sizes.map(batch)).boxed();
             let mask = (0..100).map(|i| (20..60).contains(&i) || i == 99).collect();
             masked(batches, mask, "f.parquet".to_owned()).try_collect::<Vec<_>>().await
         };
-        let kept = read([0..10, 10..50, 50..100]).await.unwrap();
+        let kept = read([0..10, 10..50, 50..100]).await.expect("rows");
         let ids: Vec<i32> = kept.iter().flat_map(|b| b.column(0).as_primitive::<Int32Type>().values().to_vec()).collect();
         assert_eq!(ids, (20..60).chain([99]).collect::<Vec<_>>());
         for wrong in [[0..10, 10..50, 50..99], [0..10, 10..50, 50..101]] {
-            let error = read(wrong).await.unwrap_err().to_string();
+            let error = read(wrong).await.expect_err("miscounted").to_string();
             assert!(error.contains("f.parquet: deletes are known of 100 rows"), "{error}");
         }
     }
