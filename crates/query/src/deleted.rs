@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -16,8 +16,8 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::error::{DataFusionError, Result};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use esker_read::{positions_in, selection};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt, try_unfold};
-use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 
 /// Stretches of kept or deleted rows that are shorter, on average, are cheaper to decode and filter than to skip (as in Parquet's own
@@ -34,40 +34,37 @@ pub(crate) struct Deleted {
 impl Deleted {
     /// What is to be read of each row group; and the mask of the rows that are read, where they are to be filtered by it.
     fn left(&self, unbroken: bool) -> Result<(ParquetAccessPlan, Option<BooleanBuffer>)> {
+        if unbroken {
+            let plan = self.plan(|_| RowGroupAccess::Scan);
+            let mask = self.mask(&plan)?;
+            if is_scattered(&mask) {
+                return Ok((plan, Some(mask)));
+            }
+        }
+        Ok((self.plan(|rows| RowGroupAccess::Selection(selection(std::slice::from_ref(rows), &self.rows))), None))
+    }
+
+    /// Row groups by what is left of them: all, nothing, or some rows, which are read as `some` says.
+    fn plan(&self, some: impl Fn(&Range<u64>) -> RowGroupAccess) -> ParquetAccessPlan {
+        let access = |rows: &Range<u64>| match self.rows.range_cardinality(rows.clone()) {
+            0 => RowGroupAccess::Scan,
+            gone if gone == rows.end - rows.start => RowGroupAccess::Skip,
+            _ => some(rows),
+        };
+        ParquetAccessPlan::new(self.groups.iter().map(access).collect())
+    }
+
+    /// Which rows are left of those that are read.
+    fn mask(&self, plan: &ParquetAccessPlan) -> Result<BooleanBuffer> {
         let mut mask = BooleanBufferBuilder::new(0);
-        let mut groups = Vec::with_capacity(self.groups.len());
-        for rows in &self.groups {
-            let n = rows.end - rows.start;
-            let group = match self.rows.range_cardinality(rows.clone()) {
-                0 => RowGroupAccess::Scan,
-                gone if gone == n => RowGroupAccess::Skip,
-                _ => RowGroupAccess::Selection(RowSelection::default()),
-            };
-            if group.should_scan() {
-                let start = mask.len();
-                mask.append_n(count(n)?, true);
-                let mut deleted = self.rows.iter();
-                deleted.advance_to(rows.start);
-                for row in deleted.take_while(|row| *row < rows.end) {
-                    mask.set_bit(start + count(row - rows.start)?, false);
-                }
+        for (_, rows) in self.groups.iter().enumerate().filter(|(group, _)| plan.should_scan(*group)) {
+            let start = mask.len();
+            mask.append_n(count(rows.end - rows.start)?, true);
+            for row in positions_in(&self.rows, rows) {
+                mask.set_bit(start + count(row - rows.start)?, false);
             }
-            groups.push(group);
         }
-        let mask = mask.finish();
-        if unbroken && is_scattered(&mask) {
-            let whole = |group: RowGroupAccess| if group.should_scan() { RowGroupAccess::Scan } else { group };
-            return Ok((ParquetAccessPlan::new(groups.into_iter().map(whole).collect()), Some(mask)));
-        }
-        let mut next = 0;
-        for (group, rows) in groups.iter_mut().zip(&self.groups).filter(|(group, _)| group.should_scan()) {
-            let n = count(rows.end - rows.start)?;
-            if let RowGroupAccess::Selection(selection) = group {
-                *selection = RowSelection::from_filters(&[BooleanArray::new(mask.slice(next, n), None)]);
-            }
-            next += n;
-        }
-        Ok((ParquetAccessPlan::new(groups), None))
+        Ok(mask.finish())
     }
 }
 
@@ -77,13 +74,7 @@ fn count(rows: u64) -> Result<usize> {
 
 /// Whether stretches of rows that are kept, or not, are short.
 fn is_scattered(mask: &BooleanBuffer) -> bool {
-    let chunks = mask.bit_chunks();
-    let (mut last, mut changes) = (1, 0);
-    for bits in chunks.iter().chain(std::iter::once(chunks.remainder_bits())) {
-        changes += (bits ^ ((bits << 1) | last)).count_ones() as usize;
-        last = bits >> 63;
-    }
-    mask.len() < changes.saturating_mul(SCATTERED)
+    mask.set_slices().nth(mask.len() / (2 * SCATTERED)).is_some()
 }
 
 /// Opens files without their deleted rows.
@@ -101,7 +92,7 @@ impl Morselizer for WithoutDeleted {
         let path = file.object_meta.location.to_string();
         let planner = self.inner.plan_file(file.with_extension(plan))?;
         Ok(match mask {
-            Some(rows) => Box::new(MaskedPlanner { inner: planner, mask: Arc::new(Mask { path, rows: Mutex::new(Some(rows)) }) }),
+            Some(rows) => Box::new(Masked { inner: planner, mask: Mask { path, rows } }),
             None => planner,
         })
     }
@@ -110,92 +101,74 @@ impl Morselizer for WithoutDeleted {
 /// Which rows of a file are left, for the one stream of them.
 struct Mask {
     path: String,
-    rows: Mutex<Option<BooleanBuffer>>,
+    rows: BooleanBuffer,
 }
 
-struct MaskedPlanner {
-    inner: Box<dyn MorselPlanner>,
-    mask: Arc<Mask>,
-}
-
-impl MaskedPlanner {
-    fn around(inner: Box<dyn MorselPlanner>, mask: &Arc<Mask>) -> Box<dyn MorselPlanner> {
-        Box::new(Self { inner, mask: mask.clone() })
+impl Mask {
+    /// Rows would be taken for others: better no answer than a wrong one.
+    fn broken(&self, what: &str) -> DataFusionError {
+        DataFusionError::Internal(format!("{}: deletes are known of {} rows, and {what}", self.path, self.rows.len()))
     }
 }
 
-impl MorselPlanner for MaskedPlanner {
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mask").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A step on the way to a file's rows, with their mask.
+#[derive(Debug)]
+struct Masked<T> {
+    inner: T,
+    mask: Mask,
+}
+
+impl MorselPlanner for Masked<Box<dyn MorselPlanner>> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { inner, mask } = *self;
         let Some(mut plan) = inner.plan()? else { return Ok(None) };
-        let morsel = |inner| Box::new(MaskedMorsel { inner, mask: mask.clone() }) as Box<dyn Morsel>;
-        let morsels = plan.take_morsels().into_iter().map(morsel).collect();
-        let planners = plan.take_ready_planners().into_iter().map(|planner| Self::around(planner, &mask)).collect();
-        let pending = plan.take_pending_planner();
-        let plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
-        Ok(Some(match pending {
-            Some(pending) => plan.with_pending_planner(async move { Ok(Self::around(pending.await?, &mask)) }),
-            None => plan,
+        let (mut morsels, mut planners, pending) = (plan.take_morsels(), plan.take_ready_planners(), plan.take_pending_planner());
+        let plan = MorselPlan::new();
+        Ok(Some(match (morsels.pop(), planners.pop(), pending) {
+            (None, None, None) => plan,
+            (Some(inner), None, None) if morsels.is_empty() => plan.with_morsels(vec![Box::new(Masked { inner, mask })]),
+            (None, Some(inner), None) if planners.is_empty() => plan.with_planners(vec![Box::new(Masked { inner, mask })]),
+            (None, None, Some(pending)) => plan.with_pending_planner(async move {
+                let inner = pending.await?;
+                Ok(Box::new(Masked { inner, mask }) as Box<dyn MorselPlanner>)
+            }),
+            _ => return Err(mask.broken("they come in several streams")),
         }))
     }
 }
 
-impl fmt::Debug for MaskedPlanner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MaskedPlanner").field(&self.inner).finish()
-    }
-}
-
-struct MaskedMorsel {
-    inner: Box<dyn Morsel>,
-    mask: Arc<Mask>,
-}
-
-impl Morsel for MaskedMorsel {
+impl Morsel for Masked<Box<dyn Morsel>> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let rows = self.mask.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
-        masked(self.inner.into_stream(), rows.unwrap_or_else(|| BooleanBuffer::new_unset(0)), self.mask.path.clone())
-    }
-}
-
-impl fmt::Debug for MaskedMorsel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MaskedMorsel").field(&self.inner).finish()
+        masked(self.inner.into_stream(), self.mask)
     }
 }
 
 /// The rows that the mask, which has a bit for each of them, leaves.
-fn masked(
-    batches: BoxStream<'static, Result<RecordBatch>>,
-    mask: BooleanBuffer,
-    path: String,
-) -> BoxStream<'static, Result<RecordBatch>> {
-    let next = move |(mut batches, mut at): (BoxStream<'static, Result<RecordBatch>>, usize)| {
-        let (mask, path) = (mask.clone(), path.clone());
-        async move {
-            while let Some(batch) = batches.try_next().await? {
-                let rows = batch.num_rows();
-                if rows > mask.len() - at {
-                    return Err(miscounted(&path, &mask));
-                }
-                let kept = mask.slice(at, rows);
-                at += rows;
-                let batch = match kept.count_set_bits() {
-                    0 => continue,
-                    n if n == rows => batch,
-                    _ => filter_record_batch(&batch, &BooleanArray::new(kept, None))?,
-                };
-                return Ok(Some((batch, (batches, at))));
+fn masked(batches: BoxStream<'static, Result<RecordBatch>>, mask: Mask) -> BoxStream<'static, Result<RecordBatch>> {
+    let next = |(mut batches, mask, mut at): (BoxStream<'static, Result<RecordBatch>>, Mask, usize)| async move {
+        while let Some(batch) = batches.try_next().await? {
+            let rows = batch.num_rows();
+            if rows > mask.rows.len() - at {
+                return Err(mask.broken("more were read"));
             }
-            if at < mask.len() { Err(miscounted(&path, &mask)) } else { Ok(None) }
+            let kept = mask.rows.slice(at, rows);
+            at += rows;
+            let batch = match kept.count_set_bits() {
+                0 => continue,
+                n if n == rows => batch,
+                _ => filter_record_batch(&batch, &BooleanArray::new(kept, None))?,
+            };
+            return Ok(Some((batch, (batches, mask, at))));
         }
+        if at < mask.rows.len() { Err(mask.broken("fewer were read")) } else { Ok(None) }
     };
-    try_unfold((batches, 0), next).boxed()
-}
-
-/// Rows would be taken for others: better no answer than a wrong one.
-fn miscounted(path: &str, mask: &BooleanBuffer) -> DataFusionError {
-    DataFusionError::Internal(format!("{path}: deletes are known of {} rows, and another number was read", mask.len()))
+    try_unfold((batches, mask, 0), next).boxed()
 }
 
 #[cfg(test)]
@@ -244,7 +217,7 @@ mod tests {
         let read = async |sizes: [Range<i32>; 3]| {
             let batches = futures::stream::iter(sizes.map(batch)).boxed();
             let mask = (0..100).map(|i| (20..60).contains(&i) || i == 99).collect();
-            masked(batches, mask, "f.parquet".to_owned()).try_collect::<Vec<_>>().await
+            masked(batches, Mask { path: "f.parquet".to_owned(), rows: mask }).try_collect::<Vec<_>>().await
         };
         let kept = read([0..10, 10..50, 50..100]).await.expect("rows");
         let ids: Vec<i32> = kept.iter().flat_map(|b| b.column(0).as_primitive::<Int32Type>().values().to_vec()).collect();

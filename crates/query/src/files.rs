@@ -51,17 +51,19 @@ pub(crate) async fn partitioned(
         let riddled = !filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
         let nan = may_hold_nan(schema, &file);
         let statistics = Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none()));
-        let footer = match gone {
-            Some(_) => Some(reader.footer(path, size, stats).await?),
+        let deleted = match gone {
+            Some(gone) => {
+                let footer = reader.footer(path, size, stats).await?;
+                Some((row_group_rows(&footer), footer, gone))
+            }
             None => None,
         };
         let part = |part: Option<Range<u64>>| {
             let mut file = PartitionedFile::new(path, size);
             file.statistics = Some(statistics.clone());
-            if let Some((footer, rows)) = footer.as_ref().zip(gone) {
-                let all = row_group_rows(footer);
-                let groups = row_groups_in(footer, part.as_ref()).into_iter().map(|group| all[group].clone()).collect();
-                file = file.with_extension(Deleted { groups, rows: rows.clone() });
+            if let Some((ranges, footer, gone)) = &deleted {
+                let groups = row_groups_in(footer, part.as_ref()).into_iter().map(|group| ranges[group].clone()).collect();
+                file = file.with_extension(Deleted { groups, rows: Arc::clone(gone) });
             }
             let mut wanted = Wanted::columns(columns.clone());
             (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);

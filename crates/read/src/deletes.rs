@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, StringArray};
@@ -136,17 +137,23 @@ impl Reader {
     }
 }
 
+/// The members of a set that are in a range, in order.
+pub fn positions_in(set: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<Item = u64> {
+    let end = range.end;
+    let mut members = set.iter();
+    members.advance_to(range.start);
+    members.take_while(move |position| *position < end)
+}
+
 /// What is left of some row groups, each given as its range of rows in the file, once `deleted` positions are skipped.
-pub(crate) fn selection(row_groups: &[std::ops::Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
+pub fn selection(row_groups: &[Range<u64>], deleted: &RoaringTreemap) -> RowSelection {
     let len = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
     // A row that goes ends one stretch and begins another. To grow to many megabytes would copy and fault them in over and over.
     let gone: u64 = row_groups.iter().map(|rows| deleted.range_cardinality(rows.clone())).sum();
     let mut selectors: Vec<RowSelector> = Vec::with_capacity(len(gone) * 2 + row_groups.len());
     for group in row_groups {
         let mut next = group.start;
-        let mut positions = deleted.iter();
-        positions.advance_to(group.start);
-        for position in positions.take_while(|p| *p < group.end) {
+        for position in positions_in(deleted, group) {
             if position > next {
                 selectors.push(RowSelector::select(len(position - next)));
             }

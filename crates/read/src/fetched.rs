@@ -12,6 +12,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
+use crate::deletes::positions_in;
 use crate::reader::row_group_rows;
 use crate::{Adapter, ReadError, Result};
 
@@ -149,7 +150,8 @@ impl Rows {
         }
         let cut = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let batch = batch.slice(cut(inside.start - all.start), cut(inside.end - inside.start));
-        let gone = self.deleted.as_deref().map(|deleted| within(deleted, &inside)).filter(|gone| !gone.is_empty());
+        let gone = self.deleted.as_deref().map(|deleted| positions_in(deleted, &inside).collect::<Vec<u64>>());
+        let gone = gone.filter(|gone| !gone.is_empty());
         let (batch, positions) = match gone {
             None => (batch, Positions::Run(inside)),
             Some(gone) => {
@@ -167,13 +169,6 @@ impl Rows {
         }
         Ok(Some((self.adapter.adapt(&batch).map_err(arrow)?, positions)))
     }
-}
-
-/// The members of a set in a range.
-fn within(set: &RoaringTreemap, range: &Range<u64>) -> Vec<u64> {
-    let mut members = set.iter();
-    members.advance_to(range.start);
-    members.take_while(|p| *p < range.end).collect()
 }
 
 impl Iterator for Rows {

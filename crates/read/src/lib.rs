@@ -23,7 +23,7 @@ mod spill;
 
 pub use adapt::{Adapter, convert_column, field_id, target_schema};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
-pub use deletes::{FILE_PATH, POSITION, check_readable};
+pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
 pub use fetched::{Fetched, Positions, Rows, Window};

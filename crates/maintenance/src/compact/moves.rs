@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use esker_read::positions_in;
 use roaring::RoaringTreemap;
 
 /// Some rows of an input that stand one after the other in an output.
@@ -52,9 +53,7 @@ impl Moves {
             Self::Runs(runs) => {
                 for run in runs {
                     let Some(positions) = deleted.get(&run.input) else { continue };
-                    let mut members = positions.iter();
-                    members.advance_to(run.rows.start);
-                    for position in members.take_while(|p| *p < run.rows.end) {
+                    for position in positions_in(positions, &run.rows) {
                         let gone = run.deleted.as_deref();
                         if gone.is_some_and(|d| d.contains(position)) {
                             continue;
