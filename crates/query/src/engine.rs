@@ -97,6 +97,7 @@ impl Engine {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         let mut config = config.with_batch_size(BATCH_ROWS);
+        config.options_mut().execution.use_row_number_estimates_to_optimize_partitioning = true;
         let optimizer = &mut config.options_mut().optimizer;
         optimizer.hash_join_single_partition_threshold = BUILD_BYTES;
         optimizer.hash_join_single_partition_threshold_rows = BUILD_ROWS;

@@ -15,33 +15,34 @@ const SHARE: f64 = 0.001;
 /// Compressed bytes a value from which on a column of strings is taken to hold a key: what repeats compresses to less.
 const KEY_BYTES: f64 = 4.0;
 
-/// Looks at equalities with literals: on numbers, dates and times by the range of their values, on strings by how well they compress.
-pub(crate) fn is_selective(filters: &[Expr], schema: &Schema, files: &[LiveFile], statistics: &Statistics) -> bool {
-    filters.iter().flat_map(split_conjunction).any(|filter| {
+/// About the share of rows that filters keep, if it is that small. Looks at equalities with literals: on numbers, dates and times by the
+/// range of their values, on strings by how well they compress.
+pub(crate) fn share(filters: &[Expr], schema: &Schema, files: &[LiveFile], statistics: &Statistics) -> Option<f64> {
+    let of = |filter: &Expr| {
         let (column, values) = match filter {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (left.as_ref(), right.as_ref()) {
                 (Expr::Column(column), Expr::Literal(..)) | (Expr::Literal(..), Expr::Column(column)) => (column, 1),
-                _ => return false,
+                _ => return None,
             },
             Expr::InList(list) if !list.negated && list.list.iter().all(|e| matches!(e, Expr::Literal(..))) => {
-                let Expr::Column(column) = list.expr.as_ref() else { return false };
+                let Expr::Column(column) = list.expr.as_ref() else { return None };
                 (column, list.list.len())
             }
-            _ => return false,
+            _ => return None,
         };
-        let Ok(at) = schema.index_of(&column.name) else { return false };
+        let at = schema.index_of(&column.name).ok()?;
         let field = schema.field(at);
         match field.data_type() {
             DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-                field_id(field).and_then(|id| bytes_a_value(files, id)).is_some_and(|bytes| bytes >= KEY_BYTES)
+                bytes_a_value(files, field_id(field)?).filter(|bytes| *bytes >= KEY_BYTES).map(|_| SHARE)
             }
             _ => {
                 let column = &statistics.column_statistics[at];
-                let width = width(&column.min_value, &column.max_value);
-                width.is_some_and(|width| (values as f64) < SHARE * width)
+                Some(values as f64 / width(&column.min_value, &column.max_value)?).filter(|share| *share < SHARE)
             }
         }
-    })
+    };
+    filters.iter().flat_map(split_conjunction).filter_map(of).min_by(f64::total_cmp)
 }
 
 fn bytes_a_value(files: &[LiveFile], id: i32) -> Option<f64> {
@@ -56,4 +57,48 @@ fn width(low: &Precision<ScalarValue>, high: &Precision<ScalarValue>) -> Option<
         _ => None,
     };
     Some(number(high)? - number(low)? + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+    use datafusion::common::ColumnStatistics;
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn the_share_is_that_of_the_most_selective_equality_and_only_if_it_is_small() {
+        let schema = Schema::new(vec![
+            Field::new("wide", DataType::Int64, true),
+            Field::new("narrow", DataType::Int64, true),
+            Field::new("text", DataType::Utf8View, true),
+        ]);
+        let between = |low: i64, high: i64| ColumnStatistics {
+            min_value: Precision::Exact(ScalarValue::Int64(Some(low))),
+            max_value: Precision::Inexact(ScalarValue::Int64(Some(high))),
+            ..ColumnStatistics::new_unknown()
+        };
+        let columns = vec![between(1, 1_000_000), between(1, 100), ColumnStatistics::new_unknown()];
+        let statistics =
+            Statistics { num_rows: Precision::Exact(10), total_byte_size: Precision::Absent, column_statistics: columns };
+        let share = |filter: Expr| share(&[filter], &schema, &[], &statistics);
+        let close =
+            |share: Option<f64>, to: f64| assert!(share.is_some_and(|share| (share / to - 1.0).abs() < 1e-9), "{share:?}");
+        close(share(col("wide").eq(lit(5_i64))), 1e-6);
+        close(share(lit(5_i64).eq(col("wide"))), 1e-6);
+        close(share(col("wide").in_list(vec![lit(1_i64), lit(2_i64)], false)), 2e-6);
+        close(share(col("narrow").eq(lit(5_i64)).and(col("wide").eq(lit(5_i64)))), 1e-6);
+        let others = [
+            col("narrow").eq(lit(5_i64)),
+            col("wide").in_list(vec![lit(1_i64)], true),
+            col("wide").gt(lit(5_i64)),
+            col("wide").eq(col("narrow")),
+            col("text").eq(lit("no file tells its size")),
+            col("wide").eq(lit(5_i64)).or(col("narrow").eq(lit(5_i64))),
+        ];
+        for other in others {
+            assert_eq!(share(other.clone()), None, "{other}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
+use datafusion::common::stats::Precision;
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -221,7 +222,8 @@ impl TableProvider for IcebergTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let whole = files.iter().filter(|f| f.extension::<Known>().is_none_or(Known::is_first));
-        let statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+        let mut statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+        let share = selective::share(filters, &self.schema, &kept, &statistics);
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (scanned_files, scanned_deletes) = (count(kept.len()), count(self.live.deletes.len()));
@@ -235,8 +237,15 @@ impl TableProvider for IcebergTable {
         let mut options = TableParquetOptions::default();
         options.global.coerce_int96 = Some("us".to_owned());
         // Rows that the filter leaves out are not decoded.
-        options.global.pushdown_filters = selective::is_selective(filters, &self.schema, &kept, &statistics);
+        options.global.pushdown_filters = share.is_some();
+        if let Some(share) = share {
+            let rows = statistics.num_rows.get_value().copied();
+            statistics.num_rows =
+                rows.map_or(Precision::Absent, |rows| Precision::Inexact((rows as f64 * share).ceil() as usize));
+        }
         options.global.reorder_filters = true;
+        // It would be filled with whole batches, around the few rows of the pages that are left.
+        options.global.max_predicate_cache_size = Some(0);
         let factory = Files::new(self.reader.clone(), self.stats.read.clone(), planned);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(options)

@@ -1,10 +1,11 @@
 //! Parts of files that were read once: in memory, and for remote stores on local disk too. Files of a table never change, so a part is
 //! never stale.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +16,17 @@ use tokio::sync::Semaphore;
 
 use crate::disk::Disk;
 use crate::plain::Plain;
+use crate::relaid::Relaid;
+use crate::shown::Form;
 
 /// Chunks that wait to be decompressed, one after the other: others are tried when they are wanted again.
 const WAITING: usize = 64;
 
-/// Chunks that are remembered as tried, and for how long.
+/// How long pages of a chunk are gathered, and how many at most.
+const GATHER: Duration = Duration::from_millis(10);
+const GATHERED: usize = 1000;
+
+/// Chunks and pages that are remembered as tried, and for how long.
 const TRIED: u64 = 100_000;
 const AGAIN: Duration = Duration::from_secs(600);
 
@@ -44,37 +51,42 @@ pub struct BlockCache {
 #[derive(Debug)]
 struct Inner {
     memory: Cache<Key, Block>,
-    /// Chunks that were decompressed lately, whether the cache took them or not.
+    /// Chunks and pages that were decompressed lately, whether the cache took them or not.
     tried: Cache<Key, ()>,
     waiting: Arc<Semaphore>,
+    /// Pages that wait to be decompressed, by chunk.
+    gathered: Mutex<HashMap<Key, Pages>>,
     decompressing: Semaphore,
     disk: Option<Disk>,
     counters: Counters,
 }
 
+type Pages = Vec<(Range<u64>, Bytes)>;
+
 #[derive(Debug, Clone)]
 enum Block {
     Stored(Bytes),
-    Plain(Arc<Plain>),
+    Other(Form),
 }
 
 impl Block {
     fn len(&self) -> usize {
         match self {
             Self::Stored(bytes) => bytes.len(),
-            Self::Plain(plain) => plain.len(),
+            Self::Other(Form::Plain(plain)) => plain.len(),
+            Self::Other(Form::Relaid(relaid)) => relaid.len(),
         }
     }
 }
 
 /// A part of a file: parts of one file overlap only where a column chunk is kept whole and in segments, told apart by their ends. A chunk
-/// without compression is another part than the chunk as it is stored.
+/// in another form is another part than the chunk as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) file: Arc<str>,
     pub(crate) start: u64,
     pub(crate) end: u64,
-    pub(crate) plain: bool,
+    pub(crate) other: bool,
 }
 
 #[derive(Debug, Default)]
@@ -106,8 +118,11 @@ impl BlockCache {
         let memory = Cache::builder().weigher(weigher).max_capacity(options.memory_bytes).build();
         let tried = Cache::builder().max_capacity(TRIED).time_to_live(AGAIN).build();
         let (waiting, decompressing) = (Arc::new(Semaphore::new(WAITING)), Semaphore::new(1));
+        let gathered = Mutex::new(HashMap::new());
         let disk = options.disk.as_ref().map(|(dir, bytes)| Disk::open(dir, *bytes)).transpose()?;
-        Ok(Self { inner: Arc::new(Inner { memory, tried, waiting, decompressing, disk, counters: Counters::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner { memory, tried, waiting, gathered, decompressing, disk, counters: Counters::default() }),
+        })
     }
 
     /// What it has done and holds.
@@ -150,17 +165,16 @@ impl BlockCache {
         found
     }
 
-    /// A column chunk without compression, if it is kept so. It need not be kept as it is stored, too.
-    pub(crate) async fn plain(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<Arc<Plain>> {
+    /// A column chunk in another form, if it is kept in one.
+    pub(crate) async fn form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<Form> {
         let stored = key(file, chunk);
-        match self.inner.memory.get(&Key { plain: true, ..stored.clone() }).await? {
-            Block::Plain(plain) => {
-                self.inner.memory.invalidate(&stored).await;
-                self.inner.counters.memory_hits.fetch_add(1, Relaxed);
-                Some(plain)
-            }
-            Block::Stored(_) => None,
+        let Block::Other(form) = self.inner.memory.get(&Key { other: true, ..stored.clone() }).await? else { return None };
+        self.inner.counters.memory_hits.fetch_add(1, Relaxed);
+        if let Form::Plain(_) = form {
+            // It need not be kept as it is stored, too.
+            self.inner.memory.invalidate(&stored).await;
         }
+        Some(form)
     }
 
     /// Decompresses a column chunk in the background, to be kept in place of the chunk as it is stored. Where the cache is full, it takes
@@ -178,7 +192,7 @@ impl BlockCache {
         let worth = chunk.compression() != Compression::UNCOMPRESSED
             && chunk.uncompressed_size() > chunk.compressed_size()
             && chunk.uncompressed_size().unsigned_abs() <= largest;
-        let key = Key { plain: true, ..key(file, part) };
+        let key = Key { other: true, ..key(file, part) };
         if !worth || self.inner.tried.contains_key(&key) {
             return;
         }
@@ -189,10 +203,41 @@ impl BlockCache {
             let turn = inner.decompressing.acquire().await;
             let plain = tokio::task::spawn_blocking(move || Plain::of(&footer, (group, column), bytes, largest)).await;
             if let Ok(Some(plain)) = plain {
-                inner.memory.insert(key, Block::Plain(Arc::new(plain))).await;
+                inner.memory.insert(key, Block::Other(Form::Plain(Arc::new(plain)))).await;
             }
             drop((turn, place));
         });
+    }
+
+    /// Decompresses some pages of a column chunk in the background, to be kept beside the chunk as it is stored. Pages of a chunk are
+    /// gathered for a while, as each time its file's footer is made anew.
+    pub(crate) async fn unpack(&self, file: &Arc<str>, footer: &Arc<ParquetMetaData>, of: (usize, usize), pages: Pages) {
+        let chunk = footer.row_group(of.0).column(of.1);
+        if !matches!(chunk.compression(), Compression::ZSTD(_)) || footer.offset_index().is_none() {
+            return;
+        }
+        let (start, length) = chunk.byte_range();
+        let chunk = Key { other: true, ..key(file, &(start..start.saturating_add(length))) };
+        let tried = |page: &Range<u64>| Key { other: true, ..key(file, page) };
+        let mut pages: Pages = pages.into_iter().filter(|(page, _)| !self.inner.tried.contains_key(&tried(page))).collect();
+        let (taken, first) = {
+            let mut gathered = self.inner.gathered();
+            let first = !gathered.contains_key(&chunk);
+            if pages.is_empty() || first && gathered.len() >= WAITING {
+                return;
+            }
+            let gathered = gathered.entry(chunk.clone()).or_default();
+            pages.truncate(GATHERED.saturating_sub(gathered.len()));
+            let taken: Vec<Key> = pages.iter().map(|(page, _)| tried(page)).collect();
+            gathered.append(&mut pages);
+            (taken, first)
+        };
+        for page in taken {
+            self.inner.tried.insert(page, ()).await;
+        }
+        if first {
+            tokio::spawn(unpack(self.inner.clone(), chunk, footer.clone(), of));
+        }
     }
 
     /// Keeps a part. `bytes` hold no more memory than they show.
@@ -205,6 +250,33 @@ impl BlockCache {
     }
 }
 
+impl Inner {
+    fn gathered(&self) -> MutexGuard<'_, HashMap<Key, Pages>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the gathered pages of a chunk.
+async fn unpack(inner: Arc<Inner>, key: Key, footer: Arc<ParquetMetaData>, of: (usize, usize)) {
+    tokio::time::sleep(GATHER).await;
+    let turn = inner.decompressing.acquire().await;
+    let pages = inner.gathered().remove(&key).unwrap_or_default();
+    let limit = usize::try_from(inner.memory.policy().max_capacity().unwrap_or(0) / SHARE).unwrap_or(usize::MAX);
+    let before = match inner.memory.get(&key).await {
+        Some(Block::Other(Form::Relaid(relaid))) => Some(relaid),
+        Some(_) => return,
+        None => None,
+    };
+    let keeping = move || {
+        let before = before.map_or_else(|| Relaid::of(&footer, of).map(Arc::new), Some)?;
+        before.keeping(footer.row_group(of.0).column(of.1), &pages, limit)
+    };
+    if let Ok(Some(relaid)) = tokio::task::spawn_blocking(keeping).await {
+        inner.memory.insert(key, Block::Other(Form::Relaid(Arc::new(relaid)))).await;
+    }
+    drop(turn);
+}
+
 fn key(file: &Arc<str>, part: &Range<u64>) -> Key {
-    Key { file: file.clone(), start: part.start, end: part.end, plain: false }
+    Key { file: file.clone(), start: part.start, end: part.end, other: false }
 }

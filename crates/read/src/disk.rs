@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn key(start: u64, end: u64) -> Key {
-        Key { file: "s3://b/f".into(), start, end, plain: false }
+        Key { file: "s3://b/f".into(), start, end, other: false }
     }
 
     async fn settled(disk: &Disk) {

@@ -18,9 +18,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 use crate::blocks::BlockCache;
+use crate::fetched::Window;
 use crate::footer::Footer;
 use crate::plain::{PLAIN, base};
-use crate::shown::{PlainChunks, Shown, Wanted, leaves, row_groups_in};
+use crate::shown::{Form, Forms, Shown, Wanted, leaves, row_groups_in};
 use crate::{ReadStats, Reader};
 
 /// Files of up to so many bytes are fetched with one request.
@@ -54,8 +55,8 @@ pub struct Input {
     pub(crate) blocks: Option<BlockCache>,
     /// What a scan reads of it; none for those that decide by themselves.
     pub(crate) wanted: Option<Arc<Wanted>>,
-    /// The chunks that were shown without compression, by where they are addressed.
-    pub(crate) plain: Arc<PlainChunks>,
+    /// The chunks that were shown in another form than they are stored in, by where they are addressed.
+    pub(crate) forms: Arc<Forms>,
 }
 
 impl fmt::Debug for Input {
@@ -90,6 +91,10 @@ impl Chunks {
 
     fn at(&self, offset: u64) -> Option<&Chunk> {
         self.0.get(self.0.partition_point(|c| c.bytes.start <= offset).checked_sub(1)?)
+    }
+
+    fn is_one(&self, range: &Range<u64>) -> bool {
+        self.at(range.start).is_some_and(|chunk| chunk.bytes == *range)
     }
 
     /// The chunk that a range lies in.
@@ -142,58 +147,86 @@ impl Input {
     /// For a scan: its footer is shown as that wants it.
     #[must_use]
     pub fn wanting(mut self, wanted: Wanted) -> Self {
-        self.plain = lock(&wanted).upgrade().unwrap_or_default();
+        self.forms = lock(&wanted).upgrade().unwrap_or_default();
         self.wanted = Some(Arc::new(wanted));
         self
     }
 
-    /// The footer as the scan is shown it. Chunks that are kept without compression stay at hand for as long as the file is open.
+    /// The footer as the scan is shown it. Chunks that are kept in other forms stay at hand for as long as the file is open.
     async fn show(&mut self, wanted: &Wanted) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let kept = self.reader.footer_of(self.clone()).await?;
         let footer = kept.of(wanted.nan);
         let groups = row_groups_in(footer, wanted.part.as_ref());
         let columns = leaves(footer, &wanted.columns);
         let chunks: Vec<(usize, usize)> = groups.iter().flat_map(|g| columns.iter().map(|c| (*g, *c))).collect();
-        let mut plain = HashMap::new();
-        let mut at = BTreeMap::new();
-        if let Some(blocks) = &self.blocks {
-            for of in chunks {
-                let (start, length) = footer.row_group(of.0).column(of.1).byte_range();
-                if let Some(found) = blocks.plain(&self.path, &(start..start + length)).await {
-                    at.insert(base(start), found.clone());
-                    plain.insert(of, found);
-                }
+        let (mut forms, mut at) = (HashMap::new(), BTreeMap::new());
+        // Who decodes may have another reader than who opens: as long as one is at work, the file is the same to all.
+        let before = lock(wanted).upgrade();
+        for of in chunks {
+            let (start, length) = footer.row_group(of.0).column(of.1).byte_range();
+            let found = match (&before, &self.blocks) {
+                (Some(before), _) => before.get(&base(start)).cloned(),
+                (None, Some(blocks)) => blocks.form(&self.path, &(start..start.saturating_add(length))).await,
+                (None, None) => None,
+            };
+            if let Some(found) = found {
+                at.insert(base(start), found.clone());
+                forms.insert(of, found);
             }
         }
-        self.plain = Arc::new(at);
-        *lock(wanted) = Arc::downgrade(&self.plain);
-        if plain.is_empty() && groups.len() == footer.num_row_groups() && !wanted.all_pages {
+        self.forms = Arc::new(at);
+        *lock(wanted) = Arc::downgrade(&self.forms);
+        if forms.is_empty() && groups.len() == footer.num_row_groups() && !wanted.all_pages {
             return Ok(footer.clone());
         }
-        let mut known: Vec<(usize, usize)> = plain.keys().copied().collect();
+        let mut known: Vec<((usize, usize), u64)> = forms.iter().map(|(of, form)| (*of, form.version())).collect();
         known.sort_unstable();
-        let (nan, all_pages) = (wanted.nan, wanted.all_pages);
-        self.reader.shown(footer, Shown { file: self.path.clone(), groups, nan, all_pages, plain: known }, &plain).await
+        let (file, columns, nan, all_pages) = (self.path.clone(), wanted.columns.clone(), wanted.nan, wanted.all_pages);
+        self.reader.shown(footer, Shown { file, groups, columns, nan, all_pages, forms: known }, &forms).await
     }
 
-    /// Ranges of which some are of chunks that were shown without compression: those are at hand.
-    async fn some_plain(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
-        let stored: Vec<Range<u64>> = ranges.iter().filter(|r| r.start < PLAIN).cloned().collect();
-        let mut stored = match stored.is_empty() {
+    /// Ranges of which some are of chunks that were shown in another form: of those, what is kept is at hand.
+    async fn of_forms(mut self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
+        let mut stored = Vec::with_capacity(ranges.len());
+        for range in &ranges {
+            stored.push(match self.form(range)? {
+                Some((base, form)) => form.stored(base, range)?,
+                None => Some(range.clone()),
+            });
+        }
+        let wanted: Vec<Range<u64>> = stored.iter().flatten().cloned().collect();
+        let mut found = match wanted.is_empty() {
             true => Vec::new(),
-            false => self.get_byte_ranges(stored).await?,
+            false => self.get_byte_ranges(wanted).await?,
         }
         .into_iter();
-        let missing = || ParquetError::General("fewer bytes than ranges".to_owned());
-        ranges.iter().map(|r| if r.start < PLAIN { stored.next().ok_or_else(missing) } else { self.plain(r) }).collect()
+        let mut all = Vec::with_capacity(ranges.len());
+        for (range, stored) in ranges.iter().zip(stored) {
+            let missing = || ParquetError::General("fewer bytes than ranges".to_owned());
+            let window = match stored {
+                Some(stored) => Some(Window { start: stored.start, bytes: found.next().ok_or_else(missing)? }),
+                None => None,
+            };
+            all.push(match (self.form(range)?, window) {
+                (Some((base, form)), window) => {
+                    let counted = if window.is_none() { range.end - range.start } else { 0 };
+                    ReadStats::add(&self.stats.cached_bytes, counted);
+                    form.slice(base, range, window)?
+                }
+                (None, window) => window.ok_or_else(missing)?.bytes,
+            });
+        }
+        Ok(all)
     }
 
-    /// A part of a chunk that was shown without compression.
-    fn plain(&self, range: &Range<u64>) -> parquet::errors::Result<Bytes> {
-        let found = self.plain.range(..=range.start).next_back();
-        let (base, plain) = found.ok_or_else(|| ParquetError::EOF(format!("no chunk is addressed at {}", range.start)))?;
-        ReadStats::add(&self.stats.cached_bytes, range.end.saturating_sub(range.start));
-        plain.slice(*base, range)
+    /// The chunk that an address range is of, and where it is addressed; none if the range is of the file as it is stored.
+    fn form(&self, range: &Range<u64>) -> parquet::errors::Result<Option<(u64, &Form)>> {
+        if range.start < PLAIN {
+            return Ok(None);
+        }
+        let found = self.forms.range(..=range.start).next_back();
+        let (base, form) = found.ok_or_else(|| ParquetError::EOF(format!("no chunk is addressed at {}", range.start)))?;
+        Ok(Some((*base, form)))
     }
 
     fn failed(&self, error: object_store::Error) -> ParquetError {
@@ -229,6 +262,20 @@ impl Input {
         }
     }
 
+    /// Pages that a scan wants of chunks of which it wants little, and that were here already: from now on they are kept decompressed.
+    async fn pages_again(&self, blocks: &BlockCache, footer: &Footer, found: impl Iterator<Item = (&Range<u64>, &Bytes)>) {
+        let mut pages: BTreeMap<(usize, usize), Vec<(Range<u64>, Bytes)>> = BTreeMap::new();
+        for (range, bytes) in found {
+            let chunk = footer.chunks.at(range.start).filter(|chunk| chunk.bytes != *range);
+            if let (Some(chunk), true) = (chunk, self.wanted.is_some()) {
+                pages.entry(chunk.of).or_default().push((range.clone(), bytes.clone()));
+            }
+        }
+        for (of, pages) in pages {
+            blocks.unpack(&self.path, footer.metadata.metadata(), of, pages).await;
+        }
+    }
+
     async fn through(&self, blocks: &BlockCache, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Vec<Bytes>> {
         let footer = self.reader.footer_kept(&self.path).await;
         let chunks = footer.as_ref().map(|footer| &footer.chunks);
@@ -256,7 +303,7 @@ impl Input {
             wanted.iter().cloned().map(|range| async move { Ok::<_, ParquetError>((range.start, self.fetch(range).await?)) });
         let fetches: Vec<_> = fetches.collect();
         let pieces: Vec<(u64, Bytes)> = futures::stream::iter(fetches).buffered(REQUESTS).try_collect().await?;
-        for part in missing {
+        for part in missing.iter().cloned() {
             // A copy: what is kept must not hold on to its neighbours.
             let bytes = join(&pieces, &part)?;
             blocks.put(&self.path, &part, bytes.clone(), self.remote).await;
@@ -269,11 +316,21 @@ impl Input {
                 join(&pieces, range)
             }
         };
-        ranges.iter().zip(&plans).map(assemble).collect()
+        let all: Vec<Bytes> = ranges.iter().zip(&plans).map(assemble).collect::<parquet::errors::Result<_>>()?;
+        if let Some(footer) = &footer {
+            // A chunk that is here as a whole is decompressed as a whole.
+            let again = |((range, parts), bytes)| {
+                let parts: &Vec<Range<u64>> = parts;
+                let fresh = parts.iter().any(|part| missing.contains(part) || footer.chunks.is_one(part));
+                (!fresh).then_some((range, bytes))
+            };
+            self.pages_again(blocks, footer, ranges.iter().zip(&plans).zip(&all).filter_map(again)).await;
+        }
+        Ok(all)
     }
 }
 
-fn lock(wanted: &Wanted) -> std::sync::MutexGuard<'_, Weak<PlainChunks>> {
+fn lock(wanted: &Wanted) -> std::sync::MutexGuard<'_, Weak<Forms>> {
     wanted.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -303,7 +360,7 @@ impl AsyncFileReader for Input {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         if ranges.iter().any(|r| r.start >= PLAIN) {
-            return self.clone().some_plain(ranges).boxed();
+            return self.clone().of_forms(ranges).boxed();
         }
         if let Some(outside) = ranges.iter().find(|r| r.start > r.end || r.end > self.size) {
             let what = ParquetError::EOF(format!("bytes {outside:?} of a file of {}", self.size));

@@ -18,6 +18,7 @@ mod lineage;
 mod literal;
 mod plain;
 mod reader;
+mod relaid;
 mod shown;
 mod spill;
 

@@ -7,21 +7,21 @@ use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::column::page::{CompressedPage, Page, PageReader, PageWriter};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder, OffsetIndexBuilder, ParquetMetaData};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 
 use crate::fetched::Window;
 
-/// Where chunks without compression are addressed: beyond the end of any file, so that an address says which form it is of.
+/// Where chunks in another form than they are stored in are addressed: beyond the end of any file, so that an address says so.
 pub(crate) const PLAIN: u64 = 1 << 62;
 
-/// Bits of an address within a chunk: chunks without compression don't overlap, however well they were compressed.
+/// Bits of an address within a chunk: such chunks don't overlap, however well they were compressed.
 const SHIFT: u32 = 20;
 
 /// Bytes of a file whose chunks have an address.
-const LARGEST: u64 = 1 << (61 - SHIFT);
+pub(crate) const LARGEST: u64 = 1 << (61 - SHIFT);
 
 /// The pages of a column chunk as they are within compression, each with its header.
 #[derive(Debug)]
@@ -93,43 +93,59 @@ impl Plain {
 
     /// What a footer says of the chunk, of this form of it.
     pub(crate) fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
-        let at = i64::try_from(base(chunk.byte_range().0))?;
-        let length = i64::try_from(self.bytes.len())?;
-        // A footer that does not speak of the dictionary says that the first page is one of data.
-        let (dictionary, data) = match chunk.dictionary_page_offset() {
-            Some(_) => (Some(at), at + i64::try_from(self.dictionary)?),
-            None => (None, at),
-        };
-        chunk
-            .clone()
-            .into_builder()
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_total_compressed_size(length)
-            .set_total_uncompressed_size(length)
-            .set_index_page_offset(None)
-            .set_dictionary_page_offset(dictionary)
-            .set_data_page_offset(data)
-            .build()
+        let length = self.bytes.len() as u64;
+        let moved = relocated(chunk, length, self.dictionary)?;
+        moved.set_compression(Compression::UNCOMPRESSED).set_total_uncompressed_size(i64::try_from(length)?).build()
     }
 
     /// What an offset index says of the chunk, of this form of it.
     pub(crate) fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
         let at = base(chunk.byte_range().0);
-        let mut index = OffsetIndexBuilder::new();
-        let firsts: Vec<i64> = pages.page_locations().iter().map(|p| p.first_row_index).chain([rows]).collect();
-        let strings = pages.unencoded_byte_array_data_bytes();
-        for (i, (offset, length)) in self.pages.iter().enumerate() {
-            index.append_row_count(firsts[i + 1] - firsts[i]);
-            let offset = i64::try_from(at + offset).unwrap_or(i64::MAX);
-            index.append_offset_and_size(offset, i32::try_from(*length).unwrap_or(i32::MAX));
-            index.append_unencoded_byte_array_data_bytes(strings.and_then(|s| s.get(i).copied()));
-        }
-        index.build()
+        offset_index(self.pages.iter().map(|(offset, length)| (at + offset, *length as u64)), rows, pages)
     }
 }
 
+/// What a footer says of a chunk, of a form of so many bytes, those of its dictionary among them.
+pub(crate) fn relocated(
+    chunk: &ColumnChunkMetaData,
+    length: u64,
+    dictionary: u64,
+) -> parquet::errors::Result<ColumnChunkMetaDataBuilder> {
+    let at = i64::try_from(base(chunk.byte_range().0))?;
+    // A footer that does not speak of the dictionary says that the first page is one of data.
+    let (dictionary, data) = match chunk.dictionary_page_offset() {
+        Some(_) => (Some(at), at + i64::try_from(dictionary)?),
+        None => (None, at),
+    };
+    Ok(chunk
+        .clone()
+        .into_builder()
+        .set_total_compressed_size(i64::try_from(length)?)
+        .set_index_page_offset(None)
+        .set_dictionary_page_offset(dictionary)
+        .set_data_page_offset(data))
+}
+
+/// What an offset index says of a chunk, of a form whose data pages have other addresses and lengths.
+pub(crate) fn offset_index(
+    moved: impl Iterator<Item = (u64, u64)>,
+    rows: i64,
+    pages: &OffsetIndexMetaData,
+) -> OffsetIndexMetaData {
+    let mut index = OffsetIndexBuilder::new();
+    let firsts: Vec<i64> = pages.page_locations().iter().map(|p| p.first_row_index).chain([rows]).collect();
+    let strings = pages.unencoded_byte_array_data_bytes();
+    for (i, (address, length)) in moved.enumerate() {
+        index.append_row_count(firsts[i + 1] - firsts[i]);
+        let address = i64::try_from(address).unwrap_or(i64::MAX);
+        index.append_offset_and_size(address, i32::try_from(length).unwrap_or(i32::MAX));
+        index.append_unencoded_byte_array_data_bytes(strings.and_then(|s| s.get(i).copied()));
+    }
+    index.build()
+}
+
 /// Statistics of pages are in the page index; nobody reads those in headers.
-fn without_statistics(mut page: Page) -> Page {
+pub(crate) fn without_statistics(mut page: Page) -> Page {
     if let Page::DataPage { statistics, .. } | Page::DataPageV2 { statistics, .. } = &mut page {
         *statistics = None;
     }
@@ -137,7 +153,7 @@ fn without_statistics(mut page: Page) -> Page {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap as Map;
 
     use arrow::array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
@@ -148,7 +164,7 @@ mod tests {
     use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
     use parquet::arrow::async_reader::AsyncFileReader;
     use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder};
-    use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+    use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 
     use super::*;
     use crate::{BlockCache, BlockOptions, ReadStats, Reader, Wanted};
@@ -159,41 +175,43 @@ mod tests {
         Field::new(name, ty, true).with_metadata(Map::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]))
     }
 
+    /// 24 bits that look like chance.
+    fn mixed(i: i64) -> i64 {
+        (i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) as u64 >> 40) as i64
+    }
+
     /// Numbers, strings that repeat, floats with nulls, strings that don't repeat, lists.
-    fn rows() -> RecordBatch {
+    pub(crate) fn rows(n: i64, words: i64) -> RecordBatch {
         let item = Arc::new(field(6, "item", DataType::Int32));
         let fields = [DataType::Int64, DataType::Utf8, DataType::Float64, DataType::Utf8, DataType::List(item.clone())];
         let fields: Vec<Field> = (1..).zip(fields).map(|(id, ty)| field(id, &format!("c{id}"), ty)).collect();
-        let lists = (0..ROWS).map(|i| (i % 7 > 0).then(|| (0..i % 4).map(move |n| Some(i32::try_from(n * i).unwrap_or(0)))));
+        let lists = (0..n).map(|i| (i % 7 > 0).then(|| (0..i % 4).map(move |k| Some(i32::try_from(mixed(k * i)).unwrap_or(0)))));
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
         let (_, offsets, values, nulls) = lists.into_parts();
         let columns: Vec<ArrayRef> = vec![
-            Arc::new((0..ROWS).map(|i| i * 7919 % 100_003).collect::<Int64Array>()),
-            Arc::new((0..ROWS).map(|i| Some(format!("a word, {}", i % 300))).collect::<StringArray>()),
-            Arc::new((0..ROWS).map(|i| (i % 5 > 0).then_some(i as f64 / 3.0)).collect::<Float64Array>()),
-            Arc::new((0..ROWS).map(|i| Some(format!("{:x}", i * 2_654_435_761 % 4_294_967_291))).collect::<StringArray>()),
+            Arc::new((0..n).map(|i| mixed(i)).collect::<Int64Array>()),
+            Arc::new((0..n).map(|i| Some(format!("a word, {}", mixed(i) % words))).collect::<StringArray>()),
+            Arc::new((0..n).map(|i| (i % 5 > 0).then_some(mixed(i) as f64 / 3.0)).collect::<Float64Array>()),
+            Arc::new((0..n).map(|i| Some(format!("{:x}", i * 2_654_435_761 % 4_294_967_291))).collect::<StringArray>()),
             Arc::new(ListArray::new(item, offsets, values, nulls)),
         ];
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("rows")
     }
 
-    fn written(rows: &RecordBatch, compression: Compression, version: WriterVersion, page_index: bool) -> Vec<u8> {
-        let statistics = if page_index { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
-        let properties = WriterProperties::builder()
-            .set_compression(compression)
-            .set_writer_version(version)
-            .set_statistics_enabled(statistics)
-            .set_offset_index_disabled(!page_index)
-            .set_data_page_row_count_limit(3_000)
-            .set_max_row_group_row_count(Some(15_000))
-            .build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).expect("a writer");
+    pub(crate) fn written(rows: &RecordBatch, properties: WriterPropertiesBuilder) -> Vec<u8> {
+        let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties.build())).expect("a writer");
         writer.write(rows).expect("written");
         writer.into_inner().expect("closed")
     }
 
-    /// What a scan reads, and how many chunks it was shown without compression.
-    async fn read(reader: &Reader, path: &str, size: u64, wanted: &Wanted, chosen: Option<RowSelection>) -> (RecordBatch, usize) {
+    /// What a scan reads, and the footer that it was shown.
+    pub(crate) async fn read(
+        reader: &Reader,
+        path: &str,
+        size: u64,
+        wanted: &Wanted,
+        chosen: Option<RowSelection>,
+    ) -> (RecordBatch, Arc<ParquetMetaData>) {
         let stats = Arc::new(ReadStats::default());
         let mut input = reader.input(path, size, &stats).expect("an input").wanting(wanted.clone());
         let shown = input.get_metadata(None).await.expect("a footer");
@@ -208,14 +226,17 @@ mod tests {
         }
         let schema = builder.schema().clone();
         let batches: Vec<RecordBatch> = builder.build().expect("a stream").try_collect().await.expect("read");
+        (concat_batches(&schema, &batches).expect("one batch"), shown)
+    }
+
+    fn plain(shown: &ParquetMetaData) -> usize {
         let chunks = shown.row_groups().iter().flat_map(|g| g.columns());
-        let plain = chunks.filter(|c| c.compression() == Compression::UNCOMPRESSED).count();
-        (concat_batches(&schema, &batches).expect("one batch"), plain)
+        chunks.filter(|c| c.compression() == Compression::UNCOMPRESSED).count()
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn chunks_that_are_read_again_are_kept_without_compression_and_hold_the_same_rows() {
-        let (dir, rows) = (tempfile::tempdir().expect("a directory"), rows());
+        let (dir, rows) = (tempfile::tempdir().expect("a directory"), rows(ROWS, 300));
         let compressions = [
             Compression::SNAPPY,
             Compression::GZIP(Default::default()),
@@ -225,7 +246,15 @@ mod tests {
         ];
         for (i, compression) in compressions.into_iter().enumerate() {
             for (version, page_index) in [(WriterVersion::PARQUET_1_0, i % 2 == 0), (WriterVersion::PARQUET_2_0, i % 2 == 1)] {
-                let bytes = written(&rows, compression, version, page_index);
+                let statistics = if page_index { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
+                let properties = WriterProperties::builder()
+                    .set_compression(compression)
+                    .set_writer_version(version)
+                    .set_statistics_enabled(statistics)
+                    .set_offset_index_disabled(!page_index)
+                    .set_data_page_row_count_limit(3_000)
+                    .set_max_row_group_row_count(Some(15_000));
+                let bytes = written(&rows, properties);
                 let path = dir.path().join(format!("{i}-{page_index}.parquet"));
                 std::fs::write(&path, &bytes).expect("written");
                 let (path, size) = (format!("file://{}", path.display()), bytes.len() as u64);
@@ -233,15 +262,15 @@ mod tests {
                 let reader = Reader::new(Storage::local(), 16 << 20, blocks);
                 let wanted = Wanted::columns(Arc::new([1, 2, 3, 4, 5]));
 
-                let (first, plain) = read(&reader, &path, size, &wanted, None).await;
-                assert_eq!((plain, &first.columns()), (0, &rows.columns()));
+                let (first, footer) = read(&reader, &path, size, &wanted, None).await;
+                assert_eq!((plain(&footer), &first.columns()), (0, &rows.columns()));
                 // Those that did not shrink stay as they are; of the others, each is decompressed when it was found again.
                 let mut shown = 0;
                 for _ in 0..100 {
-                    let (again, plain) = read(&reader, &path, size, &wanted, None).await;
+                    let (again, footer) = read(&reader, &path, size, &wanted, None).await;
                     assert_eq!(again.columns(), rows.columns());
-                    shown = plain;
-                    if plain >= 9 {
+                    shown = plain(&footer);
+                    if shown >= 9 {
                         break;
                     }
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -259,9 +288,9 @@ mod tests {
                 let start =
                     reader.footer(&path, size, &Arc::default()).await.expect("a footer").row_group(1).column(0).byte_range().0;
                 let part = Wanted { part: Some(start..start + 1), ..wanted.clone() };
-                let (group, plain) = read(&reader, &path, size, &part, None).await;
+                let (group, footer) = read(&reader, &path, size, &part, None).await;
                 assert_eq!(group.columns(), rows.slice(15_000, 15_000).columns());
-                assert!((3..=5).contains(&plain), "{plain}");
+                assert!((3..=5).contains(&plain(&footer)), "{}", plain(&footer));
                 let usage = reader.blocks().usage();
                 assert!(usage.memory_bytes <= 64 << 20 && usage.memory_hits > 0, "{usage:?}");
             }

@@ -22,8 +22,7 @@ use crate::deletes::{Positions, selection};
 use crate::fetched::{Fetched, Window};
 use crate::footer::Footer;
 use crate::input::{Input, WHOLE_FILE};
-use crate::plain::Plain;
-use crate::shown::{Shown, show};
+use crate::shown::{Form, Shown, show};
 use crate::{Adapter, ReadError, Result};
 
 /// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
@@ -123,7 +122,7 @@ impl Reader {
             whole: None,
             blocks: None,
             wanted: None,
-            plain: Arc::default(),
+            forms: Arc::default(),
         })
     }
 
@@ -159,13 +158,13 @@ impl Reader {
         &self,
         footer: &ParquetMetaData,
         shown: Shown,
-        plain: &HashMap<(usize, usize), Arc<Plain>>,
+        forms: &HashMap<(usize, usize), Form>,
     ) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let key = Arc::new(shown);
         if let Some(found) = self.shown.get(&key).await {
             return Ok(found);
         }
-        let made = Arc::new(show(footer, &key, plain)?);
+        let made = Arc::new(show(footer, &key, forms)?);
         self.shown.insert(key, made.clone()).await;
         Ok(made)
     }

@@ -1,15 +1,21 @@
-//! A file's footer as a scan is shown it: the row groups of its part of the file only, and column chunks that are kept without
-//! compression as they are kept.
+//! A file's footer as a scan is shown it: the row groups of its part of the file only, and column chunks that are kept in another form
+//! than they are stored in as they are kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 
-use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, OffsetIndexBuilder, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData,
+};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
 
+use bytes::Bytes;
+
+use crate::fetched::Window;
 use crate::plain::Plain;
+use crate::relaid::Relaid;
 
 /// What a scan reads of a file.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +28,61 @@ pub struct Wanted {
     pub nan: bool,
     /// Whether some pages can't be left out: the footer is shown without page index then.
     pub all_pages: bool,
-    /// What of the file was shown without compression: a scan may open it with one reader and decode with another.
-    pub(crate) shown: Arc<Mutex<Weak<PlainChunks>>>,
+    /// What of the file was shown in another form: a scan may open it with one reader and decode with another.
+    pub(crate) shown: Arc<Mutex<Weak<Forms>>>,
 }
 
-/// Chunks without compression, by where they are addressed.
-pub(crate) type PlainChunks = BTreeMap<u64, Arc<Plain>>;
+/// A column chunk in another form than it is stored in.
+#[derive(Debug, Clone)]
+pub(crate) enum Form {
+    /// Without compression.
+    Plain(Arc<Plain>),
+    /// With some pages decompressed.
+    Relaid(Arc<Relaid>),
+}
+
+/// Chunks in such forms, by where they are addressed.
+pub(crate) type Forms = BTreeMap<u64, Form>;
+
+impl Form {
+    /// Tells it from other forms of the same chunk.
+    pub(crate) fn version(&self) -> u64 {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Relaid(relaid) => relaid.version(),
+        }
+    }
+
+    fn described(&self, chunk: &ColumnChunkMetaData) -> parquet::errors::Result<ColumnChunkMetaData> {
+        match self {
+            Self::Plain(plain) => plain.described(chunk),
+            Self::Relaid(relaid) => relaid.described(chunk),
+        }
+    }
+
+    fn located(&self, chunk: &ColumnChunkMetaData, rows: i64, pages: &OffsetIndexMetaData) -> OffsetIndexMetaData {
+        match self {
+            Self::Plain(plain) => plain.located(chunk, rows, pages),
+            Self::Relaid(relaid) => relaid.located(chunk, rows, pages),
+        }
+    }
+
+    /// The bytes of the file that are wanted for an address range of it, which is addressed at `base`; none if they are kept.
+    pub(crate) fn stored(&self, base: u64, range: &Range<u64>) -> parquet::errors::Result<Option<Range<u64>>> {
+        match self {
+            Self::Plain(_) => Ok(None),
+            Self::Relaid(relaid) => relaid.stored(base, range),
+        }
+    }
+
+    /// An address range of it, with the bytes of the file that are wanted for that.
+    pub(crate) fn slice(&self, base: u64, range: &Range<u64>, stored: Option<Window>) -> parquet::errors::Result<Bytes> {
+        match self {
+            Self::Plain(plain) => plain.slice(base, range),
+            Self::Relaid(relaid) => relaid.slice(base, range, stored),
+        }
+    }
+}
 
 impl Wanted {
     /// Some columns of all of a file.
@@ -36,14 +91,16 @@ impl Wanted {
     }
 }
 
-/// A footer as it is shown: with chunks in their plain form by row group and column, in order.
+/// A footer as it is shown: with chunks in other forms by row group and column, in order, and the versions of those.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Shown {
     pub(crate) file: Arc<str>,
     pub(crate) groups: Vec<usize>,
+    /// The field ids of the columns that are read; of others, it does not tell the pages.
+    pub(crate) columns: Arc<[i32]>,
     pub(crate) nan: bool,
     pub(crate) all_pages: bool,
-    pub(crate) plain: Vec<(usize, usize)>,
+    pub(crate) forms: Vec<((usize, usize), u64)>,
 }
 
 /// The row groups that begin in some bytes of a file; all if none are given.
@@ -69,13 +126,13 @@ pub(crate) fn leaves(footer: &ParquetMetaData, ids: &[i32]) -> Vec<usize> {
 pub(crate) fn show(
     footer: &ParquetMetaData,
     shown: &Shown,
-    plain: &HashMap<(usize, usize), Arc<Plain>>,
+    forms: &HashMap<(usize, usize), Form>,
 ) -> parquet::errors::Result<ParquetMetaData> {
     let column_index = footer.column_index().filter(|_| !shown.all_pages);
     let offset_index = footer.offset_index().filter(|_| !shown.all_pages);
     let indexed = column_index.is_some() && offset_index.is_some();
     let chunk = |group: usize, column: usize, chunk: &ColumnChunkMetaData| {
-        let chunk = plain.get(&(group, column)).map_or_else(|| Ok(chunk.clone()), |plain| plain.described(chunk))?;
+        let chunk = forms.get(&(group, column)).map_or_else(|| Ok(chunk.clone()), |form| form.described(chunk))?;
         match indexed {
             true => Ok(chunk),
             // Or the scan would look for the page index in the file, which tells where pages are there.
@@ -94,16 +151,28 @@ pub(crate) fn show(
         about.clone().into_builder().set_column_metadata(columns.collect::<parquet::errors::Result<_>>()?).build()
     };
     let groups: Vec<RowGroupMetaData> = shown.groups.iter().map(group).collect::<parquet::errors::Result<_>>()?;
+    let schema = footer.file_metadata().schema_descr();
+    let is_read = |leaf: usize| {
+        let about = schema.get_column_root(leaf).get_basic_info();
+        !about.has_id() || shown.columns.contains(&about.id())
+    };
     let located = |group: &usize, pages: &Vec<Vec<OffsetIndexMetaData>>| {
         let about = footer.row_group(*group);
-        let column = |(column, pages): (usize, &OffsetIndexMetaData)| match plain.get(&(*group, column)) {
-            Some(plain) => plain.located(about.column(column), about.num_rows(), pages),
-            None => pages.clone(),
+        let column = |(column, pages): (usize, &OffsetIndexMetaData)| match forms.get(&(*group, column)) {
+            Some(form) => form.located(about.column(column), about.num_rows(), pages),
+            None if is_read(column) => pages.clone(),
+            None => OffsetIndexBuilder::new().build(),
         };
         pages[*group].iter().enumerate().map(column).collect::<Vec<_>>()
     };
     let offsets = offset_index.filter(|_| indexed).map(|pages| shown.groups.iter().map(|g| located(g, pages)).collect());
-    let bounds = |pages: &Vec<Vec<ColumnIndexMetaData>>| shown.groups.iter().map(|g| pages[*g].clone()).collect();
+    let bounded = |(column, pages): (usize, &ColumnIndexMetaData)| match is_read(column) {
+        true => pages.clone(),
+        false => ColumnIndexMetaData::NONE,
+    };
+    let bounds = |pages: &Vec<Vec<ColumnIndexMetaData>>| {
+        shown.groups.iter().map(|g| pages[*g].iter().enumerate().map(bounded).collect()).collect()
+    };
     let bounds = column_index.filter(|_| indexed).map(bounds);
 
     let file = footer.file_metadata();

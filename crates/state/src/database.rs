@@ -93,6 +93,8 @@ impl Database {
     pub(crate) async fn pool(&self, purpose: Use) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
+        // Readers begin none.
+        let transactions = sqlite && purpose != Use::Reads;
         let pool = AnyPoolOptions::new()
             .max_connections(if purpose == Use::Reads { 4 } else { 1 })
             .acquire_timeout(Duration::from_secs(40))
@@ -102,7 +104,7 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
             })
             .before_acquire(move |connection, _| {
-                Box::pin(async move { Ok(!sqlite || is_between_transactions(connection).await) })
+                Box::pin(async move { Ok(!transactions || is_between_transactions(connection).await) })
             });
         let url = self.url()?;
         match pool.clone().connect(&url).await {
