@@ -143,7 +143,7 @@ class Bench:
             if expected is not None and not tpch.same(rows, expected):
                 print(f"  {what}: {name} answers otherwise: {rows[:2]} for {expected[:2]}")
                 continue
-            # Right after one another: by turns, each would find at work on both cores what the one before has left behind.
+            # Right after one another: by turns, both cores would still be at what the engine before has left behind.
             times[name] = [seconds, *(timed(ask)[0] for _ in range(runs))]
         found = {name: (t[0], statistics.median(t[1:])) for name, t in times.items()}
         line = "  ".join(f"{name} {cold * 1e3:7.1f} {hot * 1e3:7.1f}" for name, (cold, hot) in found.items())
