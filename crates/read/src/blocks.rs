@@ -61,7 +61,8 @@ struct Inner {
     counters: Counters,
 }
 
-type Pages = Vec<(Range<u64>, Bytes)>;
+/// Where pages are in their file, and their bytes.
+pub(crate) type Pages = Vec<(Range<u64>, Bytes)>;
 
 #[derive(Debug, Clone)]
 enum Block {

@@ -17,7 +17,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use crate::blocks::BlockCache;
+use crate::blocks::{BlockCache, Pages};
 use crate::fetched::Window;
 use crate::footer::Footer;
 use crate::plain::{PLAIN, base};
@@ -264,7 +264,7 @@ impl Input {
 
     /// Pages that a scan wants of chunks of which it wants little, and that were here already: from now on they are kept decompressed.
     async fn pages_again(&self, blocks: &BlockCache, footer: &Footer, found: impl Iterator<Item = (&Range<u64>, &Bytes)>) {
-        let mut pages: BTreeMap<(usize, usize), Vec<(Range<u64>, Bytes)>> = BTreeMap::new();
+        let mut pages: BTreeMap<(usize, usize), Pages> = BTreeMap::new();
         for (range, bytes) in found {
             let chunk = footer.chunks.at(range.start).filter(|chunk| chunk.bytes != *range);
             if let (Some(chunk), true) = (chunk, self.wanted.is_some()) {

@@ -189,7 +189,7 @@ pub(crate) mod tests {
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
         let (_, offsets, values, nulls) = lists.into_parts();
         let columns: Vec<ArrayRef> = vec![
-            Arc::new((0..n).map(|i| mixed(i)).collect::<Int64Array>()),
+            Arc::new((0..n).map(mixed).collect::<Int64Array>()),
             Arc::new((0..n).map(|i| Some(format!("a word, {}", mixed(i) % words))).collect::<StringArray>()),
             Arc::new((0..n).map(|i| (i % 5 > 0).then_some(mixed(i) as f64 / 3.0)).collect::<Float64Array>()),
             Arc::new((0..n).map(|i| Some(format!("{:x}", i * 2_654_435_761 % 4_294_967_291))).collect::<StringArray>()),
