@@ -168,12 +168,11 @@ impl BlockCache {
 
     /// A column chunk in another form, if it is kept in one.
     pub(crate) async fn form(&self, file: &Arc<str>, chunk: &Range<u64>) -> Option<Form> {
-        let stored = key(file, chunk);
-        let Block::Other(form) = self.inner.memory.get(&Key { other: true, ..stored.clone() }).await? else { return None };
+        let Block::Other(form) = self.inner.memory.get(&other(file, chunk)).await? else { return None };
         self.inner.counters.memory_hits.fetch_add(1, Relaxed);
         if let Form::Plain(_) = form {
             // It need not be kept as it is stored, too.
-            self.inner.memory.invalidate(&stored).await;
+            self.inner.memory.invalidate(&key(file, chunk)).await;
         }
         Some(form)
     }
@@ -189,11 +188,11 @@ impl BlockCache {
         bytes: &Bytes,
     ) {
         let chunk = footer.row_group(group).column(column);
-        let largest = self.inner.memory.policy().max_capacity().unwrap_or(0) / SHARE;
+        let largest = self.inner.largest();
         let worth = chunk.compression() != Compression::UNCOMPRESSED
             && chunk.uncompressed_size() > chunk.compressed_size()
             && chunk.uncompressed_size().unsigned_abs() <= largest;
-        let key = Key { other: true, ..key(file, part) };
+        let key = other(file, part);
         if !worth || self.inner.tried.contains_key(&key) {
             return;
         }
@@ -218,9 +217,8 @@ impl BlockCache {
             return;
         }
         let (start, length) = chunk.byte_range();
-        let chunk = Key { other: true, ..key(file, &(start..start.saturating_add(length))) };
-        let tried = |page: &Range<u64>| Key { other: true, ..key(file, page) };
-        let mut pages: Pages = pages.into_iter().filter(|(page, _)| !self.inner.tried.contains_key(&tried(page))).collect();
+        let chunk = other(file, &(start..start.saturating_add(length)));
+        let mut pages: Pages = pages.into_iter().filter(|(page, _)| !self.inner.tried.contains_key(&other(file, page))).collect();
         let (taken, first) = {
             let mut gathered = self.inner.gathered();
             let first = !gathered.contains_key(&chunk);
@@ -229,7 +227,7 @@ impl BlockCache {
             }
             let gathered = gathered.entry(chunk.clone()).or_default();
             pages.truncate(GATHERED.saturating_sub(gathered.len()));
-            let taken: Vec<Key> = pages.iter().map(|(page, _)| tried(page)).collect();
+            let taken: Vec<Key> = pages.iter().map(|(page, _)| other(file, page)).collect();
             gathered.append(&mut pages);
             (taken, first)
         };
@@ -252,6 +250,11 @@ impl BlockCache {
 }
 
 impl Inner {
+    /// Bytes that one chunk in another form may take.
+    fn largest(&self) -> u64 {
+        self.memory.policy().max_capacity().unwrap_or(0) / SHARE
+    }
+
     fn gathered(&self) -> MutexGuard<'_, HashMap<Key, Pages>> {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -262,7 +265,7 @@ async fn unpack(inner: Arc<Inner>, key: Key, footer: Arc<ParquetMetaData>, of: (
     tokio::time::sleep(GATHER).await;
     let turn = inner.decompressing.acquire().await;
     let pages = inner.gathered().remove(&key).unwrap_or_default();
-    let limit = usize::try_from(inner.memory.policy().max_capacity().unwrap_or(0) / SHARE).unwrap_or(usize::MAX);
+    let limit = usize::try_from(inner.largest()).unwrap_or(usize::MAX);
     let before = match inner.memory.get(&key).await {
         Some(Block::Other(Form::Relaid(relaid))) => Some(relaid),
         Some(_) => return,
@@ -280,4 +283,9 @@ async fn unpack(inner: Arc<Inner>, key: Key, footer: Arc<ParquetMetaData>, of: (
 
 fn key(file: &Arc<str>, part: &Range<u64>) -> Key {
     Key { file: file.clone(), start: part.start, end: part.end, other: false }
+}
+
+/// The key of a part in another form than it is stored in.
+fn other(file: &Arc<str>, part: &Range<u64>) -> Key {
+    Key { other: true, ..key(file, part) }
 }

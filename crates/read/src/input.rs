@@ -93,8 +93,9 @@ impl Chunks {
         self.0.get(self.0.partition_point(|c| c.bytes.start <= offset).checked_sub(1)?)
     }
 
-    fn is_one(&self, range: &Range<u64>) -> bool {
-        self.at(range.start).is_some_and(|chunk| chunk.bytes == *range)
+    /// The chunk that a part is all of.
+    fn whole(&self, part: &Range<u64>) -> Option<&Chunk> {
+        self.at(part.start).filter(|chunk| chunk.bytes == *part)
     }
 
     /// The chunk that a range lies in.
@@ -256,8 +257,7 @@ impl Input {
 
     /// A chunk that a scan wants and that was here already: from now on it is kept without compression.
     fn found_again(&self, blocks: &BlockCache, footer: &Footer, part: &Range<u64>, bytes: &Bytes) {
-        let chunk = footer.chunks.at(part.start).filter(|chunk| chunk.bytes == *part);
-        if let (Some(chunk), true) = (chunk, self.wanted.is_some()) {
+        if let (Some(chunk), true) = (footer.chunks.whole(part), self.wanted.is_some()) {
             blocks.decompress(&self.path, part, footer.metadata.metadata(), chunk.of, bytes);
         }
     }
@@ -266,8 +266,7 @@ impl Input {
     async fn pages_again(&self, blocks: &BlockCache, footer: &Footer, found: impl Iterator<Item = (&Range<u64>, &Bytes)>) {
         let mut pages: BTreeMap<(usize, usize), Pages> = BTreeMap::new();
         for (range, bytes) in found {
-            let chunk = footer.chunks.at(range.start).filter(|chunk| chunk.bytes != *range);
-            if let (Some(chunk), true) = (chunk, self.wanted.is_some()) {
+            if let (Some(chunk), true) = (footer.chunks.at(range.start), self.wanted.is_some()) {
                 pages.entry(chunk.of).or_default().push((range.clone(), bytes.clone()));
             }
         }
@@ -321,7 +320,7 @@ impl Input {
             // A chunk that is here as a whole is decompressed as a whole.
             let again = |((range, parts), bytes)| {
                 let parts: &Vec<Range<u64>> = parts;
-                let fresh = parts.iter().any(|part| missing.contains(part) || footer.chunks.is_one(part));
+                let fresh = parts.iter().any(|part| missing.contains(part) || footer.chunks.whole(part).is_some());
                 (!fresh).then_some((range, bytes))
             };
             self.pages_again(blocks, footer, ranges.iter().zip(&plans).zip(&all).filter_map(again)).await;

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, Weak};
 
+use bytes::Bytes;
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, OffsetIndexBuilder, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData,
 };
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
-
-use bytes::Bytes;
 
 use crate::fetched::Window;
 use crate::plain::Plain;
@@ -114,12 +113,14 @@ pub fn row_groups_in(footer: &ParquetMetaData, part: Option<&Range<u64>>) -> Vec
 
 /// The leaf columns of the columns with some field ids.
 pub(crate) fn leaves(footer: &ParquetMetaData, ids: &[i32]) -> Vec<usize> {
-    let schema = footer.file_metadata().schema_descr();
-    let wanted = |leaf: &usize| {
-        let about = schema.get_column_root(*leaf).get_basic_info();
-        about.has_id() && ids.contains(&about.id())
-    };
-    (0..schema.num_columns()).filter(wanted).collect()
+    let leaves = 0..footer.file_metadata().schema_descr().num_columns();
+    leaves.filter(|leaf| field_of(footer, *leaf).is_some_and(|id| ids.contains(&id))).collect()
+}
+
+/// The field id of the column that a leaf belongs to.
+fn field_of(footer: &ParquetMetaData, leaf: usize) -> Option<i32> {
+    let about = footer.file_metadata().schema_descr().get_column_root(leaf).get_basic_info();
+    about.has_id().then(|| about.id())
 }
 
 /// The footer in that form.
@@ -151,11 +152,7 @@ pub(crate) fn show(
         about.clone().into_builder().set_column_metadata(columns.collect::<parquet::errors::Result<_>>()?).build()
     };
     let groups: Vec<RowGroupMetaData> = shown.groups.iter().map(group).collect::<parquet::errors::Result<_>>()?;
-    let schema = footer.file_metadata().schema_descr();
-    let is_read = |leaf: usize| {
-        let about = schema.get_column_root(leaf).get_basic_info();
-        !about.has_id() || shown.columns.contains(&about.id())
-    };
+    let is_read = |leaf: usize| field_of(footer, leaf).is_none_or(|id| shown.columns.contains(&id));
     let located = |group: &usize, pages: &Vec<Vec<OffsetIndexMetaData>>| {
         let about = footer.row_group(*group);
         let column = |(column, pages): (usize, &OffsetIndexMetaData)| match forms.get(&(*group, column)) {
