@@ -14,7 +14,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "a-token-for-tests";
@@ -195,12 +195,18 @@ impl TestApp {
 }
 
 impl TestApp {
-    /// The answer of the server's own SQL engine.
-    pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    /// A client of the server's own SQL engine.
+    pub async fn flight(&self) -> FlightSqlServiceClient<Channel> {
         let url = format!("http://{}", self.server.flight);
-        let channel = Endpoint::from_shared(url).expect("a url").connect().await.map_err(|e| e.to_string())?;
+        let channel = Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection");
         let mut client = FlightSqlServiceClient::new(channel);
         client.set_token(TOKEN.to_owned());
+        client
+    }
+
+    /// The answer of the server's own SQL engine.
+    pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let mut client = self.flight().await;
         let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
         let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
         let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;

@@ -1,10 +1,11 @@
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
+use esker_query::Bound;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use crate::error::internal;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Handle {
     pub(crate) sql: String,
-    /// One row of parameters as an Arrow IPC stream, base64.
+    /// Rows of parameters as an Arrow IPC stream, base64.
     parameters: Option<String>,
     /// The statement's plan, if the server still keeps it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -38,27 +39,41 @@ impl Handle {
         serde_json::to_vec(self).map(Bytes::from).map_err(internal)
     }
 
-    /// With the parameters of a batch of one row.
-    pub(crate) fn bind(&mut self, batch: &RecordBatch) -> Result<(), Status> {
-        if batch.num_rows() != 1 {
-            let what = format!("a query takes one row of parameters, not {}", batch.num_rows());
-            return Err(Status::invalid_argument(what));
-        }
+    /// With the parameters of some batches.
+    pub(crate) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Status> {
+        // What was planned before knew neither values nor their types.
+        (self.plan, self.parameters) = (None, None);
+        let Some(first) = batches.first() else { return Ok(()) };
         let mut stream = Vec::new();
-        let mut writer = StreamWriter::try_new(&mut stream, &batch.schema()).map_err(internal)?;
-        writer.write(batch).and_then(|()| writer.finish()).map_err(internal)?;
+        let mut writer = StreamWriter::try_new(&mut stream, &first.schema()).map_err(internal)?;
+        for batch in batches {
+            writer.write(batch).map_err(internal)?;
+        }
+        writer.finish().map_err(internal)?;
         drop(writer);
         self.parameters = Some(STANDARD_NO_PAD.encode(stream));
         Ok(())
     }
 
-    /// The bound values, in order.
-    pub(crate) fn values(&self) -> Result<Vec<ScalarValue>, Status> {
+    /// The rows of values that are bound; none, if nothing is.
+    pub(crate) fn bound(&self) -> Result<Bound, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
         let stream = STANDARD_NO_PAD.decode(text).map_err(|_| bad())?;
-        let mut reader = StreamReader::try_new(stream.as_slice(), None).map_err(|_| bad())?;
-        let batch = reader.next().ok_or_else(bad)?.map_err(|_| bad())?;
-        batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0).map_err(internal)).collect()
+        let reader = StreamReader::try_new(stream.as_slice(), None).map_err(|_| bad())?;
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
+        rows(&batches)
     }
+}
+
+/// The rows of some batches of parameters, one after the other.
+pub(crate) fn rows(batches: &[RecordBatch]) -> Result<Bound, Status> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map_err(internal);
+            rows.push(batch.columns().iter().map(value).collect::<Result<_, _>>()?);
+        }
+    }
+    Ok(rows)
 }

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::error::{internal, status};
-use crate::handle::Handle;
+use crate::handle::{Handle, rows};
 use crate::{info, metadata};
 
 type DoGet = <Service as FlightService>::DoGetStream;
@@ -69,20 +69,19 @@ impl Service {
     async fn prepared(&self, handle: &Handle) -> Result<Prepared, Status> {
         match self.kept(handle).await {
             Some(prepared) if handle.told || self.engine.is_current(&prepared).await => Ok(prepared),
-            _ => self.engine.prepare(&handle.sql).await.map_err(|e| status(&e)),
+            _ => self.engine.prepare(&handle.sql, handle.bound()?).await.map_err(|e| status(&e)),
         }
     }
 
-    async fn start<T>(&self, handle: &Handle, request: &Request<T>) -> Result<Running, Status> {
+    async fn start<T>(&self, prepared: Prepared, request: &Request<T>) -> Result<Running, Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
-        let prepared = self.prepared(handle).await?;
-        self.engine.run(prepared, handle.values()?, &principal).await.map_err(|e| status(&e))
+        self.engine.run(prepared, &principal).await.map_err(|e| status(&e))
     }
 
     /// Runs a statement; called by DoGet and DoPut only, so that a statement runs once.
     async fn run<T>(&self, handle: &Handle, request: &Request<T>) -> Answer<DoGet> {
-        let running = self.start(handle, request).await?;
+        let running = self.start(self.prepared(handle).await?, request).await?;
         let schema = running.stream.schema();
         let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
         let encoded = FlightDataEncoderBuilder::new()
@@ -94,8 +93,8 @@ impl Service {
     }
 
     /// Runs a statement that changes rows; returns how many.
-    async fn update<T>(&self, handle: &Handle, request: &Request<T>) -> Result<i64, Status> {
-        let mut running = self.start(handle, request).await?;
+    async fn update<T>(&self, prepared: Prepared, request: &Request<T>) -> Result<i64, Status> {
+        let mut running = self.start(prepared, request).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
             if let Some(column) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) {
@@ -151,6 +150,13 @@ fn ticket(command: &impl ProstMessageExt) -> Bytes {
     command.as_any().encode_to_vec().into()
 }
 
+/// The batches of parameters that a client sends. Without parameters, some send one without columns.
+async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, Status> {
+    let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
+    let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await?;
+    Ok(batches.into_iter().filter(|batch| batch.num_columns() > 0).collect())
+}
+
 #[tonic::async_trait]
 impl FlightSqlService for Service {
     type FlightService = Self;
@@ -173,7 +179,8 @@ impl FlightSqlService for Service {
         query: CommandStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        self.update(&Handle::new(query.query), &request).await
+        let prepared = self.prepared(&Handle::new(query.query)).await?;
+        self.update(prepared, &request).await
     }
 
     async fn do_put_prepared_statement_update(
@@ -181,14 +188,17 @@ impl FlightSqlService for Service {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let mut handle = Handle::decode(&query.prepared_statement_handle)?;
+        let handle = Handle::decode(&query.prepared_statement_handle)?;
         let (metadata, extensions, data) = request.into_parts();
-        let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
-        while let Some(batch) = batches.try_next().await? {
-            handle.bind(&batch)?;
-        }
-        self.update(&handle, &Request::from_parts(metadata, extensions, ())).await
+        let batches = parameters(data).await?;
+        let bound = rows(&batches)?;
+        let prepared = match batches.is_empty() {
+            true => self.prepared(&handle).await?,
+            // Each row is one run of the statement.
+            false if bound.is_empty() => return Ok(0),
+            false => self.engine.prepare(&handle.sql, bound).await.map_err(|e| status(&e))?,
+        };
+        self.update(prepared, &Request::from_parts(metadata, extensions, ())).await
     }
 
     async fn do_action_create_prepared_statement(
@@ -196,9 +206,8 @@ impl FlightSqlService for Service {
         query: ActionCreatePreparedStatementRequest,
         _request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let prepared = self.engine.prepare(&query.query).await.map_err(|e| status(&e))?;
-        let parameters = prepared.parameters().map_err(|e| status(&e))?;
-        let (dataset_schema, parameter_schema) = (ipc(&prepared.schema())?, ipc(&parameters)?);
+        let prepared = self.engine.prepare(&query.query, Vec::new()).await.map_err(|e| status(&e))?;
+        let (dataset_schema, parameter_schema) = (ipc(&prepared.schema())?, ipc(&prepared.parameters())?);
         let mut handle = Handle::new(query.query);
         handle.plan = self.keep(prepared).await;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
@@ -218,11 +227,7 @@ impl FlightSqlService for Service {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let mut handle = Handle::decode(&query.prepared_statement_handle)?;
-        let data = request.into_inner().map_err(|e| FlightError::Tonic(Box::new(e)));
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
-        while let Some(batch) = batches.try_next().await? {
-            handle.bind(&batch)?;
-        }
+        handle.bind(&parameters(request.into_inner()).await?)?;
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.encode()?) })
     }
 

@@ -1,26 +1,16 @@
-//! Statements that change tables: `INSERT`, `CREATE TABLE … AS`, `DELETE` and `UPDATE`.
+//! What statements that change tables do with the rows of their plans.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DdlStatement, DmlStatement, WriteOp};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
-use datafusion::sql::parser::Statement;
-use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Statement as SqlStatement, TableFactor, TableWithJoins,
-    Update,
-};
-use esker_catalog::{Catalog, CatalogError, Cause, Change, CreateTable, LoadedTable};
-use esker_read::Reader;
+use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
 use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
 use futures::TryStreamExt;
@@ -29,23 +19,22 @@ use iceberg::spec::FormatVersion;
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
-use crate::rowscan::{FILE, POSITION, ROW_ID};
 use crate::target::{Target, Uncommitted};
-use crate::{QueryError, Result, prune, shape, text};
+use crate::{QueryError, Result, prune, shape, store, text};
 
 /// What is to be done with the rows of a plan.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     /// Handed over.
     Query,
-    /// Appended to a table.
-    Insert(Target),
+    /// Appended to a table, as its columns were when the statement was planned.
+    Insert { target: Target, schema: i32 },
     /// Put into a table that is made for them.
     Create { target: Target, if_not_exists: bool },
     /// They say where rows are that go.
     Delete(Target),
-    /// They say where rows are, and what they become.
-    Update(Target),
+    /// They say where rows are, and what they become in the columns as they were when the statement was planned.
+    Update { target: Target, schema: i32 },
 }
 
 /// The answer to a statement that changes rows: how many.
@@ -53,116 +42,8 @@ pub(crate) fn count_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]))
 }
 
-fn refused(what: impl Into<String>) -> QueryError {
+pub(crate) fn refused(what: impl Into<String>) -> QueryError {
     QueryError::Statement(what.into())
-}
-
-/// Plans a statement. `DELETE` and `UPDATE` are planned as the query for the rows that they are about.
-pub(crate) async fn plan(session: &SessionState, warehouses: &[(Catalog, Reader)], sql: &str) -> Result<(LogicalPlan, Action)> {
-    let dialect = session.config_options().sql_parser.dialect;
-    let statement = session.sql_to_statement(&text::prepared(sql)?, &dialect)?;
-    let statement = match statement {
-        Statement::Statement(statement) => match *statement {
-            SqlStatement::Delete(delete) => return plan_delete(session, warehouses, delete).await,
-            SqlStatement::Update(update) => return plan_update(session, warehouses, update).await,
-            other => Statement::Statement(Box::new(other)),
-        },
-        other => other,
-    };
-    Ok(match session.statement_to_plan(statement).await? {
-        LogicalPlan::Dml(DmlStatement { table_name, op: WriteOp::Insert(InsertOp::Append), input, .. }) => {
-            (Arc::unwrap_or_clone(input), Action::Insert(Target::find(warehouses, &table_name)?))
-        }
-        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
-            if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
-                return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
-            }
-            let target = Target::find(warehouses, &create.name)?;
-            (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
-        }
-        plan => (plan, Action::Query),
-    })
-}
-
-fn named(name: &datafusion::sql::sqlparser::ast::ObjectName) -> Result<TableReference> {
-    Ok(object_name_to_table_reference(name.clone(), true)?)
-}
-
-/// The one table of a statement, and the name by which its columns may be qualified.
-fn single(from: &[TableWithJoins]) -> Result<(TableReference, Option<String>)> {
-    match from {
-        [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins }] if joins.is_empty() => {
-            Ok((named(name)?, alias.as_ref().map(|alias| alias.name.to_string())))
-        }
-        _ => Err(refused("DELETE and UPDATE are about one table; use a subquery in WHERE for others")),
-    }
-}
-
-/// A target with the text that names its rows in the snapshot that is current now.
-async fn rows_of(
-    warehouses: &[(Catalog, Reader)],
-    (table, alias): (TableReference, Option<String>),
-) -> Result<(Target, LoadedTable, String)> {
-    let target = Target::find(warehouses, &table)?;
-    let loaded = target.load().await?;
-    if loaded.metadata.format_version() == FormatVersion::V1 {
-        return Err(refused(format!(
-            "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",
-            target.name
-        )));
-    }
-    let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id());
-    let mut parts: Vec<String> = [table.catalog(), table.schema()].into_iter().flatten().map(quote).collect();
-    parts.push(quote(&rows));
-    let alias = alias.unwrap_or_else(|| quote(table.table()));
-    Ok((target, loaded, format!("{} AS {alias}", parts.join("."))))
-}
-
-fn filter(selection: Option<&SqlExpr>) -> String {
-    selection.map_or_else(String::new, |condition| format!(" WHERE {condition}"))
-}
-
-async fn plan_delete(session: &SessionState, warehouses: &[(Catalog, Reader)], delete: Delete) -> Result<(LogicalPlan, Action)> {
-    if delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() || !delete.tables.is_empty() {
-        return Err(refused("DELETE takes FROM and WHERE alone here"));
-    }
-    let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = &delete.from;
-    let (target, _, rows) = rows_of(warehouses, single(from)?).await?;
-    let sql = format!("SELECT \"{FILE}\", \"{POSITION}\" FROM {rows}{}", filter(delete.selection.as_ref()));
-    Ok((session.create_logical_plan(&sql).await?, Action::Delete(target)))
-}
-
-async fn plan_update(session: &SessionState, warehouses: &[(Catalog, Reader)], update: Update) -> Result<(LogicalPlan, Action)> {
-    if update.from.is_some() || update.returning.is_some() {
-        return Err(refused("UPDATE takes SET and WHERE alone here; use subqueries for other tables"));
-    }
-    let (target, loaded, rows) = rows_of(warehouses, single(std::slice::from_ref(&update.table))?).await?;
-    let mut values: HashMap<String, &SqlExpr> = HashMap::new();
-    for Assignment { target, value } in &update.assignments {
-        let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
-        let column = named(name)?.table().to_owned();
-        if values.insert(column.clone(), value).is_some() {
-            return Err(refused(format!("UPDATE sets column {column} twice")));
-        }
-    }
-    let mut columns = Vec::new();
-    for field in loaded.metadata.current_schema().as_struct().fields() {
-        let name = format!("\"{}\"", field.name.replace('"', "\"\""));
-        columns.push(match values.remove(&field.name) {
-            Some(value) => format!("({value}) AS {name}"),
-            None => name,
-        });
-    }
-    if let Some(unknown) = values.keys().next() {
-        return Err(refused(format!("{} has no column {unknown}", target.name)));
-    }
-    let sql = format!(
-        "SELECT \"{FILE}\", \"{POSITION}\", \"{ROW_ID}\", {} FROM {rows}{}",
-        columns.join(", "),
-        filter(update.selection.as_ref())
-    );
-    Ok((session.create_logical_plan(&sql).await?, Action::Update(target)))
 }
 
 /// Runs a statement that changes rows; returns how many it was about.
@@ -177,13 +58,22 @@ pub(crate) async fn run(
     let cause = Cause { principal: principal.to_string(), receipt: None };
     match action {
         Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
-        Action::Insert(target) => {
+        Action::Insert { target, schema } => {
             let table = target.load().await?;
+            check_schema(&table, *schema)?;
             insert(running, plan, target, &table, cause).await
         }
         Action::Create { target, if_not_exists } => create(running, plan, target, *if_not_exists, cause).await,
-        Action::Delete(target) => remove(running, plan, target, false, cause).await,
-        Action::Update(target) => remove(running, plan, target, true, cause).await,
+        Action::Delete(target) => remove(running, plan, target, None, cause).await,
+        Action::Update { target, schema } => remove(running, plan, target, Some(*schema), cause).await,
+    }
+}
+
+/// Rows that were planned for some columns go into no others: the statement starts again.
+fn check_schema(table: &LoadedTable, schema: i32) -> Result<()> {
+    match table.metadata.current_schema_id() == schema {
+        true => Ok(()),
+        false => Err(CatalogError::Conflict(format!("the columns of {} were changed meanwhile", table.row.name)).into()),
     }
 }
 
@@ -202,9 +92,10 @@ async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecor
 async fn insert(running: &Running<'_>, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
+    let columns = store::columns(table.metadata.current_schema())?;
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
-        appender.append(&batch).await?;
+        appender.append(&store::rows(&batch, &columns)?).await?;
     }
     let count = appender.rows();
     let added = appender.finish().await?;
@@ -247,6 +138,11 @@ fn storable(field: &Field) -> Result<DataType> {
 
 async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
     let made = shape::plain(plan.schema().as_arrow());
+    if let Some((at, twice)) =
+        made.fields().iter().enumerate().find(|(at, f)| made.fields()[..*at].iter().any(|g| g.name() == f.name()))
+    {
+        return Err(refused(format!("columns {} and another are both called {}; name one with AS", at + 1, twice.name())));
+    }
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
     let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
@@ -306,8 +202,11 @@ fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condit
     Ok(Some((prune::condition(session, &schema, &filters)?, schema)))
 }
 
-async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, update: bool, cause: Cause) -> Result<u64> {
-    let table = target.load().await?;
+async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, schema: Option<i32>, cause: Cause) -> Result<u64> {
+    let (table, update) = (target.load().await?, schema.is_some());
+    if let Some(schema) = schema {
+        check_schema(&table, schema)?;
+    }
     let metadata = &table.metadata;
     let base = rows_snapshot(plan)?;
     let Some(snapshot) = base.and_then(|id| metadata.snapshot_by_id(id)) else { return Ok(0) };
@@ -315,12 +214,13 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, upda
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let lineage = metadata.format_version() == FormatVersion::V3;
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
+    let columns = store::columns(metadata.current_schema())?;
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
         collect(&batch, &mut positions, update)?;
         if let Some(appender) = &mut appender {
-            appender.append(&updated(&batch, lineage)?).await?;
+            appender.append(&store::rows(&updated(&batch, lineage)?, &columns)?).await?;
         }
     }
     let count = positions.values().map(RoaringTreemap::len).sum();

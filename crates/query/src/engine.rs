@@ -2,8 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::ParamValues;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -26,7 +25,10 @@ use crate::error::Stopped;
 use crate::govern::{Gate, QueryLimits, Share, bounded};
 use crate::log::Logged;
 use crate::names::{Names, Seen};
-use crate::{QueryError, QueryLog, QueryStats, Result, minmax, shape};
+use crate::plan::Planned;
+use crate::text::Grammar;
+use crate::wording::told;
+use crate::{QueryError, QueryLog, QueryStats, Result, minmax, parameters, plan, shape, text};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
@@ -66,13 +68,20 @@ struct Inner {
     log: QueryLog,
 }
 
+/// Values for the parameters of a statement, a row for each time that it is to run.
+pub type Bound = Vec<Vec<ScalarValue>>;
+
 /// A planned query.
 #[expect(missing_debug_implementations, reason = "a session has none")]
 pub struct Prepared {
     session: SessionState,
+    /// For any values of the types that are bound.
     plan: LogicalPlan,
     action: Action,
     sql: String,
+    /// The statement's parameters, and what is bound to them.
+    parameters: Vec<Field>,
+    bound: Bound,
     stats: Arc<QueryStats>,
     seen: Seen,
 }
@@ -136,24 +145,30 @@ impl Engine {
         Ok(Arc::new(TaskContext::from(session).with_runtime(runtime)))
     }
 
-    /// Parses and plans a statement on the tables as they are now. Nothing is changed yet.
-    pub async fn prepare(&self, sql: &str) -> Result<Prepared> {
+    /// Parses and plans a statement on the tables as they are now, for the values that are bound to its parameters: none, if that is to
+    /// come. Nothing is changed yet.
+    pub async fn prepare(&self, sql: &str, bound: Bound) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
-        let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, sql).await?;
+        let parsed = text::statement(sql, Grammar::Standard)?;
+        let listed = plan::asks_for_names(&self.inner.session, &parsed.statement)?;
+        let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
         // A clone: to build a session anew costs more than to plan a short query.
         let mut session = self.inner.session.as_ref().clone();
         let seen = names.seen();
         session.register_catalog_list(Arc::new(names));
-        let (plan, action) = change::plan(&session, &self.inner.warehouses, sql).await?;
+        let first = bound.first().map(Vec::as_slice);
+        let Planned { plan, action, parameters, implied } =
+            plan::plan(&mut session, &self.inner.warehouses, parsed, first).await?;
+        let parameters = parameters::fields(&plan, parameters, &implied)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|e| {
             QueryError::Statement(format!(
                 "only queries, INSERT, CREATE TABLE AS, DELETE and UPDATE are served: {}",
-                e.strip_backtrace()
+                QueryError::from(e)
             ))
         })?;
-        Ok(Prepared { session, plan, action, sql: sql.to_owned(), stats, seen })
+        Ok(Prepared { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
     }
 
     /// Whether a statement would be planned the same way now: it names tables only, and nobody has committed to them since.
@@ -162,37 +177,33 @@ impl Engine {
     }
 
     /// Runs a planned query, once its turn has come.
-    pub async fn run(&self, prepared: Prepared, parameters: Vec<ScalarValue>, principal: &Principal) -> Result<Running> {
-        let Prepared { session, plan, action, sql, stats, .. } = prepared;
-        let answer = schema(&plan, &action);
-        let mut logged = Logged::new(&self.inner.log, &sql, principal, stats);
+    pub async fn run(&self, prepared: Prepared, principal: &Principal) -> Result<Running> {
+        let answer = schema(&prepared.plan, &prepared.action);
+        let mut logged = Logged::new(&self.inner.log, &prepared.sql, principal, prepared.stats.clone());
         let timeout = self.inner.gate.limits().timeout;
         let deadline = Instant::now() + timeout;
         let cancel = logged.cancel().clone();
         let start = async {
             let permit = self.inner.gate.enter().await?;
             logged.begin();
-            let bind = |plan: LogicalPlan| match parameters.is_empty() {
-                true => Ok(plan),
-                false => plan.with_param_values(ParamValues::from(parameters.clone())),
-            };
-            let plan = bind(plan)?;
-            let context = self.context(&session)?;
-            if matches!(action, Action::Query) {
-                let plan = session.create_physical_plan(&plan).await?;
+            let missing = prepared.parameters.len();
+            if prepared.bound.is_empty() && missing > 0 {
+                return Err(QueryError::Statement(format!(
+                    "nothing is bound to the statement's parameters, of which it has {missing}"
+                )));
+            }
+            let context = self.context(&prepared.session)?;
+            if matches!(prepared.action, Action::Query) {
+                if prepared.bound.len() > 1 {
+                    let what = format!("a query takes one row of parameters, not {}", prepared.bound.len());
+                    return Err(QueryError::Statement(what));
+                }
+                let plan = parameters::bind(prepared.plan, prepared.bound.first())?;
+                let plan = prepared.session.create_physical_plan(&plan).await?;
                 return Ok((execute_stream(plan, context)?, permit));
             }
-            let mut count = change::run(&session, &context, &plan, &action, principal).await;
-            for attempt in 1..ATTEMPTS {
-                if !count.as_ref().is_err_and(change::is_conflict) {
-                    break;
-                }
-                tokio::time::sleep(PAUSE * attempt).await;
-                // Anew, on the table as it is now.
-                let again = self.prepare(&sql).await?;
-                count = change::run(&again.session, &context, &bind(again.plan)?, &again.action, principal).await;
-            }
-            let answer = MemoryStream::try_new(vec![change::count_batch(count?)?], change::count_schema(), None)?;
+            let count = self.change(prepared, &context, principal).await?;
+            let answer = MemoryStream::try_new(vec![change::count_batch(count)?], change::count_schema(), None)?;
             Ok((Box::pin(answer) as SendableRecordBatchStream, permit))
         };
         // Planning reads metadata and deletes: it can take long as well.
@@ -211,6 +222,49 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+}
+
+impl Engine {
+    /// Runs a statement that changes rows, for each row of its parameters; returns how many rows it changed.
+    async fn change(&self, prepared: Prepared, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+        if prepared.bound.len() < 2 {
+            return self.change_once(prepared, context, principal).await;
+        }
+        let (sql, bound) = (prepared.sql, prepared.bound);
+        if let Action::Insert { .. } = prepared.action
+            && let Some(plan) = parameters::bind_rows(&prepared.plan, &bound)?
+        {
+            // One commit for all of them. An insert conflicts with nothing but a change of its columns.
+            return change::run(&prepared.session, context, &plan, &prepared.action, principal).await;
+        }
+        let mut count = 0;
+        for (done, row) in bound.iter().enumerate() {
+            // Each sees what those before it have changed.
+            let changed = match self.prepare(&sql, vec![row.clone()]).await {
+                Ok(next) => self.change_once(next, context, principal).await,
+                Err(e) => Err(e),
+            };
+            count += changed.map_err(|e| QueryError::Row { done, of: bound.len(), source: Box::new(e) })?;
+        }
+        Ok(count)
+    }
+
+    async fn change_once(&self, prepared: Prepared, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+        let Prepared { session, plan, action, sql, bound, .. } = prepared;
+        let plan = parameters::bind(plan, bound.first())?;
+        let mut count = change::run(&session, context, &plan, &action, principal).await;
+        for attempt in 1..ATTEMPTS {
+            if !count.as_ref().is_err_and(change::is_conflict) {
+                break;
+            }
+            tokio::time::sleep(PAUSE * attempt).await;
+            // Anew, on the table as it is now.
+            let again = self.prepare(&sql, bound.clone()).await?;
+            let plan = parameters::bind(again.plan, bound.first())?;
+            count = change::run(&again.session, context, &plan, &again.action, principal).await;
+        }
+        count
     }
 }
 
@@ -233,7 +287,7 @@ fn counted(
                     Some((Ok(batch), Some((stream, logged, permit))))
                 }
                 Some(Err(e)) => {
-                    logged.failed(e.strip_backtrace());
+                    logged.failed(told(&e));
                     Some((Err(e), None))
                 }
                 None => {
@@ -261,14 +315,7 @@ impl Prepared {
     }
 
     /// The parameters, `$1` first, with the types that the statement implies.
-    pub fn parameters(&self) -> Result<Schema> {
-        let mut types: Vec<_> = self.plan.get_parameter_types()?.into_iter().collect();
-        // "$10" comes after "$9".
-        types.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<u32>().unwrap_or(u32::MAX));
-        let field = |(name, ty): (String, Option<arrow::datatypes::DataType>)| {
-            arrow::datatypes::Field::new(name, ty.unwrap_or(arrow::datatypes::DataType::Null), true)
-        };
-        let fields = Schema::new(types.into_iter().map(field).collect::<Vec<_>>());
-        Ok(shape::plain(&fields).as_ref().clone())
+    pub fn parameters(&self) -> Schema {
+        shape::plain(&Schema::new(self.parameters.clone())).as_ref().clone()
     }
 }

@@ -1,8 +1,11 @@
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode};
 use esker_write::WriteError;
+
+use crate::wording::told;
 
 /// Why a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +46,16 @@ pub enum QueryError {
     /// Rows could not be written. The table is as it was.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A statement that runs once for each row of its parameters failed at one of them.
+    #[error("of {of} rows of parameters the first {done} are done and stay so; the next one failed: {source}")]
+    Row {
+        /// Rows of parameters that the statement ran for.
+        done: usize,
+        /// Those that it was to run for.
+        of: usize,
+        /// Why.
+        source: Box<Self>,
+    },
     /// The query was stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -70,14 +83,45 @@ impl From<DataFusionError> for QueryError {
             Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
             None => {}
         }
-        match error.find_root() {
+        let text = told(&error);
+        match root(&error) {
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
-            | DataFusionError::NotImplemented(_) => Self::Statement(error.strip_backtrace()),
+            | DataFusionError::Configuration(_)
+            | DataFusionError::Execution(_)
+            | DataFusionError::NotImplemented(_) => Self::Statement(text),
+            // What a statement makes of its rows.
+            DataFusionError::ArrowError(error, _)
+                if matches!(
+                    error.as_ref(),
+                    ArrowError::CastError(_)
+                        | ArrowError::ParseError(_)
+                        | ArrowError::DivideByZero
+                        | ArrowError::ArithmeticOverflow(_)
+                ) =>
+            {
+                Self::Statement(text)
+            }
             DataFusionError::ResourcesExhausted(text) => Self::Resources(text.clone()),
-            _ => Self::Execution(error.strip_backtrace()),
+            _ => Self::Execution(text),
         }
+    }
+}
+
+/// What an error is about, without what was said around it.
+fn root(error: &DataFusionError) -> &DataFusionError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => root(inner),
+        DataFusionError::Shared(inner) => root(inner),
+        DataFusionError::Collection(all) => all.first().map_or(error, root),
+        error => error,
+    }
+}
+
+impl From<ArrowError> for QueryError {
+    fn from(error: ArrowError) -> Self {
+        Self::from(DataFusionError::from(error))
     }
 }
 
@@ -105,6 +149,7 @@ impl Coded for QueryError {
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,
             Self::Write(e) => e.code(),
+            Self::Row { source, .. } => source.code(),
             Self::Stopped(_) => ErrorCode::Refused,
             Self::Resources(_) => ErrorCode::StorageFull,
             Self::Execution(_) => ErrorCode::Internal,

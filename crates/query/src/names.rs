@@ -66,17 +66,16 @@ impl Seen {
 type Lists = BTreeMap<String, Vec<String>>;
 
 impl Names {
-    /// With all names read, if the statement may ask for them.
+    /// With all names read, if the statement asks for them.
     pub(crate) async fn load(
         warehouses: Arc<[(Catalog, Reader)]>,
         session: Arc<SessionState>,
         stats: Arc<QueryStats>,
         log: QueryLog,
-        sql: &str,
+        listed: bool,
     ) -> crate::Result<Self> {
-        let sql = sql.to_ascii_lowercase();
         let mut lists = BTreeMap::new();
-        if ["information_schema", "show ", "describe "].iter().any(|word| sql.contains(word)) {
+        if listed {
             for (catalog, _) in warehouses.iter() {
                 lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
             }
@@ -93,6 +92,11 @@ impl Names {
     /// As the text of a view sees them.
     pub(crate) fn within_view(&self) -> Self {
         Self { depth: self.depth + 1, ..self.clone() }
+    }
+
+    /// Whether all names were read.
+    pub(crate) fn are_listed(&self) -> bool {
+        !self.lists.is_empty()
     }
 
     /// Whether there is a warehouse of that name.

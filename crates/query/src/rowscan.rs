@@ -16,16 +16,20 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, target_schema, with_lineage};
 use esker_table::LiveFile;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use iceberg::spec::FormatVersion;
+use iceberg::spec::{FormatVersion, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
 use crate::IcebergTable;
 use crate::error::external;
 
-/// The columns that say where a row is. No table's own can have such names.
-pub(crate) const FILE: &str = "\u{1f}file";
-pub(crate) const POSITION: &str = "\u{1f}pos";
-pub(crate) const ROW_ID: &str = "\u{1f}row_id";
+/// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
+pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
+    let mut mark = "\u{1f}".to_owned();
+    while schema.as_struct().fields().iter().any(|field| field.name.starts_with(&mark)) {
+        mark.push('\u{1f}');
+    }
+    ["file", "pos", "row_id"].map(|name| format!("{mark}{name}"))
+}
 
 /// A snapshot of a table with the three columns after its own.
 #[derive(Debug)]
@@ -38,10 +42,11 @@ impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Result<Self> {
         let ids: Vec<i32> = table.iceberg.as_struct().fields().iter().map(|f| f.id).collect();
         let own = target_schema(&table.iceberg, &ids).map_err(external)?;
+        let [file, position, row_id] = places(&table.iceberg);
         let place = [
-            Field::new(FILE, DataType::Utf8, false),
-            Field::new(POSITION, DataType::Int64, false),
-            Field::new(ROW_ID, DataType::Int64, true),
+            Field::new(file, DataType::Utf8, false),
+            Field::new(position, DataType::Int64, false),
+            Field::new(row_id, DataType::Int64, true),
         ];
         let fields: Vec<_> = own.fields().iter().cloned().chain(place.into_iter().map(Arc::new)).collect();
         Ok(Self { table, schema: Arc::new(Schema::new(fields)) })
@@ -80,12 +85,13 @@ impl TableProvider for RowTable {
         let fields = table.iceberg.as_struct().fields();
         let ids: Vec<i32> = projection.iter().filter(|i| **i < own).map(|i| fields[*i].id).collect();
         let mut target = target_schema(&table.iceberg, &ids).map_err(external)?;
-        let row_ids =
-            metadata.format_version() == FormatVersion::V3 && projection.iter().any(|i| self.schema.field(*i).name() == ROW_ID);
+        let row_ids = metadata.format_version() == FormatVersion::V3 && projection.contains(&(own + 2));
         if row_ids {
             target = with_lineage(&target);
         }
         let schema = Arc::new(self.schema.project(projection)?);
+        let columns: Arc<[Source]> = projection.iter().map(|i| Source::of(*i, own)).collect();
+        let shape = Shape { schema: schema.clone(), columns, row_ids };
         let mut parts: Vec<Part> = Vec::new();
         for file in kept {
             let spec = metadata.partition_spec_by_id(file.spec_id);
@@ -101,7 +107,7 @@ impl TableProvider for RowTable {
         }
         let streams = groups.into_iter().map(|parts| {
             let (reader, stats) = (table.reader.clone(), table.stats.read.clone());
-            Arc::new(Rows { schema: schema.clone(), parts, row_ids, reader, stats }) as Arc<dyn PartitionStream>
+            Arc::new(Rows { shape: shape.clone(), parts, reader, stats }) as Arc<dyn PartitionStream>
         });
         let none: Vec<datafusion::physical_expr::LexOrdering> = Vec::new();
         Ok(Arc::new(StreamingTableExec::try_new(schema.clone(), streams.collect(), None, none, false, limit)?))
@@ -115,36 +121,63 @@ struct Part {
     deleted: Option<Arc<RoaringTreemap>>,
 }
 
+/// Where a column of the rows is from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Own,
+    File,
+    Position,
+    RowId,
+}
+
+impl Source {
+    /// Of a column of the schema, the first `own` of which are the table's.
+    fn of(at: usize, own: usize) -> Self {
+        match at.checked_sub(own) {
+            None => Self::Own,
+            Some(0) => Self::File,
+            Some(1) => Self::Position,
+            Some(_) => Self::RowId,
+        }
+    }
+}
+
+/// What is made of a file's rows.
+#[derive(Debug, Clone)]
+struct Shape {
+    schema: SchemaRef,
+    columns: Arc<[Source]>,
+    row_ids: bool,
+}
+
 /// Some files, one after the other.
 #[derive(Debug)]
 struct Rows {
-    schema: SchemaRef,
+    shape: Shape,
     parts: Vec<Part>,
-    row_ids: bool,
     reader: Reader,
     stats: Arc<ReadStats>,
 }
 
 impl PartitionStream for Rows {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.shape.schema
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batch_size = context.session_config().batch_size();
-        let (schema, row_ids, reader, stats) = (self.schema.clone(), self.row_ids, self.reader.clone(), self.stats.clone());
+        let (shape, reader, stats) = (self.shape.clone(), self.reader.clone(), self.stats.clone());
         let rows = futures::stream::iter(self.parts.clone())
-            .then(move |part| one_file(part, schema.clone(), row_ids, reader.clone(), stats.clone(), batch_size))
+            .then(move |part| one_file(part, shape.clone(), reader.clone(), stats.clone(), batch_size))
             .try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+        Box::pin(RecordBatchStreamAdapter::new(self.shape.schema.clone(), rows))
     }
 }
 
 /// The rows of a file that are alive, each with its place.
 async fn one_file(
     part: Part,
-    schema: SchemaRef,
-    row_ids: bool,
+    shape: Shape,
     reader: Reader,
     stats: Arc<ReadStats>,
     batch_size: usize,
@@ -158,10 +191,10 @@ async fn one_file(
         let mut batch = batch.map_err(external)?;
         let range = next..next + batch.num_rows() as u64;
         next = range.end;
-        if row_ids {
+        if shape.row_ids {
             batch = lineage.fill(&batch, &Positions::Run(range.clone()))?;
         }
-        let batch = place(&batch, &schema, file.file.file_path(), range.start, row_ids)?;
+        let batch = place(&batch, &shape, file.file.file_path(), range.start)?;
         match &deleted {
             None => Ok(batch),
             Some(deleted) => {
@@ -173,24 +206,24 @@ async fn one_file(
     Ok(batches.map(placed).boxed())
 }
 
-/// A batch in the schema that was asked for.
-fn place(batch: &RecordBatch, schema: &SchemaRef, path: &str, start: u64, row_ids: bool) -> Result<RecordBatch> {
+/// A batch in the shape that was asked for.
+fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<RecordBatch> {
     let n = batch.num_rows();
     let first = i64::try_from(start).map_err(external)?;
     let mut own = 0;
-    let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for field in schema.fields() {
-        columns.push(match field.name().as_str() {
-            FILE => Arc::new(StringArray::from(vec![path; n])),
-            POSITION => Arc::new((first..).take(n).collect::<Int64Array>()),
-            ROW_ID if row_ids => batch.column(batch.num_columns() - 2).clone(),
-            ROW_ID => Arc::new(Int64Array::new_null(n)),
-            _ => {
+    let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(shape.columns.len());
+    for source in shape.columns.iter() {
+        columns.push(match source {
+            Source::File => Arc::new(StringArray::from(vec![path; n])),
+            Source::Position => Arc::new((first..).take(n).collect::<Int64Array>()),
+            Source::RowId if shape.row_ids => batch.column(batch.num_columns() - 2).clone(),
+            Source::RowId => Arc::new(Int64Array::new_null(n)),
+            Source::Own => {
                 own += 1;
                 batch.column(own - 1).clone()
             }
         });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(n));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(shape.schema.clone(), columns, &options)?)
 }

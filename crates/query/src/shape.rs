@@ -7,6 +7,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use crate::select;
+
 fn map_schema(schema: &Schema, ty: impl Fn(&DataType) -> DataType) -> SchemaRef {
     let field = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(ty(f.data_type())));
     let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
@@ -51,9 +53,11 @@ fn plain_type(ty: &DataType) -> DataType {
     }
 }
 
-/// An answer's schema for clients, many of which know no views.
+/// An answer's schema for clients, many of which know no views. Names may be there more than once.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
-    map_schema(schema, plain_type)
+    let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
+    let fields: Vec<FieldRef> = schema.fields().iter().map(named).collect();
+    map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 
 /// A batch in the schema that [`plain`] made of its own.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::config::Dialect;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, ident};
@@ -12,18 +11,19 @@ use esker_read::target_schema;
 use iceberg::spec::ViewRepresentation;
 
 use crate::names::Names;
-use crate::{QueryError, Result, shape, text};
+use crate::text::{Grammar, Parsed};
+use crate::{QueryError, Result, plan, shape, text};
 
 /// Views within views, at most.
 const DEPTH: usize = 16;
 
 /// How a dialect's text is read: by the grammar that is nearest.
-fn grammar(dialect: &str) -> Option<(u8, Dialect)> {
+fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
     match dialect.to_lowercase().as_str() {
-        "esker" | "datafusion" => Some((0, Dialect::Generic)),
-        "trino" | "presto" => Some((1, Dialect::Generic)),
-        "spark" | "databricks" => Some((2, Dialect::Databricks)),
-        "duckdb" => Some((3, Dialect::DuckDB)),
+        "esker" | "datafusion" => Some((0, Grammar::Standard)),
+        "trino" | "presto" => Some((1, Grammar::Standard)),
+        "spark" | "databricks" => Some((2, Grammar::Spark)),
+        "duckdb" => Some((3, Grammar::DuckDb)),
         _ => None,
     }
 }
@@ -57,7 +57,7 @@ async fn planned(
     names: &Names,
     warehouse: &str,
     view: &LoadedView,
-    grammar: Dialect,
+    grammar: Grammar,
     sql: &str,
 ) -> Result<Arc<dyn TableProvider>> {
     let version = view.metadata.current_version();
@@ -66,11 +66,17 @@ async fn planned(
     let mut session =
         SessionStateBuilder::new_from_existing(names.session.as_ref().clone()).with_catalog_list(Arc::new(inner)).build();
     let options = session.config_mut().options_mut();
-    options.sql_parser.dialect = grammar;
     catalog.clone_into(&mut options.catalog.default_catalog);
     options.catalog.default_schema = version.default_namespace().to_url_string().replace('\u{1f}', ".");
+    let Parsed { statement, parameters } = text::statement(sql, grammar)?;
+    if parameters > 0 {
+        return Err(QueryError::Statement("its text has parameters".to_owned()));
+    }
+    if plan::asks_for_names(&session, &statement)? && !names.are_listed() {
+        return Err(QueryError::Statement("its text reads information_schema".to_owned()));
+    }
     // Boxed: a view's text may name views.
-    let plan = Box::pin(session.create_logical_plan(&text::prepared(sql)?)).await?;
+    let plan = Box::pin(session.statement_to_plan(statement)).await?;
 
     // The view's columns have names and types of their own, whatever those of its text are.
     let schema = view.metadata.current_schema();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use esker_table::{data_dir, partition_dir};
 use iceberg::arrow::RecordBatchPartitionSplitter;
 use iceberg::spec::{DataFile, PartitionSpecRef, Struct, TableMetadata};
@@ -125,7 +125,12 @@ impl Appender {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(WriteError::Refused(format!("column {} is required and can't be null", field.name())));
             }
-            columns.push(if column.data_type() == field.data_type() { column.clone() } else { cast(column, field.data_type())? });
+            columns.push(match column.data_type() == field.data_type() {
+                true => column.clone(),
+                // A value that does not fit is an error, never null.
+                false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() })
+                    .map_err(|e| WriteError::Refused(format!("column {}: {e}", field.name())))?,
+            });
         }
         Ok(RecordBatch::try_new(self.shape.arrow.clone(), columns)?)
     }

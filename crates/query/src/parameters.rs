@@ -1,0 +1,259 @@
+//! Parameters of statements. They are planned by the types of what is bound, as functions without arguments, and become literals before the
+//! plan is worked on: values, never text.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ident,
+};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Select, SelectItem, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+
+use crate::text::Parsed;
+use crate::{QueryError, Result};
+
+/// What begins the names of the functions that stand for parameters.
+const FUNCTION: &str = "\u{1f}parameter=";
+
+/// The type that a parameter has if nothing implies any.
+const UNKNOWN: DataType = DataType::Utf8;
+
+/// Puts what is to be bound into a statement; the types of no values, if they are not known yet.
+pub(crate) fn place(parsed: &mut Parsed, session: &mut SessionState, values: Option<&[ScalarValue]>) -> Result<()> {
+    if let Some(values) = values {
+        if values.len() != parsed.parameters {
+            return Err(QueryError::Statement(format!(
+                "{} parameters are bound; the statement has {}",
+                values.len(),
+                parsed.parameters
+            )));
+        }
+        for (at, value) in values.iter().enumerate() {
+            session.register_udf(Arc::new(ScalarUDF::new_from_impl(Parameter::new(at, value.data_type()))))?;
+        }
+    }
+    if parsed.parameters > 0 {
+        visit(&mut parsed.statement, values.is_some())?;
+    }
+    Ok(())
+}
+
+fn visit(statement: &mut Statement, bound: bool) -> Result<()> {
+    match statement {
+        Statement::Statement(inner) => match inner.visit(&mut Placer { bound }) {
+            ControlFlow::Break(error) => Err(error),
+            ControlFlow::Continue(()) => Ok(()),
+        },
+        Statement::Explain(explain) => visit(&mut explain.statement, bound),
+        _ => Ok(()),
+    }
+}
+
+struct Placer {
+    bound: bool,
+}
+
+impl VisitorMut for Placer {
+    type Break = QueryError;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        for item in &mut select.projection {
+            // A column that is a parameter has no type until something is bound.
+            if let (false, SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = (self.bound, item)
+                && number(expr).is_some()
+            {
+                let placeholder = std::mem::replace(expr, SqlExpr::Identifier(Ident::new("")));
+                *expr = SqlExpr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(placeholder),
+                    data_type: SqlType::Varchar(None),
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<QueryError> {
+        if let (true, Some(number)) = (self.bound, number(expr)) {
+            *expr = call(&format!("{FUNCTION}{number}"), Vec::new());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The number of the parameter that an expression is.
+pub(crate) fn number(expr: &SqlExpr) -> Option<usize> {
+    match expr {
+        SqlExpr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => name.strip_prefix('$')?.parse().ok(),
+        SqlExpr::Nested(inner) => number(inner),
+        _ => None,
+    }
+}
+
+/// A call of a function of ours.
+pub(crate) fn call(name: &str, args: Vec<SqlExpr>) -> SqlExpr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    SqlExpr::Function(Function {
+        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+/// Stands for a parameter while a statement is planned.
+#[derive(Debug)]
+struct Parameter {
+    at: usize,
+    name: String,
+    ty: DataType,
+    signature: Signature,
+}
+
+impl Parameter {
+    fn new(at: usize, ty: DataType) -> Self {
+        // Not worked out before its value is there.
+        Self { at, name: format!("{FUNCTION}{}", at + 1), ty, signature: Signature::nullary(Volatility::Volatile) }
+    }
+}
+
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, &self.ty) == (other.at, &other.ty)
+    }
+}
+
+impl Eq for Parameter {}
+
+impl Hash for Parameter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.at.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Parameter {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> datafusion::error::Result<DataType> {
+        Ok(self.ty.clone())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> datafusion::error::Result<ColumnarValue> {
+        datafusion::common::exec_err!("parameter ${} has no value", self.at + 1)
+    }
+}
+
+/// The parameters of a statement that has so many, with the types that its plan implies.
+pub(crate) fn fields(plan: &LogicalPlan, count: usize, implied: &BTreeMap<usize, DataType>) -> Result<Vec<Field>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let types = plan.get_parameter_types()?;
+    let field = |number: usize| {
+        let name = format!("${number}");
+        let ty = implied.get(&number).or_else(|| types.get(&name)?.as_ref()).filter(|ty| !ty.is_null());
+        let ty = ty.cloned().unwrap_or(UNKNOWN);
+        Field::new(name, ty, true)
+    };
+    Ok((1..=count).map(field).collect())
+}
+
+/// A plan with values in the place of its parameters.
+pub(crate) fn bind(plan: LogicalPlan, values: Option<&Vec<ScalarValue>>) -> Result<LogicalPlan> {
+    let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(plan) };
+    let bound = plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let replaced = expr.transform_up(|expr| match value(&expr, values) {
+                Some(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
+                None => Ok(Transformed::no(expr)),
+            })?;
+            // Others refer to it by its name.
+            Ok(if replaced.transformed { replaced.update_data(|expr| name.restore(expr)) } else { replaced })
+        })
+    })?;
+    Ok(bound.data)
+}
+
+/// A plan with many values at once in the place of its parameters, if it makes one row of them: `INSERT … VALUES (…)`.
+pub(crate) fn bind_rows(plan: &LogicalPlan, rows: &[Vec<ScalarValue>]) -> Result<Option<LogicalPlan>> {
+    let (mut values, mut others) = (0, false);
+    plan.apply_with_subqueries(|node| {
+        match node {
+            LogicalPlan::Values(all) if all.values.len() == 1 => values += 1,
+            LogicalPlan::Projection(_) => {}
+            _ => others = true,
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if others || values != 1 {
+        return Ok(None);
+    }
+    let given = table(rows)?;
+    let bound = plan.clone().transform_up(|node| {
+        let LogicalPlan::Values(all) = node else { return Ok(Transformed::no(node)) };
+        let mut columns = Vec::new();
+        for (expr, field) in all.values.into_iter().flatten().zip(all.schema.fields()) {
+            let column = expr.transform_up(|expr| match parameter(&expr) {
+                Some(at) => Ok(Transformed::yes(ident(at.to_string()))),
+                None => Ok(Transformed::no(expr)),
+            })?;
+            columns.push(column.data.alias(field.name()));
+        }
+        let source = provider_as_source(given.clone());
+        LogicalPlanBuilder::scan("parameters", source, None)?.project(columns)?.build().map(Transformed::yes)
+    })?;
+    Ok(Some(bound.data))
+}
+
+/// Rows of values as a table whose columns are numbers.
+fn table(rows: &[Vec<ScalarValue>]) -> Result<Arc<dyn TableProvider>> {
+    let width = rows.first().map_or(0, Vec::len);
+    let mut columns = Vec::with_capacity(width);
+    for at in 0..width {
+        let array = ScalarValue::iter_to_array(rows.iter().filter_map(|row| row.get(at).cloned()))?;
+        columns.push((at.to_string(), array, true));
+    }
+    let batch = RecordBatch::try_from_iter_with_nullable(columns)?;
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+/// Which parameter an expression stands for.
+fn parameter(expr: &Expr) -> Option<usize> {
+    let Expr::ScalarFunction(ScalarFunction { func, .. }) = expr else { return None };
+    let function = func.inner().as_ref() as &dyn std::any::Any;
+    function.downcast_ref::<Parameter>().map(|parameter| parameter.at)
+}
+
+fn value(expr: &Expr, values: &[ScalarValue]) -> Option<ScalarValue> {
+    values.get(parameter(expr)?).cloned()
+}

@@ -1,0 +1,315 @@
+//! How statements are planned. `DELETE` and `UPDATE` are planned as the query for the rows that they are about, made of their own syntax
+//! trees; `INSERT` and `CREATE TABLE AS` as the query for the rows that they add.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
+use datafusion::common::{ScalarValue, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{DdlStatement, Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::planner::object_name_to_table_reference;
+use datafusion::sql::sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, ObjectNamePart, SelectItem, SetExpr,
+    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
+};
+use esker_catalog::{Catalog, LoadedTable};
+use esker_read::Reader;
+use iceberg::spec::{FormatVersion, Schema};
+
+use crate::change::{Action, refused};
+use crate::select::{self, normal, quoted};
+use crate::store::{self, Column};
+use crate::target::Target;
+use crate::text::Parsed;
+use crate::{Result, parameters, rowscan, text, values};
+
+/// A statement's plan, with what is to be done with its rows.
+pub(crate) struct Planned {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) action: Action,
+    /// How many parameters there are.
+    pub(crate) parameters: usize,
+    /// The types of parameters that are put into columns as they are, by number.
+    pub(crate) implied: BTreeMap<usize, DataType>,
+}
+
+/// What a statement is planned in.
+struct Planner<'a> {
+    session: &'a mut SessionState,
+    warehouses: &'a [(Catalog, Reader)],
+    implied: BTreeMap<usize, DataType>,
+}
+
+/// Whether a statement asks which names there are.
+pub(crate) fn asks_for_names(session: &SessionState, statement: &Statement) -> Result<bool> {
+    let asks = |table: &TableReference| table.schema() == Some(INFORMATION_SCHEMA);
+    Ok(session.resolve_table_references(statement)?.iter().any(asks))
+}
+
+/// Plans a statement, for values of the types of `bound` if they are known.
+pub(crate) async fn plan(
+    session: &mut SessionState,
+    warehouses: &[(Catalog, Reader)],
+    mut parsed: Parsed,
+    bound: Option<&[ScalarValue]>,
+) -> Result<Planned> {
+    parameters::place(&mut parsed, session, bound)?;
+    let mut planner = Planner { session, warehouses, implied: BTreeMap::new() };
+    let (plan, action) = planner.plan(parsed.statement).await?;
+    Ok(Planned { plan, action, parameters: parsed.parameters, implied: planner.implied })
+}
+
+fn named(name: &ObjectName) -> Result<TableReference> {
+    Ok(object_name_to_table_reference(name.clone(), true)?)
+}
+
+fn parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
+}
+
+impl Planner<'_> {
+    async fn plan(&mut self, statement: Statement) -> Result<(LogicalPlan, Action)> {
+        let statement = match statement {
+            Statement::Statement(statement) => match *statement {
+                SqlStatement::Delete(delete) => return self.delete(delete).await,
+                SqlStatement::Update(update) => return self.update(update).await,
+                SqlStatement::Insert(insert) => return self.insert(insert).await,
+                other => Statement::Statement(Box::new(other)),
+            },
+            other => other,
+        };
+        Ok(match self.rows(statement).await? {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => {
+                if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
+                    return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
+                }
+                let target = Target::find(self.warehouses, &create.name)?;
+                (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
+            }
+            plan => (plan, Action::Query),
+        })
+    }
+
+    /// The plan of a statement. A `*` may make names that columns after it have as well: those are told apart where that is the trouble.
+    async fn rows(&self, statement: Statement) -> Result<LogicalPlan> {
+        let Some(apart) = select::apart_from_all(&statement) else {
+            return Ok(self.session.statement_to_plan(statement).await?);
+        };
+        match self.session.statement_to_plan(statement).await {
+            Err(error) => Ok(self.session.statement_to_plan(apart).await.map_err(|_| error)?),
+            planned => Ok(planned?),
+        }
+    }
+
+    /// Notes what the column is that a parameter is put into.
+    fn imply(&mut self, value: &Expr, column: &Column) {
+        if let Some(number) = parameters::number(value) {
+            self.implied.insert(number, column.data_type().clone());
+        }
+    }
+
+    async fn insert(&mut self, insert: Insert) -> Result<(LogicalPlan, Action)> {
+        let (name, given, mut source) = parts_of(insert)?;
+        let table = named(&name)?;
+        let target = Target::find(self.warehouses, &table)?;
+        let loaded = target.load().await?;
+        let schema = loaded.metadata.current_schema().clone();
+        let all = store::columns(&schema)?;
+        let listed = listed(&target, &all, &given)?;
+        if let SetExpr::Values(rows) = source.body.as_mut() {
+            for row in &rows.rows {
+                for (value, at) in row.content.iter().zip(&listed) {
+                    self.imply(value, &all[*at]);
+                }
+            }
+            let columns: Vec<&Column> = listed.iter().map(|at| &all[*at]).collect();
+            values::stored(rows, &columns, self.session)?;
+        }
+        let plan = self.rows(select::statement(*source)).await?;
+        let made = plan.schema().columns();
+        if made.len() != listed.len() {
+            return Err(refused(format!("INSERT INTO {}: {} values for {} columns", target.name, made.len(), listed.len())));
+        }
+        let provider = self.provider(&table).await?;
+        let mut columns = Vec::with_capacity(all.len());
+        for (at, column) in all.iter().enumerate() {
+            let expr = match listed.iter().position(|listed| *listed == at) {
+                Some(source) => PlanExpr::Column(made[source].clone()),
+                None => default(&schema, at, provider.as_deref())?,
+            };
+            columns.push(expr.alias(column.name()));
+        }
+        let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
+        Ok((plan, Action::Insert { target, schema: schema.schema_id() }))
+    }
+
+    async fn provider(&self, table: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.session.schema_for_ref(table.clone())?.table(table.table()).await?)
+    }
+
+    async fn delete(&mut self, delete: Delete) -> Result<(LogicalPlan, Action)> {
+        let Delete { tables, from, using, selection, returning, output, order_by, limit, .. } = delete;
+        let more = !tables.is_empty() || using.is_some() || returning.is_some() || output.is_some();
+        if more || !order_by.is_empty() || limit.is_some() {
+            return Err(refused("DELETE takes FROM and WHERE alone here"));
+        }
+        let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
+        let rows = Rows::of(self.warehouses, &from).await?;
+        let columns = rows.places[..2].iter().map(|name| select::column(name)).collect();
+        let query = select::query(columns, rows.from, selection);
+        Ok((self.session.statement_to_plan(select::statement(query)).await?, Action::Delete(rows.target)))
+    }
+
+    async fn update(&mut self, update: Update) -> Result<(LogicalPlan, Action)> {
+        let Update { table, assignments, from, selection, returning, output, or, order_by, limit, .. } = update;
+        let more = from.is_some() || returning.is_some() || output.is_some() || or.is_some();
+        if more || !order_by.is_empty() || limit.is_some() {
+            return Err(refused("UPDATE takes SET and WHERE alone here; use subqueries for other tables"));
+        }
+        let rows = Rows::of(self.warehouses, std::slice::from_ref(&table)).await?;
+        let mut values: HashMap<String, Expr> = HashMap::new();
+        for Assignment { target, value } in assignments {
+            let column = assigned(&target, &rows.alias)?;
+            if values.insert(column.clone(), value).is_some() {
+                return Err(refused(format!("UPDATE sets column {column} twice")));
+            }
+        }
+        let schema = rows.loaded.metadata.current_schema();
+        let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| select::column(name)).collect();
+        for column in store::columns(schema)? {
+            columns.push(match values.remove(column.name()) {
+                Some(expr) => {
+                    self.imply(&expr, &column);
+                    SelectItem::ExprWithAlias { expr, alias: quoted(column.name()) }
+                }
+                None => select::column(column.name()),
+            });
+        }
+        if let Some(unknown) = values.keys().next() {
+            return Err(refused(format!("{} has no column {unknown}", rows.target.name)));
+        }
+        let action = Action::Update { target: rows.target, schema: schema.schema_id() };
+        let query = select::query(columns, rows.from, selection);
+        Ok((self.session.statement_to_plan(select::statement(query)).await?, action))
+    }
+}
+
+/// The table of an `INSERT`, the columns that it lists, and its query.
+fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Box<datafusion::sql::sqlparser::ast::Query>)> {
+    let more = insert.or.is_some()
+        || insert.ignore
+        || insert.table_alias.is_some()
+        || insert.overwrite
+        || !insert.assignments.is_empty()
+        || insert.partitioned.is_some()
+        || !insert.after_columns.is_empty()
+        || insert.on.is_some()
+        || insert.returning.is_some()
+        || insert.output.is_some()
+        || insert.replace_into
+        || insert.priority.is_some()
+        || insert.insert_alias.is_some()
+        || insert.settings.is_some()
+        || insert.format_clause.is_some()
+        || insert.multi_table_insert_type.is_some()
+        || !insert.multi_table_into_clauses.is_empty()
+        || !insert.multi_table_when_clauses.is_empty()
+        || insert.multi_table_else_clause.is_some();
+    match (insert.table, insert.source) {
+        (TableObject::TableName(name), Some(source)) if !more => Ok((name, insert.columns, source)),
+        _ => Err(refused("INSERT takes INTO, a table, a list of columns, and VALUES or a query alone here")),
+    }
+}
+
+/// Where in a table the columns are that an `INSERT` lists; all of them, if it lists none.
+fn listed(target: &Target, all: &[Column], given: &[ObjectName]) -> Result<Vec<usize>> {
+    if given.is_empty() {
+        return Ok((0..all.len()).collect());
+    }
+    let mut listed = Vec::with_capacity(given.len());
+    for name in given {
+        let parts = parts(name);
+        let [name] = parts.as_slice() else {
+            return Err(refused(format!("INSERT lists whole columns, not {}", parts.join("."))));
+        };
+        let at = all.iter().position(|column| column.name() == name);
+        let at = at.ok_or_else(|| refused(format!("{} has no column {name}", target.name)))?;
+        if listed.contains(&at) {
+            return Err(refused(format!("INSERT lists column {name} twice")));
+        }
+        listed.push(at);
+    }
+    Ok(listed)
+}
+
+/// What a column holds that an `INSERT` leaves out.
+fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<PlanExpr> {
+    let field = &schema.as_struct().fields()[at];
+    let known = provider.and_then(|provider| provider.get_column_default(&field.name));
+    match (known, &field.write_default) {
+        (Some(default), _) => Ok(default.clone()),
+        (None, Some(_)) => Err(refused(format!("the default of column {} can't be written; give it a value", field.name))),
+        (None, None) => Ok(lit(ScalarValue::Null)),
+    }
+}
+
+/// The rows of a table that `DELETE` or `UPDATE` is about.
+struct Rows {
+    target: Target,
+    loaded: LoadedTable,
+    /// What its columns may be qualified by.
+    alias: String,
+    /// The table's rows with their places, in the snapshot that is current now.
+    from: TableWithJoins,
+    /// What the places are called.
+    places: [String; 3],
+}
+
+impl Rows {
+    /// Of the one table of a statement.
+    async fn of(warehouses: &[(Catalog, Reader)], from: &[TableWithJoins]) -> Result<Self> {
+        let (name, alias) = match from {
+            [TableWithJoins { relation: TableFactor::Table { name, alias, args: None, .. }, joins }] if joins.is_empty() => {
+                (name, alias)
+            }
+            _ => return Err(refused("DELETE and UPDATE are about one table; use a subquery in WHERE for others")),
+        };
+        if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+            return Err(refused("DELETE and UPDATE take no names of columns after an alias"));
+        }
+        let table = named(name)?;
+        if text::parse_name(table.table()).1.is_some() {
+            return Err(refused("DELETE and UPDATE are about a table as it is now; they take no AS OF"));
+        }
+        let target = Target::find(warehouses, &table)?;
+        let loaded = target.load().await?;
+        if loaded.metadata.format_version() == FormatVersion::V1 {
+            return Err(refused(format!(
+                "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",
+                target.name
+            )));
+        }
+        let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id());
+        let outer = [table.catalog(), table.schema()].into_iter().flatten();
+        let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
+        let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
+        let places = rowscan::places(loaded.metadata.current_schema());
+        Ok(Self { target, loaded, from: select::aliased(ObjectName(name), &alias), alias, places })
+    }
+}
+
+/// The column that an assignment is about.
+fn assigned(target: &AssignmentTarget, alias: &str) -> Result<String> {
+    let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
+    let parts = parts(name);
+    match parts.as_slice() {
+        [column] => Ok(column.clone()),
+        [table, column] if table == alias => Ok(column.clone()),
+        [column, ..] => Err(refused(format!("UPDATE sets whole columns, not {}: set {column} to a struct", parts.join(".")))),
+        [] => Err(refused("UPDATE sets a column that has no name")),
+    }
+}

@@ -1,0 +1,348 @@
+//! What of a statement's syntax is put right before it is planned: every column of a select list gets a name of its own, and what the
+//! planner would skip without a word is refused.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableAlias, TableFactor,
+    TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
+};
+
+use crate::{QueryError, Result};
+
+/// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
+const AGAIN: &str = "\u{1f}again=";
+
+/// A column's name as readers see it.
+pub(crate) fn shown(name: &str) -> &str {
+    match name.rsplit_once(AGAIN) {
+        Some((shown, number)) if !shown.is_empty() && number.parse::<usize>().is_ok() => shown,
+        _ => name,
+    }
+}
+
+/// A statement with every select list's names told apart.
+pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
+    Ok(match statement {
+        Statement::Statement(mut inner) => match inner.visit(&mut Rewriter::default()) {
+            ControlFlow::Break(error) => return Err(error),
+            ControlFlow::Continue(()) => Statement::Statement(inner),
+        },
+        Statement::Explain(mut explain) => {
+            *explain.statement = rewritten(*explain.statement)?;
+            Statement::Explain(explain)
+        }
+        other => other,
+    })
+}
+
+#[derive(Default)]
+struct Rewriter {
+    /// Queries around this one.
+    depth: usize,
+}
+
+fn refused(what: &str) -> ControlFlow<QueryError> {
+    ControlFlow::Break(QueryError::Statement(format!("{what} is not served")))
+}
+
+impl VisitorMut for Rewriter {
+    type Break = QueryError;
+
+    fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<QueryError> {
+        // The planner makes a text of such a statement.
+        let hostile = match statement {
+            SqlStatement::ShowVariable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
+                statement.to_string().contains('\'')
+            }
+            SqlStatement::ShowFunctions { filter: Some(filter) } => {
+                filter.to_string().matches('\'').count() > 2 || matches!(filter, ShowStatementFilter::Where(_))
+            }
+            _ => false,
+        };
+        match hostile {
+            true => refused("SHOW with a quote in a name, or with LIKE (DESCRIBE and information_schema tell the same)"),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<QueryError> {
+        match &value.value {
+            Value::Placeholder(name) if name.strip_prefix('$').is_none_or(|number| number.parse::<u16>().is_err()) => {
+                ControlFlow::Break(QueryError::Statement(format!("parameter {name}: parameters are ?, or $1, $2, …")))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        self.depth += 1;
+        if query.for_clause.is_some() {
+            return refused("FOR XML or FOR JSON");
+        }
+        if query.settings.is_some() || query.format_clause.is_some() {
+            return refused("SETTINGS or FORMAT");
+        }
+        name_all(&mut query.body, self.depth > 1);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<QueryError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        match () {
+            () if select.prewhere.is_some() => refused("PREWHERE"),
+            () if !select.connect_by.is_empty() => refused("CONNECT BY"),
+            () if select.exclude.is_some() => refused("EXCLUDE after a select list"),
+            () if select.value_table_mode.is_some() => refused("SELECT AS VALUE or AS STRUCT"),
+            () => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
+        match factor {
+            TableFactor::Table { name, version: Some(_), .. } => ControlFlow::Break(QueryError::Statement(format!(
+                "{name}: AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'"
+            ))),
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => refused("TABLESAMPLE"),
+            TableFactor::Table { with_ordinality: true, .. } => refused("WITH ORDINALITY"),
+            TableFactor::Table { partitions, .. } if !partitions.is_empty() => refused("PARTITION after a table's name"),
+            TableFactor::Table { json_path: Some(_), .. } => refused("a path after a table's name"),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Names the columns of all select lists of a query; in `nested` ones the tables that columns are from tell none apart.
+fn name_all(body: &mut SetExpr, nested: bool) {
+    match body {
+        SetExpr::Select(select) => name(select, nested),
+        SetExpr::SetOperation { left, right, .. } => {
+            name_all(left, true);
+            name_all(right, true);
+        }
+        _ => {}
+    }
+}
+
+/// What names the column that an item makes, and the table that it says it is from.
+fn label(item: &SelectItem) -> Option<(Option<String>, String)> {
+    Some(match item {
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => (None, normal(name)),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+            let mut parts = parts.iter().map(normal).rev();
+            let name = parts.next()?;
+            (parts.next(), name)
+        }
+        // Fields of structs become columns of their own.
+        SelectItem::UnnamedExpr(Expr::Function(function)) if is_named(&function.name, "unnest") => return None,
+        SelectItem::UnnamedExpr(expr) => (None, expr.to_string()),
+        SelectItem::ExprWithAlias { alias, .. } => (None, normal(alias)),
+        _ => return None,
+    })
+}
+
+/// A name as the planner takes it: in lower case, unless it is quoted.
+pub(crate) fn normal(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_lowercase() }
+}
+
+fn is_named(name: &ObjectName, wanted: &str) -> bool {
+    name.0.last().and_then(|part| part.as_ident()).is_some_and(|ident| normal(ident) == wanted)
+}
+
+fn name(select: &mut Select, nested: bool) {
+    let everything = Everything::of(select);
+    let mut seen: HashMap<String, Vec<Option<String>>> = HashMap::new();
+    for item in &mut select.projection {
+        let Some((table, name)) = label(item) else { continue };
+        let before = seen.entry(name.clone()).or_default();
+        let apart = |other: &Option<String>| !nested && matches!((other, &table), (Some(a), Some(b)) if a != b);
+        let again = before.iter().any(|other| !apart(other)) || everything.has(item);
+        before.push(table);
+        let alias = match again {
+            true => format!("{name}{AGAIN}{}", before.len() + 1),
+            false => name,
+        };
+        let alias = Ident::with_quote('"', alias);
+        match item {
+            // Such a column has this name already.
+            SelectItem::UnnamedExpr(Expr::Identifier(_)) if !again => {}
+            SelectItem::UnnamedExpr(expr) => {
+                // Taken out and put back with its name.
+                let expr = std::mem::replace(expr, Expr::Identifier(Ident::new("")));
+                *item = SelectItem::ExprWithAlias { expr, alias };
+            }
+            SelectItem::ExprWithAlias { alias: own, .. } if again => *own = alias,
+            _ => {}
+        }
+    }
+}
+
+/// A query whose list holds a `*`, with names of its own for what has an alias, in its `ORDER BY` as well. None if that changes nothing.
+pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
+    let mut apart = statement.clone();
+    let Statement::Statement(inner) = &mut apart else { return None };
+    let query = match inner.as_mut() {
+        SqlStatement::Query(query) => query.as_mut(),
+        SqlStatement::CreateTable(create) => create.query.as_mut()?,
+        _ => return None,
+    };
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    if !select.projection.iter().any(wild) || select.having.is_some() || select.qualify.is_some() {
+        return None;
+    }
+    let mut renamed: HashMap<String, Ident> = HashMap::new();
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        if let SelectItem::ExprWithAlias { alias, .. } = item {
+            let name = normal(alias);
+            *alias = quoted(&format!("{}{AGAIN}{}", shown(&name), at + 1));
+            renamed.entry(name).or_insert_with(|| alias.clone());
+        }
+    }
+    let order = query.order_by.as_mut().map(|order| &mut order.kind);
+    if let Some(OrderByKind::Expressions(order)) = order {
+        for OrderByExpr { expr, .. } in order {
+            if let Expr::Identifier(name) = expr
+                && let Some(alias) = renamed.get(&normal(name))
+            {
+                *name = alias.clone();
+            }
+        }
+    }
+    (!renamed.is_empty()).then_some(apart)
+}
+
+/// The columns that a `*` of the list makes.
+struct Everything {
+    /// Of all tables.
+    all: bool,
+    /// Of some, by their names.
+    of: BTreeSet<String>,
+    /// What the tables of the list's FROM are called.
+    tables: BTreeSet<String>,
+}
+
+impl Everything {
+    fn of(select: &Select) -> Self {
+        let plain = |options: &WildcardAdditionalOptions| {
+            let WildcardAdditionalOptions { opt_ilike, opt_exclude, opt_except, opt_replace, opt_rename, .. } = options;
+            opt_ilike.is_none() && opt_exclude.is_none() && opt_except.is_none() && opt_replace.is_none() && opt_rename.is_none()
+        };
+        let last = |name: &ObjectName| name.0.last().and_then(|part| part.as_ident()).map(normal);
+        let of = select.projection.iter().filter_map(|item| match item {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) if plain(options) => {
+                last(name)
+            }
+            _ => None,
+        });
+        let all = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(options) if plain(options)));
+        let factors = select
+            .from
+            .iter()
+            .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
+        let tables = factors.filter_map(|factor| match factor {
+            TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+                Some(normal(&alias.name))
+            }
+            TableFactor::Table { name, .. } => last(name),
+            _ => None,
+        });
+        Self { all, of: of.collect(), tables: tables.collect() }
+    }
+
+    /// Whether an item is a column that is there already.
+    fn has(&self, item: &SelectItem) -> bool {
+        match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(_)) => self.all,
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+                let table = parts.iter().rev().nth(1).map(normal);
+                table.is_some_and(|table| self.of.contains(&table) || (self.all && self.tables.contains(&table)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A name that is taken as it is.
+pub(crate) fn quoted(name: &str) -> Ident {
+    Ident::with_quote('"', name)
+}
+
+/// A column as an item of a select list.
+pub(crate) fn column(name: &str) -> SelectItem {
+    SelectItem::UnnamedExpr(Expr::Identifier(quoted(name)))
+}
+
+/// A query as a statement.
+pub(crate) fn statement(query: Query) -> Statement {
+    Statement::Statement(Box::new(SqlStatement::Query(Box::new(query))))
+}
+
+/// A table under another name.
+pub(crate) fn aliased(name: ObjectName, alias: &str) -> TableWithJoins {
+    let alias = TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None };
+    let relation = TableFactor::Table {
+        name,
+        alias: Some(alias),
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    };
+    TableWithJoins { relation, joins: Vec::new() }
+}
+
+/// The query for some columns of the rows of a table that fit.
+pub(crate) fn query(projection: Vec<SelectItem>, from: TableWithJoins, selection: Option<Expr>) -> Query {
+    let select = Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: Vec::new(),
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection,
+        exclude: None,
+        into: None,
+        from: vec![from],
+        lateral_views: Vec::new(),
+        prewhere: None,
+        selection,
+        connect_by: Vec::new(),
+        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
+        cluster_by: Vec::new(),
+        distribute_by: Vec::new(),
+        sort_by: Vec::new(),
+        having: None,
+        named_window: Vec::new(),
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    };
+    Query {
+        with: None,
+        body: Box::new(SetExpr::Select(Box::new(select))),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
+    }
+}
