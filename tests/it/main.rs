@@ -21,6 +21,7 @@ mod planning;
 mod queries;
 mod recovery;
 mod refs;
+mod semantics;
 mod statements;
 mod statistics;
 mod storage;

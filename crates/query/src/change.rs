@@ -20,7 +20,7 @@ use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
 use crate::target::{Target, Uncommitted};
-use crate::{QueryError, Result, prune, shape, store, text};
+use crate::{QueryError, Result, prune, semantics, shape, store, text};
 
 /// What is to be done with the rows of a plan.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ struct Running<'a> {
 }
 
 async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let plan = running.session.create_physical_plan(plan).await?;
+    let plan = semantics::physical(running.session, plan).await?;
     Ok(execute_stream(plan, running.context.clone())?)
 }
 
@@ -176,7 +176,7 @@ type Condition = (Option<Arc<dyn PhysicalExpr>>, SchemaRef);
 
 /// What statistics can tell of the rows that a plan looks for.
 fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condition>> {
-    let optimised = session.optimize(plan)?;
+    let optimised = semantics::optimised(session, plan)?;
     let mut found = None;
     optimised.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node

@@ -28,7 +28,7 @@ use crate::names::{Names, Seen};
 use crate::plan::Planned;
 use crate::text::Grammar;
 use crate::wording::told;
-use crate::{QueryError, QueryLog, QueryStats, Result, minmax, parameters, plan, shape, text};
+use crate::{QueryError, QueryLog, QueryStats, Result, minmax, parameters, plan, semantics, shape, text};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
@@ -75,7 +75,7 @@ pub type Bound = Vec<Vec<ScalarValue>>;
 #[expect(missing_debug_implementations, reason = "a session has none")]
 pub struct Prepared {
     session: SessionState,
-    /// For any values of the types that are bound.
+    /// For any values of the types that are bound; analysed, if it has none to come.
     plan: LogicalPlan,
     action: Action,
     sql: String,
@@ -110,8 +110,8 @@ impl Engine {
         let optimizer = &mut config.options_mut().optimizer;
         optimizer.hash_join_single_partition_threshold = BUILD_BYTES;
         optimizer.hash_join_single_partition_threshold_rows = BUILD_ROWS;
-        let mut session =
-            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        semantics::options(&mut config);
+        let mut session = semantics::build(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime))?;
         for function in minmax::functions() {
             session.register_udaf(function)?;
         }
@@ -168,6 +168,12 @@ impl Engine {
                 QueryError::from(e)
             ))
         })?;
+        // What types the answer has is known once the rules of types have been applied.
+        let plan = match bound.as_slice() {
+            [] if !parameters.is_empty() => plan,
+            [] | [_] => semantics::analyzed(&session, parameters::bind(plan, bound.first())?)?,
+            _ => plan,
+        };
         Ok(Prepared { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
     }
 
@@ -177,7 +183,9 @@ impl Engine {
     }
 
     /// Runs a planned query, once its turn has come.
-    pub async fn run(&self, prepared: Prepared, principal: &Principal) -> Result<Running> {
+    pub async fn run(&self, mut prepared: Prepared, principal: &Principal) -> Result<Running> {
+        // The instant that now() stands for.
+        prepared.session.mark_start_execution();
         let answer = schema(&prepared.plan, &prepared.action);
         let mut logged = Logged::new(&self.inner.log, &prepared.sql, principal, prepared.stats.clone());
         let timeout = self.inner.gate.limits().timeout;
@@ -198,8 +206,7 @@ impl Engine {
                     let what = format!("a query takes one row of parameters, not {}", prepared.bound.len());
                     return Err(QueryError::Statement(what));
                 }
-                let plan = parameters::bind(prepared.plan, prepared.bound.first())?;
-                let plan = prepared.session.create_physical_plan(&plan).await?;
+                let plan = semantics::physical(&prepared.session, &prepared.plan).await?;
                 return Ok((execute_stream(plan, context)?, permit));
             }
             let count = self.change(prepared, &context, principal).await?;
@@ -232,9 +239,11 @@ impl Engine {
             return self.change_once(prepared, context, principal).await;
         }
         let (sql, bound) = (prepared.sql, prepared.bound);
+        let instant = prepared.session.execution_props().query_execution_start_time;
         if let Action::Insert { .. } = prepared.action
             && let Some(plan) = parameters::bind_rows(&prepared.plan, &bound)?
         {
+            let plan = semantics::analyzed(&prepared.session, plan)?;
             // One commit for all of them. An insert conflicts with nothing but a change of its columns.
             return change::run(&prepared.session, context, &plan, &prepared.action, principal).await;
         }
@@ -242,7 +251,10 @@ impl Engine {
         for (done, row) in bound.iter().enumerate() {
             // Each sees what those before it have changed.
             let changed = match self.prepare(&sql, vec![row.clone()]).await {
-                Ok(next) => self.change_once(next, context, principal).await,
+                Ok(mut next) => {
+                    next.session.execution_props_mut().query_execution_start_time = instant;
+                    self.change_once(next, context, principal).await
+                }
                 Err(e) => Err(e),
             };
             count += changed.map_err(|e| QueryError::Row { done, of: bound.len(), source: Box::new(e) })?;
@@ -252,7 +264,7 @@ impl Engine {
 
     async fn change_once(&self, prepared: Prepared, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
         let Prepared { session, plan, action, sql, bound, .. } = prepared;
-        let plan = parameters::bind(plan, bound.first())?;
+        let instant = session.execution_props().query_execution_start_time;
         let mut count = change::run(&session, context, &plan, &action, principal).await;
         for attempt in 1..ATTEMPTS {
             if !count.as_ref().is_err_and(change::is_conflict) {
@@ -260,9 +272,9 @@ impl Engine {
             }
             tokio::time::sleep(PAUSE * attempt).await;
             // Anew, on the table as it is now.
-            let again = self.prepare(&sql, bound.clone()).await?;
-            let plan = parameters::bind(again.plan, bound.first())?;
-            count = change::run(&again.session, context, &plan, &again.action, principal).await;
+            let mut again = self.prepare(&sql, bound.clone()).await?;
+            again.session.execution_props_mut().query_execution_start_time = instant;
+            count = change::run(&again.session, context, &again.plan, &again.action, principal).await;
         }
         count
     }
@@ -303,7 +315,7 @@ fn counted(
 /// The shape of an answer: as it is told before the statement runs, and as it comes.
 fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
     match action {
-        Action::Query => shape::plain(plan.schema().as_arrow()),
+        Action::Query => semantics::without_marks(&shape::plain(plan.schema().as_arrow())),
         _ => change::count_schema(),
     }
 }

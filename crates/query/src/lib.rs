@@ -26,6 +26,7 @@ mod rows;
 mod rowscan;
 mod select;
 mod selective;
+mod semantics;
 mod shape;
 mod source;
 mod spark;

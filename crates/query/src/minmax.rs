@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
+use crate::semantics::{Extreme, Windowed};
+
 /// The two functions.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
     [(min_udaf(), false), (max_udaf(), true)].map(|(inner, max)| Arc::new(AggregateUDF::new_from_impl(Ordered { inner, max })))
@@ -64,7 +66,10 @@ impl AggregateUDFImpl for Ordered {
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        self.inner.inner().accumulator(arguments)
+        match arguments.return_field.data_type() {
+            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Extreme::new(self.max, ty))),
+            _ => self.inner.inner().accumulator(arguments),
+        }
     }
 
     fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
@@ -81,7 +86,10 @@ impl AggregateUDFImpl for Ordered {
     }
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        self.inner.inner().create_sliding_accumulator(arguments)
+        match arguments.return_field.data_type() {
+            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::new(self.max, ty))),
+            _ => self.inner.inner().create_sliding_accumulator(arguments),
+        }
     }
 
     fn is_descending(&self) -> Option<bool> {

@@ -19,8 +19,8 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{FormatVersion, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
-use crate::IcebergTable;
 use crate::error::external;
+use crate::{IcebergTable, semantics};
 
 /// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
 pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
@@ -41,7 +41,7 @@ pub(crate) struct RowTable {
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Result<Self> {
         let ids: Vec<i32> = table.iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-        let own = target_schema(&table.iceberg, &ids).map_err(external)?;
+        let own = semantics::mark_uuids(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref(), &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),

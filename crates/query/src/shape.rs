@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
@@ -64,7 +64,8 @@ pub(crate) fn plain(schema: &Schema) -> SchemaRef {
 pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let column = |(column, field): (&arrow::array::ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
         true => Ok(column.clone()),
-        false => cast(column, field.data_type()),
+        // A value that does not fit is an error, not a null.
+        false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }),
     };
     let columns = batch.columns().iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

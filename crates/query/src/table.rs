@@ -27,7 +27,7 @@ use crate::checked::Checked;
 use crate::error::external;
 use crate::log::QueryStats;
 use crate::source::{Files, Known, Planned};
-use crate::{files, prune, selective, shape};
+use crate::{files, prune, selective, semantics, shape};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
@@ -62,6 +62,7 @@ impl IcebergTable {
         };
         let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
         let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
+        let schema = semantics::mark_uuids(&schema, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats, catalog: catalog.clone() })
     }

@@ -1,0 +1,523 @@
+//! Comparisons of values of different types, before DataFusion brings both sides to one: it would cut timestamps to the coarser unit,
+//! round doubles to decimals and knows no UUIDs.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::utils::{disjunction, merge_schema};
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+use super::constant::constant;
+use super::convert::{Convert, loses_digits};
+use super::fit::{Fit, compared, compares, fit};
+use super::function::call;
+use super::instant::Instant;
+use super::text_literal::{self, bytes, text};
+use super::types::is_uuid;
+use super::{quotient, uuid};
+
+/// Functions that give one of their arguments.
+const CHOOSING: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
+
+/// The rule, for whole plans.
+#[derive(Debug)]
+pub(super) struct Comparisons;
+
+/// Operators while a statement is planned: where the planner would find no common type.
+#[derive(Debug)]
+pub(super) struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = &expr;
+        let op = match op {
+            BinaryOperator::Eq => Operator::Eq,
+            BinaryOperator::NotEq => Operator::NotEq,
+            BinaryOperator::Lt => Operator::Lt,
+            BinaryOperator::LtEq => Operator::LtEq,
+            BinaryOperator::Gt => Operator::Gt,
+            BinaryOperator::GtEq => Operator::GtEq,
+            BinaryOperator::Plus | BinaryOperator::Minus => {
+                return Ok(match moved(left, op == &BinaryOperator::Minus, right, schema)? {
+                    Some(made) => PlannerResult::Planned(made),
+                    None => PlannerResult::Original(expr),
+                });
+            }
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        let needs = |a: &Field, b: &Field| {
+            is_uuid(a) && !is_uuid(b)
+                || matches!((a.data_type(), b.data_type()), (DataType::FixedSizeBinary(_) | DataType::Boolean, ty) if ty.is_string())
+        };
+        let fields = left.to_field(schema).and_then(|l| Ok((l.1, right.to_field(schema)?.1)));
+        match fields {
+            Ok((l, r)) if needs(&l, &r) || needs(&r, &l) => Ok(match comparison(left, op, right, (&l, &r))? {
+                Some(made) => PlannerResult::Planned(made),
+                None => PlannerResult::Original(expr),
+            }),
+            _ => Ok(PlannerResult::Original(expr)),
+        }
+    }
+}
+
+/// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
+/// nanoseconds.
+fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let is_date = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == DataType::Date32);
+    let has_hours = |expr: &Expr| -> Result<bool> {
+        if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
+            return Ok(false);
+        }
+        Ok(matches!(constant(expr)?, Some(ScalarValue::IntervalMonthDayNano(Some(value))) if value.nanoseconds != 0))
+    };
+    let to_timestamp = |expr: &Expr| cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
+    let op = if minus { Operator::Minus } else { Operator::Plus };
+    let time = DataType::Time64(TimeUnit::Microsecond);
+    if is_date(left) && right.get_type(schema).is_ok_and(|ty| ty == time) {
+        let of_day = cast(cast(right.clone(), DataType::Int64), DataType::Duration(TimeUnit::Microsecond));
+        return Ok(Some(binary_expr(to_timestamp(left), op, of_day)));
+    }
+    if is_date(left) && has_hours(right)? {
+        return Ok(Some(binary_expr(to_timestamp(left), op, right.clone())));
+    }
+    if !minus && is_date(right) && has_hours(left)? {
+        return Ok(Some(binary_expr(to_timestamp(right), Operator::Plus, left.clone())));
+    }
+    Ok(None)
+}
+
+impl AnalyzerRule for Comparisons {
+    fn name(&self) -> &'static str {
+        "comparisons"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(rewrite_plan).data()
+    }
+}
+
+fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    let names = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+        Ok(rewritten.update_data(|expr| name.restore(expr)))
+    })?;
+    let plan = match rewritten.data {
+        LogicalPlan::Join(mut join) => {
+            let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
+            for (l, r) in &mut join.on {
+                let fields = (&l.to_field(left.as_ref())?.1, &r.to_field(right.as_ref())?.1);
+                if let Some((new_l, new_r)) = keys(l, r, fields)? {
+                    (*l, *r) = (new_l, new_r);
+                    join.join_constraint = datafusion::common::JoinConstraint::On;
+                }
+            }
+            LogicalPlan::Join(join)
+        }
+        LogicalPlan::Union(union) => unite(union)?,
+        plan => plan,
+    };
+    // Types may have changed below as well.
+    Ok(Transformed::yes(plan.recompute_schema()?))
+}
+
+/// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
+fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
+    for column in 0..union.schema.fields().len() {
+        let types: Vec<DataType> = union.inputs.iter().map(|input| input.schema().field(column).data_type().clone()).collect();
+        let Some(wide) = wider(&types) else { continue };
+        for input in &mut union.inputs {
+            if input.schema().field(column).data_type() == &wide {
+                continue;
+            }
+            let columns = input.schema().columns().into_iter().enumerate().map(|(i, c)| match i == column {
+                true => cast(Expr::Column(c.clone()), wide.clone()).alias_qualified(c.relation.clone(), c.name),
+                false => Expr::Column(c),
+            });
+            let columns: Vec<Expr> = columns.collect();
+            *input = Arc::new(LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?);
+        }
+    }
+    Ok(LogicalPlan::Union(union))
+}
+
+/// The type that holds the values of some types, where DataFusion would take another.
+fn wider(types: &[DataType]) -> Option<DataType> {
+    let zone = types.iter().find_map(|ty| match ty {
+        DataType::Timestamp(_, Some(zone)) => Some(zone.clone()),
+        _ => None,
+    });
+    let finest = types.iter().filter_map(|ty| match ty {
+        DataType::Timestamp(unit, _) => Some(*unit),
+        _ => None,
+    });
+    if types.iter().any(|ty| ty.is_floating()) && types.iter().any(DataType::is_decimal) {
+        return Some(DataType::Float64);
+    }
+    let finest = finest.max()?;
+    let mixed = types.iter().any(|ty| match ty {
+        DataType::Timestamp(unit, _) => *unit != finest,
+        DataType::Date32 => true,
+        _ => false,
+    });
+    mixed.then(|| DataType::Timestamp(finest.max(TimeUnit::Microsecond), zone))
+}
+
+/// An expression in the type that [`wider`] found, if it is of one of those that it is for.
+fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
+    match from {
+        from if from == to => expr,
+        from if from.is_decimal() => double(expr),
+        DataType::Float32 | DataType::Date32 | DataType::Timestamp(..) => cast(expr, to.clone()),
+        _ => expr,
+    }
+}
+
+/// An expression whose operands are rewritten already.
+fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let field = |expr: &Expr| -> Result<FieldRef> { Ok(expr.to_field(schema)?.1) };
+    let made = match &expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
+            comparison(left, *op, right, (&field(left)?, &field(right)?))?
+        }
+        Expr::Between(between) => rewrite_between(between, schema)?,
+        Expr::InList(list) => rewrite_list(list, schema)?,
+        Expr::Case(case) => rewrite_case(case, schema)?,
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) => matched(&field(expr)?, expr, subquery)?
+            .map(|(expr, subquery)| Expr::InSubquery(InSubquery { expr: Box::new(expr), subquery, negated: *negated })),
+        Expr::SetComparison(set) => matched(&field(&set.expr)?, &set.expr, &set.subquery)?
+            .map(|(expr, subquery)| Expr::SetComparison(SetComparison { expr: Box::new(expr), subquery, ..set.clone() })),
+        Expr::Cast(Cast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?)?,
+        Expr::TryCast(TryCast { expr, field: to }) => {
+            let to = to.data_type();
+            loses_digits(field(expr)?.data_type(), to)
+                .then(|| call(Convert { to: to.clone(), safe: true }, expr.as_ref().clone()))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
+            let (l, r) = (left.get_type(schema)?, right.get_type(schema)?);
+            let minus = |left: Expr, right: Expr| binary_expr(left, Operator::Minus, right);
+            match (&l, &r) {
+                (DataType::Date32, DataType::Timestamp(..)) => {
+                    Some(minus(cast(left.as_ref().clone(), r), right.as_ref().clone()))
+                }
+                (DataType::Timestamp(..), DataType::Date32) => {
+                    Some(minus(left.as_ref().clone(), cast(right.as_ref().clone(), l)))
+                }
+                _ => None,
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
+            divided(left, right, (left.get_type(schema)?, right.get_type(schema)?))
+        }
+        Expr::ScalarFunction(function) => {
+            let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
+            let wide = wider(&types).filter(|ty| ty.is_floating() || CHOOSING.contains(&function.func.name()));
+            wide.map(|wide| {
+                let mut function = function.clone();
+                for (arg, ty) in function.args.iter_mut().zip(&types) {
+                    *arg = widened(std::mem::take(arg), ty, &wide);
+                }
+                Expr::ScalarFunction(function)
+            })
+        }
+        _ => None,
+    };
+    Ok(made.map_or_else(|| Transformed::no(expr), Transformed::yes))
+}
+
+/// A quotient of decimals, or of a decimal and an integer.
+fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
+    if !l.is_decimal() && !r.is_decimal() {
+        return None;
+    }
+    let decimal = |expr: &Expr, ty: DataType| match ty {
+        DataType::Decimal128(..) => Some(expr.clone()),
+        // A literal has the digits that it is written with.
+        DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
+            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
+            Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
+        }
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(cast(expr.clone(), DataType::Decimal128(10, 0))),
+        DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            Some(cast(expr.clone(), DataType::Decimal128(20, 0)))
+        }
+        _ => None,
+    };
+    Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
+}
+
+/// A decimal as a double: a literal as the double that is nearest to its text.
+fn double(expr: Expr) -> Expr {
+    if let Expr::Literal(value, _) = &expr
+        && let Some(text) = decimal_text(value)
+        && let Ok(value) = text.parse::<f64>()
+    {
+        return lit(value);
+    }
+    cast(expr, DataType::Float64)
+}
+
+fn decimal_text(value: &ScalarValue) -> Option<String> {
+    match value {
+        ScalarValue::Decimal128(Some(v), precision, scale) => Some(Decimal128Type::format_decimal(*v, *precision, *scale)),
+        _ => None,
+    }
+}
+
+/// `left op right` where DataFusion's own conversion of the two would not be right.
+fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<Expr>> {
+    if l.data_type() == r.data_type() {
+        return Ok(None);
+    }
+    if let Some(made) = with_constant(left, op, right, (l, r))? {
+        return Ok(Some(made));
+    }
+    if let Some(turned) = op.swap()
+        && let Some(made) = with_constant(right, turned, left, (r, l))?
+    {
+        return Ok(Some(made));
+    }
+    Ok(keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
+}
+
+/// A comparison with a constant of another type.
+fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRef, &FieldRef)) -> Result<Option<Expr>> {
+    let (ty, from) = (field.data_type(), of.data_type());
+    if !may_place(field, from) {
+        return Ok(None);
+    }
+    let Some(value) = constant(other)? else { return Ok(None) };
+    if value.is_null() {
+        return Ok(None);
+    }
+    let place = match (text(&value), bytes(&value)) {
+        (Some(text), _) if is_uuid(field) => Some(Fit::At(text_literal::uuid(text)?)),
+        (Some(text), _) => match ty {
+            DataType::FixedSizeBinary(n) => fixed(*n, text.as_bytes()),
+            _ => text_literal::place(text, ty)?,
+        },
+        (_, Some(bytes)) => match ty {
+            DataType::FixedSizeBinary(n) => fixed(*n, bytes),
+            _ => None,
+        },
+        _ if ty.is_floating() => float(&value, ty).map(Fit::At),
+        _ => fit(&value, ty),
+    };
+    Ok(place.and_then(|place| compared(expr.clone(), op, place)))
+}
+
+/// Whether a constant of a type may be brought to that of a field.
+fn may_place(field: &Field, from: &DataType) -> bool {
+    let ty = field.data_type();
+    let point = |ty: &DataType| matches!(ty, DataType::Date32 | DataType::Timestamp(_, _));
+    let exact = |ty: &DataType| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _));
+    let placed = point(ty) || matches!(ty, DataType::Time64(_) | DataType::Boolean | DataType::Decimal128(_, _));
+    let binary = |ty: &DataType| matches!(ty, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    match ty {
+        DataType::FixedSizeBinary(_) => from.is_string() || binary(from),
+        _ if from.is_string() => placed,
+        _ if point(ty) => point(from),
+        _ if ty.is_floating() => exact(from) || *ty == DataType::Float32 && *from == DataType::Float64,
+        _ => exact(ty) && exact(from),
+    }
+}
+
+fn fixed(length: i32, value: &[u8]) -> Option<Fit> {
+    (usize::try_from(length) == Ok(value.len())).then(|| Fit::At(ScalarValue::FixedSizeBinary(length, Some(value.to_vec()))))
+}
+
+/// A number as a float: of a decimal the nearest one, of any other only the same.
+fn float(value: &ScalarValue, ty: &DataType) -> Option<ScalarValue> {
+    let text = decimal_text(value);
+    if *ty == DataType::Float64 {
+        return text?.parse().ok().map(|v| ScalarValue::Float64(Some(v)));
+    }
+    let single = match (text, value) {
+        (Some(text), _) => text.parse::<f32>().ok().filter(|v| v.is_finite())?,
+        (None, ScalarValue::Float64(Some(v))) if f64::from(*v as f32) == *v => *v as f32,
+        (None, ScalarValue::Int64(Some(v))) if v.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS => *v as f32,
+        _ => return None,
+    };
+    Some(ScalarValue::Float32(Some(single)))
+}
+
+/// Two expressions of different types as keys of one type, which compare as their values do.
+fn keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
+    use DataType::{BinaryView, Date32, Decimal128, Decimal256, FixedSizeBinary, Float64, Time64, Timestamp};
+    let both = |to: DataType| {
+        let one = |expr: &Expr, from: &DataType| if *from == to { expr.clone() } else { cast(expr.clone(), to.clone()) };
+        Some((one(left, l.data_type()), one(right, r.data_type())))
+    };
+    let text_as = |to: &DataType, left_is_text: bool| match left_is_text {
+        true => Some((cast(left.clone(), to.clone()), right.clone())),
+        false => Some((left.clone(), cast(right.clone(), to.clone()))),
+    };
+    Ok(match (l.data_type(), r.data_type()) {
+        (a, b) if a == b => None,
+        (a, b) if is_uuid(l) && b.is_string() || is_uuid(r) && a.is_string() => match is_uuid(l) {
+            true => Some((left.clone(), call(uuid::FromText, right.clone()))),
+            false => Some((call(uuid::FromText, left.clone()), right.clone())),
+        },
+        (Timestamp(a, _), Timestamp(b, _)) if a != b => Some((call(Instant, left.clone()), call(Instant, right.clone()))),
+        (Date32, Timestamp(..)) | (Timestamp(..), Date32) => Some((call(Instant, left.clone()), call(Instant, right.clone()))),
+        (Time64(_), Time64(_)) => both(Time64(TimeUnit::Nanosecond)),
+        (a, b @ (Timestamp(..) | DataType::Boolean)) if a.is_string() => text_as(b, true),
+        (a @ (Timestamp(..) | DataType::Boolean), b) if b.is_string() => text_as(a, false),
+        (a, b) if a.is_string() && b.is_decimal() || a.is_decimal() && b.is_string() => both(Float64),
+        (a, b) if a.is_floating() && b.is_decimal() || a.is_decimal() && b.is_floating() => {
+            let one = |expr: &Expr, from: &DataType| if from.is_decimal() { double(expr.clone()) } else { expr.clone() };
+            Some((one(left, a), one(right, b)))
+        }
+        (DataType::Float32, b) if b.is_integer() => both(Float64),
+        (a, DataType::Float32) if a.is_integer() => both(Float64),
+        (FixedSizeBinary(_), b) if holds_bytes(b) => both(BinaryView),
+        (a, FixedSizeBinary(_)) if holds_bytes(a) => both(BinaryView),
+        (Decimal128(p, s), Decimal128(q, t)) if too_wide((*p, *s), (*q, *t)) => both(Decimal256(76, (*s).max(*t))),
+        (Decimal128(p, s), b) if b.is_integer() && too_wide((*p, *s), (20, 0)) => both(Decimal256(76, *s)),
+        (a, Decimal128(p, s)) if a.is_integer() && too_wide((*p, *s), (20, 0)) => both(Decimal256(76, *s)),
+        _ => None,
+    })
+}
+
+fn holds_bytes(ty: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
+    ty.is_string() || matches!(ty, FixedSizeBinary(_) | Binary | LargeBinary | BinaryView)
+}
+
+/// Whether no decimal of 38 digits holds the values of both.
+fn too_wide((p, s): (u8, i8), (q, t): (u8, i8)) -> bool {
+    let whole = (i16::from(p) - i16::from(s)).max(i16::from(q) - i16::from(t));
+    whole + i16::from(s.max(t)) > 38
+}
+
+/// An expression and a subquery as keys of one type.
+fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<(Expr, Subquery)>> {
+    let plan = &subquery.subquery;
+    let (relation, other) = plan.schema().qualified_field(0);
+    let column = Expr::Column(Column::new(relation.cloned(), other.name()));
+    let Some((expr, key)) = keys(expr, &column, (field, other))? else { return Ok(None) };
+    let key = key.alias_qualified(relation.cloned(), other.name());
+    let projected = LogicalPlanBuilder::from(plan.as_ref().clone()).project(vec![key])?.build()?;
+    Ok(Some((expr, Subquery { subquery: Arc::new(projected), ..subquery.clone() })))
+}
+
+fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Between { expr, negated, low, high } = between;
+    let field = |expr: &Expr| -> Result<FieldRef> { Ok(expr.to_field(schema)?.1) };
+    let of = field(expr)?;
+    let from = comparison(expr, Operator::GtEq, low, (&of, &field(low)?))?;
+    let to = comparison(expr, Operator::LtEq, high, (&of, &field(high)?))?;
+    if from.is_none() && to.is_none() {
+        return Ok(None);
+    }
+    once(expr)?;
+    let from = from.unwrap_or_else(|| binary_expr(expr.as_ref().clone(), Operator::GtEq, low.as_ref().clone()));
+    let to = to.unwrap_or_else(|| binary_expr(expr.as_ref().clone(), Operator::LtEq, high.as_ref().clone()));
+    let both = from.and(to);
+    Ok(Some(if *negated { Expr::Not(Box::new(both)) } else { both }))
+}
+
+/// An expression that is about to be written twice must give the same twice.
+fn once(expr: &Expr) -> Result<()> {
+    if expr.is_volatile() {
+        return Err(DataFusionError::Plan(format!("{expr} may not be compared with values of other types; cast them")));
+    }
+    Ok(())
+}
+
+fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
+    let of = list.expr.to_field(schema)?.1;
+    let (mut kept, mut others, mut changed) = (Vec::new(), Vec::new(), false);
+    for item in &list.list {
+        match comparison(&list.expr, Operator::Eq, item, (&of, &item.to_field(schema)?.1))? {
+            None => kept.push(item.clone()),
+            Some(Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right })) if *left == *list.expr => {
+                changed = true;
+                kept.push(*right);
+            }
+            Some(other) => {
+                changed = true;
+                others.push(other);
+            }
+        }
+    }
+    if !changed {
+        return Ok(None);
+    }
+    if !others.is_empty() {
+        once(&list.expr)?;
+    }
+    let kept = (!kept.is_empty()).then(|| list.expr.as_ref().clone().in_list(kept, false));
+    let any = disjunction(kept.into_iter().chain(others));
+    Ok(any.map(|any| if list.negated { Expr::Not(Box::new(any)) } else { any }))
+}
+
+fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
+    let mut made = case.clone();
+    let mut changed = false;
+    if let Some(operand) = &case.expr {
+        let of = operand.to_field(schema)?.1;
+        let conditions =
+            case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &when.to_field(schema)?.1)));
+        let conditions = conditions.collect::<Result<Vec<_>>>()?;
+        if conditions.iter().any(Option::is_some) {
+            once(operand)?;
+            changed = true;
+            made.expr = None;
+            for ((when, _), condition) in made.when_then_expr.iter_mut().zip(conditions) {
+                let plain = || binary_expr(operand.as_ref().clone(), Operator::Eq, when.as_ref().clone());
+                **when = condition.unwrap_or_else(plain);
+            }
+        }
+    }
+    let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+    let types = results().map(|then| then.get_type(schema)).collect::<Result<Vec<_>>>()?;
+    if let Some(wide) = wider(&types) {
+        changed = true;
+        let own = made.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut made.else_expr);
+        for (then, ty) in own.zip(&types) {
+            **then = widened(std::mem::take(then.as_mut()), ty, &wide);
+        }
+    }
+    Ok(changed.then_some(Expr::Case(made)))
+}
+
+/// Conversions between UUIDs, their text and their bytes, and those that lose digits.
+fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
+    Ok(match (from.data_type(), to.data_type()) {
+        (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {
+            Some(text) => call(uuid::FromBytes, lit(text_literal::uuid(text)?)),
+            None => call(uuid::FromText, expr.clone()),
+        }),
+        (DataType::FixedSizeBinary(_) | DataType::Binary | DataType::BinaryView | DataType::LargeBinary, _) if is_uuid(to) => {
+            Some(if is_uuid(from) { expr.clone() } else { call(uuid::FromBytes, expr.clone()) })
+        }
+        (_, ty) if is_uuid(from) && ty.is_string() => {
+            let text = call(uuid::ToText, expr.clone());
+            Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
+        }
+        // Seconds since the epoch.
+        (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
+            Some(cast(cast(expr.clone(), DataType::Timestamp(TimeUnit::Second, zone.clone())), ty.clone()))
+        }
+        (from, ty) if loses_digits(from, ty) => Some(call(Convert { to: ty.clone(), safe: false }, expr.clone())),
+        _ => None,
+    })
+}

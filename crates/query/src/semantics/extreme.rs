@@ -1,0 +1,136 @@
+//! The least or the greatest float, of all or of a window.
+
+use std::cmp::Ordering;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::Result;
+use datafusion::functions_aggregate::min_max::MovingMin;
+use datafusion::logical_expr::Accumulator;
+
+/// A float in the order of `docs/sql.md`, or against it.
+#[derive(Debug, Clone)]
+struct Ranked {
+    value: f64,
+    against: bool,
+}
+
+impl Ranked {
+    fn key(&self) -> f64 {
+        if self.value.is_nan() { f64::NAN } else { self.value + 0.0 }
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.partial_cmp(other) == Some(Ordering::Equal)
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let order = self.key().total_cmp(&other.key());
+        Some(if self.against { order.reverse() } else { order })
+    }
+}
+
+/// `min` or `max` of everything.
+#[derive(Debug)]
+pub(crate) struct Extreme {
+    held: Option<Ranked>,
+    max: bool,
+    ty: DataType,
+}
+
+/// `min` or `max` of a window, which values leave in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Windowed {
+    held: MovingMin<Ranked>,
+    max: bool,
+    ty: DataType,
+}
+
+fn ranked(values: &[ArrayRef], against: bool) -> Result<Vec<Ranked>> {
+    let [values] = values else { return Ok(Vec::new()) };
+    let values = cast(values, &DataType::Float64)?;
+    Ok(values.as_primitive::<Float64Type>().iter().flatten().map(|value| Ranked { value, against }).collect())
+}
+
+fn value(held: Option<&Ranked>, ty: &DataType) -> Result<ScalarValue> {
+    ScalarValue::Float64(held.map(|ranked| ranked.value)).cast_to(ty)
+}
+
+impl Extreme {
+    pub(crate) fn new(max: bool, ty: &DataType) -> Self {
+        Self { held: None, max, ty: ty.clone() }
+    }
+}
+
+impl Windowed {
+    pub(crate) fn new(max: bool, ty: &DataType) -> Self {
+        Self { held: MovingMin::new(), max, ty: ty.clone() }
+    }
+}
+
+impl Accumulator for Extreme {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for new in ranked(values, self.max)? {
+            if self.held.as_ref().is_none_or(|held| new < *held) {
+                self.held = Some(new);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        value(self.held.as_ref(), &self.ty)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+}
+
+impl Accumulator for Windowed {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        ranked(values, self.max)?.into_iter().for_each(|new| self.held.push(new));
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        value(self.held.min(), &self.ty)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.held.len() * size_of::<Ranked>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        for _ in ranked(values, self.max)? {
+            self.held.pop();
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+}

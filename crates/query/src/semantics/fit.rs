@@ -1,0 +1,192 @@
+//! Where a literal lies among the values of a type: at one of them, between two, below or above all. A comparison with it is then one
+//! with a value of the type, which statistics know too, and no value is ever rounded.
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
+use datafusion::scalar::ScalarValue;
+
+use super::instant::{nanoseconds, unit_nanoseconds};
+
+const DAY: i128 = 86_400_000_000_000;
+
+/// The place of a literal.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fit {
+    /// It is a value of the type.
+    At(ScalarValue),
+    /// It is greater than this value and less than the next.
+    After(ScalarValue),
+    /// It is less than every value.
+    Below,
+    /// It is greater than every value.
+    Above,
+}
+
+/// The place of a number among integers or decimals, or of a point in time among dates or timestamps; none of other literals.
+pub(super) fn fit(value: &ScalarValue, to: &DataType) -> Option<Fit> {
+    let (digits, scale) = match nanoseconds(value) {
+        Some(instant) => return at_instant(instant, to),
+        None => exact(value)?,
+    };
+    let (target, low, high) = match to {
+        DataType::Int8 => (0, i128::from(i8::MIN), i128::from(i8::MAX)),
+        DataType::Int16 => (0, i128::from(i16::MIN), i128::from(i16::MAX)),
+        DataType::Int32 => (0, i128::from(i32::MIN), i128::from(i32::MAX)),
+        DataType::Int64 => (0, i128::from(i64::MIN), i128::from(i64::MAX)),
+        DataType::Decimal128(precision, scale) => {
+            let most = 10_i128.checked_pow(u32::from(*precision))?.checked_sub(1)?;
+            (*scale, -most, most)
+        }
+        _ => return None,
+    };
+    let shift = i32::from(target) - i32::from(scale);
+    let power = 10_i128.checked_pow(shift.unsigned_abs());
+    let (floor, exact) = match (shift >= 0, power) {
+        (true, Some(power)) => match digits.checked_mul(power) {
+            Some(v) => (v, true),
+            None => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
+        },
+        (false, Some(power)) => (digits.div_euclid(power), digits.rem_euclid(power) == 0),
+        // More than 38 digits either way.
+        (true, None) if digits != 0 => return Some(if digits < 0 { Fit::Below } else { Fit::Above }),
+        (true, None) => (0, true),
+        (false, None) => (if digits < 0 { -1 } else { 0 }, digits == 0),
+    };
+    place(floor, exact, (low, high), |v| match to {
+        DataType::Int8 => i8::try_from(v).ok().map(|v| ScalarValue::Int8(Some(v))),
+        DataType::Int16 => i16::try_from(v).ok().map(|v| ScalarValue::Int16(Some(v))),
+        DataType::Int32 => i32::try_from(v).ok().map(|v| ScalarValue::Int32(Some(v))),
+        DataType::Int64 => i64::try_from(v).ok().map(|v| ScalarValue::Int64(Some(v))),
+        DataType::Decimal128(p, s) => Some(ScalarValue::Decimal128(Some(v), *p, *s)),
+        _ => None,
+    })
+}
+
+/// A number as digits and how many of them follow the point.
+fn exact(value: &ScalarValue) -> Option<(i128, i8)> {
+    Some(match value {
+        ScalarValue::Int8(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::Int16(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::Int32(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::Int64(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::UInt8(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::UInt16(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::UInt32(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::UInt64(Some(v)) => (i128::from(*v), 0),
+        ScalarValue::Decimal128(Some(v), _, scale) => (*v, *scale),
+        _ => return None,
+    })
+}
+
+/// The place of a point in time, in nanoseconds since the epoch.
+pub(super) fn at_instant(instant: i128, to: &DataType) -> Option<Fit> {
+    let long = (i128::from(i64::MIN), i128::from(i64::MAX));
+    let (unit, range) = match to {
+        DataType::Date32 => (DAY, (i128::from(i32::MIN), i128::from(i32::MAX))),
+        DataType::Timestamp(unit, _) => (unit_nanoseconds(*unit), long),
+        _ => return None,
+    };
+    let (floor, exact) = (instant.div_euclid(unit), instant.rem_euclid(unit) == 0);
+    place(floor, exact, range, |v| match to {
+        DataType::Date32 => i32::try_from(v).ok().map(|v| ScalarValue::Date32(Some(v))),
+        DataType::Timestamp(unit, zone) => {
+            let (v, zone) = (Some(i64::try_from(v).ok()?), zone.clone());
+            Some(match unit {
+                TimeUnit::Second => ScalarValue::TimestampSecond(v, zone),
+                TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(v, zone),
+                TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(v, zone),
+                TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(v, zone),
+            })
+        }
+        _ => None,
+    })
+}
+
+fn place(floor: i128, exact: bool, (low, high): (i128, i128), make: impl Fn(i128) -> Option<ScalarValue>) -> Option<Fit> {
+    if floor < low {
+        return Some(Fit::Below);
+    }
+    if floor > high {
+        return Some(Fit::Above);
+    }
+    let value = make(floor)?;
+    Some(if exact { Fit::At(value) } else { Fit::After(value) })
+}
+
+/// Whether an operator compares values.
+pub(super) fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// False, or null where the expression is.
+pub(super) fn never(expr: Expr) -> Expr {
+    expr.is_null().and(lit(ScalarValue::Boolean(None)))
+}
+
+/// True, or null where the expression is.
+pub(super) fn always(expr: Expr) -> Expr {
+    expr.is_not_null().or(lit(ScalarValue::Boolean(None)))
+}
+
+/// A comparison of an expression with a literal at a place among the values of its type; none if the operator compares nothing.
+pub(super) fn compared(expr: Expr, op: Operator, fit: Fit) -> Option<Expr> {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    let with = |expr: Expr, op, value: ScalarValue| binary_expr(expr, op, lit(value));
+    Some(match (fit, op) {
+        (Fit::At(value), Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom) => with(expr, op, value),
+        (_, IsDistinctFrom) => lit(true),
+        (_, IsNotDistinctFrom) => lit(false),
+        (_, Eq) => never(expr),
+        (_, NotEq) => always(expr),
+        (Fit::After(value), Lt | LtEq) => with(expr, LtEq, value),
+        (Fit::After(value), Gt | GtEq) => with(expr, Gt, value),
+        (Fit::Below, Lt | LtEq) | (Fit::Above, Gt | GtEq) => never(expr),
+        (Fit::Below, Gt | GtEq) | (Fit::Above, Lt | LtEq) => always(expr),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(v: i128, scale: i8) -> ScalarValue {
+        ScalarValue::Decimal128(Some(v), 38, scale)
+    }
+
+    #[test]
+    fn numbers_find_their_place_among_integers_and_decimals() {
+        let int = |v| ScalarValue::Int32(Some(v));
+        let cases = [
+            (decimal(15, 1), DataType::Int32, Fit::After(int(1))),
+            (decimal(-15, 1), DataType::Int32, Fit::After(int(-2))),
+            (decimal(20, 1), DataType::Int32, Fit::At(int(2))),
+            (ScalarValue::Int64(Some(3_000_000_000)), DataType::Int32, Fit::Above),
+            (ScalarValue::Int64(Some(-3_000_000_000)), DataType::Int32, Fit::Below),
+            (decimal(i128::from(i32::MAX) * 10 + 1, 1), DataType::Int32, Fit::After(int(i32::MAX))),
+            (decimal(i128::from(i32::MIN) * 10 - 1, 1), DataType::Int32, Fit::Below),
+            (decimal(1005, 3), DataType::Decimal128(10, 2), Fit::After(ScalarValue::Decimal128(Some(100), 10, 2))),
+            (decimal(1, 38), DataType::Int32, Fit::After(int(0))),
+            (decimal(i128::MAX / 10, 0), DataType::Decimal128(38, 10), Fit::Above),
+        ];
+        for (value, to, expected) in cases {
+            assert_eq!(fit(&value, &to), Some(expected), "{value} among {to}");
+        }
+    }
+
+    #[test]
+    fn points_in_time_find_their_place_among_dates_and_timestamps() {
+        let micros = |v| ScalarValue::TimestampMicrosecond(Some(v), None);
+        let nanos = |v| ScalarValue::TimestampNanosecond(Some(v), None);
+        let us = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let ns = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        assert_eq!(fit(&nanos(-1), &us), Some(Fit::After(micros(-1))));
+        assert_eq!(fit(&nanos(2000), &us), Some(Fit::At(micros(2))));
+        assert_eq!(fit(&micros(i64::MAX), &ns), Some(Fit::Above));
+        assert_eq!(fit(&micros(i64::MIN), &ns), Some(Fit::Below));
+        assert_eq!(fit(&ScalarValue::Date32(Some(-1)), &us), Some(Fit::At(micros(-86_400_000_000))));
+        assert_eq!(fit(&micros(-1), &DataType::Date32), Some(Fit::After(ScalarValue::Date32(Some(-1)))));
+        assert_eq!(fit(&ScalarValue::Date32(Some(i32::MAX)), &us), Some(Fit::Above));
+    }
+}

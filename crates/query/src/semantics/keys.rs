@@ -1,0 +1,338 @@
+//! What compares, joins, groups or sorts by floats goes by keys in which zeros are one and NaNs are one, the greatest. What is returned or
+//! written stays as it is.
+//!
+//! A comparison with a literal needs no key: it is written as ranges in Arrow's order, so that it still prunes. There, NaNs without a sign
+//! are greater than infinity, and those with one less than its negative.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, DFSchema, JoinConstraint};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison, Sort};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{grouping_set_to_exprlist, merge_schema};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, BinaryExpr, Distinct, DistinctOn, Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder,
+    Operator, Subquery, binary_expr, lit, when,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+
+use super::checked;
+use super::constant::constant;
+use super::fit::{always, compares, never};
+use super::normal::{holds_floats, is_key, key};
+use crate::minmax;
+
+/// Functions that look for values in lists, and return none of them.
+const FINDING: [&str; 5] = ["array_has", "array_has_any", "array_has_all", "array_position", "array_positions"];
+
+/// The rule, for plans whose types agree.
+#[derive(Debug)]
+pub(super) struct Keys;
+
+impl AnalyzerRule for Keys {
+    fn name(&self) -> &'static str {
+        "float_keys"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(rewrite_plan).data()
+    }
+}
+
+fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
+    !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| holds_floats(&ty))
+}
+
+fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    let names = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+        Ok(if rewritten.transformed { rewritten.update_data(|expr| name.restore(expr)) } else { rewritten })
+    })?;
+    let plan = match rewritten.data {
+        LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| is_float(&s.expr, &schema)) => {
+            sort.expr = sorted(sort.expr, &schema);
+            LogicalPlan::Sort(sort)
+        }
+        LogicalPlan::Join(mut join) => {
+            let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
+            for (l, r) in &mut join.on {
+                if is_float(l, &left) || is_float(r, &right) {
+                    (*l, *r) = (key(std::mem::take(l)), key(std::mem::take(r)));
+                    // The keys of USING are columns, and have done their work by now.
+                    join.join_constraint = JoinConstraint::On;
+                }
+            }
+            LogicalPlan::Join(join)
+        }
+        LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(|f| holds_floats(f.data_type())) => {
+            let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+            grouped(Aggregate::try_new(input, columns, Vec::new())?)?
+        }
+        LogicalPlan::Distinct(Distinct::On(mut on)) if on.on_expr.iter().any(|e| is_float(e, &schema)) => {
+            on.on_expr = on.on_expr.into_iter().map(|e| keyed(e, &schema)).collect();
+            on.sort_expr = on.sort_expr.map(|sort| sorted(sort, &schema));
+            LogicalPlan::Distinct(Distinct::On(DistinctOn { ..on }))
+        }
+        LogicalPlan::Aggregate(aggregate) => grouped(aggregate)?,
+        plan => plan,
+    };
+    // Types may have changed below as well.
+    Ok(Transformed::yes(plan.recompute_schema()?))
+}
+
+fn keyed(expr: Expr, schema: &DFSchema) -> Expr {
+    if is_float(&expr, schema) { key(expr) } else { expr }
+}
+
+fn sorted(sort: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
+    sort.into_iter().map(|s| Sort { expr: keyed(s.expr, schema), ..s }).collect()
+}
+
+/// An aggregation by keys, whose groups show one of their own values: the key is not one of them where it was made of -0.0.
+fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
+    let schema = aggregate.input.schema().clone();
+    let distinct: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+    let floats: Vec<Expr> = distinct.iter().filter(|e| is_float(e, &schema)).cloned().collect();
+    if floats.is_empty() {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let Aggregate { input, group_expr, mut aggr_expr, schema: wanted, .. } = aggregate;
+    let sets = matches!(group_expr.as_slice(), [Expr::GroupingSet(_)]);
+    let groups = distinct.len();
+    let internal = usize::from(sets);
+    let keys = group_expr.into_iter().map(|expr| match expr {
+        Expr::GroupingSet(set) => {
+            let one = |exprs: Vec<Expr>| exprs.into_iter().map(|e| keyed(e, &schema)).collect::<Vec<_>>();
+            Expr::GroupingSet(match set {
+                GroupingSet::Rollup(exprs) => GroupingSet::Rollup(one(exprs)),
+                GroupingSet::Cube(exprs) => GroupingSet::Cube(one(exprs)),
+                GroupingSet::GroupingSets(sets) => GroupingSet::GroupingSets(sets.into_iter().map(one).collect()),
+            })
+        }
+        expr => keyed(expr, &schema),
+    });
+    let keys: Vec<Expr> = keys.collect();
+    let asked = aggr_expr.len();
+    let [least, _] = minmax::functions();
+    for (i, float) in floats.iter().enumerate() {
+        let plain = float.get_type(schema.as_ref())?.is_floating();
+        let shown: Arc<AggregateUDF> = if plain { least.clone() } else { first_value_udaf() };
+        aggr_expr.push(shown.call(vec![float.clone().unalias()]).alias(format!("shown {i}")));
+    }
+    let made = Aggregate::try_new(input, keys, aggr_expr)?;
+    let columns = made.schema.columns();
+    let mut shown = floats.iter().zip(&columns[groups + internal + asked..]);
+    let mut output = Vec::with_capacity(groups + internal + asked);
+    for (i, column) in columns[..groups + internal + asked].iter().enumerate() {
+        let own = Expr::Column(column.clone());
+        let (relation, field) = wanted.qualified_field(i);
+        let value = match distinct.get(i) {
+            Some(expr) if is_float(expr, &schema) => {
+                let value = shown.next().map_or_else(|| own.clone(), |(_, value)| Expr::Column(value.clone()));
+                // A group of a smaller set has no value in this column.
+                if sets { when(own.is_not_null(), value).end()? } else { value }
+            }
+            _ => own,
+        };
+        output.push(value.alias_qualified(relation.cloned(), field.name()));
+    }
+    LogicalPlanBuilder::from(LogicalPlan::Aggregate(made)).project(output)?.build()
+}
+
+/// An expression whose operands are rewritten already.
+fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let made = match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if checked::wraps(op) => {
+            let exact = |ty: DataType| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _));
+            return Ok(match exact(left.get_type(schema)?) && exact(right.get_type(schema)?) {
+                true => Transformed::yes(checked::call(*left, op, *right)),
+                false => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+            });
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && is_float(&left, schema) => {
+            compared(*left, op, *right)
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_float(&expr, schema) => {
+            let expr = if expr.is_volatile() { key(*expr) } else { *expr };
+            let both = compared(expr.clone(), Operator::GtEq, *low).and(compared(expr, Operator::LtEq, *high));
+            if negated { Expr::Not(Box::new(both)) } else { both }
+        }
+        Expr::InList(list) if is_float(&list.expr, schema) => listed(list),
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_float(&expr, schema) => {
+            Expr::InSubquery(InSubquery { expr: Box::new(key(*expr)), subquery: projected(subquery)?, negated })
+        }
+        Expr::SetComparison(set) if is_float(&set.expr, schema) => Expr::SetComparison(SetComparison {
+            expr: Box::new(key(*set.expr)),
+            subquery: projected(set.subquery)?,
+            op: set.op,
+            quantifier: set.quantifier,
+        }),
+        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) if is_float(&operand, schema) => {
+            let whens = when_then_expr.into_iter().map(|(when, then)| (Box::new(key(*when)), then)).collect();
+            Expr::Case(Case { expr: Some(Box::new(key(*operand))), when_then_expr: whens, else_expr })
+        }
+        Expr::AggregateFunction(mut function) => {
+            let params = &mut function.params;
+            let by_floats = params.order_by.iter().any(|s| is_float(&s.expr, schema));
+            let distinct = params.distinct || function.func.name() == "approx_distinct";
+            let of_floats = distinct && params.args.iter().any(|e| is_float(e, schema));
+            if of_floats {
+                params.args = std::mem::take(&mut params.args).into_iter().map(|e| keyed(e, schema)).collect();
+            }
+            if by_floats {
+                params.order_by = sorted(std::mem::take(&mut params.order_by), schema);
+            }
+            let expr = Expr::AggregateFunction(function);
+            return Ok(if by_floats || of_floats { Transformed::yes(expr) } else { Transformed::no(expr) });
+        }
+        Expr::WindowFunction(mut window) => {
+            let params = &mut window.params;
+            let sorts = params.order_by.iter().any(|s| is_float(&s.expr, schema));
+            let parts = params.partition_by.iter().any(|e| is_float(e, schema));
+            let of_floats = params.distinct && params.args.iter().any(|e| is_float(e, schema));
+            params.order_by = sorted(std::mem::take(&mut params.order_by), schema);
+            params.partition_by = std::mem::take(&mut params.partition_by).into_iter().map(|e| keyed(e, schema)).collect();
+            if of_floats {
+                params.args = std::mem::take(&mut params.args).into_iter().map(|e| keyed(e, schema)).collect();
+            }
+            let expr = Expr::WindowFunction(window);
+            return Ok(if sorts || parts || of_floats { Transformed::yes(expr) } else { Transformed::no(expr) });
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if FINDING.contains(&func.name()) && args.iter().any(|e| is_float(e, schema)) =>
+        {
+            Expr::ScalarFunction(ScalarFunction { func, args: args.into_iter().map(|e| keyed(e, schema)).collect() })
+        }
+        Expr::ScalarFunction(ScalarFunction { func, mut args })
+            if func.name() == "nullif" && args.len() == 2 && args.iter().any(|e| is_float(e, schema)) =>
+        {
+            let (other, value) = (args.pop().unwrap_or_default(), args.pop().unwrap_or_default());
+            let equal = binary_expr(key(value.clone()), Operator::Eq, key(other));
+            when(equal, lit(ScalarValue::try_from(&value.get_type(schema)?)?)).otherwise(value)?
+        }
+        expr => return Ok(Transformed::no(expr)),
+    };
+    Ok(Transformed::yes(made))
+}
+
+fn projected(subquery: Subquery) -> Result<Subquery> {
+    let plan = Arc::unwrap_or_clone(subquery.subquery);
+    let (relation, field) = plan.schema().qualified_field(0);
+    let (relation, name) = (relation.cloned(), field.name().clone());
+    let column = key(Expr::Column(Column::new(relation.clone(), &name))).alias_qualified(relation, name);
+    let plan = LogicalPlanBuilder::from(plan).project(vec![column])?.build()?;
+    Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns: subquery.outer_ref_columns, spans: subquery.spans })
+}
+
+/// A literal of floats, and how its zeros and the infinities are written in its type.
+struct Literal {
+    value: f64,
+    single: bool,
+}
+
+impl Literal {
+    fn of(expr: &Expr) -> Option<Self> {
+        match constant(expr).ok()?? {
+            ScalarValue::Float64(Some(value)) => Some(Self { value, single: false }),
+            ScalarValue::Float32(Some(value)) => Some(Self { value: f64::from(value), single: true }),
+            _ => None,
+        }
+    }
+
+    /// Another value in the literal's type.
+    fn write(&self, value: f64) -> Expr {
+        // The value came from that type, or is zero or infinite.
+        if self.single { lit(value as f32) } else { lit(value) }
+    }
+
+    fn is_nan(&self, expr: Expr) -> Expr {
+        let beyond = binary_expr(expr.clone(), Operator::Gt, self.write(f64::INFINITY));
+        beyond.or(binary_expr(expr, Operator::Lt, self.write(f64::NEG_INFINITY)))
+    }
+
+    fn is_number(&self, expr: Expr) -> Expr {
+        let least = binary_expr(expr.clone(), Operator::GtEq, self.write(f64::NEG_INFINITY));
+        least.and(binary_expr(expr, Operator::LtEq, self.write(f64::INFINITY)))
+    }
+}
+
+/// A comparison of floats.
+fn compared(left: Expr, op: Operator, right: Expr) -> Expr {
+    if let Some(literal) = Literal::of(&right)
+        && !left.is_volatile()
+        && let Some(made) = with_literal(&left, op, &literal)
+    {
+        return made;
+    }
+    if let (Some(literal), Some(turned)) = (Literal::of(&left), op.swap())
+        && !right.is_volatile()
+        && let Some(made) = with_literal(&right, turned, &literal)
+    {
+        return made;
+    }
+    binary_expr(key(left), op, key(right))
+}
+
+/// `expr op literal` in ranges of Arrow's order.
+fn with_literal(expr: &Expr, op: Operator, literal: &Literal) -> Option<Expr> {
+    use Operator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let compare = |op, value: f64| binary_expr(expr.clone(), op, literal.write(value));
+    let value = literal.value;
+    if value.is_nan() {
+        return Some(match op {
+            Eq | GtEq => literal.is_nan(expr.clone()),
+            NotEq | Lt => literal.is_number(expr.clone()),
+            LtEq => always(expr.clone()),
+            Gt => never(expr.clone()),
+            _ => return None,
+        });
+    }
+    // The range that zeros of both signs are.
+    let (low, high) = if value == 0.0 { (-0.0, 0.0) } else { (value, value) };
+    Some(match op {
+        Eq if value == 0.0 => compare(GtEq, low).and(compare(LtEq, high)),
+        NotEq if value == 0.0 => compare(Lt, low).or(compare(Gt, high)),
+        Eq | NotEq => compare(op, value),
+        Lt => compare(Lt, low).and(compare(GtEq, f64::NEG_INFINITY)),
+        LtEq => compare(LtEq, high).and(compare(GtEq, f64::NEG_INFINITY)),
+        Gt => compare(Gt, high).or(compare(Lt, f64::NEG_INFINITY)),
+        GtEq => compare(GtEq, low).or(compare(Lt, f64::NEG_INFINITY)),
+        _ => return None,
+    })
+}
+
+/// `expr IN (…)`: literals stay a list, in which both zeros stand for one.
+fn listed(InList { expr, list, negated }: InList) -> Expr {
+    let literals: Option<Vec<Literal>> = list.iter().map(Literal::of).collect();
+    let any = match literals {
+        Some(literals) if !expr.is_volatile() => {
+            let nan = literals.iter().find(|l| l.value.is_nan()).map(|l| l.is_nan(expr.as_ref().clone()));
+            let numbers = literals.iter().filter(|l| !l.value.is_nan());
+            let values = numbers.flat_map(|l| match l.value == 0.0 {
+                true => vec![l.write(0.0), l.write(-0.0)],
+                false => vec![l.write(l.value)],
+            });
+            let values: Vec<Expr> = values.collect();
+            let listed = (!values.is_empty()).then(|| expr.as_ref().clone().in_list(values, false));
+            datafusion::logical_expr::utils::disjunction(listed.into_iter().chain(nan))
+        }
+        _ => None,
+    };
+    match any {
+        Some(any) if negated => Expr::Not(Box::new(any)),
+        Some(any) => any,
+        None => key(*expr).in_list(list.into_iter().map(key).collect(), negated),
+    }
+}

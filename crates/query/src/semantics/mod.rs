@@ -1,0 +1,85 @@
+//! What a statement means: its types, literals, comparisons and functions of time, as `docs/sql.md` says it. DataFusion's planner takes
+//! rules of its own for each; where its defaults differ from that page, the rules here stand before them.
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+
+mod checked;
+mod compare;
+mod constant;
+mod convert;
+mod extreme;
+mod fit;
+mod function;
+mod instant;
+mod keys;
+mod normal;
+mod now;
+mod numbers;
+mod quotient;
+mod sums;
+mod text_literal;
+mod types;
+mod uuid;
+
+pub(crate) use extreme::{Extreme, Windowed};
+pub(crate) use numbers::numbers;
+pub(crate) use types::{mark_uuids, without_marks};
+
+/// What every session's configuration says.
+pub(crate) fn options(config: &mut SessionConfig) {
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+}
+
+/// A session with the rules; functions of the same name replace DataFusion's.
+pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
+    let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(compare::Comparisons),
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(keys::Keys),
+    ];
+    let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(compare::Operators)];
+    let mut session = builder
+        .with_expr_planners(planners)
+        .with_default_features()
+        .with_type_planner(Arc::new(types::Types))
+        .with_analyzer_rules(rules)
+        .build();
+    for function in now::functions() {
+        session.register_udf(Arc::new(function))?;
+    }
+    session.register_udaf(Arc::new(sums::function()))?;
+    Ok(session)
+}
+
+/// A plan to which the rules have been applied, once: a comparison that is written in ranges of floats is not one of ranges to be
+/// written anew. `EXPLAIN` applies them itself, so that it can show each.
+pub(crate) fn analyzed(session: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Explain(_) => Ok(plan),
+        plan => session.analyzer().execute_and_check(plan, session.config_options(), |_, _| {}),
+    }
+}
+
+/// An analysed plan, optimised.
+pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan> {
+    session.optimizer().optimize(plan.clone(), session, |_, _| {})
+}
+
+/// An analysed plan, as it is run.
+pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    match plan {
+        LogicalPlan::Explain(_) => session.create_physical_plan(plan).await,
+        plan => session.query_planner().create_physical_plan(&optimised(session, plan)?, session).await,
+    }
+}

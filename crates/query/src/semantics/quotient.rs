@@ -1,0 +1,149 @@
+//! Quotients of decimals, with Spark's number of digits and rounded. Arrow's have four digits more than the dividend, and cut the rest.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Decimal128Array};
+use arrow::compute::binary;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, i256};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::scalar::ScalarValue;
+
+/// Digits after the point that are kept where there are too many.
+const LEAST_SCALE: i16 = 6;
+const TOO_MANY: u128 = 10_u128.pow(38);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Quotient {
+    signature: Signature,
+}
+
+/// `left / right` of decimals.
+pub(super) fn call(left: Expr, right: Expr) -> Expr {
+    let signature = Signature::any(2, Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Quotient { signature })).call(vec![left, right])
+}
+
+/// Precision and scale of a quotient (Spark's `DecimalPrecision`).
+fn digits((p, s): (u8, i8), (q, t): (u8, i8)) -> (u8, i8) {
+    let (p, s, q, t) = (i16::from(p), i16::from(s), i16::from(q), i16::from(t));
+    let scale = LEAST_SCALE.max(s + q + 1);
+    let whole = p - s + t;
+    let most = i16::from(DECIMAL128_MAX_PRECISION);
+    let scale = if whole + scale <= most { scale } else { (most - whole).max(LEAST_SCALE.min(scale)) };
+    let narrow = |v: i16| i8::try_from(v.clamp(0, most)).unwrap_or(i8::MAX);
+    (narrow(whole + scale).max(1).unsigned_abs(), narrow(scale))
+}
+
+fn shape(ty: &DataType) -> Result<(u8, i8)> {
+    match ty {
+        DataType::Decimal128(precision, scale) => Ok((*precision, *scale)),
+        other => Err(DataFusionError::Internal(format!("a quotient of {other}"))),
+    }
+}
+
+/// `left * 10^power / right`, halves away from zero.
+fn divided(left: i128, right: i128, power: u32) -> Option<i128> {
+    if let Some(left) = 10_i128.checked_pow(power).and_then(|ten| left.checked_mul(ten)) {
+        let (quotient, rest) = (left.checked_div(right)?, left.checked_rem(right)?);
+        let up = rest.unsigned_abs() >= right.unsigned_abs() - rest.unsigned_abs();
+        return if up && rest != 0 { quotient.checked_add(left.signum() * right.signum()) } else { Some(quotient) };
+    }
+    let left = i256::from_i128(left).checked_mul(i256::from_i128(10).checked_pow(power)?)?;
+    let wide = i256::from_i128(right);
+    let (quotient, rest) = (left.checked_div(wide)?, left.checked_rem(wide)?);
+    let (rest, wide) = (rest.wrapping_abs(), wide.wrapping_abs());
+    let sign = if left.is_negative() == (right < 0) { 1 } else { -1 };
+    let up = rest != i256::ZERO && rest >= wide - rest;
+    let quotient = if up { quotient.checked_add(i256::from_i128(sign))? } else { quotient };
+    quotient.to_i128()
+}
+
+fn quotient(left: &Decimal128Array, right: &Decimal128Array, to: (u8, i8)) -> Result<ArrayRef> {
+    let (s, t) = (i16::from(left.scale()), i16::from(right.scale()));
+    let power = u32::try_from(i16::from(to.1) - s + t).unwrap_or(0);
+    if right.iter().zip(left.iter()).any(|(r, l)| r == Some(0) && l.is_some()) {
+        return Err(arrow::error::ArrowError::DivideByZero.into());
+    }
+    // Of nulls, whatever is below them, nothing is divided by zero; what is lost is told from what is null below.
+    let made: Decimal128Array = binary(left, right, |l, r| match r {
+        0 => 0,
+        r => divided(l, r, power).filter(|v| v.unsigned_abs() < TOO_MANY).unwrap_or(i128::MAX),
+    })?;
+    if made.iter().flatten().any(|v| v == i128::MAX) {
+        let what = format!("a quotient has more than 38 digits, {} of them after the point", to.1);
+        return Err(DataFusionError::Execution(what));
+    }
+    Ok(Arc::new(made.with_precision_and_scale(to.0, to.1)?))
+}
+
+impl ScalarUDFImpl for Quotient {
+    fn name(&self) -> &'static str {
+        "decimal_quotient"
+    }
+
+    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
+        Ok(match arguments {
+            [left, right] => format!("{left} / {right}"),
+            _ => self.name().to_owned(),
+        })
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match arguments {
+            [left, right] => {
+                let (precision, scale) = digits(shape(left)?, shape(right)?);
+                Ok(DataType::Decimal128(precision, scale))
+            }
+            _ => Err(DataFusionError::Internal("a quotient is one of two".to_owned())),
+        }
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = arguments.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let to = shape(arguments.return_field.data_type())?;
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let [left, right] = arrays.as_slice() else {
+            return Err(DataFusionError::Internal("a quotient is one of two".to_owned()));
+        };
+        let made = quotient(left.as_primitive::<Decimal128Type>(), right.as_primitive::<Decimal128Type>(), to)?;
+        Ok(match scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?),
+            false => ColumnarValue::Array(made),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotients_have_as_many_digits_as_sparks() {
+        // spark-sql 4.0: SELECT typeof(CAST(1 AS DECIMAL(p, s)) / CAST(1 AS DECIMAL(q, t))).
+        assert_eq!(digits((10, 2), (10, 2)), (23, 13));
+        assert_eq!(digits((38, 10), (38, 10)), (38, 6));
+        assert_eq!(digits((20, 0), (2, 1)), (27, 6));
+    }
+
+    #[test]
+    fn quotients_are_rounded_and_fail_beyond_38_digits() {
+        for (left, right, power, expected) in [
+            (1, 3, 6, Some(333_333)),
+            (2, 3, 6, Some(666_667)),
+            (-2, 3, 6, Some(-666_667)),
+            (1, 2, 0, Some(1)),
+            (-1, 2, 0, Some(-1)),
+            (0, 7, 3, Some(0)),
+            (10_i128.pow(37), 3 * 10_i128.pow(37), 6, Some(333_333)),
+            (-2 * 10_i128.pow(37), 3 * 10_i128.pow(37), 6, Some(-666_667)),
+            (10_i128.pow(37), 1, 6, None),
+        ] {
+            assert_eq!(divided(left, right, power), expected, "{left} * 10^{power} / {right}");
+        }
+    }
+}

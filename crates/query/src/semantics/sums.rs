@@ -1,0 +1,229 @@
+//! `sum` that fails where a sum is out of range. DataFusion's wraps around.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
+};
+use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
+
+/// Beyond the greatest decimal of 38 digits: a sum that has been there stays there.
+const LOST: i128 = i128::MAX;
+const MOST: i128 = 10_i128.pow(38) - 1;
+
+/// The function.
+pub(super) fn function() -> AggregateUDF {
+    AggregateUDF::new_from_impl(Sum { inner: sum_udaf() })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Sum {
+    inner: Arc<AggregateUDF>,
+}
+
+/// The scale of sums of a type that are added up here.
+fn scale(ty: &DataType, distinct: bool) -> Option<i8> {
+    match ty {
+        DataType::Int64 if !distinct => Some(0),
+        // With ten digits to spare, no number of rows is too many.
+        DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale) if !distinct => Some(*scale),
+        _ => None,
+    }
+}
+
+fn add(total: &mut i128, value: i128) {
+    *total = if *total == LOST { LOST } else { total.checked_add(value).unwrap_or(LOST) };
+}
+
+/// Values and partial sums alike: both are integers or decimals of one scale.
+fn widened(values: &ArrayRef) -> ArrayRef {
+    match values.as_primitive_opt::<Int64Type>() {
+        Some(values) => Arc::new(values.unary::<_, Decimal128Type>(i128::from)),
+        None => values.clone(),
+    }
+}
+
+fn narrowed(totals: &Decimal128Array, to: &DataType) -> Result<ArrayRef> {
+    let lost = || DataFusionError::Execution(format!("a sum is out of the range of {to}"));
+    let in_range = |v: i128| if (-MOST..=MOST).contains(&v) { Ok(v) } else { Err(lost()) };
+    Ok(match to {
+        DataType::Int64 => {
+            let made: Int64Array = totals.try_unary(|v| i64::try_from(v).map_err(|_| lost()))?;
+            Arc::new(made)
+        }
+        to => {
+            let made: Decimal128Array = totals.try_unary(in_range)?;
+            Arc::new(made.with_data_type(to.clone()))
+        }
+    })
+}
+
+fn partial(scale: i8) -> DataType {
+    DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale)
+}
+
+impl AggregateUDFImpl for Sum {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        self.inner.inner().return_type(arguments)
+    }
+
+    fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        let to = arguments.return_field.data_type().clone();
+        match scale(&to, arguments.is_distinct) {
+            Some(scale) => Ok(Box::new(Total { total: 0, values: 0, scale, to })),
+            None => self.inner.inner().accumulator(arguments),
+        }
+    }
+
+    fn state_fields(&self, arguments: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        match scale(arguments.return_type(), arguments.is_distinct) {
+            Some(scale) => Ok(vec![Arc::new(Field::new(format_state_name(arguments.name, "sum"), partial(scale), true))]),
+            None => self.inner.inner().state_fields(arguments),
+        }
+    }
+
+    fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
+        self.inner.inner().groups_accumulator_supported(arguments)
+    }
+
+    fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        let to = arguments.return_field.data_type().clone();
+        match scale(&to, arguments.is_distinct) {
+            Some(scale) => Ok(Box::new(Totals { inner: PrimitiveGroupsAccumulator::new(&partial(scale), add), to })),
+            None => self.inner.inner().create_groups_accumulator(arguments),
+        }
+    }
+
+    fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        match scale(arguments.return_field.data_type(), arguments.is_distinct) {
+            Some(_) => self.accumulator(arguments),
+            None => self.inner.inner().create_sliding_accumulator(arguments),
+        }
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn set_monotonicity(&self, ty: &DataType) -> SetMonotonicity {
+        self.inner.inner().set_monotonicity(ty)
+    }
+}
+
+/// A sum without groups, or of a window.
+#[derive(Debug)]
+struct Total {
+    total: i128,
+    values: usize,
+    scale: i8,
+    to: DataType,
+}
+
+impl Accumulator for Total {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values] = values else { return Ok(()) };
+        let values = widened(values);
+        self.values += values.len() - values.null_count();
+        values.as_primitive::<Decimal128Type>().iter().flatten().for_each(|v| add(&mut self.total, v));
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let total = Decimal128Array::from(vec![(self.values > 0).then_some(self.total)]);
+        ScalarValue::try_from_array(&narrowed(&total, &self.to)?, 0)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let total = (self.values > 0).then_some(self.total);
+        Ok(vec![ScalarValue::Decimal128(total, DECIMAL128_MAX_PRECISION, self.scale)])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values] = values else { return Ok(()) };
+        let values = widened(values);
+        self.values -= values.len() - values.null_count();
+        values.as_primitive::<Decimal128Type>().iter().flatten().for_each(|v| add(&mut self.total, -v));
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+}
+
+/// A sum for each group.
+struct Totals<F: Fn(&mut i128, i128) + Send + Sync + 'static> {
+    inner: PrimitiveGroupsAccumulator<Decimal128Type, F>,
+    to: DataType,
+}
+
+impl<F: Fn(&mut i128, i128) + Send + Sync + 'static> GroupsAccumulator for Totals<F> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total_groups: usize,
+    ) -> Result<()> {
+        let values: Vec<ArrayRef> = values.iter().map(widened).collect();
+        self.inner.update_batch(&values, groups, filter, total_groups)
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        narrowed(self.inner.evaluate(emit)?.as_primitive::<Decimal128Type>(), &self.to)
+    }
+
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        self.inner.state(emit)
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total_groups: usize,
+    ) -> Result<()> {
+        self.inner.merge_batch(values, groups, filter, total_groups)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let values: Vec<ArrayRef> = values.iter().map(widened).collect();
+        self.inner.convert_to_state(&values, filter)
+    }
+
+    fn supports_convert_to_state(&self) -> bool {
+        self.inner.supports_convert_to_state()
+    }
+
+    fn size(&self) -> usize {
+        self.inner.size()
+    }
+}
