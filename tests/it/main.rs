@@ -14,6 +14,7 @@ mod jobs;
 mod kills;
 mod lifecycle;
 mod manifests;
+mod nested;
 mod ops;
 mod orphans;
 mod page;

@@ -29,9 +29,9 @@ pub type Placed = (Row, i32);
 /// A table of any format version, written to as engines of every kind do: files and manifests to storage, commits to REST.
 #[derive(Debug)]
 pub struct Lake<'a> {
-    app: &'a TestApp,
-    storage: Storage,
-    name: String,
+    pub(crate) app: &'a TestApp,
+    pub(crate) storage: Storage,
+    pub(crate) name: String,
 }
 
 /// A data file and positions in it.
@@ -48,11 +48,11 @@ pub enum Scope {
 
 /// What one commit adds.
 #[derive(Debug, Default)]
-struct Additions {
-    data: Vec<(i32, DataFile)>,
-    deletes: Vec<(i32, DataFile)>,
+pub(crate) struct Additions {
+    pub(crate) data: Vec<(i32, DataFile)>,
+    pub(crate) deletes: Vec<(i32, DataFile)>,
     /// Delete files that others replace: path and offset.
-    replaced: HashSet<(String, Option<i64>)>,
+    pub(crate) replaced: HashSet<(String, Option<i64>)>,
 }
 
 fn field(name: &str, ty: DataType, id: i32) -> Field {
@@ -383,7 +383,7 @@ impl<'a> Lake<'a> {
     }
 
     /// Commits to the head of `main`; false if somebody else was first.
-    async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
+    pub(crate) async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
         let io = self.storage.file_io();
         let snapshot_id = i64::try_from(uuid::Uuid::new_v4().as_u128() >> 66).expect("62 bits");
         let dir = format!("{}/metadata", metadata.location());

@@ -2,11 +2,13 @@
 //! writer that speaks only to the REST catalog, and a storage that fails on purpose.
 
 mod app;
+mod crafted;
 mod faults;
 mod lake;
 mod writer;
 
 pub use app::{DEAD_SECONDS, TestApp, config, postgres};
+pub use crafted::cells;
 pub use faults::Faults;
 pub use lake::{Lake, Placed, Row, Scope};
 pub use writer::{Writer, schema_json};

@@ -195,8 +195,8 @@ async fn sketched(
     let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition()));
     let adapter = Arc::new(Adapter::new(target_schema(schema, &ids)?, schema, spec));
     let data = &file.file;
-    let open = context.reader.open(data.file_path(), data.file_size_in_bytes(), &context.counters.reads).await?;
-    let projection = open.projection(&adapter)?;
+    let open = context.reader.naming(metadata).open(data.file_path(), data.file_size_in_bytes(), &context.counters.reads).await?;
+    let projection = open.projection(&adapter);
     let mut sketches = ids.iter().map(|_| sketch()).collect::<Result<Vec<_>>>()?;
     let mut records = 0;
     for (i, rows) in open.row_ranges().into_iter().enumerate() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileOpener, FileScanConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::object_store::ObjectStore;
@@ -19,9 +19,10 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSor
 use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
-use datafusion_datasource::morsel::Morselizer;
+use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 
 use crate::deleted::WithoutDeleted;
+use crate::files::InPartition;
 
 #[derive(Clone)]
 pub(crate) struct Checked {
@@ -46,6 +47,33 @@ impl Checked {
     }
 }
 
+/// Opens files, those of partitions that say what columns are that a file lacks with expressions of their own.
+struct ByPartition {
+    others: Box<dyn Morselizer>,
+    source: Arc<dyn FileSource>,
+    store: Arc<dyn ObjectStore>,
+    /// Of the scan, without its files.
+    config: FileScanConfig,
+    partition: usize,
+    unbroken: bool,
+}
+
+impl fmt::Debug for ByPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByPartition").field("others", &self.others).finish_non_exhaustive()
+    }
+}
+
+impl Morselizer for ByPartition {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let Some(InPartition(expressions)) = file.extension::<InPartition>() else { return self.others.plan_file(file) };
+        let mut config = self.config.clone();
+        config.expr_adapter_factory = Some(expressions.clone());
+        let inner = self.source.create_morselizer(self.store.clone(), &config, self.partition)?;
+        WithoutDeleted { inner, unbroken: self.unbroken }.plan_file(file)
+    }
+}
+
 impl FileSource for Checked {
     fn create_file_opener(
         &self,
@@ -62,8 +90,16 @@ impl FileSource for Checked {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let inner = self.inner.create_morselizer(store, config, partition)?;
-        Ok(Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) }))
+        let inner = self.inner.create_morselizer(store.clone(), config, partition)?;
+        let opened = Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) });
+        let by_partition = |file: &PartitionedFile| file.extension::<InPartition>().is_some();
+        if !config.file_groups.iter().flat_map(FileGroup::iter).any(by_partition) {
+            return Ok(opened);
+        }
+        let mut config = config.clone();
+        config.file_groups = Vec::new();
+        let unbroken = self.is_unbroken(&config);
+        Ok(Box::new(ByPartition { others: opened, source: self.inner.clone(), store, config, partition, unbroken }))
     }
 
     fn table_schema(&self) -> &TableSchema {

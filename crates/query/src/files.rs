@@ -9,14 +9,15 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
-use esker_read::{ReadError, ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in};
+use esker_read::{Defaults, Names, ReadError, ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in};
 use esker_table::LiveFile;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{PartitionField, Schema, Struct, TableMetadata, Transform};
 use roaring::RoaringTreemap;
 
+use crate::adapter::ByFieldId;
 use crate::deleted::Deleted;
-use crate::ranges::column_statistics;
+use crate::ranges::FileBounds;
 use crate::source::Known;
 
 /// Bytes of a file that are worth a task of their own.
@@ -28,18 +29,67 @@ const RIDDLED: u64 = 64;
 /// Footers read at the same time, where deletes ask for them before the scan begins.
 const FOOTERS: usize = 16;
 
+/// What is read of a table.
+pub(crate) struct Scan<'a> {
+    pub(crate) metadata: &'a TableMetadata,
+    pub(crate) iceberg: &'a Schema,
+    pub(crate) schema: &'a SchemaRef,
+    /// The columns that are read.
+    pub(crate) wanted: &'a [usize],
+    pub(crate) filtered: bool,
+    pub(crate) names: &'a Arc<Names>,
+}
+
+/// Expressions on the files of a partition by identity, which is what a column is that they lack.
+#[derive(Debug, Clone)]
+pub(crate) struct InPartition(pub(crate) Arc<ByFieldId>);
+
+impl Scan<'_> {
+    /// For the partitions of some files.
+    fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<(i32, &'f Struct), InPartition> {
+        let mut found = HashMap::new();
+        let is_read = |id: i32| self.wanted.iter().any(|i| field_id(self.schema.field(*i)) == Some(id));
+        // A field within a column may be read with it.
+        let is_within = |id: i32| self.iceberg.as_struct().field_by_id(id).is_none();
+        let says = |f: &PartitionField| f.transform == Transform::Identity && (is_read(f.source_id) || is_within(f.source_id));
+        for file in files {
+            let (id, partition) = (file.spec_id, file.file.partition());
+            let Some(spec) = self.metadata.partition_spec_by_id(id) else { continue };
+            if spec.fields().iter().any(says) {
+                found.entry((id, partition)).or_insert_with(|| {
+                    let defaults = Defaults::new(self.iceberg, self.schema.fields(), Some((spec.as_ref(), partition)));
+                    InPartition(Arc::new(ByFieldId { defaults: Arc::new(defaults), names: self.names.clone() }))
+                });
+            }
+        }
+        found
+    }
+
+    fn statistics(&self, file: &LiveFile, rows: u64) -> Statistics {
+        let bounds = FileBounds::new(self.metadata, file);
+        let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
+        for i in self.wanted {
+            columns[*i] = bounds.statistics(self.schema.field(*i));
+        }
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Statistics {
+            num_rows: Precision::Exact(count(rows)),
+            total_byte_size: Precision::Inexact(count(file.file.file_size_in_bytes())),
+            column_statistics: columns,
+        }
+    }
+}
+
 /// Each file, or each part of a large one, with its statistics and with the rows that are deleted. Files without rows left are left out.
 pub(crate) async fn partitioned(
-    metadata: &TableMetadata,
-    schema: &SchemaRef,
-    (wanted, filtered): (&[usize], bool),
+    scan: &Scan<'_>,
     files: &[LiveFile],
     deleted: &HashMap<String, Arc<RoaringTreemap>>,
     reader: &Reader,
     stats: &Arc<ReadStats>,
 ) -> esker_read::Result<Vec<PartitionedFile>> {
-    let columns: Arc<[i32]> = wanted.iter().filter_map(|i| field_id(schema.field(*i))).collect();
-    let columns = &columns;
+    let columns: Arc<[i32]> = scan.wanted.iter().filter_map(|i| field_id(scan.schema.field(*i))).collect();
+    let (columns, in_partitions) = (&columns, &scan.in_partitions(files));
     let one = |file: LiveFile| async move {
         let (path, size) = (file.file.file_path(), file.file.file_size_in_bytes());
         let gone = deleted.get(path);
@@ -48,9 +98,10 @@ pub(crate) async fn partitioned(
             return Ok(Vec::new());
         }
         // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
-        let riddled = !filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
-        let nan = may_hold_nan(schema, &file);
-        let statistics = Arc::new(statistics(metadata, schema, wanted, &file, rows, gone.is_none()));
+        let riddled = !scan.filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
+        let nan = may_hold_nan(scan.schema, &file);
+        let statistics = Arc::new(scan.statistics(&file, rows));
+        let in_partition = in_partitions.get(&(file.spec_id, file.file.partition()));
         let deleted = match gone {
             Some(gone) => {
                 let footer = reader.footer(path, size, stats).await?;
@@ -64,6 +115,9 @@ pub(crate) async fn partitioned(
             if let Some((ranges, footer, gone)) = &deleted {
                 let groups = row_groups_in(footer, part.as_ref()).into_iter().map(|group| ranges[group].clone()).collect();
                 file = file.with_extension(Deleted { groups, rows: Arc::clone(gone) });
+            }
+            if let Some(in_partition) = in_partition {
+                file = file.with_extension(in_partition.clone());
             }
             let mut wanted = Wanted::columns(columns.clone());
             (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);
@@ -81,23 +135,6 @@ fn may_hold_nan(schema: &SchemaRef, file: &LiveFile) -> bool {
     let float = |f: &&Arc<Field>| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
     let counts = file.file.nan_value_counts();
     schema.fields().iter().filter(float).any(|f| field_id(f).and_then(|id| counts.get(&id)) != Some(&0))
-}
-
-fn statistics(
-    metadata: &TableMetadata,
-    schema: &SchemaRef,
-    wanted: &[usize],
-    file: &LiveFile,
-    rows: u64,
-    untouched: bool,
-) -> Statistics {
-    let rows = Precision::Exact(usize::try_from(rows).unwrap_or(usize::MAX));
-    let mut columns = vec![ColumnStatistics::new_unknown(); schema.fields().len()];
-    for i in wanted {
-        columns[*i] = column_statistics(metadata, file, schema.field(*i), rows, untouched);
-    }
-    let bytes = usize::try_from(file.file.file_size_in_bytes()).unwrap_or(usize::MAX);
-    Statistics { num_rows: rows, total_byte_size: Precision::Inexact(bytes), column_statistics: columns }
 }
 
 /// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.

@@ -1,17 +1,17 @@
 //! `min` and `max` with one answer for columns that hold NaN: it is greater than every number, as in every other comparison here.
 //!
-//! DataFusion's own, by group, compare with `<` and so answer by the order in which rows come.
+//! DataFusion's own, by group, compare with `<` and so answer by the order in which rows come. And they answer from statistics, where bounds
+//! are taken for values: here, values come from files.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature, StatisticsArgs,
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
@@ -94,10 +94,6 @@ impl AggregateUDFImpl for Ordered {
 
     fn is_descending(&self) -> Option<bool> {
         Some(self.max)
-    }
-
-    fn value_from_stats(&self, statistics: &StatisticsArgs<'_>) -> Option<ScalarValue> {
-        self.inner.inner().value_from_stats(statistics)
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {

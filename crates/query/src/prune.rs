@@ -33,9 +33,8 @@ pub(crate) fn files(
     if predicate.always_true() && predicate.literal_guarantees().is_empty() {
         return all();
     }
-    let refs: Vec<&LiveFile> = files.iter().collect();
     // A predicate that can't be evaluated on statistics rules nothing out: DataFusion compares the prefix of a LIKE as a string with
     // bounds that are views, say.
-    let Ok(keep) = predicate.prune(&FileRanges::new(schema.clone(), metadata, &refs)) else { return all() };
+    let Ok(keep) = predicate.prune(&FileRanges::new(schema.clone(), metadata, files)) else { return all() };
     Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
 }

@@ -13,13 +13,60 @@ use esker_table::{LiveFile, source_range};
 use iceberg::spec::{Datum, Literal, PrimitiveType, TableMetadata, Transform, Type};
 use iceberg::transform::create_transform_function;
 
-/// What manifests say about some files.
-pub(crate) struct FileRanges<'a> {
-    schema: SchemaRef,
-    metadata: &'a TableMetadata,
-    files: &'a [&'a LiveFile],
-    /// For each file, ranges that its partition values imply for source columns.
-    partitions: Vec<HashMap<i32, (Datum, Option<Datum>)>>,
+/// What a manifest says about a file.
+pub(crate) struct FileBounds<'a> {
+    file: &'a LiveFile,
+    /// Ranges that its partition values imply for source columns.
+    partition: HashMap<i32, (Datum, Option<Datum>)>,
+}
+
+/// The least and the greatest value of a column, as far as they are known.
+type Bounds = (Option<ScalarValue>, Option<ScalarValue>);
+
+impl<'a> FileBounds<'a> {
+    pub(crate) fn new(metadata: &TableMetadata, file: &'a LiveFile) -> Self {
+        Self { file, partition: partition_ranges(metadata, file) }
+    }
+
+    /// What all values of a column lie between. A bound that is NaN is none, and neither are two that are the wrong way round.
+    fn of(&self, id: i32, to: &DataType) -> Bounds {
+        let file = &self.file.file;
+        let partition = self.partition.get(&id);
+        let low = file.lower_bounds().get(&id).or_else(|| partition.map(|(low, _)| low));
+        let high = file.upper_bounds().get(&id).or_else(|| partition.and_then(|(_, high)| high.as_ref()));
+        let value = |datum: Option<&Datum>| datum.and_then(|datum| scalar(datum, to)).filter(|value| !is_nan(value));
+        let (low, high) = (value(low), value(high));
+        if low.as_ref().zip(high.as_ref()).is_some_and(|(low, high)| low > high) {
+            return (None, None);
+        }
+        // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
+        let no_nan = !is_float(to) || file.nan_value_counts().get(&id) == Some(&0);
+        (low.map(|low| with_zeros(low, true)), high.filter(|_| no_nan).map(|high| with_zeros(high, false)))
+    }
+
+    /// How many rows of a column are null, if the manifest counts every row of it.
+    fn nulls(&self, id: i32) -> Option<u64> {
+        let file = &self.file.file;
+        let nulls = *file.null_value_counts().get(&id)?;
+        (file.value_counts().get(&id) == Some(&file.record_count()) && nulls <= file.record_count()).then_some(nulls)
+    }
+
+    /// The same for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
+    /// would also take a column for constant whose bounds are one value, or that counts nothing but nulls. So the count of nulls never
+    /// is exact.
+    pub(crate) fn statistics(&self, field: &Field) -> ColumnStatistics {
+        let mut statistics = ColumnStatistics::new_unknown();
+        let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
+        let ordered = !is_float(ty)
+            && !matches!(ty, DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Boolean);
+        let precise = |value| if ordered { Precision::Exact(value) } else { Precision::Inexact(value) };
+        let (low, high) = self.of(id, ty);
+        statistics.min_value = low.map_or(Precision::Absent, precise);
+        statistics.max_value = high.map_or(Precision::Absent, precise);
+        let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());
+        statistics.null_count = nulls.map_or(Precision::Absent, Precision::Inexact);
+        statistics
+    }
 }
 
 fn scalar(datum: &Datum, to: &DataType) -> Option<ScalarValue> {
@@ -31,18 +78,40 @@ fn is_float(ty: &DataType) -> bool {
     matches!(ty, DataType::Float32 | DataType::Float64)
 }
 
+fn is_nan(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float32(Some(v)) => v.is_nan(),
+        ScalarValue::Float64(Some(v)) => v.is_nan(),
+        _ => false,
+    }
+}
+
+/// A bound that has both zeros on its right side: they are equal, and Arrow has an order between them.
+fn with_zeros(bound: ScalarValue, low: bool) -> ScalarValue {
+    match bound {
+        ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(if low { -0.0 } else { 0.0 })),
+        ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(if low { -0.0 } else { 0.0 })),
+        other => other,
+    }
+}
+
+/// What manifests say about some files.
+pub(crate) struct FileRanges<'a> {
+    schema: SchemaRef,
+    metadata: &'a TableMetadata,
+    files: Vec<FileBounds<'a>>,
+}
+
 impl<'a> FileRanges<'a> {
-    pub(crate) fn new(schema: SchemaRef, metadata: &'a TableMetadata, files: &'a [&'a LiveFile]) -> Self {
-        let partitions = files.iter().map(|file| partition_ranges(metadata, file)).collect();
-        Self { schema, metadata, files, partitions }
+    pub(crate) fn new(schema: SchemaRef, metadata: &'a TableMetadata, files: &'a [LiveFile]) -> Self {
+        Self { schema, metadata, files: files.iter().map(|file| FileBounds::new(metadata, file)).collect() }
     }
 
-    fn values(&self, column: &Column, bound: impl Fn(usize, i32) -> Option<Datum>) -> Option<ArrayRef> {
+    fn values(&self, column: &Column, of: impl Fn(Bounds) -> Option<ScalarValue>) -> Option<ArrayRef> {
         let field = self.schema.field_with_name(&column.name).ok()?;
         let (id, to) = (field_id(field)?, field.data_type());
         let null = ScalarValue::try_from(to).ok()?;
-        let value = |i: usize| scalar(&bound(i, id)?, to);
-        let values: Vec<ScalarValue> = (0..self.files.len()).map(|i| value(i).unwrap_or_else(|| null.clone())).collect();
+        let values = self.files.iter().map(|file| of(file.of(id, to)).unwrap_or_else(|| null.clone()));
         ScalarValue::iter_to_array(values).ok()
     }
 
@@ -83,23 +152,11 @@ fn datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
 
 impl PruningStatistics for FileRanges<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.values(column, |i, id| {
-            let of_partition = || self.partitions[i].get(&id).map(|(low, _)| low.clone());
-            self.files[i].file.lower_bounds().get(&id).cloned().or_else(of_partition)
-        })
+        self.values(column, |(low, _)| low)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        let float = is_float(self.schema.field_with_name(&column.name).ok()?.data_type());
-        self.values(column, |i, id| {
-            let file = &self.files[i].file;
-            // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
-            if float && file.nan_value_counts().get(&id) != Some(&0) {
-                return None;
-            }
-            let of_partition = || self.partitions[i].get(&id).and_then(|(_, high)| high.clone());
-            file.upper_bounds().get(&id).cloned().or_else(of_partition)
-        })
+        self.values(column, |(_, high)| high)
     }
 
     fn num_containers(&self) -> usize {
@@ -108,12 +165,11 @@ impl PruningStatistics for FileRanges<'_> {
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let id = field_id(self.schema.field_with_name(&column.name).ok()?)?;
-        let counts = self.files.iter().map(|f| f.file.null_value_counts().get(&id).copied());
-        Some(Arc::new(counts.collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(|file| file.nulls(id)).collect::<UInt64Array>()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(self.files.iter().map(|f| Some(f.file.record_count())).collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(|f| Some(f.file.file.record_count())).collect::<UInt64Array>()))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -121,71 +177,114 @@ impl PruningStatistics for FileRanges<'_> {
         let ty = self.metadata.current_schema().field_by_id(id).map(|f| f.field_type.as_ref());
         let Some(Type::Primitive(ty)) = ty else { return None };
         let values: Vec<Datum> = values.iter().map(|v| datum(v, ty)).collect::<Option<_>>()?;
-        Some(self.files.iter().map(|file| self.in_other_buckets(file, id, &values).then_some(false)).collect())
+        Some(self.files.iter().map(|file| self.in_other_buckets(file.file, id, &values).then_some(false)).collect())
     }
 }
 
-/// What the manifest says about a column of a file. Exact where bounds are attained values: numbers, dates and times, and no row deleted
-/// since. Strings' bounds may be cut, and floats' leave NaN out.
-pub(crate) fn column_statistics(
-    metadata: &TableMetadata,
-    file: &LiveFile,
-    field: &Field,
-    rows: Precision<usize>,
-    untouched: bool,
-) -> ColumnStatistics {
-    let mut statistics = ColumnStatistics::new_unknown();
-    let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
-    // Every row that is left has the partition's value, in the file or not.
-    match identity_value(metadata, file, id) {
-        Some(None) => {
-            statistics.null_count = rows;
-            return statistics;
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use datafusion::logical_expr::{Expr, col, lit};
+    use datafusion::prelude::SessionContext;
+    use iceberg::spec::{
+        DataContentType, DataFileBuilder, DataFileFormat, FormatVersion, NestedField, PartitionSpec, Schema, SortOrder, Struct,
+        TableMetadataBuilder,
+    };
+
+    use super::*;
+
+    fn metadata() -> TableMetadata {
+        let schema = Schema::builder()
+            .with_fields([
+                NestedField::optional(1, "i", Type::Primitive(PrimitiveType::Long)).into(),
+                NestedField::optional(2, "f", Type::Primitive(PrimitiveType::Double)).into(),
+            ])
+            .build()
+            .expect("a schema");
+        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
+        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
+        built.expect("a builder").build().expect("metadata").metadata
+    }
+
+    /// A file of ten rows.
+    fn file(entry: impl FnOnce(&mut DataFileBuilder)) -> LiveFile {
+        let mut builder = DataFileBuilder::default();
+        builder.content(DataContentType::Data).file_path("file:///t/f.parquet".to_owned()).file_format(DataFileFormat::Parquet);
+        builder.partition(Struct::empty()).record_count(10).file_size_in_bytes(1);
+        entry(&mut builder);
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    fn kept(entry: impl FnOnce(&mut DataFileBuilder), filter: Expr) -> bool {
+        let (metadata, file) = (metadata(), file(entry));
+        let ids: Vec<i32> = metadata.current_schema().as_struct().fields().iter().map(|f| f.id).collect();
+        let schema = esker_read::target_schema(metadata.current_schema(), &ids).expect("a schema");
+        let condition = crate::prune::condition(&SessionContext::new().state(), &schema, &[filter]).expect("a condition");
+        crate::prune::files(condition.as_ref(), &schema, &metadata, &[file]).expect("files").len() == 1
+    }
+
+    fn counts(id: i32, n: u64) -> HashMap<i32, u64> {
+        HashMap::from([(id, n)])
+    }
+
+    #[test]
+    fn nulls_are_known_only_where_all_values_are_counted() {
+        let with = |values: Option<u64>, nulls: Option<u64>, filter: Expr| {
+            kept(
+                |file| {
+                    values.map(|n| file.value_counts(counts(1, n)));
+                    nulls.map(|n| file.null_value_counts(counts(1, n)));
+                },
+                filter,
+            )
+        };
+        let (null, not_null) = (|| col("i").is_null(), || col("i").is_not_null());
+        assert!(!with(Some(10), Some(0), null()) && !with(Some(10), Some(10), not_null()));
+        assert!(with(Some(10), Some(3), null()) && with(Some(10), Some(3), not_null()));
+        for (values, nulls) in [(Some(10), None), (None, Some(10)), (None, Some(0)), (Some(7), Some(0)), (Some(10), Some(11))] {
+            assert!(with(values, nulls, null()) && with(values, nulls, not_null()), "{values:?} {nulls:?}");
         }
-        Some(Some(literal)) => {
-            if let Some(value) = constant_value(metadata, id, &literal, ty) {
-                statistics.null_count = Precision::Exact(0);
-                statistics.min_value = Precision::Exact(value.clone());
-                statistics.max_value = Precision::Exact(value);
-                return statistics;
-            }
+    }
+
+    #[test]
+    fn bounds_that_can_not_be_leave_nothing_out() {
+        let with = |low: Datum, high: Datum, filter: Expr| {
+            let (id, low, high) = (if matches!(low.data_type(), PrimitiveType::Long) { 1 } else { 2 }, low, high);
+            kept(
+                |file| {
+                    file.value_counts(counts(id, 10)).null_value_counts(counts(id, 0)).nan_value_counts(counts(2, 0));
+                    file.lower_bounds(HashMap::from([(id, low)])).upper_bounds(HashMap::from([(id, high)]));
+                },
+                filter,
+            )
+        };
+        assert!(!with(Datum::long(1), Datum::long(5), col("i").gt(lit(5_i64))));
+        assert!(with(Datum::long(5), Datum::long(1), col("i").gt(lit(5_i64))), "inverted");
+        assert!(!with(Datum::double(1.0), Datum::double(5.0), col("f").gt(lit(5.0))));
+        assert!(with(Datum::double(f64::NAN), Datum::double(5.0), col("f").lt(lit(1.0))), "NaN");
+        assert!(with(Datum::double(1.0), Datum::double(f64::NAN), col("f").gt(lit(5.0))), "NaN");
+        // The two zeros are equal.
+        for (bound, literal) in [(0.0, -0.0), (-0.0, 0.0)] {
+            assert!(with(Datum::double(bound), Datum::double(bound), col("f").eq(lit(literal))), "{bound} {literal}");
         }
-        None => {}
     }
-    let attained = untouched
-        && matches!(
-            ty,
-            DataType::Boolean
-                | DataType::Int32
-                | DataType::Int64
-                | DataType::Date32
-                | DataType::Time64(_)
-                | DataType::Timestamp(_, _)
-                | DataType::Decimal128(_, _)
-        );
-    let precise = |value| if attained { Precision::Exact(value) } else { Precision::Inexact(value) };
-    let no_nan = !is_float(ty) || file.file.nan_value_counts().get(&id) == Some(&0);
-    let bound = |bounds: &HashMap<i32, Datum>| bounds.get(&id).and_then(|datum| scalar(datum, ty)).map(precise);
-    statistics.min_value = bound(file.file.lower_bounds()).unwrap_or(Precision::Absent);
-    if no_nan {
-        statistics.max_value = bound(file.file.upper_bounds()).unwrap_or(Precision::Absent);
-    }
-    if let Some(nulls) = file.file.null_value_counts().get(&id).and_then(|n| usize::try_from(*n).ok()) {
-        statistics.null_count = if untouched { Precision::Exact(nulls) } else { Precision::Inexact(nulls) };
-    }
-    statistics
-}
 
-/// The value of a column that a file is partitioned by as it is; inside, none if that is null.
-fn identity_value(metadata: &TableMetadata, file: &LiveFile, id: i32) -> Option<Option<Literal>> {
-    let spec = metadata.partition_spec_by_id(file.spec_id)?;
-    let mut fields = spec.fields().iter().zip(file.file.partition().iter());
-    let (_, value) = fields.find(|(field, _)| field.source_id == id && field.transform == Transform::Identity)?;
-    Some(value.cloned())
-}
-
-fn constant_value(metadata: &TableMetadata, id: i32, literal: &Literal, to: &DataType) -> Option<ScalarValue> {
-    let Type::Primitive(ty) = metadata.current_schema().field_by_id(id)?.field_type.as_ref() else { return None };
-    let Literal::Primitive(literal) = literal else { return None };
-    ScalarValue::try_from_array(&literal_array(ty, literal, to)?, 0).ok()
+    #[test]
+    fn without_a_count_of_nan_there_is_no_maximum() {
+        let with = |nans: Option<u64>| {
+            kept(
+                |file| {
+                    file.value_counts(counts(2, 10)).null_value_counts(counts(2, 0));
+                    file.lower_bounds(HashMap::from([(2, Datum::double(0.0))]));
+                    file.upper_bounds(HashMap::from([(2, Datum::double(1.0))]));
+                    nans.map(|n| file.nan_value_counts(counts(2, n)));
+                },
+                col("f").gt(lit(5.0)),
+            )
+        };
+        assert!(!with(Some(0)));
+        assert!(with(Some(1)) && with(None));
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
@@ -16,10 +16,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
-use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
+use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
 use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
-use iceberg::spec::{DataFileFormat, Literal, NameMapping, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
+use iceberg::spec::{DataFileFormat, Literal, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -64,6 +64,7 @@ impl IcebergTable {
         let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
         let schema = semantics::mark_uuids(&schema, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
+        let reader = reader.naming(&table.metadata);
         Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats, catalog: catalog.clone() })
     }
 
@@ -122,22 +123,10 @@ impl IcebergTable {
         Ok(kept)
     }
 
-    /// What columns are where a file lacks them.
-    fn defaults(&self) -> HashMap<i32, ScalarValue> {
-        let default = |(i, field): (usize, &NestedFieldRef)| {
-            Some((field.id, scalar(field, field.initial_default.as_ref()?, self.schema.field(i).data_type())?))
-        };
-        self.iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
-    }
-
-    fn adapters(&self) -> Result<ByFieldId> {
-        let names = self.table.metadata.properties().get("schema.name-mapping.default");
-        let parse = |text: &String| {
-            let parsed: std::result::Result<NameMapping, _> = serde_json::from_str(text);
-            let bad = |e| DataFusionError::Plan(format!("{}: schema.name-mapping.default: {e}", self.table.row.name));
-            parsed.map(Arc::new).map_err(bad)
-        };
-        Ok(ByFieldId { defaults: Arc::new(self.defaults()), names: names.map(parse).transpose()? })
+    /// For files whose partition says nothing of columns that they lack.
+    fn adapters(&self) -> ByFieldId {
+        let defaults = Arc::new(Defaults::new(&self.iceberg, self.schema.fields(), None));
+        ByFieldId { defaults, names: self.reader.names().clone() }
     }
 }
 
@@ -215,15 +204,23 @@ impl TableProvider for IcebergTable {
         let named = filters.iter().flat_map(Expr::column_refs);
         wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
         let wanted: Vec<usize> = wanted.into_iter().collect();
-        let of = (wanted.as_slice(), !filters.is_empty());
-        let files = files::partitioned(metadata, &self.schema, of, &kept, &deleted, &self.reader, &self.stats.read);
-        let files = files.await.map_err(external)?;
+        let scan = files::Scan {
+            metadata,
+            iceberg: &self.iceberg,
+            schema: &self.schema,
+            wanted: &wanted,
+            filtered: !filters.is_empty(),
+            names: self.reader.names(),
+        };
+        let files = files::partitioned(&scan, &kept, &deleted, &self.reader, &self.stats.read).await.map_err(external)?;
         if files.is_empty() {
             let schema = Arc::new(self.schema.project(projected)?);
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let whole = files.iter().filter(|f| f.extension::<Known>().is_none_or(Known::is_first));
         let mut statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
+        // Rows are counted; bounds are no values.
+        statistics.column_statistics = statistics.column_statistics.into_iter().map(ColumnStatistics::to_inexact).collect();
         let share = selective::share(filters, &self.schema, &kept, &statistics);
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -257,7 +254,7 @@ impl TableProvider for IcebergTable {
             .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
-            .with_expr_adapter(Some(Arc::new(self.adapters()?)))
+            .with_expr_adapter(Some(Arc::new(self.adapters())))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }

@@ -105,7 +105,7 @@ impl Reader {
     pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Positions> {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {
-            let found = open.file_schema().fields().iter().position(|f| field_id(f) == Some(id));
+            let found = open.fields().iter().position(|f| field_id(f) == Some(id));
             found.ok_or_else(|| ReadError::unsupported(path, format!("a position delete file without field {id}")))
         };
         let (path_column, position_column) = (column(FILE_PATH)?, column(POSITION)?);

@@ -8,10 +8,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
 use esker_table::{LiveDelete, LiveFile};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{NestedFieldRef, Schema, TableMetadata};
+use iceberg::spec::{Literal, NestedField, NestedFieldRef, Schema, Struct, StructType, TableMetadata, Type};
 use roaring::RoaringTreemap;
 
-use crate::adapt::field_id;
+use crate::defaults::find;
 use crate::keys::{KeyMaker, KeyTable, hash};
 use crate::spill::{Partition, Partitions, Record};
 use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, target_schema};
@@ -47,29 +47,33 @@ struct KeySet {
     deletes: Vec<LiveDelete>,
 }
 
-/// The columns that deletes compare, as the table has them now; a column that is dropped since, as it was.
+/// The columns that deletes compare, in structs too, as the table has them now; a column that is dropped since, as it was.
 #[derive(Debug)]
 struct KeyColumns {
+    /// Of the table's schema what holds the columns.
     schema: Schema,
     target: SchemaRef,
+    ids: Vec<i32>,
     maker: KeyMaker,
 }
 
 impl KeyColumns {
     fn new(metadata: &TableMetadata, ids: &[i32], path: &str) -> Result<Self> {
-        let find = |id: &i32| -> Result<NestedFieldRef> {
-            let of = |schema: &Schema| schema.as_struct().fields().iter().find(|f| f.id == *id).cloned();
-            let newest = || metadata.schemas_iter().filter_map(|s| Some((s.schema_id(), of(s)?))).max_by_key(|(id, _)| *id);
-            let found = of(metadata.current_schema()).or_else(|| newest().map(|(_, field)| field));
-            found.ok_or_else(|| {
-                ReadError::unsupported(path, format!("equality deletes on field {id}, which is no top-level column"))
-            })
-        };
-        let fields = ids.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let mut older: Vec<&iceberg::spec::SchemaRef> = metadata.schemas_iter().collect();
+        older.sort_unstable_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
+        let mut fields: Vec<NestedFieldRef> = Vec::new();
+        for id in ids {
+            let known = std::iter::once(metadata.current_schema()).chain(older.iter().copied());
+            let found = known.into_iter().find_map(|schema| schema.as_struct().fields().iter().find_map(|f| holding(f, *id)));
+            let missing =
+                || ReadError::unsupported(path, format!("equality deletes on field {id}, which is no column of a struct"));
+            merge(&mut fields, found.ok_or_else(missing)?);
+        }
+        let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
         let schema = Schema::builder().with_fields(fields).build()?;
-        let target = target_schema(&schema, ids)?;
-        let maker = KeyMaker::new(target.fields()).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
-        Ok(Self { schema, target, maker })
+        let target = target_schema(&schema, &roots)?;
+        let maker = KeyMaker::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
+        Ok(Self { schema, target, ids: ids.to_vec(), maker })
     }
 
     /// Calls `each` with the keys of a file, batch by batch, and the position of the first. What is done for every key is in functions
@@ -89,13 +93,12 @@ impl KeyColumns {
         let partition = spec.map(|spec| (spec.as_ref(), file.file.partition()));
         let adapter = Arc::new(Adapter::new(self.target.clone(), &self.schema, partition));
         let size = file.file.file_size_in_bytes();
+        let reader = reader.naming(metadata);
         let open = if keep { reader.open_kept(path, size, stats).await? } else { reader.open(path, size, stats).await? };
-        if is_delete {
-            let has = |id: Option<i32>| open.file_schema().fields().iter().any(|f| field_id(f) == id);
-            if let Some(lacking) = self.target.fields().iter().find(|f| !has(field_id(f))) {
-                let what = format!("an equality delete file without its column {}", lacking.name());
-                return Err(ReadError::unsupported(path, what));
-            }
+        let lacking = || self.ids.iter().find(|id| find(open.fields().iter(), **id).is_none());
+        if let Some(lacking) = is_delete.then(lacking).flatten() {
+            let name = find(self.target.fields().iter(), *lacking).map_or("?", |f| f.name().as_str());
+            return Err(ReadError::unsupported(path, format!("an equality delete file without its column {name}")));
         }
         let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: 8192 })?;
         let mut position = 0;
@@ -125,6 +128,33 @@ impl KeyColumns {
         self.each(reader, file, metadata, keep, stats, check).await?;
         Ok(deleted)
     }
+}
+
+/// A field with nothing in it but another one, or itself if it is that one; none if it is not in there or if it is in a list or a map.
+fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
+    match field.field_type.as_ref() {
+        Type::Primitive(_) => (field.id == id).then(|| field.clone()),
+        Type::Struct(inner) => Some(of_fields(field, vec![inner.fields().iter().find_map(|f| holding(f, id))?])),
+        _ => None,
+    }
+}
+
+/// Adds a field to others, structs of the same id into one.
+fn merge(fields: &mut Vec<NestedFieldRef>, new: NestedFieldRef) {
+    let Some(known) = fields.iter_mut().find(|f| f.id == new.id) else { return fields.push(new) };
+    if let (Type::Struct(a), Type::Struct(b)) = (known.field_type.as_ref(), new.field_type.as_ref()) {
+        let mut both = a.fields().to_vec();
+        b.fields().iter().for_each(|f| merge(&mut both, f.clone()));
+        *known = of_fields(known, both);
+    }
+}
+
+/// A struct of other fields. Its default, if it has one, is empty: what its fields are is theirs to say (spec, "Default values").
+fn of_fields(field: &NestedField, fields: Vec<NestedFieldRef>) -> NestedFieldRef {
+    let empty = || Literal::Struct(Struct::from_iter(fields.iter().map(|_| None)));
+    let initial_default = field.initial_default.as_ref().map(|_| empty());
+    let field_type = Box::new(Type::Struct(StructType::new(fields)));
+    Arc::new(NestedField { field_type, initial_default, ..field.clone() })
 }
 
 /// Runs a read beside others.
@@ -260,7 +290,7 @@ impl KeySet {
     ) -> Result<()> {
         // A key in memory takes its bytes and some thirty more; half of the budget is left for tables that double when they grow.
         let deletes: u64 = self.deletes.iter().map(|d| d.entry.file.record_count()).sum();
-        let width: usize = self.columns.target.fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(40) + 1).sum();
+        let width = self.columns.maker.width();
         let estimate = deletes.saturating_mul(width as u64 + 64);
         let n = usize::try_from(estimate / (budget.bytes as u64 / 2).max(1)).unwrap_or(usize::MAX).clamp(2, 512);
         let mut keys = Partitions::create(&budget.dir, n)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Fields;
 use bytes::{Buf, Bytes};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -13,7 +13,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
 use crate::deletes::positions_in;
-use crate::reader::row_group_rows;
+use crate::reader::{Projection, row_group_rows};
 use crate::{Adapter, ReadError, Result};
 
 /// Some neighbouring row groups of a file, in memory. Decoding them needs no runtime. Cheap to clone.
@@ -85,7 +85,7 @@ impl Fetched {
     pub fn rows(
         self,
         adapter: Arc<Adapter>,
-        projection: ProjectionMask,
+        projection: Projection,
         rows: Range<u64>,
         deleted: Option<Arc<RoaringTreemap>>,
         batch_size: usize,
@@ -95,12 +95,12 @@ impl Fetched {
         let path = self.path;
         let next = chosen.first().map_or(0, |i| ranges[*i].start);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window, self.metadata)
-            .with_projection(projection)
+            .with_projection(projection.mask)
             .with_batch_size(batch_size)
             .with_row_groups(chosen)
             .build()
             .map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
-        Ok(Rows { path, reader, adapter, next, rows, deleted })
+        Ok(Rows { path, reader, adapter, fields: projection.fields, next, rows, deleted })
     }
 }
 
@@ -114,6 +114,8 @@ pub struct Rows {
     path: String,
     reader: ParquetRecordBatchReader,
     adapter: Arc<Adapter>,
+    /// What is decoded, with ids.
+    fields: Fields,
     /// The position of the next row that is decoded.
     next: u64,
     rows: Range<u64>,
@@ -167,7 +169,7 @@ impl Rows {
         if batch.num_rows() == 0 {
             return Ok(None);
         }
-        Ok(Some((self.adapter.adapt(&batch).map_err(arrow)?, positions)))
+        Ok(Some((self.adapter.adapt(&batch, &self.fields).map_err(arrow)?, positions)))
     }
 }
 

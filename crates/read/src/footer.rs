@@ -1,14 +1,18 @@
 //! Parsed footers, and what is changed in them before anybody reads them.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::Type;
 use parquet::file::metadata::{ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
-use std::sync::Arc;
+use parquet::schema::types::ColumnDescPtr;
 
 use crate::input::Chunks;
+use crate::trusted::trusted;
 
 /// A parsed footer, page index included.
 #[derive(Debug, Clone)]
@@ -21,10 +25,14 @@ pub(crate) struct Footer {
 
 impl Footer {
     pub(crate) fn new(loaded: ParquetMetaData) -> parquet::errors::Result<Self> {
-        let loaded = Arc::new(without_arrow_schema(loaded));
+        let loaded = Arc::new(without_arrow_schema(trusted(loaded)?));
         let chunks = Chunks::of(&loaded);
         let with_nan = without_float_max(&loaded).map(Arc::new);
-        let metadata = ArrowReaderMetadata::try_new(loaded, ArrowReaderOptions::new())?;
+        let metadata = ArrowReaderMetadata::try_new(loaded.clone(), ArrowReaderOptions::new())?;
+        let metadata = match in_microseconds(&metadata) {
+            Some(schema) => ArrowReaderMetadata::try_new(loaded, ArrowReaderOptions::new().with_schema(schema))?,
+            None => metadata,
+        };
         Ok(Self { metadata, with_nan, chunks })
     }
 
@@ -32,6 +40,31 @@ impl Footer {
     pub(crate) fn of(&self, nan: bool) -> &Arc<ParquetMetaData> {
         self.with_nan.as_ref().filter(|_| nan).unwrap_or_else(|| self.metadata.metadata())
     }
+}
+
+/// The file's columns with timestamps of 96 bits as microseconds, if it has any: in nanoseconds, 64 bits hold three centuries of them only.
+fn in_microseconds(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
+    fn of(field: &FieldRef, leaf: &mut usize, columns: &[ColumnDescPtr]) -> FieldRef {
+        let mut inner = |field: &FieldRef| of(field, leaf, columns);
+        let ty = match field.data_type() {
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+            DataType::List(item) => DataType::List(inner(item)),
+            DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
+            other => {
+                let wide = columns.get(*leaf).is_some_and(|column| column.physical_type() == Type::INT96);
+                *leaf += 1;
+                if wide { DataType::Timestamp(TimeUnit::Microsecond, None) } else { other.clone() }
+            }
+        };
+        Arc::new(Field::clone(field).with_data_type(ty))
+    }
+    let columns = metadata.parquet_schema().columns();
+    if columns.iter().all(|column| column.physical_type() != Type::INT96) {
+        return None;
+    }
+    let mut leaf = 0;
+    let fields: Vec<FieldRef> = metadata.schema().fields().iter().map(|field| of(field, &mut leaf, columns)).collect();
+    Some(Arc::new(Schema::new(fields)))
 }
 
 /// A footer without maxima of floats; none if it has no floats. A reader to whom NaN is the greatest would otherwise leave out row
@@ -89,4 +122,49 @@ fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
         .set_column_index(loaded.column_index().cloned())
         .set_offset_index(loaded.offset_index().cloned())
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, TimestampMicrosecondArray};
+    use arrow::datatypes::TimestampMicrosecondType;
+    use esker_storage::Storage;
+    use futures::stream::TryStreamExt;
+    use iceberg::spec::{NestedField, PrimitiveType, Schema as TableSchema, Type as IcebergType};
+    use parquet::data_type::{Int96, Int96Type};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use crate::{Adapter, BlockCache, BlockOptions, FileScan, ReadStats, Reader, target_schema};
+
+    use super::*;
+
+    /// In nanoseconds, 64 bits end in 2262.
+    #[tokio::test]
+    async fn timestamps_of_96_bits_are_read_whatever_their_year() {
+        let root = Arc::new(parse_message_type("message m { required int96 t = 1; }").expect("a schema"));
+        let mut writer = SerializedFileWriter::new(Vec::new(), root, Arc::default()).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        let mut column = group.next_column().expect("a column").expect("a column");
+        // 9999-12-31 and 0001-01-01, as days of Julius Scaliger's count.
+        let days = [5_373_484, 1_721_426].map(|day| Int96::from(vec![0, 0, day]));
+        column.typed::<Int96Type>().write_batch(&days, None, None).expect("written");
+        column.close().and_then(|()| group.close()).expect("closed");
+        let bytes = writer.into_inner().expect("closed");
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("f.parquet");
+        std::fs::write(&path, &bytes).expect("written");
+
+        let field = NestedField::required(1, "t", IcebergType::Primitive(PrimitiveType::Timestamp));
+        let schema = TableSchema::builder().with_fields([field.into()]).build().expect("a schema");
+        let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1]).expect("a target"), &schema, None));
+        let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).expect("a cache");
+        let reader = Reader::new(Storage::local(), 1 << 20, blocks);
+        let path = format!("file://{}", path.display());
+        let open = reader.open(&path, bytes.len() as u64, &Arc::<ReadStats>::default()).await.expect("a file");
+        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: 10 };
+        let batches: Vec<_> = open.stream(scan).expect("a stream").try_collect().await.expect("rows");
+        let expected = TimestampMicrosecondArray::from(vec![253_402_214_400_000_000, -62_135_596_800_000_000]);
+        assert_eq!(batches[0].column(0).as_primitive::<TimestampMicrosecondType>(), &expected);
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+use arrow::datatypes::Fields;
 use bytes::{Bytes, BytesMut};
 use esker_storage::StorageError;
 use futures::FutureExt;
@@ -22,7 +23,7 @@ use crate::fetched::Window;
 use crate::footer::Footer;
 use crate::plain::{PLAIN, base};
 use crate::shown::{Form, Forms, Shown, Wanted, leaves, row_groups_in};
-use crate::{ReadStats, Reader};
+use crate::{ReadError, ReadStats, Reader};
 
 /// Files of up to so many bytes are fetched with one request.
 pub(crate) const WHOLE_FILE: u64 = 256 << 10;
@@ -153,9 +154,15 @@ impl Input {
         self
     }
 
+    /// The file's columns, with ids.
+    pub(crate) fn identified(&self, fields: &Fields) -> crate::Result<Fields> {
+        self.reader.names().identify(fields).map_err(|what| ReadError::unsupported(&self.path, what))
+    }
+
     /// The footer as the scan is shown it. Chunks that are kept in other forms stay at hand for as long as the file is open.
     async fn show(&mut self, wanted: &Wanted) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let kept = self.reader.footer_of(self.clone()).await?;
+        self.identified(kept.metadata.schema().fields()).map_err(|e| ParquetError::External(Box::new(e)))?;
         let footer = kept.of(wanted.nan);
         let groups = row_groups_in(footer, wanted.part.as_ref());
         let columns = leaves(footer, &wanted.columns);

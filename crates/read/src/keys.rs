@@ -1,9 +1,15 @@
-use arrow::array::{ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::nullif;
+use arrow::datatypes::{DataType, FieldRef, Fields, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
+
+use crate::field_id;
 
 /// The newest delete of each key. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
@@ -124,27 +130,83 @@ impl KeyTable {
     }
 }
 
-/// Turns the columns of batches into keys that are equal where the values are, nulls included.
+/// Turns columns of batches, in structs too, into keys that are equal where the values are, nulls included. Floats are equal as they are in
+/// Java: one NaN to another, and not -0.0 to 0.0.
 #[derive(Debug)]
 pub(crate) struct KeyMaker {
     converter: RowConverter,
+    /// The way to each column.
+    paths: Vec<Vec<usize>>,
+    width: usize,
 }
 
 impl KeyMaker {
-    pub(crate) fn new(columns: &arrow::datatypes::Fields) -> Result<Self, ArrowError> {
-        let fields = columns.iter().map(|f| SortField::new(f.data_type().clone())).collect();
-        Ok(Self { converter: RowConverter::new(fields)? })
+    /// For batches of a schema, and the columns with some ids.
+    pub(crate) fn new(fields: &Fields, ids: &[i32]) -> Result<Self, ArrowError> {
+        let mut paths = Vec::with_capacity(ids.len());
+        let mut columns = Vec::with_capacity(ids.len());
+        for id in ids {
+            let (path, column) = way(fields, *id).ok_or_else(|| ArrowError::SchemaError(format!("no field {id}")))?;
+            paths.push(path);
+            columns.push(column.data_type().clone());
+        }
+        let width = columns.iter().map(|ty| ty.primitive_width().unwrap_or(40) + 1).sum();
+        Ok(Self { converter: RowConverter::new(columns.into_iter().map(SortField::new).collect())?, paths, width })
+    }
+
+    /// About the bytes of a key.
+    pub(crate) fn width(&self) -> usize {
+        self.width
     }
 
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
-        let columns: Vec<ArrayRef> = batch.columns().to_vec();
+        let columns = self.paths.iter().map(|path| one_nan(column(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }
+}
+
+/// The way to a field through structs.
+fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
+    fields.iter().enumerate().find_map(|(i, field)| match field.data_type() {
+        DataType::Struct(inner) => way(inner, id).map(|(rest, found)| ([vec![i], rest].concat(), found)),
+        _ => (field_id(field) == Some(id)).then(|| (vec![i], field)),
+    })
+}
+
+/// A column, null where a struct that it is in is.
+fn column(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
+    let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("no way to a column".to_owned()))?;
+    let mut array = batch.column(*first).clone();
+    for i in rest {
+        let parent = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("array and type disagree".to_owned()))?;
+        let child = parent.column(*i);
+        array = match parent.nulls() {
+            None => child.clone(),
+            Some(nulls) => nullif(child, &BooleanArray::new(!nulls.inner(), None))?,
+        };
+    }
+    Ok(array)
+}
+
+fn one_nan(array: ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match array.data_type() {
+        DataType::Float32 => {
+            let floats = array.as_primitive::<Float32Type>();
+            Arc::new(floats.unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v }))
+        }
+        DataType::Float64 => {
+            let floats = array.as_primitive::<Float64Type>();
+            Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v }))
+        }
+        _ => array,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::{Float64Array, Int32Array, StructArray};
+    use arrow::datatypes::Schema;
     use std::collections::HashMap;
 
     proptest::proptest! {
@@ -163,5 +225,31 @@ mod tests {
                 proptest::prop_assert_eq!(table.get(hash(&key), &key), model.get(&key).copied());
             }
         }
+    }
+
+    /// As Java's comparators have it, which the reference implementation applies equality deletes with.
+    #[test]
+    fn floats_are_keys_as_in_java_and_fields_of_null_structs_are_null() {
+        let field = |name: &str, ty, id: i32| {
+            let id = [(parquet::arrow::PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into();
+            Arc::new(arrow::datatypes::Field::new(name, ty, true).with_metadata(id))
+        };
+        let inner: Fields = vec![field("a", DataType::Int32, 3), field("x", DataType::Float64, 4)].into();
+        let other_nan = f64::from_bits(f64::NAN.to_bits() | 1 | 1 << 63);
+        let x = Float64Array::from(vec![0.0, -0.0, f64::NAN, other_nan, 5.0]);
+        let valid = arrow::buffer::NullBuffer::from(vec![true, true, true, true, false]);
+        let a: ArrayRef = Arc::new(Int32Array::from(vec![1; 5]));
+        let s = StructArray::new(inner.clone(), vec![a, Arc::new(x)], Some(valid));
+        let schema = Arc::new(Schema::new(vec![field("s", DataType::Struct(inner), 2)]));
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(s)]).expect("a batch");
+        let keys = KeyMaker::new(schema.fields(), &[4]).expect("keys").keys(&batch).expect("keys");
+        let nan: ArrayRef = Arc::new(Float64Array::from(vec![Some(f64::NAN), None]));
+        let plain = Arc::new(Schema::new(vec![field("x", DataType::Float64, 4)]));
+        let plain = RecordBatch::try_new(plain, vec![nan]).expect("a batch");
+        let others = KeyMaker::new(plain.schema().fields(), &[4]).expect("keys").keys(&plain).expect("keys");
+        assert_ne!(keys.row(0).data(), keys.row(1).data());
+        assert_eq!(keys.row(2).data(), keys.row(3).data());
+        assert_eq!(keys.row(2).data(), others.row(0).data());
+        assert_eq!(keys.row(4).data(), others.row(1).data());
     }
 }

@@ -6,24 +6,30 @@
 
 mod adapt;
 mod blocks;
+mod defaults;
 mod deletes;
 mod disk;
 mod equality;
 mod error;
+#[cfg(test)]
+mod evolution;
 mod fetched;
 mod footer;
 mod input;
 mod keys;
 mod lineage;
 mod literal;
+mod names;
 mod plain;
 mod reader;
 mod relaid;
 mod shown;
 mod spill;
+mod trusted;
 
-pub use adapt::{Adapter, convert_column, field_id, target_schema};
+pub use adapt::{Adapter, field_id, target_schema};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
+pub use defaults::Defaults;
 pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
@@ -32,7 +38,8 @@ pub use input::Input;
 pub use keys::digest;
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
-pub use reader::{FileScan, OpenFile, ReadStats, Reader, row_group_rows};
+pub use names::Names;
+pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use shown::{Wanted, row_groups_in};
 
 /// The result of a read.

@@ -13,7 +13,15 @@ use iceberg::spec::{PrimitiveLiteral, PrimitiveType};
 pub fn literal_array(from: &PrimitiveType, literal: &PrimitiveLiteral, to: &DataType) -> Option<ArrayRef> {
     let array: ArrayRef = match (from, literal) {
         (_, PrimitiveLiteral::Boolean(v)) => Arc::new(BooleanArray::from(vec![*v])),
-        (PrimitiveType::Date, PrimitiveLiteral::Int(v)) => Arc::new(Date32Array::from(vec![*v])),
+        // A date that was promoted to a timestamp since.
+        (
+            PrimitiveType::Date
+            | PrimitiveType::Timestamp
+            | PrimitiveType::Timestamptz
+            | PrimitiveType::TimestampNs
+            | PrimitiveType::TimestamptzNs,
+            PrimitiveLiteral::Int(v),
+        ) => Arc::new(Date32Array::from(vec![*v])),
         (_, PrimitiveLiteral::Int(v)) => Arc::new(Int32Array::from(vec![*v])),
         (PrimitiveType::Time, PrimitiveLiteral::Long(v)) => Arc::new(Time64MicrosecondArray::from(vec![*v])),
         (PrimitiveType::Timestamp, PrimitiveLiteral::Long(v)) => Arc::new(TimestampMicrosecondArray::from(vec![*v])),

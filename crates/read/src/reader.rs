@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, Fields};
 use bytes::Bytes;
 use esker_storage::{Location, Scheme, Storage, StorageError};
 use futures::stream::{BoxStream, StreamExt};
+use iceberg::spec::TableMetadata;
 use moka::future::Cache;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -23,7 +24,7 @@ use crate::fetched::{Fetched, Window};
 use crate::footer::Footer;
 use crate::input::{Input, WHOLE_FILE};
 use crate::shown::{Form, Shown, show};
-use crate::{Adapter, ReadError, Result};
+use crate::{Adapter, Names, ReadError, Result};
 
 /// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
 const FOOTER_HINT: usize = 128 << 10;
@@ -61,6 +62,8 @@ pub struct Reader {
     positions: Cache<String, Arc<Positions>>,
     keyed: Cache<String, Arc<RoaringTreemap>>,
     blocks: BlockCache,
+    /// Of the table that files are of.
+    names: Arc<Names>,
 }
 
 impl Reader {
@@ -86,7 +89,18 @@ impl Reader {
             .weigher(move |key: &String, set: &Arc<RoaringTreemap>| weight(key.len() + set.serialized_size()))
             .max_capacity(cache_bytes)
             .build();
-        Self { storage, footers, shown, positions, keyed, blocks }
+        Self { storage, footers, shown, positions, keyed, blocks, names: Arc::default() }
+    }
+
+    /// The same for files of a table, which may have no field ids where the table maps names to them.
+    #[must_use]
+    pub fn naming(&self, metadata: &TableMetadata) -> Self {
+        Self { names: Arc::new(Names::of(metadata)), ..self.clone() }
+    }
+
+    /// What the names of columns stand for in files without field ids.
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
     }
 
     /// The storage that files are read from.
@@ -192,7 +206,8 @@ impl Reader {
     async fn opened(&self, input: Input) -> Result<OpenFile> {
         ReadStats::add(&input.stats.files_opened, 1);
         let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?.metadata;
-        Ok(OpenFile { metadata, input })
+        let fields = input.identified(metadata.schema().fields())?;
+        Ok(OpenFile { metadata, fields, input })
     }
 
     /// What equality deletes were found to delete from a file, if it was kept under that key.
@@ -243,7 +258,17 @@ pub struct FileScan {
 #[derive(Debug)]
 pub struct OpenFile {
     metadata: ArrowReaderMetadata,
+    /// The file's columns, with ids.
+    fields: Fields,
     input: Input,
+}
+
+/// What is decoded of a file.
+#[derive(Debug, Clone)]
+pub struct Projection {
+    pub(crate) mask: ProjectionMask,
+    /// The columns, with ids, in the order of the file.
+    pub(crate) fields: Fields,
 }
 
 impl OpenFile {
@@ -252,14 +277,9 @@ impl OpenFile {
         self.metadata.metadata()
     }
 
-    /// The file's own Arrow schema, with field ids.
-    pub fn file_schema(&self) -> &SchemaRef {
-        self.metadata.schema()
-    }
-
-    /// The footer with Parquet and Arrow schema, as statistics converters want it.
-    pub fn reader_metadata(&self) -> &ArrowReaderMetadata {
-        &self.metadata
+    /// The file's own columns, with field ids.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<ParquetRecordBatchStream<Input>> {
@@ -270,14 +290,12 @@ impl OpenFile {
     }
 
     /// The columns of the file that the adapter's schema wants.
-    pub fn projection(&self, adapter: &Adapter) -> Result<ProjectionMask> {
-        let fields = self.metadata.schema().fields();
-        if !fields.is_empty() && fields.iter().all(|f| field_id(f).is_none()) {
-            return Err(ReadError::unsupported(&self.input.path, "a Parquet file without field ids can't be read yet"));
-        }
+    pub fn projection(&self, adapter: &Adapter) -> Projection {
         let wanted: Vec<i32> = adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
-        let roots = fields.iter().enumerate().filter(|(_, f)| field_id(f).is_some_and(|id| wanted.contains(&id)));
-        Ok(ProjectionMask::roots(self.metadata.parquet_schema(), roots.map(|(i, _)| i)))
+        let is_wanted = |f: &FieldRef| field_id(f).is_some_and(|id| wanted.contains(&id));
+        let roots: Vec<usize> = (0..self.fields.len()).filter(|i| is_wanted(&self.fields[*i])).collect();
+        let fields = roots.iter().map(|i| self.fields[*i].clone()).collect();
+        Projection { mask: ProjectionMask::roots(self.metadata.parquet_schema(), roots), fields }
     }
 
     /// The positions of the rows of each row group.
@@ -306,8 +324,7 @@ impl OpenFile {
     /// The rows, in the file's order, in the adapter's schema.
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = self.input.path.to_string();
-        let mask = self.projection(&scan.adapter)?;
-
+        let Projection { mask, fields } = self.projection(&scan.adapter);
         let footer = self.metadata.metadata().clone();
         let row_groups = scan.row_groups.unwrap_or_else(|| (0..footer.num_row_groups()).collect());
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input, self.metadata)
@@ -323,7 +340,7 @@ impl OpenFile {
         let adapter = scan.adapter;
         let adapt = move |batch: std::result::Result<RecordBatch, ParquetError>| {
             let batch = batch.map_err(|e| lift(&path, e))?;
-            adapter.adapt(&batch).map_err(|source| ReadError::Arrow { path: path.clone(), source })
+            adapter.adapt(&batch, &fields).map_err(|source| ReadError::Arrow { path: path.clone(), source })
         };
         Ok(stream.map(adapt).boxed())
     }

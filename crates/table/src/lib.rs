@@ -13,6 +13,7 @@ mod facts;
 mod json;
 mod live;
 mod manifests;
+mod names;
 mod partition;
 mod producer;
 mod reach;
@@ -32,6 +33,7 @@ pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFact
 pub use json::MetadataJson;
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
+pub use names::name_mapping;
 pub use partition::{partition_dir, partition_label, plain_dir, source_range};
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use reach::{FileKind, Files, Outline, Reachable, outline, reachable, visit_reachable};

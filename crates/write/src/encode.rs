@@ -11,11 +11,12 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
 };
+use parquet::basic::Type as PhysicalType;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
 use crate::dictionary::overflows;
-use crate::metrics::{Modes, NanCounts};
+use crate::metrics::{Modes, NanCounts, leaf_id};
 use crate::properties;
 use crate::{Result, WriteError};
 
@@ -99,6 +100,16 @@ impl Shape {
             leaf += leaves(field);
         }
         Ok(())
+    }
+
+    /// The NaNs of a row group that is copied, by the manifest entry of its file: of all of it if it is the `whole` file, else only where there
+    /// are none. What the entry does not count is unknown.
+    pub fn copied_nans(&self, counted: &HashMap<i32, u64>, whole: bool) -> NanCounts {
+        let floats = self.descriptor.columns().iter().filter(|column| {
+            matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) && column.max_rep_level() == 0
+        });
+        let known = |id: i32| (id, counted.get(&id).copied().filter(|n| whole || *n == 0));
+        floats.filter_map(|column| leaf_id(column)).map(known).collect()
     }
 
     /// An encoder of the two columns of row lineage alone.
@@ -210,7 +221,8 @@ pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
     }
 }
 
-/// Adds counts to counts; a column that is unknown in one is unknown in the sum.
+/// Adds counts to counts; a column that is unknown in one is unknown in the sum. Both have an entry for every column that is counted, or there
+/// were no rows yet.
 pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
     for (id, n) in from {
         let known = into.entry(*id).or_insert(Some(0));
@@ -218,7 +230,45 @@ pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
     }
 }
 
-/// The NaN counts of a whole file, from its manifest entry.
-pub fn known_nans(counts: &HashMap<i32, u64>) -> NanCounts {
-    counts.iter().map(|(id, n)| (*id, Some(*n))).collect()
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{NestedField, PartitionSpec, PrimitiveType, SortOrder, StructType, TableMetadataBuilder};
+
+    use super::*;
+
+    fn shape() -> Arc<Shape> {
+        let double = || iceberg::spec::Type::Primitive(PrimitiveType::Double);
+        let inner = StructType::new(vec![NestedField::optional(3, "y", double()).into()]);
+        let list = iceberg::spec::ListType::new(NestedField::list_element(5, double(), false).into());
+        let schema = Schema::builder()
+            .with_fields([
+                NestedField::optional(1, "x", double()).into(),
+                NestedField::optional(2, "s", iceberg::spec::Type::Struct(inner)).into(),
+                NestedField::optional(4, "l", iceberg::spec::Type::List(list)).into(),
+                NestedField::optional(6, "n", iceberg::spec::Type::Primitive(PrimitiveType::Int)).into(),
+            ])
+            .build()
+            .expect("a schema");
+        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
+        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
+        Shape::new(&built.expect("a builder").build().expect("metadata").metadata).expect("a shape")
+    }
+
+    /// A file's entry that has no NaN count of a column says nothing of it, and neither does one of a file that is copied in part.
+    #[test]
+    fn what_no_entry_counts_is_unknown_in_the_sum() {
+        let shape = shape();
+        let ids: HashMap<&str, i32> =
+            ["x", "s.y", "n"].map(|name| (name, shape.schema.field_by_name(name).expect(name).id)).into();
+        let (x, y) = (ids["x"], ids["s.y"]);
+        let copied = |counts: &[(i32, u64)], whole| shape.copied_nans(&counts.iter().copied().collect(), whole);
+        assert_eq!(copied(&[], true), HashMap::from([(x, None), (y, None)]));
+        assert_eq!(copied(&[(x, 2), (y, 0), (ids["n"], 0)], true), HashMap::from([(x, Some(2)), (y, Some(0))]));
+        assert_eq!(copied(&[(x, 2), (y, 0)], false), HashMap::from([(x, None), (y, Some(0))]));
+
+        let mut sum = NanCounts::new();
+        merge_nans(&mut sum, &HashMap::from([(x, Some(1)), (y, Some(0))]));
+        merge_nans(&mut sum, &copied(&[(x, 2)], true));
+        assert_eq!(sum, HashMap::from([(x, Some(3)), (y, None)]));
+    }
 }

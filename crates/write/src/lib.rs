@@ -17,7 +17,7 @@ mod properties;
 pub use append::Appender;
 pub use deletes::{Doomed, write_deletes};
 pub use destination::{Destination, Recorder, WriteCounters};
-pub use encode::{EncodedGroup, RowGroupEncoder, Shape, count_nans, known_nans};
+pub use encode::{EncodedGroup, RowGroupEncoder, Shape, count_nans};
 pub use error::WriteError;
 pub use metrics::NanCounts;
 pub use output::{Output, RowGroup, Written};

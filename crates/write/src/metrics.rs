@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use iceberg::spec::{
     DataContentType, DataFileBuilder, DataFileFormat, Datum, PrimitiveLiteral, PrimitiveType, Schema, TableMetadata, Type,
 };
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnDescriptor;
 
 use crate::{Result, WriteError};
 
@@ -88,7 +89,7 @@ pub(crate) fn data_file(
     let mut nulls: HashMap<i32, Option<u64>> = HashMap::new();
     let mut bounds: HashMap<i32, Option<(Datum, Datum)>> = HashMap::new();
     for chunk in footer.row_groups().iter().flat_map(|g| g.columns()) {
-        let Some(id) = field_id(chunk) else { continue };
+        let Some(id) = leaf_id(chunk.column_descr()) else { continue };
         let mode = modes.of(id);
         if mode == Mode::None {
             continue;
@@ -159,8 +160,9 @@ fn start(group: &parquet::file::metadata::RowGroupMetaData) -> Option<i64> {
     group.columns().iter().map(|c| c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset())).min()
 }
 
-fn field_id(chunk: &ColumnChunkMetaData) -> Option<i32> {
-    let info = chunk.column_descr().self_type().get_basic_info().clone();
+/// The field id of a leaf column.
+pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
+    let info = column.self_type().get_basic_info();
     info.has_id().then(|| info.id())
 }
 

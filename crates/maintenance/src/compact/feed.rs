@@ -4,11 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use esker_read::{Adapter, Fetched, Lineage, OpenFile, Positions};
+use esker_read::{Adapter, Fetched, Lineage, OpenFile, Positions, Projection};
 use esker_table::LiveFile;
 use esker_write::{Shape, flat};
 use futures::stream::StreamExt;
-use parquet::arrow::ProjectionMask;
 use parquet::basic::Compression;
 use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
@@ -68,7 +67,7 @@ impl Segment {
 pub(crate) struct Segment {
     pub(crate) input: usize,
     pub(crate) fetched: Fetched,
-    pub(crate) projection: ProjectionMask,
+    pub(crate) projection: Projection,
     pub(crate) rows: Range<u64>,
     /// Holds its share of the job's memory until the rows are decoded.
     pub(crate) _memory: Arc<OwnedSemaphorePermit>,
@@ -151,7 +150,7 @@ async fn units(
         let copyable = copyable(shape, &open, input, cut);
         let index = copyable.contains(&true).then(|| open.footer().clone());
         let ranges = open.row_ranges();
-        let projection = open.projection(&input.adapter)?;
+        let projection = open.projection(&input.adapter);
         let groups = open.footer().num_row_groups();
         let mut at = 0;
         while at < groups {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_read::{Adapter, Positions};
-use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans, known_nans};
+use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use iceberg::spec::DataFileBuilder;
 use roaring::RoaringTreemap;
@@ -150,7 +150,7 @@ pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewr
     let mut found = ContentHash::default();
     for (path, bytes) in &done.paths {
         let open = context.reader.open(path, *bytes, &context.counters.reads).await?;
-        let projection = open.projection(&adapter)?;
+        let projection = open.projection(&adapter);
         for (i, rows) in open.row_ranges().into_iter().enumerate() {
             let fetched = open.fetch(i..i + 1).await?;
             let (adapter, projection) = (adapter.clone(), projection.clone());
@@ -284,13 +284,8 @@ fn copy(
         }
         lineage = encoder.finish()?.chunks;
     }
-    let counted = source.file.file.nan_value_counts();
-    // The manifest counts NaNs of the whole file: they are known for a part of it only where there are none.
     let whole = fetched.footer().num_row_groups() == 1;
-    let mut nans = known_nans(counted);
-    if !whole {
-        nans.values_mut().filter(|n| **n != Some(0)).for_each(|n| *n = None);
-    }
+    let nans = shape.copied_nans(source.file.file.nan_value_counts(), whole);
     let run = Run { input, rows, deleted: None, first: 0 };
     let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
     Ok((vec![Piece { group, placed: vec![run], nans }], hash))

@@ -35,6 +35,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         return Ok(outcome);
     };
     let mut context = context.clone();
+    context.reader = context.reader.naming(&table.metadata);
     if let Some(bytes) = plan.options.memory_bytes {
         context.memory.bytes = bytes;
     }
