@@ -18,6 +18,7 @@ mod nested;
 mod ops;
 mod orphans;
 mod page;
+mod partitions;
 mod planning;
 mod queries;
 mod recovery;

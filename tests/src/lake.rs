@@ -19,6 +19,7 @@ use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
 use crate::TestApp;
+use crate::craft::without_schema_id;
 
 /// A row: id, text, partition, and a column that tables get later.
 pub type Row = (i64, String, i32, Option<i32>);
@@ -55,7 +56,7 @@ pub(crate) struct Additions {
     pub(crate) replaced: HashSet<(String, Option<i64>)>,
 }
 
-fn field(name: &str, ty: DataType, id: i32) -> Field {
+pub(crate) fn field(name: &str, ty: DataType, id: i32) -> Field {
     Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
 }
 
@@ -85,7 +86,7 @@ impl<'a> Lake<'a> {
         Self { app, storage: Storage::local(), name: name.to_owned() }
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/v1/default/namespaces/lake/tables/{}", self.name)
     }
 
@@ -373,7 +374,13 @@ impl<'a> Lake<'a> {
         }
     }
 
-    async fn delete_file(&self, path: &str, bytes: Vec<u8>, content: DataContentType, records: u64) -> DataFileBuilder {
+    pub(crate) async fn delete_file(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+        content: DataContentType,
+        records: u64,
+    ) -> DataFileBuilder {
         let size = bytes.len() as u64;
         self.storage.write(path, bytes.into()).await.expect("written");
         let mut builder = DataFileBuilder::default();
@@ -431,7 +438,9 @@ impl<'a> Lake<'a> {
                     }
                 }
                 if any {
-                    kept.push(out.write_manifest_file().await.expect("a manifest"));
+                    let manifest = out.write_manifest_file().await.expect("a manifest");
+                    without_schema_id(&manifest);
+                    kept.push(manifest);
                 }
             }
             manifests = kept;
@@ -446,7 +455,9 @@ impl<'a> Lake<'a> {
                 for file in files {
                     out.add_file(file, -1).expect("added");
                 }
-                manifests.insert(0, out.write_manifest_file().await.expect("a manifest"));
+                let manifest = out.write_manifest_file().await.expect("a manifest");
+                without_schema_id(&manifest);
+                manifests.insert(0, manifest);
             }
         }
         left_over.extend((1..=written).map(|i| format!("{dir}/{name}-m{i}.avro")));
@@ -508,7 +519,7 @@ fn partition(p: Option<i32>) -> Struct {
     }
 }
 
-fn parquet_of(schema: Arc<ArrowSchema>, columns: Vec<ArrayRef>) -> Vec<u8> {
+pub(crate) fn parquet_of(schema: Arc<ArrowSchema>, columns: Vec<ArrayRef>) -> Vec<u8> {
     let batch = RecordBatch::try_new(schema.clone(), columns).expect("a batch");
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).expect("a writer");

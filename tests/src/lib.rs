@@ -2,6 +2,7 @@
 //! writer that speaks only to the REST catalog, and a storage that fails on purpose.
 
 mod app;
+mod craft;
 mod crafted;
 mod faults;
 mod lake;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_storage::StorageError;
 use esker_table::{
-    ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, TableError, TableFacts, collect_facts, load_live,
-    load_manifests, target_file_bytes,
+    ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts,
+    all_partition_types, collect_facts, load_live, load_manifests, partition_types, target_file_bytes,
 };
 use flate2::read::GzDecoder;
 use futures::FutureExt;
@@ -16,13 +16,26 @@ use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
 
+/// What is alive in a manifest list, and of what types its partition values are: those change when a column is promoted.
+type LiveKey = (String, Vec<(i32, PartitionTypes)>);
+
+/// What the sum over a manifest's files depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SummaryKey {
+    path: String,
+    /// What entries inherit: a writer whose commit failed lists a manifest again, with another number.
+    sequence_number: i64,
+    /// The size that files are small beside.
+    target: u64,
+    types: PartitionTypes,
+}
+
 /// Parsed metadata files and manifest lists. Both are immutable and named uniquely, so entries are never stale.
 #[derive(Debug)]
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
-    live: Cache<String, Arc<LiveFiles>>,
-    /// By path and by the size that files are small beside.
-    summaries: Cache<(String, u64), Arc<ManifestSummary>>,
+    live: Cache<LiveKey, Arc<LiveFiles>>,
+    summaries: Cache<SummaryKey, Arc<ManifestSummary>>,
     pub(crate) manifests: Manifests,
 }
 
@@ -35,13 +48,13 @@ impl Caches {
                 .max_capacity(bytes)
                 .build(),
             live: Cache::builder()
-                .weigher(move |_: &String, live: &Arc<LiveFiles>| {
+                .weigher(move |_: &LiveKey, live: &Arc<LiveFiles>| {
                     weight(((live.data.len() + live.deletes.len() + 1) * ENTRY_BYTES) as u64)
                 })
                 .max_capacity(bytes)
                 .build(),
             summaries: Cache::builder()
-                .weigher(move |_: &(String, u64), summary: &Arc<ManifestSummary>| weight(summary.bytes() as u64))
+                .weigher(move |_: &SummaryKey, summary: &Arc<ManifestSummary>| weight(summary.bytes() as u64))
                 .max_capacity(bytes / 4)
                 .build(),
             manifests: Manifests::new(io, bytes),
@@ -97,12 +110,12 @@ impl Catalog {
 
     /// What is alive in a snapshot of a table.
     pub async fn live(&self, table: &LoadedTable, snapshot: &SnapshotRef) -> Result<Arc<LiveFiles>> {
-        let key = snapshot.manifest_list();
-        if let Some(found) = self.inner.caches.live.get(key).await {
+        let key = (snapshot.manifest_list().to_owned(), all_partition_types(&table.metadata));
+        if let Some(found) = self.inner.caches.live.get(&key).await {
             return Ok(found);
         }
         let live = Arc::new(load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)?);
-        self.inner.caches.live.insert(key.to_owned(), live.clone()).await;
+        self.inner.caches.live.insert(key, live.clone()).await;
         Ok(live)
     }
 
@@ -113,17 +126,25 @@ impl Catalog {
             Some(snapshot) => load_manifests(self.manifests(), metadata, snapshot).await.map_err(gone)?,
             None => Vec::new(),
         };
-        let summaries: Vec<_> = manifests.into_iter().map(|file| self.clone().summary(file, target).boxed()).collect();
+        let summaries: Vec<_> =
+            manifests.into_iter().map(|file| self.clone().summary(metadata.clone(), file, target).boxed()).collect();
         let summaries: Vec<_> = futures::stream::iter(summaries).buffered(SUMMARIES).try_collect().await?;
         Ok(collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?)
     }
 
-    async fn summary(self, file: ManifestFile, target: u64) -> Result<(ManifestFile, Arc<ManifestSummary>)> {
-        let key = (file.manifest_path.clone(), target);
+    async fn summary(
+        self,
+        metadata: Arc<TableMetadata>,
+        file: ManifestFile,
+        target: u64,
+    ) -> Result<(ManifestFile, Arc<ManifestSummary>)> {
+        let types = partition_types(&metadata, file.partition_spec_id);
+        let (path, sequence_number) = (file.manifest_path.clone(), file.sequence_number);
+        let key = SummaryKey { path, sequence_number, target, types };
         if let Some(found) = self.inner.caches.summaries.get(&key).await {
             return Ok((file, found));
         }
-        let manifest = self.manifests().load(&file).await.map_err(gone)?;
+        let manifest = self.manifests().load(&metadata, &file).await.map_err(gone)?;
         let summary = Arc::new(ManifestSummary::new(&file, &manifest, target));
         self.inner.caches.summaries.insert(key, summary.clone()).await;
         Ok((file, summary))

@@ -49,6 +49,14 @@ pub enum MaintenanceError {
         /// Which, and why.
         what: String,
     },
+    /// Files that were to be rewritten together lie in different partitions: their rows would change.
+    #[error("{first} and {other} lie in different partitions and are not rewritten together; plan again")]
+    MixedPartitions {
+        /// A file of the group.
+        first: String,
+        /// One of another partition.
+        other: String,
+    },
     /// Somebody wanted the job to end before it was done.
     #[error("the job was cancelled")]
     Cancelled,
@@ -89,7 +97,7 @@ impl Coded for MaintenanceError {
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::NothingDone { code, .. } => *code,
             Self::Busy(_) => ErrorCode::Unavailable,
-            Self::Refused(_) | Self::Cancelled => ErrorCode::Refused,
+            Self::Refused(_) | Self::MixedPartitions { .. } | Self::Cancelled => ErrorCode::Refused,
             Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => ErrorCode::Internal,
         }
     }

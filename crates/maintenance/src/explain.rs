@@ -130,7 +130,7 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
         if is(&uri) {
             found.push(Holder { snapshots: snapshots.clone(), ..holder("manifest") });
         }
-        let manifest = catalog.manifests().load(&file).await?;
+        let manifest = catalog.manifests().load(metadata, &file).await?;
         for entry in manifest.entries().iter().filter(|e| is(e.file_path())) {
             let role = match (entry.is_alive(), entry.content_type()) {
                 (false, _) => "removed",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
-use esker_table::{Rewrite, load_manifests, manifest_bytes};
+use esker_table::{Rewrite, load_manifests, manifest_bytes, partition_types};
 use futures::future::BoxFuture;
 use iceberg::spec::{Datum, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, TableMetadata};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ fn plan_of(
     }
     let mut rewrite = Vec::new();
     for ((_, spec_id), of_kind) in kinds {
-        rewrite.extend(chosen(&table.metadata, options, spec_id, of_kind, target)?);
+        rewrite.extend(chosen(&table.metadata, options, spec_id, of_kind, target));
     }
     let found = rewrite.len();
     let mut bytes = 0;
@@ -113,13 +113,13 @@ fn chosen(
     spec_id: i32,
     manifests: Vec<&ManifestFile>,
     target: u64,
-) -> Result<Vec<PlannedManifest>> {
+) -> Vec<PlannedManifest> {
     let bytes = |m: &ManifestFile| m.manifest_length.unsigned_abs();
     let small = |m: &ManifestFile| bytes(m) < target / 2;
     let smalls = manifests.iter().filter(|m| small(m)).count() as u64;
     let together: u64 = manifests.iter().filter(|m| small(m)).map(|m| bytes(m)).sum();
     let fewer = together.div_ceil(target.max(1)) * 2 <= smalls;
-    let overlapping = overlapping(metadata, spec_id, &manifests)?;
+    let overlapping = overlapping(metadata, spec_id, &manifests);
     let reason = |m: &ManifestFile| match () {
         () if options.rewrite_all => Some("asked"),
         () if bytes(m) > target * 2 => Some("large"),
@@ -132,18 +132,12 @@ fn chosen(
         let reason = reason(m)?.to_owned();
         Some(PlannedManifest { path: m.manifest_path.clone(), bytes: bytes(m), files: files(m), reason })
     };
-    Ok(manifests.iter().filter_map(planned).collect())
+    manifests.iter().filter_map(planned).collect()
 }
 
 /// Manifests that share more than one value of the first partition field with another.
-fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a ManifestFile]) -> Result<HashSet<&'a str>> {
-    let Some(spec) = metadata.partition_spec_by_id(spec_id).filter(|spec| !spec.is_unpartitioned()) else {
-        return Ok(HashSet::new());
-    };
-    let Ok(ty) = spec.partition_type(metadata.current_schema()) else { return Ok(HashSet::new()) };
-    let Some(ty) = ty.fields().first().and_then(|f| f.field_type.as_primitive_type().cloned()) else {
-        return Ok(HashSet::new());
-    };
+fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a ManifestFile]) -> HashSet<&'a str> {
+    let Some(Some(ty)) = partition_types(metadata, spec_id).into_iter().next() else { return HashSet::new() };
     let bound = |bytes: &[u8]| Datum::try_from_bytes(bytes, ty.clone()).ok();
     let range = |m: &&'a ManifestFile| {
         let summary = m.partitions.as_ref()?.first()?;
@@ -162,7 +156,7 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
             furthest = Some(range);
         }
     }
-    Ok(found)
+    found
 }
 
 /// The plan for a table as it is.

@@ -9,10 +9,8 @@ use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take_r
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema};
 use bytes::Bytes;
 use esker_read::{literal_array, target_schema};
-use esker_table::{DeleteKind, LiveFile, LiveFiles, metadata_dir};
-use iceberg::spec::{
-    FormatVersion, Literal, NestedField, PartitionStatisticsFile, Schema, Snapshot, Struct, TableMetadata, Type,
-};
+use esker_table::{DeleteKind, LiveFile, LiveFiles, PartitionKey, all_partition_types, metadata_dir};
+use iceberg::spec::{FormatVersion, Literal, NestedField, PartitionStatisticsFile, Schema, Snapshot, TableMetadata, Type};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -36,38 +34,34 @@ struct Counts {
     updated: Option<(i64, i64)>,
 }
 
-/// A partition of a spec: the values of the table's unified partition type, in its order.
-type Key = (i32, Vec<Option<Literal>>);
-
 /// The fields of all specs of the table, each once, by field id.
 fn unified(metadata: &TableMetadata) -> Result<Vec<Arc<NestedField>>> {
     let mut fields: BTreeMap<i32, Arc<NestedField>> = BTreeMap::new();
-    let mut specs: Vec<_> = metadata.partition_specs_iter().collect();
-    specs.sort_by_key(|spec| spec.spec_id());
-    for spec in specs {
-        // The newest name of a field counts. A spec whose source column is gone can't be typed any more, and is left out.
-        let Ok(ty) = spec.partition_type(metadata.current_schema()) else { continue };
-        for field in ty.fields() {
-            fields.insert(field.id, Arc::new(NestedField::optional(field.id, &field.name, field.field_type.as_ref().clone())));
+    for (spec_id, types) in all_partition_types(metadata) {
+        let spec = metadata.partition_spec_by_id(spec_id).map_or(&[][..], |spec| spec.fields());
+        for (field, ty) in spec.iter().zip(types) {
+            let unknown =
+                || MaintenanceError::Refused(format!("nothing tells the type of partition field {} any more", field.name));
+            let ty = Type::Primitive(ty.ok_or_else(unknown)?);
+            // The newest name of a field counts.
+            fields.insert(field.field_id, Arc::new(NestedField::optional(field.field_id, &field.name, ty)));
         }
     }
     Ok(fields.into_values().collect())
 }
 
-fn key(metadata: &TableMetadata, fields: &[Arc<NestedField>], file: &LiveFile) -> Key {
-    let spec = metadata.partition_spec_by_id(file.spec_id);
-    let value = |id: i32, partition: &Struct| {
-        let at = spec.and_then(|spec| spec.fields().iter().position(|f| f.field_id == id))?;
-        partition.iter().nth(at)?.cloned()
-    };
-    (file.spec_id, fields.iter().map(|field| value(field.id, file.file.partition())).collect())
+/// A partition's value of a field; none if its spec does not have the field.
+fn value<'a>(metadata: &TableMetadata, partition: &'a PartitionKey<'_>, field_id: i32) -> Option<&'a Literal> {
+    let spec = metadata.partition_spec_by_id(partition.spec_id())?;
+    let at = spec.fields().iter().position(|f| f.field_id == field_id)?;
+    partition.values().iter().nth(at)?
 }
 
-fn count(metadata: &TableMetadata, live: &LiveFiles, fields: &[Arc<NestedField>]) -> Vec<(Key, Counts)> {
-    let mut all: std::collections::HashMap<Key, Counts> = std::collections::HashMap::new();
+fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey<'a>, Counts)> {
+    let mut all: BTreeMap<PartitionKey<'a>, Counts> = BTreeMap::new();
     let small = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let mut entry = |file: &LiveFile, add: &dyn Fn(&mut Counts)| {
-        let counts = all.entry(key(metadata, fields, file)).or_default();
+    let mut entry = |file: &'a LiveFile, add: &dyn Fn(&mut Counts)| {
+        let counts = all.entry(PartitionKey::of(file)).or_default();
         add(counts);
         let snapshot = metadata.snapshot_by_id(file.snapshot_id).map(|s| (s.timestamp_ms(), s.snapshot_id()));
         counts.updated = counts.updated.max(snapshot);
@@ -103,25 +97,25 @@ fn with_id(field: Field, id: i32) -> FieldRef {
 /// The rows, in the order of their partitions.
 fn rows(metadata: &TableMetadata, live: &LiveFiles) -> Result<RecordBatch> {
     let fields = unified(metadata)?;
-    let counted = count(metadata, live, &fields);
+    let counted = count(metadata, live);
     let schema = Schema::builder().with_fields(fields.clone()).build()?;
     let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
     let partition: Fields = target_schema(&schema, &ids)?.fields().clone();
     let mut values: Vec<ArrayRef> = Vec::new();
-    for (i, (field, arrow)) in fields.iter().zip(&partition).enumerate() {
-        let one = |value: &Option<Literal>| match (value, field.field_type.as_ref()) {
+    for (field, arrow) in fields.iter().zip(&partition) {
+        let one = |value: Option<&Literal>| match (value, field.field_type.as_ref()) {
             (Some(Literal::Primitive(literal)), Type::Primitive(ty)) => literal_array(ty, literal, arrow.data_type())
                 .ok_or_else(|| MaintenanceError::Refused(format!("values of partition field {} can't be written", field.name))),
             _ => Ok(new_null_array(arrow.data_type(), 1)),
         };
-        let column = counted.iter().map(|((_, key), _)| one(&key[i])).collect::<Result<Vec<_>>>()?;
+        let column = counted.iter().map(|(key, _)| one(value(metadata, key, field.id))).collect::<Result<Vec<_>>>()?;
         let column: Vec<&dyn arrow::array::Array> = column.iter().map(AsRef::as_ref).collect();
         values.push(concat(&column)?);
     }
     let sort = values
         .iter()
         .map(|column| SortColumn { values: column.clone(), options: Some(SortOptions { descending: false, nulls_first: true }) });
-    let spec_ids: ArrayRef = Arc::new(counted.iter().map(|((spec, _), _)| Some(*spec)).collect::<Int32Array>());
+    let spec_ids: ArrayRef = Arc::new(counted.iter().map(|(key, _)| Some(key.spec_id())).collect::<Int32Array>());
     let order = [SortColumn { values: spec_ids.clone(), options: None }];
     let order = lexsort_to_indices(&sort.chain(order).collect::<Vec<_>>(), None)?;
 

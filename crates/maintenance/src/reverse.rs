@@ -76,7 +76,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
             if file.added_snapshot_id != snapshot.snapshot_id() {
                 continue;
             }
-            let manifest = source.load(&file).await?;
+            let manifest = source.load(metadata, &file).await?;
             for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
                 if entry.snapshot_id().unwrap_or(file.added_snapshot_id) != snapshot.snapshot_id() {
                     continue;
@@ -153,7 +153,7 @@ impl Reversal {
             d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file))
         };
         let later = LiveFiles { deletes: live.deletes.iter().filter(is_later).cloned().collect(), ..LiveFiles::default() };
-        let index = DeleteIndex::new(&later, metadata);
+        let index = DeleteIndex::new(&later, metadata)?;
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
             let path = file.file.file_path();
             return refused(format!(

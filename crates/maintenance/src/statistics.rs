@@ -13,7 +13,7 @@ use datasketches::hash::value::raw_bytes::from_slice;
 use datasketches::theta::{ThetaSketch, ThetaSketchBuilder, ThetaUnion, ThetaUnionBuilder};
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
 use esker_read::{Adapter, target_schema};
-use esker_table::{LiveFile, metadata_dir};
+use esker_table::{LiveFile, PartitionKey, metadata_dir};
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
@@ -153,9 +153,9 @@ pub(crate) async fn execute_statistics(
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(live.data.len() as u64);
     // Deletes are resolved partition by partition.
-    let mut partitions: HashMap<_, Vec<LiveFile>> = HashMap::new();
+    let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
     for file in &live.data {
-        partitions.entry((file.spec_id, file.file.partition().clone())).or_default().push(file.clone());
+        partitions.entry(PartitionKey::of(file)).or_default().push(file.clone());
     }
     let mut merged = Merged::new(plan.columns.len())?;
     for files in partitions.into_values() {

@@ -116,7 +116,7 @@ impl RowChange {
             let file = by_path.get(path.as_str());
             files.push((*file.ok_or_else(|| conflict(format!("{path} was rewritten or removed meanwhile")))?).clone());
         }
-        let index = DeleteIndex::new(&live, metadata);
+        let index = DeleteIndex::new(&live, metadata)?;
         let before = match metadata.format_version() {
             // A deletion vector says all that is deleted from its file by position.
             FormatVersion::V3 => earlier(&self.target.reader, &files, &index).await?,
@@ -178,7 +178,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
     if removal.update {
         let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
-        let index = DeleteIndex::new(&late, metadata);
+        let index = DeleteIndex::new(&late, metadata)?;
         let touched = live.data.iter().find(|f| removal.positions.contains_key(f.file.file_path()) && index.any(f));
         if let Some(file) = touched {
             return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path())));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::DataType::{Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, partition_label};
-use iceberg::spec::{Datum, ManifestContentType, SnapshotRef};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, literal_label, partition_label};
+use iceberg::spec::{Datum, ManifestContentType, PrimitiveLiteral, SnapshotRef};
 use serde_json::{Value, json};
 
 use crate::rows::{column, list, table, text_map, time};
@@ -164,13 +164,15 @@ fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
 }
 
 fn label(of: &LoadedTable, file: &LiveFile) -> String {
-    let spec = of.metadata.partition_spec_by_id(file.spec_id);
-    spec.map(|spec| partition_label(spec, of.metadata.current_schema(), file.file.partition())).unwrap_or_default()
+    partition_label(&of.metadata, file.spec_id, file.file.partition())
 }
 
 fn bounds(of: &LoadedTable, bounds: &HashMap<i32, Datum>) -> BTreeMap<String, String> {
-    let named =
-        |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), datum.to_string()));
+    let text = |datum: &Datum| match datum.literal() {
+        PrimitiveLiteral::String(text) => format!("\"{text}\""),
+        literal => literal_label(Some(datum.data_type()), literal),
+    };
+    let named = |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), text(datum)));
     bounds.iter().filter_map(named).collect()
 }
 
@@ -219,17 +221,19 @@ fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Resul
 }
 
 fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
-    let mut all: BTreeMap<(i32, String), [u64; 7]> = BTreeMap::new();
+    // In the order of their labels, which need not tell them apart.
+    let mut all: BTreeMap<(i32, String, PartitionKey<'_>), [u64; 7]> = BTreeMap::new();
     for file in &live.data {
-        let sums = all.entry((file.spec_id, label(of, file))).or_default();
+        let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
         sums[0] += file.file.record_count();
         sums[1] += 1;
         sums[2] += file.file.file_size_in_bytes();
     }
     for delete in &live.deletes {
-        let sums = all.entry((delete.entry.spec_id, label(of, &delete.entry))).or_default();
+        let file = &delete.entry;
+        let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
         let at = if delete.kind == DeleteKind::Equality { 5 } else { 3 };
-        sums[at] += delete.entry.file.record_count();
+        sums[at] += file.file.record_count();
         sums[at + 1] += 1;
     }
     let names = [
@@ -241,7 +245,7 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
         "equality_delete_record_count",
         "equality_delete_file_count",
     ];
-    let row = |((spec, partition), sums): ((i32, String), [u64; 7])| {
+    let row = |((spec, partition, _), sums): ((i32, String, PartitionKey<'_>), [u64; 7])| {
         let mut row = json!({"partition": partition, "spec_id": spec});
         for (name, sum) in names.iter().zip(sums) {
             row[*name] = json!(sum);

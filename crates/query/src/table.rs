@@ -19,7 +19,7 @@ use esker_catalog::{Catalog, LoadedTable};
 use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
 use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
-use iceberg::spec::{DataFileFormat, Literal, NestedField, NestedFieldRef, Schema, SnapshotRef, Struct, Type};
+use iceberg::spec::{DataFileFormat, Literal, NestedField, NestedFieldRef, Schema, SnapshotRef, Type};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -79,9 +79,9 @@ impl IcebergTable {
             return Ok(HashMap::new());
         }
         let metadata = &self.table.metadata;
-        let index = DeleteIndex::new(&self.live, metadata);
+        let index = DeleteIndex::new(&self.live, metadata)?;
         let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
-        let mut by_partition: HashMap<(i32, &Struct), Vec<LiveFile>> = HashMap::new();
+        let mut unknown: Vec<LiveFile> = Vec::new();
         let mut keys: HashMap<&str, String> = HashMap::new();
         let names = index.equality_names(esker_read::digest);
         for file in files {
@@ -90,7 +90,7 @@ impl IcebergTable {
                 Some(found) => *deleted.entry(file.file.file_path().to_owned()).or_default() |= found.as_ref(),
                 None => {
                     keys.insert(file.file.file_path(), key);
-                    by_partition.entry((file.spec_id, file.file.partition())).or_default().push(file.clone());
+                    unknown.push(file.clone());
                 }
             }
         }
@@ -99,8 +99,8 @@ impl IcebergTable {
             _ => EQUALITY_BYTES,
         };
         let budget = EqualityBudget { bytes, dir: std::env::temp_dir(), keep: true };
-        for files in by_partition.into_values() {
-            let equality = EqualityDeletes::new(metadata, index.equality_of(&files))?;
+        for (files, deletes) in index.equality_by_partition(&unknown) {
+            let equality = EqualityDeletes::new(metadata, deletes)?;
             let mut found = equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await?;
             for path in files.iter().map(|f| f.file.file_path()) {
                 let positions = Arc::new(found.remove(path).unwrap_or_default());

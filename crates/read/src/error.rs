@@ -1,4 +1,5 @@
 use esker_storage::StorageError;
+use esker_table::TableError;
 use esker_types::{Coded, ErrorCode};
 
 /// A failed read of a data or delete file.
@@ -34,6 +35,9 @@ pub enum ReadError {
     /// The directory for what does not fit into memory failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
+    /// The table's metadata contradicts itself.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// The table's schema can't be expressed.
     #[error(transparent)]
     Iceberg(#[from] iceberg::Error),
@@ -49,6 +53,7 @@ impl Coded for ReadError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Storage(e) => e.code(),
+            Self::Table(e) => e.code(),
             Self::Unsupported { .. } => ErrorCode::Unsupported,
             Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) | Self::Spill(_) => ErrorCode::Internal,
         }

@@ -4,6 +4,7 @@ use esker_types::now_ms;
 use iceberg::spec::{MAIN_BRANCH, ManifestContentType, ManifestStatus, Operation, Snapshot, Summary, TableMetadata};
 use uuid::Uuid;
 
+use crate::header::Header;
 use crate::producer::{fresh_snapshot_id, manifest_writer, onto_branch, write_list};
 use crate::{Manifests, Record, Result, Rewritten, TableError, load_manifests, metadata_dir};
 
@@ -24,11 +25,12 @@ pub async fn cherry_pick(
         return Err(TableError::Unsupported(what));
     }
     let mut by_spec = BTreeMap::new();
-    for file in load_manifests(source, metadata, staged).await? {
+    let of_staged = load_manifests(source, metadata, staged).await?;
+    for file in &of_staged {
         if file.added_snapshot_id != staged_id || file.content != ManifestContentType::Data {
             continue;
         }
-        let manifest = source.load(&file).await?;
+        let manifest = source.load(metadata, file).await?;
         let added = manifest.entries().iter().filter(|e| e.status() == ManifestStatus::Added);
         let files: &mut Vec<_> = by_spec.entry(file.partition_spec_id).or_default();
         files.extend(added.map(|e| e.data_file().clone()));
@@ -44,13 +46,11 @@ pub async fn cherry_pick(
     let io = source.io();
     let mut manifests = Vec::new();
     for ((spec_id, files), path) in by_spec.into_iter().zip(&names) {
-        let spec = metadata
-            .partition_spec_by_id(spec_id)
-            .ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-        let mut writer =
-            manifest_writer(io, path, snapshot_id, metadata.current_schema().clone(), spec, metadata, ManifestContentType::Data)?;
+        let header = Header::of(source, metadata, spec_id, &of_staged).await?;
+        let mut writer = manifest_writer(io, path, snapshot_id, &header, metadata, ManifestContentType::Data)?;
         for file in files {
-            writer.add_file(file, sequence_number)?;
+            let first_row_id = file.first_row_id();
+            writer.add_file(header.entry(file, first_row_id)?, sequence_number)?;
         }
         manifests.push(writer.write_manifest_file().await?);
     }

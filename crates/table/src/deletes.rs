@@ -1,10 +1,10 @@
 //! Which deletes apply to which data file (spec, "Scan Planning"), found without comparing every file with every delete.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use iceberg::spec::{Struct, TableMetadata};
+use iceberg::spec::TableMetadata;
 
-use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles};
+use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
 /// The deletes of one partition, by sequence number, the oldest first, as positions in [`LiveFiles::deletes`].
 type BySequence = Vec<(i64, usize)>;
@@ -15,24 +15,30 @@ pub struct DeleteIndex<'a> {
     deletes: &'a [LiveDelete],
     vectors: HashMap<String, usize>,
     by_path: HashMap<String, BySequence>,
-    positions: HashMap<(i32, &'a Struct), BySequence>,
-    equality: HashMap<(i32, &'a Struct), BySequence>,
+    positions: HashMap<PartitionKey<'a>, BySequence>,
+    equality: HashMap<PartitionKey<'a>, BySequence>,
     /// Equality deletes under an unpartitioned spec apply to the whole table.
     global: BySequence,
 }
 
 impl<'a> DeleteIndex<'a> {
-    /// For the deletes of a snapshot.
-    pub fn new(live: &'a LiveFiles, metadata: &TableMetadata) -> Self {
+    /// For the deletes of a snapshot. Two deletion vectors about one data file are an error: neither says all that is deleted.
+    pub fn new(live: &'a LiveFiles, metadata: &TableMetadata) -> Result<Self> {
         let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
         let mut this = Self { deletes: &live.deletes, ..Self::default() };
         for (i, delete) in live.deletes.iter().enumerate() {
             let entry = &delete.entry;
             let place = (entry.sequence_number, i);
-            let partition = (entry.spec_id, entry.file.partition());
+            let partition = PartitionKey::of(entry);
             match (delete.kind, entry.file.referenced_data_file()) {
                 (DeleteKind::DeletionVector, Some(path)) => {
-                    this.vectors.insert(path, i);
+                    if let Some(other) = this.vectors.insert(path.clone(), i) {
+                        let (a, b) = (live.deletes[other].entry.file.file_path(), entry.file.file_path());
+                        let what = format!(
+                            "data file {path} has two deletion vectors, in {a} and in {b}, where the specification allows one"
+                        );
+                        return Err(TableError::Invalid(what));
+                    }
                 }
                 (DeleteKind::DeletionVector, None) => {}
                 (DeleteKind::Position, Some(path)) => this.by_path.entry(path).or_default().push(place),
@@ -43,7 +49,7 @@ impl<'a> DeleteIndex<'a> {
         }
         let all = this.by_path.values_mut().chain(this.positions.values_mut()).chain(this.equality.values_mut());
         all.chain([&mut this.global]).for_each(|list| list.sort_unstable());
-        this
+        Ok(this)
     }
 
     /// The deletion vector of a data file.
@@ -57,13 +63,13 @@ impl<'a> DeleteIndex<'a> {
             return vec![vector];
         }
         let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
-        let shared = self.positions.get(&key(file)).map_or(&[][..], |list| from(list, file.sequence_number));
+        let shared = self.positions.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, file.sequence_number));
         own.iter().chain(shared).map(|(_, i)| *i).collect()
     }
 
     /// The deletes by position that may apply to any of some data files, each once.
     pub fn positional_of(&self, files: &[LiveFile]) -> Vec<&'a LiveDelete> {
-        let mut oldest: HashMap<(i32, &Struct), i64> = HashMap::new();
+        let mut oldest: HashMap<PartitionKey<'_>, i64> = HashMap::new();
         let mut found = Vec::new();
         for file in files {
             match self.vector(file) {
@@ -71,7 +77,7 @@ impl<'a> DeleteIndex<'a> {
                 None => {
                     let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
                     found.extend(own.iter().map(|(_, i)| *i));
-                    let first = oldest.entry(key(file)).or_insert(i64::MAX);
+                    let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
                     *first = (*first).min(file.sequence_number);
                 }
             }
@@ -83,16 +89,27 @@ impl<'a> DeleteIndex<'a> {
         found.into_iter().map(|i| &self.deletes[i]).collect()
     }
 
-    /// The equality deletes that may apply to any of some data files of one partition, each once.
-    pub fn equality_of(&self, files: &[LiveFile]) -> Vec<LiveDelete> {
-        let oldest = files.iter().min_by_key(|f| f.sequence_number);
-        let indices = oldest.into_iter().flat_map(|file| self.equality(file).collect::<Vec<_>>());
-        indices.map(|i| self.deletes[i].clone()).collect()
+    /// Some data files by partition, with the equality deletes that may apply to any file of each; partitions without any are left out.
+    pub fn equality_by_partition(&self, files: &[LiveFile]) -> Vec<(Vec<LiveFile>, Vec<LiveDelete>)> {
+        let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
+        for file in files.iter().filter(|file| self.equality(file).next().is_some()) {
+            partitions.entry(PartitionKey::of(file)).or_default().push(file.clone());
+        }
+        let deletes = |files: &[LiveFile]| {
+            let oldest = files.iter().min_by_key(|f| f.sequence_number);
+            let indices = oldest.into_iter().flat_map(|file| self.equality(file).collect::<Vec<_>>());
+            indices.map(|i| self.deletes[i].clone()).collect()
+        };
+        let with_deletes = |files: Vec<LiveFile>| {
+            let deletes = deletes(&files);
+            (files, deletes)
+        };
+        partitions.into_values().map(with_deletes).collect()
     }
 
     /// Whether a delete by position that names a row of a data file deletes it.
     pub fn may_apply(&self, delete: &LiveDelete, file: &LiveFile) -> bool {
-        let same = delete.entry.spec_id == file.spec_id && delete.entry.file.partition() == file.file.partition();
+        let same = PartitionKey::of(&delete.entry) == PartitionKey::of(file);
         file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
     }
 
@@ -105,7 +122,7 @@ impl<'a> DeleteIndex<'a> {
     /// The equality deletes that may apply to a data file: those of its partition, and those of the whole table.
     pub fn equality<'s>(&'s self, file: &'s LiveFile) -> impl Iterator<Item = usize> + use<'s, 'a> {
         let after = file.sequence_number.saturating_add(1);
-        let own = self.equality.get(&key(file)).map_or(&[][..], |list| from(list, after));
+        let own = self.equality.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, after));
         own.iter().chain(from(&self.global, after)).map(|(_, i)| *i)
     }
 
@@ -125,7 +142,7 @@ impl<'a> DeleteIndex<'a> {
             names
         };
         EqualityNames {
-            own: self.equality.iter().map(|(partition, list)| (*partition, of(list))).collect(),
+            own: self.equality.iter().map(|(partition, list)| (partition.clone(), of(list))).collect(),
             global: of(&self.global),
         }
     }
@@ -148,7 +165,7 @@ impl<'a> DeleteIndex<'a> {
 /// Names of lists of equality deletes, from each delete on to the newest.
 #[derive(Debug)]
 pub struct EqualityNames<'a> {
-    own: HashMap<(i32, &'a Struct), Vec<(i64, String)>>,
+    own: HashMap<PartitionKey<'a>, Vec<(i64, String)>>,
     global: Vec<(i64, String)>,
 }
 
@@ -156,20 +173,21 @@ impl EqualityNames<'_> {
     /// The names of the deletes of its partition, and of the whole table, that apply to a data file; none if there are none.
     pub fn of<'s>(&'s self, file: &'s LiveFile) -> Option<[&'s str; 2]> {
         let first = |list: &[(i64, String)]| list.partition_point(|(number, _)| *number <= file.sequence_number);
-        let own = self.own.get(&key(file)).and_then(|list| list.get(first(list)));
+        let own = self.own.get(&PartitionKey::of(file)).and_then(|list| list.get(first(list)));
         let global = self.global.get(first(&self.global));
         (own.is_some() || global.is_some())
             .then(|| [own.map_or("", |(_, name)| name.as_str()), global.map_or("", |(_, name)| name.as_str())])
     }
 }
 
-fn key(file: &LiveFile) -> (i32, &Struct) {
-    (file.spec_id, file.file.partition())
-}
-
 /// The part of a list that begins with a sequence number.
 fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
     &list[list.partition_point(|(s, _)| *s < sequence_number)..]
+}
+
+fn lower<'a>(oldest: &mut HashMap<PartitionKey<'a>, i64>, file: &'a LiveFile) {
+    let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
+    *first = (*first).min(file.sequence_number);
 }
 
 /// The deletes that apply to no data file any more.
@@ -179,24 +197,20 @@ fn from(list: &[(i64, usize)], sequence_number: i64) -> &[(i64, usize)] {
 pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) -> Vec<usize> {
     let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
     let mut by_path: HashMap<&str, &LiveFile> = HashMap::new();
-    let mut oldest: HashMap<(i32, &Struct), i64> = HashMap::new();
-    let mut oldest_named: HashMap<(i32, &Struct), i64> = HashMap::new();
+    let mut oldest: HashMap<PartitionKey<'_>, i64> = HashMap::new();
+    let mut oldest_named: HashMap<PartitionKey<'_>, i64> = HashMap::new();
     let mut oldest_of_all = i64::MAX;
-    let lower = |map: &mut HashMap<_, _>, file: &'_ LiveFile, key| {
-        let first = map.entry(key).or_insert(i64::MAX);
-        *first = (*first).min(file.sequence_number);
-    };
     for file in &live.data {
         by_path.insert(file.file.file_path(), file);
-        lower(&mut oldest_named, file, key(file));
+        lower(&mut oldest_named, file);
     }
     for file in live.data.iter().chain(fresh) {
-        lower(&mut oldest, file, key(file));
+        lower(&mut oldest, file);
         oldest_of_all = oldest_of_all.min(file.sequence_number);
     }
     let applies = |delete: &LiveDelete| {
         let entry = &delete.entry;
-        let first = |map: &HashMap<(i32, &Struct), i64>| map.get(&key(entry)).copied().unwrap_or(i64::MAX);
+        let first = |map: &HashMap<PartitionKey<'_>, i64>| map.get(&PartitionKey::of(entry)).copied().unwrap_or(i64::MAX);
         match (delete.kind, entry.file.referenced_data_file()) {
             (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => oldest_of_all < entry.sequence_number,
             (DeleteKind::Equality, _) => first(&oldest) < entry.sequence_number,
@@ -212,12 +226,16 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
 
-    fn file(path: String, partition: i32, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
+    /// A partition's value, and whether its file is from before the column was promoted.
+    type Value = (i32, bool);
+
+    fn file(path: String, (v, old): Value, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
+        let value = if old { Literal::int(v) } else { Literal::long(v) };
         let mut builder = DataFileBuilder::default();
         builder.content(content).file_path(path).file_format(DataFileFormat::Parquet).record_count(1).file_size_in_bytes(1);
-        builder.partition(Struct::from_iter([Some(Literal::int(partition))])).referenced_data_file(about);
+        builder.partition(Struct::from_iter([Some(value)])).referenced_data_file(about);
         let file = builder.build().expect("a file");
         LiveFile { file, spec_id: 1, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
@@ -235,9 +253,17 @@ pub(crate) mod tests {
         serde_json::from_value(json).expect("metadata")
     }
 
-    /// The specification's words, delete by delete.
+    fn value(file: &LiveFile) -> i64 {
+        match file.file.partition().iter().next().flatten() {
+            Some(Literal::Primitive(iceberg::spec::PrimitiveLiteral::Int(v))) => i64::from(*v),
+            Some(Literal::Primitive(iceberg::spec::PrimitiveLiteral::Long(v))) => *v,
+            other => panic!("{other:?} is not generated"),
+        }
+    }
+
+    /// The specification's words, delete by delete; a value is the same before and after a promotion.
     fn applies(delete: &LiveDelete, data: &LiveFile) -> bool {
-        let same = delete.entry.spec_id == data.spec_id && delete.entry.file.partition() == data.file.partition();
+        let same = delete.entry.spec_id == data.spec_id && value(&delete.entry) == value(data);
         let (d, s) = (delete.entry.sequence_number, data.sequence_number);
         match delete.kind {
             DeleteKind::Equality => s < d && (same || delete.entry.spec_id == 0),
@@ -251,8 +277,8 @@ pub(crate) mod tests {
     proptest::proptest! {
         #[test]
         fn the_index_finds_what_the_specification_says(
-            data in proptest::collection::vec((0_i32..3, 1_i64..8), 0..12),
-            deletes in proptest::collection::vec((0_u8..4, 0_i32..3, 1_i64..8, 0_usize..12), 0..12),
+            data in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..12),
+            deletes in proptest::collection::vec((0_u8..4, (0_i32..3, proptest::bool::ANY), 1_i64..8, 0_usize..12), 0..12),
         ) {
             let mut live = LiveFiles::default();
             for (i, (partition, s)) in data.iter().enumerate() {
@@ -262,7 +288,10 @@ pub(crate) mod tests {
                 let target = live.data.get(*about);
                 let (content, about, partition) = match (kind, target) {
                     (0, _) => (DataContentType::PositionDeletes, None, *partition),
-                    (1, Some(f)) => (DataContentType::PositionDeletes, Some(f.file.file_path().to_owned()), data[*about].0),
+                    (1, Some(f)) => {
+                        let value = (data[*about].0.0, partition.1);
+                        (DataContentType::PositionDeletes, Some(f.file.file_path().to_owned()), value)
+                    }
                     _ => (DataContentType::EqualityDeletes, None, *partition),
                 };
                 let kind_of = if content == DataContentType::EqualityDeletes { DeleteKind::Equality } else { DeleteKind::Position };
@@ -273,7 +302,7 @@ pub(crate) mod tests {
                 live.deletes.push(LiveDelete { entry, kind: kind_of });
             }
             let metadata = metadata();
-            let index = DeleteIndex::new(&live, &metadata);
+            let index = DeleteIndex::new(&live, &metadata).expect("an index");
             let loose = dangling(&live, &[], &metadata);
             for data in &live.data {
                 let mut found = index.all(data);
@@ -287,6 +316,52 @@ pub(crate) mod tests {
                 let used = live.data.iter().any(|d| applies(&live.deletes[i], d));
                 proptest::prop_assert_eq!(loose.contains(&i), !used);
             }
+        }
+    }
+
+    #[test]
+    fn two_vectors_about_one_file_are_an_error_that_names_it() {
+        let vector = |path: &str| {
+            let entry = file(path.to_owned(), (0, false), 2, DataContentType::PositionDeletes, Some("d0".to_owned()));
+            LiveDelete { entry, kind: DeleteKind::DeletionVector }
+        };
+        let data = vec![file("d0".to_owned(), (0, false), 1, DataContentType::Data, None)];
+        let live = LiveFiles { data, deletes: vec![vector("v1"), vector("v2")], ..LiveFiles::default() };
+        let error = DeleteIndex::new(&live, &metadata()).expect_err("ambiguous").to_string();
+        assert!(error.contains("d0") && error.contains("v1") && error.contains("v2"), "{error}");
+    }
+
+    proptest::proptest! {
+        /// Equality deletes are looked up for the files of each partition by themselves, each file once.
+        #[test]
+        fn equality_deletes_are_resolved_partition_by_partition(
+            data in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..12),
+            deletes in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..6),
+        ) {
+            let named = |prefix: &str, content, all: &[(Value, i64)]| -> Vec<LiveFile> {
+                let one = |(i, (v, s)): (usize, &(Value, i64))| file(format!("{prefix}{i}"), *v, *s, content, None);
+                all.iter().enumerate().map(one).collect()
+            };
+            let deletes = named("x", DataContentType::EqualityDeletes, &deletes);
+            let deletes = deletes.into_iter().map(|entry| LiveDelete { entry, kind: DeleteKind::Equality }).collect();
+            let live = LiveFiles { data: named("d", DataContentType::Data, &data), deletes, ..LiveFiles::default() };
+            let metadata = metadata();
+            let index = DeleteIndex::new(&live, &metadata).expect("an index");
+            let mut seen = Vec::new();
+            for (files, deletes) in index.equality_by_partition(&live.data) {
+                let of_one = files.iter().all(|f| value(f) == value(&files[0])) && deletes.iter().all(|d| value(&d.entry) == value(&files[0]));
+                proptest::prop_assert!(of_one);
+                for file in &files {
+                    let needed = live.deletes.iter().filter(|d| applies(d, file)).map(|d| d.entry.file.file_path());
+                    let found: Vec<&str> = deletes.iter().map(|d| d.entry.file.file_path()).collect();
+                    proptest::prop_assert!(needed.into_iter().all(|path| found.contains(&path)));
+                    seen.push(file.file.file_path().to_owned());
+                }
+            }
+            seen.sort_unstable();
+            let mut expected: Vec<_> = live.data.iter().filter(|f| live.deletes.iter().any(|d| applies(d, f))).map(|f| f.file.file_path()).collect();
+            expected.sort_unstable();
+            proptest::prop_assert_eq!(seen, expected);
         }
     }
 }

@@ -251,7 +251,7 @@ fn datum(value: &Value, ty: &PrimitiveType) -> Option<Datum> {
         _ => {}
     }
     match Literal::try_from_json(value.clone(), &Type::Primitive(ty.clone())).ok()?? {
-        Literal::Primitive(literal) => crate::partition::datum(ty, &literal),
+        Literal::Primitive(literal) => crate::ranges::datum(ty, &literal),
         _ => None,
     }
 }

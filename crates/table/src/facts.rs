@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use esker_types::Millis;
-use iceberg::spec::{ManifestContentType, ManifestFile, Operation, SnapshotRef, Struct, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, Operation, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::retention::max_snapshot_age_ms;
 use crate::summary::{PartitionSum, files_with_deletes};
-use crate::{ManifestSummary, Result, TableError, partition_label, refs};
+use crate::{ManifestSummary, PartitionKey, Result, TableError, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
@@ -198,7 +198,7 @@ pub fn collect_facts(
     facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
     facts.max_snapshot_age_ms = max_snapshot_age_ms(metadata)?;
     rewrites(metadata, &mut facts);
-    let mut partitions: HashMap<(i32, &Struct), PartitionSum> = HashMap::new();
+    let mut partitions: HashMap<PartitionKey<'_>, PartitionSum> = HashMap::new();
     for (file, summary) in manifests {
         facts.manifest_bytes += u64::try_from(file.manifest_length).unwrap_or(0);
         facts.delete_manifests += u64::from(file.content == ManifestContentType::Deletes);
@@ -208,7 +208,7 @@ pub fn collect_facts(
         facts.equality_deletes.add(summary.equality_deletes);
         facts.deletion_vectors.add(summary.deletion_vectors);
         for (partition, sum) in &summary.partitions {
-            partitions.entry((summary.spec_id(), partition)).or_default().add(sum);
+            partitions.entry(PartitionKey::new(summary.spec_id(), partition)).or_default().add(sum);
         }
     }
     facts.partitions = partitions.len() as u64;
@@ -223,27 +223,23 @@ pub fn collect_facts(
             facts.compacted_files += sum.small_bytes.div_ceil(target).max(1);
         }
     }
-    facts.fullest_partition = fullest(metadata, &partitions)?;
+    facts.fullest_partition = fullest(metadata, &partitions);
     let summaries: Vec<&ManifestSummary> = manifests.iter().map(|(_, summary)| summary.as_ref()).collect();
     facts.files_with_deletes = files_with_deletes(&summaries, metadata);
     Ok(facts)
 }
 
 /// The partition with the most files; of several the one whose label comes last, so that it is the same one each time.
-fn fullest(metadata: &TableMetadata, partitions: &HashMap<(i32, &Struct), PartitionSum>) -> Result<Option<(String, u64)>> {
+fn fullest(metadata: &TableMetadata, partitions: &HashMap<PartitionKey<'_>, PartitionSum>) -> Option<(String, u64)> {
     let most = partitions.values().map(|sum| sum.files).max().unwrap_or(0);
-    let mut found: Option<String> = None;
-    for ((spec_id, partition), _) in partitions.iter().filter(|(_, sum)| sum.files == most) {
-        let spec = metadata.partition_spec_by_id(*spec_id);
-        let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
-        found = found.max(Some(partition_label(spec, metadata.current_schema(), partition)));
-    }
-    Ok(found.map(|label| (label, most)))
+    let fullest = partitions.iter().filter(|(_, sum)| sum.files == most).map(|(key, _)| key);
+    let label = fullest.map(|key| partition_label(metadata, key.spec_id(), key.values())).max();
+    label.map(|label| (label, most))
 }
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal};
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
 
     use super::*;
     use crate::deletes::tests::metadata;
@@ -308,7 +304,7 @@ mod tests {
                 (manifest(*spec), Arc::new(ManifestSummary::of(live, *spec, 100)))
             };
             let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1).expect("facts");
-            let index = DeleteIndex::new(&whole, &metadata);
+            let index = DeleteIndex::new(&whole, &metadata).expect("an index");
             let small = |f: &&LiveFile| f.file.file_size_in_bytes() < 75;
             proptest::prop_assert_eq!(facts.data_files, whole.data.len() as u64);
             proptest::prop_assert_eq!(facts.data_bytes, whole.data.iter().map(|f| f.file.file_size_in_bytes()).sum::<u64>());
@@ -316,8 +312,8 @@ mod tests {
             proptest::prop_assert_eq!(facts.small_files, whole.data.iter().filter(small).count() as u64);
             proptest::prop_assert_eq!(facts.deletes().files, whole.deletes.len() as u64);
             proptest::prop_assert_eq!(facts.files_with_deletes, whole.data.iter().filter(|f| index.any(f)).count() as u64);
-            let mut by_partition: HashMap<(i32, &Struct), u64> = HashMap::new();
-            whole.data.iter().for_each(|f| *by_partition.entry((f.spec_id, f.file.partition())).or_default() += 1);
+            let mut by_partition: HashMap<PartitionKey<'_>, u64> = HashMap::new();
+            whole.data.iter().for_each(|f| *by_partition.entry(PartitionKey::of(f)).or_default() += 1);
             proptest::prop_assert_eq!(facts.partitions, by_partition.len() as u64);
             proptest::prop_assert_eq!(facts.fullest_partition.map(|(_, n)| n), by_partition.values().max().copied());
         }

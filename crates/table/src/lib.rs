@@ -3,6 +3,7 @@
 //! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
 //! manifests through [`Manifests`], over a storage it is given.
 
+mod bounds;
 mod cherry;
 mod deletes;
 mod dirs;
@@ -10,12 +11,16 @@ mod dv;
 mod error;
 mod expr;
 mod facts;
+mod header;
 mod json;
+mod label;
 mod live;
 mod manifests;
 mod names;
 mod partition;
+mod printed;
 mod producer;
+mod ranges;
 mod reach;
 mod refs;
 mod residual;
@@ -23,6 +28,7 @@ mod retention;
 mod scan;
 mod summary;
 
+pub use bounds::ColumnBounds;
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
@@ -31,11 +37,15 @@ pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts, target_file_bytes};
 pub use json::MetadataJson;
+pub use label::{literal_label, partition_dir, partition_label, plain_dir};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
 pub use manifests::{ENTRY_BYTES, Manifests};
 pub use names::name_mapping;
-pub use partition::{partition_dir, partition_label, plain_dir, source_range};
+pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
+pub use printed::partition_json;
+use producer::copy_of;
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
+pub use ranges::source_range;
 pub use reach::{FileKind, Files, Outline, Reachable, outline, reachable, visit_reachable};
 pub use refs::{refs, requirement_for_refs};
 pub use residual::residual;

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{
@@ -94,19 +92,16 @@ pub async fn load_manifests(manifests: &Manifests, metadata: &TableMetadata, sna
 /// Everything alive in a snapshot.
 pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<LiveFiles> {
     let manifests = load_manifests(source, metadata, snapshot).await?;
-    let mut read =
-        futures::stream::iter(manifests.clone()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
-    let mut live = LiveFiles { manifests, ..LiveFiles::default() };
-    while let Some((file, manifest)) = read.try_next().await? {
-        live.add_manifest(&file, &manifest);
+    let read: Vec<_> = manifests.iter().map(|file| source.load(metadata, file).boxed()).collect();
+    let mut read = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY);
+    let mut live = LiveFiles::default();
+    for file in &manifests {
+        if let Some(manifest) = read.try_next().await? {
+            live.add_manifest(file, &manifest);
+        }
     }
-    Ok(live)
-}
-
-/// Owns what it borrows elsewhere, so that it can run beside others in one stream.
-pub(crate) async fn load_one(manifests: Manifests, file: ManifestFile) -> Result<(ManifestFile, Arc<Manifest>)> {
-    let manifest = manifests.load(&file).await?;
-    Ok((file, manifest))
+    drop(read);
+    Ok(LiveFiles { manifests, ..live })
 }
 
 impl LiveFiles {

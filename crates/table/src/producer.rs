@@ -1,19 +1,20 @@
-use std::cmp::Ordering;
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use esker_types::now_ms;
 use futures::future::BoxFuture;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, MAIN_BRANCH, ManifestContentType,
-    ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef, Snapshot,
-    SnapshotReference, SnapshotRetention, Struct, Summary, TableMetadata,
+    DataContentType, DataFile, DataFileBuilder, DataFileBuilderError, DataFileFormat, FormatVersion, MAIN_BRANCH,
+    ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, Snapshot,
+    SnapshotReference, SnapshotRetention, Summary, TableMetadata,
 };
 use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
+use crate::header::Header;
 use crate::live::first_row_ids;
-use crate::{LiveFile, Manifests, Result, TableError, load_manifests, metadata_dir, refs};
+use crate::{LiveFile, Manifests, PartitionKey, Result, TableError, load_manifests, metadata_dir, refs};
 
 /// Files that go and files that come, in one snapshot.
 #[derive(Debug, Clone)]
@@ -90,44 +91,26 @@ pub async fn rewrite_snapshot(
     let attempt = Uuid::now_v7();
     let dir = metadata_dir(metadata.location(), metadata.properties());
 
-    let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } = touched(source, metadata, head, rewrite).await?;
+    let there = match head {
+        Some(head) => load_manifests(source, metadata, head).await?,
+        None => Vec::new(),
+    };
+    let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } =
+        touched(source, metadata, there.clone(), rewrite).await?;
     if !rewrite.regrouped.is_empty() {
-        by_kind.iter_mut().for_each(|(_, _, _, entries)| entries.sort_by(|a, b| by_partition(a.partition(), b.partition())));
+        by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| a.partition(*spec).cmp(&b.partition(*spec))));
     }
     let most = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
 
-    let current = metadata.current_schema();
-    let mut drafts: Vec<Draft> = Vec::new();
-    for (content, files, sequence_number) in [
-        (ManifestContentType::Data, &rewrite.added, rewrite.starting_sequence_number),
-        (ManifestContentType::Deletes, &rewrite.added_deletes, None),
-    ] {
-        let mut by_spec: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
-        for (spec, file) in files {
-            by_spec.entry(*spec).or_default().push(Entry::Added(file.clone(), sequence_number));
-        }
-        for (spec_id, entries) in by_spec {
-            let spec = spec_of(metadata, spec_id)?;
-            drafts.extend(split(entries, most).map(|entries| (content, current.clone(), spec.clone(), entries)));
-        }
-    }
-    by_kind.extend(revived(metadata, &rewrite.revived)?);
-    for (content, schema, spec, entries) in by_kind {
-        drafts.extend(split(entries, most).map(|entries| (content, schema.clone(), spec.clone(), entries)));
-    }
+    let all = added(rewrite).into_iter().chain(by_kind).chain(revived(&rewrite.revived));
+    let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));
+    let drafts: Vec<Draft> = all.flat_map(parts).collect();
     let names: Vec<String> = (0..drafts.len()).map(|i| format!("{dir}/{attempt}-m{i}.avro")).collect();
     let list_path = format!("{dir}/snap-{snapshot_id}-1-{attempt}.avro");
     let written: Vec<String> = names.iter().cloned().chain([list_path.clone()]).collect();
     record(written.clone()).await?;
 
-    let mut manifests = Vec::new();
-    for (name, (content, schema, spec, entries)) in names.iter().zip(drafts) {
-        let mut writer = manifest_writer(io, name, snapshot_id, schema, &spec, metadata, content)?;
-        for entry in entries {
-            entry.write(&mut writer)?;
-        }
-        manifests.push(writer.write_manifest_file().await?);
-    }
+    let mut manifests = write_manifests(source, metadata, snapshot_id, &there, names.into_iter().zip(drafts)).await?;
     let (created, kept_count) = (manifests.len(), kept.len());
     manifests.extend(kept);
 
@@ -159,71 +142,103 @@ pub async fn rewrite_snapshot(
     Ok(Rewritten { requirements, updates, written })
 }
 
+/// The entries of files that come, by what they are and their spec.
+fn added(rewrite: &Rewrite) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (content, files, sequence_number) in [
+        (ManifestContentType::Data, &rewrite.added, rewrite.starting_sequence_number),
+        (ManifestContentType::Deletes, &rewrite.added_deletes, None),
+    ] {
+        let mut by_spec: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        for (spec, file) in files {
+            by_spec.entry(*spec).or_default().push(Entry::Added(file.clone(), sequence_number));
+        }
+        drafts.extend(by_spec.into_iter().map(|(spec_id, entries)| (content, spec_id, entries)));
+    }
+    drafts
+}
+
+/// Writes manifests under their names, all of a spec under one header, whatever schema their entries came under.
+async fn write_manifests(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshot_id: i64,
+    there: &[ManifestFile],
+    drafts: impl Iterator<Item = (String, Draft)>,
+) -> Result<Vec<ManifestFile>> {
+    let mut headers: HashMap<i32, Header> = HashMap::new();
+    let mut written = Vec::new();
+    for (name, (content, spec_id, entries)) in drafts {
+        let header = match headers.entry(spec_id) {
+            MapEntry::Occupied(header) => header.into_mut(),
+            MapEntry::Vacant(place) => place.insert(Header::of(source, metadata, spec_id, there).await?),
+        };
+        let mut writer = manifest_writer(source.io(), &name, snapshot_id, header, metadata, content)?;
+        for entry in entries {
+            entry.write(header, &mut writer)?;
+        }
+        written.push(writer.write_manifest_file().await?);
+    }
+    Ok(written)
+}
+
 /// The entries of files that come back, by what they are and their spec.
-fn revived(metadata: &TableMetadata, files: &[LiveFile]) -> Result<Vec<Draft>> {
+fn revived(files: &[LiveFile]) -> Vec<Draft> {
     let mut by_kind: BTreeMap<(bool, i32), Vec<Entry>> = BTreeMap::new();
     for live in files {
         let entry = Entry::Existing {
-            file: with_first_row_id(&live.file, live.first_row_id)?,
+            file: live.file.clone(),
+            first_row_id: live.first_row_id,
             added_by: live.snapshot_id,
             sequence_number: live.sequence_number,
             file_sequence_number: live.file_sequence_number,
         };
         by_kind.entry((live.file.content_type() != DataContentType::Data, live.spec_id)).or_default().push(entry);
     }
-    let draft = |((deletes, spec_id), entries)| {
-        let content = if deletes { ManifestContentType::Deletes } else { ManifestContentType::Data };
-        Ok((content, metadata.current_schema().clone(), spec_of(metadata, spec_id)?, entries))
-    };
     by_kind.into_iter().map(draft).collect()
 }
 
-fn spec_of(metadata: &TableMetadata, id: i32) -> Result<PartitionSpec> {
-    let spec = metadata.partition_spec_by_id(id);
-    spec.map(|spec| spec.as_ref().clone()).ok_or_else(|| TableError::Invalid(format!("partition spec {id} does not exist")))
+fn draft(((deletes, spec_id), entries): ((bool, i32), Vec<Entry>)) -> Draft {
+    (if deletes { ManifestContentType::Deletes } else { ManifestContentType::Data }, spec_id, entries)
 }
 
 /// About what a manifest takes that names no file: its schemas, mostly.
 const MANIFEST_HEADER: u64 = 2500;
 
-/// A manifest to be written.
-type Draft = (ManifestContentType, SchemaRef, PartitionSpec, Vec<Entry>);
+/// A manifest to be written: its content, its partition spec and its entries.
+type Draft = (ManifestContentType, i32, Vec<Entry>);
 
 /// An entry to be written. Existing and deleted ones keep their numbers, first row id included (spec, "First Row ID Inheritance").
 enum Entry {
     Added(DataFile, Option<i64>),
-    Existing { file: DataFile, added_by: i64, sequence_number: i64, file_sequence_number: Option<i64> },
-    Deleted { file: DataFile, sequence_number: i64, file_sequence_number: Option<i64> },
+    Existing { file: DataFile, first_row_id: Option<i64>, added_by: i64, sequence_number: i64, file_sequence_number: Option<i64> },
+    Deleted { file: DataFile, first_row_id: Option<i64>, sequence_number: i64, file_sequence_number: Option<i64> },
 }
 
 impl Entry {
-    fn partition(&self) -> &Struct {
+    fn partition(&self, spec_id: i32) -> PartitionKey<'_> {
         match self {
-            Self::Added(file, _) | Self::Existing { file, .. } | Self::Deleted { file, .. } => file.partition(),
+            Self::Added(file, _) | Self::Existing { file, .. } | Self::Deleted { file, .. } => {
+                PartitionKey::new(spec_id, file.partition())
+            }
         }
     }
 
-    fn write(self, writer: &mut ManifestWriter) -> Result<()> {
+    fn write(self, header: &Header, writer: &mut ManifestWriter) -> Result<()> {
         match self {
-            Self::Added(file, sequence_number) => writer.add_file(file, sequence_number.unwrap_or(-1))?,
-            Self::Existing { file, added_by, sequence_number, file_sequence_number } => {
-                writer.add_existing_file(file, added_by, sequence_number, file_sequence_number)?;
+            Self::Added(file, number) => {
+                let first_row_id = file.first_row_id();
+                writer.add_file(header.entry(file, first_row_id)?, number.unwrap_or(-1))?;
             }
-            Self::Deleted { file, sequence_number, file_sequence_number } => {
-                writer.add_delete_file(file, sequence_number, file_sequence_number)?;
+            Self::Existing { file, first_row_id, added_by, sequence_number, file_sequence_number } => {
+                writer.add_existing_file(header.entry(file, first_row_id)?, added_by, sequence_number, file_sequence_number)?;
+            }
+            Self::Deleted { file, first_row_id, sequence_number, file_sequence_number } => {
+                writer.add_delete_file(header.entry(file, first_row_id)?, sequence_number, file_sequence_number)?;
             }
         }
         Ok(())
     }
-}
-
-/// The order of partitions: by their fields' values, nulls first.
-fn by_partition(a: &Struct, b: &Struct) -> Ordering {
-    let values = a.iter().zip(b.iter()).map(|pair| match pair {
-        (Some(Literal::Primitive(a)), Some(Literal::Primitive(b))) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
-        (a, b) => a.is_some().cmp(&b.is_some()),
-    });
-    values.fold(Ordering::Equal, Ordering::then)
 }
 
 fn split(entries: Vec<Entry>, most: usize) -> impl Iterator<Item = Vec<Entry>> {
@@ -238,30 +253,28 @@ fn split(entries: Vec<Entry>, most: usize) -> impl Iterator<Item = Vec<Entry>> {
 struct Touched {
     /// Manifests that stay as they are.
     kept: Vec<ManifestFile>,
-    /// The entries of the others, by content, schema and spec, so that what many small manifests held is written as few.
+    /// The entries of the others, by content and spec, so that what many small manifests held is written as few.
     by_kind: Vec<Draft>,
-    /// The files that go, data and deletes.
-    removed: Vec<DataFile>,
+    /// The files that go, data and deletes, with their partition specs.
+    removed: Vec<(i32, DataFile)>,
     /// What an entry weighs in a manifest of this table.
     bytes_per_entry: u64,
     /// Manifests that are written anew, and their entries.
     counts: (usize, usize),
 }
 
-/// Where the entries of a manifest go: content, spec and schema.
-type Kind = (bool, i32, i32);
-
-async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Snapshot>, rewrite: &Rewrite) -> Result<Touched> {
+async fn touched(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    manifests: Vec<ManifestFile>,
+    rewrite: &Rewrite,
+) -> Result<Touched> {
     let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
-    let mut by_kind: BTreeMap<Kind, Draft> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(bool, i32), Vec<Entry>> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
     let mut counts = (0, 0);
-    let manifests = match head {
-        Some(head) => load_manifests(source, metadata, head).await?,
-        None => Vec::new(),
-    };
     for file in manifests {
         let deletes = file.content == ManifestContentType::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
@@ -273,7 +286,7 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
             kept.push(file);
             continue;
         }
-        let manifest = source.load(&file).await?;
+        let manifest = source.load(metadata, &file).await?;
         bytes += file.manifest_length.unsigned_abs();
         entries_seen += manifest.entries().len() as u64;
         let mut goes = |data: &DataFile| match deletes {
@@ -286,24 +299,21 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
             continue;
         }
         counts = (counts.0 + 1, counts.1 + manifest.entries().len());
-        // The schema and spec that the manifest was written with: bounds of dropped columns survive.
-        let kind = (deletes, file.partition_spec_id, manifest.metadata().schema_id());
-        let (schema, spec) = (manifest.metadata().schema().clone(), manifest.metadata().partition_spec().clone());
-        let (_, _, _, entries) = by_kind.entry(kind).or_insert_with(|| (file.content, schema, spec, Vec::new()));
+        let entries = by_kind.entry((deletes, file.partition_spec_id)).or_default();
         // Entries that were DELETED already are left out: they belong to an older snapshot.
         for ((entry, first_row_id), goes) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)).zip(going) {
             if !entry.is_alive() {
                 continue;
             }
-            let data = with_first_row_id(entry.data_file(), first_row_id)?;
+            let data = entry.data_file().clone();
             let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
             let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
             entries.push(if goes {
-                removed.push(entry.data_file().clone());
-                Entry::Deleted { file: data, sequence_number, file_sequence_number }
+                removed.push((file.partition_spec_id, data.clone()));
+                Entry::Deleted { file: data, first_row_id, sequence_number, file_sequence_number }
             } else {
                 let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
-                Entry::Existing { file: data, added_by, sequence_number, file_sequence_number }
+                Entry::Existing { file: data, first_row_id, added_by, sequence_number, file_sequence_number }
             });
         }
     }
@@ -313,14 +323,16 @@ async fn touched(source: &Manifests, metadata: &TableMetadata, head: Option<&Sna
     }
     let headers = counts.0 as u64 * MANIFEST_HEADER;
     let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
-    Ok(Touched { kept, by_kind: by_kind.into_values().collect(), removed, bytes_per_entry, counts })
+    Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
 }
 
-/// The same file with its first row id written out.
-fn with_first_row_id(file: &DataFile, first_row_id: Option<i64>) -> Result<DataFile> {
-    if file.first_row_id() == first_row_id {
-        return Ok(file.clone());
-    }
+/// What an entry lacks that is built anew.
+pub(crate) fn incomplete(error: DataFileBuilderError) -> TableError {
+    TableError::Invalid(error.to_string())
+}
+
+/// A builder of the same entry.
+pub(crate) fn copy_of(file: &DataFile) -> DataFileBuilder {
     let mut builder = DataFileBuilder::default();
     builder
         .content(file.content_type())
@@ -338,14 +350,14 @@ fn with_first_row_id(file: &DataFile, first_row_id: Option<i64>) -> Result<DataF
         .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
         .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
         .equality_ids(file.equality_ids())
-        .first_row_id(first_row_id)
+        .first_row_id(file.first_row_id())
         .referenced_data_file(file.referenced_data_file())
         .content_offset(file.content_offset())
         .content_size_in_bytes(file.content_size_in_bytes());
     if let Some(id) = file.sort_order_id() {
         builder.sort_order_id(id);
     }
-    builder.build().map_err(|e| TableError::Invalid(e.to_string()))
+    builder
 }
 
 /// Writes a manifest list. Returns the range of row ids it assigned, where the table has row lineage.
@@ -401,12 +413,12 @@ pub(crate) fn manifest_writer(
     io: &FileIO,
     path: &str,
     snapshot_id: i64,
-    schema: SchemaRef,
-    spec: &PartitionSpec,
+    header: &Header,
     metadata: &TableMetadata,
     content: ManifestContentType,
 ) -> Result<ManifestWriter> {
-    let builder = ManifestWriterBuilder::new(io.new_output(path)?, Some(snapshot_id), schema, spec.clone());
+    let (schema, spec) = (header.schema.clone(), header.spec.clone());
+    let builder = ManifestWriterBuilder::new(io.new_output(path)?, Some(snapshot_id), schema, spec);
     Ok(match (metadata.format_version(), content) {
         (FormatVersion::V1, _) => builder.build_v1(),
         (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
@@ -453,12 +465,13 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     sum
 }
 
-fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[DataFile]) -> Summary {
-    let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file);
-    let added = added.chain(rewrite.revived.iter().map(|live| &live.file));
-    let plus = counts(added.clone());
-    let minus = counts(removed.iter());
-    let partitions: HashSet<_> = removed.iter().chain(added).map(DataFile::partition).collect();
+fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[(i32, DataFile)]) -> Summary {
+    let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(spec, file)| (*spec, file));
+    let added = added.chain(rewrite.revived.iter().map(|live| (live.spec_id, &live.file)));
+    let removed = removed.iter().map(|(spec, file)| (*spec, file));
+    let plus = counts(added.clone().map(|(_, file)| file));
+    let minus = counts(removed.clone().map(|(_, file)| file));
+    let partitions: HashSet<_> = removed.chain(added).map(|(spec, file)| PartitionKey::new(spec, file.partition())).collect();
     let mut properties: HashMap<String, String> = rewrite.summary.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     for (key, value) in [
         ("added-data-files", plus.data_files),

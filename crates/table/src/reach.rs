@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{DataContentType, Manifest, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
 
-use crate::live::load_one;
 use crate::{Manifests, Result, load_manifests};
 
 /// Manifest lists read at the same time.
@@ -87,9 +87,9 @@ impl Outline {
         files.retain(|path, _| !self.files.contains_key(path));
         let mut left = files.values().filter(|(kind, _)| matches!(kind, FileKind::Data | FileKind::Delete)).count();
         let old: Vec<ManifestFile> = self.manifests.values().filter(|m| m.min_sequence_number <= newest).cloned().collect();
-        let mut read = futures::stream::iter(old).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
+        let mut read = futures::stream::iter(old).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
         while left > 0
-            && let Some((_, manifest)) = read.try_next().await?
+            && let Some(manifest) = read.try_next().await?
         {
             visit_alive(&manifest, &mut |entry| left -= usize::from(files.remove(entry.file_path()).is_some()));
         }
@@ -130,14 +130,19 @@ pub async fn visit_reachable(
     visit_entries(source, manifests, |entry| visit(entry.file_path())).await
 }
 
+/// Owns what it borrows elsewhere, so that it can run beside others in one stream.
+async fn as_written(manifests: Manifests, file: ManifestFile) -> Result<Arc<Manifest>> {
+    manifests.as_written(&file).await
+}
+
 async fn visit_entries(
     source: &Manifests,
     manifests: BTreeMap<String, ManifestFile>,
     mut visit: impl FnMut(&ManifestEntry),
 ) -> Result<()> {
     let mut read =
-        futures::stream::iter(manifests.into_values()).map(|m| load_one(source.clone(), m).boxed()).buffered(MANIFESTS);
-    while let Some((_, manifest)) = read.try_next().await? {
+        futures::stream::iter(manifests.into_values()).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
+    while let Some(manifest) = read.try_next().await? {
         visit_alive(&manifest, &mut visit);
     }
     Ok(())

@@ -6,7 +6,7 @@ use iceberg::spec::{DataFile, Datum, Literal, PartitionSpec, PrimitiveLiteral, S
 use iceberg::transform::create_transform_function;
 
 use crate::expr::string;
-use crate::{Expr, Op, Predicate, source_range};
+use crate::{ColumnBounds, Expr, Op, Predicate, source_range};
 
 /// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
 pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> Expr {
@@ -125,23 +125,17 @@ fn by_metrics(predicate: &Predicate, schema: &Schema, file: &DataFile) -> bool {
         return true;
     }
     let id = predicate.field;
-    let (values, nulls) = (file.value_counts().get(&id), file.null_value_counts().get(&id));
-    let only_nulls = values.is_some() && values == nulls;
+    let Some(Type::Primitive(ty)) = schema.field_by_id(id).map(|f| f.field_type.as_ref()) else { return true };
+    let bounds = ColumnBounds::of(file, id, ty);
     match predicate.op {
-        Op::IsNull => return nulls != Some(&0),
-        Op::NotNull => return !only_nulls,
-        Op::IsNan => return file.nan_value_counts().get(&id) != Some(&0),
+        Op::IsNull => return !bounds.no_nulls(),
+        Op::NotNull => return !bounds.only_nulls(),
+        Op::IsNan => return !bounds.no_nans(),
         Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan => return true,
-        _ if only_nulls => return false,
+        _ if bounds.only_nulls() => return false,
         _ => {}
     }
-    let bound = |bounds: &std::collections::HashMap<i32, Datum>| {
-        let ty = schema.field_by_id(id).map(|f| f.field_type.as_ref().clone())?;
-        // A file from before the column was widened has its bounds in the older type.
-        let bound = bounds.get(&id)?.clone().to(&ty).ok()?;
-        (!bound.is_nan()).then_some(bound)
-    };
-    let (low, high) = (bound(file.lower_bounds()), bound(file.upper_bounds()));
+    let ColumnBounds { lower: low, upper: high, .. } = bounds;
     let below = |value: &Datum| high.as_ref().is_some_and(|h| h < value);
     let above = |value: &Datum| low.as_ref().is_some_and(|l| l > value);
     let Some(first) = predicate.values.first() else { return true };

@@ -109,7 +109,11 @@ pub fn snapshots_to_expire(
             ),
         };
         let ancestors = || std::iter::successors(head, |s| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)));
-        referenced.extend(ancestors().map(|s| s.snapshot_id()));
+        match &reference.retention {
+            // A tag holds on to its own snapshot. What led there is no more referenced than anything else.
+            SnapshotRetention::Tag { .. } => referenced.extend(head.map(|s| s.snapshot_id())),
+            SnapshotRetention::Branch { .. } => referenced.extend(ancestors().map(|s| s.snapshot_id())),
+        }
         let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms() >= oldest);
         keep.extend(kept.map(|(_, s)| s.snapshot_id()));
         let mut writers = BTreeSet::new();
@@ -185,6 +189,14 @@ mod tests {
         let t = table(&LINE, 4, &refs);
         assert_eq!(expired(&t, 99, 1, 100), (vec![2, 3], vec!["old".to_owned()]));
         assert_eq!(expired(&t, 99, 1, 60), (vec![3], vec![]));
+    }
+
+    #[test]
+    fn what_led_to_a_tag_goes_by_age() {
+        // 4 is tagged and main was rolled back to 2: as in Java, a tag references its own snapshot only, and 3 is no one's.
+        let t = table(&LINE, 2, &serde_json::json!({"audit": {"snapshot-id": 4, "type": "tag"}}));
+        assert_eq!(expired(&t, 25, 1, 100).0, [1]);
+        assert_eq!(expired(&t, 35, 1, 100).0, [1, 3]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iceberg::spec::{DataFile, ManifestContentType, ManifestStatus, Operation, Schema, SnapshotRef, TableMetadata};
 
-use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, load_manifests, residual};
+use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, first_row_ids, load_manifests, residual};
 
 /// One file to be read.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct ScanTask {
     pub file: DataFile,
     /// Its partition spec.
     pub spec_id: i32,
+    /// The row id of its first row, inherited ones included, where the table has row lineage.
+    pub first_row_id: Option<i64>,
     /// The delete files that may apply to it, as positions in [`ScanPlan::deletes`].
     pub deletes: Vec<usize>,
     /// What is left to filter.
@@ -37,7 +39,7 @@ pub fn plan_scan(
     filter: &Expr,
     min_rows: Option<u64>,
 ) -> Result<ScanPlan> {
-    let index = DeleteIndex::new(live, metadata);
+    let index = DeleteIndex::new(live, metadata)?;
     let mut plan = ScanPlan::default();
     // Where a delete file stands in the plan.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
@@ -59,7 +61,8 @@ pub fn plan_scan(
         if deletes.is_empty() && left == Expr::True {
             certain_rows += data.file.record_count();
         }
-        plan.tasks.push(ScanTask { file: data.file.clone(), spec_id: data.spec_id, deletes, residual: left });
+        let (file, spec_id, first_row_id) = (data.file.clone(), data.spec_id, data.first_row_id);
+        plan.tasks.push(ScanTask { file, spec_id, first_row_id, deletes, residual: left });
         if min_rows.is_some_and(|wanted| certain_rows >= wanted) {
             break;
         }
@@ -113,14 +116,15 @@ pub async fn plan_appended(
             if file.content != ManifestContentType::Data || file.added_snapshot_id != snapshot.snapshot_id() {
                 continue;
             }
-            let manifest = source.load(&file).await?;
-            for entry in manifest.entries().iter().filter(|e| e.status() == ManifestStatus::Added) {
+            let manifest = source.load(metadata, &file).await?;
+            let entries = manifest.entries().iter().zip(first_row_ids(&file, &manifest));
+            for (entry, first_row_id) in entries.filter(|(e, _)| e.status() == ManifestStatus::Added) {
                 let spec = metadata.partition_spec_by_id(file.partition_spec_id);
                 let spec = spec.ok_or_else(|| TableError::Invalid(format!("no partition spec {}", file.partition_spec_id)))?;
                 let left = residual(filter, schema, spec, entry.data_file());
                 if left != Expr::False {
                     let (data, spec_id) = (entry.data_file().clone(), file.partition_spec_id);
-                    plan.tasks.push(ScanTask { file: data, spec_id, deletes: Vec::new(), residual: left });
+                    plan.tasks.push(ScanTask { file: data, spec_id, first_row_id, deletes: Vec::new(), residual: left });
                 }
             }
         }

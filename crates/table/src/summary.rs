@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use iceberg::spec::{Manifest, ManifestFile, Struct, TableMetadata};
 
 use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS};
-use crate::{DeleteKind, LiveFiles};
+use crate::{DeleteKind, LiveFiles, PartitionKey};
 
 /// The data files of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,13 +77,13 @@ impl ManifestSummary {
     /// Of files of one partition spec.
     pub(crate) fn of(live: &LiveFiles, spec_id: i32, target: u64) -> Self {
         let mut this = Self { spec_id, ..Self::default() };
-        let mut places: HashMap<&Struct, u32> = HashMap::new();
+        let mut places: HashMap<PartitionKey<'_>, u32> = HashMap::new();
         for live in &live.data {
             let bytes = live.file.file_size_in_bytes();
             let small = bytes < target / 4 * 3;
             this.records += live.file.record_count();
             this.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
-            let partition = *places.entry(live.file.partition()).or_insert_with(|| {
+            let partition = *places.entry(PartitionKey::of(live)).or_insert_with(|| {
                 this.partitions.push((live.file.partition().clone(), PartitionSum::default()));
                 (this.partitions.len() - 1) as u32
             });
@@ -133,8 +133,8 @@ impl ManifestSummary {
 #[derive(Debug, Default)]
 struct Newest<'a> {
     about: HashMap<u64, i64>,
-    positions: HashMap<(i32, &'a Struct), i64>,
-    equality: HashMap<(i32, &'a Struct), i64>,
+    positions: HashMap<PartitionKey<'a>, i64>,
+    equality: HashMap<PartitionKey<'a>, i64>,
     /// Equality deletes under an unpartitioned spec apply to the whole table.
     global: i64,
     all: i64,
@@ -146,7 +146,7 @@ pub(crate) fn files_with_deletes(manifests: &[&ManifestSummary], metadata: &Tabl
     let mut newest = Newest { global: i64::MIN, all: i64::MIN, ..Newest::default() };
     for manifest in manifests {
         for delete in &manifest.deletes {
-            let place = (manifest.spec_id, &delete.partition);
+            let place = PartitionKey::new(manifest.spec_id, &delete.partition);
             let at = match (delete.kind, delete.path) {
                 (DeleteKind::DeletionVector, None) => continue,
                 (DeleteKind::Equality, _) if unpartitioned(manifest.spec_id) => &mut newest.global,
@@ -163,8 +163,8 @@ pub(crate) fn files_with_deletes(manifests: &[&ManifestSummary], metadata: &Tabl
     }
     let count = |manifest: &&ManifestSummary| {
         let of_partition = |(partition, _): &(Struct, PartitionSum)| {
-            let place = (manifest.spec_id, partition);
-            let of = |map: &HashMap<(i32, &Struct), i64>| map.get(&place).copied().unwrap_or(i64::MIN);
+            let place = PartitionKey::new(manifest.spec_id, partition);
+            let of = |map: &HashMap<PartitionKey<'_>, i64>| map.get(&place).copied().unwrap_or(i64::MIN);
             (of(&newest.positions), of(&newest.equality).max(newest.global))
         };
         let partitions: Vec<(i64, i64)> = manifest.partitions.iter().map(of_partition).collect();

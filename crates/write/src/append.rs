@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use esker_table::{data_dir, partition_dir};
-use iceberg::arrow::RecordBatchPartitionSplitter;
-use iceberg::spec::{DataFile, PartitionSpecRef, Struct, TableMetadata};
+use esker_table::{PartitionKey, data_dir, partition_dir};
+use iceberg::spec::{DataFile, PartitionSpecRef, TableMetadata};
 use uuid::Uuid;
 
 use crate::encode::{RowGroupEncoder, Shape, count_nans};
 use crate::metrics::NanCounts;
 use crate::output::{Output, RowGroup, Written};
+use crate::split::Splitter;
 use crate::{Destination, Result, WriteError};
 
 /// The size that data files aim at.
@@ -26,12 +26,12 @@ pub struct Appender {
     destination: Destination,
     shape: Arc<Shape>,
     spec: PartitionSpecRef,
-    splitter: Option<RecordBatchPartitionSplitter>,
+    splitter: Splitter,
     file_bytes: u64,
     prefix: String,
     /// Files begun so far.
     begun: usize,
-    open: HashMap<Struct, Open>,
+    open: HashMap<PartitionKey<'static>, Open>,
     done: Vec<(i32, DataFile)>,
     rows: u64,
 }
@@ -54,10 +54,7 @@ impl Appender {
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
         let shape = Shape::of(metadata, lineage)?;
         let spec = metadata.default_partition_spec().clone();
-        let splitter = match spec.is_unpartitioned() {
-            true => None,
-            false => Some(RecordBatchPartitionSplitter::try_new_with_computed_values(shape.schema.clone(), spec.clone())?),
-        };
+        let splitter = Splitter::new(&shape.schema, &spec)?;
         let file_bytes = match metadata.properties().get(FILE_BYTES.0) {
             None => FILE_BYTES.1,
             Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| WriteError::Option {
@@ -91,11 +88,7 @@ impl Appender {
         }
         let batch = self.shaped(batch)?;
         self.rows += batch.num_rows() as u64;
-        let parts = match &self.splitter {
-            None => vec![(Struct::empty(), batch)],
-            Some(splitter) => splitter.split(&batch)?.into_iter().map(|(key, rows)| (key.data().clone(), rows)).collect(),
-        };
-        for (partition, rows) in parts {
+        for (partition, rows) in self.splitter.split(&batch)? {
             if !self.open.contains_key(&partition) {
                 let fresh = Open { encoder: self.shape.encoder()?, nans: NanCounts::new(), output: None };
                 self.open.insert(partition.clone(), fresh);
@@ -136,7 +129,7 @@ impl Appender {
     }
 
     /// Ends a partition's row group and, at its size, the file.
-    async fn cut(&mut self, partition: &Struct) -> Result<()> {
+    async fn cut(&mut self, partition: &PartitionKey<'static>) -> Result<()> {
         let fresh = self.shape.encoder()?;
         let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
         let encoder = std::mem::replace(&mut open.encoder, fresh);
@@ -148,7 +141,7 @@ impl Appender {
         let mut output = match open.output.take() {
             Some(output) => output,
             None => {
-                let dir = partition_dir(&self.spec, &self.shape.schema, partition);
+                let dir = partition_dir(&self.spec, &self.shape.schema, partition.values());
                 let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.begun);
                 self.begun += 1;
                 Output::create(&self.destination, &self.shape, path).await?
@@ -165,9 +158,9 @@ impl Appender {
         Ok(())
     }
 
-    fn enter(&mut self, partition: &Struct, mut written: Written) -> Result<()> {
+    fn enter(&mut self, partition: &PartitionKey<'_>, mut written: Written) -> Result<()> {
         let spec_id = self.spec.spec_id();
-        written.entry.partition(partition.clone()).partition_spec_id(spec_id);
+        written.entry.partition(partition.values().clone()).partition_spec_id(spec_id);
         let entry = written.entry.build().map_err(|e| WriteError::Refused(e.to_string()))?;
         self.done.push((spec_id, entry));
         Ok(())
@@ -175,7 +168,7 @@ impl Appender {
 
     /// Ends all files; returns their entries with their partition specs.
     pub async fn finish(mut self) -> Result<Vec<(i32, DataFile)>> {
-        let partitions: Vec<Struct> = self.open.keys().cloned().collect();
+        let partitions: Vec<PartitionKey<'static>> = self.open.keys().cloned().collect();
         for partition in partitions {
             self.cut(&partition).await?;
             if let Some(output) = self.open.remove(&partition).and_then(|open| open.output) {

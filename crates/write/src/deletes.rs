@@ -1,12 +1,12 @@
 //! Deletes by position, as files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use esker_read::{FILE_PATH, POSITION};
-use esker_table::{data_dir, puffin_of_vectors};
+use esker_table::{PartitionKey, data_dir, puffin_of_vectors};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct, TableMetadata};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
@@ -80,14 +80,14 @@ async fn write_positions(
     metadata: &TableMetadata,
     doomed: Vec<Doomed>,
 ) -> Result<Vec<(i32, DataFile)>> {
-    let mut by_partition: HashMap<(i32, Struct), Vec<Doomed>> = HashMap::new();
-    for d in doomed {
-        by_partition.entry((d.spec_id, d.partition.clone())).or_default().push(d);
+    let mut by_partition: BTreeMap<PartitionKey<'_>, Vec<&Doomed>> = BTreeMap::new();
+    for d in &doomed {
+        by_partition.entry(PartitionKey::new(d.spec_id, &d.partition)).or_default().push(d);
     }
     let mut entries = Vec::new();
-    for ((spec_id, partition), mut files) in by_partition {
+    for (partition, mut files) in by_partition {
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let parts: Vec<&[Doomed]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
+        let parts: Vec<&[&Doomed]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
         for part in parts {
             let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
             let bytes = position_file(part)?;
@@ -98,7 +98,7 @@ async fn write_positions(
                 .content(DataContentType::PositionDeletes)
                 .file_path(path)
                 .file_format(DataFileFormat::Parquet)
-                .partition(partition.clone())
+                .partition(partition.values().clone())
                 .record_count(part.iter().map(|d| d.positions.len()).sum())
                 .file_size_in_bytes(size);
             if let (Some(first), Some(last)) = (part.first(), part.last()) {
@@ -106,14 +106,14 @@ async fn write_positions(
                 builder.upper_bounds(HashMap::from([(FILE_PATH, Datum::string(&last.path))]));
                 builder.referenced_data_file((part.len() == 1).then(|| first.path.clone()));
             }
-            entries.push((spec_id, built(&builder)?));
+            entries.push((partition.spec_id(), built(&builder)?));
         }
     }
     Ok(entries)
 }
 
 /// A position delete file, sorted by path and position as the specification wants it.
-fn position_file(files: &[Doomed]) -> Result<Vec<u8>> {
+fn position_file(files: &[&Doomed]) -> Result<Vec<u8>> {
     let column = |name: &str, ty, id: i32| {
         Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
     };

@@ -13,6 +13,7 @@ mod metrics;
 mod output;
 mod pages;
 mod properties;
+mod split;
 
 pub use append::Appender;
 pub use deletes::{Doomed, write_deletes};

@@ -166,7 +166,7 @@ impl GroupCommit {
         if late.deletes.is_empty() {
             return Ok(doomed);
         }
-        let index = DeleteIndex::new(&late, metadata);
+        let index = DeleteIndex::new(&late, metadata)?;
         for group in &self.groups {
             let positions = self.context.reader.deleted_positions(&group.removed, &index, &self.context.counters.reads).await?;
             if positions.is_empty() {
@@ -244,7 +244,7 @@ impl Rebase for ConvertCommit {
 impl ConvertCommit {
     async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
         let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
-        let index = DeleteIndex::new(&live, metadata);
+        let index = DeleteIndex::new(&live, metadata)?;
         // A delete goes only if every file it can apply to, as the table is now, was looked at.
         let mut needed: HashSet<usize> = HashSet::new();
         for file in live.data.iter().filter(|f| !self.files.contains_key(f.file.file_path())) {
@@ -260,7 +260,7 @@ impl ConvertCommit {
         let is_late =
             |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind == DeleteKind::DeletionVector;
         late.deletes = live.deletes.iter().filter(is_late).cloned().collect();
-        let late_index = DeleteIndex::new(&late, metadata);
+        let late_index = DeleteIndex::new(&late, metadata)?;
         let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;
         let mut late_deletes = 0;
         let mut doomed = Vec::new();

@@ -5,13 +5,13 @@
 
 use std::collections::HashMap;
 
-use esker_table::{Manifests, load_manifests};
-use iceberg::spec::{Snapshot, Struct, TableMetadata};
+use esker_table::{Manifests, PartitionKey, load_manifests};
+use iceberg::spec::{Snapshot, TableMetadata};
 
 use crate::Result;
 
-/// When rows of a partition were last changed, in milliseconds since the epoch, by partition spec and partition.
-pub(crate) type Changed = HashMap<(i32, Struct), i64>;
+/// When rows of a partition were last changed, in milliseconds since the epoch.
+pub(crate) type Changed = HashMap<PartitionKey<'static>, i64>;
 
 /// What of a snapshot's summary tells a change of rows from an append or an upsert.
 fn changes_rows(snapshot: &Snapshot) -> bool {
@@ -37,10 +37,10 @@ pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: 
             if file.added_snapshot_id != snapshot.snapshot_id() {
                 continue;
             }
-            let manifest = source.load(&file).await?;
+            let manifest = source.load(metadata, &file).await?;
             for entry in manifest.entries().iter().filter(|e| e.snapshot_id() == Some(snapshot.snapshot_id())) {
-                let key = (file.partition_spec_id, entry.data_file().partition().clone());
-                let last = changed.entry(key).or_insert(i64::MIN);
+                let key = PartitionKey::new(file.partition_spec_id, entry.data_file().partition());
+                let last = changed.entry(key.into_owned()).or_insert(i64::MIN);
                 *last = (*last).max(snapshot.timestamp_ms());
             }
         }

@@ -14,7 +14,7 @@ use crate::jobs::JobContext;
 /// Deleted positions by path of the data file.
 pub(crate) type ByPath = HashMap<String, RoaringTreemap>;
 
-/// The rows of some files of one partition that deletes of every kind leave out: by position, and by equality.
+/// The rows of some files that deletes of every kind leave out: by position, and by equality, partition by partition.
 pub(crate) async fn resolve(
     context: &JobContext,
     metadata: &Arc<TableMetadata>,
@@ -24,16 +24,19 @@ pub(crate) async fn resolve(
     if live.deletes.is_empty() {
         return Ok((ByPath::new(), ByPath::new()));
     }
-    let index = DeleteIndex::new(live, metadata);
+    let index = DeleteIndex::new(live, metadata)?;
     let stats = &context.counters.reads;
     let positional = context.reader.deleted_positions(files, &index, stats).await?;
-    let equality = EqualityDeletes::new(metadata, index.equality_of(files))?;
     let budget = EqualityBudget {
         bytes: usize::try_from(context.memory.bytes / 4).unwrap_or(usize::MAX),
         dir: context.memory.spill_dir.clone(),
         keep: false,
     };
-    let by_equality = equality.positions(&context.reader, metadata, files, &budget, stats).await?;
+    let mut by_equality = ByPath::new();
+    for (files, deletes) in index.equality_by_partition(files) {
+        let equality = EqualityDeletes::new(metadata, deletes)?;
+        by_equality.extend(equality.positions(&context.reader, metadata, &files, &budget, stats).await?);
+    }
     Ok((positional, by_equality))
 }
 

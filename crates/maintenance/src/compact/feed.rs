@@ -13,6 +13,7 @@ use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::proof::Seen;
 use super::rewrite::BATCH;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
@@ -30,6 +31,8 @@ pub(crate) struct Input {
     /// The positions that deletes of every kind leave out.
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
     pub(crate) adapter: Arc<Adapter>,
+    /// What readers see of its partition.
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl Input {

@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
-use esker_table::LiveFile;
-use iceberg::spec::{NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
+use esker_table::{ColumnBounds, LiveFile};
+use iceberg::spec::{Datum, NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
 use iceberg::transform::create_transform_function;
 
 use super::options::{CompactOptions, Strategy};
@@ -58,12 +58,11 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                     return Err(MaintenanceError::Option { key: "sort-order", reason });
                 }
                 let key = |f: &iceberg::spec::SortField| {
-                    let name = schema.name_by_field_id(f.source_id).unwrap_or("a dropped column");
                     let options = SortOptions {
                         descending: f.direction == SortDirection::Descending,
                         nulls_first: f.null_order == NullOrder::First,
                     };
-                    Ok(Key { column: column(schema, name, "sort-order")?, transform: f.transform, options })
+                    Ok(Key { column: source(schema, f.source_id)?, transform: f.transform, options })
                 };
                 let keys = order.fields.iter().map(key).collect::<Result<_>>()?;
                 Ok(Some((Order::Columns(keys), i32::try_from(order.order_id).ok())))
@@ -77,6 +76,16 @@ fn column(schema: &Schema, name: &str, key: &'static str) -> Result<usize> {
     let found = fields.iter().position(|f| f.name == name);
     let found = found.filter(|at| fields[*at].field_type.is_primitive());
     found.ok_or_else(|| MaintenanceError::Option { key, reason: format!("the table has no sortable top-level column {name:?}") })
+}
+
+/// The place of the column with an id. A nested one may have the name of another.
+fn source(schema: &Schema, id: i32) -> Result<usize> {
+    let found = schema.as_struct().fields().iter().position(|f| f.id == id && f.field_type.is_primitive());
+    found.ok_or_else(|| {
+        let name = schema.name_by_field_id(id).unwrap_or("a dropped column");
+        let reason = format!("the table is sorted by {name:?}, which is no sortable top-level column");
+        MaintenanceError::Option { key: "sort-order", reason }
+    })
 }
 
 /// `column [asc|desc] [nulls first|nulls last], …`; as in SQL engines, nulls come first where ascending, last where descending.
@@ -110,8 +119,10 @@ impl Order {
     pub(crate) fn stretch(&mut self, schema: &Schema, files: &[LiveFile]) {
         let Self::Curve(axes) = self else { return };
         for axis in axes {
-            let id = schema.as_struct().fields()[axis.column].id;
-            let number = |d: Option<&iceberg::spec::Datum>| match d.map(|d| d.literal()) {
+            let field = &schema.as_struct().fields()[axis.column];
+            let Some(ty) = field.field_type.as_primitive_type() else { continue };
+            let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(&f.file, field.id, ty)).collect();
+            let number = |d: &Option<Datum>| match d.as_ref().map(Datum::literal) {
                 Some(PrimitiveLiteral::Int(v)) => Some(f64::from(*v)),
                 Some(PrimitiveLiteral::Long(v)) => Some(*v as f64),
                 Some(PrimitiveLiteral::Float(v)) => Some(f64::from(v.0)),
@@ -119,8 +130,8 @@ impl Order {
                 Some(PrimitiveLiteral::Int128(v)) => Some(*v as f64),
                 _ => None,
             };
-            let low = files.iter().filter_map(|f| number(f.file.lower_bounds().get(&id))).reduce(f64::min);
-            let high = files.iter().filter_map(|f| number(f.file.upper_bounds().get(&id))).reduce(f64::max);
+            let low = bounds.iter().filter_map(|b| number(&b.lower)).reduce(f64::min);
+            let high = bounds.iter().filter_map(|b| number(&b.upper)).reduce(f64::max);
             axis.range = low.zip(high).filter(|(low, high)| low < high);
         }
     }

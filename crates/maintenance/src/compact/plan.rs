@@ -2,13 +2,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::check_readable;
-use esker_table::{DeleteIndex, DeleteKind, Expr, LiveFile, LiveFiles, partition_label, residual};
+use esker_table::{
+    DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
+};
 use esker_types::now_ms;
 use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use super::courtesy::{Changed, changed};
-use super::group::{Candidate, Group, Limits, PlannedFile, pack};
+use super::group::{ByPartition, Candidate, Group, Limits, PlannedFile, pack};
 use super::options::{CompactOptions, JobOrder, Strategy};
 use super::{order, predicate};
 use crate::{MaintenanceError, Result};
@@ -108,7 +110,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
         options,
         limits,
         filter,
-        index: DeleteIndex::new(&live, metadata),
+        index: DeleteIndex::new(&live, metadata)?,
         unreadable: live.deletes.iter().any(|d| check_readable(d).is_err()),
         live: &live,
         changed: &changed,
@@ -146,15 +148,14 @@ fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<Limits> 
     Ok(limits)
 }
 
-type ByPartition = BTreeMap<(i32, String), Vec<Candidate>>;
-
 /// A conversion's groups: whole partitions.
 fn by_partition(partitions: ByPartition) -> Vec<Group> {
-    let group = |(id, ((spec_id, partition), files)): (usize, ((i32, String), Vec<Candidate>))| {
+    let some = partitions.into_iter().filter(|(_, files)| !files.is_empty()).enumerate();
+    let groups = some.map(|(id, ((spec_id, partition, _), files))| {
         let files: Vec<PlannedFile> = files.into_iter().map(|c| c.file).collect();
         Group { id, partition, spec_id, expected_files: files.len() as u64, files, delete_files: 0 }
-    };
-    partitions.into_iter().filter(|(_, files)| !files.is_empty()).enumerate().map(group).collect()
+    });
+    groups.collect()
 }
 
 /// Orders the groups, keeps as many as are wanted, and numbers them.
@@ -207,7 +208,10 @@ impl Chooser<'_> {
                     *sum = (sum.0 + 1, sum.1 + bytes);
                 }
                 Some(_) => {}
-                None => candidates.entry((data.spec_id, partition)).or_default().push(candidate),
+                None => {
+                    let place = (data.spec_id, partition, PartitionKey::of(data).into_owned());
+                    candidates.entry(place).or_default().push(candidate);
+                }
             }
         }
         let left = left.into_iter();
@@ -221,10 +225,7 @@ impl Chooser<'_> {
     }
 
     fn label(&self, data: &LiveFile) -> String {
-        self.metadata.partition_spec_by_id(data.spec_id).map_or_else(
-            || format!("unknown spec {}", data.spec_id),
-            |spec| partition_label(spec, self.metadata.current_schema(), data.file.partition()),
-        )
+        partition_label(self.metadata, data.spec_id, data.file.partition())
     }
 
     fn matches(&self, data: &LiveFile) -> bool {
@@ -280,7 +281,7 @@ impl Chooser<'_> {
                 return Some(format!("a delete applies that can't be: {error}"));
             }
         }
-        let last = self.changed.get(&(data.spec_id, file.partition().clone()))?;
+        let last = self.changed.get(&PartitionKey::of(data))?;
         // A conversion replaces no data file.
         (self.options.strategy != Strategy::ConvertDeletes).then(|| {
             let ago = now_ms().saturating_sub(*last) / 1000;
@@ -301,11 +302,12 @@ impl Chooser<'_> {
         for group in groups {
             let files: Vec<LiveFile> =
                 group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();
-            let mut paths: HashSet<String> = HashSet::new();
-            let positional = self.index.positional_of(&files);
-            paths.extend(positional.iter().map(|d| format!("{}{:?}", d.entry.file.file_path(), d.entry.file.content_offset())));
-            paths.extend(self.index.equality_of(&files).iter().map(|d| d.entry.file.file_path().to_owned()));
-            group.delete_files = paths.len() as u64;
+            let mut found: HashSet<DeleteKey> = HashSet::new();
+            found.extend(self.index.positional_of(&files).iter().map(|d| delete_key(&d.entry.file)));
+            for (_, deletes) in self.index.equality_by_partition(&files) {
+                found.extend(deletes.iter().map(|d| delete_key(&d.entry.file)));
+            }
+            group.delete_files = found.len() as u64;
         }
     }
 }

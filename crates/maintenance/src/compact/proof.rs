@@ -2,10 +2,48 @@
 
 use std::fmt;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use esker_read::{field_id, literal_array};
+use esker_write::Shape;
+use iceberg::spec::{Literal, PartitionField, PartitionSpec, Struct, Transform, Type};
+
+/// What readers see instead of what a file holds: engines take a column that a file is partitioned by as it is from its partition.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// A value for each such column, by its place in the table's schema.
+    constants: Vec<(usize, ArrayRef)>,
+}
+
+impl Seen {
+    /// For files of a partition.
+    pub(crate) fn of(shape: &Shape, spec: &PartitionSpec, partition: &Struct) -> Self {
+        let constant = |(field, value): (&PartitionField, Option<&Literal>)| {
+            if field.transform != Transform::Identity {
+                return None;
+            }
+            let at = shape.arrow.fields().iter().position(|f| field_id(f) == Some(field.source_id))?;
+            let to = shape.arrow.field(at).data_type();
+            match (value, shape.schema.field_by_id(field.source_id)?.field_type.as_ref()) {
+                (None, _) => Some((at, new_null_array(to, 1))),
+                (Some(Literal::Primitive(value)), Type::Primitive(ty)) => Some((at, literal_array(ty, value, to)?)),
+                _ => None,
+            }
+        };
+        Self { constants: spec.fields().iter().zip(partition.iter()).filter_map(constant).collect() }
+    }
+
+    /// A column of a batch as readers see it.
+    fn column(&self, at: usize, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        match self.constants.iter().find(|(place, _)| *place == at) {
+            Some((_, value)) => take(value, &UInt32Array::from(vec![0; column.len()]), None),
+            None => Ok(column.clone()),
+        }
+    }
+}
 
 /// The sum of the hashes of some rows, in 128 bits, and their number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,11 +86,11 @@ impl ContentHash {
         self.rows += other.rows;
     }
 
-    /// Adds the rows of a batch.
-    pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+    /// Adds the rows of a batch, as readers see them.
+    pub(crate) fn add(&mut self, batch: &RecordBatch, seen: &Seen) -> Result<(), ArrowError> {
         let mut rows = vec![SEED; batch.num_rows()];
-        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-            add_column(&mut rows, field, column)?;
+        for (at, (field, column)) in batch.schema().fields().iter().zip(batch.columns()).enumerate() {
+            add_column(&mut rows, field, &seen.column(at, column)?)?;
         }
         for row in rows {
             self.sum = self.sum.wrapping_add(row);
@@ -197,8 +235,28 @@ mod tests {
 
     fn hash(batches: &[RecordBatch]) -> ContentHash {
         let mut hash = ContentHash::default();
-        batches.iter().for_each(|b| hash.add(b).expect("hashed"));
+        batches.iter().for_each(|b| hash.add(b, &Seen::default()).expect("hashed"));
         hash
+    }
+
+    /// The proof is about what readers see: a column that the partition says is the same whatever files hold, and another partition's
+    /// rows are other rows.
+    #[test]
+    fn a_column_that_files_are_partitioned_by_is_the_partitions() {
+        let seen = |value: Option<&str>| {
+            let value: ArrayRef = Arc::new(StringArray::from(vec![value]));
+            Seen { constants: vec![(0, value)] }
+        };
+        let of = |name: Option<&str>, seen: &Seen| {
+            let names: ArrayRef = Arc::new(StringArray::from(vec![name, name]));
+            let batch = RecordBatch::try_from_iter_with_nullable([("name", names, true)]).expect("a batch");
+            let mut hash = ContentHash::default();
+            hash.add(&batch, seen).expect("hashed");
+            hash
+        };
+        assert_eq!(of(Some("x"), &seen(Some("x"))), of(Some("x"), &Seen::default()));
+        assert_eq!(of(Some("y"), &seen(Some("x"))), of(None, &seen(Some("x"))), "the file's value is not seen");
+        assert_ne!(of(Some("null"), &seen(Some("null"))), of(Some("null"), &seen(None)));
     }
 
     #[test]

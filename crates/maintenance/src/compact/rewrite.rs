@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
 use super::moves::{Moves, Placed};
 use super::options::Verify;
-use super::proof::ContentHash;
+use super::proof::{ContentHash, Seen};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -139,13 +139,18 @@ pub(crate) async fn rewrite(
     let moves = Moves::Runs(placed);
     let done = Rewritten { files, paths, hash, moves, spliced_row_groups: spliced.0, spliced_bytes: spliced.1 };
     if full {
-        verify(context, shape, &done).await?;
+        verify(context, shape, &done, seen_of(&inputs)).await?;
     }
     Ok(done)
 }
 
-/// Decodes the new files again: the same rows must come out.
-pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewritten) -> Result<()> {
+/// What readers see of the partition of the new files, which is that of the first input.
+pub(crate) fn seen_of(inputs: &[Input]) -> Arc<Seen> {
+    inputs.first().map(|input| input.seen.clone()).unwrap_or_default()
+}
+
+/// Decodes the new files again: the same rows must come out, as readers see them.
+pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewritten, seen: Arc<Seen>) -> Result<()> {
     let adapter = Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, None));
     let mut found = ContentHash::default();
     for (path, bytes) in &done.paths {
@@ -153,11 +158,11 @@ pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewr
         let projection = open.projection(&adapter);
         for (i, rows) in open.row_ranges().into_iter().enumerate() {
             let fetched = open.fetch(i..i + 1).await?;
-            let (adapter, projection) = (adapter.clone(), projection.clone());
+            let (adapter, projection, seen) = (adapter.clone(), projection.clone(), seen.clone());
             let hash = context.clone().blocking(move || {
                 let mut hash = ContentHash::default();
                 for batch in fetched.rows(adapter, projection, rows, None, BATCH)? {
-                    hash.add(&batch?.0)?;
+                    hash.add(&batch?.0, &seen)?;
                 }
                 Ok(hash)
             });
@@ -230,7 +235,7 @@ fn encode(shape: &Arc<Shape>, inputs: &[Input], segments: Vec<Segment>, row_grou
         let (input, mut next) = (segment.input, segment.rows.start);
         for batch in segment.decode(shape, &inputs[input])? {
             let (batch, positions) = batch?;
-            hash.add(&batch)?;
+            hash.add(&batch, &inputs[input].seen)?;
             count_nans(&mut pieces.nans, &batch);
             let end = last(&positions).map_or(next, |p| p + 1);
             pieces.run_to(input, next, end);
@@ -267,7 +272,9 @@ fn copy(
     let source = &inputs[segment.input];
     let mut hash = ContentHash::default();
     match full {
-        true => segment.decode(shape, source)?.try_for_each(|batch| Ok::<_, MaintenanceError>(hash.add(&batch?.0)?))?,
+        true => {
+            segment.decode(shape, source)?.try_for_each(|batch| Ok::<_, MaintenanceError>(hash.add(&batch?.0, &source.seen)?))?
+        }
         false => hash = ContentHash::counted(segment.rows.end - segment.rows.start),
     }
     let Segment { input, fetched, rows, .. } = segment;

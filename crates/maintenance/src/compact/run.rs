@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
 use esker_read::Adapter;
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, data_dir, delete_key, plain_dir};
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
 use esker_types::{Coded, ErrorCode, TableId};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
@@ -21,7 +21,7 @@ use super::options::{CompactOptions, Strategy};
 use super::order::{Order, order};
 use super::outcome::{CompactOutcome, RefusedGroup};
 use super::plan::CompactPlan;
-use super::proof::ContentHash;
+use super::proof::{ContentHash, Seen};
 use super::rewrite::{Target, rewrite};
 use super::sort::rewrite_sorted;
 use crate::jobs::JobContext;
@@ -251,7 +251,7 @@ impl Job<'_> {
     /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
     async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
-        let index = DeleteIndex::new(&self.live, &self.metadata);
+        let index = DeleteIndex::new(&self.live, &self.metadata)?;
         let (mut files, mut covered): (HashMap<String, Doomed>, HashSet<DeleteKey>) = Default::default();
         for group in &self.plan.groups {
             let data: Vec<LiveFile> =
@@ -267,7 +267,9 @@ impl Job<'_> {
             outcome.deleted_records += by_equality.values().map(roaring::RoaringTreemap::len).sum::<u64>();
             let mut positions = union(positional, by_equality);
             covered.extend(index.positional_of(&data).into_iter().map(|d| delete_key(&d.entry.file)));
-            covered.extend(index.equality_of(&data).iter().map(|d| delete_key(&d.entry.file)));
+            for (_, deletes) in index.equality_by_partition(&data) {
+                covered.extend(deletes.iter().map(|d| delete_key(&d.entry.file)));
+            }
             for file in data {
                 let path = file.file.file_path().to_owned();
                 let partition = file.file.partition().clone();
@@ -392,23 +394,38 @@ struct GroupWork {
     order: Option<(Order, Option<i32>)>,
 }
 
+/// The partition that all of some files are in. Whatever planned them, files of different partitions are not put into one: readers take
+/// the partition's values for the rows'.
+fn one_partition(files: &[LiveFile]) -> Result<PartitionKey<'_>> {
+    let Some(first) = files.first() else { return Err(MaintenanceError::Refused("a group without files".to_owned())) };
+    let partition = PartitionKey::of(first);
+    match files.iter().find(|file| PartitionKey::of(file) != partition) {
+        None => Ok(partition),
+        Some(other) => {
+            let (first, other) = (first.file.file_path().to_owned(), other.file.file_path().to_owned());
+            Err(MaintenanceError::MixedPartitions { first, other })
+        }
+    }
+}
+
 impl GroupWork {
     async fn run(self) -> Result<Ready> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
         let spec = metadata.partition_spec_by_id(group.spec_id);
         let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
-        let Some(partition) = files.first().map(|f| f.file.partition().clone()) else {
-            return Err(MaintenanceError::Refused("a group without files".to_owned()));
-        };
+        let partition = one_partition(&files)?.values().clone();
         let (positional, by_equality) = resolve(&context, &metadata, &live, &files).await?;
         let mut deleted = union(positional, by_equality);
-        let adapter = Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), &partition))));
         let inputs: Vec<Input> = files
             .iter()
-            .map(|file| Input {
-                file: file.clone(),
-                deleted: deleted.remove(file.file.file_path()).map(Arc::new),
-                adapter: adapter.clone(),
+            .map(|file| {
+                let partition = file.file.partition();
+                Input {
+                    file: file.clone(),
+                    deleted: deleted.remove(file.file.file_path()).map(Arc::new),
+                    adapter: Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
+                    seen: Arc::new(Seen::of(&shape, spec, partition)),
+                }
             })
             .collect();
         let deleted = inputs.iter().map(|i| i.file.file.record_count() - i.rows()).sum();
@@ -432,5 +449,31 @@ impl GroupWork {
         let spliced = (rewritten.spliced_row_groups, rewritten.spliced_bytes);
         let done = Done { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
         Ok(Ready { done, hash: rewritten.hash, deleted, spliced })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
+
+    use super::*;
+
+    fn file(path: &str, spec_id: i32, value: Option<&str>) -> LiveFile {
+        let mut builder = DataFileBuilder::default();
+        builder.content(DataContentType::Data).file_path(path.to_owned()).file_format(DataFileFormat::Parquet).record_count(1);
+        builder.file_size_in_bytes(1).partition(Struct::from_iter([value.map(Literal::string)]));
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    /// A plan from before partitions were told apart by their values may hold such a group.
+    #[test]
+    fn a_group_of_two_partitions_is_refused() {
+        assert!(one_partition(&[file("a", 0, None), file("b", 0, None)]).is_ok());
+        for other in [file("b", 0, Some("null")), file("b", 1, None)] {
+            let files = [file("a", 0, None), other];
+            let error = one_partition(&files).expect_err("refused");
+            assert!(matches!(error, MaintenanceError::MixedPartitions { .. }), "{error}");
+        }
     }
 }

@@ -27,7 +27,7 @@ use super::moves::{Moves, SidecarWriter};
 use super::options::Verify;
 use super::order::Order;
 use super::proof::ContentHash;
-use super::rewrite::{Assembly, BATCH, Rewritten, Target, entries, received, verify};
+use super::rewrite::{Assembly, BATCH, Rewritten, Target, entries, received, seen_of, verify};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -68,6 +68,7 @@ pub(crate) async fn rewrite_sorted(
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
     let mut assembly = Assembly::new(context, shape, target, total_in);
     let mut encoder = shape.encoder()?;
+    let seen = seen_of(&inputs);
     loop {
         let batch = sorted.try_next().await.map_err(|e| spilled(&e))?;
         let ended = batch.is_none();
@@ -76,7 +77,7 @@ pub(crate) async fn rewrite_sorted(
             let rows = batch.project(&(0..columns).collect::<Vec<_>>())?;
             // The sort names its columns anew; field ids are in the shape's schema.
             let rows = RecordBatch::try_new(shape.arrow.clone(), rows.columns().to_vec())?;
-            hash.add(&rows)?;
+            hash.add(&rows, &seen)?;
             count_nans(&mut nans, &rows);
             let work = move || {
                 encoder.write(&rows, lanes)?;
@@ -109,7 +110,7 @@ pub(crate) async fn rewrite_sorted(
     let (paths, files) = entries(written);
     let done = Rewritten { files, paths, hash, moves, spliced_row_groups: 0, spliced_bytes: 0 };
     if target.verify == Verify::Full {
-        verify(context, shape, &done).await?;
+        verify(context, shape, &done, seen).await?;
     }
     Ok(done)
 }
@@ -224,7 +225,7 @@ impl Source {
         for segment in segments {
             for batch in segment.decode(&self.shape, &self.inputs[segment.input])? {
                 let (batch, positions) = batch?;
-                hash.add(&batch)?;
+                hash.add(&batch, &self.inputs[segment.input].seen)?;
                 let number = u32::try_from(segment.input).unwrap_or(u32::MAX);
                 let mut columns = batch.columns().to_vec();
                 columns.push(Arc::new(UInt32Array::from(vec![number; batch.num_rows()])) as ArrayRef);

@@ -106,7 +106,7 @@ async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Resu
     for snapshot in metadata.snapshots() {
         for file in load_manifests(source, metadata, snapshot).await? {
             if !by_manifest.contains_key(&file.manifest_path) {
-                let manifest = source.load(&file).await?;
+                let manifest = source.load(metadata, &file).await?;
                 let mut matched = Vec::new();
                 for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
                     let data = entry.data_file();
@@ -146,7 +146,7 @@ async fn heads(catalog: &Catalog, metadata: &TableMetadata, found: &mut BTreeMap
     for (name, reference) in refs(metadata)? {
         let Some(snapshot) = metadata.snapshot_by_id(reference.snapshot_id) else { continue };
         let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
-        let index = DeleteIndex::new(&live, metadata);
+        let index = DeleteIndex::new(&live, metadata)?;
         for file in &live.data {
             if let Some(suspect) = found.get_mut(file.file.file_path()) {
                 suspect.refs.insert(name.clone());

@@ -2,25 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use esker_table::{ScanPlan, ScanTask};
-use iceberg::spec::{DataContentType, DataFile, Datum, Literal, PartitionSpec, Schema, TableMetadata};
+use esker_table::{Result, ScanPlan, ScanTask, partition_json};
+use iceberg::spec::{DataContentType, DataFile, Datum, TableMetadata};
 use serde_json::{Value, json};
 
 /// What of a table's metadata the files are printed with.
 pub(crate) struct Printer<'a> {
     metadata: &'a TableMetadata,
-    schema: &'a Schema,
     /// Columns whose counts and bounds are wanted.
     stats: HashSet<i32>,
 }
 
 impl<'a> Printer<'a> {
-    pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, stats: HashSet<i32>) -> Self {
-        Self { metadata, schema, stats }
+    pub(crate) fn new(metadata: &'a TableMetadata, stats: HashSet<i32>) -> Self {
+        Self { metadata, stats }
     }
 
     /// Some tasks of a plan, with just the delete files that they refer to.
-    pub(crate) fn tasks(&self, plan: &ScanPlan, tasks: &[ScanTask]) -> Value {
+    pub(crate) fn tasks(&self, plan: &ScanPlan, tasks: &[ScanTask]) -> Result<Value> {
         // Where each delete file stands in this response: references are positions, not names.
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
         let mut deletes = Vec::new();
@@ -28,34 +27,35 @@ impl<'a> Printer<'a> {
         for task in tasks {
             let mut references = Vec::with_capacity(task.deletes.len());
             for &delete in &task.deletes {
-                references.push(*places.entry(delete).or_insert_with(|| {
-                    let (spec, file) = &plan.deletes[delete];
-                    deletes.push(self.file(*spec, file));
-                    deletes.len() - 1
-                }));
+                let (spec, file) = &plan.deletes[delete];
+                let place = deletes.len();
+                references.push(*places.entry(delete).or_insert(place));
+                if places[&delete] == place {
+                    deletes.push(self.file(*spec, file, None)?);
+                }
             }
-            let mut one = json!({"data-file": self.file(task.spec_id, &task.file), "residual-filter": task.residual.to_json()});
+            let file = self.file(task.spec_id, &task.file, task.first_row_id)?;
+            let mut one = json!({"data-file": file, "residual-filter": task.residual.to_json()});
             if !references.is_empty() {
                 one["delete-file-references"] = json!(references);
             }
             printed.push(one);
         }
-        json!({"delete-files": deletes, "file-scan-tasks": printed})
+        Ok(json!({"delete-files": deletes, "file-scan-tasks": printed}))
     }
 
-    fn file(&self, spec_id: i32, file: &DataFile) -> Value {
+    fn file(&self, spec_id: i32, file: &DataFile, first_row_id: Option<i64>) -> Result<Value> {
         let content = match file.content_type() {
             DataContentType::Data => "data",
             DataContentType::PositionDeletes => "position-deletes",
             DataContentType::EqualityDeletes => "equality-deletes",
         };
-        let spec = self.metadata.partition_spec_by_id(spec_id);
         let mut json = json!({
             "content": content,
             "file-path": file.file_path(),
             "file-format": file.file_format().to_string().to_lowercase(),
             "spec-id": spec_id,
-            "partition": spec.map(|spec| partition(spec, self.schema, file)).unwrap_or_default(),
+            "partition": partition_json(self.metadata, spec_id, file.partition())?,
             "file-size-in-bytes": file.file_size_in_bytes(),
             "record-count": file.record_count(),
         });
@@ -67,7 +67,7 @@ impl<'a> Printer<'a> {
         optional("split-offsets", file.split_offsets().filter(|o| !o.is_empty()).map(|o| json!(o)));
         optional("sort-order-id", file.sort_order_id().map(|id| json!(id)));
         optional("key-metadata", file.key_metadata().map(|k| json!(hex(k))));
-        optional("first-row-id", file.first_row_id().map(|id| json!(id)));
+        optional("first-row-id", first_row_id.map(|id| json!(id)));
         if file.content_type() == DataContentType::EqualityDeletes {
             optional("equality-ids", file.equality_ids().map(|ids| json!(ids)));
         }
@@ -84,7 +84,7 @@ impl<'a> Printer<'a> {
             optional("lower-bounds", self.bounds(file.lower_bounds()));
             optional("upper-bounds", self.bounds(file.upper_bounds()));
         }
-        json
+        Ok(json)
     }
 
     fn counts(&self, of: &HashMap<i32, u64>) -> Option<Value> {
@@ -106,14 +106,4 @@ fn map(entries: impl Iterator<Item = (i32, Value)>) -> Option<Value> {
 /// Binary values are upper-case hex.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02X}")).collect()
-}
-
-/// Partition values by place, not by name; `null` where there is none.
-fn partition(spec: &PartitionSpec, schema: &Schema, file: &DataFile) -> Vec<Value> {
-    let types = spec.partition_type(schema).ok();
-    let value = |(i, literal): (usize, Option<&Literal>)| {
-        let ty = types.as_ref()?.fields().get(i)?.field_type.clone();
-        literal?.clone().try_into_json(&ty).ok()
-    };
-    file.partition().iter().enumerate().map(|field| value(field).unwrap_or(Value::Null)).collect()
 }

@@ -65,7 +65,6 @@ const fn yes() -> bool {
 #[derive(Debug)]
 struct Planned {
     table: LoadedTable,
-    schema: SchemaRef,
     stats: HashSet<i32>,
     plan: ScanPlan,
 }
@@ -128,7 +127,7 @@ pub(crate) async fn plan(
         Progress::Completed(planned) => {
             entry.weight = u32::try_from(planned.plan.tasks.len() * TASK_BYTES).unwrap_or(u32::MAX);
             app.inner.plans.0.insert(id, entry).await;
-            let mut answer = first_page(id, planned);
+            let mut answer = first_page(id, planned)?;
             answer["plan-id"] = json!(id);
             Ok(Json(answer))
         }
@@ -148,7 +147,7 @@ pub(crate) async fn fetch(
     Ok(Json(match &progress {
         Progress::Submitted => json!({"status": "submitted"}),
         Progress::Cancelled => json!({"status": "cancelled"}),
-        Progress::Completed(planned) => first_page(id, planned),
+        Progress::Completed(planned) => first_page(id, planned)?,
         Progress::Failed(e) => {
             let mut body = e.body();
             body["status"] = json!("failed");
@@ -199,7 +198,7 @@ pub(crate) async fn tasks(
     if page * PAGE >= planned.plan.tasks.len() {
         return Err(missing());
     }
-    Ok(Json(print(planned, page)))
+    Ok(Json(print(planned, page)?))
 }
 
 async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &str) -> Result<(Uuid, Entry), ApiError> {
@@ -211,20 +210,20 @@ async fn find(app: &App, catalog: &Catalog, name: &esker_types::TableName, id: &
 }
 
 /// What a completed plan answers: the first page, and the names of the others.
-fn first_page(id: Uuid, planned: &Planned) -> Value {
-    let mut answer = print(planned, 0);
+fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
+    let mut answer = print(planned, 0)?;
     answer["status"] = json!("completed");
     let pages = planned.plan.tasks.len().div_ceil(PAGE);
     if pages > 1 {
         answer["plan-tasks"] = (1..pages).map(|page| format!("{id}.{page}")).collect();
     }
-    answer
+    Ok(answer)
 }
 
-fn print(planned: &Planned, page: usize) -> Value {
+fn print(planned: &Planned, page: usize) -> Result<Value, ApiError> {
     let tasks = planned.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
-    let printer = Printer::new(&planned.table.metadata, &planned.schema, planned.stats.clone());
-    printer.tasks(&planned.plan, tasks)
+    let printer = Printer::new(&planned.table.metadata, planned.stats.clone());
+    Ok(printer.tasks(&planned.plan, tasks).map_err(CatalogError::from)?)
 }
 
 /// A scan whose arguments were found to make sense.
@@ -293,7 +292,7 @@ impl Scan {
                 plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter).await?
             }
         };
-        Ok(Planned { schema: self.schema, stats: self.stats, plan, table })
+        Ok(Planned { stats: self.stats, plan, table })
     }
 }
 

@@ -1,0 +1,324 @@
+//! What identifies a partition: its values, of the types that columns have now, and never a text. Tables here are as other engines and
+//! careless ingestion make them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use esker_tests::{Lake, Scope, TestApp};
+use iceberg::spec::{Datum, Literal};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn longs(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+fn ints(values: impl IntoIterator<Item = i32>) -> ArrayRef {
+    Arc::new(Int32Array::from_iter_values(values))
+}
+
+fn texts(value: Option<&str>, n: usize) -> ArrayRef {
+    Arc::new(StringArray::from(vec![value; n]))
+}
+
+fn optional(id: i32, name: &str, ty: &str) -> Value {
+    json!({"id": id, "name": name, "required": false, "type": ty})
+}
+
+fn partitioned(sources: &[(i32, &str, &str)]) -> Value {
+    let field = |(at, (source, name, transform)): (usize, &(i32, &str, &str))| json!({"source-id": source, "field-id": 1000 + at, "name": name, "transform": transform});
+    sources.iter().enumerate().map(field).collect()
+}
+
+fn strings(row: &[&str]) -> Vec<String> {
+    row.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn succeeded(job: &Value) {
+    assert_eq!(job["state"], "succeeded", "{job}");
+}
+
+/// Three files of two rows for each of some values of `p`, by identity or truncate, in turn.
+async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> Lake<'a> {
+    let fields = json!([optional(1, "id", "long"), optional(2, "p", "string")]);
+    let lake = Lake::craft(app, name, fields, partitioned(&[(2, "p", transform)]), json!({})).await;
+    let cut = |v: &str| Literal::string(if transform == "identity" { v.to_owned() } else { v.chars().take(4).collect() });
+    for i in 0..3 {
+        for (k, value) in values.iter().enumerate() {
+            let first = (i * values.len() + k) as i64 * 10;
+            let columns = vec![longs(first..first + 2), texts(*value, 2)];
+            let file = lake.data_file(columns, [value.map(cut)]).await;
+            lake.add_files(None, &[file], &[]).await;
+        }
+    }
+    lake
+}
+
+/// Rows by the value of `p`, and partitions of the live files with how many they are.
+async fn seen(lake: &Lake<'_>, name: &str) -> (Vec<Vec<String>>, BTreeMap<String, usize>) {
+    let rows = lake.query(&format!("SELECT p, count(*), sum(id) FROM lake.{name} GROUP BY p ORDER BY p NULLS FIRST")).await;
+    let mut partitions = BTreeMap::new();
+    for file in lake.data_files().await {
+        *partitions.entry(format!("{:?}", file.partition().fields())).or_default() += 1;
+    }
+    (rows, partitions)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null() {
+    let app = TestApp::start().await;
+    for (name, transform, values) in
+        [("identity", "identity", [None, Some("null")]), ("cut", "truncate[4]", [None, Some("nullable")])]
+    {
+        let lake = beside_one_another(&app, name, transform, &values).await;
+        // Equality deletes of one partition reach none of the other's rows, and go with what they applied to.
+        let text = Some(Literal::string("null"));
+        lake.add_files(None, &[], &[lake.equality_deletes(&[0, 10], [text.clone()]).await]).await;
+        let before = seen(&lake, name).await.0;
+        assert_eq!(before, [strings(&["NULL", "6", "123"]), strings(&[values[1].expect("a text"), "5", "173"])]);
+        let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+        succeeded(&job);
+        assert_eq!(job["outcome"]["groups"], 2, "{job}");
+        let (rows, partitions) = seen(&lake, name).await;
+        assert_eq!(rows, before);
+        let one_each = [vec![None], vec![text]].map(|values| (format!("{values:?}"), 1));
+        assert_eq!(partitions, BTreeMap::from(one_each));
+        let found = lake.query(&format!("SELECT count(*) FROM lake.{name} WHERE p = '{}'", values[1].expect("a text"))).await;
+        assert_eq!(found, [["5"]]);
+        // The labels say which is which.
+        let labels = lake.query(&format!("SELECT partition FROM lake.\"{name}$partitions\" ORDER BY partition")).await;
+        assert_eq!(labels, [["p=\"null\""], ["p=null"]]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_look_like_two_fields_stay_in_their_partition() {
+    let app = TestApp::start().await;
+    let fields = json!([optional(1, "id", "long"), optional(2, "a", "string"), optional(3, "b", "string")]);
+    let spec = partitioned(&[(2, "a", "identity"), (3, "b", "identity")]);
+    let lake = Lake::craft(&app, "two", fields, spec, json!({})).await;
+    let values = [("1/b=2", "3"), ("1", "2/b=3")];
+    for i in 0..6 {
+        let (a, b) = values[i % 2];
+        let columns = vec![longs([i as i64]), texts(Some(a), 1), texts(Some(b), 1)];
+        let file = lake.data_file(columns, [Some(Literal::string(a)), Some(Literal::string(b))]).await;
+        lake.add_files(None, &[file], &[]).await;
+    }
+    let ask = "SELECT a, b, count(*), sum(id) FROM lake.two GROUP BY a, b ORDER BY a";
+    let before = lake.query(ask).await;
+    assert_eq!(before, [strings(&["1", "2/b=3", "3", "9"]), strings(&["1/b=2", "3", "3", "6"])]);
+    let job = lake.job(json!({"rewrite-all": true})).await;
+    succeeded(&job);
+    assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
+    assert_eq!(lake.query(ask).await, before);
+    assert_eq!(lake.query("SELECT count(*) FROM lake.two WHERE a = '1/b=2'").await, [["3"]]);
+}
+
+/// A table by the identity of `c`, an int, and its rows by two files: of before and after `c` became a bigint.
+async fn promoted<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+    let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty), optional(3, "s", "string")]);
+    let lake = Lake::craft(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
+    let old = lake.data_file(vec![longs(0..4), ints([5; 4]), texts(Some("old"), 4)], [Some(Literal::int(5))]).await;
+    lake.add_files(None, &[old], &[]).await;
+    lake.evolve(schema("long")).await;
+    let new = lake.data_file(vec![longs(4..8), longs([5; 4]), texts(Some("new"), 4)], [Some(Literal::long(5))]).await;
+    lake.add_files(None, &[new], &[]).await;
+    lake
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() {
+    let app = TestApp::start().await;
+    let lake = promoted(&app, "grown").await;
+    let files = lake.data_files().await;
+    let old = files.iter().find(|f| f.record_count() == 4 && f.lower_bounds()[&1] == Datum::long(0)).expect("the old file");
+    // As Flink deletes by key, and as engines delete by position: under the schema of now.
+    let equality = lake.equality_deletes(&[1, 6], [Some(Literal::long(5))]).await;
+    let positions = lake.position_deletes(old.file_path(), &[3], [Some(Literal::long(5))]).await;
+    lake.add_files(None, &[], &[equality, positions]).await;
+    let left = [["0"], ["2"], ["4"], ["5"], ["7"]];
+    let ask = "SELECT id FROM lake.grown WHERE c = 5 ORDER BY id";
+    assert_eq!(lake.query(ask).await, left);
+
+    // Everything that looks at the table goes on.
+    let health = app.ok(Method::GET, &lake.management("health"), None).await;
+    assert_eq!(health["facts"]["partitions"], 1, "{health}");
+    assert_eq!(health["facts"]["files_with_deletes"], 2, "{health}");
+    app.ok(Method::GET, "/api/v1/tables", None).await;
+    let (status, page) = app.send(Method::GET, "/", None).await;
+    assert!(status.is_success(), "{page}");
+    let labels = lake.query("SELECT DISTINCT partition FROM lake.\"grown$files\"").await;
+    assert_eq!(labels, [["c=5"]]);
+    assert_eq!(lake.query("SELECT partition, record_count FROM lake.\"grown$partitions\"").await, [["c=5", "8"]]);
+
+    // A client that plans by the server takes the column from the partition, and applies what it is told.
+    let plan = lake.planned(json!({"filter": {"type": "eq", "term": "c", "value": 5}})).await;
+    let tasks = plan["file-scan-tasks"].as_array().expect("tasks");
+    assert_eq!(tasks.len(), 2);
+    for task in tasks {
+        assert_eq!(task["data-file"]["partition"], json!([5]), "{task}");
+        assert_eq!(task["delete-file-references"].as_array().map(Vec::len), Some(2), "{task}");
+    }
+
+    let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+    succeeded(&job);
+    assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(1), &json!(1)), "{job}");
+    assert_eq!(job["outcome"]["delete_files_removed"], 2, "{job}");
+    assert_eq!(lake.query(ask).await, left);
+    assert_eq!(lake.query("SELECT count(*) FROM lake.grown WHERE s = 'old'").await, [["2"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_job_works_on_a_table_whose_partition_column_was_promoted() {
+    let app = TestApp::start().await;
+    let lake = promoted(&app, "jobs").await;
+    lake.add_files(None, &[], &[lake.equality_deletes(&[1, 6], [Some(Literal::long(5))]).await]).await;
+    for (kind, options) in [
+        ("statistics", json!({})),
+        ("compact", json!({"strategy": "convert-deletes", "courtesy-seconds": 0})),
+        ("manifests", json!({"rewrite-all": true})),
+        ("compact", json!({"rewrite-all": true, "courtesy-seconds": 0})),
+        ("expire", json!({"retain-last": 1})),
+    ] {
+        succeeded(&lake.run(kind, options).await);
+        assert_eq!(lake.query("SELECT count(*), sum(c), sum(id) FROM lake.jobs").await, [["6", "30", "21"]], "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_read() {
+    let app = TestApp::start().await;
+    let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty)]);
+    let lake = Lake::craft(&app, "merged", schema("int"), json!([]), json!({})).await;
+    for i in 0..3 {
+        let file = lake.data_file(vec![longs([i, i]), ints([i as i32, 7])], []).await;
+        let other = lake.data_file(vec![longs([i + 10]), ints([i as i32 - 3])], []).await;
+        lake.add_files(None, &[file, other], &[]).await;
+    }
+    lake.evolve(schema("long")).await;
+    let far = 1_i64 << 40;
+    let file = lake.data_file(vec![longs([20, 21]), longs([far, -far])], []).await;
+    lake.add_files(None, &[file], &[]).await;
+    let ask = "SELECT count(*), min(c), max(c), sum(id) FROM lake.merged";
+    let before = lake.query(ask).await;
+    // Files of the old manifests alone: they are written anew beside the new one, which stays.
+    succeeded(&lake.job(json!({"where": "id < 10", "min-input-files": 2})).await);
+    assert_eq!(lake.query(ask).await, before);
+    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
+    assert_eq!(lake.query(ask).await, before);
+    assert_eq!(
+        lake.metadata().await.current_snapshot().expect("a snapshot").summary().additional_properties["manifests-created"],
+        "1"
+    );
+    // Bounds are of the column's type, and prune.
+    let bounds: Vec<(Datum, Datum)> =
+        lake.data_files().await.iter().map(|f| (f.lower_bounds()[&2].clone(), f.upper_bounds()[&2].clone())).collect();
+    assert!(bounds.iter().all(|(low, high)| low.data_type() == high.data_type() && low.to_bytes().expect("bytes").len() == 8));
+    assert!(bounds.contains(&(Datum::long(-far), Datum::long(far))), "{bounds:?}");
+    assert_eq!(lake.query(&format!("SELECT id FROM lake.merged WHERE c = {far}")).await, [["20"]]);
+    succeeded(&lake.job(json!({"rewrite-all": true})).await);
+    assert_eq!(lake.query(ask).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from() {
+    let app = TestApp::start().await;
+    let fields = json!([optional(1, "id", "long"), optional(2, "c", "int")]);
+    let lake =
+        Lake::craft(&app, "dropped", fields, partitioned(&[(2, "c", "identity")]), json!({"esker.expire.min-age-ms": "0"})).await;
+    for i in 0..6 {
+        let c = i % 2;
+        let file =
+            lake.data_file(vec![longs([i64::from(i) * 2, i64::from(i) * 2 + 1]), ints([c; 2])], [Some(Literal::int(c))]).await;
+        lake.add_files(None, &[file], &[]).await;
+    }
+    let unpartitioned = json!({"action": "add-spec", "spec": {"fields": []}});
+    lake.update(json!([unpartitioned, {"action": "set-default-spec", "spec-id": -1}])).await;
+    lake.evolve(json!([optional(1, "id", "long"), optional(3, "extra", "string")])).await;
+    let ask = "SELECT count(*), sum(id) FROM lake.dropped";
+    assert_eq!(lake.query("DELETE FROM lake.dropped WHERE id = 3").await, [["1"]]);
+    assert_eq!(lake.query(ask).await, [["11", "63"]]);
+    let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
+    succeeded(&job);
+    assert_eq!((&job["outcome"]["groups"], &job["outcome"]["files_out"]), (&json!(2), &json!(2)), "{job}");
+    assert_eq!(lake.query(ask).await, [["11", "63"]]);
+    succeeded(&lake.run("statistics", json!({})).await);
+    // Nor does it matter that no schema knows the column any more.
+    succeeded(&lake.run("expire", json!({"retain-last": 1})).await);
+    lake.update(json!([{"action": "remove-schemas", "schema-ids": [0]}])).await;
+    assert_eq!(lake.query("DELETE FROM lake.dropped WHERE id = 4").await, [["1"]]);
+    assert_eq!(lake.query(ask).await, [["10", "59"]]);
+    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
+    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    assert_eq!(lake.query(ask).await, [["10", "59"]]);
+    let mut partitions: Vec<String> = lake.data_files().await.iter().map(|f| format!("{:?}", f.partition().fields())).collect();
+    partitions.sort();
+    assert_eq!(partitions, [0, 1].map(|c| format!("{:?}", [Some(Literal::int(c))])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
+    let app = TestApp::start().await;
+    let fields = json!([optional(1, "id", "long"), optional(2, "x", "double")]);
+    let lake = Lake::craft(&app, "odd", fields, json!([]), json!({})).await;
+    let bounds = [(f64::NAN, f64::NAN), (f64::NAN, 9.0), (9.0, 1.0), (1.0, f64::NAN)];
+    for (i, (low, high)) in bounds.into_iter().enumerate() {
+        let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 9.0]));
+        let mut file = lake.data_file(vec![longs([i as i64; 2]), x], []).await;
+        let bound = |v: f64| [(2, Datum::double(v))].into_iter().collect();
+        file.lower_bounds(bound(low)).upper_bounds(bound(high)).nan_value_counts([(2, 0)].into_iter().collect());
+        lake.add_files(None, &[file], &[]).await;
+    }
+    for condition in ["x < 2", "x > 8", "x = 9", "x <= 1", "x >= 9", "x = 1"] {
+        let found = lake.query(&format!("SELECT id FROM lake.odd WHERE {condition} ORDER BY id")).await;
+        assert_eq!(found, [["0"], ["1"], ["2"], ["3"]], "{condition}");
+    }
+    let plan = lake.planned(json!({"filter": {"type": "lt", "term": "x", "value": 2.0}})).await;
+    assert_eq!(plan["file-scan-tasks"].as_array().map(Vec::len), Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planned_scans_say_the_row_ids_that_files_inherit() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "lineage", 3, false, json!({})).await;
+    let row = |id: i64| (id, "x".to_owned(), 0, None);
+    lake.append(&[row(1), row(2), row(3)]).await;
+    let first = lake.metadata().await.current_snapshot_id();
+    lake.append(&[row(4)]).await;
+    let ids = |plan: Value| -> Vec<(u64, i64)> {
+        let tasks = plan["file-scan-tasks"].as_array().expect("tasks").iter();
+        let one = |task: &Value| {
+            let file = &task["data-file"];
+            (file["record-count"].as_u64().expect("a count"), file["first-row-id"].as_i64().expect("a row id"))
+        };
+        let mut ids: Vec<_> = tasks.map(one).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(lake.planned(json!({})).await), [(1, 3), (3, 0)]);
+    let last = lake.metadata().await.current_snapshot_id();
+    assert_eq!(ids(lake.planned(json!({"start-snapshot-id": first, "end-snapshot-id": last})).await), [(1, 3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "twice", 3, false, json!({})).await;
+    lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
+    lake.delete_by_position(&[1].into(), Scope::File).await;
+    let metadata = lake.metadata().await;
+    let vector = lake.live(&metadata).await.deletes.remove(0).entry.file;
+    let mut again = iceberg::spec::DataFileBuilder::default();
+    again.content(vector.content_type()).file_path(vector.file_path().to_owned()).file_format(vector.file_format());
+    again.record_count(vector.record_count()).file_size_in_bytes(vector.file_size_in_bytes());
+    again.referenced_data_file(vector.referenced_data_file()).content_offset(vector.content_offset());
+    again.content_size_in_bytes(vector.content_size_in_bytes());
+    lake.add_files(None, &[], &[again]).await;
+    let data = vector.referenced_data_file().expect("a data file");
+    let error = app.sql("SELECT * FROM lake.twice").await.expect_err("which one counts is unknown");
+    assert!(error.contains(&data) && error.contains("two deletion vectors"), "{error}");
+    // Looking at the table goes on.
+    assert_eq!(lake.query("SELECT count(*) FROM lake.\"twice$files\"").await, [["3"]]);
+    app.ok(Method::GET, &lake.management("health"), None).await;
+}
