@@ -228,4 +228,6 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert!(!std::path::Path::new(&left[7..]).exists(), "{swept:?}");
     assert_eq!((swept.sick_tables, swept.spared), (1, 0), "{swept:?}");
+    let metrics = app.ok(Method::GET, "/metrics", None).await;
+    assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
 }

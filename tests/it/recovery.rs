@@ -377,6 +377,12 @@ async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
     let planned = plan(&app, &[]).await;
     assert_eq!((planned.current, planned.advance.len(), planned.undecided.len()), (1, 0, 0), "{planned:?}");
     let unknown = left("unknown");
+    let orphans = app.refused(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
+    assert!(orphans.2.contains("esker recover") && orphans.2.contains(&unknown), "{orphans:?}");
+    let due = row.doom(format!("{}/data/due", row.location), None, "test", None, 0);
+    app.catalog().state().doom(&[due]).await.expect("doomed");
+    let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert_eq!((swept.sick_tables, swept.deleted), (1, 0), "nothing of it is deleted until somebody has decided: {swept:?}");
     let planned = plan(&app, &[]).await;
     assert_eq!((planned.advance.len(), planned.advance.first().map(|a| &a.to.uri)), (1, Some(&unknown)), "{planned:?}");
 }

@@ -1,6 +1,7 @@
 //! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
@@ -57,12 +58,17 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
             tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
     }
+    catalog.inner.sick_tables.store(swept.sick_tables, Ordering::Relaxed);
     Ok(swept)
 }
 
 async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
     let held = catalog.hold_commits(id).await?;
+    if let Some(row) = state.table_by_id(id).await? {
+        // What a state leads to that somebody may decide for is not this one's to judge.
+        catalog.check_only_tip(&row).await?;
+    }
     let keep = Keep::of(catalog, id).await?;
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     for doomed in dooms {

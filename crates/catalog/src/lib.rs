@@ -29,6 +29,7 @@ mod views;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,6 +122,8 @@ struct Inner {
     sequencers: Sequencers,
     epoch: EpochCheck,
     behind: Behind,
+    /// Tables whose quarantine the last sweep could not judge.
+    sick_tables: AtomicU64,
     ledger: LastWritten,
     changed: Notify,
     /// Scans of this server's own queries that are not counted in the database yet.
@@ -148,9 +151,23 @@ impl Catalog {
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
-        let (epoch, behind) = (EpochCheck::default(), Behind::default());
+        let (epoch, behind, sick_tables) = (EpochCheck::default(), Behind::default(), AtomicU64::default());
         let (changed, used, facts) = (Notify::new(), Mutex::default(), Mutex::default());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, behind, ledger, changed, used, facts };
+        let inner = Inner {
+            state,
+            storage,
+            warehouse,
+            options,
+            caches,
+            sequencers,
+            epoch,
+            behind,
+            sick_tables,
+            ledger,
+            changed,
+            used,
+            facts,
+        };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;
         Ok(this)
@@ -169,6 +186,11 @@ impl Catalog {
     /// Whether the warehouse's storage answers, has the bucket, and lets this server in.
     pub async fn check_storage(&self) -> Result<()> {
         Ok(self.storage().probe(&self.options().location).await?)
+    }
+
+    /// Tables of which the last sweep of the quarantine could not find out what they refer to.
+    pub fn sick_tables(&self) -> u64 {
+        self.inner.sick_tables.load(Ordering::Relaxed)
     }
 
     /// The warehouse's row.

@@ -5,15 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_state::TableRow;
 use esker_storage::StorageError;
 use esker_types::TableId;
+use tokio::sync::OnceCell;
 
 use super::history::{Look, examine, is_unknown};
 use super::tips::Verdict;
-use crate::ledger::LedgerEntry;
+use crate::ledger::{Ledger, LedgerEntry};
 use crate::{Catalog, CatalogError, Result};
 
 /// What was found out of tables, while database and storage don't go together.
@@ -21,6 +22,8 @@ use crate::{Catalog, CatalogError, Result};
 pub(crate) struct Behind {
     /// Why a table must not be committed to; none: it is as storage has it.
     judged: Mutex<HashMap<TableId, Option<String>>>,
+    /// The ledger, which nobody writes while they don't.
+    ledger: OnceCell<Arc<Ledger>>,
     /// The database knows everything that the ledger does.
     ledger_agrees: AtomicBool,
 }
@@ -58,7 +61,8 @@ impl Catalog {
 
     /// Why a table's metadata file is not the only one that may be current.
     async fn other_tips(&self, id: TableId, look: Look) -> Result<Option<String>> {
-        let ledger = self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default();
+        // Where they go together it was compared at the start.
+        let ledger = if look.sound { Arc::default() } else { self.ledger_as_it_was().await? };
         loop {
             let Some(row) = self.state().table_by_id(id).await? else { return Ok(None) };
             let entry = LedgerEntry::from(row.clone());
@@ -80,6 +84,12 @@ impl Catalog {
                 return Ok(Some(why));
             }
         }
+    }
+
+    async fn ledger_as_it_was(&self) -> Result<Arc<Ledger>> {
+        let read =
+            async || Ok::<_, CatalogError>(Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default()));
+        Ok(self.inner.behind.ledger.get_or_try_init(read).await?.clone())
     }
 
     /// A table of which the ledger has a state that this database does not know: it was restored, even if the epoch had no time to move.
