@@ -1,9 +1,11 @@
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use esker_tests::{TestApp, Writer};
+use esker_tests::{Faults, TestApp, Writer};
 use futures::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
@@ -65,7 +67,7 @@ async fn loading_with_refs_leaves_out_only_unreferenced_snapshots() {
     }
     let all = app.ok(Method::GET, TABLE, None).await;
     let refs = app.ok(Method::GET, &format!("{TABLE}?snapshots=refs"), None).await;
-    let count = |body: &serde_json::Value| body["metadata"]["snapshots"].as_array().map_or(0, Vec::len);
+    let count = |body: &Value| body["metadata"]["snapshots"].as_array().map_or(0, Vec::len);
     assert_eq!((count(&all), count(&refs)), (4, 1));
     assert_eq!(all["metadata"]["snapshot-log"], refs["metadata"]["snapshot-log"]);
 }
@@ -81,4 +83,38 @@ pub(crate) fn walk(dir: &std::path::Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// A commit hangs in the storage: those behind it are told that nothing was done, it itself that nobody knows, and all of them end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |config| config.server.commit_wait_seconds = 1).await;
+    app.table().await;
+    let set = |key: &str| json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]});
+    faults.hold("/metadata/00001-");
+    let hanging = app.refused(Method::POST, TABLE, Some(set("hanging")));
+    let behind = async {
+        // The first has its turn once its file is recorded.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": set("b")["updates"]});
+        let transaction = json!({"table-changes": [change]});
+        let unregister = "/v1/default/namespaces/n/tables/t/unregister";
+        for (path, body) in [(TABLE, set("behind")), ("/v1/default/transactions/commit", transaction), (unregister, json!({}))] {
+            let (status, headers, text) = app.raw(Method::POST, path, &[], Some(body)).await;
+            assert_eq!(status, 429, "{path}: {text}");
+            assert!(headers.contains_key("retry-after") && text.contains("TooManyRequestsException"), "{path}: {text}");
+        }
+    };
+    let ((code, kind, message), ()) = tokio::join!(hanging, behind);
+    assert_eq!((code, kind.as_str()), (500, "CommitStateUnknownException"), "{message}");
+    faults.release("/metadata/00001-");
+    app.ok(Method::POST, TABLE, Some(set("again"))).await;
+    let properties = app.ok(Method::GET, TABLE, None).await["metadata"]["properties"].clone();
+    assert_eq!((&properties["hanging"], &properties["again"]), (&json!("x"), &json!("x")), "what was begun came about");
+    assert_eq!(
+        (&properties["behind"], &properties["b"]),
+        (&Value::Null, &Value::Null),
+        "what was told to be nothing was nothing"
+    );
 }

@@ -3,7 +3,7 @@
 //!
 //! `ESKER_DISASTERS` says how many (10; `make soak` runs 500), `ESKER_SEED` begins with another.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use esker_catalog::deletion::sweep;
@@ -16,18 +16,27 @@ use tempfile::TempDir;
 
 use crate::histories::Random;
 
+const TABLE: &str = "/v1/default/namespaces/lake/tables/t";
 const DAY: i64 = 24 * 3600 * 1000;
 const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
 /// The table's rows, by the model.
 type Rows = Vec<Row>;
 
+/// The database at a moment, with what the table was then.
+struct Backup {
+    dir: TempDir,
+    rows: Rows,
+    /// The table's metadata file.
+    at: String,
+}
+
 struct Disaster {
     app: Option<TestApp>,
     random: Random,
     rows: Rows,
     next: i64,
-    backup: Option<TempDir>,
+    backup: Option<Backup>,
     log: Vec<String>,
     /// Files of the other catalog's table.
     foreign: Vec<String>,
@@ -124,24 +133,87 @@ impl Disaster {
 
     async fn back_up(&mut self) {
         self.log.push("backed up".to_owned());
+        let (rows, at) = (self.rows.clone(), self.pointer().await);
         let (dir, backup) = (self.stopped().await, tempfile::tempdir().expect("a directory"));
         copy(dir.path(), backup.path());
-        self.backup = Some(backup);
+        self.backup = Some(Backup { dir: backup, rows, at });
         self.start(dir).await;
+    }
+
+    /// The table's metadata file.
+    async fn pointer(&self) -> String {
+        let app = self.app.as_ref().expect("a server");
+        let table = app.ok(Method::GET, TABLE, None).await;
+        table["metadata-location"].as_str().expect("a location").to_owned()
     }
 
     /// The database is put back to the backup. Nothing may be deleted until it is reconciled; then all is as it was.
     async fn restore(&mut self) {
         let Some(backup) = self.backup.take() else { return };
         self.log.push("restored".to_owned());
+        let before = self.pointer().await;
         let dir = self.stopped().await;
-        copy(backup.path(), dir.path());
+        copy(backup.dir.path(), dir.path());
+        if self.random.one_in(2) {
+            return self.commit_on_top(dir, backup, before).await;
+        }
         self.start(dir).await;
+        self.refuses_commits(before != backup.at).await;
+        self.recover(&BTreeMap::new()).await;
+    }
+
+    /// Puts the database right, with what a person chose.
+    async fn recover(&mut self, choices: &BTreeMap<String, String>) {
         let catalog = self.lake().catalog().clone();
         assert!(sweep(&catalog, now_ms() + 9 * DAY).await.is_err(), "{}", self.log.join("\n"));
-        let plan = plan_recovery(&catalog, &Default::default()).await.expect("planned");
+        let plan = plan_recovery(&catalog, choices).await.expect("planned");
         self.log.push(format!("{plan:?}"));
         recover(&catalog, &plan, true).await.unwrap_or_else(|e| panic!("{e}\n{}", self.log.join("\n")));
+    }
+
+    /// A table that the database is behind of takes no commit; any other does.
+    async fn refuses_commits(&self, behind: bool) {
+        let app = self.app.as_ref().expect("a server");
+        let update = json!([{"action": "set-properties", "updates": {"a": self.log.len().to_string()}}]);
+        let (status, body) = app.send(Method::POST, TABLE, Some(json!({"requirements": [], "updates": update}))).await;
+        let refused = status == 403 && body.to_string().contains("esker recover");
+        assert!(refused == behind && status.is_success() != behind, "{status} {body}\n{}", self.log.join("\n"));
+    }
+
+    /// As a server did that did not look for what its database does not know: what was committed since is out of its sight, and it goes on
+    /// from the backup. Then both chains are there, and a person decides.
+    async fn commit_on_top(&mut self, dir: TempDir, backup: Backup, before: String) {
+        let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
+        std::fs::rename(&esker, &away).expect("out of sight");
+        let hidden: Vec<String> =
+            metadata_files(&before).into_iter().filter(|file| version(file) > version(&backup.at)).collect();
+        hidden.iter().for_each(|file| std::fs::rename(file, format!("{file}.away")).expect("out of sight"));
+        self.start(dir).await;
+        let theirs = std::mem::replace(&mut self.rows, backup.rows);
+        // What a sweep took since is missing from the state of the backup.
+        let whole = self.lake().missing().await.is_empty();
+        if whole {
+            for _ in 0..=self.random.below(2) {
+                self.append().await;
+            }
+        }
+        let ours = self.pointer().await;
+        let dir = self.stopped().await;
+        hidden.iter().for_each(|file| std::fs::rename(format!("{file}.away"), file).expect("back"));
+        std::fs::rename(&away, &esker).expect("back");
+        self.start(dir).await;
+        let mut choices = BTreeMap::new();
+        if !hidden.is_empty() {
+            self.refuses_commits(true).await;
+            let theirs_wins = !whole || self.random.one_in(2);
+            let tip = if theirs_wins { before } else { ours };
+            self.log.push(format!("both chains are there; chosen: {tip}"));
+            choices.insert("lake.t".to_owned(), tip);
+            if theirs_wins {
+                self.rows = theirs;
+            }
+        }
+        self.recover(&choices).await;
     }
 
     async fn check(&self) {
@@ -155,6 +227,17 @@ impl Disaster {
             assert!(Path::new(path).exists(), "{path} is gone\n{}", log());
         }
     }
+}
+
+/// The metadata files beside one.
+fn metadata_files(beside: &str) -> Vec<String> {
+    let dir = Path::new(&beside[7..]).parent().expect("a directory");
+    crate::commits::walk(dir).into_iter().filter(|file| file.ends_with(".metadata.json")).collect()
+}
+
+/// The number in a metadata file's name.
+fn version(file: &str) -> u64 {
+    file.rsplit('/').next().and_then(|name| name.split('-').next()?.parse().ok()).expect("a version")
 }
 
 /// A table that another catalog made and commits to, registered here; returns its files, none of which may ever go.

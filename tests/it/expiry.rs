@@ -2,7 +2,7 @@ use esker_catalog::deletion::sweep;
 use esker_tests::{TestApp, Writer};
 use esker_types::now_ms;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const QUARANTINE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/quarantine";
 
@@ -133,7 +133,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     let (status, body) = app.send(Method::POST, &undo, Some(json!({}))).await;
-    assert!(status.is_client_error() && body.to_string().contains("are deleted already"), "{status} {body}");
+    assert!(status.is_client_error() && body.to_string().contains("was deleted, or is being"), "{status} {body}");
     assert_eq!(writer.ids().await.expect("ids"), expected);
 }
 
@@ -152,4 +152,82 @@ async fn a_long_history_is_expired_at_once() {
     let outcome = &job["outcome"];
     assert_eq!((&outcome["snapshots"], &outcome["doomed_files"]), (&json!(n - 10), &json!(3 * (n - 10))), "{}", job["error"]);
     assert_eq!(writer.metadata().await.snapshots().len(), 10);
+}
+
+fn undo(job: &Value) -> String {
+    format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"))
+}
+
+/// Whoever took the files: an undo that would bring back snapshots without them is refused, and the table stays in care.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_is_refused_where_another_job_took_the_files() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let first = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(first["outcome"]["snapshots"], 6, "{first}");
+    assert_eq!(app.ok(Method::POST, &undo(&first), Some(json!({}))).await["snapshots"], 6);
+    let second = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(second["outcome"]["snapshots"], 6, "{second}");
+    sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    for job in [&first, &second] {
+        let (status, body) = app.send(Method::POST, &undo(job), Some(json!({}))).await;
+        assert!(status.is_client_error() && body.to_string().contains("/metadata/snap-"), "{status} {body}");
+    }
+    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    writer.append(100..110).await;
+    let third = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(third["state"], "succeeded", "{third}");
+    let swept = sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    assert_eq!(swept.sick_tables, 0, "{swept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let before = writer.metadata().await;
+    let oldest = before.snapshots().min_by_key(|s| s.sequence_number()).expect("a snapshot");
+    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
+    let manifests = esker_table::load_manifests(&source, &before, oldest).await.expect("its manifests");
+    let live = esker_table::load_live(&source, &before, oldest).await.expect("its files");
+    let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let data = live.data[0].file.file_path().to_owned();
+    for uri in [manifests[0].manifest_path.clone(), oldest.manifest_list().to_owned(), data] {
+        let bytes = std::fs::read(&uri[7..]).expect("there");
+        std::fs::remove_file(&uri[7..]).expect("removed");
+        let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
+        assert!(status.is_client_error() && body.to_string().contains(&uri), "{status} {body}");
+        std::fs::write(&uri[7..], bytes).expect("put back");
+    }
+    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    assert_eq!(app.ok(Method::POST, &undo(&job), Some(json!({}))).await["snapshots"], 6);
+}
+
+/// The oldest table can't be read and has more files due than a sweep takes up: the other table's go all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being_swept() {
+    let app = TestApp::start().await;
+    let sick = app.table().await;
+    let create = json!({"name": "well", "schema": esker_tests::schema_json()});
+    let well = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    let state = app.catalog().state();
+    let rows = app.catalog().tables().await.expect("tables");
+    let row = |name: &str| rows.iter().find(|row| row.name.name == name).expect("there");
+    let (sick_row, well_row) = (row("t"), row("well"));
+    let many: Vec<_> =
+        (0..10_001).map(|i| sick_row.doom(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
+    state.doom(&many).await.expect("doomed");
+    let left = format!("{}/data/left", well["metadata"]["location"].as_str().expect("a location"));
+    std::fs::write(&left[7..], "left").expect("written");
+    state.doom(&[well_row.doom(left.clone(), None, "test", None, 0)]).await.expect("doomed");
+    let metadata = sick["metadata-location"].as_str().expect("a location");
+    let path = std::path::Path::new(&metadata[7..]);
+    std::fs::rename(path, path.with_extension("away")).expect("gone");
+    // Whatever read it before keeps it in a cache.
+    let app = TestApp::restart(app.stop().await).await;
+    let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert!(!std::path::Path::new(&left[7..]).exists(), "{swept:?}");
+    assert_eq!((swept.sick_tables, swept.spared), (1, 0), "{swept:?}");
+    let metrics = app.ok(Method::GET, "/metrics", None).await;
+    assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
 }

@@ -18,7 +18,7 @@ const KEY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     // Beside the test binary's directory: target/debug/deps/it-… and target/debug/esker.
     let mut path = std::env::current_exe().expect("a path");
     path.pop();
@@ -371,7 +371,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
     // It may be gone before it answers.
     if let Ok(answer) = request.send().await {
-        assert_eq!(answer.status(), 503, "{}", answer.text().await.unwrap_or_default());
+        assert_eq!(answer.status(), 429, "{}", answer.text().await.unwrap_or_default());
     }
     let mut status = None;
     for _ in 0..400 {

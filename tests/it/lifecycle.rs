@@ -146,3 +146,31 @@ async fn functions_are_stored_listed_loaded_and_dropped() {
     app.ok(Method::DELETE, &manage("a"), None).await;
     assert_eq!(app.send(Method::GET, &format!("{list}/a"), None).await.0, StatusCode::NOT_FOUND);
 }
+
+/// DuckDB's CREATE TABLE AS writes into the table's directories, and makes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_table_has_its_directories_before_anything_is_written_into_them() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let place = |sub: &str| format!("file://{}/warehouse/{sub}", app.dir.path().display());
+    let tables = "/v1/default/namespaces/n/tables";
+    let exists = |uri: &str| std::path::Path::new(&uri[7..]).is_dir();
+    for staged in [false, true] {
+        let create = json!({"name": format!("t{staged}"), "schema": schema_json(), "stage-create": staged});
+        let body = app.ok(Method::POST, tables, Some(create)).await;
+        let location = body["metadata"]["location"].as_str().expect("a location");
+        assert!(exists(&format!("{location}/metadata")) && exists(&format!("{location}/data")), "{body}");
+    }
+    let properties = json!({"write.data.path": place("elsewhere/d"), "write.metadata.path": place("elsewhere/m")});
+    let create = json!({"name": "paths", "schema": schema_json(), "properties": properties});
+    app.ok(Method::POST, tables, Some(create)).await;
+    assert!(exists(&place("elsewhere/d")) && exists(&place("elsewhere/m")));
+    let commit = json!({"requirements": [{"type": "assert-create"}], "updates": [
+        {"action": "set-location", "location": place("chosen")},
+        {"action": "add-schema", "schema": schema_json()}, {"action": "set-current-schema", "schema-id": -1}]});
+    app.ok(Method::POST, &format!("{tables}/committed"), Some(commit)).await;
+    assert!(exists(&place("chosen/data")) && exists(&place("chosen/metadata")));
+    let moved = json!({"requirements": [], "updates": [{"action": "set-location", "location": place("moved")}]});
+    app.ok(Method::POST, &format!("{tables}/committed"), Some(moved)).await;
+    assert!(exists(&place("moved/data")) && exists(&place("moved/metadata")));
+}

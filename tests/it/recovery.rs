@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::details::view;
+use crate::kills::binary;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const MANAGE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
@@ -38,7 +39,7 @@ async fn metadata_location(app: &TestApp) -> String {
     app.ok(Method::GET, TABLE, None).await["metadata-location"].as_str().expect("a location").to_owned()
 }
 
-/// Everything that could delete is refused, by name; reads and appends go on.
+/// Everything that could delete is refused, by name; reads go on.
 async fn assert_nothing_is_deleted(app: &TestApp) {
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_warehouse_deletes_off{warehouse=\"default\"} 1"), "{metrics}");
@@ -151,4 +152,301 @@ async fn of_two_tips_none_is_guessed() {
     assert_eq!((planned.undecided.len(), planned.advance.len()), (0, 1), "{planned:?}");
     recover(app.catalog(), &planned, true).await.expect("decided");
     assert_eq!(metadata_location(&app).await, tips[1]);
+}
+
+/// Two tables; a row was committed to the first after the backup that the server is on now.
+struct Behind {
+    app: TestApp,
+    backup: tempfile::TempDir,
+    /// The metadata file of the commit that the database does not know.
+    lost: String,
+}
+
+const OTHER: &str = "/v1/default/namespaces/n/tables/u";
+
+fn set(key: &str) -> Value {
+    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]})
+}
+
+async fn behind() -> Behind {
+    let backup = tempfile::tempdir().expect("a directory");
+    let app = TestApp::start_with(|config| config.maintenance.grace_seconds = 0).await;
+    app.table().await;
+    let create = json!({"name": "u", "schema": esker_tests::schema_json()});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("v"))).await;
+    Writer::new(&app).append(1..2).await;
+    let dir = app.stop().await;
+    copy_database(dir.path(), backup.path());
+    let app = TestApp::restart(dir).await;
+    Writer::new(&app).append(2..3).await;
+    let lost = metadata_location(&app).await;
+    let dir = app.stop().await;
+    copy_database(backup.path(), dir.path());
+    Behind { app: TestApp::restart(dir).await, backup, lost }
+}
+
+async fn assert_takes_no_commit(app: &TestApp, names: &[&str]) {
+    let transaction = json!({"table-changes": [
+        {"identifier": {"namespace": ["n"], "name": "u"}, "requirements": [], "updates": []},
+        {"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": set("a")["updates"]}]});
+    let requests = [
+        (TABLE.to_owned(), set("a")),
+        ("/v1/default/transactions/commit".to_owned(), transaction),
+        (format!("{TABLE}/unregister"), json!({})),
+    ];
+    for (path, body) in requests {
+        let (code, kind, message) = app.refused(Method::POST, &path, Some(body)).await;
+        assert_eq!((code, kind.as_str()), (403, "ForbiddenException"), "{path}: {message}");
+        assert!(message.contains("n.t") && message.contains("esker recover"), "{path}: {message}");
+        assert!(names.iter().all(|name| message.contains(name)), "{path}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_its_database_is_behind_of_takes_no_commit_and_others_go_on() {
+    if postgres(Path::new("x")).is_some() {
+        return;
+    }
+    let Behind { app, lost, .. } = behind().await;
+    assert_takes_no_commit(&app, &[&lost]).await;
+    assert_nothing_is_deleted(&app).await;
+    app.ok(Method::POST, OTHER, Some(set("a"))).await;
+    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(view("w"))).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1], "reads go on");
+    // The look at the table is not forgotten, nor is what it found by a start.
+    let app = TestApp::restart(app.stop().await).await;
+    assert_takes_no_commit(&app, &[&lost]).await;
+    recover(app.catalog(), &plan(&app, &[]).await, false).await.expect("moved on");
+    assert_eq!(metadata_location(&app).await, lost);
+    Writer::new(&app).append(3..4).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1, 2, 3]);
+    assert_nothing_is_deleted(&app).await;
+    recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
+    let app = TestApp::restart(app.stop().await).await;
+    assert_eq!(app.job("expire", json!({})).await["state"], "succeeded");
+    Writer::new(&app).append(4..5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_its_database_is_behind_of_is_not_replaced() {
+    if postgres(Path::new("x")).is_some() {
+        return;
+    }
+    let Behind { app, backup, .. } = behind().await;
+    let replaced = app.dir.path().join("warehouse");
+    let files = || {
+        crate::commits::walk(&replaced)
+            .into_iter()
+            .filter(|f| f.contains("/v-") && f.ends_with(".metadata.json"))
+            .collect::<Vec<_>>()
+    };
+    let body = json!({"updates": [{"action": "set-properties", "updates": {"a": "x"}}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/views/v", Some(body.clone())).await;
+    assert_eq!(files().len(), 2);
+    let dir = app.stop().await;
+    copy_database(backup.path(), dir.path());
+    let app = TestApp::restart(dir).await;
+    let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/views/v", Some(body)).await;
+    assert_eq!(code, 403);
+    assert!(message.contains("n.v") && message.contains("esker recover"), "{message}");
+    recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("moved on");
+    let view = app.ok(Method::GET, "/v1/default/namespaces/n/views/v", None).await;
+    assert_eq!(view["metadata"]["properties"]["a"], "x");
+}
+
+/// The state that earlier versions left: a server on a restored database committed on, twice, so that its chain is the longer one.
+async fn two_chains() -> (TestApp, String, String) {
+    let Behind { app, lost, .. } = behind().await;
+    let dir = app.stop().await;
+    let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
+    std::fs::rename(&esker, &away).expect("out of sight");
+    std::fs::rename(&lost[7..], format!("{}.away", &lost[7..])).expect("out of sight");
+    let app = TestApp::restart(dir).await;
+    for i in 3..5 {
+        Writer::new(&app).append(i..i + 1).await;
+    }
+    let ours = metadata_location(&app).await;
+    let dir = app.stop().await;
+    std::fs::rename(format!("{}.away", &lost[7..]), &lost[7..]).expect("back");
+    std::fs::rename(&away, &esker).expect("back");
+    (TestApp::restart(dir).await, lost, ours)
+}
+
+fn files_of(app: &TestApp) -> Vec<String> {
+    crate::commits::walk(&app.dir.path().join("warehouse/n"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() {
+    if postgres(Path::new("x")).is_some() {
+        return;
+    }
+    for lost_wins in [true, false] {
+        let (app, lost, ours) = two_chains().await;
+        let before = files_of(&app);
+        let planned = plan(&app, &[]).await;
+        assert_eq!((planned.undecided.len(), planned.advance.len()), (1, 0), "{planned:?}");
+        let mut tips: Vec<&str> = planned.undecided[0].tips.iter().map(|t| t.uri.as_str()).collect();
+        let mut expected = [lost.as_str(), ours.as_str()];
+        tips.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(tips, expected, "both chains are listed");
+        assert_takes_no_commit(&app, &[&lost, &ours]).await;
+        assert_nothing_is_deleted(&app).await;
+        let refused = recover(app.catalog(), &planned, true).await.expect_err("not decided").to_string();
+        assert!(refused.contains("--tip"), "{refused}");
+        assert_eq!(files_of(&app), before, "nothing was deleted");
+
+        let (chosen, rows) = if lost_wins { (&lost, vec![1, 2]) } else { (&ours, vec![1, 3, 4]) };
+        let planned = plan(&app, &[("n.t", chosen)]).await;
+        let set_aside = if lost_wins { 2 } else { 1 };
+        assert_eq!((planned.undecided.len(), planned.set_aside[0].files.len()), (0, set_aside), "{planned:?}");
+        recover(app.catalog(), &planned, true).await.expect("decided");
+        let app = TestApp::restart(app.stop().await).await;
+        assert_eq!(
+            (metadata_location(&app).await.as_str(), Writer::new(&app).ids().await.expect("ids")),
+            (chosen.as_str(), rows.clone())
+        );
+        let again = plan(&app, &[]).await;
+        assert_eq!((again.undecided.len(), again.advance.len(), &again.disagreement), (0, 0, &None), "it was decided: {again:?}");
+
+        // The rows of the other stay to be fetched for as long as a dropped table, and nobody takes them for orphans.
+        sweep(app.catalog(), now_ms() + 6 * 24 * 3600 * 1000).await.expect("swept");
+        assert_eq!(files_of(&app), before, "still there");
+        let orphans = app.ok(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
+        assert_eq!((&orphans["orphans"], &orphans["young"]), (&json!(0), &json!(0)), "{orphans}");
+        Writer::new(&app).append(9..10).await;
+        let swept = sweep(app.catalog(), now_ms() + YEAR).await.expect("swept");
+        // A metadata file, a manifest list, a manifest and a data file a commit.
+        assert_eq!((swept.deleted, swept.spared), (4 * set_aside as u64, 0), "{swept:?}");
+        assert_eq!(Writer::new(&app).ids().await.expect("ids"), [rows, vec![9]].concat());
+    }
+}
+
+/// Restored within one epoch, to the same file: only the ledger tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_move() {
+    if postgres(Path::new("x")).is_some() {
+        return;
+    }
+    let backup = tempfile::tempdir().expect("a directory");
+    let app = TestApp::start().await;
+    app.table().await;
+    Writer::new(&app).append(1..2).await;
+    // The house was kept once; the next time is in a minute.
+    while !app.dir.path().join("warehouse/_esker/ledger.json").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    copy_database(app.dir.path(), backup.path());
+    Writer::new(&app).append(2..3).await;
+    let lost = metadata_location(&app).await;
+    let dir = app.stop().await;
+    copy_database(backup.path(), dir.path());
+    let app = TestApp::restart(dir).await;
+    let disagreement = plan(&app, &[]).await.disagreement.expect("a disagreement");
+    assert!(disagreement.contains("the ledger in storage") && disagreement.contains(&lost), "{disagreement}");
+    app.catalog().advance_epoch().await;
+    assert_takes_no_commit(&app, &[&lost]).await;
+    assert_nothing_is_deleted(&app).await;
+    recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
+    let app = TestApp::restart(app.stop().await).await;
+    assert_eq!(plan(&app, &[]).await.disagreement, None);
+    Writer::new(&app).append(3..4).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), [1, 2, 3]);
+}
+
+/// What a refused attempt left is in quarantine, or recorded by who made it; a file of which nobody knows anything may be a commit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
+    let app = TestApp::start().await;
+    app.table().await;
+    Writer::new(&app).append(0..5).await;
+    let at = metadata_location(&app).await;
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&at[7..]).expect("read")).expect("JSON");
+    json["metadata-log"].as_array_mut().expect("a log").push(json!({"metadata-file": at, "timestamp-ms": now_ms()}));
+    let row = app.catalog().tables().await.expect("tables").remove(0);
+    let left = |name: &str| {
+        let uri = format!("{}/00002-{name}.metadata.json", at.rsplit_once('/').expect("a directory").0);
+        std::fs::write(&uri[7..], json.to_string()).expect("written");
+        uri
+    };
+    let (failed, recorded) = (left("failed"), left("recorded"));
+    app.catalog().state().doom(&[row.doom(failed, None, "test", None, now_ms() + YEAR)]).await.expect("doomed");
+    app.catalog().state().record_outputs(app.catalog().warehouse(), row.id, None, &[recorded]).await.expect("recorded");
+    let planned = plan(&app, &[]).await;
+    assert_eq!((planned.current, planned.advance.len(), planned.undecided.len()), (1, 0, 0), "{planned:?}");
+    let unknown = left("unknown");
+    let orphans = app.refused(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
+    assert!(orphans.2.contains("esker recover") && orphans.2.contains(&unknown), "{orphans:?}");
+    let due = row.doom(format!("{}/data/due", row.location), None, "test", None, 0);
+    app.catalog().state().doom(&[due]).await.expect("doomed");
+    let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert_eq!((swept.sick_tables, swept.deleted), (1, 0), "nothing of it is deleted until somebody has decided: {swept:?}");
+    let planned = plan(&app, &[]).await;
+    assert_eq!((planned.advance.len(), planned.advance.first().map(|a| &a.to.uri)), (1, Some(&unknown)), "{planned:?}");
+}
+
+async fn cli(args: &[&str]) -> std::process::Output {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let run = move || std::process::Command::new(binary()).args(args).output().expect("the binary is built before the tests");
+    tokio::task::spawn_blocking(run).await.expect("run")
+}
+
+/// Made while a writer commits, put back later: every commit that was confirmed before is in it, and the server knows that it is behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_that_it_is_behind() {
+    if postgres(Path::new("x")).is_some() {
+        return; // PostgreSQL has tools of its own
+    }
+    let app = TestApp::start().await;
+    app.table().await;
+    let create = json!({"name": "u", "schema": esker_tests::schema_json()});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    let backups = tempfile::tempdir().expect("a directory");
+    let file = backups.path().join("backup.db");
+    let (dir, to) = (app.dir.path().display().to_string(), file.display().to_string());
+    let writer = Writer::new(&app);
+    writer.append(0..1).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let writing = async {
+        let (mut next, mut stopped) = (1, stopped);
+        while stopped.try_recv().is_err() {
+            writer.append(next..next + 1).await;
+            next += 1;
+        }
+        // After the backup for certain.
+        writer.append(next..next + 1).await;
+        next + 1
+    };
+    let backing_up = async {
+        let done = cli(&["backup", &to, "--data-dir", &dir]).await;
+        stop.send(()).expect("told");
+        done
+    };
+    let (rows, done) = tokio::join!(writing, backing_up);
+    assert!(done.status.success(), "{done:?}");
+    let again = cli(&["backup", &to, "--data-dir", &dir]).await;
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("backup.db"), "{again:?}");
+    let in_use = cli(&["restore", &to, "--data-dir", &dir]).await;
+    assert!(!in_use.status.success() && String::from_utf8_lossy(&in_use.stderr).contains("in use"), "{in_use:?}");
+    let lost = metadata_location(&app).await;
+    let kept = app.stop().await;
+    let done = cli(&["restore", &to, "--data-dir", &dir]).await;
+    assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("esker.db.before-"), "{done:?}");
+
+    let app = TestApp::restart(kept).await;
+    let there = Writer::new(&app).ids().await.expect("ids");
+    assert!(!there.is_empty() && there.len() < rows as usize, "{there:?} of {rows}");
+    assert_eq!(there, (0..there.len() as i64).collect::<Vec<_>>(), "as it was at one moment");
+    assert_takes_no_commit(&app, &["n.t"]).await;
+    app.ok(Method::POST, OTHER, Some(set("a"))).await;
+    assert_nothing_is_deleted(&app).await;
+    let dir_again = app.stop().await;
+    let done = cli(&["recover", "--reconcile", "--data-dir", &dir]).await;
+    assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains(&lost), "{done:?}");
+    let app = TestApp::restart(dir_again).await;
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..rows).collect::<Vec<_>>());
+    assert_eq!(app.job("expire", json!({})).await["state"], "succeeded");
+    Writer::new(&app).append(rows..rows + 1).await;
 }

@@ -1,6 +1,10 @@
 //! Several tables in one commit.
 
-use esker_tests::{TestApp, schema_json};
+use std::sync::Arc;
+
+use esker_catalog::deletion::sweep;
+use esker_tests::{Faults, TestApp, schema_json};
+use esker_types::now_ms;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -96,4 +100,59 @@ impl<F: Future<Output = (reqwest::StatusCode, Value)>> Succeeds for F {
     async fn await_status(self) -> bool {
         self.await.0.is_success()
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_by_two_spellings_is_refused_and_locks_nothing() {
+    let app = TestApp::start_with(|config| {
+        config.warehouses.entry("default".to_owned()).or_default().case_insensitive = true;
+    })
+    .await;
+    tables(&app, 2).await;
+    let none = json!([]);
+    let twice = json!({"table-changes": [change("t0", none.clone(), "a", "1"), change("T0", none.clone(), "b", "1")]});
+    let (code, kind, message) = app.refused(Method::POST, COMMIT, Some(twice)).await;
+    assert_eq!((code, kind.as_str()), (400, "BadRequestException"));
+    assert!(message.contains("n.t0") && message.contains("n.T0"), "both spellings: {message}");
+    let create = |name: &str| {
+        json!({"identifier": {"namespace": ["n"], "name": name}, "requirements": [{"type": "assert-create"}],
+        "updates": [{"action": "add-schema", "schema": schema_json()}, {"action": "set-current-schema", "schema-id": -1}]})
+    };
+    let (code, _, message) =
+        app.refused(Method::POST, COMMIT, Some(json!({"table-changes": [create("new"), create("NEW")]}))).await;
+    assert_eq!(code, 400);
+    assert!(message.contains("n.new") && message.contains("n.NEW"), "{message}");
+    let both = json!({"table-changes": [change("T0", none.clone(), "a", "2"), change("t1", none, "a", "2")]});
+    app.ok(Method::POST, COMMIT, Some(both)).await;
+    assert_eq!((property(&app, "t0", "a").await, property(&app, "t0", "b").await), (json!("2"), Value::Null));
+}
+
+/// The name of the table that a transaction makes is taken after its files were written: none of them is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_does_not_come_about_leaves_no_file_not_of_new_tables_either() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    tables(&app, 2).await;
+    let before = crate::commits::walk(app.dir.path()).into_iter().filter(|path| path.ends_with(".metadata.json")).count();
+    let create = json!({"identifier": {"namespace": ["n"], "name": "new"}, "requirements": [{"type": "assert-create"}],
+        "updates": [{"action": "add-schema", "schema": schema_json()}, {"action": "set-current-schema", "schema-id": -1}]});
+    let body = json!({"table-changes": [change("t0", json!([]), "a", "1"), create]});
+    faults.hold("/n/new-");
+    let transaction = app.refused(Method::POST, COMMIT, Some(body));
+    let rename = async {
+        // The file of the table that is changed is written first.
+        while crate::commits::walk(app.dir.path()).into_iter().filter(|path| path.ends_with(".metadata.json")).count() == before {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        let name = |name: &str| json!({"namespace": ["n"], "name": name});
+        let body = json!({"source": name("t1"), "destination": name("new")});
+        app.ok(Method::POST, "/v1/default/tables/rename", Some(body)).await;
+        faults.release("/n/new-");
+    };
+    let ((code, _, message), ()) = tokio::join!(transaction, rename);
+    assert_eq!(code, 409, "{message}");
+    sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
+    let after = crate::commits::walk(app.dir.path()).into_iter().filter(|path| path.ends_with(".metadata.json")).count();
+    assert_eq!(after, before);
+    assert_eq!(property(&app, "t0", "a").await, Value::Null);
 }

@@ -79,6 +79,7 @@ impl Catalog {
         );
         let metadata = builder.and_then(TableMetadataBuilder::build).map_err(invalid)?.metadata;
         self.check_metadata_locations(&metadata, None).await?;
+        self.make_directories(&metadata).await?;
         match request.stage_create {
             true => Ok(Created::Staged(Box::new(metadata))),
             false => Ok(Created::Table(Box::new(self.enter(name, metadata, cause).await?))),
@@ -108,6 +109,7 @@ impl Catalog {
         }
         let metadata = self.build_from_updates(name, proposal.updates).await?;
         self.check_metadata_locations(&metadata, None).await?;
+        self.make_directories(&metadata).await?;
         Ok(metadata)
     }
 
@@ -167,13 +169,10 @@ impl Catalog {
 
     /// Writes the first metadata file of a table that is about to be entered.
     pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTable)> {
-        let id = TableId::fresh();
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::print(&metadata)?;
-        self.write_metadata_file(id, &path, json.bytes().clone()).await?;
-        self.halt("create-before-insert").await;
         let row = TableRow {
-            id,
+            id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: Kind::Table,
             name,
@@ -183,25 +182,32 @@ impl Catalog {
             owned: true,
             protected: false,
         };
+        self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
+        self.halt("create-before-insert").await;
         let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
     async fn enter(&self, name: TableName, metadata: TableMetadata, cause: &Cause) -> Result<LoadedTable> {
         let (table, new) = self.write_first(name, metadata).await?;
-        // If it fails, the recorded metadata file is reclaimed at the next start.
         self.insert(new, "table.created", json!({}), cause).await?;
         self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
     }
 
-    /// Enters a table or view.
+    /// Enters a table or view. If it does not come about, the metadata file that was written for it goes.
     pub(crate) async fn insert(&self, new: NewTable, kind: &'static str, extra: Value, cause: &Cause) -> Result<()> {
-        let name = new.row.name.clone();
-        let along = self.along(cause, kind, &name, created_data(&new.row, extra), &Outcome::of(&new.row));
-        let published = self.state().publish(self.warehouse(), &[], &[new], &along).await;
-        published.map_err(|e| CatalogError::of_publishing(e, &name))?;
-        self.tell_change();
+        let (row, written) = (new.row.clone(), new.recorded_output.clone());
+        let along = self.along(cause, kind, &row.name, created_data(&row, extra), &Outcome::of(&row));
+        match self.state().publish(self.warehouse(), &[], &[new], &along).await {
+            Ok(_) => self.tell_change(),
+            Err(e) => {
+                if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {
+                    self.discard(&row, &path, "of a table or view that was not entered").await;
+                }
+                return Err(CatalogError::of_publishing(e, &row.name));
+            }
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
@@ -11,7 +12,7 @@ use crate::locations::PATH_PROPERTIES;
 use crate::referenced::referenced_paths;
 use crate::{Catalog, LoadedTable, PathSet, Result};
 
-/// Files taken up in one sweep.
+/// Files of one table taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
 
 /// What a sweep did.
@@ -25,6 +26,8 @@ pub struct Swept {
     pub spared: u64,
     /// Files that the storage would not remove; they are tried again.
     pub failed: u64,
+    /// Tables of which nothing could be deleted, because what they refer to can't be found out. The log names them.
+    pub sick_tables: u64,
 }
 
 impl Swept {
@@ -34,6 +37,7 @@ impl Swept {
         self.bytes += other.bytes;
         self.spared += other.spared;
         self.failed += other.failed;
+        self.sick_tables += other.sick_tables;
     }
 }
 
@@ -43,23 +47,28 @@ impl Swept {
 /// no snapshot refers to the file, and it lies inside the table's own locations. Then it is marked, then removed.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
-    let mut by_table: BTreeMap<TableId, Vec<Doomed>> = BTreeMap::new();
-    for doomed in catalog.state().due_dooms(catalog.warehouse(), now, SWEEP_LIMIT).await? {
-        by_table.entry(doomed.doom.table).or_default().push(doomed);
-    }
+    let (state, warehouse) = (catalog.state(), catalog.warehouse());
     let mut swept = Swept::default();
-    for (table, dooms) in by_table {
-        // One sick table must not stop the others.
+    // Table by table: neither a sick table nor one with many files must stop the others.
+    for table in state.due_tables(warehouse, now).await? {
+        let dooms = state.due_dooms(warehouse, table, now, SWEEP_LIMIT).await?;
+        let name = dooms.first().map(|d| d.doom.table_name.clone()).unwrap_or_default();
         if let Err(error) = sweep_table(catalog, table, dooms, &mut swept).await {
-            tracing::warn!(%table, %error, "a table's quarantine could not be swept");
+            swept.sick_tables += 1;
+            tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
     }
+    catalog.inner.sick_tables.store(swept.sick_tables, Ordering::Relaxed);
     Ok(swept)
 }
 
 async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
-    let held = catalog.hold_commits(id).await;
+    let held = catalog.hold_commits(id).await?;
+    if let Some(row) = state.table_by_id(id).await? {
+        // What a state leads to that somebody may decide for is not this one's to judge.
+        catalog.check_only_tip(&row).await?;
+    }
     let keep = Keep::of(catalog, id).await?;
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     for doomed in dooms {

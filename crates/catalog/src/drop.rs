@@ -1,31 +1,47 @@
 use std::collections::HashSet;
 
-use esker_state::{Along, Doom, DroppedTable, SoftDrop, TableRow};
+use esker_state::{Along, Doom, DroppedTable, SoftDrop, StateError, TableRow};
 use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
-use crate::{Catalog, Cause, LoadedTable, Outcome, Result};
+use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
+
+/// Times that a drop is worked out anew after a commit came between.
+const MAX_REPLAYS: usize = 10;
 
 impl Catalog {
     /// Drops a table. It can be brought back for `tables.undrop_seconds`; then, with `purge`, its files go into quarantine,
     /// unless the table is foreign or says `gc.enabled=false`.
     pub async fn drop_table(&self, name: &TableName, purge: bool, cause: &Cause) -> Result<()> {
-        let row = self.state().table(self.warehouse(), name).await?;
+        let mut row = self.state().table(self.warehouse(), name).await?;
         let keep = (self.options().undrop_ms > 0).then(|| SoftDrop {
             purge,
             principal: cause.principal.clone(),
             expires_ms: now_ms().saturating_add(self.options().undrop_ms),
         });
-        let dooms = match keep {
-            Some(_) => Vec::new(),
-            None if purge => self.purge_list(&row).await,
-            None => Vec::new(),
-        };
-        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
-            "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
-        let along = self.along(cause, "table.dropped", &row.name, data, &Outcome::NoContent);
-        Ok(self.state().drop_tabular(row.id, &dooms, keep.as_ref(), &along).await?)
+        for _ in 0..MAX_REPLAYS {
+            let dooms = match keep {
+                None if purge => self.purge_list(&row).await,
+                _ => Vec::new(),
+            };
+            // What can be brought back is what there is at that moment, whatever that is.
+            let at = keep.is_none().then_some(row.metadata_location.as_str());
+            let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
+                "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
+            let along = self.along(cause, "table.dropped", &row.name, data, &Outcome::NoContent);
+            if self.state().drop_tabular(row.id, at, &dooms, keep.as_ref(), &along).await? {
+                return Ok(());
+            }
+            // A commit came between: what goes is what there is now.
+            row = self.row_by_id(row.id, name).await?;
+        }
+        Err(CatalogError::Conflict(format!("{name} was committed to {MAX_REPLAYS} times while it was being dropped")))
+    }
+
+    /// A table's row by its entry, whatever its name is by now.
+    pub(crate) async fn row_by_id(&self, id: TableId, name: &TableName) -> Result<TableRow> {
+        Ok(self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchTable(name.to_string()))?)
     }
 
     /// Takes a table out of the catalog and hands it over: its last metadata is returned, its files stay, and no commit to
@@ -33,16 +49,27 @@ impl Catalog {
     pub async fn unregister_table(&self, name: &TableName, cause: &Cause) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
         // What is handed over must be the last state.
-        let _held = self.hold_commits(row.id).await;
-        let table = self.load(name).await?;
+        let _held = self.hold_commits(row.id).await?;
+        self.check_not_behind(&row).await?;
+        for _ in 0..MAX_REPLAYS {
+            let table = self.load_row(self.row_by_id(row.id, name).await?).await?;
+            if self.hand_over(&table, cause).await? {
+                return Ok(table);
+            }
+        }
+        Err(CatalogError::Conflict(format!("other servers kept committing to {name} for {MAX_REPLAYS} attempts")))
+    }
+
+    /// `false`: another server committed meanwhile.
+    async fn hand_over(&self, table: &LoadedTable, cause: &Cause) -> Result<bool> {
+        let row = &table.row;
         // The receipt keeps it whole: the entry that would lead to it is gone.
         let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
-        let location = &table.row.metadata_location;
+        let location = &row.metadata_location;
         let outcome = Outcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
-        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": table.row.metadata_location});
-        let along = self.along(cause, "table.unregistered", &table.row.name, data, &outcome);
-        self.state().drop_tabular(table.row.id, &[], None, &along).await?;
-        Ok(table)
+        let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": location});
+        let along = self.along(cause, "table.unregistered", &row.name, data, &outcome);
+        Ok(self.state().drop_tabular(row.id, Some(location), &[], None, &along).await?)
     }
 
     /// The dropped tables that can be brought back, the newest first.
@@ -53,7 +80,7 @@ impl Catalog {
     /// Brings a dropped table back, under its old name or another.
     pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, cause: &Cause) -> Result<TableName> {
         let dropped = self.state().dropped_table(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
-        let dropped = dropped.ok_or_else(|| esker_state::StateError::NotDropped(id.to_string()))?;
+        let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         let name = name.unwrap_or(dropped.row.name);
         let data = json!({"table-id": id, "table-uuid": dropped.row.table_uuid});
         let along = self.along(cause, "table.undropped", &name, data, &Outcome::NoContent);
@@ -65,8 +92,11 @@ impl Catalog {
     pub async fn end_drops(&self, now: Millis) -> Result<u64> {
         let mut ended = 0;
         for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
-            self.end_drop(&dropped, &Cause::internal("undrop")).await?;
-            ended += 1;
+            // One sick table must not stop the others.
+            match self.end_drop(&dropped, &Cause::internal("undrop")).await {
+                Ok(()) => ended += 1,
+                Err(error) => tracing::warn!(table = %dropped.row.name, %error, "the time of a dropped table could not be ended"),
+            }
         }
         Ok(ended)
     }

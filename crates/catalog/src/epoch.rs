@@ -29,6 +29,9 @@ pub(crate) struct EpochCheck(Mutex<Option<String>>);
 
 /// Why database and storage don't go together; `None` if they do.
 fn disagreement(epoch: &Epoch, mark: Option<&Mark>) -> Option<String> {
+    if let Some(ms) = epoch.backup_ms {
+        return Some(format!("the database is the backup of {ms} ms since the epoch: it was restored"));
+    }
     let Some(mark) = mark else {
         return (epoch.now > 0)
             .then(|| "the warehouse does not know of any database, but this one took care of it before".to_owned());
@@ -69,6 +72,12 @@ impl Catalog {
 
     /// Compares database and storage, and moves both on if they go together. What can't be found out counts as a disagreement.
     pub async fn advance_epoch(&self) {
+        if let Err(e) = self.check_storage().await {
+            let warehouse = &self.options().warehouse;
+            tracing::error!(warehouse, error = %e, "the warehouse can't be served, and nothing is deleted: its storage is not there");
+            *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("its storage is not there: {e}"));
+            return;
+        }
         let why = match self.compare().await {
             Ok((_, Some(why))) => Some(why),
             Ok((next, None)) => self.enter_epoch(next).await.err().map(|e| format!("the epoch can't be written: {e}")),
@@ -90,7 +99,13 @@ impl Catalog {
         let mark = self.mark().await?;
         let epoch = self.state().epoch(self.warehouse()).await?;
         let newest = mark.as_ref().map_or(0, |mark| mark.epoch).max(epoch.next);
-        Ok((newest + 1, disagreement(&epoch, mark.as_ref())))
+        Ok((
+            newest + 1,
+            match disagreement(&epoch, mark.as_ref()) {
+                Some(why) => Some(why),
+                None => self.ledger_disagreement().await?,
+            },
+        ))
     }
 
     async fn mark(&self) -> Result<Option<Mark>> {
@@ -117,8 +132,10 @@ impl Catalog {
     pub(crate) async fn adopt(&self) -> Result<()> {
         let (next, _) = self.compare().await?;
         self.enter_epoch(next).await?;
+        self.state().forget_backup(self.warehouse()).await?;
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
+        // What it says must not be taken for news by the next start.
+        self.write_ledger().await
     }
 }
 
@@ -128,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_restored_copied_or_new_database_disagrees_and_a_killed_one_does_not() {
-        let epoch = |now, next| Epoch { database: "d".into(), identity: "i".into(), now, next };
+        let epoch = |now, next| Epoch { database: "d".into(), identity: "i".into(), now, next, backup_ms: None };
         let mark = |epoch| Mark { database: "d".into(), identity: "i".into(), epoch };
         assert_eq!(disagreement(&epoch(0, 0), None), None, "both are new");
         assert_eq!(disagreement(&epoch(3, 3), Some(&mark(3))), None);
@@ -137,6 +154,7 @@ mod tests {
         assert_eq!(disagreement(&epoch(5, 5), Some(&mark(4))), None, "a slow server wrote last");
         let refused = [
             (epoch(3, 3), Some(mark(5)), "restored"),
+            (Epoch { backup_ms: Some(7), ..epoch(3, 3) }, Some(mark(3)), "backup of 7 ms"),
             (epoch(3, 3), None, "does not know"),
             (epoch(0, 0), Some(Mark { database: "e".into(), ..mark(3) }), "another database"),
             (epoch(3, 3), Some(Mark { identity: "j".into(), ..mark(3) }), "a copy"),

@@ -68,6 +68,17 @@ pub enum CatalogError {
         /// What happened.
         reason: String,
     },
+    /// The turn did not come in time: nothing was done.
+    #[error("{0} is being committed to, and the turn did not come in {1} s; nothing was done, try again")]
+    Busy(String, u64),
+    /// Storage has states of the table that the database does not know: it was restored from a backup, or is a copy.
+    #[error("{table} can't be changed: {why}; stop the server and see what `esker recover` says")]
+    Behind {
+        /// The table.
+        table: String,
+        /// What was found.
+        why: String,
+    },
     /// The operation does not apply to this table.
     #[error("{0}")]
     Refused(String),
@@ -111,6 +122,8 @@ impl Coded for CatalogError {
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
+            Self::Busy(..) => ErrorCode::TooBusy,
+            Self::Behind { .. } => ErrorCode::Forbidden,
             Self::Refused(_) => ErrorCode::Refused,
             Self::Batch { code, .. } => *code,
         }

@@ -29,7 +29,9 @@ mod views;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
@@ -56,6 +58,7 @@ pub use views::{CreateView, LoadedView, ReplaceView, ViewRequirement};
 use cache::Caches;
 use epoch::EpochCheck;
 use ledger::LastWritten;
+use recovery::Behind;
 use sequencer::Sequencers;
 
 /// The result of a catalog operation.
@@ -80,6 +83,8 @@ pub struct Options {
     pub undrop_ms: Millis,
     /// How long a file stays in quarantine.
     pub grace_ms: Millis,
+    /// How long a commit waits for its turn, and once more for its end.
+    pub commit_wait: Duration,
     /// Bytes of parsed metadata and manifests kept in memory, each.
     pub cache_bytes: u64,
     /// Bytes of memory that the set of a table's files may take; what is more goes to disk.
@@ -116,6 +121,9 @@ struct Inner {
     caches: Caches,
     sequencers: Sequencers,
     epoch: EpochCheck,
+    behind: Behind,
+    /// Tables whose quarantine the last sweep could not judge.
+    sick_tables: AtomicU64,
     ledger: LastWritten,
     changed: Notify,
     /// Scans of this server's own queries that are not counted in the database yet.
@@ -142,9 +150,24 @@ impl Catalog {
         }
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.file_io());
-        let (sequencers, epoch, ledger) = (Sequencers::default(), EpochCheck::default(), LastWritten::default());
+        let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
+        let (epoch, behind, sick_tables) = (EpochCheck::default(), Behind::default(), AtomicU64::default());
         let (changed, used, facts) = (Notify::new(), Mutex::default(), Mutex::default());
-        let inner = Inner { state, storage, warehouse, options, caches, sequencers, epoch, ledger, changed, used, facts };
+        let inner = Inner {
+            state,
+            storage,
+            warehouse,
+            options,
+            caches,
+            sequencers,
+            epoch,
+            behind,
+            sick_tables,
+            ledger,
+            changed,
+            used,
+            facts,
+        };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;
         Ok(this)
@@ -158,6 +181,16 @@ impl Catalog {
     /// The warehouse's storage.
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    /// Whether the warehouse's storage answers, has the bucket, and lets this server in.
+    pub async fn check_storage(&self) -> Result<()> {
+        Ok(self.storage().probe(&self.options().location).await?)
+    }
+
+    /// Tables of which the last sweep of the quarantine could not find out what they refer to.
+    pub fn sick_tables(&self) -> u64 {
+        self.inner.sick_tables.load(Ordering::Relaxed)
     }
 
     /// The warehouse's row.

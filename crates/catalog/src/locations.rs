@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use esker_state::{NamespaceRow, TableRow};
 use esker_storage::Location;
-use esker_table::metadata_dir;
+use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
@@ -87,6 +87,14 @@ impl Catalog {
                 reason: format!("it overlaps with {}, the location of {}", row.location, row.name),
             }),
         }
+    }
+
+    /// Makes the directories of a local table: engines write into them without making them.
+    pub(crate) async fn make_directories(&self, metadata: &TableMetadata) -> Result<()> {
+        for dir in [metadata_dir(metadata.location(), metadata.properties()), data_dir(metadata)] {
+            self.storage().make_directory(&Location::parse(&dir)?).await?;
+        }
+        Ok(())
     }
 
     /// The path of a table's next metadata file.

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use esker_state::{Along, Doom, DoomState, NewEvent, StateError, Swap, TableRow};
@@ -78,6 +80,7 @@ pub struct Committed {
 }
 
 struct Pending {
+    ticket: u64,
     change: Change,
     done: oneshot::Sender<Result<Committed>>,
 }
@@ -86,7 +89,35 @@ struct Pending {
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Vec<Pending>>,
+    tickets: AtomicU64,
     turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Pending>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, change: Change, done: oneshot::Sender<Result<Committed>>) -> u64 {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        self.waiting().push(Pending { ticket, change, done });
+        ticket
+    }
+
+    /// Takes a commit back that nobody has begun; none: it was begun.
+    fn take_back(&self, ticket: u64) -> Option<Pending> {
+        let mut waiting = self.waiting();
+        let at = waiting.iter().position(|pending| pending.ticket == ticket)?;
+        Some(waiting.remove(at))
+    }
+}
+
+/// Keeps commits to a table out while it lives.
+///
+/// The queue is kept as well: one that nobody holds may be forgotten, and the next commit would get another turn than this one.
+pub(crate) struct Held {
+    _turn: OwnedMutexGuard<()>,
+    _queue: Arc<Queue>,
 }
 
 /// The queues of the tables that are being written.
@@ -122,32 +153,51 @@ impl Catalog {
     /// Commits to a table by its entry, whatever its name is by now.
     pub async fn commit_to(&self, id: TableId, change: Change) -> Result<Committed> {
         let queue = self.inner.sequencers.queue(id);
-        let (done, mut answer) = oneshot::channel();
-        queue.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { change, done });
+        let wait = self.patience(&change);
+        let (done, answer) = oneshot::channel();
+        let ticket = queue.enter(change, done);
         let this = self.clone();
         // A task of its own: a client that goes away must not cut a commit in two.
         let turn = async move {
-            let _turn = queue.turn.clone().lock_owned().await;
-            let batch = std::mem::take(&mut *queue.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            if !batch.is_empty() {
-                this.run_batch(id, batch).await;
+            match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
+                Ok(_turn) => {
+                    let batch = std::mem::take(&mut *queue.waiting());
+                    if !batch.is_empty() {
+                        this.run_batch(id, batch).await;
+                    }
+                }
+                // Whoever has the turn may have taken this commit along; then its answer is on the way.
+                Err(_) => {
+                    if let Some(pending) = queue.take_back(ticket) {
+                        drop(pending.done.send(Err(busy(&id, wait))));
+                    }
+                }
             }
         };
-        let work = tokio::spawn(turn.instrument(tracing::info_span!("commit", table_id = %id)));
-        let joined = work.await;
-        // Another turn may have taken this commit along; then the answer was there before the turn came.
-        match answer.try_recv() {
-            Ok(result) => result,
-            Err(_) => Err(CatalogError::StateUnknown {
-                table: id.to_string(),
-                reason: joined.err().map_or_else(|| "the commit was not answered".to_owned(), |e| e.to_string()),
-            }),
+        tokio::spawn(turn.instrument(tracing::info_span!("commit", table_id = %id)));
+        // Once for the turn, once for the work.
+        match tokio::time::timeout(wait * 2, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(unknown(&id, "the commit was not answered".to_owned())),
+            Err(_) => Err(unknown(&id, format!("it was begun and did not end in {} s", wait.as_secs()))),
+        }
+    }
+
+    /// How long a change waits. What maintenance works out is hours of work that nobody sends again.
+    fn patience(&self, change: &Change) -> Duration {
+        match change {
+            Change::Fixed(_) => self.options().commit_wait,
+            Change::Rebased(_) => self.options().commit_wait * 10,
         }
     }
 
     /// Keeps commits to a table out while the guard lives. The one deleting function checks and marks under it.
-    pub(crate) async fn hold_commits(&self, table: TableId) -> OwnedMutexGuard<()> {
-        self.inner.sequencers.queue(table).turn.clone().lock_owned().await
+    pub(crate) async fn hold_commits(&self, table: TableId) -> Result<Held> {
+        let (queue, wait) = (self.inner.sequencers.queue(table), self.options().commit_wait);
+        match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
+            Ok(turn) => Ok(Held { _turn: turn, _queue: queue }),
+            Err(_) => Err(busy(&table, wait)),
+        }
     }
 
     async fn run_batch(&self, id: TableId, batch: Vec<Pending>) {
@@ -176,6 +226,7 @@ impl Catalog {
     async fn replay(&self, id: TableId, changes: &[Change]) -> Result<Option<Vec<Result<Committed>>>> {
         let row = self.state().table_by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
+        self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
         let (mut dooms, mut settled) = (Vec::new(), Vec::new());
@@ -236,6 +287,7 @@ impl Catalog {
         };
         if let (Some(metadata), true) = (&metadata, moves) {
             self.check_metadata_locations(metadata, Some(table.row.id)).await?;
+            self.make_directories(metadata).await?;
         }
         if let Some(metadata) = &metadata {
             proposal.dooms.extend(self.outdated_metadata(table, metadata));
@@ -283,7 +335,7 @@ impl Catalog {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
-        self.write_metadata_file(current.row.id, &to, working.json.bytes().clone()).await?;
+        self.write_metadata_file(&current.row, &to, working.json.bytes().clone()).await?;
         working.row.location = Location::parse(working.metadata.location())?.to_string();
         working.row.metadata_location.clone_from(&to);
         settled_outputs.push(to.clone());
@@ -362,7 +414,7 @@ impl Catalog {
     }
 
     /// Records and writes a metadata file of a table or view.
-    pub(crate) async fn write_metadata_file(&self, table: TableId, uri: &str, json: Bytes) -> Result<()> {
+    pub(crate) async fn write_metadata_file(&self, row: &TableRow, uri: &str, json: Bytes) -> Result<()> {
         let mut bytes = json;
         if uri.ends_with(".gz.metadata.json") {
             let mut gzip = Vec::new();
@@ -371,10 +423,10 @@ impl Catalog {
                 .map_err(|e| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() })?;
             bytes = gzip.into();
         }
-        self.state().record_outputs(self.warehouse(), table, None, &[uri.to_owned()]).await?;
+        self.state().record_outputs(self.warehouse(), row.id, None, &[uri.to_owned()]).await?;
         if let Err(e) = self.storage().write(uri, bytes).await {
-            // Nothing became visible; the intent stays if even this fails, and is settled at the next start.
-            drop(self.state().forget_output(uri).await);
+            // A store that did not answer may have it all the same.
+            self.discard(row, uri, "a metadata file that could not be written").await;
             return Err(e.into());
         }
         Ok(())
@@ -390,6 +442,15 @@ impl Catalog {
     }
 }
 
+fn busy(table: &impl ToString, wait: Duration) -> CatalogError {
+    CatalogError::Busy(format!("table {}", table.to_string()), wait.as_secs())
+}
+
+/// The end of a commit that was begun was not seen.
+pub(crate) fn unknown(table: &impl ToString, reason: String) -> CatalogError {
+    CatalogError::StateUnknown { table: table.to_string(), reason }
+}
+
 /// The same failure for every commit of a batch.
 fn spread(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let (code, message) = (error.code(), error.to_string());
@@ -397,4 +458,22 @@ fn spread(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let mut results: Vec<_> = others.collect();
     results.insert(0, Err(error));
     results
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_that_is_held_keeps_its_turn_however_many_others_are_written() {
+        let (sequencers, id) = (Sequencers::default(), TableId::fresh());
+        let queue = sequencers.queue(id);
+        let held = Held { _turn: queue.turn.clone().lock_owned().await, _queue: queue };
+        for _ in 0..3000 {
+            sequencers.queue(TableId::fresh());
+        }
+        assert!(sequencers.queue(id).turn.try_lock().is_err(), "the same turn");
+        drop(held);
+        assert!(sequencers.queue(id).turn.try_lock().is_ok());
+    }
 }

@@ -1,13 +1,14 @@
 //! Several tables in one commit: all of it, or none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 
-use esker_state::{Along, NewTable, StateError, Swap};
+use esker_state::{Along, NewTable, StateError, Swap, TableRow};
 use esker_types::{TableId, TableName};
 use iceberg::TableRequirement;
-use tokio::sync::OwnedMutexGuard;
+use iceberg::spec::TableMetadata;
 
 use crate::cause::receipt;
+use crate::sequencer::{Held, unknown};
 use crate::{Catalog, CatalogError, Cause, Change, LoadedTable, Outcome, Proposal, Result};
 
 /// Times that the whole is applied again after another server process won the race for one of its tables.
@@ -28,23 +29,69 @@ impl TableChange {
     }
 }
 
+/// A table's part of a transaction, with the entry that its name led to when the transaction began; none: it is to be made.
+#[derive(Debug)]
+struct Resolved {
+    change: TableChange,
+    id: Option<TableId>,
+}
+
+/// What a transaction has written and not published: if it does not come about, all of this goes.
+#[derive(Default)]
+struct Written {
+    updated: Vec<(LoadedTable, LoadedTable)>,
+    swaps: Vec<Swap>,
+    made: Vec<LoadedTable>,
+    new: Vec<NewTable>,
+    along: Along,
+}
+
+fn twice(one: &TableName, other: &TableName) -> CatalogError {
+    let spelt = if one == other { String::new() } else { format!(", as {one} and as {other}") };
+    CatalogError::Invalid(format!("table {one} is in the transaction more than once{spelt}"))
+}
+
 impl Catalog {
     /// Commits to several tables at once. A requirement that fails for one fails all.
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, cause: Cause) -> Result<()> {
-        let mut names = HashSet::new();
-        if let Some(twice) = changes.iter().find(|c| !names.insert(c.name.clone())) {
-            return Err(CatalogError::Invalid(format!("table {} is in the transaction more than once", twice.name)));
-        }
+        let changes = self.resolve(changes).await?;
         let this = self.clone();
         // A task of its own: a client that goes away must not leave it half done.
         let work = tokio::spawn(async move { this.transact(&changes, &cause).await });
-        work.await.unwrap_or_else(|e| {
-            Err(CatalogError::StateUnknown { table: "the transaction's tables".to_owned(), reason: e.to_string() })
-        })
+        let (tables, wait) = ("the transaction's tables", self.options().commit_wait);
+        // Once for the turns, once for the work.
+        match tokio::time::timeout(wait * 2, work).await {
+            Ok(done) => done.unwrap_or_else(|e| Err(unknown(&tables, e.to_string()))),
+            Err(_) => Err(unknown(&tables, format!("it was begun and did not end in {} s", wait.as_secs()))),
+        }
     }
 
-    async fn transact(&self, changes: &[TableChange], cause: &Cause) -> Result<()> {
-        let _held = self.hold_all(changes).await?;
+    /// Names become entries, once: a table by two names, or one name for two new tables, would wait for itself or clash later.
+    async fn resolve(&self, changes: Vec<TableChange>) -> Result<Vec<Resolved>> {
+        let (mut by_id, mut by_name) = (HashMap::new(), HashMap::new());
+        let mut resolved = Vec::with_capacity(changes.len());
+        for change in changes {
+            let name = change.name.clone();
+            let id = match change.creates() {
+                true => None,
+                false => Some(self.state().table(self.warehouse(), &name).await?.id),
+            };
+            let before = match id {
+                Some(id) => by_id.insert(id, name.clone()),
+                None => by_name.insert(self.warehouse().full_key(&name), name.clone()),
+            };
+            if let Some(before) = before {
+                return Err(twice(&before, &name));
+            }
+            resolved.push(Resolved { change, id });
+        }
+        Ok(resolved)
+    }
+
+    async fn transact(&self, changes: &[Resolved], cause: &Cause) -> Result<()> {
+        let wait = self.options().commit_wait;
+        let busy = |_| CatalogError::Busy(format!("a table of {}", names(changes)), wait.as_secs());
+        let _held = tokio::time::timeout(wait, self.hold_all(changes)).await.map_err(busy)??;
         for _ in 0..MAX_REPLAYS {
             if self.try_transact(changes, cause).await? {
                 return Ok(());
@@ -55,31 +102,30 @@ impl Catalog {
     }
 
     /// The turns of all tables that exist, in the order of their ids, so that two transactions never wait for each other.
-    async fn hold_all(&self, changes: &[TableChange]) -> Result<Vec<OwnedMutexGuard<()>>> {
-        let mut ids: Vec<TableId> = Vec::new();
-        for change in changes.iter().filter(|c| !c.creates()) {
-            ids.push(self.state().table(self.warehouse(), &change.name).await?.id);
-        }
+    async fn hold_all(&self, changes: &[Resolved]) -> Result<BTreeMap<TableId, Held>> {
+        let mut ids: Vec<TableId> = changes.iter().filter_map(|c| c.id).collect();
         ids.sort_unstable();
-        let mut held = Vec::new();
+        let mut held = BTreeMap::new();
         for id in ids {
-            held.push(self.hold_commits(id).await);
+            held.insert(id, self.hold_commits(id).await?);
         }
         Ok(held)
     }
 
     /// `false`: a pointer moved meanwhile.
-    async fn try_transact(&self, changes: &[TableChange], cause: &Cause) -> Result<bool> {
+    async fn try_transact(&self, changes: &[Resolved], cause: &Cause) -> Result<bool> {
         // Everything is checked before the first file is written.
         let mut updated: Vec<(LoadedTable, LoadedTable, Proposal)> = Vec::new();
         let mut created = Vec::new();
-        for change in changes {
-            if change.creates() {
+        for Resolved { change, id } in changes {
+            let Some(id) = id else {
                 let metadata = self.metadata_of_create(&change.name, change.proposal.clone()).await?;
                 created.push((change.name.clone(), metadata));
                 continue;
-            }
-            let current = self.load(&change.name).await?;
+            };
+            let row = self.row_by_id(*id, &change.name).await?;
+            self.check_not_behind(&row).await?;
+            let current = self.load_row(row).await?;
             let base = Some(current.row.metadata_location.as_str());
             let fixed = Change::Fixed(Box::new(change.proposal.clone()));
             if let (Some(metadata), proposal) = self.apply_change(&current, base, &fixed).await? {
@@ -87,44 +133,66 @@ impl Catalog {
                 updated.push((current, working, proposal));
             }
         }
-        let mut along = Along::default();
-        let mut swaps: Vec<Swap> = Vec::new();
-        for (current, working, proposal) in &mut updated {
-            let dooms = std::mem::take(&mut proposal.dooms);
-            let settled = std::mem::take(&mut proposal.settled_outputs);
-            let swap = self.write_next(current, working, dooms, settled, &proposal.updates).await?;
-            along.events.push(self.update_event(current, working, proposal, cause));
-            swaps.push(swap);
+        let mut written = Written::default();
+        if let Err(e) = self.write_all(&mut written, updated, created, cause).await {
+            self.discard_all(&written).await;
+            return Err(e);
         }
-        let (mut new, mut made): (Vec<NewTable>, Vec<LoadedTable>) = (Vec::new(), Vec::new());
-        for (name, metadata) in created {
-            let (table, entry) = self.write_first(name, metadata).await?;
-            let data = crate::create::created_data(&table.row, serde_json::json!({}));
-            along.events.push(self.event(cause, "table.created", &table.row.name, data));
-            new.push(entry);
-            made.push(table);
-        }
-        along.receipts.extend(receipt(cause, &Outcome::NoContent));
+        written.along.receipts.extend(receipt(cause, &Outcome::NoContent));
         self.halt("commit-before-swap").await;
-        let published = self.state().publish(self.warehouse(), &swaps, &new, &along).await;
+        let published = self.state().publish(self.warehouse(), &written.swaps, &written.new, &written.along).await;
         match &published {
             Ok(true) => {
                 self.tell_change();
-                for table in updated.iter().map(|(_, working, _)| working).chain(&made) {
+                for table in written.updated.iter().map(|(_, working)| working).chain(&written.made) {
                     self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }
             }
             // Files whose fate nobody knows are kept.
             Err(StateError::Ambiguous(_)) => {}
-            Ok(false) | Err(_) => {
-                for ((current, ..), swap) in updated.iter().zip(&swaps) {
-                    self.discard(&current.row, &swap.to, "a transaction that did not come about").await;
-                }
-            }
+            Ok(false) | Err(_) => self.discard_all(&written).await,
         }
-        published.map_err(|e| {
-            let tables: Vec<String> = changes.iter().map(|c| c.name.to_string()).collect();
-            CatalogError::of_publishing(e, &tables.join(", "))
-        })
+        published.map_err(|e| CatalogError::of_publishing(e, &names(changes)))
     }
+
+    /// Writes every metadata file of a transaction.
+    async fn write_all(
+        &self,
+        written: &mut Written,
+        updated: Vec<(LoadedTable, LoadedTable, Proposal)>,
+        created: Vec<(TableName, TableMetadata)>,
+        cause: &Cause,
+    ) -> Result<()> {
+        for (current, mut working, mut proposal) in updated {
+            let dooms = std::mem::take(&mut proposal.dooms);
+            let settled = std::mem::take(&mut proposal.settled_outputs);
+            let swap = self.write_next(&current, &mut working, dooms, settled, &proposal.updates).await?;
+            written.along.events.push(self.update_event(&current, &working, &proposal, cause));
+            written.swaps.push(swap);
+            written.updated.push((current, working));
+        }
+        for (name, metadata) in created {
+            let (table, entry) = self.write_first(name, metadata).await?;
+            let data = crate::create::created_data(&table.row, serde_json::json!({}));
+            written.along.events.push(self.event(cause, "table.created", &table.row.name, data));
+            written.new.push(entry);
+            written.made.push(table);
+        }
+        Ok(())
+    }
+
+    /// Hands over the metadata files of a transaction that did not come about, those of tables that were to be made included.
+    async fn discard_all(&self, written: &Written) {
+        let updated = written.updated.iter().map(|(current, working)| (&current.row, &working.row.metadata_location));
+        let made = written.made.iter().map(|table| (&table.row, &table.row.metadata_location));
+        let all: Vec<(&TableRow, &String)> = updated.chain(made).collect();
+        for (row, path) in all {
+            self.discard(row, path, "a transaction that did not come about").await;
+        }
+    }
+}
+
+/// The tables of a transaction, for people.
+fn names(changes: &[Resolved]) -> String {
+    changes.iter().map(|c| c.change.name.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_state::{Kind, NewTable, Swap, TableRow};
+use esker_state::{Kind, NewTable, StateError, Swap, TableRow};
 use esker_storage::{Location, StorageError};
 use esker_types::{NamespaceName, TableId, TableName};
 use iceberg::ViewUpdate;
@@ -106,11 +106,9 @@ impl Catalog {
             ViewMetadataBuilder::new(location, request.schema, request.view_version, ViewFormatVersion::V1, request.properties);
         let metadata = builder.and_then(ViewMetadataBuilder::build).map_err(invalid)?.metadata;
         self.check_view_locations(&metadata, None).await?;
-        let id = TableId::fresh();
         let path = Self::metadata_path(metadata.location(), metadata.properties(), None)?;
-        let json = self.write_view(id, &path, &metadata).await?;
         let row = TableRow {
-            id,
+            id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: Kind::View,
             name,
@@ -120,6 +118,7 @@ impl Catalog {
             owned: true,
             protected: false,
         };
+        let json = self.write_view(&row, &path, &metadata).await?;
         let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
         self.insert(new, "view.created", json!({}), cause).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
@@ -159,9 +158,11 @@ impl Catalog {
     /// Replaces a view's versions or properties.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, cause: &Cause) -> Result<LoadedView> {
         let id = self.state().view(self.warehouse(), name).await?.id;
-        let _held = self.hold_commits(id).await;
+        let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
-            let current = self.load_view(name).await?;
+            let row = self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
+            self.check_not_behind(&row).await?;
+            let current = self.load_view_row(row).await?;
             if let Some(view) = self.try_replace(&current, &request, cause).await? {
                 return Ok(view);
             }
@@ -190,7 +191,7 @@ impl Catalog {
         self.check_view_locations(&metadata, Some(current.row.id)).await?;
         let from = current.row.metadata_location.clone();
         let to = Self::metadata_path(metadata.location(), metadata.properties(), Some(&from))?;
-        let json = self.write_view(current.row.id, &to, &metadata).await?;
+        let json = self.write_view(&current.row, &to, &metadata).await?;
         let location = Location::parse(metadata.location())?.to_string();
         let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
@@ -211,7 +212,12 @@ impl Catalog {
                 self.discard(&current.row, &to, "a commit that another server overtook").await;
                 Ok(None)
             }
-            Err(e) => Err(CatalogError::of_publishing(e, &row.name)),
+            Err(e) => {
+                if !matches!(e, StateError::Ambiguous(_)) {
+                    self.discard(&current.row, &to, "a commit that the state database refused").await;
+                }
+                Err(CatalogError::of_publishing(e, &row.name))
+            }
         }
     }
 
@@ -220,7 +226,8 @@ impl Catalog {
         let row = self.state().view(self.warehouse(), name).await?;
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
         let along = self.along(cause, "view.dropped", &row.name, data, &Outcome::NoContent);
-        Ok(self.state().drop_tabular(row.id, &[], None, &along).await?)
+        self.state().drop_tabular(row.id, None, &[], None, &along).await?;
+        Ok(())
     }
 
     /// Renames a view, possibly into another namespace.
@@ -240,10 +247,10 @@ impl Catalog {
         self.check_locations(metadata.location(), metadata.properties(), own).await
     }
 
-    async fn write_view(&self, id: TableId, uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
+    async fn write_view(&self, row: &TableRow, uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
         let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
         let json = Bytes::from(ordered(metadata).map_err(invalid)?);
-        self.write_metadata_file(id, uri, json.clone()).await?;
+        self.write_metadata_file(row, uri, json.clone()).await?;
         Ok(json)
     }
 }

@@ -85,6 +85,9 @@ pub struct Server {
     pub drain_seconds: u64,
     /// Seconds that the outcome of a request with an Idempotency-Key is remembered.
     pub idempotency_seconds: u64,
+    /// Seconds that a commit waits for its turn at a table before it is answered 429, having done nothing; and once begun, for its end
+    /// before it is answered that its outcome is unknown. Maintenance waits ten times as long.
+    pub commit_wait_seconds: u64,
     /// Milliseconds after which a scan that is still being planned is answered `submitted`.
     pub plan_wait_ms: u64,
 }
@@ -99,6 +102,7 @@ impl Default for Server {
             max_body_bytes: 64 << 20,
             drain_seconds: 20,
             idempotency_seconds: 24 * 3600,
+            commit_wait_seconds: 30,
             plan_wait_ms: 5000,
         }
     }
@@ -505,6 +509,9 @@ impl Config {
         let wrong = |text: &str| Err(Error::Config(text.to_owned()));
         self.database(Path::new(""))?;
         self.layers()?;
+        if self.server.commit_wait_seconds == 0 {
+            return wrong("server.commit_wait_seconds must not be 0");
+        }
         if self.state.dead_seconds == 0 {
             return wrong("state.dead_seconds must not be 0");
         }

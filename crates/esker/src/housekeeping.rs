@@ -2,26 +2,21 @@
 
 use std::time::Duration;
 
+use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
-use esker_state::{State, StateError};
+use esker_state::{BEATS, State, StateError};
 use esker_types::{Millis, now_ms};
 use tokio::sync::watch;
 
 use crate::{Config, Result};
-
-/// Signs of life in the time after which a server is taken for dead.
-const BEATS: u32 = 10;
 
 /// Reclaims what dead servers left behind, sweeps the quarantine, ends the time of dropped tables and forgets old receipts and events, until told to stop.
 pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: watch::Receiver<bool>) {
     let every = Duration::from_secs(config.maintenance.sweep_seconds.max(1));
     loop {
         for catalog in &catalogs {
-            let warehouse = &catalog.options().warehouse;
-            if let Err(error) = keep_house(catalog).await {
-                tracing::error!(warehouse, %error, "housekeeping failed; it is tried again");
-            }
+            keep_house(catalog).await;
         }
         if let Some(catalog) = catalogs.first()
             && let Err(error) = forget(catalog, &config).await
@@ -70,26 +65,32 @@ pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration,
     }
 }
 
-async fn keep_house(catalog: &Catalog) -> Result<()> {
+async fn keep_house(catalog: &Catalog) {
     let warehouse = &catalog.options().warehouse;
     catalog.advance_epoch().await;
     if catalog.check_epoch().is_err() {
         // Said already, as an error. Until a person has seen to it, nothing is ended, deleted or written down.
-        return Ok(());
+        return;
     }
-    let ended = catalog.end_drops(now_ms()).await?;
-    if ended > 0 {
-        tracing::info!(warehouse, tables = ended, "the time of dropped tables is over");
+    // What one of these can't do keeps none of the others from its work.
+    match catalog.end_drops(now_ms()).await {
+        Ok(0) => {}
+        Ok(tables) => tracing::info!(warehouse, tables, "the time of dropped tables is over"),
+        Err(error) => tracing::error!(warehouse, %error, "the time of dropped tables could not be ended; it is tried again"),
     }
-    let reclaimed = deletion::reclaim(catalog).await?;
-    if reclaimed > 0 {
-        tracing::info!(warehouse, files = reclaimed, "files left behind by a server that is gone are being reclaimed");
+    match deletion::reclaim(catalog).await {
+        Ok(0) => {}
+        Ok(files) => tracing::info!(warehouse, files, "files left behind by a server that is gone are being reclaimed"),
+        Err(error) => tracing::error!(warehouse, %error, "what dead servers left could not be reclaimed; it is tried again"),
     }
-    let swept = deletion::sweep(catalog, now_ms()).await?;
-    if swept.deleted + swept.spared + swept.failed > 0 {
-        tracing::info!(warehouse, ?swept, "quarantine swept");
+    match deletion::sweep(catalog, now_ms()).await {
+        Ok(swept) if swept == Swept::default() => {}
+        Ok(swept) => tracing::info!(warehouse, ?swept, "quarantine swept"),
+        Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; it is tried again"),
     }
-    Ok(catalog.write_ledger().await?)
+    if let Err(error) = catalog.write_ledger().await {
+        tracing::error!(warehouse, %error, "the ledger could not be written; it is tried again");
+    }
 }
 
 async fn forget(catalog: &Catalog, config: &Config) -> Result<()> {

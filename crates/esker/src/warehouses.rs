@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_catalog::{Halt, Options};
 use esker_storage::{Location, Scheme, Storage, StorageOptions};
@@ -57,6 +58,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         allowed_locations: allowed.map_err(|e| wrong("allowed_locations", e))?,
         undrop_ms: ms(config.tables.undrop_seconds),
         grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
+        commit_wait: Duration::from_secs(config.server.commit_wait_seconds),
         cache_bytes: config.cache.bytes,
         set_bytes: config.maintenance.memory_bytes / 8,
         spill_dir: config.spill_dir(dir),

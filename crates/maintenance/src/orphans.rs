@@ -169,6 +169,8 @@ impl Look {
             Some(row) => catalog.load_row(row).await?,
             None => return Err(MaintenanceError::Refused(format!("table {} was dropped during the listing", table.row.name))),
         };
+        // Files of a state that the table had by another database are nobody's only until somebody has decided.
+        catalog.check_only_tip(&table.row).await?;
         let referenced = referenced_paths(catalog, &table).await?;
         let mut accounted = catalog.path_set();
         catalog.state().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;

@@ -4,12 +4,17 @@ use std::collections::{BTreeSet, HashSet};
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Restored};
 use esker_state::Job;
+use esker_table::{outline, reachable};
 use esker_types::{Principal, TableName};
-use iceberg::spec::TableMetadata;
+use futures::{StreamExt, TryStreamExt};
+use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::reverse::reverse;
 use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result};
+
+/// Files that the storage is asked for at the same time.
+const CONCURRENCY: usize = 32;
 
 /// What an undo did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +46,10 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     let note = format!("job {} was undone by {principal}", job.id);
     match job.kind.as_str() {
         "orphans" => {
-            let (files, gone) = catalog.state().spare_dooms_of(job.id, &note, false).await?;
+            let (files, gone) = catalog.state().spare_dooms_of(job.id, &note).await?;
             Ok(Undone { files, gone, ..Undone::default() })
         }
-        "expire" => undo_expire(catalog, job, principal, &note).await,
+        "expire" => undo_expire(catalog, job, principal).await,
         "compact" => {
             let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
             let files = reverse(catalog, &catalog.load(&name).await?, job, principal).await?;
@@ -54,26 +59,53 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     }
 }
 
-async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal, note: &str) -> Result<Undone> {
+async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     let (ids, refs) = expired(job)?;
     if ids.is_empty() && refs.is_empty() {
         return Ok(Undone::default());
     }
     let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
     let table = catalog.load(&name).await?;
-    let restored = earlier(catalog, &table, job, &ids, &refs).await?;
-    // First the files, then the snapshots that lead to them. If it ends in between, the files are there without need.
-    let (files, gone) = catalog.state().spare_dooms_of(job.id, note, true).await?;
-    if gone > 0 {
-        let what = "are deleted already or are being: its snapshots can't be read again";
-        return refused(format!("{gone} files of job {} {what}", job.id));
-    }
-    let cause = Cause { principal: principal.to_string(), receipt: None };
-    let proposal = Proposal { updates: restored.updates(), restore: Some(Box::new(restored)), cause, ..Proposal::default() };
     let before: HashSet<i64> = table.metadata.snapshots().map(|s| s.snapshot_id()).collect();
+    let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
+    let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id()) && !before.contains(&s.snapshot_id());
+    let missing: Vec<SnapshotRef> = earlier.snapshots().filter(missing).cloned().collect();
+    let revives = there(catalog, job, &earlier, &missing).await?;
+    let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
+    let cause = Cause { principal: principal.to_string(), receipt: None };
+    // Whoever doomed a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
+    let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
+    let proposal = Proposal { updates, restore, revives, cause, ..Proposal::default() };
     catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?;
-    let snapshots = ids.iter().filter(|id| !before.contains(id)).count() as u64;
-    Ok(Undone { snapshots, refs, files, gone: 0 })
+    Ok(Undone { snapshots: missing.len() as u64, refs, files, gone: 0 })
+}
+
+/// Every file that some snapshots lead to, if each is in storage. Manifest lists and manifests may be in a cache and gone all the same.
+async fn there(catalog: &Catalog, job: &Job, metadata: &TableMetadata, snapshots: &[SnapshotRef]) -> Result<Vec<String>> {
+    let lists: Vec<String> = snapshots.iter().map(|s| s.manifest_list().to_owned()).collect();
+    check_there(catalog, job, &lists).await?;
+    let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
+    check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
+    let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
+    let files: Vec<String> = files.into_keys().collect();
+    check_there(catalog, job, &files).await?;
+    Ok(files)
+}
+
+async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
+    let lost = |path: &str, why: &str| refused(format!("{path} {why}: the snapshots of job {} can't be read again", job.id));
+    if let Some(path) = catalog.state().doomed_among(paths).await?.1.first() {
+        return lost(path, "was deleted, or is being");
+    }
+    let asked = futures::stream::iter(paths.to_vec());
+    let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });
+    let mut asked = asked.buffer_unordered(CONCURRENCY);
+    while let Some((size, path)) = asked.try_next().await? {
+        if size.is_none() {
+            return lost(&path, "is not in storage any more");
+        }
+    }
+    Ok(())
 }
 
 /// The snapshots and references that an expiry set out to remove, in all its attempts: one that was killed may have done it.
@@ -89,7 +121,13 @@ fn expired(job: &Job) -> Result<(HashSet<i64>, Vec<String>)> {
 
 /// What an expiry removed, from the metadata file that it recorded; if it was killed before it could, from the newest in the
 /// metadata log that has it all.
-async fn earlier(catalog: &Catalog, table: &LoadedTable, job: &Job, ids: &HashSet<i64>, refs: &[String]) -> Result<Restored> {
+async fn earlier(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    job: &Job,
+    ids: &HashSet<i64>,
+    refs: &[String],
+) -> Result<(TableMetadata, Restored)> {
     let outcome = job.outcome.as_ref().and_then(|o| serde_json::from_value::<ExpireOutcome>(o.clone()).ok());
     let recorded = outcome.map(|o| o.metadata_before).filter(|path| !path.is_empty());
     let log = table.metadata.metadata_log().iter().rev().map(|log| log.metadata_file.clone());
@@ -104,7 +142,7 @@ async fn earlier(catalog: &Catalog, table: &LoadedTable, job: &Job, ids: &HashSe
         }
         let restored = Restored::of(&earlier, ids, refs)?;
         if restored.ids().len() == ids.len() {
-            return Ok(restored);
+            return Ok((earlier, restored));
         }
     }
     refused(format!("no metadata file of {} tells the {} snapshots of job {}", table.row.name, ids.len(), job.id))

@@ -1,8 +1,12 @@
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use esker_types::{Coded, ErrorCode};
 use serde_json::{Value, json};
+
+/// When to ask again where something is away or too busy.
+const AGAIN_SECONDS: &str = "1";
 
 /// An error as every route answers it: the envelope of the Iceberg REST specification.
 #[derive(Debug, Clone)]
@@ -21,6 +25,15 @@ impl ApiError {
     /// What it means.
     pub(crate) fn code(&self) -> ErrorCode {
         self.code
+    }
+
+    /// The same of a change that was certainly not made: no client may take it for an unknown outcome.
+    #[must_use]
+    pub(crate) fn of_change(self) -> Self {
+        match self.code.of_change() {
+            code if code == self.code => self,
+            code => Self { code, status: code.http(), ..self },
+        }
     }
 
     /// With another status.
@@ -50,6 +63,11 @@ impl IntoResponse for ApiError {
             tracing::error!(status = self.status, error = self.message, "request failed");
         }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.body())).into_response()
+        let mut response = (status, Json(self.body())).into_response();
+        if matches!(self.status, 429 | 503) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS));
+        }
+        response.extensions_mut().insert(self);
+        response
     }
 }

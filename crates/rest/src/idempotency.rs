@@ -4,8 +4,8 @@
 //! again and neither applies it twice nor takes its own success for a conflict. Refusals that would be repeated are recorded, too; an
 //! answer of 5xx, of 401 or 429 never is.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
@@ -26,30 +26,31 @@ use crate::iceberg::load::{self, Shape};
 use crate::iceberg::views;
 use crate::{ApiError, App};
 
-/// Requests with the same key wait for each other; a few with different keys may, too.
-const LOCKS: usize = 256;
+/// Keys of requests at work from which on those of requests that ended are forgotten.
+const KEYS: usize = 256;
 
-/// Statuses of refusals that the same request would meet again.
-const FINAL: [u16; 6] = [400, 403, 404, 406, 409, 422];
+/// Statuses of refusals that the same request would meet again. Not 403: rights are given, and a database is put right.
+const FINAL: [u16; 5] = [400, 404, 406, 409, 422];
 
-#[derive(Debug)]
-pub(crate) struct Idempotency(Vec<Arc<Mutex<()>>>);
+/// Held by the request that is carried out, of those with one key.
+type Turn = Arc<Mutex<()>>;
+
+/// Requests with the same key wait for each other.
+#[derive(Debug, Default)]
+pub(crate) struct Idempotency(std::sync::Mutex<HashMap<(String, Uuid), Turn>>);
 
 impl Idempotency {
-    pub(crate) fn new() -> Self {
-        Self((0..LOCKS).map(|_| Arc::default()).collect())
-    }
-
-    fn lock(&self, key: &ReceiptKey) -> Arc<Mutex<()>> {
-        let mut hasher = DefaultHasher::new();
-        (&key.operation, key.key).hash(&mut hasher);
-        let at = usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0);
-        self.0[at].clone()
+    fn lock(&self, key: &ReceiptKey) -> Turn {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.len() >= KEYS {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        locks.entry((key.operation.clone(), key.key)).or_default().clone()
     }
 }
 
 /// Whether a route changes anything. Planning a scan and reporting metrics does not.
-fn is_mutation(request: &Request) -> bool {
+pub(crate) fn is_mutation(request: &Request) -> bool {
     let path = request.uri().path();
     let reads = ["/plan", "/tasks", "/metrics", "/sign"].iter().any(|end| path.ends_with(end)) || path.contains("/plan/");
     matches!(*request.method(), Method::POST | Method::DELETE) && !reads
@@ -83,7 +84,10 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
         body_sha256: Sha256::digest(&body).iter().map(|b| format!("{b:02x}")).collect(),
     };
     let lock = app.inner.idempotency.lock(&receipt);
-    let _alone = lock.lock().await;
+    let wait = catalog.options().commit_wait;
+    let busy =
+        |_| ApiError::new(ErrorCode::TooBusy, format!("a request with the idempotency-key {key} is still being carried out"));
+    let _alone = tokio::time::timeout(wait, lock.lock()).await.map_err(busy)?;
     if let Some(found) = app.state().receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {
             let what = format!("idempotency-key {key} was used for another request body");

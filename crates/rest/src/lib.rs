@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -110,7 +110,7 @@ impl App {
             metrics: Metrics::new(),
             referenced,
             plans: Plans::new(),
-            idempotency: Idempotency::new(),
+            idempotency: Idempotency::default(),
             header_case: HeaderCase::learn().await,
             options,
             draining: AtomicBool::new(false),
@@ -163,7 +163,8 @@ pub fn router(app: App) -> Router {
         .route("/metrics/tables", get(metrics::tables))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(app.clone(), authenticate));
+        .layer(from_fn_with_state(app.clone(), authenticate))
+        .layer(from_fn(certain));
     Router::new()
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -197,6 +198,16 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
             next.run(request).await
         }
         Err(e) => ApiError::from(e).into_response(),
+    }
+}
+
+/// Says of a change that was not begun that it was not.
+async fn certain(request: Request, next: Next) -> Response {
+    let changes = request.uri().path().starts_with("/v1/") && idempotency::is_mutation(&request);
+    let response = next.run(request).await;
+    match response.extensions().get::<ApiError>() {
+        Some(error) if changes && error.code() == ErrorCode::Unavailable => error.clone().of_change().into_response(),
+        _ => response,
     }
 }
 

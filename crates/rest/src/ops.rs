@@ -19,10 +19,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiEr
     app.state().ping().await.map_err(|e| unavailable(e.to_string()))?;
     for warehouse in app.warehouses() {
         let catalog = warehouse.catalog();
-        // A file that is not there is the answer of a storage that works.
-        let probe = catalog.options().location.join(".esker-probe").to_string();
-        let answer = catalog.storage().size(&probe).await;
-        answer.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
+        catalog.check_storage().await.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
     }
     Ok("ready\n")
 }

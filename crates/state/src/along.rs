@@ -140,7 +140,7 @@ impl State {
     pub async fn insert_receipt(&self, receipt: NewReceipt) -> Result<()> {
         let mut tx = self.begin().await?;
         Along { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl State {
         .bind(events_before)
         .execute(&mut *tx)
         .await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! databases can be made on, on PostgreSQL.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker_types::{JobId, NamespaceName, TableId, TableName, now_ms};
@@ -130,14 +131,16 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     let dooms: Vec<Doom> = (0..3).map(|i| table.doom(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
     state.doom(&dooms).await.expect("doomed");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
-    assert!(state.due_dooms(warehouse, 4, 10).await.expect("due").is_empty());
-    let due: Vec<String> = state.due_dooms(warehouse, 5, 10).await.expect("due").into_iter().map(|d| d.doom.path).collect();
+    assert!(state.due_dooms(warehouse, table.id, 4, 10).await.expect("due").is_empty());
+    let due: Vec<String> =
+        state.due_dooms(warehouse, table.id, 5, 10).await.expect("due").into_iter().map(|d| d.doom.path).collect();
     assert_eq!(due.len(), 3);
     let elsewhere = state.begin_deleting(table.id, Some("file:///other.json"), due.clone()).await.expect("asked");
     assert!(elsewhere.is_empty(), "the table has moved on since it was checked");
     let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
     assert_eq!(begun, due[..1]);
     state.mark_doomed(&begun, DoomState::Gone, None).await.expect("marked");
+    assert!(state.is_accounted(&begun[0], false).await.expect("asked"), "it is gone, and no state of the table");
     state.doom(&dooms).await.expect("doomed anew, where it had an end");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
     let swap = |version, i: usize| Swap { revives: vec![dooms[i].path.clone()], ..to(&table, &table.metadata_location, version) };
@@ -146,6 +149,65 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     assert!(matches!(refused, StateError::Going(_)), "{refused}");
     assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Along::default()).await.expect("revived"));
     assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
+}
+
+/// A table with more files due than are taken up at once does not keep another table's from being taken up.
+async fn files_that_are_due_are_found_table_by_table(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let (many, one) = (row(warehouse, &n, "a"), row(warehouse, &n, "b"));
+    let doom = |table: &TableRow, i: usize| table.doom(format!("{}/{i}", table.location), None, "test", None, 5);
+    let mut dooms: Vec<Doom> = (0..9).map(|i| doom(&many, i)).collect();
+    dooms.push(doom(&one, 0));
+    state.doom(&dooms).await.expect("doomed");
+    assert!(state.due_tables(warehouse, 4).await.expect("asked").is_empty());
+    let mut both = vec![many.id, one.id];
+    both.sort_unstable();
+    assert_eq!(state.due_tables(warehouse, 5).await.expect("asked"), both);
+    assert_eq!(state.due_dooms(warehouse, many.id, 5, 4).await.expect("asked").len(), 4);
+    assert_eq!(state.due_dooms(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
+}
+
+/// Files are taken out of quarantine by whoever needs them, whoever put them there; if one is gone, none is.
+async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let path = |i: usize| format!("file:///w/n/t/{i}");
+    let dooms: Vec<Doom> = (0..1200).map(|i| table.doom(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
+    state.doom(&dooms).await.expect("doomed");
+    let gone = [path(700)];
+    state.mark_doomed(&gone, DoomState::Gone, None).await.expect("marked");
+    let all: Vec<String> = (0..1300).map(path).collect();
+    let (doomed, going) = state.doomed_among(&all).await.expect("asked");
+    assert_eq!((doomed.len(), going.as_slice()), (1199, gone.as_slice()));
+    let swap = |revives: Vec<String>| Swap { revives, ..to(&table, &table.metadata_location, 1) };
+    let refused = state.publish(warehouse, &[swap(all)], &[], &Along::default()).await.expect_err("one is gone");
+    assert!(matches!(&refused, StateError::Going(path) if *path == gone[0]), "{refused}");
+    assert_eq!(state.quarantine_totals().await.expect("totals").0, 1199);
+    assert!(state.publish(warehouse, &[swap(doomed)], &[], &Along::default()).await.expect("swapped"));
+    assert_eq!(state.quarantine_totals().await.expect("totals").0, 0);
+}
+
+/// The database was away: whoever reaches it first takes nobody for dead that could not reach it, either.
+async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &State) {
+    with_namespace(state).await;
+    if !state.database.is_postgres() {
+        return; // one server only
+    }
+    let dead_after = Duration::from_secs(5);
+    other.register(dead_after).await.expect("registered");
+    let away = "UPDATE instance SET seen_ms = seen_ms - 3600000";
+    sqlx::query(away).execute(&state.writer).await.expect("long ago");
+    state.beats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
+    state.beat(dead_after).await.expect("alive");
+    other.beat(dead_after).await.expect("alive: it was not buried by the first");
+    sqlx::query(away).execute(&state.writer).await.expect("long ago");
+    let third = State::open(state.database.clone()).await.expect("opened");
+    let (registered, beaten) = tokio::join!(third.register(dead_after), other.beat(dead_after));
+    registered.expect("registered");
+    beaten.expect("alive");
+    other.beat(dead_after).await.expect("not buried by one that has just started");
+    assert!(matches!(state.beat(dead_after).await, Err(StateError::Fenced)), "it stayed silent while others were heard");
 }
 
 async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: &State) {
@@ -320,7 +382,7 @@ async fn an_epoch_never_goes_back(state: &State) {
     state.set_epoch(warehouse, 2, 9).await.expect("set");
     let epoch = state.epoch(warehouse).await.expect("read");
     assert_eq!((epoch.now, epoch.next), (3, 9));
-    assert!(!epoch.database.is_empty() && epoch.identity.contains('-'));
+    assert!(!epoch.database.is_empty() && epoch.identity.contains('-') && epoch.backup_ms.is_none());
 }
 
 async fn a_dropped_table_comes_back_as_it_was(state: &State) {
@@ -328,12 +390,17 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
-    state.drop_tabular(table.id, &[], Some(&keep), &Along::default()).await.expect("dropped");
+    assert!(
+        !state.drop_tabular(table.id, Some("file:///other.json"), &[], None, &Along::default()).await.expect("asked"),
+        "it moved on"
+    );
+    let at = Some(table.metadata_location.as_str());
+    assert!(state.drop_tabular(table.id, at, &[], Some(&keep), &Along::default()).await.expect("dropped"));
     let dropped = state.dropped_tables(warehouse).await.expect("listed");
     assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
     state.undrop_table(warehouse, table.id, &table.name, &Along::default()).await.expect("back");
     state.protect(table.id, true, &Along::default()).await.expect("protected");
-    let refused = state.drop_tabular(table.id, &[], None, &Along::default()).await.expect_err("protected");
+    let refused = state.drop_tabular(table.id, None, &[], None, &Along::default()).await.expect_err("protected");
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
@@ -345,7 +412,10 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     enter(other, warehouse, &table).await.expect("entered");
     other.record_outputs(warehouse, table.id, None, &["x".to_owned()]).await.expect("recorded");
     assert!(state.outputs_of_dead_instances(warehouse).await.expect("asked").is_empty() || !state.database.is_postgres());
+    let known = async |path: &str, dead| state.is_accounted(path, dead).await.expect("asked");
+    assert!(known("x", false).await || !state.database.is_postgres(), "a server that lives is about to publish it");
     other.leave().await.expect("left");
+    assert_eq!((known("x", false).await, known("x", true).await, known("y", true).await), (false, true, false));
     let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
     assert_eq!(left.len(), 1);
     if state.database.is_postgres() {
@@ -398,6 +468,8 @@ on_every_database!(
     of_swaps_from_the_same_state_one_wins,
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,
+    files_that_are_due_are_found_table_by_table,
+    files_are_revived_all_or_none_whoever_doomed_them,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
@@ -416,6 +488,15 @@ async fn what_the_dead_left_is_found_on_every_database() {
     for database in databases(&dir) {
         let (state, other) = (State::open(database.clone()).await.expect("opened"), State::open(database).await.expect("opened"));
         the_dead_are_found_and_fenced(&state, &other).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_survive_the_time_that_their_database_is_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for database in databases(&dir) {
+        let (state, other) = (State::open(database.clone()).await.expect("opened"), State::open(database).await.expect("opened"));
+        nobody_is_buried_for_what_the_database_was_away(&state, &other).await;
     }
 }
 

@@ -158,7 +158,7 @@ impl Database {
     pub(crate) async fn identity(&self, pool: &AnyPool) -> Result<String> {
         match self {
             Self::Sqlite(path) => {
-                let found = std::fs::metadata(path).map_err(|e| StateError::Sql(sqlx::Error::Io(e)))?;
+                let found = std::fs::metadata(path).map_err(|source| StateError::File { path: path.clone(), source })?;
                 Ok(format!("sqlite-{}", std::os::unix::fs::MetadataExt::ino(&found)))
             }
             Self::Postgres(_) => {

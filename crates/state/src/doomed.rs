@@ -127,20 +127,37 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Any>, dooms: &[Doom]) 
     Ok(())
 }
 
-/// Takes a file out of quarantine that is part of its table again.
-pub(crate) async fn revive(tx: &mut Transaction<'_, Any>, path: &str) -> Result<()> {
-    sqlx::query("UPDATE doomed SET state = 'spared', note = $2, changed_ms = $3 WHERE path = $1 AND state = 'doomed'")
-        .bind(path)
-        .bind("it is part of the table again")
-        .bind(now_ms())
-        .execute(&mut **tx)
-        .await?;
-    let going = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM doomed WHERE path = $1 AND state IN ('deleting', 'gone')");
-    match going.bind(path).fetch_one(&mut **tx).await? {
-        0 => Ok(()),
-        _ => Err(StateError::Going(path.to_owned())),
-    }
+/// Paths that one statement is about.
+const PATHS: usize = 500;
+
+/// `$first, $second, …` for a list of values.
+fn placeholders(first: usize, n: usize) -> String {
+    (first..first + n).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ")
 }
+
+/// Takes files out of quarantine that are part of their table again, whoever doomed them.
+pub(crate) async fn revive(tx: &mut Transaction<'_, Any>, paths: &[String]) -> Result<()> {
+    for paths in paths.chunks(PATHS) {
+        let update = format!(
+            "UPDATE doomed SET state = 'spared', note = $1, changed_ms = $2 WHERE state = 'doomed' AND path IN ({})",
+            placeholders(3, paths.len())
+        );
+        let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind("it is part of the table again").bind(now_ms());
+        paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut **tx).await?;
+        let going = format!(
+            "SELECT path FROM doomed WHERE state IN ('deleting', 'gone') AND path IN ({}) ORDER BY path LIMIT 1",
+            placeholders(1, paths.len())
+        );
+        let going = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(going));
+        if let Some(path) = paths.iter().fold(going, |query, path| query.bind(path)).fetch_optional(&mut **tx).await? {
+            return Err(StateError::Going(path));
+        }
+    }
+    Ok(())
+}
+
+/// Of which the time has come by `$1`, or of which the deletion was begun.
+const DUE: &str = "(state = 'deleting' OR (state = 'doomed' AND due_ms <= $1))";
 
 const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
     warehouse_id FROM doomed";
@@ -174,14 +191,39 @@ impl State {
         Ok(())
     }
 
-    /// A warehouse's files whose time has come, and those whose deletion was begun and not confirmed; by table, at most `limit`.
-    pub async fn due_dooms(&self, warehouse: Warehouse, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
+    /// The tables of which a warehouse has files whose time has come, or whose deletion was begun and not confirmed.
+    pub async fn due_tables(&self, warehouse: Warehouse, now: Millis) -> Result<Vec<TableId>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "{SELECT} WHERE warehouse_id = $3 AND (state = 'deleting' OR (state = 'doomed' AND due_ms <= $1))
-             ORDER BY table_id, path LIMIT $2"
+            "SELECT DISTINCT table_id FROM doomed WHERE warehouse_id = $2 AND {DUE} ORDER BY table_id"
         ));
-        let rows = sqlx::query(sql).bind(now).bind(i64::from(limit)).bind(warehouse.id).fetch_all(&self.readers).await?;
+        let ids: Vec<String> = sqlx::query_scalar(sql).bind(now).bind(warehouse.id).fetch_all(&self.readers).await?;
+        ids.iter().map(|id| parse_id(id)).collect()
+    }
+
+    /// Such files of one table, at most `limit`.
+    pub async fn due_dooms(&self, warehouse: Warehouse, table: TableId, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
+        let sql =
+            sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $3 AND table_id = $4 AND {DUE} ORDER BY path LIMIT $2"));
+        let query = sqlx::query(sql).bind(now).bind(i64::from(limit)).bind(warehouse.id).bind(table.to_string());
+        let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(doomed_row).collect()
+    }
+
+    /// Of some files those that are in quarantine, and those that are gone or going.
+    pub async fn doomed_among(&self, paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
+        let (mut doomed, mut going) = (Vec::new(), Vec::new());
+        for paths in paths.chunks(PATHS) {
+            let sql =
+                format!("SELECT path, state FROM doomed WHERE state <> 'spared' AND path IN ({})", placeholders(1, paths.len()));
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for row in paths.iter().fold(query, |query, path| query.bind(path)).fetch_all(&self.readers).await? {
+                match DoomState::parse(row.try_get(1)?) {
+                    DoomState::Doomed => doomed.push(row.try_get(0)?),
+                    _ => going.push(row.try_get(0)?),
+                }
+            }
+        }
+        Ok((doomed, going))
     }
 
     /// A table's files in quarantine: those not yet gone.

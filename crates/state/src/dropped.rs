@@ -102,7 +102,7 @@ impl State {
         insert_tabular(&mut tx, warehouse, &new).await?;
         sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl State {
         }
         insert_dooms(&mut tx, dooms).await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)
     }
 }

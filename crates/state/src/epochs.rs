@@ -1,6 +1,7 @@
 //! How often a warehouse was taken care of, and by which database: what tells a restored or copied database from the one that was
 //! at work.
 
+use esker_types::Millis;
 use uuid::Uuid;
 
 use crate::{Result, State, StateError, Warehouse};
@@ -16,9 +17,13 @@ pub struct Epoch {
     pub now: i64,
     /// The epoch that it was about to enter.
     pub next: i64,
+    /// When the backup was made that this database is, if it is one.
+    pub backup_ms: Option<Millis>,
 }
 
 const DATABASE: &str = "database";
+/// With a warehouse's number: set in a backup, never in the database that it was made of.
+pub(crate) const BACKUP: &str = "backup.";
 
 impl State {
     /// The epoch of a warehouse; 0: this database never took care of it.
@@ -31,7 +36,16 @@ impl State {
         };
         let database = value(DATABASE.to_owned()).await?.unwrap_or_default();
         let (now, next) = parse(value(key(warehouse)).await?)?;
-        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now, next })
+        let backup_ms = value(format!("{BACKUP}{}", warehouse.id)).await?;
+        let corrupt = |_| StateError::Corrupt("not the time of a backup".to_owned());
+        let backup_ms = backup_ms.map(|ms| ms.parse::<Millis>().map_err(corrupt)).transpose()?;
+        Ok(Epoch { database, identity: self.database.identity(&self.readers).await?, now, next, backup_ms })
+    }
+
+    /// From now on this database takes care of a warehouse, and is no backup to it any more.
+    pub async fn forget_backup(&self, warehouse: Warehouse) -> Result<()> {
+        sqlx::query("DELETE FROM meta WHERE key = $1").bind(format!("{BACKUP}{}", warehouse.id)).execute(&self.writer).await?;
+        Ok(())
     }
 
     /// Records the epoch of a warehouse, and the one that it is about to enter. Neither ever goes back: another server may have gone

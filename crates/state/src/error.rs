@@ -72,6 +72,17 @@ pub enum StateError {
     /// The configured URL is of no database that state can live in.
     #[error("state.url: no database of the scheme {0:?} is supported; give postgres://USER@HOST/DATABASE, or nothing for SQLite")]
     Url(String),
+    /// A file of the database, or a backup, can't be used.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Only a database that is a file is backed up by Esker.
+    #[error("the state database is in PostgreSQL; back it up with pg_dump")]
+    NotAFile,
     /// The path of the database is not UTF-8.
     #[error("the path of the state database is not UTF-8: {}", .0.display())]
     Path(std::path::PathBuf),
@@ -120,7 +131,47 @@ impl Coded for StateError {
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
             Self::Full => ErrorCode::StorageFull,
+            Self::Sql(e) if is_away(e) => ErrorCode::Unavailable,
             Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => ErrorCode::Internal,
+            Self::File { .. } | Self::NotAFile => ErrorCode::Internal,
         }
+    }
+}
+
+/// Whether the database is away or busy: the same may succeed a little later.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_passing_code(&code)),
+        _ => false,
+    }
+}
+
+/// SQLite's BUSY and LOCKED with all that extends them; PostgreSQL's classes of lost connections, short resources, shutdown, and of
+/// transactions that lost to another. SQLite's codes have up to four digits, PostgreSQL's five.
+fn is_passing_code(code: &str) -> bool {
+    match code.parse::<u32>() {
+        Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6),
+        _ => ["08", "40", "53", "57P0"].iter().any(|class| code.starts_with(class)) || code == "55P03",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_database_says_of_a_moment_is_passing() {
+        // SQLITE_BUSY, SQLITE_BUSY_SNAPSHOT, SQLITE_LOCKED; connection_failure, serialization_failure, too_many_connections,
+        // admin_shutdown, cannot_connect_now, lock_not_available.
+        for code in ["5", "517", "6", "08006", "40001", "53300", "57P01", "57P03", "55P03"] {
+            assert!(is_passing_code(code), "{code}");
+        }
+        // SQLITE_CORRUPT, SQLITE_CONSTRAINT_UNIQUE; unique_violation, undefined_table, query_canceled.
+        for code in ["11", "2067", "23505", "42P01", "57014"] {
+            assert!(!is_passing_code(code), "{code}");
+        }
+        assert_eq!(StateError::Sql(sqlx::Error::PoolTimedOut).code(), ErrorCode::Unavailable);
+        assert_eq!(StateError::Sql(sqlx::Error::RowNotFound).code(), ErrorCode::Internal);
     }
 }

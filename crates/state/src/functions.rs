@@ -20,7 +20,7 @@ impl State {
         .execute(&mut *tx)
         .await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl State {
             return Err(StateError::NoSuchFunction(name.to_string()));
         }
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 }

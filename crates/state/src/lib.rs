@@ -5,6 +5,7 @@
 //! power cut may lose (the file is then found as an orphan). Functions take and return plain data; each is one transaction.
 
 mod along;
+mod backup;
 #[cfg(test)]
 mod conformance;
 mod database;
@@ -41,6 +42,8 @@ pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
 pub use health::{HealthPoint, HealthRow, TableUse, USE_DAYS};
+pub use instances::BEATS;
+use instances::Beats;
 pub use jobs::{Job, JobFilter, JobLine, JobState};
 pub use namespaces::{NamespaceRow, Warehouse};
 pub use outputs::Output;
@@ -61,6 +64,7 @@ pub struct State {
     instance: Uuid,
     /// Whether this process counts among the living, and may be taken for dead.
     registered: Arc<AtomicBool>,
+    beats: Arc<Beats>,
 }
 
 impl State {
@@ -71,7 +75,7 @@ impl State {
         let intents = database.pool(Use::Intents).await?;
         let readers = database.pool(Use::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
-        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered })
+        Ok(Self { database, readers, writer, intents, instance: Uuid::now_v7(), registered, beats: Arc::default() })
     }
 
     /// This process, as intents and jobs are marked with it.

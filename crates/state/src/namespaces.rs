@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use esker_types::NamespaceName;
+use esker_types::{NamespaceName, TableName};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
@@ -26,6 +26,11 @@ impl Warehouse {
 
     pub(crate) fn namespace_key(self, name: &NamespaceName) -> String {
         self.key(&name.key())
+    }
+
+    /// What the whole name of a table or view is compared by.
+    pub fn full_key(self, name: &TableName) -> (String, String) {
+        (self.namespace_key(&name.namespace), self.key(&name.name))
     }
 }
 
@@ -88,7 +93,7 @@ impl State {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
@@ -154,7 +159,7 @@ impl State {
             .execute(&mut *tx)
             .await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(before)
     }
 
@@ -181,7 +186,7 @@ impl State {
         }
         sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
@@ -201,7 +206,7 @@ impl State {
             .execute(&mut *tx)
             .await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 }

@@ -77,6 +77,15 @@ impl State {
         Ok(())
     }
 
+    /// Whether it is known of a file that it is no state of its table: it is or was in quarantine, or a server that lives is about to
+    /// publish it. With `dead`, also if a server that is gone was: right only where the database knows of every commit.
+    pub async fn is_accounted(&self, path: &str, dead: bool) -> Result<bool> {
+        let sql = "SELECT (SELECT count(*) FROM doomed WHERE path = $1 AND state <> 'spared')
+                        + (SELECT count(*) FROM output WHERE path = $1 AND ($2 = 1 OR instance IN (SELECT id FROM instance)))";
+        let known: i64 = sqlx::query_scalar(sql).bind(path).bind(i64::from(dead)).fetch_one(&self.readers).await?;
+        Ok(known > 0)
+    }
+
     /// The job that recorded a file and has not settled it.
     pub async fn output_job(&self, path: &str) -> Result<Option<JobId>> {
         let query = sqlx::query_scalar("SELECT job_id FROM output WHERE path = $1").bind(path);

@@ -48,9 +48,9 @@ impl State {
         Ok(files)
     }
 
-    /// Takes the files that a job doomed out of quarantine, all but those whose deletion was begun; with `all`, only if there are
-    /// none such. Returns how many stay, and how many are gone or going.
-    pub async fn spare_dooms_of(&self, job: JobId, note: &str, all: bool) -> Result<(u64, u64)> {
+    /// Takes the files that a job doomed out of quarantine, all but those whose deletion was begun. Returns how many stay, and how
+    /// many are gone or going.
+    pub async fn spare_dooms_of(&self, job: JobId, note: &str) -> Result<(u64, u64)> {
         let mut tx = self.begin().await?;
         let spared =
             sqlx::query("UPDATE doomed SET state = 'spared', note = $2, changed_ms = $3 WHERE job_id = $1 AND state = 'doomed'")
@@ -64,9 +64,6 @@ impl State {
             .bind(job.to_string())
             .fetch_one(&mut *tx)
             .await?;
-        if all && lost > 0 {
-            return Ok((0, lost.unsigned_abs()));
-        }
         tx.commit().await?;
         Ok((spared, lost.unsigned_abs()))
     }

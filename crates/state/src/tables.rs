@@ -206,9 +206,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
     for path in &swap.settled_outputs {
         sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
-    for path in &swap.revives {
-        revive(tx, path).await?;
-    }
+    revive(tx, &swap.revives).await?;
     Ok(true)
 }
 
@@ -277,6 +275,12 @@ impl State {
         row.as_ref().map(table_row).transpose()
     }
 
+    /// When an entry was made.
+    pub async fn entered_ms(&self, id: TableId) -> Result<Option<Millis>> {
+        let query = sqlx::query_scalar("SELECT created_ms FROM tabular WHERE id = $1").bind(id.to_string());
+        Ok(query.fetch_optional(&self.readers).await?)
+    }
+
     /// Every table or every view of the warehouse.
     pub async fn all_of(&self, kind: Kind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
         let sql = sqlx::AssertSqlSafe(format!(
@@ -331,16 +335,24 @@ impl State {
             .execute(&mut *tx)
             .await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 
     /// Drops an entry, which must not be protected, and in the same transaction dooms the files given (for a purge). With
-    /// `keep`, a table can be brought back for a while.
-    pub async fn drop_tabular(&self, id: TableId, dooms: &[Doom], keep: Option<&SoftDrop>, along: &Along) -> Result<()> {
+    /// `keep`, a table can be brought back for a while. `false`: `at` is not its current metadata file any more.
+    pub async fn drop_tabular(
+        &self,
+        id: TableId,
+        at: Option<&str>,
+        dooms: &[Doom],
+        keep: Option<&SoftDrop>,
+        along: &Along,
+    ) -> Result<bool> {
         let mut tx = self.begin().await?;
         let row = sqlx::query(
-            "SELECT t.protected, t.kind, n.name, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = $1",
+            "SELECT t.protected, t.kind, n.name, t.name, t.metadata_location
+             FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE t.id = $1",
         )
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
@@ -351,14 +363,17 @@ impl State {
             let namespace = NamespaceName::from_key(row.try_get(2)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
             return Err(StateError::Protected { kind, name: format!("{namespace}.{}", row.try_get::<&str, _>(3)?) });
         }
+        if at.is_some_and(|at| row.try_get::<&str, _>(4).is_ok_and(|now| now != at)) {
+            return Ok(false);
+        }
         if let Some(keep) = keep {
             insert_dropped(&mut tx, id, keep).await?;
         }
         sqlx::query("DELETE FROM tabular WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         insert_dooms(&mut tx, dooms).await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
-        Ok(())
+        tx.commit().await.map_err(StateError::Ambiguous)?;
+        Ok(true)
     }
 
     /// Sets one of an entry's marks.
@@ -366,7 +381,7 @@ impl State {
         let mut tx = self.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(())
     }
 

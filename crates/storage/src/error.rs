@@ -12,6 +12,12 @@ pub enum StorageError {
         /// What was asked for.
         uri: String,
     },
+    /// Not even the bucket is there.
+    #[error("{uri}: the storage has no such bucket; make it, or name another in the warehouse's location")]
+    NoBucket {
+        /// What was asked for.
+        uri: String,
+    },
     /// The store has no room (disk full, quota exceeded).
     #[error("{uri}: storage is full; free space and repeat the request")]
     Full {
@@ -59,7 +65,7 @@ impl StorageError {
 impl Coded for StorageError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::NotFound { .. } => ErrorCode::DataMissing,
+            Self::NotFound { .. } | Self::NoBucket { .. } => ErrorCode::DataMissing,
             Self::Full { .. } => ErrorCode::StorageFull,
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
             Self::Io { .. } => ErrorCode::Internal,

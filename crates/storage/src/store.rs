@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -42,6 +44,9 @@ impl Default for StorageOptions {
         Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalFileSystem::new()) }
     }
 }
+
+/// How long a store gets to answer whether it is there.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// A warehouse's object stores, addressed by URI. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -135,6 +140,38 @@ impl Storage {
         let (store, path) = self.object(uri)?;
         store.put(&path, bytes.into()).await.map_err(|e| StorageError::new(uri, e))?;
         Ok(())
+    }
+
+    /// Whether the store answers, has the bucket, and lets this server look into a location. Who asks does not wait for as long as others.
+    pub async fn probe(&self, at: &Location) -> Result<()> {
+        let uri = at.to_string();
+        let (store, prefix) = self.object(&uri)?;
+        match tokio::time::timeout(PROBE, store.list(Some(&prefix)).next()).await {
+            Ok(None | Some(Ok(_))) => Ok(()),
+            // A listing of nothing is empty. Only what it would be in can be missing; a directory is made when it is written into.
+            Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
+            Ok(Some(Err(object_store::Error::NotFound { .. }))) => Err(StorageError::NoBucket { uri }),
+            Ok(Some(Err(e))) => Err(StorageError::new(&uri, e)),
+            Err(_) => {
+                let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE.as_secs()));
+                Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
+            }
+        }
+    }
+
+    /// Makes a directory, where the store has any: engines write into those of a table without making them.
+    pub async fn make_directory(&self, at: &Location) -> Result<()> {
+        let uri = at.to_string();
+        self.object(&uri)?;
+        if at.scheme() != Scheme::File {
+            return Ok(());
+        }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
+            StorageError::new(&uri, object_store::Error::Generic { store: "LocalFileSystem", source })
+        };
+        let path = format!("/{}", at.key());
+        let made = tokio::task::spawn_blocking(move || std::fs::create_dir_all(path)).await;
+        made.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
     }
 
     /// The size in bytes, or `None` if nothing is there.

@@ -49,8 +49,10 @@ pub enum ErrorCode {
     CommitStateUnknown,
     /// Anything else: a bug, or an I/O error outside a commit.
     Internal,
-    /// The server is draining.
+    /// What is needed is away, overloaded or draining: the same request may succeed a little later.
     Unavailable,
+    /// The same, of a change of which certainly nothing was done. No client takes it for an unknown outcome.
+    TooBusy,
 }
 
 impl ErrorCode {
@@ -72,6 +74,7 @@ impl ErrorCode {
             Self::AlreadyExists | Self::NamespaceNotEmpty | Self::CommitConflict => 409,
             Self::TooLarge => 413,
             Self::Unprocessable | Self::Refused => 422,
+            Self::TooBusy => 429,
             Self::CommitStateUnknown | Self::Internal => 500,
             Self::Unsupported => 406,
             Self::Unavailable => 503,
@@ -104,6 +107,7 @@ impl ErrorCode {
             Self::Unsupported => "UnsupportedOperationException",
             Self::Unavailable => "ServiceUnavailableException",
             Self::StorageFull => "InsufficientStorageException",
+            Self::TooBusy => "TooManyRequestsException",
         }
     }
 
@@ -125,10 +129,26 @@ impl ErrorCode {
             Self::CommitConflict => 10,
             Self::Unsupported => 12,
             Self::Internal => 13,
-            Self::Unavailable => 14,
+            Self::Unavailable | Self::TooBusy => 14,
             Self::DataMissing => 15,
             Self::Unauthenticated => 16,
             Self::CommitStateUnknown => 2,
+        }
+    }
+}
+
+impl ErrorCode {
+    /// Whether the same may succeed a little later, without anybody doing anything about it. What is lasting is not tried again.
+    pub const fn is_passing(self) -> bool {
+        matches!(self, Self::CommitConflict | Self::CommitStateUnknown | Self::StorageFull | Self::Unavailable | Self::TooBusy)
+    }
+
+    /// The same on a change to a table that was certainly not made: clients read 503 as an unknown outcome.
+    #[must_use]
+    pub const fn of_change(self) -> Self {
+        match self {
+            Self::Unavailable => Self::TooBusy,
+            code => code,
         }
     }
 }

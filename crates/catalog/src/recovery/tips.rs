@@ -14,7 +14,7 @@ pub struct Tip {
     pub updated_ms: Millis,
     /// The current snapshot, by it.
     pub snapshot: Option<i64>,
-    /// How many commits it is ahead of the entry.
+    /// How many commits it is ahead of the entry; 0 also where it is beside or behind it.
     pub commits: u64,
 }
 
@@ -28,12 +28,21 @@ pub(crate) struct Candidate {
     pub(crate) log: Option<HashSet<String>>,
 }
 
+/// What the entry points at.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) uri: String,
+    pub(crate) version: u64,
+    /// As something that can be chosen; none: it is gone from storage.
+    pub(crate) tip: Option<Tip>,
+}
+
 /// What the files come to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The entry points at the newest.
+    /// The entry points at the only one that may be current.
     Current,
-    /// One file is the newest, and was built on what the entry points at.
+    /// One other file may be, and it was built on what the entry points at.
     Advance(Tip),
     /// More than one may be.
     Ambiguous(Vec<Tip>),
@@ -51,44 +60,71 @@ pub fn is_ahead(path: &str, metadata_location: &str) -> bool {
     path.ends_with(".metadata.json") && version(path) > version(metadata_location)
 }
 
-/// Judges the files of a table that are newer than its entry.
+/// Judges the files of a table that its entry's file was not built on, and of which nobody knows that they did not come about.
 ///
-/// A commit builds on the file that was current then, and names it in its log. So whatever has the newest version is current, and
-/// what has an older one and is in nobody's log is of an attempt that failed. Two files of the newest version are an attempt that
-/// failed and one that may not have: only who made them can tell. So is one that does not build on the entry's file.
-pub(crate) fn judge(entry: &str, at: u64, candidates: Vec<Candidate>) -> Verdict {
-    let newest = candidates.iter().map(|c| c.version).max().filter(|newest| *newest > at);
-    let Some(newest) = newest else { return Verdict::Current };
-    // Where the log was cut, it does not reach back to the entry's file; a name in it that is older does.
-    let reaches = |log: &HashSet<String>| {
-        let known = |uri: &String| candidates.iter().any(|c| c.tip.uri == *uri);
-        let cut = log.iter().filter_map(|uri| version(uri)).min().is_some_and(|oldest| oldest > at);
-        log.contains(entry) || (cut && log.iter().any(known))
-    };
-    let mut tips: Vec<&Candidate> = candidates.iter().filter(|c| c.version == newest).collect();
-    tips.sort_by_key(|c| &c.tip.uri);
-    match tips.as_slice() {
-        [only] if only.log.as_ref().is_none_or(reaches) => Verdict::Advance(only.tip.clone()),
-        several => Verdict::Ambiguous(several.iter().map(|c| c.tip.clone()).collect()),
+/// A commit builds on the file that was current then, and names it in its log. A file that no other builds on is a tip. Whether a tip
+/// was a commit that somebody was told of, or an attempt that failed, only a person can tell: after a backup was restored and
+/// committed to, both chains are in storage, and the longer one is not the truer one.
+pub(crate) fn judge(entry: &Entry, others: &[Candidate]) -> Verdict {
+    if others.is_empty() {
+        return Verdict::Current;
     }
+    let mut tips: Vec<&Candidate> = others.iter().filter(|c| is_tip(entry, c, others)).collect();
+    tips.sort_by_key(|c| &c.tip.uri);
+    if let [only] = tips.as_slice()
+        && builds_on(entry, only, others)
+    {
+        return Verdict::Advance(only.tip.clone());
+    }
+    // What another tip builds on is none.
+    let own = entry.tip.iter().filter(|_| !tips.iter().any(|tip| builds_on(entry, tip, others)));
+    Verdict::Ambiguous(own.chain(tips.iter().map(|c| &c.tip)).cloned().collect())
+}
+
+/// Whether no other file builds on this one. A view's files don't say: one of the newest version counts, and one beside the entry.
+fn is_tip(entry: &Entry, one: &Candidate, others: &[Candidate]) -> bool {
+    match one.log {
+        Some(_) => !others.iter().any(|c| c.log.as_ref().is_some_and(|log| log.contains(&one.tip.uri))),
+        None => one.version == entry.version || !others.iter().any(|c| c.version > one.version),
+    }
+}
+
+/// Whether a file was built on the entry's: by its log, or by that of a file which it was built on, where its own was cut.
+fn builds_on(entry: &Entry, tip: &Candidate, others: &[Candidate]) -> bool {
+    let Some(log) = &tip.log else { return tip.version > entry.version };
+    let mut chain: HashSet<&String> = log.iter().collect();
+    let mut open: Vec<&String> = chain.iter().copied().collect();
+    while let Some(uri) = open.pop() {
+        let found = others.iter().find(|c| c.tip.uri == *uri).and_then(|c| c.log.as_ref());
+        open.extend(found.into_iter().flatten().filter(|before| chain.insert(before)));
+    }
+    chain.contains(&entry.uri)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tip(name: &str) -> Tip {
+        Tip { uri: format!("m/{name}"), updated_ms: 0, snapshot: None, commits: 0 }
+    }
+
     fn file(name: &str, log: &[&str]) -> Candidate {
-        let tip = Tip { uri: format!("m/{name}"), updated_ms: 0, snapshot: None, commits: 0 };
         let log = log.iter().map(|l| format!("m/{l}")).collect();
-        Candidate { version: version(name).expect("a version"), tip, log: Some(log) }
+        Candidate { version: version(name).expect("a version"), tip: tip(name), log: Some(log) }
+    }
+
+    fn judged_at(entry: &str, files: &[Candidate]) -> String {
+        let entry = Entry { uri: format!("m/{entry}"), version: version(entry).expect("a version"), tip: Some(tip(entry)) };
+        match judge(&entry, files) {
+            Verdict::Current => "current".to_owned(),
+            Verdict::Advance(tip) => tip.uri,
+            Verdict::Ambiguous(tips) => tips.iter().map(|tip| &tip.uri[2..]).collect::<Vec<_>>().join(" "),
+        }
     }
 
     fn judged(files: &[Candidate]) -> String {
-        match judge("m/00001-a", 1, files.to_vec()) {
-            Verdict::Current => "current".to_owned(),
-            Verdict::Advance(tip) => tip.uri,
-            Verdict::Ambiguous(tips) => format!("{} tips", tips.len()),
-        }
+        judged_at("00001-a", files)
     }
 
     #[test]
@@ -100,21 +136,37 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_that_others_went_past_is_none() {
+    fn a_file_that_others_went_past_is_a_tip_until_it_is_known_to_have_failed() {
         let files = [file("00002-x", &["00001-a"]), file("00002-b", &["00001-a"]), file("00003-c", &["00001-a", "00002-b"])];
-        assert_eq!(judged(&files), "m/00003-c");
+        assert_eq!(judged(&files), "00002-x 00003-c");
     }
 
     #[test]
-    fn two_of_the_newest_version_are_not_decided_between() {
-        assert_eq!(judged(&[file("00002-x", &["00001-a"]), file("00002-b", &["00001-a"])]), "2 tips");
+    fn files_on_the_same_predecessor_are_not_decided_between_whichever_the_entry_points_at() {
+        assert_eq!(judged(&[file("00002-x", &["00001-a"]), file("00002-b", &["00001-a"])]), "00002-b 00002-x");
+        assert_eq!(judged_at("00002-b", &[file("00002-x", &["00001-a"])]), "00002-b 00002-x");
+    }
+
+    #[test]
+    fn a_chain_that_overtook_another_does_not_win_by_that() {
+        assert_eq!(judged_at("00004-d", &[file("00002-x", &["00001-a"])]), "00004-d 00002-x", "the entry's is the longer one");
+        let other = [file("00002-x", &["00001-a"]), file("00003-y", &["00001-a", "00002-x"])];
+        assert_eq!(judged_at("00002-b", &other), "00002-b 00003-y", "the other is");
     }
 
     #[test]
     fn a_cut_log_is_followed_through_the_files_and_a_strange_file_is_not() {
         let cut = [file("00002-b", &["00001-a"]), file("00003-c", &["00002-b"]), file("00004-d", &["00003-c"])];
         assert_eq!(judged(&cut), "m/00004-d");
-        assert_eq!(judged(&[file("00009-z", &["00008-y"])]), "1 tips", "nothing of its log is known");
-        assert_eq!(judged(&[file("00002-z", &["00001-other"])]), "1 tips");
+        assert_eq!(judged(&[file("00009-z", &["00008-y"])]), "00001-a 00009-z", "nothing of its log is known");
+        assert_eq!(judged(&[file("00002-z", &["00001-other"])]), "00001-a 00002-z");
+    }
+
+    #[test]
+    fn of_a_view_whose_files_name_nothing_the_newest_is_current_unless_one_is_beside_it() {
+        let view = |name: &str| Candidate { log: None, ..file(name, &[]) };
+        assert_eq!(judged(&[view("00002-b"), view("00003-c")]), "m/00003-c");
+        assert_eq!(judged(&[view("00002-b"), view("00002-c")]), "00002-b 00002-c");
+        assert_eq!(judged(&[view("00001-b")]), "00001-a 00001-b");
     }
 }

@@ -1,5 +1,6 @@
-//! The command line. All but `serve`, `config`, `recover` and `token` talk to a server's management API.
+//! The command line. All but `serve`, `config`, `recover`, `backup`, `restore` and `token` talk to a server's management API.
 
+mod backup;
 mod client;
 mod compact;
 mod events;
@@ -41,6 +42,10 @@ enum Command {
     },
     /// Compare the state database with the warehouses after it was lost or restored, and put it right.
     Recover(recover::Recover),
+    /// Copy the state database into a file, while the server works on it.
+    Backup(backup::Backup),
+    /// Put a backup in the place of the state database.
+    Restore(backup::Restore),
     /// Make a token for a principal, or replace the one it has.
     Token(token::Token),
     /// List the server's warehouses.
@@ -153,6 +158,8 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Config { command: ConfigCommand::Check { config } } => check(config),
             Command::Recover(recover) => recover.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run().await,
             Command::Token(token) => token.run().await,
             Command::Warehouses { remote } => warehouses(&Client::new(remote)).await,
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,

@@ -98,6 +98,10 @@ fn text(plan: &Recovery) -> String {
         format!("  enter {what} {} at {}", e.name, e.metadata_location)
     }));
     lines.extend(plan.advance.iter().map(|a| format!("  move {} on to {}", a.name, tip(&a.to))));
+    lines.extend(plan.set_aside.iter().map(|s| {
+        let (files, name) = (s.files.len(), &s.name);
+        format!("  set {files} other metadata files of {name} aside, and what only they lead to: in quarantine for now")
+    }));
     for undecided in &plan.undecided {
         lines.push(format!("  NOT DECIDED: {}: {}", undecided.name, undecided.why));
         lines.extend(undecided.tips.iter().map(|t| format!("    --tip {}={}", undecided.name, tip(t))));

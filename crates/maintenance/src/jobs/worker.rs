@@ -260,6 +260,7 @@ fn may_pass(error: &MaintenanceError) -> bool {
         ErrorCode::CommitStateUnknown,
         ErrorCode::StorageFull,
         ErrorCode::Unavailable,
+        ErrorCode::TooBusy,
     ];
     !ours && codes.contains(&error.code())
 }

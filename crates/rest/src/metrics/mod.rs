@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     data_bytes: IntGaugeVec,
     data_files: IntGaugeVec,
     deletes_off: IntGaugeVec,
+    sick_tables: IntGaugeVec,
     quarantine_files: IntGauge,
     quarantine_bytes: IntGauge,
     storage: IntCounterVec,
@@ -156,6 +157,16 @@ impl Metrics {
                     Opts::new(
                         "esker_warehouse_deletes_off",
                         "1: database and warehouse don't go together, and nothing is deleted."
+                    ),
+                    &["warehouse"]
+                )
+            ),
+            sick_tables: registered!(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "esker_quarantine_sick_tables",
+                        "Tables of which nothing is deleted, because what they refer to can't be found out."
                     ),
                     &["warehouse"]
                 )
@@ -341,7 +352,9 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     }
     for catalog in app.warehouses().map(Maintenance::catalog) {
         let off = i64::from(catalog.check_epoch().is_err());
-        metrics.deletes_off.with_label_values(&[&catalog.options().warehouse]).set(off);
+        let warehouse = &catalog.options().warehouse;
+        metrics.deletes_off.with_label_values(&[warehouse]).set(off);
+        metrics.sick_tables.with_label_values(&[warehouse]).set(gauge(catalog.sick_tables()));
     }
     let (files, bytes) = app.state().quarantine_totals().await?;
     metrics.quarantine_files.set(files);

@@ -1,0 +1,122 @@
+//! A database that is behind its warehouse: which of its tables it must not commit to.
+//!
+//! A restored database goes on where the backup was made. A commit to a table that was committed to since would begin a second chain
+//! of metadata files beside the one that clients were told of. So it is refused until somebody has decided; other tables go on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_state::TableRow;
+use esker_storage::StorageError;
+use esker_types::TableId;
+use tokio::sync::OnceCell;
+
+use super::history::{Look, examine, is_unknown};
+use super::tips::Verdict;
+use crate::ledger::{Ledger, LedgerEntry};
+use crate::{Catalog, CatalogError, Result};
+
+/// What was found out of tables, while database and storage don't go together.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    /// Why a table must not be committed to; none: it is as storage has it.
+    judged: Mutex<HashMap<TableId, Option<String>>>,
+    /// The ledger, which nobody writes while they don't.
+    ledger: OnceCell<Arc<Ledger>>,
+    /// The database knows everything that the ledger does.
+    ledger_agrees: AtomicBool,
+}
+
+impl Catalog {
+    /// Refuses a change to a table or view of which storage has states that this database does not know.
+    pub(crate) async fn check_not_behind(&self, row: &TableRow) -> Result<()> {
+        if self.check_epoch().is_ok() {
+            return Ok(());
+        }
+        let judged = || self.inner.behind.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = judged().get(&row.id).cloned();
+        let why = match known {
+            Some(why) => why,
+            None => {
+                let why = self.other_tips(row.id, Look::default()).await?;
+                judged().insert(row.id, why.clone());
+                why
+            }
+        };
+        why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
+    }
+
+    /// Forgets what was found out of tables, after pointers were moved.
+    pub(crate) fn look_again(&self) {
+        self.inner.behind.judged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Refuses what relies on a table's metadata file being the only current one: files of another would look like nobody's.
+    pub async fn check_only_tip(&self, row: &TableRow) -> Result<()> {
+        let since_ms = self.state().entered_ms(row.id).await?;
+        let why = self.other_tips(row.id, Look { sound: self.check_epoch().is_ok(), since_ms, ..Look::default() }).await?;
+        why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
+    }
+
+    /// Why a table's metadata file is not the only one that may be current.
+    async fn other_tips(&self, id: TableId, look: Look) -> Result<Option<String>> {
+        // Where they go together it was compared at the start.
+        let ledger = if look.sound { Arc::default() } else { self.ledger_as_it_was().await? };
+        loop {
+            let Some(row) = self.state().table_by_id(id).await? else { return Ok(None) };
+            let entry = LedgerEntry::from(row.clone());
+            let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
+            let beside = theirs.map(|e| e.metadata_location.clone()).collect();
+            let why = match examine(self, &entry, &Look { beside, ..look.clone() }).await.map(|found| found.verdict) {
+                Ok(Verdict::Current) => return Ok(None),
+                Ok(Verdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
+                Ok(Verdict::Ambiguous(tips)) => {
+                    let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
+                    format!("more than one metadata file may be its current one: {}", tips.join(", "))
+                }
+                Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
+                Err(e) => e.to_string(),
+            };
+            let now = self.state().table_by_id(id).await?.map(|row| row.metadata_location);
+            // Another server may have committed while storage was looked at.
+            if now.is_none_or(|now| now == row.metadata_location) {
+                return Ok(Some(why));
+            }
+        }
+    }
+
+    async fn ledger_as_it_was(&self) -> Result<Arc<Ledger>> {
+        let read =
+            async || Ok::<_, CatalogError>(Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default()));
+        Ok(self.inner.behind.ledger.get_or_try_init(read).await?.clone())
+    }
+
+    /// A table of which the ledger has a state that this database does not know: it was restored, even if the epoch had no time to move.
+    pub(crate) async fn ledger_disagreement(&self) -> Result<Option<String>> {
+        let agrees = &self.inner.behind.ledger_agrees;
+        if agrees.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        // The ledger first: what other servers commit meanwhile makes the database's the later one.
+        let ledger = self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default();
+        let rows: HashMap<TableId, TableRow> = self.tables_and_views().await?.into_iter().map(|row| (row.id, row)).collect();
+        for theirs in &ledger.entries {
+            let Some(row) = rows.get(&theirs.id).filter(|row| row.table_uuid == theirs.uuid) else { continue };
+            match is_unknown(self, row, &theirs.metadata_location).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let uri = &theirs.metadata_location;
+                    return Ok(Some(format!(
+                        "the ledger in storage has {uri} for {}, which the database does not know",
+                        row.name
+                    )));
+                }
+                // One sick table says nothing of the others.
+                Err(error) => tracing::warn!(table = %row.name, %error, "a table can't be compared with the ledger"),
+            }
+        }
+        agrees.store(true, Ordering::Release);
+        Ok(None)
+    }
+}

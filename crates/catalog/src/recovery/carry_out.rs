@@ -1,0 +1,111 @@
+//! Carries the plan of a recovery out.
+
+use std::collections::{BTreeMap, HashSet};
+
+use esker_state::{Along, Kind, NamespaceRow, NewTable, Swap, TableRow};
+use esker_table::reachable;
+use esker_types::now_ms;
+use serde_json::json;
+
+use super::{Advance, LedgerNamespace, Recovery, SetAside};
+use crate::{Catalog, CatalogError, Cause, Result, referenced_paths};
+
+/// Carries a plan out. With `reconcile`, this database is from now on the one that takes care of the warehouse, and files may be
+/// deleted again: refused while something is not decided.
+pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Result<()> {
+    if reconcile && !plan.undecided.is_empty() {
+        let names: Vec<String> = plan.undecided.iter().map(|u| u.name.to_string()).collect();
+        let what =
+            format!("not decided: {}; choose with --tip NAMESPACE.TABLE=METADATA-FILE, or drop the table", names.join(", "));
+        return Err(CatalogError::Refused(what));
+    }
+    let (state, warehouse, cause) = (catalog.state(), catalog.warehouse(), Cause::internal("recover"));
+    for LedgerNamespace { name, properties, protected } in plan.namespaces.clone() {
+        let event = catalog.event(&cause, "namespace.recovered", &name, json!({}));
+        let row = NamespaceRow { name: name.clone(), properties, protected: false };
+        let along = Along { events: vec![event], receipts: Vec::new() };
+        state.create_namespace(warehouse, &row, &along).await?;
+        if protected {
+            state.protect_namespace(warehouse, &name, true, &Along::default()).await?;
+        }
+    }
+    for entry in plan.enter.clone() {
+        let row = entry.row(warehouse.id);
+        let data = json!({"metadata-location": row.metadata_location});
+        let event = catalog.event(&cause, "table.recovered", &row.name, data);
+        let along = Along { events: vec![event], receipts: Vec::new() };
+        let new = NewTable { row, recorded_output: None, replaces: None };
+        state.publish(warehouse, &[], &[new], &along).await?;
+    }
+    for Advance { name, to, .. } in &plan.advance {
+        let row = match state.table(warehouse, name).await {
+            Ok(row) => row,
+            Err(_) => state.view(warehouse, name).await?,
+        };
+        let pointed = TableRow { metadata_location: to.uri.clone(), ..row.clone() };
+        let location = match row.kind {
+            Kind::View => catalog.load_view_row(pointed).await?.metadata.location().to_owned(),
+            Kind::Table => catalog.load_row(pointed).await?.metadata.location().to_owned(),
+        };
+        let data = json!({"metadata-location": to.uri, "previous-metadata-location": row.metadata_location});
+        let event = catalog.event(&cause, "table.recovered", name, data);
+        let swap = Swap {
+            id: row.id,
+            from: row.metadata_location,
+            to: to.uri.clone(),
+            location,
+            dooms: Vec::new(),
+            settled_outputs: Vec::new(),
+            revives: Vec::new(),
+        };
+        if !state.publish(warehouse, &[swap], &[], &Along { events: vec![event], receipts: Vec::new() }).await? {
+            return Err(CatalogError::Refused(format!("{name} was committed to meanwhile; plan again")));
+        }
+    }
+    for set_aside in &plan.set_aside {
+        put_away(catalog, set_aside).await?;
+    }
+    catalog.look_again();
+    match reconcile {
+        true => catalog.adopt().await,
+        false => Ok(()),
+    }
+}
+
+/// Puts metadata files that were decided against into quarantine, with what only they lead to. They stay for as long as a dropped table, so
+/// that rows can be fetched from them.
+async fn put_away(catalog: &Catalog, SetAside { name, id, files }: &SetAside) -> Result<()> {
+    let row = catalog.row_by_id(*id, name).await?;
+    let mut paths: BTreeMap<String, Option<u64>> = files.iter().map(|file| (file.clone(), None)).collect();
+    if row.kind == Kind::Table {
+        let kept = catalog.load_row(row.clone()).await?;
+        let referenced = referenced_paths(catalog, &kept).await?;
+        let mut seen: HashSet<String> = kept.metadata.snapshots().map(|s| s.manifest_list().to_owned()).collect();
+        for file in files {
+            match led_to(catalog, file, &mut seen).await {
+                Ok(found) => paths.extend(found),
+                // What it leads to is an orphan then, which has its time as well.
+                Err(error) => tracing::warn!(table = %name, file, %error, "what a metadata file leads to can't be read"),
+            }
+        }
+        let mut only_theirs = BTreeMap::new();
+        for (path, bytes) in paths {
+            if !referenced.contains(&path)? {
+                only_theirs.insert(path, bytes);
+            }
+        }
+        paths = only_theirs;
+    }
+    let options = catalog.options();
+    let due_ms = now_ms().saturating_add(options.grace_ms.max(options.undrop_ms));
+    let doom = |(path, bytes)| row.doom(path, bytes, "`esker recover` kept another state of the table", None, due_ms);
+    Ok(catalog.state().doom(&paths.into_iter().map(doom).collect::<Vec<_>>()).await?)
+}
+
+/// What the snapshots in a metadata file lead to whose manifest lists were not seen yet.
+async fn led_to(catalog: &Catalog, file: &str, seen: &mut HashSet<String>) -> Result<Vec<(String, Option<u64>)>> {
+    let (metadata, _) = catalog.metadata_at(file).await?;
+    let snapshots: Vec<_> = metadata.snapshots().filter(|s| seen.insert(s.manifest_list().to_owned())).cloned().collect();
+    let found = reachable(catalog.manifests(), &metadata, &snapshots, &HashSet::new()).await?;
+    Ok(found.files.into_iter().map(|(path, (_, bytes))| (path, bytes)).collect())
+}
