@@ -6,7 +6,6 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -70,9 +69,6 @@ class Campaign:
             return Fault("server", f"it does not answer: {error}")
         except Exception:
             return Fault("harness", traceback.format_exc())
-        finally:
-            with suppress(Exception):
-                self.stage.pyiceberg.catalog.drop_table((script["namespace"], name))
         return None
 
     def alive(self) -> bool:

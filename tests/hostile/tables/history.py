@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pyiceberg.partitioning import PartitionField, PartitionSpec
@@ -78,11 +79,30 @@ def create(stage: Stage, script: dict, name: str) -> State:
     return State(stage, table, with_spark=stage.spark is not None and script.get("seed", 1) % 20 == 0)
 
 
-def run(stage: Stage, script: dict, tally: Tally, replay: bool, table: str | None = None) -> None:
+def run(stage: Stage, script: dict, tally: Tally, replay: bool, table: str) -> None:
     """Carries a history out; raises a fault where Esker is wrong. Without `replay` the steps are made and kept."""
+    state = begin(stage, script, tally, table)
+    try:
+        follow(state, script, tally, replay)
+    finally:
+        # A sick table must not be the next one's surroundings.
+        with suppress(Exception):
+            stage.pyiceberg.catalog.drop_table(state.name)
+
+
+def begin(stage: Stage, script: dict, tally: Tally, table: str) -> State:
+    try:
+        return create(stage, script, table)
+    except Exception as error:
+        # A catalog may refuse names; then the table has plain ones.
+        tally.note("refused: create", f"{script['namespace']!r}.{table!r}: {error}")
+        script |= {"namespace": "hostile", "table": f"t{script['seed']}"}
+        return create(stage, script, f"{script['table']}_{random.randrange(10**9)}")
+
+
+def follow(state: State, script: dict, tally: Tally, replay: bool) -> None:
     pick, ids = random.Random(f"steps {script['seed']}"), schemas.Ids()
     ids.last = 100_000
-    state = create(stage, script, table or script["table"])
     made = iter(map(of_json, list(script["steps"]))) if replay else themes.history(pick, state, script["theme"], ids)
     for step in made:
         if step is None:
