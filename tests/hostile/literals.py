@@ -46,9 +46,9 @@ def sql_type(kind: IcebergType, dialect: str) -> str:
         case TimestamptzType() | TimestamptzNanoType():
             return "TIMESTAMPTZ" if dialect == "duckdb" else "TIMESTAMP WITH TIME ZONE"
         case BinaryType() | FixedType():
-            return "BLOB" if dialect == "duckdb" else "BYTEA"
+            return "BLOB" if dialect == "duckdb" else "VARBINARY"
         case UUIDType():
-            return "UUID" if dialect == "duckdb" else "VARCHAR"
+            return "UUID"
     return SQL.get(str(kind), str(kind).upper())
 
 
@@ -95,11 +95,9 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
             return plain
         case DecimalType() if style != 2:
             return f"{value:f}"
-        case DateType() | TimeType() | TimestampType() if style == 0:
+        case DateType() | TimeType() | TimestampType() | UUIDType() if style == 0 and dialect != "duckdb":
             return f"{name} '{plain}'"
         case DateType() | TimeType() | TimestampType() | TimestamptzType() | UUIDType() if style == 1:
-            return f"'{plain}'"
-        case UUIDType() if dialect != "duckdb":
             return f"'{plain}'"
     if plain.lstrip("-").isdigit() and style != 2:
         return plain

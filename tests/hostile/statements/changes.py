@@ -51,7 +51,7 @@ def update(pick: random.Random, world: World, known: Known) -> Text:
     kind = field.field_type
     # An expression of exactly the column's type, or a literal: what fits must not be a matter of dialect.
     there = [c.text for c in e.columns if c.kind == kind]
-    value = pick.choice(there) if there and pick.random() < 0.5 else e.literal(kind)
+    value = pick.choice(there) if there and pick.random() < 0.5 else e.literal(kind, True)
     if family(kind) == STRING and pick.random() < 0.3:
         value = put("{} || '!'", value)
     where = put("WHERE {}", e.condition()) if pick.random() < 0.9 else None
@@ -86,7 +86,7 @@ def insert(pick: random.Random, world: World, known: Known) -> Text:
     names = ", ".join(quoted(f.name) for f in fields)
     tuples = []
     for _ in range(pick.randrange(1, 3)):
-        values = [same(str(pick.randrange(10_000, 20_000))), *(e.literal(f.field_type) for f in fields)]
+        values = [same(str(pick.randrange(10_000, 20_000))), *(e.literal(f.field_type, True) for f in fields)]
         tuples.append(put("({})", joined(", ", values)))
     return spaced(pick, "INSERT INTO", target(known), f"(rid, {names})", "VALUES", joined(", ", tuples)).tagged(
         "insert"

@@ -56,12 +56,13 @@ class Expressions:
             return pick.choice(there).text
         return self.literal(kind)
 
-    def literal(self, kind: IcebergType) -> Text:
+    def literal(self, kind: IcebergType, bare: bool = False) -> Text:
+        """A literal; `bare` where its type may be told by what it stands beside."""
         pick = self.pick
         if pick.random() < 0.06:
             return same("NULL").tagged("null literal") if pick.random() < 0.5 else self.typed_null(kind)
         value = values.some(pick, kind, pick.random() < 0.4)
-        style = pick.randrange(3)
+        style = pick.choice([0, 1, 2] if bare else [0, 2])
         text = Text(literals.sql(value, kind, "esker", style), literals.sql(value, kind, "duckdb", 2))
         text = text.tagged(f"literal {family(kind)}")
         if self.parameters and isinstance(value, (bool, int, str, Decimal)) and family(kind) in (LONG, STRING, BOOLEAN):
@@ -170,8 +171,8 @@ class Expressions:
             return put(form, self.condition(depth + 1), self.condition(depth + 1))
         forms: list[Callable[[], Text]] = [
             lambda: self.compared(self.column(kind), self.of(kind, depth + 1)),
-            lambda: self.compared(self.column(kind), self.literal(kind)),
-            lambda: self.compared(self.literal(kind), self.column(kind)).tagged("literal first"),
+            lambda: self.compared(self.column(kind), self.literal(kind, True)),
+            lambda: self.compared(self.literal(kind, True), self.column(kind)).tagged("literal first"),
             lambda: put(pick.choice(["{} IS NULL", "{} IS NOT NULL"]), self.of(kind, depth + 1)),
             lambda: put("NOT ({})", self.condition(depth + 1)).tagged("not"),
             lambda: self.among(kind),
@@ -188,15 +189,15 @@ class Expressions:
         return put(f"{{}} {self.pick.choice(predicates.COMPARISONS)} {{}}", a, b)
 
     def between(self, kind: IcebergType) -> Text:
-        low, high = self.literal(kind), self.literal(kind)
+        low, high = self.literal(kind, True), self.literal(kind, True)
         return put("{} BETWEEN {} AND {}", self.column(kind), low, high).tagged("between")
 
     def distinct(self, kind: IcebergType) -> Text:
         form = self.pick.choice(["{} IS DISTINCT FROM {}", "{} IS NOT DISTINCT FROM {}"])
-        return put(form, self.column(kind), self.literal(kind)).tagged("distinct from")
+        return put(form, self.column(kind), self.literal(kind, True)).tagged("distinct from")
 
     def among(self, kind: IcebergType) -> Text:
-        found = [self.literal(kind) for _ in range(self.pick.randrange(1, 4))]
+        found = [self.literal(kind, True) for _ in range(self.pick.randrange(1, 4))]
         form = self.pick.choice(["{} IN ({})", "{} NOT IN ({})"])
         return put(form, self.column(kind), joined(", ", found)).tagged("in")
 
