@@ -9,13 +9,13 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-engines build lint soak docs bench-maintenance bench-query bench-catalog bench-autopilot bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-catalog bench-autopilot bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
 	"$$python" demo/flights.py --esker "$(ESKER_BIN)" --data-dir "$(ESKER_CACHE)/demo" $(if $(KEEP),--keep)
 
-test: build lint test-unit test-engine-slice
+test: build lint test-unit test-engine-slice test-hostile-slice
 
 build:
 	scripts/build.sh
@@ -42,6 +42,11 @@ test-engine-slice: build
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py -m slice $(PYTEST)
 
+# Hostile tables and statements against other engines, a minute of each.
+test-hostile-slice: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" -m pytest tests/hostile $(PYTEST)
+
 # All of every engine; then `make docs` makes the compatibility page of what ran.
 test-engines: build
 	python=$$($(UV) tests/engines/requirements.txt)
@@ -49,7 +54,8 @@ test-engines: build
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
 	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py $(PYTEST)
 
-# What takes minutes: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1.
+# What takes minutes to hours: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1, all of TPC-DS,
+# 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.
 soak: build
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
@@ -59,7 +65,16 @@ soak: build
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
 	cd ../..
+	$(MAKE) soak-hostile
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
+
+soak-hostile: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	kept="$(ESKER_CACHE)/hostile"
+	mkdir -p "$$kept"
+	cd tests
+	ESKER_HOSTILE_SPARK=1 "$$python" -m hostile tables --seed $(or $(SEED),0) --count $(or $(HOSTILE_TABLES),1000) --resume "$$kept/tables-$(or $(SEED),0)"
+	"$$python" -m hostile statements --seed $(or $(SEED),0) --count $(or $(HOSTILE_STATEMENTS),100000) --resume "$$kept/statements-$(or $(SEED),0)"
 
 docs: build
 	python3 scripts/dashboards.py

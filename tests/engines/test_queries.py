@@ -1,5 +1,5 @@
-"""Esker's own SQL answers as other engines do: TPC-H as DuckDB; random queries over tables with deletes of every kind
-and evolution, now and at older snapshots, as Spark. What it changes in tables reads the same elsewhere."""
+"""Esker's own SQL answers as other engines do: TPC-H and TPC-DS as DuckDB; random queries over tables with deletes of
+every kind and evolution, now and at older snapshots, as Spark. What it changes in tables reads the same elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from stack import tpch
+from stack import tpcds, tpch
 from stack.esker import Server
 from stack.messy import CASES, Table, cases
 
@@ -27,6 +27,35 @@ def test_tpch_answers_are_duckdbs(server: Server, warehouse: str, tmp_path: Path
     for number, sql in tpch.queries(reference):
         ours = server.sql(tpch.qualified(sql, f"{warehouse}.tpch."))
         assert tpch.same(ours, reference.execute(sql).fetchall()), f"Q{number}"
+
+
+def tpcds_answers_are_duckdbs(server: Server, home: Path, scale: float, only: set[int] | None) -> None:
+    namespace = f"tpcds{str(scale).replace('.', '_')}"
+    reference = tpcds.generated(scale, home)
+    tpch.load(reference, server.catalog(), namespace, 100_000, tpcds.TABLES)
+    wrong = []
+    for number, sql in tpcds.queries(reference):
+        if only is None or number in only:
+            try:
+                ours = server.sql(tpch.qualified(sql, f"{namespace}.", tpcds.TABLES))
+            except Exception as error:
+                wrong.append(f"Q{number}: {str(error)[:300]}")
+                continue
+            # Rows that are equal in what they are ordered by come in any order.
+            ours, theirs = sorted(ours, key=str), sorted(reference.execute(sql).fetchall(), key=str)
+            if not tpch.same(ours, theirs):
+                more, less = [r for r in ours if r not in theirs], [r for r in theirs if r not in ours]
+                wrong.append(f"Q{number}: {more[:2]}, not {less[:2]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slice
+def test_some_tpcds_answers_are_duckdbs(server: Server, tmp_path: Path) -> None:
+    tpcds_answers_are_duckdbs(server, tmp_path, 0.01, {1, 5, 14, 36, 51, 67, 95, 98})
+
+
+def test_tpcds_answers_are_duckdbs(server: Server, tmp_path: Path) -> None:
+    tpcds_answers_are_duckdbs(server, tmp_path, float(os.environ.get("ESKER_TPCDS_SCALE", "0.1")), None)
 
 
 def predicate(pick: random.Random, table: Table) -> str:

@@ -41,10 +41,16 @@ def chunks(connection: duckdb.DuckDBPyConnection, table: str, rows: int) -> Iter
         yield pa.Table.from_batches([batch])
 
 
-def load(connection: duckdb.DuckDBPyConnection, catalog: Catalog, namespace: str, rows: int = 1_000_000) -> None:
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    catalog: Catalog,
+    namespace: str,
+    rows: int = 1_000_000,
+    tables: list[str] = TABLES,
+) -> None:
     """All tables, one data file for every so many rows."""
     catalog.create_namespace_if_not_exists(namespace)
-    for name in TABLES:
+    for name in tables:
         table = None
         for chunk in chunks(connection, name, rows):
             if table is None:
@@ -52,9 +58,9 @@ def load(connection: duckdb.DuckDBPyConnection, catalog: Catalog, namespace: str
             table.append(chunk)
 
 
-def qualified(sql: str, prefix: str) -> str:
+def qualified(sql: str, prefix: str, tables: list[str] = TABLES) -> str:
     """Table names with a prefix, where they are tables: after FROM, JOIN or a comma. Columns may be called `nation`."""
-    place = r"(\b(?:from|join)\s+|,\s*)(" + "|".join(TABLES) + r")\b"
+    place = r"(\b(?:from|join)\s+|,\s*)(" + "|".join(tables) + r")\b"
     return re.sub(place, lambda m: m.group(1) + prefix + m.group(2), sql, flags=re.IGNORECASE)
 
 

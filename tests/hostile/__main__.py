@@ -1,0 +1,112 @@
+"""python -m hostile tables|statements --seed S --count N [--resume FILE]; python -m hostile replay SCRIPT."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .engines import stage
+from .statements.campaign import Campaign as Statements
+from .tables.campaign import Campaign, summary
+from .tables.compare import Tally
+
+
+def tables(options: argparse.Namespace) -> int:
+    done = progress(options)
+    started, faults = time.monotonic(), []
+    tally = Tally()
+    tally.update(done["tally"])
+    while done["next"] < options.seed + options.count:
+        # A fresh server now and then: what one table left behind is not another's surroundings for ever.
+        with (
+            tempfile.TemporaryDirectory() as home,
+            stage(Path(home), bool(os.environ.get("ESKER_HOSTILE_SPARK"))) as on,
+        ):
+            campaign = Campaign(on, options.kept)
+            campaign.tally = tally
+            for _ in range(min(100, options.seed + options.count - done["next"])):
+                if not campaign.alive():
+                    break
+                campaign.table(done["next"], options.shrink)
+                done["next"] += 1
+                if options.resume:
+                    options.resume.write_text(json.dumps({"next": done["next"], "tally": tally}))
+            if campaign.alive():
+                campaign.restored(done["next"], Path(home) / "restored")
+            faults += campaign.faults
+            if options.seconds and time.monotonic() - started > options.seconds:
+                break
+    print(summary(tally, started))
+    examples(tally)
+    return 1 if faults or any(kind.startswith("FAULT") for kind in tally) else 0
+
+
+def statements(options: argparse.Namespace) -> int:
+    done = progress(options)
+    started, faults = time.monotonic(), {}
+    tally = Tally()
+    tally.update(done["tally"])
+    seed = done["next"]
+    until = started + options.seconds if options.seconds else None
+    while tally["statements"] < options.count and not (until and time.monotonic() > until):
+        with tempfile.TemporaryDirectory() as home, stage(Path(home)) as on:
+            campaign = Statements(on)
+            campaign.tally, campaign.faults = tally, faults
+            for _ in range(20):
+                if tally["statements"] >= options.count or (until and time.monotonic() > until):
+                    break
+                campaign.world(seed, until)
+                seed += 1
+                if options.resume:
+                    options.resume.write_text(json.dumps({"next": seed, "tally": tally}))
+    print(summary(tally, started))
+    examples(tally)
+    return 1 if any(kind.startswith("FAULT") for kind in tally) else 0
+
+
+def examples(tally: Tally) -> None:
+    for kind, some in sorted(tally.examples.items()):
+        for example in some:
+            print(f"- {kind}: {' '.join(example.split())[:500]}")
+
+
+def progress(options: argparse.Namespace) -> dict:
+    if options.resume and options.resume.exists():
+        return json.loads(options.resume.read_text())
+    return {"next": options.seed, "tally": {}}
+
+
+def replay(options: argparse.Namespace) -> int:
+    script = json.loads(options.script.read_text())
+    with tempfile.TemporaryDirectory() as home, stage(Path(home), bool(os.environ.get("ESKER_HOSTILE_SPARK"))) as on:
+        fault = Campaign(on, options.kept).attempt(script, Tally(), replay=True)
+    print(fault or "it holds")
+    return 1 if fault else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="hostile", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    kept = Path(os.environ["ESKER_CACHE"]) / "hostile"
+    for name, command in (("tables", tables), ("statements", statements), ("replay", replay)):
+        sub = commands.add_parser(name)
+        sub.set_defaults(command=command, kept=kept)
+        if name == "replay":
+            sub.add_argument("script", type=Path)
+            continue
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--count", type=int, default=13)
+        sub.add_argument("--seconds", type=float, default=0, help="stop after so many, between servers")
+        sub.add_argument("--shrink", type=float, default=30, help="seconds for making a failing history smaller")
+        sub.add_argument("--resume", type=Path, help="keeps how far it came, and goes on from there")
+    options = parser.parse_args()
+    return options.command(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The engines that read and write, each held open for many tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from adbc_driver_flightsql import DatabaseOptions
+from adbc_driver_flightsql import dbapi as flight_sql
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from stack.esker import Server, running
+
+from . import arrow, predicates
+from .names import quoted
+from .predicates import NoOpinion
+
+Rows = list[dict[int, Any]]
+
+
+def select(schema: Schema, table: str, where: list | None, dialect: str) -> str:
+    columns = ", ".join(predicates.name_in(schema, [f.field_id], dialect) for f in schema.fields)
+    return f"SELECT {columns} FROM {table}" + (f" WHERE {predicates.sql(where, schema, dialect)}" if where else "")
+
+
+class Esker:
+    name = "esker"
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {server.token}"}
+        self.connection = flight_sql.connect(server.flight, db_kwargs=options, autocommit=True)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def query(self, sql: str, parameters: list | None = None) -> pa.Table:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetch_arrow_table()
+
+    def change(self, sql: str) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0]
+
+    def table(self, name: tuple[str, ...]) -> str:
+        return ".".join(quoted(part) for part in (".".join(name[:-1]), name[-1]))
+
+    def read(
+        self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
+    ) -> Rows:
+        at = f" FOR VERSION AS OF {snapshot}" if snapshot else ""
+        return arrow.rows(self.query(select(schema, self.table(name) + at, where, "esker")), schema)
+
+
+class DuckDB:
+    name = "duckdb"
+
+    def __init__(self, server: Server, home: Path) -> None:
+        self.server, self.home = server, home
+        self.open()
+
+    def open(self) -> None:
+        server = self.server
+        self.connection = duckdb.connect(config={"home_directory": str(self.home)})
+        for extension in ("avro", "httpfs", "iceberg"):
+            module = __import__(f"duckdb_extension_{extension}")
+            found = Path(module.__file__).parent.rglob(f"{extension}.duckdb_extension")
+            self.connection.load_extension(str(next(found)))
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
+        self.connection.execute(
+            f"ATTACH 'default' AS lake (TYPE iceberg, SECRET esker, ENDPOINT '{server.rest}', "
+            "ACCESS_DELEGATION_MODE 'none')"
+        )
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        try:
+            return self.connection.execute(sql)
+        except duckdb.FatalException:
+            # Then the database answers nothing any more.
+            self.open()
+            raise
+
+    def query(self, sql: str) -> pa.Table:
+        return self.execute(sql).to_arrow_table()
+
+    def insert(self, name: tuple[str, ...], rows: pa.Table) -> None:
+        self.connection.register("hostile_rows", rows)
+        columns = ", ".join(quoted(c) for c in rows.column_names)
+        self.execute(f"INSERT INTO {self.table(name)} ({columns}) SELECT {columns} FROM hostile_rows")
+        self.connection.unregister("hostile_rows")
+
+    def table(self, name: tuple[str, ...]) -> str:
+        if len(name) > 2:
+            raise NoOpinion("DuckDB knows no nested namespaces")
+        return "lake." + ".".join(quoted(part) for part in name)
+
+    def read(
+        self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
+    ) -> Rows:
+        at = f" AT (VERSION => {snapshot})" if snapshot else ""
+        return arrow.rows(self.query(select(schema, self.table(name) + at, where, "duckdb")), schema)
+
+
+class PyIceberg:
+    """Reads by itself, or lets the server plan. A filter is its own, which prunes, or that of this package."""
+
+    def __init__(self, server: Server, planned: bool) -> None:
+        self.name = "planned" if planned else "pyiceberg"
+        self.catalog = server.catalog(**({"scan-planning-mode": "server"} if planned else {}))
+
+    def close(self) -> None:
+        pass
+
+    def read(
+        self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
+    ) -> Rows:
+        if self.name == "planned":
+            table = self.catalog.load_table(name)
+        filters = {"row_filter": predicates.pyiceberg(where, schema)} if where else {}
+        return arrow.rows(table.scan(snapshot_id=snapshot, **filters).to_arrow(), schema)
+
+
+class Spark:
+    name = "spark"
+
+    def __init__(self, server: Server) -> None:
+        from stack.spark import spark_session
+
+        self.session = spark_session(server, "http://127.0.0.1:1")
+        self.session.conf.set("spark.sql.session.timeZone", "UTC")
+
+    def close(self) -> None:
+        self.session.stop()
+
+    def table(self, name: tuple[str, ...]) -> str:
+        return "default." + ".".join("`" + part.replace("`", "``") + "`" for part in name)
+
+    def read(
+        self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
+    ) -> Rows:
+        if where:
+            raise NoOpinion("Spark is asked for content only")
+        at = f" VERSION AS OF {snapshot}" if snapshot else ""
+        found = self.session.sql(select(schema, self.table(name) + at, None, "spark"))
+        return arrow.rows(found.toArrow() if hasattr(found, "toArrow") else of_spark(found), schema)
+
+
+def of_spark(frame: Any) -> pa.Table:
+    return pa.Table.from_batches(frame._collect_as_arrow())
+
+
+class Stage:
+    """A server and the engines on it."""
+
+    def __init__(self, server: Server, home: Path, spark: bool) -> None:
+        self.server, self.home = server, home
+        self.esker, self.duckdb = Esker(server), DuckDB(server, home)
+        self.pyiceberg, self.planned = PyIceberg(server, False), PyIceberg(server, True)
+        self.spark = Spark(server) if spark else None
+        self.others = [self.pyiceberg, self.duckdb, self.planned]
+
+    def close(self) -> None:
+        for engine in (self.esker, *self.others, *([self.spark] if self.spark else [])):
+            engine.close()
+
+
+@contextmanager
+def stage(home: Path, spark: bool = False) -> Iterator[Stage]:
+    home.mkdir(parents=True, exist_ok=True)
+    with running(home, ESKER__MAINTENANCE__GRACE_SECONDS="0") as server:
+        opened = Stage(server, home, spark)
+        try:
+            yield opened
+        finally:
+            opened.close()

@@ -1,0 +1,55 @@
+"""What is known: entries of `known.toml` explain disagreements, those of `formats.toml` leave inputs out."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class Fault(Exception):
+    """Esker is wrong, as far as the others and what is known tell."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind, self.detail = kind, detail
+
+
+@dataclass(frozen=True)
+class Entry:
+    engine: str
+    match: str
+    what: str
+    cites: str
+    version: str = ""
+    fixed: bool = True
+
+    def explains(self, engine: str, text: str) -> bool:
+        return self.engine == engine and re.search(self.match, text, re.DOTALL) is not None
+
+
+@cache
+def entries() -> list[Entry]:
+    found = [Entry(**entry) for entry in tomllib.loads((HERE / "known.toml").read_text()).get("known", [])]
+    assert len(found) <= 30, "known.toml holds at most 30 entries: mend something"
+    return found
+
+
+def known(engine: str, text: str) -> Entry | None:
+    return next((entry for entry in entries() if entry.explains(engine, text)), None)
+
+
+@cache
+def left() -> dict[str, str]:
+    return {
+        entry["input"]: entry["why"] for entry in tomllib.loads((HERE / "formats.toml").read_text()).get("left", [])
+    }
+
+
+def left_out(what: str) -> bool:
+    """Whether inputs of that kind wait for the format to be done."""
+    return what in left()

@@ -1,0 +1,132 @@
+"""Values as literals of each dialect, and as PyIceberg takes them."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FixedType,
+    FloatType,
+    IcebergType,
+    ListType,
+    MapType,
+    StringType,
+    StructType,
+    TimestampNanoType,
+    TimestampType,
+    TimestamptzNanoType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from .names import quoted
+
+EPOCH = datetime(1970, 1, 1)
+# How a dialect calls a type of Iceberg's, where it is not called the same everywhere.
+SQL = {"int": "INT", "long": "BIGINT", "float": "REAL", "double": "DOUBLE", "string": "VARCHAR", "boolean": "BOOLEAN"}
+
+
+def sql_type(kind: IcebergType, dialect: str) -> str:
+    match kind:
+        case DecimalType():
+            return f"DECIMAL({kind.precision}, {kind.scale})"
+        case TimestampNanoType():
+            return "TIMESTAMP_NS" if dialect == "duckdb" else "TIMESTAMP(9)"
+        case TimestampType():
+            return "TIMESTAMP"
+        case TimestamptzType() | TimestamptzNanoType():
+            return "TIMESTAMPTZ" if dialect == "duckdb" else "TIMESTAMP WITH TIME ZONE"
+        case BinaryType() | FixedType():
+            return "BLOB" if dialect == "duckdb" else "VARBINARY"
+        case UUIDType():
+            return "UUID"
+    return SQL.get(str(kind), str(kind).upper())
+
+
+def text(value: Any, kind: IcebergType) -> str:
+    """What stands between the quotes of a literal."""
+    match kind:
+        case DateType():
+            return (EPOCH + timedelta(days=value)).date().isoformat()
+        case TimeType():
+            return (EPOCH + timedelta(microseconds=value)).time().isoformat(timespec="microseconds")
+        case TimestampType():
+            return (EPOCH + timedelta(microseconds=value)).isoformat(sep=" ", timespec="microseconds")
+        case TimestamptzType():
+            return text(value, TimestampType()) + "+00:00"
+        case TimestampNanoType() | TimestamptzNanoType():
+            zone = "+00:00" if isinstance(kind, TimestamptzNanoType) else ""
+            return f"{(EPOCH + timedelta(seconds=value // 10**9)).isoformat(sep=' ')}.{value % 10**9:09}{zone}"
+        case UUIDType():
+            return str(uuid.UUID(hex=value))
+        case FloatType() | DoubleType():
+            return "NaN" if math.isnan(value) else repr(value).replace("inf", "Infinity")
+    return str(value)
+
+
+def string(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
+    """A literal. Styles: 0 typed, 1 without its type where the column's tells it, 2 a cast."""
+    if value is None:
+        return "NULL"
+    if isinstance(kind, (StructType, ListType, MapType)):
+        return nested(value, kind, dialect)
+    plain, name = text(value, kind), sql_type(kind, dialect)
+    match kind:
+        case StringType():
+            return string(value)
+        case BooleanType():
+            return "true" if value else "false"
+        case BinaryType() | FixedType():
+            return blob(value) if dialect == "duckdb" else f"X'{value.hex()}'"
+        case FloatType() | DoubleType() if math.isfinite(value) and style != 2:
+            return plain
+        case DecimalType() if style != 2:
+            return f"{value:f}"
+        case DateType() | TimeType() | TimestampType() | UUIDType() if style == 0 and dialect != "duckdb":
+            return f"{name} '{plain}'"
+        case DateType() | TimeType() | TimestampType() | TimestamptzType() | UUIDType() if style == 1:
+            return f"'{plain}'"
+    if plain.lstrip("-").isdigit() and style != 2:
+        return plain
+    return f"CAST('{plain}' AS {name})"
+
+
+def blob(value: bytes) -> str:
+    return "'" + "".join(f"\\x{byte:02X}" for byte in value) + "'::BLOB"
+
+
+def nested(value: Any, kind: IcebergType, dialect: str) -> str:
+    match kind:
+        case StructType():
+            inner = [(f.name, sql(value.get(f.field_id), f.field_type, dialect, 2)) for f in kind.fields]
+            if dialect == "duckdb":
+                return "{" + ", ".join(f"{string(name)}: {v}" for name, v in inner) + "}"
+            return "named_struct(" + ", ".join(f"{string(name)}, {v}" for name, v in inner) + ")"
+        case ListType():
+            return "[" + ", ".join(sql(v, kind.element_type, dialect, 2) for v in value) + "]"
+        case MapType():
+            keys = ", ".join(sql(k, kind.key_type, dialect, 2) for k, _ in value)
+            items = ", ".join(sql(v, kind.value_type, dialect, 2) for _, v in value)
+            return f"MAP([{keys}], [{items}])"
+    raise TypeError(str(kind))
+
+
+def pyiceberg(value: Any, kind: IcebergType) -> Any:
+    return uuid.UUID(hex=value) if isinstance(kind, UUIDType) else value
+
+
+def path_of(names: list[str]) -> str:
+    return ".".join(quoted(name) for name in names)

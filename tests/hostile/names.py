@@ -1,0 +1,30 @@
+"""Names that are hard to be right about."""
+
+from __future__ import annotations
+
+import random
+
+PLAIN = ["id", "p", "s", "value", "ts", "n", "amount"]
+HOSTILE = [
+    "a b", "a.b", 'q"q', "it's", "SELECT", "select", "order", "Id", "ID", "1st", "é", "日本", "$x", "a$b", "a/b", "50%",
+    "file_path", "pos", "_row", "null", "true", "a-b", "user", "table", "values", "timestamp", "\t", "x;y", "--", "?",
+    "🦊", " lead", "trail ", "_id", "count(*)", "partition", "a=b", "\\",
+]  # fmt: skip
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def some(pick: random.Random, taken: set[str], hostile: float) -> str:
+    """A name that is not taken, and mostly not in another case either: DuckDB knows no such tables."""
+    folded = {name.lower() for name in taken} if pick.random() < 0.9 else taken
+    while True:
+        name = pick.choice(HOSTILE) if pick.random() < hostile else f"{pick.choice(PLAIN)}{pick.randrange(100) or ''}"
+        if name not in taken and name.lower() not in folded:
+            return name
+
+
+def plain(name: str) -> bool:
+    """Whether a schema in Avro can take the name as it is."""
+    return name.isascii() and name.replace("_", "a").isalnum() and not name[0].isdigit()

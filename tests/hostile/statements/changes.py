@@ -1,0 +1,102 @@
+"""DELETE, UPDATE and INSERT made by seed. What does not fit its column is to be refused by both."""
+
+from __future__ import annotations
+
+import random
+
+from pyiceberg.types import BinaryType, FixedType, FloatType, PrimitiveType, UUIDType
+
+from ..names import quoted
+from .expressions import STRING, Expressions, family
+from .text import Text, joined, put, same, spaced
+from .world import Known, World
+
+
+def some(pick: random.Random, world: World, known: Known) -> Text:
+    return pick.choice([delete, delete, delete, update, update, update, misfit, insert, insert_select])(
+        pick, world, known
+    )
+
+
+def target(known: Known) -> Text:
+    return Text(known.esker, known.name)
+
+
+def bare(pick: random.Random, known: Known) -> Expressions:
+    """Columns without an alias: a DELETE has none."""
+    columns = known.columns("a")
+    for column in columns:
+        text = column.text
+        column.text = Text(text.esker[2:], text.duckdb[2:], features=text.features)
+    return Expressions(pick, columns, False)
+
+
+def delete(pick: random.Random, world: World, known: Known) -> Text:
+    e = bare(pick, known)
+    if pick.random() < 0.15:
+        other = pick.choice(world.tables)
+        inner = put("SELECT max(b.rid) FROM {} AS b GROUP BY b.i", Text(other.esker, other.name))
+        return spaced(pick, "DELETE FROM", target(known), "WHERE rid IN (", inner, ")").tagged("delete")
+    return spaced(pick, "DELETE FROM", target(known), "WHERE rid % 3 = 1 AND (", e.condition(), ")").tagged("delete")
+
+
+def plain_columns(known: Known) -> list:
+    kinds = (UUIDType, BinaryType, FixedType, FloatType)
+    fields = [f for f in known.state.schema.fields if isinstance(f.field_type, PrimitiveType) and f.name != "rid"]
+    return [f for f in fields if not isinstance(f.field_type, kinds)]
+
+
+def update(pick: random.Random, world: World, known: Known) -> Text:
+    e, field = bare(pick, known), pick.choice(plain_columns(known))
+    kind = field.field_type
+    # An expression of exactly the column's type, or a literal: what fits must not be a matter of dialect.
+    there = [c.text for c in e.columns if c.kind == kind]
+    value = pick.choice(there) if there and pick.random() < 0.5 else e.literal(kind, True)
+    if family(kind) == STRING and pick.random() < 0.3:
+        value = put("{} || '!'", value)
+    where = put("WHERE {}", e.condition()) if pick.random() < 0.9 else None
+    return spaced(pick, "UPDATE", target(known), "SET", quoted(field.name), "=", value, where).tagged("update")
+
+
+MISFITS = {
+    "int": ["3000000000", "-3000000000", "'abc'", "1e12"],
+    "date": ["'2026-13-45'", "'no day'"],
+    "timestamp": ["'2026-02-31 00:00:00'", "'never'"],
+    "decimal(10, 2)": ["1e12", "123456789.00", "'abc'"],
+    "long": ["'abc'", "1e30", "99999999999999999999"],
+    "boolean": ["'maybe'"],
+    "double": ["'abc'"],
+}
+
+
+def misfit(pick: random.Random, world: World, known: Known) -> Text:
+    """A value that no column of the type takes."""
+    found = [f for f in plain_columns(known) if str(f.field_type) in MISFITS]
+    field = pick.choice(found)
+    value = pick.choice(MISFITS[str(field.field_type)])
+    if pick.random() < 0.5:
+        return spaced(pick, "UPDATE", target(known), "SET", quoted(field.name), "=", value).tagged("misfit", "update")
+    columns = f"({quoted('rid')}, {quoted(field.name)})"
+    return spaced(pick, "INSERT INTO", target(known), columns, "VALUES", f"(7, {value})").tagged("misfit", "insert")
+
+
+def insert(pick: random.Random, world: World, known: Known) -> Text:
+    e, fields = bare(pick, known), plain_columns(known)
+    fields = pick.sample(fields, min(len(fields), pick.randrange(1, 4)))
+    names = ", ".join(quoted(f.name) for f in fields)
+    tuples = []
+    for _ in range(pick.randrange(1, 3)):
+        values = [same(str(pick.randrange(10_000, 20_000))), *(e.literal(f.field_type, True) for f in fields)]
+        tuples.append(put("({})", joined(", ", values)))
+    return spaced(pick, "INSERT INTO", target(known), f"(rid, {names})", "VALUES", joined(", ", tuples)).tagged(
+        "insert"
+    )
+
+
+def insert_select(pick: random.Random, world: World, known: Known) -> Text:
+    fields = pick.sample(plain_columns(known), 2)
+    names = ", ".join(quoted(f.name) for f in fields)
+    twice = pick.choice(["NULL, NULL", *(quoted(f.name) + ", NULL" for f in fields[:1])])
+    into = put("{} (rid, {})", target(known), names)
+    some_rows = put("{} WHERE rid % 5 = 2", target(known))
+    return spaced(pick, "INSERT INTO", into, "SELECT rid + 50000,", twice, "FROM", some_rows).tagged("insert select")

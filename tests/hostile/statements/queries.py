@@ -1,0 +1,217 @@
+"""SELECT statements made by seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType
+
+from .expressions import DOUBLE, LONG, STRING, Expressions, family
+from .text import Text, joined, put, same, spaced
+from .world import Known, World
+
+
+@dataclass
+class Query:
+    text: Text
+    # Whether the order of the rows is part of the answer.
+    ordered: bool = False
+
+
+def some(pick: random.Random, world: World) -> Query:
+    kinds = [
+        plain,
+        plain,
+        plain,
+        ordered,
+        grouped,
+        aggregated,
+        joining,
+        joining,
+        window,
+        sets,
+        subquery,
+        nested_query,
+        common,
+        odd,
+    ]
+    return pick.choice(kinds)(pick, world)
+
+
+def source(pick: random.Random, known: Known, alias: str, parameters: bool = True) -> tuple[Text, Expressions]:
+    table = Text(f"{known.esker} AS {alias}", f"{known.name} AS {alias}")
+    if pick.random() < 0.1:
+        form = pick.choice(["FOR VERSION AS OF", "VERSION AS OF", "FOR SYSTEM_VERSION AS OF"])
+        table = Text(f"{known.esker} {form} {known.older} AS {alias}", f"{known.name}_older AS {alias}").tagged(
+            "time travel"
+        )
+    return table, Expressions(pick, known.columns(alias), parameters)
+
+
+def one(pick: random.Random, world: World, alias: str = "a") -> tuple[Known, Text, Expressions]:
+    known = pick.choice(world.tables)
+    return (known, *source(pick, known, alias, pick.random() < 0.3))
+
+
+def selected(pick: random.Random, e: Expressions) -> Text:
+    items = []
+    for n in range(pick.randrange(1, 4)):
+        column = pick.choice(e.columns)
+        item = (
+            column.text
+            if pick.random() < 0.6
+            else e.made(family(column.kind), 1)
+            if column.kind in SIMPLE
+            else column.text
+        )
+        items.append(put(f"{{}} AS c{n}", item) if pick.random() < 0.5 else item)
+    return joined(", ", items)
+
+
+SIMPLE = [LONG, DOUBLE, STRING]
+
+
+def where(pick: random.Random, e: Expressions) -> Text | None:
+    return put("WHERE {}", e.condition()) if pick.random() < 0.85 else None
+
+
+def plain(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    return Query(spaced(pick, "SELECT", selected(pick, e), "FROM", table, where(pick, e)))
+
+
+def ordered(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    key, column = same("a.rid"), pick.choice(e.columns).text
+    order = put(f"ORDER BY {{}} {pick.choice(['ASC', 'DESC'])} NULLS {pick.choice(['FIRST', 'LAST'])}, a.rid", column)
+    limit = f"LIMIT {pick.randrange(12)}" if pick.random() < 0.6 else None
+    offset = f"OFFSET {pick.randrange(5)}" if limit and pick.random() < 0.4 else None
+    what = joined(", ", [key, column])
+    return Query(
+        spaced(pick, "SELECT", what, "FROM", table, where(pick, e), order, limit, offset).tagged("order by"), True
+    )
+
+
+def aggregate(pick: random.Random, e: Expressions) -> Text:
+    column = pick.choice(e.columns)
+    forms = ["count({})", "min({})", "max({})", "count(DISTINCT {})", "count(*) FILTER (WHERE {} IS NULL)"]
+    if isinstance(column.kind, (IntegerType, LongType)):
+        forms += ["sum({} % 1000)", "avg({} % 100)"]
+    elif isinstance(column.kind, DecimalType) and column.kind.precision <= 18:
+        forms += ["sum({})"]
+    chosen = pick.choice(forms)
+    return put(chosen, column.text).tagged(f"aggregate {chosen.split('(')[0]}")
+
+
+def grouped(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    key = pick.choice(e.columns).text
+    having = put("HAVING count(*) > {}", str(pick.randrange(3))) if pick.random() < 0.4 else None
+    what = joined(", ", [key, same("count(*)"), aggregate(pick, e), aggregate(pick, e)])
+    return Query(
+        spaced(pick, "SELECT", what, "FROM", table, where(pick, e), put("GROUP BY {}", key), having).tagged("group by")
+    )
+
+
+def aggregated(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    what = joined(", ", [same("count(*)"), aggregate(pick, e), aggregate(pick, e)])
+    return Query(spaced(pick, "SELECT", what, "FROM", table, where(pick, e)).tagged("aggregate"))
+
+
+def shared(a: Known, b: Known) -> list[str]:
+    return ["i", "x", "s", "d", "ts", "rid"]
+
+
+def joining(pick: random.Random, world: World) -> Query:
+    a, b = pick.choice(world.tables), pick.choice(world.tables)
+    left, e = source(pick, a, "a", False)
+    right, f = source(pick, b, "b", False)
+    kind, key = pick.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]), pick.choice(shared(a, b))
+    on = put("ON {}", f"a.{key} = b.{key}")
+    if pick.random() < 0.4 and kind in ("JOIN", "LEFT JOIN"):
+        on = put("{} AND {}", on, f.condition(1))
+    what = joined(", ", [same("a.rid"), same("b.rid"), pick.choice(e.columns + f.columns).text])
+    both = Expressions(pick, e.columns + f.columns, False)
+    return Query(
+        spaced(pick, "SELECT", what, "FROM", left, kind, right, on, where(pick, both)).tagged(
+            kind.lower(), f"join by {key}"
+        )
+    )
+
+
+def window(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    by, order = pick.choice(e.columns).text, pick.choice(e.columns).text
+    over = put("OVER (PARTITION BY {} ORDER BY {} NULLS LAST, a.rid)", by, order)
+    number = put("{} % 1000", e.column(LONG))
+    calls = [
+        same("row_number()"),
+        put("lag({})", by),
+        put("lead({}, 2)", order),
+        put("sum({})", number),
+        same("count(*)"),
+        put("first_value({})", order),
+    ]
+    what = joined(", ", [same("a.rid"), put("{} {}", pick.choice(calls), over)])
+    rank = put("rank() OVER (ORDER BY {} NULLS FIRST)", order)
+    return Query(spaced(pick, "SELECT", put("{}, {}", what, rank), "FROM", table, where(pick, e)).tagged("window"))
+
+
+def sets(pick: random.Random, world: World) -> Query:
+    column = pick.choice(["i", "x", "s", "d", "ts", "rid"])
+    parts = []
+    for alias in ("a", "b"):
+        _, table, e = one(pick, world, alias)
+        parts.append(spaced(pick, "SELECT", f"{alias}.{column}", "FROM", table, where(pick, e)))
+    operator = pick.choice(["UNION", "UNION ALL", "EXCEPT", "INTERSECT"])
+    return Query(spaced(pick, parts[0], operator, parts[1]).tagged(operator.lower()))
+
+
+def subquery(pick: random.Random, world: World) -> Query:
+    _, left, e = one(pick, world)
+    _, right, f = one(pick, world, "b")
+    key = pick.choice(["i", "s", "d", "rid", "ts", "x"])
+    inner = spaced(pick, "SELECT", f"b.{key}", "FROM", right, put("WHERE {}", f.condition(1)))
+    match pick.randrange(4):
+        case 0:
+            test = put(pick.choice(["{} IN ({})", "{} NOT IN ({})"]), f"a.{key}", inner)
+        case 1:
+            test = put(pick.choice(["EXISTS ({} AND {})", "NOT EXISTS ({} AND {})"]), inner, f"a.{key} = b.{key}")
+        case 2:
+            test = put(
+                "a.rid >= ({})", spaced(pick, "SELECT min(b.rid) FROM", right, put("WHERE {}", f"a.{key} = b.{key}"))
+            )
+        case _:
+            test = put("a.rid > ({})", spaced(pick, "SELECT avg(b.rid) FROM", right))
+    return Query(spaced(pick, "SELECT a.rid FROM", left, "WHERE", test).tagged("subquery"))
+
+
+def nested_query(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    inner = spaced(pick, "SELECT DISTINCT", pick.choice(e.columns).text, "AS v FROM", table, where(pick, e))
+    return Query(spaced(pick, "SELECT count(*), count(v), min(v), max(v) FROM (", inner, ") AS q").tagged("distinct"))
+
+
+def common(pick: random.Random, world: World) -> Query:
+    _, table, e = one(pick, world)
+    inner = spaced(pick, "SELECT a.rid, a.s,", pick.choice(e.columns).text, "AS v FROM", table, where(pick, e))
+    return Query(
+        spaced(pick, "WITH q AS (", inner, ") SELECT x.rid, y.v FROM q AS x JOIN q AS y ON x.s = y.s").tagged("with")
+    )
+
+
+def odd(pick: random.Random, world: World) -> Query:
+    """Without a table, and select lists that say a thing twice."""
+    _, table, e = one(pick, world)
+    kind: IcebergType = pick.choice(e.columns).kind
+    value = e.literal(kind)
+    twice = joined(", ", [same("1"), same("1"), same("NULL"), same("NULL")])
+    return Query(pick.choice([
+        put("SELECT {}", value),
+        put("SELECT {}", twice).tagged("said twice"),
+        spaced(pick, "SELECT a.rid, a.rid,", value, ",", value, "FROM", table).tagged("said twice"),
+        spaced(pick, "SELECT now() IS NULL, current_date IS NULL, current_timestamp = now()").tagged("now"),
+        spaced(pick, "SELECT count(*) FROM", table, "WHERE", value, "IS NOT NULL"),
+    ]))  # fmt: skip

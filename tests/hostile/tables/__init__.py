@@ -1,0 +1,1 @@
+"""Histories of tables: made by seed, carried out by real writers, and read by several engines after each step."""

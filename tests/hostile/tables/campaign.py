@@ -1,0 +1,98 @@
+"""Many histories by seed. What fails is made smaller and kept as a script that can be run again."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from ..engines import Stage
+from ..known import Fault, known
+from . import history, restored, shrink
+from .compare import Tally
+
+
+class Campaign:
+    def __init__(self, stage: Stage, kept: Path, say: Callable[[str], None] = print) -> None:
+        self.stage, self.kept, self.say = stage, kept, say
+        self.tally, self.faults, self.tries = Tally(), [], 0
+
+    def table(self, seed: int, shrink_seconds: float) -> None:
+        script = history.beginning(seed)
+        fault = self.attempt(script, self.tally, replay=False)
+        if fault is None:
+            return
+        if known("esker", str(fault)):
+            self.told(fault, "")
+            return
+        if shrink_seconds and fault.kind != "harness":
+            attempt = lambda smaller: self.attempt(smaller, Tally(), replay=True)  # noqa: E731
+            script = shrink.shrunk(script, fault, attempt, shrink_seconds)
+            fault = self.attempt(script, Tally(), replay=True) or fault
+        self.kept.mkdir(parents=True, exist_ok=True)
+        path = self.kept / f"table-{seed}.json"
+        path.write_text(json.dumps(script | {"fault": str(fault)}, ensure_ascii=False, indent=1))
+        about = f"seed {seed} ({script['theme']}, version {script['version']}): {str(fault)[:1500]}"
+        self.told(fault, f"{about}\n  again: python -m hostile replay {path}\n")
+
+    def restored(self, seed: int, home: Path) -> None:
+        """A server of its own, whose state database is put back from a copy."""
+        home.mkdir()
+        try:
+            restored.run(home, seed)
+        except Fault as fault:
+            self.told(fault, f"restored {seed}: {str(fault)[:1500]}")
+
+    def told(self, fault: Fault, text: str) -> bool:
+        """Counts a fault; whether nobody knew of it."""
+        if entry := known("esker", str(fault)):
+            self.tally.note(f"waits to be mended: {entry.what}", str(fault)[:500])
+            return False
+        self.tally.note(f"FAULT {fault.kind}")
+        self.faults.append(text)
+        self.say(text)
+        return True
+
+    def attempt(self, script: dict, tally: Tally, replay: bool) -> Fault | None:
+        """The fault that a script shows, if any. Each attempt is a table of its own, dropped afterwards."""
+        self.tries += 1
+        name = script["table"] if not replay else f"{script['table']} {self.tries}"
+        try:
+            history.run(self.stage, script, tally, replay, name)
+        except Fault as fault:
+            return fault
+        except requests.ConnectionError as error:
+            return Fault("server", f"it does not answer: {error}")
+        except Exception:
+            return Fault("harness", traceback.format_exc())
+        return None
+
+    def alive(self) -> bool:
+        return self.stage.server.process.poll() is None
+
+
+def summary(tally: Tally, started: float) -> str:
+    faults = sum(n for kind, n in tally.items() if kind.startswith("FAULT"))
+    foreign = sum(n for kind, n in tally.items() if kind.startswith("foreign"))
+    refused = sum(n for kind, n in tally.items() if kind.startswith("refused"))
+    waits = sum(n for kind, n in tally.items() if kind.startswith("waits"))
+    made = (
+        f"{tally['statements']} statements"
+        if tally["statements"]
+        else f"{tally['tables']} tables held, {tally['steps']} steps"
+    )
+    head = (
+        f"{made}, {tally['comparisons']} comparisons; {faults} faults, "
+        f"{waits} known faults that wait, {foreign} foreign disagreements, {refused} refused, "
+        f"{time.monotonic() - started:.0f} s"
+    )
+    lines = [
+        f"  {n:6} {kind}"
+        for kind, n in sorted(tally.items())
+        if kind not in ("tables", "steps", "comparisons", "statements")
+    ]
+    return "\n".join([head, *lines])

@@ -1,0 +1,133 @@
+"""What engines answer for one question, and who is wrong where they differ."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+from pyiceberg.schema import Schema
+from pyiceberg.types import BooleanType, PrimitiveType, UUIDType
+
+from .. import arrow, predicates, values
+from ..engines import Rows
+from ..known import Fault, known
+from ..names import quoted
+from ..predicates import NoOpinion
+from .state import State, projected
+
+EXAMPLES = 3
+
+
+class Tally(Counter):
+    """Counts by kind, and the first examples of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: dict[str, list[str]] = {}
+
+    def note(self, kind: str, example: str = "") -> None:
+        self[kind] += 1
+        if example and len(self.examples.setdefault(kind, [])) < EXAMPLES:
+            self.examples[kind].append(example)
+
+
+def agree(state: State, pick: random.Random, tally: Tally, after: str) -> None:
+    """Content, filters, aggregates and time travel."""
+    state.remember()
+    ask(state, tally, after, state.schema, None, None, state.live())
+    for _ in range(2):
+        where = predicates.some(pick, state.schema, state.live())
+        kept = [row for row in state.live() if predicates.holds(where, row) is True]
+        ask(state, tally, after, state.schema, None, where, kept)
+    aggregates(state, tally, after)
+    present = {s.snapshot_id: s for s in state.table.snapshots()}
+    known_ones = [i for i in state.history if i in present]
+    if known_ones:
+        chosen = pick.choice(known_ones)
+        schema, rows = state.history[chosen]
+        ask(state, tally, f"{after}, at an earlier snapshot", schema, chosen, None, rows)
+
+
+def ask(
+    state: State, tally: Tally, after: str, schema: Schema, snapshot: int | None, where: list | None, model: Rows
+) -> None:
+    stage, answers, errors = state.stage, {}, {}
+    for engine in [stage.esker, *stage.others, *([stage.spark] if state.with_spark else [])]:
+        try:
+            answers[engine.name] = bag(engine.read(state.table, state.name, schema, snapshot, where), schema)
+        except NoOpinion:
+            tally.note(f"no vote: {engine.name}")
+        except Exception as error:  # What an engine raises is its own; it has no vote then.
+            errors[engine.name] = f"{type(error).__name__}: {error}"
+    tally.note("comparisons")
+    question = f"after {after}" + (f" WHERE {predicates.sql(where, schema, 'esker')}" if where else "")
+    judge(state, tally, question, bag(model, schema), answers, errors, where is None and snapshot is None)
+
+
+def bag(rows: Rows, schema: Schema) -> Counter:
+    return Counter(values.key(projected(row, schema)) for row in rows)
+
+
+def judge(
+    state: State, tally: Tally, question: str, model: Counter, answers: dict, errors: dict, content: bool
+) -> None:
+    for name, error in errors.items():
+        if name not in ("esker", "planned"):
+            tally.note(f"no vote: {name}", f"{question}: {error[:300]}")
+    references = {"model": model} | {n: a for n, a in answers.items() if n not in ("esker", "planned")}
+    if "esker" in errors:
+        if any(references[n] == model for n in references if n != "model") or len(references) == 1:
+            raise Fault("error", f"{question}: {errors['esker']}")
+        tally.note("nobody reads", f"{question}: {errors}")
+        return
+    ours = answers["esker"]
+    against = [n for n, a in references.items() if a != ours]
+    if against and len(against) < len(references) and len(against) == 1:
+        foreign(state, tally, question, against[0], difference(ours, references[against[0]]), content, answers)
+    elif against:
+        raise Fault("rows", f"{question}: against {', '.join(against)}: {difference(ours, references[against[0]])}")
+    if "planned" in answers and answers["planned"] != ours and answers.get("pyiceberg", ours) == ours:
+        raise Fault("planned scan", f"{question}: {difference(answers['planned'], ours)}")
+    if "planned" in errors and "pyiceberg" in answers:
+        raise Fault("planned scan", f"{question}: {errors['planned']}")
+
+
+def foreign(state: State, tally: Tally, question: str, name: str, text: str, content: bool, answers: dict) -> None:
+    """One engine alone is against Esker and all others; where it is the model, a writer did something else."""
+    entry = known(name, f"{question}: {text}")
+    tally.note(f"known: {name}: {entry.what}" if entry else f"foreign: {name}", f"{question}: {text}")
+    if name == "model" and content:
+        found = state.stage.esker.read(state.table, state.name, state.schema, None, None)
+        state.rows, state.mixed = [{**row, -1: state.spec.spec_id} for row in found], True
+        state.history[state.table.current_snapshot().snapshot_id] = (state.schema, state.live())
+
+
+def difference(ours: Counter, theirs: Counter) -> str:
+    more, less = list((ours - theirs).elements()), list((theirs - ours).elements())
+    return f"{len(more)} too many, {len(less)} missing; too many {str(more[:2])[:600]}; missing {str(less[:2])[:600]}"
+
+
+def aggregates(state: State, tally: Tally, after: str) -> None:
+    """count, min and max of all, which may come from statistics."""
+    asked = [f for f in state.schema.fields if isinstance(f.field_type, PrimitiveType)]
+    asked = [f for f in asked if not isinstance(f.field_type, (BooleanType, UUIDType))]
+    rows, esker = state.live(), state.stage.esker
+    columns = [f"{name}({quoted(f.name)})" for f in asked for name in ("min", "max", "count")]
+    sql = f"SELECT count(*){''.join(', ' + c for c in columns)} FROM {esker.table(state.name)}"
+    expected: list[Any] = [len(rows)]
+    for f in asked:
+        present = [row[f.field_id] for row in rows if row[f.field_id] is not None]
+        ends = [end(present, key=predicates.ordered) for end in (min, max)] if present else [None, None]
+        expected += [*ends, len(present)]
+    try:
+        answer = esker.query(sql)
+    except Exception as error:
+        raise Fault("error", f"after {after}: {sql}: {error}") from error
+    kinds = [None, *(k for f in asked for k in (f.field_type, f.field_type, None))]
+    for i, (kind, right) in enumerate(zip(kinds, expected, strict=True)):
+        ours = answer.column(i).to_pylist()[0] if kind is None else arrow.values(answer.column(i), kind)[0]
+        # Which of two equal zeros is the smallest is not said.
+        if ours != right and values.key(ours) != values.key(right):
+            raise Fault("aggregate", f"after {after}: {(['count(*)', *columns])[i]} is {ours!r}, not {right!r}")
+    tally.note("comparisons")

@@ -1,0 +1,74 @@
+"""Steps that change what a table is: schema, spec, sort order, format version, properties."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import parse_transform
+from pyiceberg.types import IcebergType
+
+from .state import Refused, State
+
+
+def type_of(text: object) -> IcebergType:
+    return TypeAdapter(IcebergType).validate_python(text)
+
+
+def names_to(schema: Schema, field_id: int) -> tuple[str, ...]:
+    """The names down to a field. Names may hold dots, so that the full name can't be split."""
+
+    def find(fields: tuple, above: tuple[str, ...]) -> tuple[str, ...] | None:
+        for f in fields:
+            if f.field_id == field_id:
+                return (*above, f.name)
+            if found := find(getattr(f.field_type, "fields", ()), (*above, f.name)):
+                return found
+        return None
+
+    if found := find(schema.fields, ()):
+        return found
+    raise Refused(f"no field {field_id}")
+
+
+def schema(state: State, step: dict) -> None:
+    with state.table.update_schema(allow_incompatible_changes=False) as change:
+        now = state.schema
+        match step["change"]:
+            case "add":
+                above = names_to(now, step["in"]) if step.get("in") else ()
+                change.add_column((*above, step["name"]), type_of(step["type"]), default_value=step.get("default"))
+            case "drop":
+                change.delete_column(names_to(now, step["field"]))
+            case "rename":
+                change.rename_column(names_to(now, step["field"]), step["name"])
+            case "first":
+                change.move_first(names_to(now, step["field"]))
+            case "promote":
+                change.update_column(names_to(now, step["field"]), field_type=type_of(step["type"]))
+
+
+def spec(state: State, step: dict) -> None:
+    with state.table.update_spec() as change:
+        if step["change"] == "add":
+            source = state.schema.find_column_name(step["field"])
+            change.add_field(source, parse_transform(step["transform"]), step["name"])
+        else:
+            change.remove_field(state.spec.fields[step["at"] % len(state.spec.fields)].name)
+
+
+def sort(state: State, step: dict) -> None:
+    with state.table.update_sort_order() as change:
+        for field, ascending in step["fields"]:
+            source = state.schema.find_column_name(field)
+            (change.asc if ascending else change.desc)(source, parse_transform("identity"))
+
+
+def upgrade(state: State, step: dict) -> None:
+    if step["to"] > state.version:
+        state.update({"action": "upgrade-format-version", "format-version": step["to"]})
+        for row in state.rows:
+            row.setdefault(-1, state.spec.spec_id)
+
+
+def properties(state: State, step: dict) -> None:
+    state.update({"action": "set-properties", "updates": step["set"]})

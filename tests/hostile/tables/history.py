@@ -1,0 +1,162 @@
+"""One table: made by seed or from a script, step by step, and held against the other engines after each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import parse_transform
+
+from .. import names, predicates, values
+from ..engines import Stage
+from ..known import Fault
+from ..predicates import NoOpinion
+from . import evolve, maintain, schemas, themes, writes
+from .compare import Tally, agree
+from .state import Refused, State
+
+APPLY: dict[str, Callable[[State, dict], None]] = {
+    "insert": writes.insert, "delete": writes.delete, "update": writes.update, "overwrite": writes.overwrite,
+    "equality": writes.equality, "positions": writes.positions, "schema": evolve.schema, "spec": evolve.spec,
+    "sort": evolve.sort, "upgrade": evolve.upgrade, "properties": evolve.properties, "maintain": maintain.job,
+    "undo": maintain.undo, "sweep": maintain.sweep, "look": maintain.look,
+}  # fmt: skip
+# What Esker may refuse, as its pages say.
+MAY_REFUSE = r"[Vv]ersion 1|upgrade the table|answered 4(09|29)"
+
+
+def beginning(seed: int) -> dict:
+    """What a table is to be: a script without steps."""
+    pick, ids = random.Random(f"beginning {seed}"), schemas.Ids()
+    theme = themes.THEMES[seed % len(themes.THEMES)]
+    wanted = themes.WANTED[theme]
+    version = pick.choice(wanted.versions)
+    columns = []
+    for name, kind in wanted.columns:
+        if kind == "struct":
+            inner = [{"id": ids(), "name": n, "required": False, "type": t} for n, t in (("a", "int"), ("b", "string"))]
+            if pick.random() < 0.5:
+                deep = [{"id": ids(), "name": "c", "required": False, "type": "long"}]
+                inner.append({"id": ids(), "name": "d", "required": False, "type": {"type": "struct", "fields": deep}})
+            kind = {"type": "struct", "fields": inner}
+        columns.append((name, kind))
+    more = pick.randrange(1, 4) + 2 * (not columns) if wanted.others else 0
+    hostile = 0.0 if theme == "labels" else 0.5
+    made = schemas.columns(pick, version, columns, more, ids, hostile)
+    by = pick.choice(wanted.by)
+    if theme == "anything":
+        plain = schemas.partition_fields(Schema.model_validate({"type": "struct", "fields": made}).fields)
+        chosen = pick.sample(plain, min(len(plain), pick.randrange(3)))
+        by = [
+            (f.name, pick.choice(schemas.transforms(f.field_type)))
+            for f in chosen
+            if f.name in {c["name"] for c in made}
+        ]
+    namespace = "hostile" if pick.random() < 0.6 else f"n{pick.choice(names.HOSTILE)}".replace("/", "_")
+    return {
+        "seed": seed, "theme": theme, "version": version, "namespace": namespace,
+        "table": f"t{seed} {pick.choice(names.HOSTILE)}", "columns": made, "by": by, "steps": [],
+    }  # fmt: skip
+
+
+def create(stage: Stage, script: dict, name: str) -> State:
+    catalog = stage.pyiceberg.catalog
+    catalog.create_namespace_if_not_exists((script["namespace"],))
+    schema = Schema.model_validate({"type": "struct", "fields": script["columns"]})
+    fields = []
+    for n, (column, transform) in enumerate(script["by"]):
+        if source := next((f for f in schema.fields if f.name == column), None):
+            kept = column if transform == "identity" else f"{column}_{n}"
+            fields.append(PartitionField(source.field_id, 1000 + n, parse_transform(transform), kept))
+    properties = {"format-version": str(script["version"]), "esker.expire.min-age-ms": "0"}
+    table = catalog.create_table(
+        (script["namespace"], name), schema, partition_spec=PartitionSpec(*fields), properties=properties
+    )
+    return State(stage, table, with_spark=stage.spark is not None and script.get("seed", 1) % 20 == 0)
+
+
+def run(stage: Stage, script: dict, tally: Tally, replay: bool, table: str) -> None:
+    """Carries a history out; raises a fault where Esker is wrong. Without `replay` the steps are made and kept."""
+    state = begin(stage, script, tally, table)
+    try:
+        follow(state, script, tally, replay)
+    finally:
+        # A sick table must not be the next one's surroundings.
+        with suppress(Exception):
+            stage.pyiceberg.catalog.drop_table(state.name)
+
+
+def begin(stage: Stage, script: dict, tally: Tally, table: str) -> State:
+    try:
+        return create(stage, script, table)
+    except Exception as error:
+        # A catalog may refuse names; then the table has plain ones.
+        tally.note("refused: create", f"{script['namespace']!r}.{table!r}: {error}")
+        script |= {"namespace": "hostile", "table": f"t{script['seed']}"}
+        return create(stage, script, f"{script['table']}_{random.randrange(10**9)}")
+
+
+def follow(state: State, script: dict, tally: Tally, replay: bool) -> None:
+    pick, ids = random.Random(f"steps {script['seed']}"), schemas.Ids()
+    ids.last = 100_000
+    made = iter(map(of_json, list(script["steps"]))) if replay else themes.history(pick, state, script["theme"], ids)
+    for step in made:
+        if step is None:
+            continue
+        if not replay:
+            step["check"] = pick.randrange(10**9)
+            script["steps"].append(as_json(step))
+        carry_out(state, step, tally)
+    tally.note("tables")
+    tally.update({f"did: {what}": n for what, n in state.seen.items()})
+
+
+def carry_out(state: State, step: dict, tally: Tally) -> None:
+    what = label(step)
+    before = list(state.rows)
+    try:
+        APPLY[step["do"]](state, step)
+        tally.note("steps")
+    except (Refused, NoOpinion) as error:
+        state.rows = before
+        tally.note(f"refused: {what}", str(error)[:300])
+    except maintain.Failed as error:
+        raise Fault("maintenance", f"{what}: {error}") from error
+    except Exception as error:
+        state.rows = before
+        by_esker = step.get("by") == "esker" or step["do"] in ("maintain", "undo", "look", "sweep")
+        may = state.version == 1 and step["do"] in ("delete", "update")
+        if by_esker and not may:
+            raise Fault("error", f"{what}: {type(error).__name__}: {error}") from error
+        tally.note(f"refused: {what}", f"{type(error).__name__}: {error}"[:300])
+    state.refresh()
+    agree(state, random.Random(step["check"]), tally, what)
+
+
+def label(step: dict) -> str:
+    more = step.get("by") or step.get("kind") or step.get("change") or step.get("scope") or ""
+    strategy = step.get("options", {}).get("strategy", "")
+    return " ".join(part for part in (step["do"], more, strategy) if part)
+
+
+PREDICATES, VALUES, ROWS = ("where",), ("value",), ("rows", "keys")
+
+
+def as_json(step: dict) -> dict:
+    return {k: converted(k, v, predicates.as_json, values.as_json) for k, v in step.items()}
+
+
+def of_json(step: dict) -> dict:
+    return {k: converted(k, v, predicates.of_json, values.of_json) for k, v in step.items()}
+
+
+def converted(key: str, value: Any, predicate: Callable, plain: Callable) -> Any:
+    if key in PREDICATES:
+        return predicate(value)
+    if key in VALUES:
+        return plain(value)
+    return [plain(row) for row in value] if key in ROWS else value

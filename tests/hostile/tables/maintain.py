@@ -1,0 +1,71 @@
+"""Steps by which Esker maintains a table. None of them changes what it holds."""
+
+from __future__ import annotations
+
+import time
+
+import requests
+
+from .state import Refused, State
+
+
+class Failed(Exception):
+    """A job failed, or the server answered an error of its own."""
+
+
+def job(state: State, step: dict) -> None:
+    options = dict(step["options"])
+    if step["kind"] == "expire":
+        options["older-than-ms"] = int(time.time() * 1000) + 1000
+    answer = state.api("POST", f"/{step['kind']}", options)
+    if not answer.ok:
+        raise (Failed if answer.status_code >= 500 else Refused)(f"{step['kind']}: {answer.status_code} {answer.text}")
+    started = answer.json()["job-id"]
+    record = ended(state, started)
+    state.seen[f"{step['kind']} {record['state']}"] += 1
+    if record["state"] != "succeeded":
+        raise Failed(f"{step['kind']} {options}: {record['state']}: {record['error']}")
+    if refused := (record["outcome"] or {}).get("refused"):
+        raise Failed(f"{step['kind']} {options} left files alone: {refused}")
+    state.jobs.append(started)
+
+
+def ended(state: State, started: str) -> dict:
+    for wait in range(1, 400):
+        record = state.stage.server.api("GET", f"/api/v1/jobs/{started}")
+        if record["state"] not in ("queued", "running"):
+            return record
+        time.sleep(min(0.002 * wait, 0.1))
+    raise Failed(f"job {started} did not end")
+
+
+def undo(state: State, step: dict) -> None:
+    if not state.jobs:
+        raise Refused("no job yet")
+    chosen = state.jobs[step["job"] % len(state.jobs)]
+    server = state.stage.server
+    headers = {"authorization": f"Bearer {server.token}"}
+    answer = requests.post(
+        f"{server.rest}/api/v1/warehouses/default/jobs/{chosen}/undo", headers=headers, json={}, timeout=60
+    )
+    state.seen["undo done" if answer.ok else "undo refused"] += 1
+    if answer.status_code >= 500:
+        raise Failed(f"undo: {answer.status_code} {answer.text}")
+
+
+def sweep(state: State, step: dict) -> None:
+    state.stage.server.api("POST", "/api/v1/quarantine/sweep", {})
+
+
+def look(state: State, step: dict) -> None:
+    """What people and tools ask of a table, whatever state it is in."""
+    for what in ("/health", "/history", "/refs", "/quarantine"):
+        answer = state.api("GET", what)
+        if not answer.ok:
+            raise Failed(f"{what}: {answer.status_code} {answer.text}")
+    esker = state.stage.esker
+    name = esker.table((*state.name[:-1], state.name[-1]))
+    for metadata in ("files", "partitions", "snapshots", "manifests", "refs"):
+        esker.query(f'SELECT * FROM {name[:-1]}${metadata}"')
+    esker.query("SHOW TABLES")
+    esker.query("SELECT count(*) FROM system.tables")

@@ -1,0 +1,130 @@
+"""A table in the making: what the catalog says of it, what it should hold, and what it held at each snapshot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import VoidTransform
+from pyiceberg.typedef import Record
+from pyiceberg.types import IcebergType, ListType, MapType, StructType
+
+from .. import literals, predicates
+from ..engines import Rows, Stage
+
+# Under which spec a row was written: a key that no field has.
+SPEC = -1
+
+
+@dataclass
+class State:
+    stage: Stage
+    table: Table
+    rows: Rows = field(default_factory=list)
+    # What each snapshot held, and with which columns.
+    history: dict[int, tuple[Schema, Rows]] = field(default_factory=dict)
+    jobs: list[str] = field(default_factory=list)
+    seen: Counter = field(default_factory=Counter)
+    # Rows may lie under another spec than they say: a writer wrote files anew.
+    mixed: bool = False
+    # Spark is slow: it takes part in one table of twenty.
+    with_spark: bool = False
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        return tuple(self.table.name())
+
+    @property
+    def schema(self) -> Schema:
+        return self.table.schema()
+
+    @property
+    def spec(self) -> PartitionSpec:
+        return self.table.spec()
+
+    @property
+    def version(self) -> int:
+        return self.table.metadata.format_version
+
+    def refresh(self) -> None:
+        self.table = self.stage.pyiceberg.catalog.load_table(self.name)
+
+    def api(self, method: str, what: str, body: Any = None) -> requests.Response:
+        server = self.stage.server
+        namespace, table = quote(".".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
+        path = f"/api/v1/warehouses/default/namespaces/{namespace}/tables/{table}{what}"
+        headers = {"authorization": f"Bearer {server.token}"}
+        return requests.request(method, server.rest + path, headers=headers, json=body, timeout=60)
+
+    def update(self, *updates: dict) -> None:
+        """A commit of updates that PyIceberg does not make."""
+        catalog, server = self.stage.pyiceberg.catalog, self.stage.server
+        identifier = {"namespace": list(self.name[:-1]), "name": self.name[-1]}
+        path = "/v1/default/namespaces/{}/tables/{}".format(
+            quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
+        )
+        body = {"identifier": identifier, "requirements": [], "updates": list(updates)}
+        headers = {"authorization": f"Bearer {server.token}"}
+        answer = requests.post(server.rest + path, headers=headers, json=body, timeout=60)
+        if not answer.ok:
+            raise Refused(f"commit: {answer.status_code} {answer.text}")
+        self.table = catalog.load_table(self.name)
+
+    def live(self) -> Rows:
+        """The rows in the present schema, with the defaults of what was added since."""
+        return [projected(row, self.schema) for row in self.rows]
+
+    def partition(self, row: dict, spec: PartitionSpec) -> Record:
+        found = []
+        for f in spec.fields:
+            path = path_to(self.schema, f.source_id)
+            kind = self.schema.find_field(f.source_id).field_type
+            value = predicates.lookup(row, path)
+            void = value is None or isinstance(f.transform, VoidTransform)
+            found.append(None if void else f.transform.transform(kind)(literals.pyiceberg(value, kind)))
+        return Record(*found)
+
+    def remember(self) -> None:
+        """What the newest snapshot holds."""
+        if newest := self.table.current_snapshot():
+            self.history.setdefault(newest.snapshot_id, (self.schema, self.live()))
+
+
+class Refused(Exception):
+    """A writer or Esker says no; whether it may is for whoever asked to say."""
+
+
+def path_to(schema: Schema, field_id: int) -> list[int]:
+    return next(path for path in predicates.paths(schema.fields) if path[-1] == field_id)
+
+
+def projected(row: dict, schema: Schema) -> dict[int, Any]:
+    return {
+        f.field_id: of_type(row[f.field_id], f.field_type) if f.field_id in row else default(f) for f in schema.fields
+    }
+
+
+def of_type(value: Any, kind: IcebergType) -> Any:
+    """A value that was written under an earlier schema, in the present one."""
+    if value is None:
+        return None
+    match kind:
+        case StructType():
+            return projected(value, kind)
+        case ListType():
+            return [of_type(v, kind.element_type) for v in value]
+        case MapType():
+            return [[of_type(k, kind.key_type), of_type(v, kind.value_type)] for k, v in value]
+    return value
+
+
+def default(f: Any) -> Any:
+    """What a field is in rows from before it was added."""
+    value = f.initial_default
+    return value.replace("-", "") if isinstance(value, str) and str(f.field_type) == "uuid" else value

@@ -1,0 +1,84 @@
+"""Column statistics of a data file as writers may leave them: whole, in part, wide, or not at all. All are legal."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from pyiceberg.conversions import to_bytes
+from pyiceberg.schema import Schema
+from pyiceberg.types import BinaryType, DoubleType, FloatType, IntegerType, LongType, StringType, UUIDType
+
+from .. import literals, predicates
+
+KINDS = [
+    "full",
+    "none",
+    "counts",
+    "bounds",
+    "no nan counts",
+    "no null counts",
+    "wide",
+    "cut",
+    "nan bounds",
+    "some columns",
+]
+
+
+def made(kind: str, rows: list[dict], schema: Schema, seed: int) -> dict[str, dict]:
+    """Manifest fields by name. The seed chooses which columns are left out."""
+    pick = random.Random(seed)
+    names = ["value_counts", "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds", "column_sizes"]
+    found: dict[str, dict] = {name: {} for name in names}
+    if kind == "none":
+        return found
+    for path in predicates.paths(schema.fields):
+        if kind != "some columns" or pick.random() < 0.5:
+            column(kind, [predicates.lookup(row, path) for row in rows], path[-1], schema, found)
+    return found
+
+
+def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict[str, dict]) -> None:
+    known, of = [v for v in values if v is not None], schema.find_field(field).field_type
+    numbers = [v for v in known if not (isinstance(v, float) and math.isnan(v))]
+    if kind != "bounds":
+        found["value_counts"][field] = len(values)
+        if kind != "no null counts":
+            found["null_value_counts"][field] = len(values) - len(known)
+        if isinstance(of, (FloatType, DoubleType)) and kind != "no nan counts":
+            found["nan_value_counts"][field] = len(known) - len(numbers)
+    if kind == "counts" or not numbers:
+        return
+    low, high = min(numbers, key=predicates.ordered), max(numbers, key=predicates.ordered)
+    if kind == "nan bounds" and isinstance(of, (FloatType, DoubleType)):
+        low = high = float("nan")
+    elif isinstance(of, (FloatType, DoubleType)):
+        # The specification: a lower bound of zero is -0.0, an upper one +0.0.
+        low, high = (-0.0 if low == 0 else low), (0.0 if high == 0 else high)
+    if kind == "wide" and isinstance(of, (IntegerType, LongType)):
+        bits = 31 if isinstance(of, IntegerType) else 63
+        low, high = max(low - 7, -(2**bits)), min(high + 7, 2**bits - 1)
+    if kind in ("cut", "full") and isinstance(of, (StringType, BinaryType)):
+        low, high = low[:16], cut_above(high)
+    found["lower_bounds"][field] = to_bytes(of, plain(low, of))
+    if high is not None:
+        found["upper_bounds"][field] = to_bytes(of, plain(high, of))
+
+
+def cut_above(value: str | bytes) -> str | bytes | None:
+    """The smallest that is not less and has 16 characters or bytes at most; None if there is none."""
+    if len(value) <= 16:
+        return value
+    for end in range(16, 0, -1):
+        if isinstance(value, bytes):
+            if value[end - 1] < 255:
+                return value[: end - 1] + bytes([value[end - 1] + 1])
+        elif ord(value[end - 1]) < 0x10FFFF:
+            following = ord(value[end - 1]) + 1
+            return value[: end - 1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
+    return None
+
+
+def plain(value: Any, of: Any) -> Any:
+    return literals.pyiceberg(value, of) if isinstance(of, UUIDType) else value

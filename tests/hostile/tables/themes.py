@@ -1,0 +1,239 @@
+"""What histories are about: a theme makes the occasions for a kind of mistake likely, in random surroundings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import schemas, steps
+from .state import State
+
+Steps = Iterator[dict | None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns that a theme wants, and one of several first specs: columns with transforms."""
+
+    columns: list[tuple[str, str]]
+    by: list[list[tuple[str, str]]] = field(default_factory=lambda: [[]])
+    versions: tuple[int, ...] = (1, 2, 2, 3)
+    others: bool = True
+
+
+IDENTITY = "identity"
+WANTED = {
+    "labels": Wanted(
+        [("p", "string"), ("q", "string")],
+        [[("p", IDENTITY)], [("p", "truncate[4]")], [("p", IDENTITY), ("q", IDENTITY)]],
+    ),
+    "promoted partition": Wanted(
+        [("p", "int"), ("id", "int"), ("f", "float")],
+        [[("p", IDENTITY)], [("p", "truncate[10]")], [("f", IDENTITY)]],
+        (2, 2, 3),
+    ),
+    "not a number": Wanted([("x", "double"), ("y", "float")]),
+    "nested defaults": Wanted([("s", "struct")], versions=(3,)),
+    "undone": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)]], (2, 2, 3)),
+    "bounds": Wanted([("a", "long"), ("b", "string"), ("t", "timestamp")]),
+    "nanoseconds": Wanted([("n", "timestamp_ns"), ("id", "int")], versions=(3,), others=False),
+    "reshaped": Wanted([("s", "struct"), ("id", "int")]),
+    "without ids": Wanted([("a b", "int"), ("c", "string")]),
+    "transforms": Wanted(
+        [("t", "timestamp"), ("d", "decimal(9,2)"), ("u", "date")],
+        [[("t", "day")], [("d", "truncate[10]")], [("u", "month"), ("d", "bucket[3]")]],
+    ),
+    "deletes": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)]], (2,)),
+    "expiry": Wanted([("id", "long")], versions=(2, 3)),
+    "anything": Wanted([]),
+}
+THEMES = list(WANTED)
+
+
+def id_of(s: State, name: str) -> int | None:
+    return next((f.field_id for f in s.schema.fields if f.name == name), None)
+
+
+def labels(pick: random.Random, s: State) -> Steps:
+    few = frozenset(["p", "q"])
+    for _ in range(3):
+        rows = steps.rows(pick, s, 4, few)
+        rows[0][id_of(s, "p")], rows[1][id_of(s, "p")] = None, "null"
+        rows[2] |= {id_of(s, "p"): "a=1/q=2", id_of(s, "q"): "b"}
+        rows[3] |= {id_of(s, "p"): "a=1", id_of(s, "q"): "2/q=b"}
+        yield steps.insert(pick, s, few=few, rows=rows)
+    if pick.random() < 0.5:
+        yield steps.equality(pick, s, scope="partition")
+    yield steps.compact(pick, s, **{"rewrite-all": True, "strategy": "binpack"})
+
+
+def promoted_partition(pick: random.Random, s: State) -> Steps:
+    chosen = s.spec.fields[0].source_id if s.spec.fields else id_of(s, "p")
+    few = frozenset(["p", "f", "id"])
+    yield steps.insert(pick, s, few=few)
+    yield {
+        "do": "schema",
+        "change": "promote",
+        "field": chosen,
+        "type": "double" if chosen == id_of(s, "f") else "long",
+    }
+    yield steps.insert(pick, s, few=few)
+    yield steps.equality(pick, s, field="id", scope="partition")
+    yield {"do": "look"}
+    if pick.random() < 0.5:
+        yield steps.positions(pick, s)
+    yield {"do": "maintain", "kind": "manifests", "options": {"rewrite-all": True}}
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+    yield steps.insert(pick, s, few=few)
+    yield steps.compact(pick, s)
+
+
+def not_a_number(pick: random.Random, s: State) -> Steps:
+    yield {"do": "properties", "set": {"write.parquet.row-group-size-bytes": "300"}}
+    for n in (40, 3, 2):
+        rows = steps.rows(pick, s, n)
+        for i, row in enumerate(rows):
+            nan = n > 10 and i % 5 == 0
+            row |= {id_of(s, "x"): float("nan") if nan else i / 8, id_of(s, "y"): float("nan") if nan else i / 4}
+        layout = steps.layout(pick) | {"row_group_size": 1000, "compression": "zstd"}
+        yield steps.insert(
+            pick, s, "craft", rows=rows, statistics="no nan counts", parquet=layout, **{"without ids": False}
+        )
+    options = {
+        "rewrite-all": False,
+        "strategy": "binpack",
+        "target-file-size-bytes": 536870912,
+        "max-files-to-rewrite": 10,
+    }
+    yield steps.compact(pick, s, **options)
+    yield steps.insert(pick, s)
+
+
+def nested_defaults(pick: random.Random, s: State) -> Steps:
+    yield steps.insert(pick, s)
+    above = pick.choice(steps.structs(s) or [None])
+    if above is None:
+        return
+    for name, of, default in pick.sample([("x", "int", 100), ("y", "string", "d'f"), ("z", "boolean", True)], 2):
+        yield {"do": "schema", "change": "add", "in": above.field_id, "name": name, "type": of, "default": default}
+    yield {"do": "schema", "change": "add", "name": "top", "type": "long", "default": -7}
+    yield steps.insert(pick, s)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
+def undone(pick: random.Random, s: State) -> Steps:
+    few = frozenset(["id", "p"])
+    for _ in range(3):
+        yield steps.insert(pick, s, "craft", few)
+    big = steps.rows(pick, s, 60, few)
+    yield steps.insert(pick, s, "craft", few, rows=big)
+    yield steps.equality(pick, s, field="id")
+    small = {"rewrite-all": False, "strategy": "binpack", "target-file-size-bytes": 4000, "delete-ratio-threshold": 1.1}
+    yield steps.compact(pick, s, **small, **{"remove-dangling-deletes": pick.random() < 0.7})
+    if pick.random() < 0.5:
+        yield steps.insert(pick, s)
+    yield steps.compact(
+        pick,
+        s,
+        **{
+            "rewrite-all": True,
+            "remove-dangling-deletes": True,
+            "strategy": pick.choice(["binpack", "convert-deletes"]),
+        },
+    )
+    for _ in range(2):
+        yield {"do": "undo", "job": pick.choice([0, 0, -1, -2])}
+
+
+def bounds(pick: random.Random, s: State) -> Steps:
+    if pick.random() < 0.3:
+        # Nobody understands it, so that the default holds.
+        yield {
+            "do": "properties",
+            "set": {"write.target-file-size-bytes": "200KB", "write.parquet.page-size-bytes": "?"},
+        }
+    for _ in range(3):
+        yield steps.insert(pick, s, "craft")
+    yield steps.delete(pick, s)
+    yield steps.compact(pick, s)
+    yield steps.insert(pick, s)
+    yield steps.compact(pick, s)
+
+
+def nanoseconds(pick: random.Random, s: State) -> Steps:
+    for by in ("duckdb", "esker", "craft"):
+        yield steps.insert(pick, s, by)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
+def reshaped(pick: random.Random, s: State) -> Steps:
+    ids = schemas.Ids()
+    ids.last = 10_000
+    for _ in range(4):
+        yield steps.insert(pick, s)
+        yield schemas.evolution(pick, s, ids)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+    yield schemas.evolution(pick, s, ids)
+
+
+def without_ids(pick: random.Random, s: State) -> Steps:
+    yield steps.insert(pick, s, "craft", **{"without ids": True})
+    yield {"do": "schema", "change": "rename", "field": id_of(s, "c"), "name": "c2"}
+    yield steps.insert(pick, s)
+    yield steps.delete(pick, s)
+
+
+def transforms(pick: random.Random, s: State) -> Steps:
+    for _ in range(3):
+        yield steps.insert(pick, s)
+        yield schemas.repartition(pick, s)
+    yield steps.delete(pick, s)
+    yield steps.compact(pick, s)
+
+
+def deletes(pick: random.Random, s: State) -> Steps:
+    few = frozenset(["id", "p"])
+    for _ in range(2):
+        yield steps.insert(pick, s, few=few)
+        yield steps.positions(pick, s)
+        yield steps.equality(pick, s)
+    yield steps.delete(pick, s, "esker")
+    yield {"do": "upgrade", "to": 3}
+    yield steps.delete(pick, s, "esker")
+    yield steps.equality(pick, s)
+    yield steps.compact(pick, s, strategy="convert-deletes")
+    yield steps.erase(pick, s)
+    yield steps.compact(pick, s)
+
+
+def expiry(pick: random.Random, s: State) -> Steps:
+    for _ in range(2):
+        yield steps.insert(pick, s)
+        yield steps.delete(pick, s)
+    expire = {"do": "maintain", "kind": "expire", "options": {"retain-last": 1}}
+    yield expire
+    yield {"do": "undo", "job": -1}
+    yield steps.insert(pick, s)
+    yield expire
+    yield {"do": "sweep"}
+    yield {"do": "undo", "job": -2}
+    yield {"do": "undo", "job": -1}
+    yield {"do": "maintain", "kind": "orphans", "options": {}}
+
+
+def anything(pick: random.Random, s: State) -> Steps:
+    yield steps.insert(pick, s)
+    yield steps.insert(pick, s)
+
+
+def history(pick: random.Random, s: State, theme: str, ids: schemas.Ids) -> Steps:
+    """The theme's steps with others between them, then maintenance."""
+    for step in globals()[theme.replace(" ", "_")](pick, s):
+        yield step
+        if pick.random() < 0.15:
+            yield steps.anything(pick, s, ids)
+    for _ in range(5 if theme == "anything" else 1):
+        yield steps.anything(pick, s, ids)
+    yield steps.maintenance(pick, s)
+    yield {"do": "look"}

@@ -1,0 +1,217 @@
+"""Steps that change rows: by Esker, PyIceberg, DuckDB and Spark, and by hand. Each does to the model what it is to do
+to the table."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFileContent
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import NestedField
+
+from .. import arrow, literals, predicates, values
+from ..engines import Rows
+from ..names import quoted
+from . import craft, statistics
+from .state import SPEC, Refused, State, projected
+
+
+def insert(state: State, step: dict) -> None:
+    rows = [of_schema(row, state.schema) for row in step["rows"]]
+    {"esker": by_esker, "pyiceberg": by_pyiceberg, "duckdb": by_duckdb, "spark": by_spark, "craft": by_hand}[
+        step["by"]
+    ](state, step, rows)
+    spec = state.spec.spec_id
+    state.rows += [{**row, SPEC: spec} for row in rows]
+
+
+def of_schema(row: dict, schema: Schema) -> dict:
+    """The values of fields that there are; a script that shrinks loses columns."""
+    return projected({f.field_id: row.get(f.field_id) for f in schema.fields}, schema)
+
+
+def by_esker(state: State, step: dict, rows: Rows) -> None:
+    fields, style = state.schema.fields, step.get("style", 0)
+    columns = ", ".join(quoted(f.name) for f in fields)
+    tuples = [
+        "(" + ", ".join(literals.sql(row[f.field_id], f.field_type, "esker", style) for f in fields) + ")"
+        for row in rows
+    ]
+    engine = state.stage.esker
+    n = engine.change(f"INSERT INTO {engine.table(state.name)} ({columns}) VALUES {', '.join(tuples)}")
+    if n != len(rows):
+        raise Refused(f"INSERT of {len(rows)} rows answered {n}")
+
+
+def by_pyiceberg(state: State, step: dict, rows: Rows) -> None:
+    state.table.append(arrow.table(rows, state.schema))
+
+
+def by_duckdb(state: State, step: dict, rows: Rows) -> None:
+    state.stage.duckdb.insert(state.name, arrow.table(rows, state.schema, with_ids=False))
+
+
+def by_spark(state: State, step: dict, rows: Rows) -> None:
+    spark = state.stage.spark
+    frame = spark.session.createDataFrame(arrow.table(rows, state.schema, with_ids=False).to_pandas())
+    frame.writeTo(spark.table(state.name)).append()
+
+
+def by_hand(state: State, step: dict, rows: Rows) -> None:
+    """A file for each partition, with statistics and a layout as the step says."""
+    schema, spec = state.schema, state.spec
+    if step.get("without ids") and "schema.name-mapping.default" not in state.table.properties:
+        mapping = schema.name_mapping.model_dump_json()
+        with state.table.transaction() as changes:
+            changes.set_properties({"schema.name-mapping.default": mapping})
+    written = file_schema(schema, spec, step)
+    groups: dict[Any, Rows] = {}
+    for row in rows:
+        groups.setdefault(values.key(list(state.partition(row, spec)._data)), []).append(row)
+    files = []
+    for n, of_group in enumerate(groups.values()):
+        table = arrow.table(of_group, written, not step.get("without ids"))
+        path, size = craft.write_parquet(state.table, table, **step.get("parquet", {}))
+        counted = statistics.made(step.get("statistics", "full"), of_group, written, step.get("seed", 0) + n)
+        partition = state.partition(of_group[0], spec)
+        files.append(craft.Added(path, size, len(of_group), spec, partition, statistics=counted))
+    craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+
+
+def file_schema(schema: Schema, spec: PartitionSpec, step: dict) -> Schema:
+    """Columns in another order than the table's; those that the partition tells left out, as Hive does."""
+    fields = list(schema.fields)
+    random.Random(step.get("seed", 0)).shuffle(fields)
+    if step.get("hive"):
+        told = {f.source_id for f in spec.fields if isinstance(f.transform, IdentityTransform)}
+        fields = [f for f in fields if f.field_id not in told] or fields
+    return Schema(*fields)
+
+
+def delete(state: State, step: dict) -> None:
+    where = step["where"]
+    gone = [row for row in state.live() if predicates.holds(where, row) is True]
+    remove(state, lambda row: predicates.holds(where, row) is True)
+    match step["by"]:
+        case "pyiceberg":
+            state.table.delete(predicates.pyiceberg(where, state.schema))
+            state.mixed |= len(state.table.specs()) > 1
+        case "esker" | "duckdb" as by:
+            engine = getattr(state.stage, by)
+            sql = f"DELETE FROM {engine.table(state.name)} WHERE {predicates.sql(where, state.schema, by)}"
+            n = engine.change(sql) if by == "esker" else engine.execute(sql).fetchone()[0]
+            if by == "esker" and n != len(gone):
+                raise Refused(f"{sql} answered {n} for {len(gone)}")
+
+
+def remove(state: State, gone: Callable[[dict], bool]) -> None:
+    state.rows = [row for row, live in zip(state.rows, state.live(), strict=True) if not gone(live)]
+
+
+def update(state: State, step: dict) -> None:
+    where, field = step["where"], state.schema.find_field(step["field"])
+    spec, changed = state.spec.spec_id, []
+    for row, live in zip(state.rows, state.live(), strict=True):
+        hit = predicates.holds(where, live) is True
+        changed.append({**live, field.field_id: step["value"], SPEC: spec} if hit else row)
+    engine = getattr(state.stage, step["by"])
+    value = literals.sql(step["value"], field.field_type, step["by"], step.get("style", 2))
+    sql = (
+        f"UPDATE {engine.table(state.name)} SET {quoted(field.name)} = {value} "
+        f"WHERE {predicates.sql(where, state.schema, step['by'])}"
+    )
+    if step["by"] == "esker":
+        engine.change(sql)
+    else:
+        engine.execute(sql)
+    state.rows = changed
+
+
+def overwrite(state: State, step: dict) -> None:
+    where = step["where"]
+    rows = [of_schema(row, state.schema) for row in step["rows"]]
+    state.table.overwrite(arrow.table(rows, state.schema), predicates.pyiceberg(where, state.schema))
+    state.mixed |= len(state.table.specs()) > 1
+    remove(state, lambda row: predicates.holds(where, row) is True)
+    state.rows += [{**row, SPEC: state.spec.spec_id} for row in rows]
+
+
+def equality(state: State, step: dict) -> None:
+    """Deletes by key, as streaming writers make them: for one partition each, or for the whole table."""
+    schema, whole = state.schema, step["scope"] == "table" or state.spec.is_unpartitioned()
+    spec = state.spec
+    if whole and not spec.is_unpartitioned():
+        spec = next((s for s in state.table.specs().values() if s.is_unpartitioned()), None)
+        if spec is None:
+            raise Refused("no spec without partitions")
+    if state.mixed and not whole:
+        raise Refused("nobody knows under which spec the rows lie")
+    fields = [schema.find_field(i) for i in step["fields"]]
+    written = Schema(*[NestedField(f.field_id, f.name, f.field_type, required=False) for f in fields])
+    groups: dict[Any, Rows] = {}
+    for row in step["keys"]:
+        row = of_schema(row, schema)
+        group = () if whole else values.key(list(state.partition(row, spec)._data))
+        groups.setdefault(group, []).append(row)
+    files = []
+    for of_group in groups.values():
+        table = arrow.table(of_group, written)
+        path, size = craft.write_parquet(state.table, table)
+        counted = statistics.made(step.get("statistics", "full"), of_group, written, 0)
+        partition = state.partition(of_group[0], spec)
+        ids = [f.field_id for f in fields]
+        kind = DataFileContent.EQUALITY_DELETES
+        files.append(craft.Added(path, size, len(of_group), spec, partition, kind, ids, counted))
+    craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+
+    def same(row: dict, live: dict, key: dict) -> bool:
+        if not whole and (row[SPEC] != spec.spec_id or state.partition(live, spec) != state.partition(key, spec)):
+            return False
+        return all(values.key(live[f.field_id]) == values.key(key[f.field_id]) for f in fields)
+
+    keys = [key for of_group in groups.values() for key in of_group]
+    pairs = zip(state.rows, state.live(), strict=True)
+    state.rows = [row for row, live in pairs if not any(same(row, live, key) for key in keys)]
+
+
+def positions(state: State, step: dict) -> None:
+    """Deletes by position, for one file each or for all files of a partition."""
+    if state.version != 2:
+        raise Refused("position delete files belong to version 2")
+    tasks = [task for task in state.table.scan().plan_files() if not task.delete_files]
+    pick, by_partition = random.Random(step["seed"]), {}
+    for task in pick.sample(tasks, min(len(tasks), 2)):
+        scan = ArrowScan(state.table.metadata, state.table.io, state.schema, predicates.px.AlwaysTrue())
+        found = arrow.rows(scan.to_table([task]), state.schema)
+        chosen = sorted(pick.sample(range(len(found)), min(len(found), pick.randrange(1, 4))))
+        group = (task.file.spec_id, task.file.file_path if step["scope"] == "file" else repr(task.file.partition))
+        by_partition.setdefault(group, []).append((task.file, chosen, [found[i] for i in chosen]))
+    files, gone = [], []
+    for of_group in by_partition.values():
+        where = sorted((file.file_path, at) for file, chosen, _ in of_group for at in chosen)
+        if not where:
+            continue
+        ids = [(2147483546, "file_path", pa.string()), (2147483545, "pos", pa.int64())]
+        fields = [pa.field(n, t, nullable=False, metadata={"PARQUET:field_id": str(i)}) for i, n, t in ids]
+        columns = [pa.array(column, f.type) for column, f in zip(zip(*where, strict=True), fields, strict=True)]
+        path, size = craft.write_parquet(state.table, pa.Table.from_arrays(columns, schema=pa.schema(fields)))
+        file = of_group[0][0]
+        counted: dict[str, dict] = {}
+        if step["scope"] == "file":
+            bound = {2147483546: file.file_path.encode()}
+            counted = {"lower_bounds": bound, "upper_bounds": bound}
+        spec, kind = state.table.specs()[file.spec_id], DataFileContent.POSITION_DELETES
+        files.append(craft.Added(path, size, len(where), spec, file.partition, kind, statistics=counted))
+        gone += [row for _, _, rows in of_group for row in rows]
+    if not files:
+        raise Refused("no file without deletes")
+    craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+    for row in gone:
+        lived = [values.key(live) for live in state.live()]
+        del state.rows[lived.index(values.key(row))]

@@ -1,0 +1,38 @@
+"""A slice of the hostile tables and statements, about a minute each. `ESKER_HOSTILE_SEED` begins with another seed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from .engines import Stage
+from .statements.campaign import Campaign as Statements
+from .tables.campaign import Campaign as Tables
+from .tables.campaign import summary
+from .tables.themes import THEMES
+
+SEED = int(os.environ.get("ESKER_HOSTILE_SEED", "0"))
+SECONDS = float(os.environ.get("ESKER_HOSTILE_SECONDS", "60"))
+
+
+def test_tables_hold_what_the_engines_agree_on(on: Stage, tmp_path: Path) -> None:
+    started, campaign = time.monotonic(), Tables(on, tmp_path)
+    for seed in range(SEED, SEED + 10 * len(THEMES)):
+        # Every theme once, and then as many as there is time for.
+        if seed - SEED >= len(THEMES) and time.monotonic() - started > SECONDS:
+            break
+        campaign.table(seed, 20)
+    print(summary(campaign.tally, started))
+    assert not campaign.faults, "\n\n".join(campaign.faults)
+    assert campaign.tally["comparisons"] > 100, "nothing was compared"
+
+
+def test_statements_are_answered_as_duckdb_does_and_as_esker_does_in_other_words(on: Stage) -> None:
+    started, campaign, seed = time.monotonic(), Statements(on), SEED
+    while time.monotonic() - started < SECONDS:
+        campaign.world(seed, started + SECONDS)
+        seed += 1
+    print(summary(campaign.tally, started))
+    assert not campaign.faults, "\n\n".join(campaign.faults.values())
+    assert campaign.tally["statements"] > 100, "nothing was asked"
