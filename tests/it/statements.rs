@@ -384,6 +384,13 @@ async fn equal_expressions_may_be_selected() {
     assert_eq!(names("SELECT 1, 1, count(*), sum(a) AS s FROM n.t").await, ["1", "1", "count(*)", "s"]);
     assert!(refused(&app, "CREATE TABLE n.made AS SELECT a, a FROM n.t").await.contains("AS"));
     rows(&app, "CREATE TABLE n.made AS SELECT a, a AS b FROM n.t").await;
+    table(&app, "ids", 2, &[("u", json!("uuid"), false), ("x", json!("fixed[16]"), false)]).await;
+    rows(&app, "INSERT INTO n.ids VALUES ('f79c3e09-677c-4bbd-a479-3f349cb785e7', X'000102030405060708090a0b0c0d0e0f')").await;
+    rows(&app, "CREATE TABLE n.copied AS SELECT * FROM n.ids").await;
+    let copied = app.ok(Method::GET, "/v1/default/namespaces/n/tables/copied", None).await;
+    let types: Vec<&Value> =
+        copied["metadata"]["schemas"][0]["fields"].as_array().expect("fields").iter().map(|f| &f["type"]).collect();
+    assert_eq!(types, ["uuid", "fixed[16]"]);
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
