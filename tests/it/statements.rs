@@ -384,6 +384,13 @@ async fn equal_expressions_may_be_selected() {
     assert_eq!(names("SELECT 1, 1, count(*), sum(a) AS s FROM n.t").await, ["1", "1", "count(*)", "s"]);
     assert!(refused(&app, "CREATE TABLE n.made AS SELECT a, a FROM n.t").await.contains("AS"));
     rows(&app, "CREATE TABLE n.made AS SELECT a, a AS b FROM n.t").await;
+    table(&app, "ids", 2, &[("u", json!("uuid"), false), ("x", json!("fixed[16]"), false)]).await;
+    rows(&app, "INSERT INTO n.ids VALUES ('f79c3e09-677c-4bbd-a479-3f349cb785e7', X'000102030405060708090a0b0c0d0e0f')").await;
+    rows(&app, "CREATE TABLE n.copied AS SELECT * FROM n.ids").await;
+    let copied = app.ok(Method::GET, "/v1/default/namespaces/n/tables/copied", None).await;
+    let types: Vec<&Value> =
+        copied["metadata"]["schemas"][0]["fields"].as_array().expect("fields").iter().map(|f| &f["type"]).collect();
+    assert_eq!(types, ["uuid", "fixed[16]"]);
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -515,4 +522,51 @@ async fn errors_speak_of_the_statement() {
     }
     let deep = format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500));
     assert!(refused(&app, &deep).await.contains("nested too deeply"));
+}
+
+/// Makes a view of columns of text with a text of its own.
+async fn view(app: &TestApp, name: &str, columns: &[&str], dialect: &str, sql: &str) {
+    let field = |(i, name): (usize, &&str)| json!({"id": i + 1, "name": name, "type": "string", "required": false});
+    let fields: Vec<Value> = columns.iter().enumerate().map(field).collect();
+    let create = json!({
+        "name": name, "schema": {"type": "struct", "schema-id": 0, "fields": fields}, "properties": {},
+        "view-version": {
+            "version-id": 1, "timestamp-ms": 1, "schema-id": 0, "summary": {}, "default-namespace": ["n"],
+            "representations": [{"type": "sql", "sql": sql, "dialect": dialect}],
+        },
+    });
+    app.ok(Method::POST, "/v1/default/namespaces/n/views", Some(create)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_text_of_a_view_is_read_as_it_was_written() {
+    let app = TestApp::start().await;
+    table(&app, "t", 2, &[("s", json!("string"), false)]).await;
+    rows(&app, "INSERT INTO n.t VALUES ('it''s ? -- \\'), ('x'), ('a?')").await;
+    let first = rows(&app, "SELECT snapshot_id FROM n.\"t$snapshots\"").await.remove(0);
+    rows(&app, "INSERT INTO n.t VALUES ('late')").await;
+    let cases = [
+        ("esker", "SELECT s, s FROM t WHERE s = 'it''s ? -- \\' /* ' ? */".to_owned(), r"it's ? -- \|it's ? -- \"),
+        ("trino", "SELECT s, 'FOR VERSION AS OF 3' FROM n.t WHERE s = 'a?' -- ?".to_owned(), "a?|FOR VERSION AS OF 3"),
+        ("spark", r"SELECT `s`, 'it\'s ?' FROM t WHERE s = 'it\'s ? -- \\'".to_owned(), r"it's ? -- \|it's ?"),
+        ("duckdb", "SELECT 'x', 'x' FROM n.t WHERE s = 'late'".to_owned(), "x|x"),
+        ("spark", format!("SELECT max(s), count(*) FROM t VERSION AS OF {first}"), "x|3"),
+    ];
+    for (i, (dialect, sql, line)) in cases.iter().enumerate() {
+        view(&app, &format!("v{i}"), &["a", "b"], dialect, sql).await;
+        assert_eq!(rows(&app, &format!("SELECT * FROM n.v{i}")).await, [*line], "{dialect}: {sql}");
+        assert_eq!(rows(&app, &format!("SELECT b, a, a FROM n.v{i} AS v WHERE v.a IS NOT NULL")).await.len(), 1);
+    }
+    for (i, (dialect, sql)) in [
+        ("spark", "SELECT s, s FROM t TIMESTAMP AS OF current_timestamp()"),
+        ("esker", "SELECT s, ? FROM t"),
+        ("esker", "SELECT table_name, table_schema FROM information_schema.tables"),
+        ("trino", "SELECT s, s FROM t; SELECT 1, 2"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        view(&app, &format!("w{i}"), &["a", "b"], dialect, sql).await;
+        assert!(refused(&app, &format!("SELECT * FROM n.w{i}")).await.contains(&format!("n.w{i}")), "{sql}");
+    }
 }

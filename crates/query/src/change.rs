@@ -1,6 +1,6 @@
 //! What statements that change tables do with the rows of their plans.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -15,7 +15,7 @@ use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
 use futures::TryStreamExt;
 use iceberg::arrow::arrow_schema_to_schema_auto_assign_ids;
-use iceberg::spec::FormatVersion;
+use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, Type};
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
@@ -136,16 +136,26 @@ fn storable(field: &Field) -> Result<DataType> {
     })
 }
 
-async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
-    let made = shape::plain(plan.schema().as_arrow());
-    if let Some((at, twice)) =
-        made.fields().iter().enumerate().find(|(at, f)| made.fields()[..*at].iter().any(|g| g.name() == f.name()))
-    {
-        return Err(refused(format!("columns {} and another are both called {}; name one with AS", at + 1, twice.name())));
+/// The schema of a table that is made for the rows of a query.
+fn schema_of(made: &Schema) -> Result<IcebergSchema> {
+    let mut names = HashSet::new();
+    if let Some(twice) = made.fields().iter().find(|f| !names.insert(f.name())) {
+        return Err(refused(format!("more than one column is called {}; name them apart with AS", twice.name())));
     }
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
     let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
+    // Arrow has a UUID as 16 bytes, like others.
+    let uuid = |(field, made): (&NestedFieldRef, &Arc<Field>)| match semantics::is_uuid(made) {
+        true => Arc::new(NestedField::optional(field.id, &field.name, Type::Primitive(PrimitiveType::Uuid))),
+        false => field.clone(),
+    };
+    let fields = schema.as_struct().fields().iter().zip(made.fields()).map(uuid);
+    IcebergSchema::builder().with_fields(fields).build().map_err(|e| refused(e.to_string()))
+}
+
+async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
+    let schema = schema_of(&shape::plain(plan.schema().as_arrow()))?;
     let request = CreateTable {
         name: target.name.name.clone(),
         location: None,

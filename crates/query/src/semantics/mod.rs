@@ -33,7 +33,7 @@ mod uuid;
 
 pub(crate) use extreme::{Extreme, Windowed};
 pub(crate) use numbers::numbers;
-pub(crate) use types::{mark_uuids, without_marks};
+pub(crate) use types::{is_uuid, mark_uuids, without_marks};
 
 /// What every session's configuration says.
 pub(crate) fn options(config: &mut SessionConfig) {
