@@ -333,6 +333,8 @@ async fn the_ledger_tells_of_a_restored_backup_where_the_epoch_had_no_time_to_mo
     let backup = tempfile::tempdir().expect("a directory");
     let app = TestApp::start().await;
     app.table().await;
+    let create = json!({"name": "u", "schema": esker_tests::schema_json()});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     Writer::new(&app).append(1..2).await;
     // The house was kept once; the next time is in a minute.
     while !app.dir.path().join("warehouse/_esker/ledger.json").exists() {

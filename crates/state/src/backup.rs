@@ -1,6 +1,7 @@
 //! Backups of the database where it is a file: made while servers work on it, marked as what they are, and put back.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use esker_types::{Millis, now_ms};
@@ -9,6 +10,9 @@ use sqlx::AnyPool;
 use crate::database::{Database, Use};
 use crate::epochs::BACKUP;
 use crate::{Result, StateError};
+
+/// What an SQLite database begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// The files of an SQLite database beside its own.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
@@ -63,6 +67,11 @@ impl Database {
     /// was: nothing is deleted.
     pub async fn restore(&self, from: &Path) -> Result<Option<PathBuf>> {
         let Self::Sqlite(path) = self else { return Err(StateError::NotAFile) };
+        let mut begin = [0; 16];
+        let read = File::open(from).and_then(|mut file| file.read(&mut begin)).map_err(failed(from))?;
+        if &begin[..read] != MAGIC {
+            return Err(StateError::Corrupt(format!("{} is not an SQLite database", from.display())));
+        }
         let partial = beside(path, ".partial");
         remove(&partial)?;
         std::fs::copy(from, &partial).map_err(failed(from))?;

@@ -150,8 +150,15 @@ impl Storage {
             Ok(None | Some(Ok(_))) => Ok(()),
             // A listing of nothing is empty. Only what it would be in can be missing; a directory is made when it is written into.
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
-            Ok(Some(Err(object_store::Error::NotFound { .. }))) => Err(StorageError::NoBucket { uri }),
-            Ok(Some(Err(e))) => Err(StorageError::new(&uri, e)),
+            // The stores' clients keep the status of a failed listing to themselves, but for the text.
+            Ok(Some(Err(e))) => match e.to_string() {
+                text if text.contains("404 Not Found") => Err(StorageError::NoBucket { uri }),
+                text if text.contains("401 Unauthorized") || text.contains("403 Forbidden") => {
+                    let denied = object_store::Error::PermissionDenied { path: at.key().to_owned(), source: Box::new(e) };
+                    Err(StorageError::new(&uri, denied))
+                }
+                _ => Err(StorageError::new(&uri, e)),
+            },
             Err(_) => {
                 let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE.as_secs()));
                 Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
