@@ -188,18 +188,33 @@ fn name(select: &mut Select, nested: bool) {
 
 /// A query whose list holds a `*`, with names of its own for what has an alias, in its `ORDER BY` as well. None if that changes nothing.
 pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
-    let mut apart = statement.clone();
-    let Statement::Statement(inner) = &mut apart else { return None };
-    let query = match inner.as_mut() {
-        SqlStatement::Query(query) => query.as_mut(),
-        SqlStatement::CreateTable(create) => create.query.as_mut()?,
+    let Statement::Statement(inner) = statement else { return None };
+    let query = match inner.as_ref() {
+        SqlStatement::Query(query) => query.as_ref(),
+        SqlStatement::CreateTable(create) => create.query.as_ref()?,
         _ => return None,
     };
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    if !select.projection.iter().any(wild) || select.having.is_some() || select.qualify.is_some() {
+    let named = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { .. });
+    let list = &select.projection;
+    if !list.iter().any(wild) || !list.iter().any(named) || select.having.is_some() || select.qualify.is_some() {
         return None;
     }
+    let mut apart = statement.clone();
+    if let Statement::Statement(inner) = &mut apart {
+        match inner.as_mut() {
+            SqlStatement::Query(query) => rename(query),
+            SqlStatement::CreateTable(create) => create.query.iter_mut().for_each(|query| rename(query)),
+            _ => {}
+        }
+    }
+    Some(apart)
+}
+
+/// Gives every alias of a query's list a name that no column has.
+fn rename(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
     let mut renamed: HashMap<String, Ident> = HashMap::new();
     for (at, item) in select.projection.iter_mut().enumerate() {
         if let SelectItem::ExprWithAlias { alias, .. } = item {
@@ -208,17 +223,14 @@ pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
             renamed.entry(name).or_insert_with(|| alias.clone());
         }
     }
-    let order = query.order_by.as_mut().map(|order| &mut order.kind);
-    if let Some(OrderByKind::Expressions(order)) = order {
-        for OrderByExpr { expr, .. } in order {
-            if let Expr::Identifier(name) = expr
-                && let Some(alias) = renamed.get(&normal(name))
-            {
-                *name = alias.clone();
-            }
+    let Some(OrderByKind::Expressions(order)) = query.order_by.as_mut().map(|order| &mut order.kind) else { return };
+    for OrderByExpr { expr, .. } in order {
+        if let Expr::Identifier(name) = expr
+            && let Some(alias) = renamed.get(&normal(name))
+        {
+            *name = alias.clone();
         }
     }
-    (!renamed.is_empty()).then_some(apart)
 }
 
 /// The columns that a `*` of the list makes.
