@@ -521,6 +521,12 @@ async fn errors_speak_of_the_statement() {
         let error = refused(&app, sql).await;
         assert!(error.contains(what) && !error.contains("Internal"), "{sql}: {error}");
     }
+    // As long as programs write them: each term is a level of the expression.
+    for (term, operator, sum) in [("i = 7", " OR ", "false"), ("i", " + ", "60")] {
+        let chain = vec![term; 60].join(operator);
+        let answer = rows(&app, &format!("SELECT {chain} FROM n.t WHERE i = 1 OR {}", vec!["i = 7"; 60].join(" OR "))).await;
+        assert_eq!(answer, [sum]);
+    }
     let deep = format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500));
     assert!(refused(&app, &deep).await.contains("nested too deeply"));
 }
