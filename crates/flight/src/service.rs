@@ -152,6 +152,8 @@ fn ticket(command: &impl ProstMessageExt) -> Bytes {
 
 /// The batches of parameters that a client sends. Without parameters, some send one without columns.
 async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, Status> {
+    // Where nothing is bound, some send a message without content.
+    let data = data.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
     let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
     let batches: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await?;
     Ok(batches.into_iter().filter(|batch| batch.num_columns() > 0).collect())

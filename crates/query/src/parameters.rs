@@ -49,19 +49,18 @@ pub(crate) fn place(parsed: &mut Parsed, session: &mut SessionState, values: Opt
         }
     }
     if parsed.parameters > 0 {
-        visit(&mut parsed.statement, values.is_some())?;
+        visit(&mut parsed.statement, values.is_some());
     }
     Ok(())
 }
 
-fn visit(statement: &mut Statement, bound: bool) -> Result<()> {
+fn visit(statement: &mut Statement, bound: bool) {
     match statement {
-        Statement::Statement(inner) => match inner.visit(&mut Placer { bound }) {
-            ControlFlow::Break(error) => Err(error),
-            ControlFlow::Continue(()) => Ok(()),
-        },
+        Statement::Statement(inner) => {
+            let _ = inner.visit(&mut Placer { bound });
+        }
         Statement::Explain(explain) => visit(&mut explain.statement, bound),
-        _ => Ok(()),
+        _ => {}
     }
 }
 
@@ -70,9 +69,9 @@ struct Placer {
 }
 
 impl VisitorMut for Placer {
-    type Break = QueryError;
+    type Break = ();
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &mut select.projection {
             // A column that is a parameter has no type until something is bound.
             if let (false, SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = (self.bound, item)
@@ -91,7 +90,7 @@ impl VisitorMut for Placer {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<QueryError> {
+    fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
         if let (true, Some(number)) = (self.bound, number(expr)) {
             *expr = call(&format!("{FUNCTION}{number}"), Vec::new());
         }

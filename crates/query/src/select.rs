@@ -28,10 +28,14 @@ pub(crate) fn shown(name: &str) -> &str {
 /// A statement with every select list's names told apart.
 pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
     Ok(match statement {
-        Statement::Statement(mut inner) => match inner.visit(&mut Rewriter::default()) {
-            ControlFlow::Break(error) => return Err(error),
-            ControlFlow::Continue(()) => Statement::Statement(inner),
-        },
+        Statement::Statement(mut inner) => {
+            let mut rewriter = Rewriter::default();
+            let _ = inner.visit(&mut rewriter);
+            match rewriter.refused {
+                Some(what) => return Err(QueryError::Statement(what)),
+                None => Statement::Statement(inner),
+            }
+        }
         Statement::Explain(mut explain) => {
             *explain.statement = rewritten(*explain.statement)?;
             Statement::Explain(explain)
@@ -44,16 +48,26 @@ pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
 struct Rewriter {
     /// Queries around this one.
     depth: usize,
+    /// Why the statement can't be served.
+    refused: Option<String>,
 }
 
-fn refused(what: &str) -> ControlFlow<QueryError> {
-    ControlFlow::Break(QueryError::Statement(format!("{what} is not served")))
+impl Rewriter {
+    fn wrong(&mut self, what: String) -> ControlFlow<()> {
+        self.refused = Some(what);
+        ControlFlow::Break(())
+    }
+
+    fn refused(&mut self, what: &str) -> ControlFlow<()> {
+        self.wrong(format!("{what} is not served"))
+    }
 }
 
 impl VisitorMut for Rewriter {
-    type Break = QueryError;
+    // What it breaks with is kept aside: a visitor that hands errors on takes 64 KiB of the stack for each level of an expression.
+    type Break = ();
 
-    fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<QueryError> {
+    fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<()> {
         // The planner makes a text of such a statement.
         let hostile = match statement {
             SqlStatement::ShowVariable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
@@ -65,56 +79,58 @@ impl VisitorMut for Rewriter {
             _ => false,
         };
         match hostile {
-            true => refused("SHOW with a quote in a name, or with LIKE (DESCRIBE and information_schema tell the same)"),
+            true => self.refused("SHOW with a quote in a name, or with LIKE (DESCRIBE and information_schema tell the same)"),
             false => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<QueryError> {
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
         match &value.value {
             Value::Placeholder(name) if name.strip_prefix('$').is_none_or(|number| number.parse::<u16>().is_err()) => {
-                ControlFlow::Break(QueryError::Statement(format!("parameter {name}: parameters are ?, or $1, $2, …")))
+                self.wrong(format!("parameter {name}: parameters are ?, or $1, $2, …"))
             }
             _ => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.depth += 1;
         if query.for_clause.is_some() {
-            return refused("FOR XML or FOR JSON");
+            return self.refused("FOR XML or FOR JSON");
         }
         if query.settings.is_some() || query.format_clause.is_some() {
-            return refused("SETTINGS or FORMAT");
+            return self.refused("SETTINGS or FORMAT");
         }
         name_all(&mut query.body, self.depth > 1);
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<QueryError> {
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
         self.depth -= 1;
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         match () {
-            () if select.prewhere.is_some() => refused("PREWHERE"),
-            () if !select.connect_by.is_empty() => refused("CONNECT BY"),
-            () if select.exclude.is_some() => refused("EXCLUDE after a select list"),
-            () if select.value_table_mode.is_some() => refused("SELECT AS VALUE or AS STRUCT"),
+            () if select.prewhere.is_some() => self.refused("PREWHERE"),
+            () if !select.connect_by.is_empty() => self.refused("CONNECT BY"),
+            () if select.exclude.is_some() => self.refused("EXCLUDE after a select list"),
+            () if select.value_table_mode.is_some() => self.refused("SELECT AS VALUE or AS STRUCT"),
             () => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         match factor {
-            TableFactor::Table { name, version: Some(_), .. } => ControlFlow::Break(QueryError::Statement(format!(
-                "{name}: AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'"
-            ))),
-            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => refused("TABLESAMPLE"),
-            TableFactor::Table { with_ordinality: true, .. } => refused("WITH ORDINALITY"),
-            TableFactor::Table { partitions, .. } if !partitions.is_empty() => refused("PARTITION after a table's name"),
-            TableFactor::Table { json_path: Some(_), .. } => refused("a path after a table's name"),
+            TableFactor::Table { name, version: Some(_), .. } => {
+                self.wrong(format!("{name}: AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'"))
+            }
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+                self.refused("TABLESAMPLE")
+            }
+            TableFactor::Table { with_ordinality: true, .. } => self.refused("WITH ORDINALITY"),
+            TableFactor::Table { partitions, .. } if !partitions.is_empty() => self.refused("PARTITION after a table's name"),
+            TableFactor::Table { json_path: Some(_), .. } => self.refused("a path after a table's name"),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -188,18 +204,33 @@ fn name(select: &mut Select, nested: bool) {
 
 /// A query whose list holds a `*`, with names of its own for what has an alias, in its `ORDER BY` as well. None if that changes nothing.
 pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
-    let mut apart = statement.clone();
-    let Statement::Statement(inner) = &mut apart else { return None };
-    let query = match inner.as_mut() {
-        SqlStatement::Query(query) => query.as_mut(),
-        SqlStatement::CreateTable(create) => create.query.as_mut()?,
+    let Statement::Statement(inner) = statement else { return None };
+    let query = match inner.as_ref() {
+        SqlStatement::Query(query) => query.as_ref(),
+        SqlStatement::CreateTable(create) => create.query.as_ref()?,
         _ => return None,
     };
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    if !select.projection.iter().any(wild) || select.having.is_some() || select.qualify.is_some() {
+    let named = |item: &SelectItem| matches!(item, SelectItem::ExprWithAlias { .. });
+    let list = &select.projection;
+    if !list.iter().any(wild) || !list.iter().any(named) || select.having.is_some() || select.qualify.is_some() {
         return None;
     }
+    let mut apart = statement.clone();
+    if let Statement::Statement(inner) = &mut apart {
+        match inner.as_mut() {
+            SqlStatement::Query(query) => rename(query),
+            SqlStatement::CreateTable(create) => create.query.iter_mut().for_each(|query| rename(query)),
+            _ => {}
+        }
+    }
+    Some(apart)
+}
+
+/// Gives every alias of a query's list a name that no column has.
+fn rename(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
     let mut renamed: HashMap<String, Ident> = HashMap::new();
     for (at, item) in select.projection.iter_mut().enumerate() {
         if let SelectItem::ExprWithAlias { alias, .. } = item {
@@ -208,17 +239,14 @@ pub(crate) fn apart_from_all(statement: &Statement) -> Option<Statement> {
             renamed.entry(name).or_insert_with(|| alias.clone());
         }
     }
-    let order = query.order_by.as_mut().map(|order| &mut order.kind);
-    if let Some(OrderByKind::Expressions(order)) = order {
-        for OrderByExpr { expr, .. } in order {
-            if let Expr::Identifier(name) = expr
-                && let Some(alias) = renamed.get(&normal(name))
-            {
-                *name = alias.clone();
-            }
+    let Some(OrderByKind::Expressions(order)) = query.order_by.as_mut().map(|order| &mut order.kind) else { return };
+    for OrderByExpr { expr, .. } in order {
+        if let Expr::Identifier(name) = expr
+            && let Some(alias) = renamed.get(&normal(name))
+        {
+            *name = alias.clone();
         }
     }
-    (!renamed.is_empty()).then_some(apart)
 }
 
 /// The columns that a `*` of the list makes.

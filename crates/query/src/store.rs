@@ -73,6 +73,12 @@ impl Column {
         self.field.data_type()
     }
 
+    /// The same without the metadata of nested fields, which single values lose.
+    pub(crate) fn plain(&self) -> Self {
+        let field = Field::new(self.field.name(), without_metadata(self.field.data_type()), self.field.is_nullable());
+        Self { field: Arc::new(field), ..self.clone() }
+    }
+
     fn inner(&self, of: &NestedField, field: &FieldRef) -> Self {
         Self { path: format!("{}.{}", self.path, of.name), ty: of.field_type.as_ref().clone(), field: field.clone() }
     }
@@ -250,6 +256,16 @@ impl Column {
         let entries = StructArray::try_new(fields.clone(), vec![keys, values], None).map_err(failed)?;
         let stored = MapArray::try_new(arrow.clone(), given.offsets().clone(), entries, given.nulls().cloned(), *sorted);
         Ok(Arc::new(stored.map_err(failed)?))
+    }
+}
+
+fn without_metadata(ty: &DataType) -> DataType {
+    let plain = |f: &FieldRef| Arc::new(Field::new(f.name(), without_metadata(f.data_type()), f.is_nullable()));
+    match ty {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain).collect()),
+        DataType::List(item) => DataType::List(plain(item)),
+        DataType::Map(entries, sorted) => DataType::Map(plain(entries), *sorted),
+        other => other.clone(),
     }
 }
 

@@ -20,7 +20,7 @@ const FUNCTION: &str = "\u{1f}store=";
 /// Makes every value of some rows one of its column.
 pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut SessionState) -> Result<()> {
     for (at, column) in columns.iter().enumerate() {
-        session.register_udf(Arc::new(ScalarUDF::new_from_impl(Store::new(at, (*column).clone()))))?;
+        session.register_udf(Arc::new(ScalarUDF::new_from_impl(Store::new(at, column.plain()))))?;
     }
     for row in &mut values.rows {
         if row.content.len() != columns.len() {

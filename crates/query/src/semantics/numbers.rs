@@ -15,16 +15,21 @@ const DIGITS: usize = 38;
 /// Brings the numbers of a statement into the form that the planner takes for what they are.
 pub(crate) fn numbers(statement: &mut Statement) -> Result<()> {
     match statement {
-        Statement::Statement(inner) => match inner.visit(&mut Numbers) {
-            ControlFlow::Break(error) => Err(error),
-            ControlFlow::Continue(()) => Ok(()),
-        },
+        Statement::Statement(inner) => {
+            let mut numbers = Numbers::default();
+            let _ = inner.visit(&mut numbers);
+            numbers.wrong.map_or(Ok(()), Err)
+        }
         Statement::Explain(explain) => numbers(&mut explain.statement),
         _ => Ok(()),
     }
 }
 
-struct Numbers;
+#[derive(Default)]
+struct Numbers {
+    /// What stopped it; kept aside, as each level of an expression would have room for it on the stack.
+    wrong: Option<QueryError>,
+}
 
 /// The text of a number, and whether the whole expression is one without a sign.
 fn number(expr: &Expr) -> Option<&str> {
@@ -62,9 +67,9 @@ fn rewritten(text: &str) -> Result<Option<Expr>> {
 }
 
 impl VisitorMut for Numbers {
-    type Break = QueryError;
+    type Break = ();
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         // The least integer has no positive counterpart.
         if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = &*expr
             && number(inner).is_some_and(|text| text == "9223372036854775808")
@@ -74,7 +79,10 @@ impl VisitorMut for Numbers {
         }
         match number(expr).map(rewritten) {
             Some(Ok(Some(new))) => *expr = new,
-            Some(Err(error)) => return ControlFlow::Break(error),
+            Some(Err(error)) => {
+                self.wrong = Some(error);
+                return ControlFlow::Break(());
+            }
             _ => {}
         }
         ControlFlow::Continue(())
