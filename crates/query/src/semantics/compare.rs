@@ -24,9 +24,10 @@ use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
+use super::rewrites::{divided, moved, rewrite_cast, rewrite_like, rewrite_trunc};
 use super::text_literal::{self, bytes, text};
 use super::types::is_uuid;
-use super::{quotient, uuid};
+use super::uuid;
 
 /// Functions that give one of their arguments.
 const CHOOSING: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
@@ -70,32 +71,6 @@ impl ExprPlanner for Operators {
             _ => Ok(PlannerResult::Original(expr)),
         }
     }
-}
-
-/// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
-/// nanoseconds.
-fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
-    let is_date = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == DataType::Date32);
-    let has_hours = |expr: &Expr| -> Result<bool> {
-        if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
-            return Ok(false);
-        }
-        Ok(matches!(constant(expr)?, Some(ScalarValue::IntervalMonthDayNano(Some(value))) if value.nanoseconds != 0))
-    };
-    let to_timestamp = |expr: &Expr| cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
-    let op = if minus { Operator::Minus } else { Operator::Plus };
-    let time = DataType::Time64(TimeUnit::Microsecond);
-    if is_date(left) && right.get_type(schema).is_ok_and(|ty| ty == time) {
-        let of_day = cast(cast(right.clone(), DataType::Int64), DataType::Duration(TimeUnit::Microsecond));
-        return Ok(Some(binary_expr(to_timestamp(left), op, of_day)));
-    }
-    if is_date(left) && has_hours(right)? {
-        return Ok(Some(binary_expr(to_timestamp(left), op, right.clone())));
-    }
-    if !minus && is_date(right) && has_hours(left)? {
-        return Ok(Some(binary_expr(to_timestamp(right), Operator::Plus, left.clone())));
-    }
-    Ok(None)
 }
 
 impl AnalyzerRule for Comparisons {
@@ -226,6 +201,8 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
             divided(left, right, (left.get_type(schema)?, right.get_type(schema)?))
         }
+        Expr::Like(like) => rewrite_like(like)?,
+        Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
             let wide = wider(&types).filter(|ty| ty.is_floating() || CHOOSING.contains(&function.func.name()));
@@ -240,27 +217,6 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         _ => None,
     };
     Ok(made.map_or_else(|| Transformed::no(expr), Transformed::yes))
-}
-
-/// A quotient of decimals, or of a decimal and an integer.
-fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
-    if !l.is_decimal() && !r.is_decimal() {
-        return None;
-    }
-    let decimal = |expr: &Expr, ty: DataType| match ty {
-        DataType::Decimal128(..) => Some(expr.clone()),
-        // A literal has the digits that it is written with.
-        DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
-            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
-            Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
-        }
-        DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(cast(expr.clone(), DataType::Decimal128(10, 0))),
-        DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
-            Some(cast(expr.clone(), DataType::Decimal128(20, 0)))
-        }
-        _ => None,
-    };
-    Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
 }
 
 /// A decimal as a double: a literal as the double that is nearest to its text.
@@ -497,27 +453,4 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
         }
     }
     Ok(changed.then_some(Expr::Case(made)))
-}
-
-/// Conversions between UUIDs, their text and their bytes, and those that lose digits.
-fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
-    Ok(match (from.data_type(), to.data_type()) {
-        (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {
-            Some(text) => call(uuid::FromBytes, lit(text_literal::uuid(text)?)),
-            None => call(uuid::FromText, expr.clone()),
-        }),
-        (DataType::FixedSizeBinary(_) | DataType::Binary | DataType::BinaryView | DataType::LargeBinary, _) if is_uuid(to) => {
-            Some(if is_uuid(from) { expr.clone() } else { call(uuid::FromBytes, expr.clone()) })
-        }
-        (_, ty) if is_uuid(from) && ty.is_string() => {
-            let text = call(uuid::ToText, expr.clone());
-            Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
-        }
-        // Seconds since the epoch.
-        (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
-            Some(cast(cast(expr.clone(), DataType::Timestamp(TimeUnit::Second, zone.clone())), ty.clone()))
-        }
-        (from, ty) if loses_digits(from, ty) => Some(call(Convert { to: ty.clone(), safe: false }, expr.clone())),
-        _ => None,
-    })
 }

@@ -26,8 +26,10 @@ mod normal;
 mod now;
 mod numbers;
 mod quotient;
+mod rewrites;
 mod sums;
 mod text_literal;
+mod trunc;
 mod types;
 mod uuid;
 

@@ -1,0 +1,128 @@
+//! Functions and operators that DataFusion has otherwise, written as what `docs/sql.md` says of them.
+
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use datafusion::common::DFSchema;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::Like;
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast, lit};
+use datafusion::scalar::ScalarValue;
+
+use super::constant::constant;
+use super::convert::{Convert, loses_digits};
+use super::function::call;
+use super::text_literal::{self, text};
+use super::trunc::Trunc;
+use super::types::is_uuid;
+use super::{quotient, uuid};
+
+/// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
+/// nanoseconds.
+pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+    let is_date = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == DataType::Date32);
+    let has_hours = |expr: &Expr| -> Result<bool> {
+        if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
+            return Ok(false);
+        }
+        Ok(matches!(constant(expr)?, Some(ScalarValue::IntervalMonthDayNano(Some(value))) if value.nanoseconds != 0))
+    };
+    let to_timestamp = |expr: &Expr| cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
+    let op = if minus { Operator::Minus } else { Operator::Plus };
+    let time = DataType::Time64(TimeUnit::Microsecond);
+    if is_date(left) && right.get_type(schema).is_ok_and(|ty| ty == time) {
+        let of_day = cast(cast(right.clone(), DataType::Int64), DataType::Duration(TimeUnit::Microsecond));
+        return Ok(Some(binary_expr(to_timestamp(left), op, of_day)));
+    }
+    if is_date(left) && has_hours(right)? {
+        return Ok(Some(binary_expr(to_timestamp(left), op, right.clone())));
+    }
+    if !minus && is_date(right) && has_hours(left)? {
+        return Ok(Some(binary_expr(to_timestamp(right), Operator::Plus, left.clone())));
+    }
+    Ok(None)
+}
+
+/// `date_trunc` of what has at most six digits of a second.
+pub(super) fn rewrite_trunc(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+    let [part, value] = args else { return Ok(None) };
+    let (Some(part), ty) = (constant(part)?, value.get_type(schema)?) else { return Ok(None) };
+    let Some(part) = text(&part).and_then(Trunc::named) else { return Ok(None) };
+    let zone = match &ty {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => return Ok(None),
+        DataType::Timestamp(_, zone) => zone.clone(),
+        DataType::Date32 => None,
+        ty if ty.is_string() => None,
+        _ => return Ok(None),
+    };
+    let to = DataType::Timestamp(TimeUnit::Microsecond, zone);
+    Ok(Some(call(part, if ty == to { value.clone() } else { cast(value.clone(), to) })))
+}
+
+/// A pattern whose escape is another character than the backslash, which is all that Arrow knows.
+pub(super) fn rewrite_like(like: &Like) -> Result<Option<Expr>> {
+    let Some(escape) = like.escape_char.filter(|c| *c != '\\') else { return Ok(None) };
+    let Some(pattern) = constant(&like.pattern)? else { return Ok(None) };
+    let Some(pattern) = text(&pattern) else { return Ok(None) };
+    let mut written = String::with_capacity(pattern.len() + 2);
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        let plain = match c {
+            c if c == escape => characters.next().ok_or_else(|| {
+                DataFusionError::Plan(format!("LIKE '{pattern}' must not end with its escape character {escape}"))
+            })?,
+            '%' | '_' => {
+                written.push(c);
+                continue;
+            }
+            c => c,
+        };
+        if matches!(plain, '%' | '_' | '\\') {
+            written.push('\\');
+        }
+        written.push(plain);
+    }
+    Ok(Some(Expr::Like(Like { pattern: Box::new(lit(written)), escape_char: None, ..like.clone() })))
+}
+
+/// A quotient of decimals, or of a decimal and an integer.
+pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -> Option<Expr> {
+    if !l.is_decimal() && !r.is_decimal() {
+        return None;
+    }
+    let decimal = |expr: &Expr, ty: DataType| match ty {
+        DataType::Decimal128(..) => Some(expr.clone()),
+        // A literal has the digits that it is written with.
+        DataType::Int64 if let Expr::Literal(ScalarValue::Int64(Some(value)), _) = expr => {
+            let digits = value.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
+            Some(lit(ScalarValue::Decimal128(Some(i128::from(*value)), u8::try_from(digits).ok()?, 0)))
+        }
+        DataType::Int8 | DataType::Int16 | DataType::Int32 => Some(cast(expr.clone(), DataType::Decimal128(10, 0))),
+        DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            Some(cast(expr.clone(), DataType::Decimal128(20, 0)))
+        }
+        _ => None,
+    };
+    Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
+}
+
+/// Conversions between UUIDs, their text and their bytes, and those that lose digits.
+pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
+    Ok(match (from.data_type(), to.data_type()) {
+        (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {
+            Some(text) => call(uuid::FromBytes, lit(text_literal::uuid(text)?)),
+            None => call(uuid::FromText, expr.clone()),
+        }),
+        (DataType::FixedSizeBinary(_) | DataType::Binary | DataType::BinaryView | DataType::LargeBinary, _) if is_uuid(to) => {
+            Some(if is_uuid(from) { expr.clone() } else { call(uuid::FromBytes, expr.clone()) })
+        }
+        (_, ty) if is_uuid(from) && ty.is_string() => {
+            let text = call(uuid::ToText, expr.clone());
+            Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
+        }
+        // Seconds since the epoch.
+        (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
+            Some(cast(cast(expr.clone(), DataType::Timestamp(TimeUnit::Second, zone.clone())), ty.clone()))
+        }
+        (from, ty) if loses_digits(from, ty) => Some(call(Convert { to: ty.clone(), safe: false }, expr.clone())),
+        _ => None,
+    })
+}

@@ -1,0 +1,124 @@
+//! `date_trunc` of microseconds, for every year. DataFusion's counts in nanoseconds.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use datafusion::error::{DataFusionError, Result};
+
+use super::function::Unary;
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 86_400 * SECOND;
+
+/// To what a timestamp is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Trunc {
+    /// A number of microseconds that days are made of.
+    Even(i64),
+    /// The Monday before.
+    Week,
+    /// The first day of a number of months.
+    Months(i64),
+}
+
+impl Trunc {
+    /// By its name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name.to_lowercase().as_str() {
+            "microsecond" => Self::Even(1),
+            "millisecond" => Self::Even(1_000),
+            "second" => Self::Even(SECOND),
+            "minute" => Self::Even(60 * SECOND),
+            "hour" => Self::Even(3_600 * SECOND),
+            "day" => Self::Even(DAY),
+            "week" => Self::Week,
+            "month" => Self::Months(1),
+            "quarter" => Self::Months(3),
+            "year" => Self::Months(12),
+            _ => return None,
+        })
+    }
+
+    fn cut(self, micros: i64) -> Option<i64> {
+        let days = micros.div_euclid(DAY);
+        match self {
+            Self::Even(unit) => micros.checked_sub(micros.rem_euclid(unit)),
+            // The epoch was a Thursday.
+            Self::Week => (days - (days + 3).rem_euclid(7)).checked_mul(DAY),
+            Self::Months(many) => {
+                let (year, month) = month_of(days);
+                first_day(year, month - (month - 1) % many).checked_mul(DAY)
+            }
+        }
+    }
+}
+
+/// Year and month of a day since the epoch, in the calendar of the Gregorian reform, for every day.
+fn month_of(days: i64) -> (i64, i64) {
+    // Years begin in March here, so that a leap day is the last of its year; eras have 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let month = (5 * (day - (365 * year + year / 4 - year / 100)) + 2) / 153;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month)
+}
+
+/// The first day of a month, since the epoch.
+fn first_day(year: i64, month: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let from_march = if month > 2 { month - 3 } else { month + 9 };
+    let of_year = (153 * from_march + 2) / 5;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+impl Unary for Trunc {
+    fn name(&self) -> &'static str {
+        "date_trunc_of_microseconds"
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", input.data_type().clone(), input.is_nullable()))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let micros = cast(values, &DataType::Int64)?;
+        let far = || DataFusionError::Execution("date_trunc: the timestamp is too far in the past".to_owned());
+        let cut: Int64Array = micros.as_primitive::<Int64Type>().try_unary(|v| self.cut(v).ok_or_else(far))?;
+        Ok(cast(&(Arc::new(cut) as ArrayRef), values.data_type())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Datelike, NaiveDate};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against chrono's calendar.
+        #[test]
+        fn days_are_in_the_months_and_weeks_that_the_calendar_says(days in -70_000_000_i64..70_000_000) {
+            let date = NaiveDate::default().checked_add_signed(chrono::Duration::days(days)).expect("in range");
+            prop_assert_eq!(month_of(days), (i64::from(date.year()), i64::from(date.month())));
+            let first = date.with_day(1).expect("a day");
+            prop_assert_eq!(first_day(i64::from(date.year()), i64::from(date.month())), (first - NaiveDate::default()).num_days());
+            let monday = Trunc::Week.cut(days * DAY + 5).expect("in range");
+            prop_assert_eq!(DateTime::from_timestamp_micros(monday).expect("in range").weekday(), chrono::Weekday::Mon);
+            prop_assert!((0..7).contains(&(days - monday / DAY)));
+        }
+    }
+
+    #[test]
+    fn timestamps_are_cut_towards_the_past() {
+        assert_eq!(Trunc::named("HOUR").expect("a part").cut(-1), Some(-3_600 * SECOND));
+        assert_eq!(Trunc::Months(12).cut(-1), Some(-365 * DAY));
+        assert_eq!(Trunc::Months(3).cut(0), Some(0));
+        assert_eq!(Trunc::Months(12).cut(i64::MIN), None);
+        assert_eq!(Trunc::named("fortnight"), None);
+    }
+}
