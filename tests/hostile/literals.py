@@ -70,7 +70,7 @@ def text(value: Any, kind: IcebergType) -> str:
             return str(uuid.UUID(hex=value))
         case FloatType() | DoubleType():
             return "NaN" if math.isnan(value) else repr(value).replace("inf", "Infinity")
-    return str(value)
+    return f"{value:f}" if isinstance(kind, DecimalType) else str(value)
 
 
 def string(value: str) -> str:

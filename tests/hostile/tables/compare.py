@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -89,7 +90,9 @@ def judge(
         raise Fault("rows", f"{question}: against {', '.join(against)}: {difference(ours, references[against[0]])}")
     if "planned" in answers and answers["planned"] != ours and answers.get("pyiceberg", ours) == ours:
         raise Fault("planned scan", f"{question}: {difference(answers['planned'], ours)}")
-    if "planned" in errors and "pyiceberg" in answers:
+    # PyIceberg reads no plans with equality deletes, and none with a partition value that is NULL.
+    unread = re.search("equality deletes|input_value=None|Cannot convert LongLiteral", errors.get("planned", ""))
+    if "planned" in errors and "pyiceberg" in answers and not unread:
         raise Fault("planned scan", f"{question}: {errors['planned']}")
 
 
