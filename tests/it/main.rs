@@ -24,6 +24,7 @@ mod queries;
 mod recovery;
 mod refs;
 mod semantics;
+mod sickness;
 mod statements;
 mod statistics;
 mod storage;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use esker_health::Damage;
 use esker_maintenance::{ManifestOptions, OrphanOptions, Request, StatisticsOptions};
 use esker_state::{Job, JobState, TableUse};
 use esker_table::TableFacts;
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::Policy;
 use crate::budget::{Accounts, exhausted};
-use crate::gain::{Candidate, candidates, compact_request, expire_request};
+use crate::gain::{Candidate, candidates, compact_request, expire_request, expiry_off};
 
 /// A schedule's moment that was missed by more than this is let go.
 const MISSED_MS: Millis = 3600 * 1000;
@@ -101,6 +102,8 @@ pub(crate) struct Known<'a> {
     pub(crate) now: Millis,
     pub(crate) policy: &'a Policy,
     pub(crate) facts: &'a TableFacts,
+    /// Files of the table that somebody could not read.
+    pub(crate) damage: &'a [Damage],
     pub(crate) owned: bool,
     pub(crate) used: &'a TableUse,
     /// The table's jobs that began by themselves, and are not over or ended in the last day; the oldest first.
@@ -173,6 +176,14 @@ pub(crate) fn decide(known: &Known<'_>) -> Decision {
 fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verdict, String) {
     let Known { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();
+    if let Some(file) = known.damage.first().filter(|_| kind == "compact") {
+        let reason = format!(
+            "{} of its files can't be read, {} among them: it is tried when they are mended",
+            known.damage.len(),
+            file.path
+        );
+        return (Verdict::Leave, reason);
+    }
     let forced = kind == "compact" && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
     if !forced && !candidate.pays(policy.payback) {
         let (gain, cost) = (candidate.gain_seconds_a_day, candidate.cost_seconds);
@@ -193,7 +204,7 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
     {
         return (
             Verdict::Leave,
-            format!("{engine} rewrote its files {} min ago; its compaction is left to that", (now - at) / 60_000),
+            format!("{engine} rewrote its files {} min ago; its compaction is left to that", now.saturating_sub(*at) / 60_000),
         );
     }
     let failed = failures(known, kind);
@@ -205,7 +216,7 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
                 Verdict::Wait,
                 format!(
                     "the last {failed} jobs of this kind did not succeed; the next is tried in {} min",
-                    (pause - (now - last)) / 60_000
+                    pause.saturating_sub(now.saturating_sub(last)) / 60_000
                 ),
             );
         }
@@ -243,7 +254,7 @@ fn scheduled(known: &Known<'_>) -> Vec<Act> {
     for kind in policy.schedules.keys() {
         let Some(moment) = policy.last(kind, *now).filter(|at| now.saturating_sub(*at) < MISSED_MS) else { continue };
         let done = known.jobs.iter().any(|job| job.kind == **kind && job.created_ms >= moment);
-        if done {
+        if done || (*kind == "expire" && expiry_off(facts).is_some()) {
             continue;
         }
         let request = match *kind {

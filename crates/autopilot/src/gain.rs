@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use esker_maintenance::{CompactOptions, ManifestOptions, Request, Strategy};
 use esker_state::{TableUse, USE_DAYS};
+use esker_table::properties::{MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, check_retention};
 use esker_table::{ExpiryPolicy, TableFacts};
 use esker_types::Millis;
 use serde_json::{Value, json};
@@ -74,7 +75,7 @@ struct Scans {
 impl Scans {
     fn of(facts: &TableFacts, used: &TableUse) -> Self {
         let a_day = (used.scans as f64 / USE_DAYS as f64).max(1.0);
-        let read = used.scanned_files as f64 / (used.scans.max(1) * i64::try_from(facts.data_files.max(1)).unwrap_or(1)) as f64;
+        let read = used.scanned_files as f64 / (used.scans.max(1) as f64 * facts.data_files.max(1) as f64);
         Self { a_day, share: if used.scans > 0 { read.clamp(0.01, 1.0) } else { 1.0 } }
     }
 
@@ -94,6 +95,11 @@ pub(crate) fn candidates(facts: &TableFacts, policy: &Policy, used: &TableUse, n
     found
 }
 
+/// Why no snapshot of a table is expired: a property that says what is retained can't be read.
+pub(crate) fn expiry_off(facts: &TableFacts) -> Option<String> {
+    check_retention(&facts.policy_properties).err().map(|error| error.to_string())
+}
+
 /// The compaction that the policy wants.
 pub(crate) fn compact_request(policy: &Policy) -> Request {
     Request::Compact(Box::new(CompactOptions {
@@ -109,7 +115,7 @@ pub(crate) fn compact_request(policy: &Policy) -> Request {
 pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -> Request {
     let (age_ms, keep) = retention(facts, policy);
     let older_than_ms = policy.expire_max_age.and(Some(now.saturating_sub(age_ms)));
-    let own = facts.policy_properties.contains_key("history.expire.min-snapshots-to-keep");
+    let own = facts.policy_properties.contains_key(MIN_SNAPSHOTS.key);
     Request::Expire(ExpiryPolicy {
         older_than_ms: older_than_ms.filter(|_| !has_own_age(facts)),
         retain_last: policy.expire_keep.filter(|_| !own).map(|_| keep),
@@ -117,20 +123,20 @@ pub(crate) fn expire_request(facts: &TableFacts, policy: &Policy, now: Millis) -
 }
 
 fn has_own_age(facts: &TableFacts) -> bool {
-    facts.policy_properties.contains_key("history.expire.max-snapshot-age-ms")
+    facts.policy_properties.contains_key(MAX_SNAPSHOT_AGE.key)
 }
 
 /// The age that snapshots may go at, and how many are kept. What a table's own properties say comes first.
 fn retention(facts: &TableFacts, policy: &Policy) -> (Millis, usize) {
     let wanted = policy.expire_max_age.and_then(|age| Millis::try_from(age.as_millis()).ok());
     let age = wanted.filter(|_| !has_own_age(facts)).unwrap_or(facts.max_snapshot_age_ms);
-    let own = facts.policy_properties.get("history.expire.min-snapshots-to-keep").and_then(|text| text.parse().ok());
+    let own = MIN_SNAPSHOTS.set(&facts.policy_properties);
     (age, own.or(policy.expire_keep).unwrap_or(KEEP).max(1))
 }
 
 fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<Candidate> {
     let fewer = facts.compactable_files.saturating_sub(facts.compacted_files);
-    let by_position = facts.position_deletes.records + facts.deletion_vectors.records;
+    let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let deleted = by_position as f64 / facts.records.max(1) as f64;
     let riddled = deleted >= DELETE_RATIO;
     if fewer == 0 && !riddled {
@@ -150,7 +156,7 @@ fn compaction(facts: &TableFacts, policy: &Policy, scans: &Scans) -> Option<Cand
         gain_seconds_a_day: scans.gain(gain),
         cost_seconds: JOB_SECONDS + bytes / REWRITE_BYTES_A_SECOND + facts.compactable_files as f64 * OPEN_SECONDS,
         due: false,
-        predicted: json!({"data_files": facts.data_files - fewer}),
+        predicted: json!({"data_files": facts.data_files.saturating_sub(fewer)}),
     })
 }
 
@@ -174,7 +180,7 @@ fn conversion(facts: &TableFacts, scans: &Scans) -> Option<Candidate> {
         gain_seconds_a_day: scans.gain(gain),
         cost_seconds: JOB_SECONDS + facts.data_bytes as f64 * share / READ_BYTES_A_SECOND + files as f64 * OPEN_SECONDS,
         due: false,
-        predicted: json!({"delete_files": facts.deletes().files - fewer}),
+        predicted: json!({"delete_files": facts.deletes().files.saturating_sub(fewer)}),
     })
 }
 
@@ -196,18 +202,21 @@ fn manifests(facts: &TableFacts, scans: &Scans) -> Option<Candidate> {
 }
 
 fn expiry(facts: &TableFacts, policy: &Policy, used: &TableUse, now: Millis) -> Option<Candidate> {
+    if expiry_off(facts).is_some() {
+        return None;
+    }
     let (age_ms, keep) = retention(facts, policy);
     let oldest = facts.oldest_snapshot_ms?;
     if facts.snapshots <= keep as u64 || now.saturating_sub(oldest) <= age_ms.saturating_add(EXPIRY_SLACK_MS) {
         return None;
     }
-    let loads = ((used.scans + used.commits) as f64 / USE_DAYS as f64).max(1.0);
+    let loads = ((used.scans as f64 + used.commits as f64) / USE_DAYS as f64).max(1.0);
     Some(Candidate {
         request: expire_request(facts, policy, now),
         why: format!(
             "the oldest of {} snapshots is {} h old; they may go after {} h",
             facts.snapshots,
-            (now - oldest) / 3_600_000,
+            now.saturating_sub(oldest) / 3_600_000,
             age_ms / 3_600_000
         ),
         gain_seconds_a_day: facts.metadata_bytes as f64 / READ_BYTES_A_SECOND * loads,

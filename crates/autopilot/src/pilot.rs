@@ -6,7 +6,7 @@ use std::time::Duration;
 use esker_catalog::{Catalog, CatalogError, Examined};
 use esker_maintenance::{BY_ITSELF, Cost, Maintenance, MaintenanceError, Order, Request, SCHEDULED, Strategy};
 use esker_state::{Job, TableRow, TableUse};
-use esker_types::{Millis, NamespaceName, TableId, now_ms};
+use esker_types::{Millis, NamespaceName, TableId, caught_now, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -81,7 +81,11 @@ async fn look(catalog: &Catalog, layers: &Layers) -> Result<Vec<Looked>, Catalog
     let nothing = BTreeMap::new();
     let looked = |examined: Examined| {
         let own = examined.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = policy_in(layers, &namespaces, &examined.row.name.namespace, own);
+        let policy = caught_now(|| policy_in(layers, &namespaces, &examined.row.name.namespace, own));
+        let policy = policy.unwrap_or_else(|panic| {
+            tracing::error!(table = %examined.row.name, %panic, "a table's policy could not be read; it is left alone");
+            Policy { freeze: true, ..Policy::default() }
+        });
         let used = uses.get(&examined.row.id).copied().unwrap_or_default();
         Looked { examined, policy, used }
     };
@@ -119,7 +123,8 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         if policy.freeze || !policy.problems.is_empty() || !examined.row.owned {
             continue;
         }
-        let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback));
+        let readable = |c: &Candidate| examined.damage.is_empty() || c.request.kind() != "compact";
+        let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
         found.extend(paying.map(|candidate| (examined.row.name.to_string(), candidate)));
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
@@ -148,22 +153,26 @@ impl Pilot {
                 () = tokio::time::sleep(self.options.every) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
-            if let Err(error) = self.pass().await {
-                tracing::warn!(%error, "the autopilot could not look at the fleet; it is tried again");
-            }
+            self.pass().await;
         }
     }
 
     /// One look at everything; returns how many jobs were entered.
-    pub async fn pass(&mut self) -> Result<usize, MaintenanceError> {
+    pub async fn pass(&mut self) -> usize {
         let mut entered = 0;
-        for i in 0..self.warehouses.len() {
-            let (maintenance, layers) = self.warehouses[i].clone();
-            if maintenance.catalog().check_epoch().is_ok() {
-                entered += self.pass_over(&maintenance, &layers).await?;
+        for (maintenance, layers) in self.warehouses.clone() {
+            if maintenance.catalog().check_epoch().is_err() {
+                continue;
+            }
+            match self.pass_over(&maintenance, &layers).await {
+                Ok(jobs) => entered += jobs,
+                Err(error) => {
+                    let warehouse = &maintenance.catalog().options().warehouse;
+                    tracing::warn!(warehouse, %error, "the autopilot could not look at the fleet; it is tried again");
+                }
             }
         }
-        Ok(entered)
+        entered
     }
 
     async fn pass_over(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
@@ -185,15 +194,22 @@ impl Pilot {
         }
         let about = |looked: &Looked| match &looked.examined.facts {
             Err(why) => Decision::leave(format!("it can't be examined: {why}")),
-            Ok(facts) => decide(&Known {
-                now,
-                policy: &looked.policy,
-                facts,
-                owned: looked.examined.row.owned,
-                used: &looked.used,
-                jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
-                accounts: &accounts,
-            }),
+            Ok(facts) => {
+                let known = Known {
+                    now,
+                    policy: &looked.policy,
+                    facts,
+                    damage: &looked.examined.damage,
+                    owned: looked.examined.row.owned,
+                    used: &looked.used,
+                    jobs: jobs_by_table.get(&looked.examined.row.id).map_or(&[], Vec::as_slice),
+                    accounts: &accounts,
+                };
+                caught_now(|| decide(&known)).unwrap_or_else(|panic| {
+                    tracing::error!(table = %looked.examined.row.name, %panic, "what a table needs could not be decided");
+                    Decision::leave(format!("it can't be decided: {panic}"))
+                })
+            }
         };
         let mut decisions: Vec<Decision> = fleet.iter().map(about).collect();
         let open = jobs.iter().filter(|job| !job.state.is_over()).count();
@@ -226,12 +242,18 @@ impl Pilot {
             }
             let row = &fleet[i].examined.row;
             let order = order(row, &act);
-            if maintenance.enqueue(row.id, &row.name, order).await?.is_some() {
-                slots -= 1;
-                entered += 1;
-                continue;
-            }
-            let reason = "such a job has seen the table as it is now, and left it so".to_owned();
+            let reason = match maintenance.enqueue(row.id, &row.name, order).await {
+                Ok(Some(_)) => {
+                    slots -= 1;
+                    entered += 1;
+                    continue;
+                }
+                Ok(None) => "such a job has seen the table as it is now, and left it so".to_owned(),
+                Err(error) => {
+                    tracing::warn!(table = %row.name, %error, "a job could not be entered");
+                    format!("the job could not be entered: {error}")
+                }
+            };
             decisions[i] = Decision { verdict: Verdict::Leave, reason, ..decisions[i].clone() };
         }
         Ok(entered)

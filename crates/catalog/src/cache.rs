@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_storage::StorageError;
+use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
     ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts,
-    all_partition_types, collect_facts, load_live, load_manifests, partition_types, target_file_bytes,
+    all_partition_types, collect_facts, load_live, load_manifests, partition_types,
 };
 use flate2::read::GzDecoder;
 use futures::FutureExt;
@@ -121,7 +122,7 @@ impl Catalog {
 
     /// The facts of a table's current snapshot. A manifest that was looked at before is not opened again.
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
-        let (metadata, target) = (&table.metadata, target_file_bytes(&table.metadata)?);
+        let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(table.metadata.properties()));
         let manifests = match metadata.current_snapshot() {
             Some(snapshot) => load_manifests(self.manifests(), metadata, snapshot).await.map_err(gone)?,
             None => Vec::new(),
@@ -129,7 +130,9 @@ impl Catalog {
         let summaries: Vec<_> =
             manifests.into_iter().map(|file| self.clone().summary(metadata.clone(), file, target).boxed()).collect();
         let summaries: Vec<_> = futures::stream::iter(summaries).buffered(SUMMARIES).try_collect().await?;
-        Ok(collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?)
+        let mut facts = collect_facts(metadata, &summaries, table.json.bytes().len() as u64)?;
+        facts.bad_properties.extend((self.options().check_policy)(&facts.policy_properties));
+        Ok(facts)
     }
 
     async fn summary(

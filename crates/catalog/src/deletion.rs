@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering;
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
-use esker_types::{Millis, TableId, now_ms};
+use esker_table::TableError;
+use esker_table::properties::GC_ENABLED;
+use esker_types::{Millis, TableId, caught, now_ms};
 use uuid::Uuid;
 
 use crate::locations::PATH_PROPERTIES;
 use crate::referenced::referenced_paths;
-use crate::{Catalog, LoadedTable, PathSet, Result};
+use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
 
 /// Files of one table taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
@@ -53,7 +55,8 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     for table in state.due_tables(warehouse, now).await? {
         let dooms = state.due_dooms(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = dooms.first().map(|d| d.doom.table_name.clone()).unwrap_or_default();
-        if let Err(error) = sweep_table(catalog, table, dooms, &mut swept).await {
+        let done = caught(sweep_table(catalog, table, dooms, &mut swept)).await;
+        if let Err(error) = done.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
             swept.sick_tables += 1;
             tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
@@ -69,7 +72,10 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         // What a state leads to that somebody may decide for is not this one's to judge.
         catalog.check_only_tip(&row).await?;
     }
-    let keep = Keep::of(catalog, id).await?;
+    let mut keep = Keep::of(catalog, id).await?;
+    if let Some(bad) = keep.undecided.take() {
+        return Err(bad.into());
+    }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     for doomed in dooms {
         match keep.reason(&doomed.doom)? {
@@ -116,6 +122,8 @@ struct Keep {
     own: Vec<Location>,
     /// Where other tables' files lie.
     foreign: Vec<(String, Location)>,
+    /// Why it is not known whether the table lets anything be deleted.
+    undecided: Option<TableError>,
 }
 
 impl Keep {
@@ -140,7 +148,8 @@ impl Keep {
         let own: Vec<Location> =
             paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
         let foreign = other_locations(catalog, Some(table.row.id)).await?;
-        Ok(Self { row: Some(table.row), referenced, own, foreign })
+        let undecided = GC_ENABLED.checked(metadata.properties()).err();
+        Ok(Self { row: Some(table.row), referenced, own, foreign, undecided })
     }
 
     async fn view(catalog: &Catalog, row: TableRow) -> Result<Self> {
@@ -149,12 +158,12 @@ impl Keep {
         let referenced = referenced.finish()?;
         let foreign = other_locations(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
-        Ok(Self { row: Some(row), referenced, own, foreign })
+        Ok(Self { row: Some(row), referenced, own, foreign, undecided: None })
     }
 
     async fn dropped(catalog: &Catalog) -> Result<Self> {
         let foreign = other_locations(catalog, None).await?;
-        Ok(Self { row: None, referenced: PathSet::default(), own: Vec::new(), foreign })
+        Ok(Self { row: None, referenced: PathSet::default(), own: Vec::new(), foreign, undecided: None })
     }
 
     /// Why a file is kept; `None` if it may go.
@@ -205,10 +214,11 @@ pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
     let mut doomed = 0;
     for (id, outputs) in by_table {
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
-        match settle(catalog, id, &paths, "left behind when the server was stopped").await {
-            Ok(n) => doomed += n,
-            // What can't be judged now stays recorded for the next start.
-            Err(error) => tracing::warn!(table = %id, %error, "leftovers could not be judged"),
+        // What can't be judged now stays recorded for the next start.
+        match caught(settle(catalog, id, &paths, "left behind when the server was stopped")).await {
+            Ok(Ok(n)) => doomed += n,
+            Ok(Err(error)) => tracing::warn!(table = %id, %error, "leftovers could not be judged"),
+            Err(panic) => tracing::error!(table = %id, %panic, "leftovers could not be judged"),
         }
     }
     Ok(doomed)

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use esker_state::{Along, Doom, DroppedTable, SoftDrop, StateError, TableRow};
+use esker_table::properties::GC_ENABLED;
 use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
@@ -125,7 +126,7 @@ impl Catalog {
 
     async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<Doom>> {
         let metadata = &table.metadata;
-        if metadata.properties().get("gc.enabled").is_some_and(|v| v == "false") {
+        if !GC_ENABLED.checked(metadata.properties())? {
             return Ok(Vec::new());
         }
         let snapshots: Vec<_> = metadata.snapshots().cloned().collect();

@@ -1,7 +1,7 @@
 use esker_state::StateError;
 use esker_storage::{StorageError, storage_cause};
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, IdentError};
+use esker_types::{Coded, ErrorCode, IdentError, Panicked};
 
 /// A failed catalog operation.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,9 @@ pub enum CatalogError {
     /// The operation does not apply to this table.
     #[error("{0}")]
     Refused(String),
+    /// A bug was met before anything was done.
+    #[error("{0}; this is a bug of Esker, nothing was done, and the server's log says where")]
+    Panicked(Panicked),
     /// The batch that this commit was part of failed as a whole.
     #[error("{message}")]
     Batch {
@@ -124,7 +127,8 @@ impl Coded for CatalogError {
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) => ErrorCode::TooBusy,
             Self::Behind { .. } => ErrorCode::Forbidden,
-            Self::Refused(_) => ErrorCode::Refused,
+            // Not 500, which would leave a committing client in doubt.
+            Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Batch { code, .. } => *code,
         }
     }

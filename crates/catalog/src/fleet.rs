@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use esker_health::assess;
+use esker_health::{Assessment, Damage, assess};
 use esker_state::{TableRow, TableUse};
 use esker_table::TableFacts;
-use esker_types::{Millis, TableId, now_ms};
+use esker_types::{Millis, TableId, caught, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
+use crate::damage::damage;
 use crate::{Catalog, Result};
 
 /// Tables looked at at the same time.
@@ -35,13 +36,39 @@ pub struct Examined {
     pub row: TableRow,
     /// The facts, or why it can't be examined.
     pub facts: Facts,
+    /// Files of it that somebody could not read.
+    pub damage: Vec<Damage>,
+}
+
+impl Examined {
+    /// The verdict at a time.
+    pub fn assess(&self, now: Millis) -> Assessment {
+        let facts = match &self.facts {
+            Ok(facts) => Ok(facts.as_ref()),
+            Err(Unexamined::NotYet) => Err(None),
+            Err(Unexamined::Unreadable(why)) => Err(Some(why.as_str())),
+        };
+        assess(facts, &self.damage, now)
+    }
+}
+
+/// Why nothing is known of a table's shape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unexamined {
+    /// There are many, and its turn comes.
+    #[error("it was not looked at yet")]
+    NotYet,
+    /// Its metadata can't be read.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 /// Facts, or why there are none.
-type Facts = std::result::Result<Arc<TableFacts>, String>;
+type Facts = std::result::Result<Arc<TableFacts>, Unexamined>;
 
 fn facts_of(kept: std::result::Result<String, String>) -> Facts {
-    kept.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()))
+    let parsed = kept.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()));
+    parsed.map_err(Unexamined::Unreadable)
 }
 
 impl Catalog {
@@ -49,39 +76,53 @@ impl Catalog {
     pub async fn examined(&self, row: TableRow) -> Result<Examined> {
         match self.state().health(row.id).await? {
             Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
-                Ok(Examined { row, facts: facts_of(health.facts) })
+                let damage = self.damage_of(row.id).await?;
+                Ok(Examined { row, facts: facts_of(health.facts), damage })
             }
             _ => self.examine(row).await,
         }
     }
 
+    async fn damage_of(&self, table: TableId) -> Result<Vec<Damage>> {
+        Ok(self.state().damage_of(table).await?.into_iter().map(damage).collect())
+    }
+
     /// Looks at a table as it is now, and keeps what is found.
     async fn examine(&self, row: TableRow) -> Result<Examined> {
-        let facts = async { self.facts(&self.load_row(row.clone()).await?).await };
-        let facts = facts.await.map(Arc::new).map_err(|e| e.to_string());
+        // One sick table must not stop the others, even where it brings out a bug.
+        let facts = caught(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
+        let facts = facts.map_err(|panic| panic.to_string()).and_then(|facts| facts.map_err(|e| e.to_string()));
+        if let Err(error) = &facts {
+            tracing::warn!(table = %row.name, error, "a table can't be examined");
+        }
+        let facts = facts.map(Arc::new).map_err(Unexamined::Unreadable);
         let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
-        let (state, id, at) = (self.state(), row.id, &row.metadata_location);
-        match &facts {
+        let damage = self.damage_of(row.id).await?;
+        let examined = Examined { row, facts, damage };
+        let (state, id, at) = (self.state(), examined.row.id, &examined.row.metadata_location);
+        match &examined.facts {
             Ok(facts) => {
-                let (score, shape) = (assess(facts, now_ms()).score, json(serde_json::to_string(&facts.shape())));
+                let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.shape())));
                 state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
             }
-            Err(error) => state.put_health(id, at, Err(error)).await?,
+            Err(error) => state.put_health(id, at, Err(&error.to_string())).await?,
         }
-        Ok(Examined { row, facts })
+        Ok(examined)
     }
 
     /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
     pub async fn fleet(&self) -> Result<Vec<Examined>> {
         let rows = self.state().fleet(self.warehouse()).await?;
         let mut kept = self.kept_facts(&rows).await?;
+        let mut damaged = self.state().damage(self.warehouse()).await?;
         let mut looks = 0;
         let mut work = Vec::new();
         for (row, at) in rows {
             let look = at.as_ref() != Some(&row.metadata_location) && looks < AT_ONCE;
             looks += usize::from(look);
-            let facts = kept.remove(&row.id).unwrap_or_else(|| Err("it was not looked at yet".to_owned()));
-            work.push(async move { if look { self.examine(row).await } else { Ok(Examined { row, facts }) } });
+            let facts = kept.remove(&row.id).unwrap_or(Err(Unexamined::NotYet));
+            let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(damage).collect();
+            work.push(async move { if look { self.examine(row).await } else { Ok(Examined { row, facts, damage }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }
@@ -163,6 +204,9 @@ impl Catalog {
             }
             if let Err(error) = self.examine_changed().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be looked at; it is tried again");
+            }
+            if let Err(error) = self.look_at_damage_again().await {
+                tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be looked at again; it is tried again");
             }
             tokio::select! {
                 () = self.wait_for_change() => tokio::time::sleep(SETTLE).await,

@@ -1,18 +1,19 @@
-/// A named point at which the process stops making progress, so that a test can kill it just there.
+/// Named points at which tests meet a process: it stops making progress at one, so that it can be killed just there, or panics.
 ///
-/// Set by the configuration key `debug.halt_at`; off in any real deployment.
+/// Set by the configuration keys `debug.halt_at` and `debug.panic_at`; off in any real deployment.
 #[derive(Debug, Clone, Default)]
-pub struct Halt(Option<String>);
+pub struct Halt {
+    /// Where it stops.
+    pub halt_at: Option<String>,
+    /// Where it panics.
+    pub panic_at: Option<String>,
+}
 
 impl Halt {
-    /// Stops at the point of this name.
-    pub fn at_point(name: Option<String>) -> Self {
-        Self(name)
-    }
-
-    /// Returns at once, unless this is the point.
+    /// Returns at once, unless this is one of the points.
     pub async fn at(&self, point: &str) {
-        if self.0.as_deref() == Some(point) {
+        assert!(self.panic_at.as_deref() != Some(point), "a bug at {point} (debug.panic_at)");
+        if self.halt_at.as_deref() == Some(point) {
             tracing::error!(point, "halted by debug.halt_at");
             std::future::pending::<()>().await;
         }

@@ -7,6 +7,7 @@ mod apply;
 mod cache;
 mod cause;
 mod create;
+mod damage;
 pub mod deletion;
 mod drop;
 mod epoch;
@@ -35,16 +36,17 @@ use std::time::Duration;
 
 use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
-use esker_table::{MetadataJson, TableFacts};
-use esker_types::{Millis, TableId, TableName};
-use iceberg::spec::TableMetadata;
+use esker_table::{BadProperty, MetadataJson, TableFacts};
+use esker_types::{Millis, TableId, TableName, caught};
+use iceberg::spec::{SchemaRef, TableMetadata};
 use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
 pub use cause::{Cause, Outcome};
 pub use create::{CreateTable, Created, Register};
+pub use damage::Unreadable;
 pub use error::CatalogError;
-pub use fleet::Examined;
+pub use fleet::{Examined, Unexamined};
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
@@ -91,7 +93,9 @@ pub struct Options {
     pub set_bytes: u64,
     /// Where on disk.
     pub spill_dir: PathBuf,
-    /// Where to stop for good, in tests of kills.
+    /// What can't be followed of the policy among a table's own properties.
+    pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
+    /// Where to stop for good or to panic, in tests.
     pub halt: Halt,
 }
 
@@ -249,6 +253,17 @@ impl Catalog {
             e => e,
         })?;
         Ok(LoadedTable { row, metadata, json })
+    }
+
+    /// A table's schema for a list of tables. One that can't be read is listed without; who asks for it itself is told why.
+    pub async fn schema_to_list(&self, row: &TableRow) -> Option<SchemaRef> {
+        let error = match caught(self.load_row(row.clone())).await {
+            Ok(Ok(table)) => return Some(table.metadata.current_schema().clone()),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::warn!(table = %row.name, error, "a table is listed without its columns");
+        None
     }
 
     /// Every table and view of the warehouse: what has a place in its storage.

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use esker_state::{NamespaceRow, TableRow};
 use esker_storage::Location;
+use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
 use iceberg::spec::TableMetadata;
@@ -106,14 +107,7 @@ impl Catalog {
     pub(crate) fn metadata_path(location: &str, properties: &HashMap<String, String>, previous: Option<&str>) -> Result<String> {
         let version = previous.and_then(recovery::version);
         let version = version.map_or(0, |v| v + 1);
-        let gzip = match properties.get("write.metadata.compression-codec").map(|c| c.to_lowercase()).as_deref() {
-            None | Some("none" | "") => "",
-            Some("gzip") => ".gz",
-            Some(other) => {
-                let what = format!("table property write.metadata.compression-codec: {other:?} is neither none nor gzip");
-                return Err(CatalogError::Invalid(what));
-            }
-        };
+        let gzip = if METADATA_GZIP.of(properties) { ".gz" } else { "" };
         let dir = metadata_dir(location, properties);
         Ok(format!("{dir}/{version:05}-{}{gzip}.metadata.json", Uuid::now_v7()))
     }

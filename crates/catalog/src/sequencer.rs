@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_state::{Along, Doom, DoomState, NewEvent, StateError, Swap, TableRow};
 use esker_storage::Location;
-use esker_types::{Coded, TableId, TableName, now_ms};
+use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
+use esker_types::{Coded, TableId, TableName, caught, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use futures::future::BoxFuture;
@@ -236,7 +237,9 @@ impl Catalog {
         let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
         for change in changes {
             let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
-            match self.apply_change(&working, base, change).await {
+            // A bug that one change meets fails that change, not those that share its batch.
+            let applied = caught(self.apply_change(&working, base, change)).await;
+            match applied.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok((Some(metadata), mut proposal)) => {
                     working.metadata = Arc::new(metadata);
                     dooms.append(&mut proposal.dooms);
@@ -312,7 +315,9 @@ impl Catalog {
     /// Metadata files that fell out of the metadata log, where the table says that they go (specification of the table
     /// properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`).
     fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<Doom> {
-        let wanted = after.properties().get("write.metadata.delete-after-commit.enabled").is_some_and(|v| v == "true");
+        let properties = after.properties();
+        // How many are to be kept is not known where that can't be read.
+        let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.checked(properties).is_ok();
         if !wanted || !before.row.owned {
             return Vec::new();
         }

@@ -434,6 +434,8 @@ pub enum LogFormat {
 pub struct Debugging {
     /// The point at which the process stops making progress, for tests that kill it there.
     pub halt_at: Option<String>,
+    /// The point at which it panics, every time it gets there, for tests of what goes on beside it.
+    pub panic_at: Option<String>,
 }
 
 /// The warehouse that there is without any in the configuration.

@@ -1,5 +1,6 @@
 //! The event sinks that the configuration names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_report::{DataHub, DataHubOptions, Format, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
@@ -20,8 +21,8 @@ pub(crate) fn datahub(config: &config::DataHub) -> Result<Option<DataHub>> {
     DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
 }
 
-pub(crate) fn sinks(events: &Events) -> Result<Vec<Box<dyn Sink>>> {
-    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+pub(crate) fn sinks(events: &Events) -> Result<Vec<Arc<dyn Sink>>> {
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, Format::CloudEvents));
     let lineage = events
         .openlineage
@@ -30,11 +31,11 @@ pub(crate) fn sinks(events: &Events) -> Result<Vec<Box<dyn Sink>>> {
     for (kind, name, url, token, format) in webhooks.chain(lineage) {
         let options = WebhookOptions { name: name.clone(), url: url.clone(), token: token.clone(), format };
         let webhook = Webhook::new(options).map_err(|e| Error::Config(format!("events.{kind}.{name}: {e}")))?;
-        sinks.push(Box::new(webhook));
+        sinks.push(Arc::new(webhook));
     }
     for (name, kafka) in &events.kafka {
         let options = KafkaOptions { name: name.clone(), bootstrap: kafka.bootstrap.clone(), topic: kafka.topic.clone() };
-        sinks.push(Box::new(Kafka::new(options)));
+        sinks.push(Arc::new(Kafka::new(options)));
     }
     Ok(sinks)
 }

@@ -42,6 +42,8 @@ pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Send
             Err(StateError::Fenced) => {
                 tracing::error!("{}", StateError::Fenced);
                 fenced.send_replace(true);
+                // The server stops now.
+                drop(stopped.wait_for(|stop| *stop).await);
                 return;
             }
             Err(error) => tracing::warn!(%error, "the heartbeat could not be written; it is tried again"),

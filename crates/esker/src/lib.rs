@@ -2,6 +2,7 @@
 //!
 //! A library as well, so that tests run the server in their own process.
 
+mod background;
 pub mod cli;
 pub mod config;
 mod error;
@@ -9,6 +10,7 @@ mod events;
 mod housekeeping;
 mod logging;
 pub mod server;
+mod supervise;
 mod traces;
 mod warehouses;
 

@@ -1,5 +1,7 @@
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 
+use esker_types::Panicked;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 
@@ -18,5 +20,18 @@ pub(crate) fn start(log: &Log, traces: &Traces) -> Result<()> {
         // The span that a line belongs to is the last of its `spans`.
         LogFormat::Json => registry.with(layer.json().flatten_event(true).with_current_span(false)).try_init(),
     };
-    started.map_err(|e| Error::Config(format!("log: {e}")))
+    started.map_err(|e| Error::Config(format!("log: {e}")))?;
+    log_panics();
+    Ok(())
+}
+
+/// A panic is a line of the log like any other, with its place, rather than lines that no collector can tell apart.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        let trace = Backtrace::capture();
+        let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+        tracing::error!(place, thread, trace, why = Panicked::of(panic.payload()).0, "a panic");
+    }));
 }

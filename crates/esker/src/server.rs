@@ -1,21 +1,17 @@
 //! The server: opens everything in order, serves until told to stop, drains.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
-use esker_autopilot::{Pilot, PilotOptions};
-use esker_catalog::{Access, Catalog, deletion, token_hash};
-use esker_maintenance::{Limits, Maintenance, Worker, WorkerOptions};
+use esker_catalog::{Access, Catalog, Halt, deletion, token_hash};
+use esker_maintenance::{Limits, Maintenance};
 use esker_query::{Engine, EngineOptions, QueryLimits};
 use esker_read::{BlockCache, BlockOptions, Reader};
 use esker_report::deliver;
-use esker_rest::{App, AppOptions};
+use esker_rest::{App, AppOptions, Tasks};
 use esker_state::State;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -25,7 +21,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::DEFAULT_WAREHOUSE;
-use crate::{Config, Error, Result, config, events, housekeeping, warehouses};
+use crate::supervise::Supervisor;
+use crate::{Config, Error, Result, background, config, events, warehouses};
 
 /// The principal that the first start makes.
 const FIRST_PRINCIPAL: &str = "admin";
@@ -94,11 +91,13 @@ impl Server {
         let sinks = events::sinks(&config.events)?;
         let names: Vec<String> = sinks.iter().map(|s| s.name().to_owned()).collect();
         state.retain_sinks(&names).await?;
+        let tasks = Tasks::default();
         let app_options = AppOptions {
             max_body_bytes: config.server.max_body_bytes,
             idempotency_seconds: config.server.idempotency_seconds,
             plan_wait_ms: config.server.plan_wait_ms,
             sinks: names,
+            tasks: tasks.clone(),
         };
         let layers = config.layers()?;
         let app = App::new(state.clone(), maintenance.clone(), layers.clone(), engine.clone(), access.clone(), app_options).await;
@@ -112,41 +111,22 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (fenced, lost) = watch::channel(false);
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
-        let mut tasks = vec![
-            tokio::spawn(serve(rest, esker_rest::router(app.clone()), stopped.clone())),
-            tokio::spawn(serve(flight, esker_flight::router(engine, access), stopped.clone())),
-            tokio::spawn(housekeeping::run(catalogs.clone(), config.clone(), stopped.clone())),
-            tokio::spawn(
-                Worker::new(state.clone(), &maintenance, worker_options(&config.maintenance), wake).run(stopped.clone()),
-            ),
-            tokio::spawn(housekeeping::live(state.clone(), dead_after(config), fenced, stopped.clone())),
-        ];
-        for catalog in catalogs.clone() {
-            let mut stopped = stopped.clone();
-            tasks.push(tokio::spawn(async move {
-                tokio::select! {
-                    () = catalog.observe() => {}
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-            }));
-        }
+        let halt = Halt { halt_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() };
+        let mut set = Supervisor::new(tasks, halt, stopped.clone());
+        background::listener(&mut set, "rest", rest, addresses.0, esker_rest::router(app.clone()), &stopped);
+        background::listener(&mut set, "flight", flight, addresses.1, esker_flight::router(engine, access), &stopped);
+        background::keepers(&mut set, config, &state, &catalogs, fenced, &stopped);
+        let worker = background::worker(config, &state, &maintenance, wake);
+        background::workers(&mut set, config, &maintenance, &layers, &worker, &stopped);
         if let Some(datahub) = events::datahub(&config.datahub)? {
-            tasks.push(tokio::spawn(datahub.run(catalogs.clone(), stopped.clone())));
-        }
-        if config.health.table_seconds > 0 {
-            let every = Duration::from_secs(config.health.table_seconds);
-            tasks.push(tokio::spawn(housekeeping::record_health(maintenance.clone(), every, stopped.clone())));
-        }
-        if config.maintenance.autopilot_seconds > 0 {
-            let with_layers =
-                |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
-            let pilot = Pilot::new(maintenance.iter().map(with_layers).collect(), pilot_options(&config.maintenance));
-            tasks.push(tokio::spawn(pilot.run(stopped.clone())));
+            let (catalogs, stopped) = (catalogs.clone(), stopped.clone());
+            set.run("datahub", move || datahub.clone().run(catalogs.clone(), stopped.clone()));
         }
         for sink in sinks {
             // A new sink begins with what happens from now on, not with what happens before its first look.
             state.sink_cursor(sink.name()).await?;
-            tasks.push(tokio::spawn(deliver(state.clone(), sink, stopped.clone())));
+            let (state, stopped) = (state.clone(), stopped.clone());
+            set.run(&format!("sink-{}", sink.name()), move || deliver(state.clone(), sink.clone(), stopped.clone()));
         }
         Ok(Self {
             rest: addresses.0,
@@ -158,7 +138,7 @@ impl Server {
             app,
             stop,
             lost,
-            tasks,
+            tasks: set.into_handles(),
             _jobs: jobs,
             drain: Duration::from_secs(config.server.drain_seconds),
             _lock: lock,
@@ -231,7 +211,7 @@ impl Drop for JobThreads {
     }
 }
 
-fn dead_after(config: &Config) -> Duration {
+pub(crate) fn dead_after(config: &Config) -> Duration {
     Duration::from_secs(u64::from(config.state.dead_seconds))
 }
 
@@ -275,14 +255,6 @@ fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
     EngineOptions { memory_bytes, parallelism: config.parallelism.unwrap_or(cores), limits }
 }
 
-fn pilot_options(config: &config::Maintenance) -> PilotOptions {
-    PilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
-}
-
-fn worker_options(config: &config::Maintenance) -> WorkerOptions {
-    WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
-}
-
 /// Keeps other processes out of a data directory.
 pub(crate) fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("esker.lock");
@@ -323,21 +295,4 @@ pub(crate) fn fresh_token() -> Result<String> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|e| Error::Usage(format!("no random numbers: {e}")))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
-}
-
-async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let until = async move {
-        // A sender that is gone has stopped as well.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    // Small answers in several packets would otherwise wait for the client's delayed acknowledgement: some 40 ms a query.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
-        tracing::error!(%error, "a listener failed");
-    }
 }

@@ -62,7 +62,8 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         cache_bytes: config.cache.bytes,
         set_bytes: config.maintenance.memory_bytes / 8,
         spill_dir: config.spill_dir(dir),
-        halt: Halt::at_point(config.debug.halt_at.clone()),
+        check_policy: esker_autopilot::policy::bad_properties,
+        halt: Halt { halt_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() },
     })
 }
 

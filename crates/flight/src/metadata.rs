@@ -39,10 +39,11 @@ pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result
     for (catalog, row) in rows {
         let schema = match builder.include_schema() {
             false => Schema::empty(),
-            true => {
-                let table = catalog.load_row(row.clone()).await.map_err(|e| status(&e))?;
-                schema_to_arrow_schema(table.metadata.current_schema()).map_err(internal)?
-            }
+            true => match catalog.schema_to_list(&row).await {
+                // A type that Arrow lacks is no reason not to list the others.
+                Some(schema) => schema_to_arrow_schema(&schema).unwrap_or_else(|_| Schema::empty()),
+                None => Schema::empty(),
+            },
         };
         let namespace = row.name.namespace.to_string();
         builder.append(&catalog.options().warehouse, namespace, &row.name.name, TABLE, &schema).map_err(internal)?;

@@ -1,4 +1,4 @@
-//! Health of a table: facts in, findings and a score out. Pure; does no I/O.
+//! Health of a table: facts and damage in, findings and a score out. Pure; does no I/O.
 //!
 //! Every finding says what was seen (evidence), how bad it is (severity and the points it costs) and what to do. The score
 //! is 100 less the points of all findings.
@@ -38,7 +38,10 @@ impl Severity {
 }
 
 /// The codes of all findings.
-pub const CODES: [&str; 7] = [
+pub const CODES: [&str; 10] = [
+    "unreadable",
+    "damaged-files",
+    "bad-property",
     "small-files",
     "equality-deletes",
     "position-deletes",
@@ -72,9 +75,29 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
 }
 
-/// Judges a table by its facts, at the time `now` (milliseconds since the epoch).
-pub fn assess(facts: &TableFacts, now: Millis) -> Assessment {
-    let mut findings: Vec<Finding> = rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect();
+/// A data or delete file of the table's current snapshot that somebody could not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: String,
+    /// It is gone; else it is there, and not what its metadata says.
+    pub missing: bool,
+    /// What was met.
+    pub error: String,
+    /// What met it first: a job, a query.
+    pub met_by: String,
+}
+
+/// Judges a table at the time `now` (milliseconds since the epoch): by its facts, or by why they can't be had, and by what is known of
+/// its files.
+pub fn assess(facts: Result<&TableFacts, Option<&str>>, damage: &[Damage], now: Millis) -> Assessment {
+    let mut findings: Vec<Finding> = match facts {
+        Ok(facts) => rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect(),
+        Err(Some(why)) => vec![rules::unreadable(why)],
+        // It was not looked at yet.
+        Err(None) => Vec::new(),
+    };
+    findings.extend(rules::damaged(damage));
     findings.sort_by(|a, b| b.points.cmp(&a.points).then(a.code.cmp(b.code)));
     let lost: u32 = findings.iter().map(|f| f.points).sum();
     Assessment { score: 100_u32.saturating_sub(lost), findings }

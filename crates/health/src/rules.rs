@@ -1,13 +1,63 @@
 use esker_table::{DeleteFacts, TableFacts};
 use esker_types::Millis;
 
-use crate::{Finding, Severity, bytes_for_people};
+use crate::{Damage, Finding, Severity, bytes_for_people};
 
 /// A rule finds something or nothing.
 type Rule = fn(&TableFacts, Millis) -> Option<Finding>;
 
-pub(crate) const ALL: [Rule; 7] =
-    [small_files, equality_deletes, position_deletes, deletion_vectors, snapshots, manifests, metadata_size];
+pub(crate) const ALL: [Rule; 8] =
+    [small_files, equality_deletes, position_deletes, deletion_vectors, snapshots, manifests, metadata_size, bad_properties];
+
+/// Files told by name in a finding.
+const NAMED: usize = 5;
+
+/// Nothing is known of the table's shape, and nobody can say more: it is as sick as can be.
+pub(crate) fn unreadable(why: &str) -> Finding {
+    Finding {
+        code: "unreadable",
+        severity: Severity::Critical,
+        points: 100,
+        evidence: why.to_owned(),
+        recommendation:
+            "bring the file back that is named, from the store's versions or a backup; nothing is done to the table meanwhile"
+                .to_owned(),
+    }
+}
+
+/// Files that somebody could not read.
+pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
+    let told = |damage: &Damage| {
+        let how = if damage.missing { "is gone" } else { "is damaged" };
+        format!("{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
+    };
+    let mut named: Vec<String> = damage.iter().take(NAMED).map(told).collect();
+    if damage.len() > NAMED {
+        named.push(format!("and {} more", damage.len() - NAMED));
+    }
+    (!damage.is_empty()).then(|| Finding {
+        code: "damaged-files",
+        severity: Severity::Critical,
+        points: 60,
+        evidence: named.join("; "),
+        recommendation:
+            "bring the files back from the store's versions or a backup, or delete their rows by what the table is made from; \
+                         `esker explain FILE` says what is known of one"
+                .to_owned(),
+    })
+}
+
+/// Properties that can't be read: something else than was meant holds.
+fn bad_properties(facts: &TableFacts, _now: Millis) -> Option<Finding> {
+    let named: Vec<String> = facts.bad_properties.iter().map(ToString::to_string).collect();
+    (!named.is_empty()).then(|| Finding {
+        code: "bad-property",
+        severity: Severity::Warning,
+        points: 5,
+        evidence: named.join("; "),
+        recommendation: "set the property to a value that it can have, or remove it".to_owned(),
+    })
+}
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 
@@ -156,6 +206,8 @@ fn metadata_size(facts: &TableFacts, _now: Millis) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_table::BadProperty;
+
     use crate::assess;
 
     const NOW: Millis = 1_700_000_000_000;
@@ -191,9 +243,11 @@ mod tests {
             snapshots: 9000,
             manifests: 900,
             metadata_bytes: 9 << 20,
+            bad_properties: vec![bad_property()],
             ..healthy()
         };
         let mut found = codes(&facts);
+        found.extend(assess(Err(Some("gone")), &[lost("a")], NOW).findings.iter().map(|f| f.code));
         found.sort_unstable();
         let mut all = crate::CODES.to_vec();
         all.sort_unstable();
@@ -201,13 +255,36 @@ mod tests {
     }
 
     fn codes(facts: &TableFacts) -> Vec<&'static str> {
-        assess(facts, NOW).findings.iter().map(|f| f.code).collect()
+        assess(Ok(facts), &[], NOW).findings.iter().map(|f| f.code).collect()
+    }
+
+    fn bad_property() -> BadProperty {
+        let text = str::to_owned;
+        BadProperty { key: text("k"), value: text("v"), expects: text("a number"), instead: text("7 is taken") }
+    }
+
+    fn lost(path: &str) -> Damage {
+        Damage { path: path.to_owned(), missing: true, error: "not found".to_owned(), met_by: "job 7".to_owned() }
+    }
+
+    #[test]
+    fn what_cant_be_read_is_critical_and_named() {
+        let sick = assess(Err(Some("m.avro: not found")), &[], NOW);
+        assert_eq!((sick.score, sick.findings[0].code, sick.findings[0].severity), (0, "unreadable", Severity::Critical));
+        assert_eq!(sick.findings[0].evidence, "m.avro: not found");
+        let files: Vec<Damage> = (0..9).map(|i| lost(&format!("f{i}"))).collect();
+        let lame = assess(Ok(&healthy()), &files, NOW);
+        assert_eq!((lame.score, lame.findings[0].code, lame.findings[0].severity), (40, "damaged-files", Severity::Critical));
+        let evidence = &lame.findings[0].evidence;
+        assert!(evidence.contains("f0 is gone: not found (job 7)") && evidence.contains("and 4 more"), "{evidence}");
+        let slip = assess(Ok(&TableFacts { bad_properties: vec![bad_property()], ..healthy() }), &[], NOW);
+        assert_eq!(slip.findings[0].evidence, "table property k = \"v\" is not a number; 7 is taken");
     }
 
     #[test]
     fn a_healthy_and_an_empty_table_have_nothing_to_complain_about() {
-        assert_eq!(assess(&healthy(), NOW).score, 100);
-        assert_eq!(assess(&TableFacts::default(), NOW).score, 100);
+        assert_eq!(assess(Ok(&healthy()), &[], NOW).score, 100);
+        assert_eq!(assess(Ok(&TableFacts::default()), &[], NOW).score, 100);
     }
 
     #[test]
@@ -217,17 +294,17 @@ mod tests {
         let deletes = DeleteFacts { files: 3, records: 200_000, bytes: 9000 };
         let eq = TableFacts { equality_deletes: deletes, files_with_deletes: 12, ..healthy() };
         assert_eq!(codes(&eq), ["equality-deletes"]);
-        assert_eq!(assess(&eq, NOW).findings[0].severity, Severity::Critical);
+        assert_eq!(assess(Ok(&eq), &[], NOW).findings[0].severity, Severity::Critical);
         let old = TableFacts { snapshots: 9000, metadata_bytes: 9 << 20, ..healthy() };
         assert_eq!(codes(&old), ["many-snapshots", "large-metadata"]);
         let all = TableFacts { snapshots: 9000, equality_deletes: deletes, files_with_deletes: 400, ..small };
         assert_eq!(codes(&all), ["small-files", "equality-deletes", "many-snapshots"]);
-        assert_eq!(assess(&all, NOW).score, 100 - 40 - 25 - 20);
+        assert_eq!(assess(Ok(&all), &[], NOW).score, 100 - 40 - 25 - 20);
     }
 
     #[test]
     fn more_excess_never_scores_better() {
-        let score = |files| assess(&TableFacts { data_files: files, ..healthy() }, NOW).score;
+        let score = |files| assess(Ok(&TableFacts { data_files: files, ..healthy() }), &[], NOW).score;
         let scores: Vec<u32> = (12..600).step_by(7).map(score).collect();
         assert!(scores.windows(2).all(|w| w[1] <= w[0]), "{scores:?}");
     }

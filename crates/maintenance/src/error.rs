@@ -1,10 +1,11 @@
-use esker_catalog::CatalogError;
+use esker_catalog::{CatalogError, Unreadable};
 use esker_read::ReadError;
 use esker_state::StateError;
 use esker_storage::{StorageError, storage_cause};
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, Panicked};
 use esker_write::WriteError;
+use tokio::task::JoinError;
 
 /// A maintenance job that could not be planned or did not succeed. The table is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,36 @@ pub enum MaintenanceError {
     /// The directory for what does not fit into memory failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
+    /// A bug ended the work. What was not committed is reclaimed.
+    #[error("{what}: {panic}; this is a bug of Esker, and the server's log says where")]
+    Panicked {
+        /// The kind of job, or the part of one.
+        what: String,
+        /// What the panic says.
+        panic: Panicked,
+    },
+}
+
+impl MaintenanceError {
+    /// The file that could not be read, if that is what went wrong.
+    pub(crate) fn unreadable(&self) -> Option<Unreadable> {
+        let (path, decoding) = match self {
+            Self::Read(e) => e.file()?,
+            Self::Storage(e) => (e.uri()?, false),
+            _ => return None,
+        };
+        Some(Unreadable { path: path.to_owned(), error: self.to_string(), decoding })
+    }
+}
+
+/// A task of a job that was to be waited for and did not end by itself.
+impl From<JoinError> for MaintenanceError {
+    fn from(error: JoinError) -> Self {
+        match error.try_into_panic() {
+            Ok(payload) => Self::Panicked { what: "a task of the job".to_owned(), panic: Panicked::of(payload.as_ref()) },
+            Err(_) => Self::Cancelled,
+        }
+    }
 }
 
 impl From<iceberg::Error> for MaintenanceError {
@@ -98,7 +129,9 @@ impl Coded for MaintenanceError {
             Self::NothingDone { code, .. } => *code,
             Self::Busy(_) => ErrorCode::Unavailable,
             Self::Refused(_) | Self::MixedPartitions { .. } | Self::Cancelled => ErrorCode::Refused,
-            Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) => ErrorCode::Internal,
+            Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) | Self::Panicked { .. } => {
+                ErrorCode::Internal
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod statistics;
 mod undo;
 
 use esker_catalog::{Catalog, LoadedTable};
+use esker_table::properties::GC_ENABLED;
 
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
@@ -57,10 +58,8 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;
-    match table.metadata.properties().get("gc.enabled") {
-        Some(enabled) if enabled == "false" => {
-            Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name)))
-        }
-        _ => Ok(()),
+    match GC_ENABLED.checked(table.metadata.properties())? {
+        true => Ok(()),
+        false => Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name))),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use esker_catalog::recovery::is_ahead;
 use esker_catalog::{Catalog, LoadedTable, PathSet, deletion, referenced_paths};
 use esker_storage::Location;
+use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 
@@ -119,20 +120,18 @@ pub struct OrphanOutcome {
 
 /// The age below which a file is not judged.
 fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
-    const KEY: &str = "esker.orphans.min-age-ms";
-    let property = table.metadata.properties().get(KEY);
-    let property = property.map(|text| {
-        let bad = |_| MaintenanceError::Option { key: KEY, reason: format!("the table property is {text:?}, not a number") };
-        text.parse::<Millis>().map_err(bad)
-    });
-    let (key, age) = match (options.older_than_age_ms, property.transpose()?) {
+    const KEY: &str = ORPHAN_MIN_AGE.key;
+    let properties = table.metadata.properties();
+    let least = ORPHAN_MIN_AGE.checked(properties)?;
+    let property = properties.contains_key(KEY).then_some(least);
+    let (key, age) = match (options.older_than_age_ms, property) {
         (Some(age), Some(least)) if age < least => {
             let reason = format!("{age} ms is less than the table's {KEY}, {least} ms");
             return Err(MaintenanceError::Option { key: "older-than-age-ms", reason });
         }
         (Some(age), _) => ("older-than-age-ms", age),
         (None, Some(age)) => (KEY, age),
-        (None, None) => (KEY, 3 * DAY_MS),
+        (None, None) => (KEY, least),
     };
     if age < DAY_MS {
         let reason = format!("{age} ms is under the floor of 24 hours: a writer's files are unreferenced until it commits");

@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
+use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
 use futures::TryStreamExt;
@@ -242,8 +243,8 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
         return Ok(0);
     }
     let (condition, schema) = condition(running.session, plan)?.unwrap_or_else(|| (None, count_schema()));
-    let level = if update { "write.update.isolation-level" } else { "write.delete.isolation-level" };
-    let serializable = metadata.properties().get(level).is_none_or(|level| level != "snapshot");
+    let level = if update { &UPDATE_ISOLATION } else { &DELETE_ISOLATION };
+    let serializable = level.of(metadata.properties()) == Isolation::Serializable;
     let removal = Removal { base: snapshot.snapshot_id(), known, positions, condition, schema, serializable, update };
     commit(target, &table, RowChange { target: target.clone(), uncommitted, cause, added, removal: Some(removal) }).await?;
     Ok(count)

@@ -23,21 +23,23 @@ use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 
 use crate::deleted::WithoutDeleted;
 use crate::files::InPartition;
+use crate::met::{Named, Owner};
 
 #[derive(Clone)]
 pub(crate) struct Checked {
     inner: Arc<dyn FileSource>,
     /// Whether row groups may be read in another order than the file's.
     reordered: bool,
+    owner: Owner,
 }
 
 impl Checked {
-    pub(crate) fn new(inner: Arc<dyn FileSource>) -> Self {
-        Self { inner, reordered: false }
+    pub(crate) fn new(inner: Arc<dyn FileSource>, owner: Owner) -> Self {
+        Self { inner, reordered: false, owner }
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner, reordered: self.reordered })
+        Arc::new(Self { inner, ..self.clone() })
     }
 
     /// Whether the scan reads every row of a file, in their order, and computes nothing from them, which could fail on a deleted row.
@@ -91,15 +93,16 @@ impl FileSource for Checked {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let inner = self.inner.create_morselizer(store.clone(), config, partition)?;
-        let opened = Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) });
+        let opened: Box<dyn Morselizer> = Box::new(WithoutDeleted { inner, unbroken: self.is_unbroken(config) });
+        let named = |inner: Box<dyn Morselizer>| Box::new(Named { inner, owner: self.owner.clone() }) as Box<dyn Morselizer>;
         let by_partition = |file: &PartitionedFile| file.extension::<InPartition>().is_some();
         if !config.file_groups.iter().flat_map(FileGroup::iter).any(by_partition) {
-            return Ok(opened);
+            return Ok(named(opened));
         }
         let mut config = config.clone();
         config.file_groups = Vec::new();
         let unbroken = self.is_unbroken(&config);
-        Ok(Box::new(ByPartition { others: opened, source: self.inner.clone(), store, config, partition, unbroken }))
+        Ok(named(Box::new(ByPartition { others: opened, source: self.inner.clone(), store, config, partition, unbroken })))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -147,7 +150,7 @@ impl FileSource for Checked {
         order: &[PhysicalSortExpr],
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
-        let around = |inner| Arc::new(Self { inner, reordered: true }) as Arc<dyn FileSource>;
+        let around = |inner| Arc::new(Self { inner, reordered: true, owner: self.owner.clone() }) as Arc<dyn FileSource>;
         Ok(match self.inner.try_pushdown_sort(order, properties)? {
             SortOrderPushdownResult::Exact { inner } => SortOrderPushdownResult::Exact { inner: around(inner) },
             SortOrderPushdownResult::Inexact { inner } => SortOrderPushdownResult::Inexact { inner: around(inner) },

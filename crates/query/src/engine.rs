@@ -155,11 +155,12 @@ impl Engine {
         let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
         // A clone: to build a session anew costs more than to plan a short query.
         let mut session = self.inner.session.as_ref().clone();
-        let seen = names.seen();
+        let (seen, listing) = (names.seen(), names.listing());
         session.register_catalog_list(Arc::new(names));
         let first = bound.first().map(Vec::as_slice);
         let Planned { plan, action, parameters, implied } =
             plan::plan(&mut session, &self.inner.warehouses, parsed, first).await?;
+        listing.begin();
         let parameters = parameters::fields(&plan, parameters, &implied)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|e| {

@@ -130,7 +130,7 @@ pub(crate) fn external(e: impl std::error::Error + Send + Sync + 'static) -> Dat
     DataFusionError::External(Box::new(e))
 }
 
-fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+pub(crate) fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -15,6 +15,7 @@ mod files;
 mod govern;
 mod inspect;
 mod log;
+mod met;
 mod minmax;
 mod names;
 mod parameters;

@@ -2,19 +2,24 @@
 //! it is planned; nothing is listed unless it asks for `information_schema`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::TableType;
 use esker_catalog::{Catalog, LoadedTable, LoadedView};
 use esker_read::Reader;
-use esker_types::{Coded, ErrorCode, NamespaceName, TableName};
+use esker_state::Kind;
+use esker_types::{Coded, ErrorCode, NamespaceName, TableName, caught};
 use iceberg::spec::{Schema, SnapshotRef};
 
 use crate::log::QueryStats;
 use crate::rowscan::RowTable;
+use crate::table::columns;
 use crate::text::{AsOf, parse_name};
 use crate::{IcebergTable, QueryError, QueryLog, inspect, record, system, views};
 
@@ -31,6 +36,22 @@ pub(crate) struct Names {
     /// Namespaces and their tables by warehouse, where they are asked for.
     lists: Arc<BTreeMap<String, Lists>>,
     seen: Seen,
+    listing: Listing,
+}
+
+/// Whether the statement is planned: what is looked up from then on is looked up to be listed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listing(Arc<AtomicBool>);
+
+impl Listing {
+    /// From now on.
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The tables that a statement was planned on, each with its warehouse and metadata file; none if it names anything else.
@@ -63,7 +84,8 @@ impl Seen {
     }
 }
 
-type Lists = BTreeMap<String, Vec<String>>;
+/// Names by namespace, each with what it is.
+type Lists = BTreeMap<String, Vec<(String, TableType)>>;
 
 impl Names {
     /// With all names read, if the statement asks for them.
@@ -81,7 +103,12 @@ impl Names {
             }
         }
         let seen = Seen(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen })
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: Listing::default() })
+    }
+
+    /// To be told when the statement is planned.
+    pub(crate) fn listing(&self) -> Listing {
+        self.listing.clone()
     }
 
     /// What was looked up so far.
@@ -111,13 +138,14 @@ impl Names {
 }
 
 async fn list(catalog: &Catalog) -> crate::Result<Lists> {
-    let system = system::TABLES.iter().map(|name| (*name).to_owned()).collect();
+    let system = system::TABLES.iter().map(|name| ((*name).to_owned(), TableType::Base)).collect();
     let mut lists: Lists = BTreeMap::from([(system::NAMESPACE.to_owned(), system)]);
     for namespace in catalog.all_namespaces().await? {
         lists.entry(namespace.to_string()).or_default();
     }
     for row in catalog.tables().await?.into_iter().chain(catalog.views().await?) {
-        lists.entry(row.name.namespace.to_string()).or_default().push(row.name.name);
+        let what = if row.kind == Kind::View { TableType::View } else { TableType::Base };
+        lists.entry(row.name.namespace.to_string()).or_default().push((row.name.name, what));
     }
     Ok(lists)
 }
@@ -171,7 +199,7 @@ struct Namespace {
     names: Names,
     at: usize,
     name: String,
-    tables: Vec<String>,
+    tables: Vec<(String, TableType)>,
 }
 
 fn lift(e: QueryError) -> DataFusionError {
@@ -210,6 +238,31 @@ impl Namespace {
             Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// A table or view to be listed with its columns. One that can't be read has none; who asks for it itself is told why.
+    async fn listed(&self, name: &str) -> Arc<dyn TableProvider> {
+        let found = async {
+            let table = match self.name == system::NAMESPACE {
+                true => None,
+                false => self.load(name).await?,
+            };
+            match table {
+                Some(table) => {
+                    Ok(Some(Arc::new(EmptyTable::new(columns(table.metadata.current_schema())?)) as Arc<dyn TableProvider>))
+                }
+                None => self.find(name).await,
+            }
+        };
+        let found: std::result::Result<crate::Result<_>, _> = caught(found).await;
+        let error = match found {
+            Ok(Ok(Some(table))) => return table,
+            Ok(Ok(None)) => "it is gone".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::warn!(namespace = self.name, table = name, error, "a table is listed without its columns");
+        Arc::new(EmptyTable::new(Arc::new(arrow::datatypes::Schema::empty())))
     }
 
     async fn find(&self, name: &str) -> crate::Result<Option<Arc<dyn TableProvider>>> {
@@ -282,14 +335,22 @@ fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<Snapsh
 #[async_trait]
 impl SchemaProvider for Namespace {
     fn table_names(&self) -> Vec<String> {
-        self.tables.clone()
+        self.tables.iter().map(|(name, _)| name.clone()).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        self.find(name).await.map_err(lift)
+        match self.names.listing.is_on() {
+            true => Ok(Some(self.listed(name).await)),
+            false => self.find(name).await.map_err(lift),
+        }
+    }
+
+    /// For lists: nothing is opened.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.tables.iter().find(|(known, _)| known == name).map(|(_, what)| *what))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.tables.iter().any(|t| t == name)
+        self.tables.iter().any(|(known, _)| known == name)
     }
 }

@@ -8,7 +8,6 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use esker_catalog::{Catalog, Cause, CreateTable, Examined};
-use esker_health::assess;
 use esker_read::Reader;
 use esker_state::{NamespaceRow, TableUse};
 use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
@@ -65,15 +64,17 @@ fn row(warehouse: &str, examined: &Examined, used: Option<&TableUse>, now: Milli
         "time": now, "warehouse": warehouse, "namespace": name.namespace.to_string(), "table": name.name, "owned": examined.row.owned,
         "reported_scans": used.map_or(0, |u| u.scans), "reported_commits": used.map_or(0, |u| u.commits),
     });
+    let assessment = examined.assess(now);
+    let codes: Vec<&str> = assessment.findings.iter().map(|f| f.code).collect();
+    let worst = assessment.findings.first();
+    row["findings"] = codes.join(",").into();
+    row["worst_finding"] = worst.map(|f| f.code).into();
+    row["worst_severity"] = worst.map(|f| f.severity.as_str()).into();
     let more = match &examined.facts {
-        Err(error) => json!({"error": error}),
+        Err(error) => json!({"error": error.to_string()}),
         Ok(facts) => {
-            let assessment = assess(facts, now);
-            let codes: Vec<&str> = assessment.findings.iter().map(|f| f.code).collect();
-            let worst = assessment.findings.first();
             json!({
-                "score": assessment.score, "findings": codes.join(","), "worst_finding": worst.map(|f| f.code),
-                "worst_severity": worst.map(|f| f.severity.as_str()), "data_files": facts.data_files, "data_bytes": facts.data_bytes,
+                "score": assessment.score, "data_files": facts.data_files, "data_bytes": facts.data_bytes,
                 "records": facts.records, "small_files": facts.small_files,
                 "excess_files": facts.data_files.saturating_sub(facts.ideal_files), "partitions": facts.partitions,
                 "position_deletes": facts.position_deletes.records, "equality_deletes": facts.equality_deletes.records,

@@ -20,6 +20,7 @@ use iceberg::spec::{FormatVersion, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
 use crate::error::external;
+use crate::met::Owner;
 use crate::{IcebergTable, semantics};
 
 /// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
@@ -77,7 +78,7 @@ impl TableProvider for RowTable {
         let table = &self.table;
         let metadata = &table.table.metadata;
         let kept = table.files(state, &self.schema, filters)?;
-        let mut deleted = table.deleted(state, &kept).await.map_err(external)?;
+        let mut deleted = table.noted(table.deleted(state, &kept).await)?;
 
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&all);
@@ -107,7 +108,8 @@ impl TableProvider for RowTable {
         }
         let streams = groups.into_iter().map(|parts| {
             let (reader, stats) = (table.reader.clone(), table.stats.read.clone());
-            Arc::new(Rows { shape: shape.clone(), parts, reader, stats }) as Arc<dyn PartitionStream>
+            let owner = table.owner();
+            Arc::new(Rows { shape: shape.clone(), parts, reader, stats, owner }) as Arc<dyn PartitionStream>
         });
         let none: Vec<datafusion::physical_expr::LexOrdering> = Vec::new();
         Ok(Arc::new(StreamingTableExec::try_new(schema.clone(), streams.collect(), None, none, false, limit)?))
@@ -157,6 +159,7 @@ struct Rows {
     parts: Vec<Part>,
     reader: Reader,
     stats: Arc<ReadStats>,
+    owner: Owner,
 }
 
 impl PartitionStream for Rows {
@@ -167,9 +170,11 @@ impl PartitionStream for Rows {
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batch_size = context.session_config().batch_size();
         let (shape, reader, stats) = (self.shape.clone(), self.reader.clone(), self.stats.clone());
+        let owner = self.owner.clone();
         let rows = futures::stream::iter(self.parts.clone())
             .then(move |part| one_file(part, shape.clone(), reader.clone(), stats.clone(), batch_size))
-            .try_flatten();
+            .try_flatten()
+            .inspect_err(move |error| owner.meets_within(error));
         Box::pin(RecordBatchStreamAdapter::new(self.shape.schema.clone(), rows))
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, CatalogError, Examined};
-use esker_health::assess;
 use esker_state::JobFilter;
 use esker_types::now_ms;
 use serde_json::{Value, json};
@@ -56,7 +55,7 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
                     json.extend(more);
                 }
             }
-            Err(error) => json["error"] = Value::String(error),
+            Err(error) => json["error"] = Value::String(error.to_string()),
         }
         json
     };
@@ -85,7 +84,8 @@ async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
 /// A row for each finding; a table without any has one row.
 async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
     let mut rows = Vec::new();
-    for Examined { row, facts, .. } in catalog.fleet().await? {
+    for examined in catalog.fleet().await? {
+        let (row, assessment) = (&examined.row, examined.assess(now_ms()));
         let name = json!({"namespace": row.name.namespace.to_string(), "table": row.name.name});
         let with = |more: Value| {
             let mut row = name.clone();
@@ -94,21 +94,17 @@ async fn health(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             }
             row
         };
-        match facts {
-            Ok(facts) => {
-                let assessment = assess(&facts, now_ms());
-                if assessment.findings.is_empty() {
-                    rows.push(with(json!({"score": assessment.score})));
-                }
-                rows.extend(assessment.findings.iter().map(|f| {
-                    with(json!({
-                        "score": assessment.score, "finding": f.code, "severity": f.severity.as_str(), "points": f.points,
-                        "evidence": f.evidence, "recommendation": f.recommendation,
-                    }))
-                }));
-            }
-            Err(error) => rows.push(with(json!({"error": error}))),
+        let (score, error) =
+            (examined.facts.is_ok().then_some(assessment.score), examined.facts.as_ref().err().map(ToString::to_string));
+        if assessment.findings.is_empty() {
+            rows.push(with(json!({"score": score})));
         }
+        rows.extend(assessment.findings.iter().map(|f| {
+            with(json!({
+                "score": score, "finding": f.code, "severity": f.severity.as_str(), "points": f.points,
+                "evidence": f.evidence, "recommendation": f.recommendation, "error": error,
+            }))
+        }));
     }
     let columns = named(&[
         ("namespace", Utf8),

@@ -26,6 +26,7 @@ use crate::adapter::ByFieldId;
 use crate::checked::Checked;
 use crate::error::external;
 use crate::log::QueryStats;
+use crate::met::Owner;
 use crate::source::{Files, Known, Planned};
 use crate::{files, prune, selective, semantics, shape};
 
@@ -60,9 +61,7 @@ impl IcebergTable {
             Some(snapshot) => catalog.live(&table, snapshot).await?,
             None => Arc::default(),
         };
-        let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-        let schema = shape::scanned(target_schema(&iceberg, &ids).map_err(external)?.as_ref());
-        let schema = semantics::mark_uuids(&schema, &iceberg);
+        let schema = columns(&iceberg)?;
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
         Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats, catalog: catalog.clone() })
@@ -115,6 +114,18 @@ impl IcebergTable {
         Ok(deleted.into_iter().filter(|(_, set)| !set.is_empty()).map(|(path, set)| (path, Arc::new(set))).collect())
     }
 
+    /// What was read. That a file could not be is kept, if that is what went wrong.
+    pub(crate) fn noted<T>(&self, read: esker_read::Result<T>) -> Result<T> {
+        read.map_err(|error| {
+            self.owner().meets(&error);
+            external(error)
+        })
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { catalog: self.catalog.clone(), table: self.table.row.id }
+    }
+
     /// The files that may hold rows that the filters, on the columns of `schema`, keep; one that can't be read is an error.
     pub(crate) fn files(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Vec<LiveFile>> {
         let condition = prune::condition(state, schema, filters)?;
@@ -128,6 +139,13 @@ impl IcebergTable {
         let defaults = Arc::new(Defaults::new(&self.iceberg, self.schema.fields(), None));
         ByFieldId { defaults, names: self.reader.names().clone() }
     }
+}
+
+/// The columns of a table as queries see them.
+pub(crate) fn columns(iceberg: &Schema) -> crate::Result<SchemaRef> {
+    let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
+    let schema = shape::scanned(target_schema(iceberg, &ids).map_err(external)?.as_ref());
+    Ok(semantics::mark_uuids(&schema, iceberg))
 }
 
 fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {
@@ -194,7 +212,7 @@ impl TableProvider for IcebergTable {
         let considered = self.live.data.len();
         ReadStats::add(&self.stats.files_considered, considered as u64);
         ReadStats::add(&self.stats.files_pruned, (considered - kept.len()) as u64);
-        let deleted = self.deleted(state, &kept).await.map_err(external)?;
+        let deleted = self.noted(self.deleted(state, &kept).await)?;
         let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
         ReadStats::add(&self.stats.rows_deleted, rows_deleted);
 
@@ -212,7 +230,8 @@ impl TableProvider for IcebergTable {
             filtered: !filters.is_empty(),
             names: self.reader.names(),
         };
-        let files = files::partitioned(&scan, &kept, &deleted, &self.reader, &self.stats.read).await.map_err(external)?;
+        let files = files::partitioned(&scan, &kept, &deleted, &self.reader, &self.stats.read);
+        let files = self.noted(files.await)?;
         if files.is_empty() {
             let schema = Arc::new(self.schema.project(projected)?);
             return Ok(Arc::new(EmptyExec::new(schema)));
@@ -249,13 +268,16 @@ impl TableProvider for IcebergTable {
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));
         // The store is asked for and not used: bytes come from the reader. This one is always registered.
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(Checked::new(Arc::new(source))))
-            .with_file_groups(files::groups(files, state.config().target_partitions()))
-            .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .with_expr_adapter(Some(Arc::new(self.adapters())))
-            .build();
+        let config = FileScanConfigBuilder::new(
+            ObjectStoreUrl::local_filesystem(),
+            Arc::new(Checked::new(Arc::new(source), self.owner())),
+        )
+        .with_file_groups(files::groups(files, state.config().target_partitions()))
+        .with_statistics(statistics)
+        .with_projection_indices(projection.cloned())?
+        .with_limit(limit)
+        .with_expr_adapter(Some(Arc::new(self.adapters())))
+        .build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }

@@ -1,6 +1,8 @@
+use arrow::error::ArrowError;
 use esker_storage::StorageError;
 use esker_table::TableError;
 use esker_types::{Coded, ErrorCode};
+use parquet::errors::ParquetError;
 
 /// A failed read of a data or delete file.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +16,7 @@ pub enum ReadError {
         /// The file.
         path: String,
         /// The decoder's error.
-        source: parquet::errors::ParquetError,
+        source: ParquetError,
     },
     /// Rows could not be brought into the table's schema.
     #[error("{path}: {source}")]
@@ -22,7 +24,7 @@ pub enum ReadError {
         /// The file.
         path: String,
         /// The kernel's error.
-        source: arrow::error::ArrowError,
+        source: ArrowError,
     },
     /// A kind of file, column or delete that can't be read yet.
     #[error("{path}: {what}")]
@@ -44,6 +46,16 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The file that could not be read, and whether what is there makes no sense (else it could not be fetched).
+    pub fn file(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Storage(e) => Some((e.uri()?, false)),
+            Self::Parquet { source: ParquetError::NYI(_), .. } => None,
+            Self::Parquet { path, .. } | Self::Arrow { path, source: ArrowError::ParquetError(_) } => Some((path, true)),
+            Self::Arrow { .. } | Self::Unsupported { .. } | Self::Spill(_) | Self::Iceberg(_) => None,
+        }
+    }
+
     pub(crate) fn unsupported(path: &str, what: impl Into<String>) -> Self {
         Self::Unsupported { path: path.to_owned(), what: what.into() }
     }

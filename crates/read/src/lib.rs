@@ -39,7 +39,7 @@ pub use keys::digest;
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
 pub use names::Names;
-pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
+pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, lift, row_group_rows};
 pub use shown::{Wanted, row_groups_in};
 
 /// The result of a read.

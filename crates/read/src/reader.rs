@@ -231,7 +231,7 @@ impl Reader {
 }
 
 /// A storage error that travelled through the Parquet decoder comes out as itself.
-pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
+pub fn lift(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(e) => match e.downcast::<StorageError>() {
             Ok(storage) => ReadError::Storage(*storage),

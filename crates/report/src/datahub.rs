@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use esker_catalog::{Catalog, Examined};
-use esker_health::{Assessment, CODES, Severity, assess};
+use esker_health::{Assessment, CODES, Severity};
 use esker_table::TableFacts;
 use esker_types::{Millis, now_ms};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub struct DataHubOptions {
 }
 
 /// Tells DataHub.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DataHub {
     options: DataHubOptions,
     client: reqwest::Client,
@@ -91,15 +91,15 @@ fn stamp(now: Millis) -> Value {
 }
 
 /// Everything that is true of a table now.
-fn proposals(dataset: &str, facts: &TableFacts, assessment: &Assessment, now: Millis) -> Vec<Proposal> {
-    let mut all = vec![about_data(dataset, facts, now)];
+fn proposals(dataset: &str, facts: Option<&TableFacts>, assessment: &Assessment, now: Millis) -> Vec<Proposal> {
+    let mut all: Vec<Proposal> = facts.map(|facts| about_data(dataset, facts, now)).into_iter().collect();
     all.extend(CODES.iter().map(|code| assertion(dataset, code, assessment, now)));
     all.push(incident(dataset, assessment, now));
     all
 }
 
 fn about_data(dataset: &str, facts: &TableFacts, now: Millis) -> Proposal {
-    let by_position = facts.position_deletes.records + facts.deletion_vectors.records;
+    let by_position = facts.position_deletes.records.saturating_add(facts.deletion_vectors.records);
     let rows = facts.records.saturating_sub(by_position);
     let body = json!({
         "urn": dataset,
@@ -199,25 +199,48 @@ impl DataHub {
                 }
             }
         }
-        let mut count = 0;
+        let (mut count, mut refused) = (0, None);
         // Datasets first: what is said about one that is not there would be lost.
         for entity in ["dataset", "assertion", "incident"] {
             for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
-                self.send(entity, batch).await?;
-                let now_told: Vec<_> = batch.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
+                let (taken, error) = self.send_each(entity, batch).await?;
+                let now_told: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
                 state.tell_receiver(RECEIVER, &now_told).await?;
-                count += batch.len();
+                count += taken.len();
+                refused = error.or(refused);
             }
         }
-        Ok(count)
+        refused.map_or(Ok(count), Err)
+    }
+
+    /// Sends some proposals, those of a batch that is refused one by one: what is wrong with one must not keep the others back. Returns
+    /// those that were taken, with the last refusal.
+    async fn send_each<'a>(&self, entity: &str, batch: &'a [Proposal]) -> Result<(Vec<&'a Proposal>, Option<ReportError>)> {
+        match self.send(entity, batch).await {
+            Ok(()) => return Ok((batch.iter().collect(), None)),
+            Err(ReportError::Refused { .. }) if batch.len() > 1 => {}
+            Err(error @ ReportError::Refused { .. }) => return Ok((Vec::new(), Some(error))),
+            Err(error) => return Err(error),
+        }
+        let (mut taken, mut refused) = (Vec::new(), None);
+        for proposal in batch {
+            match self.send(entity, std::slice::from_ref(proposal)).await {
+                Ok(()) => taken.push(proposal),
+                Err(error @ ReportError::Refused { .. }) => {
+                    tracing::warn!(subject = proposal.subject, %error, "DataHub does not take what it is told of one entity");
+                    refused = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((taken, refused))
     }
 
     fn proposals(&self, catalog: &Catalog, examined: &Examined) -> Vec<Proposal> {
-        let Ok(facts) = &examined.facts else { return Vec::new() };
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
         let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
         let now = now_ms();
-        proposals(&dataset, facts, &assess(facts, now), now)
+        proposals(&dataset, examined.facts.as_deref().ok(), &examined.assess(now), now)
     }
 
     async fn send(&self, entity: &str, proposals: &[Proposal]) -> Result<()> {
@@ -237,6 +260,8 @@ impl DataHub {
 
 #[cfg(test)]
 mod tests {
+    use esker_health::assess;
+
     use super::*;
 
     #[test]
@@ -250,15 +275,17 @@ mod tests {
     fn what_stays_the_same_has_the_same_fingerprint_and_what_is_ill_has_an_incident() {
         let ill =
             TableFacts { data_files: 900, ideal_files: 1, data_bytes: 900, target_file_bytes: 1 << 20, ..TableFacts::default() };
-        let all = |facts: &TableFacts, now| proposals("d", facts, &assess(facts, now), now);
+        let all = |facts: &TableFacts, now| proposals("d", Some(facts), &assess(Ok(facts), &[], now), now);
         let prints = |proposals: &[Proposal]| proposals.iter().map(|p| p.fingerprint.clone()).collect::<Vec<_>>();
         assert_eq!(prints(&all(&ill, 1)), prints(&all(&ill, 2)));
         let told = all(&ill, 1);
         assert_eq!(told.len(), 1 + CODES.len() + 1);
         assert_eq!(told.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "ACTIVE");
         let well = all(&TableFacts::default(), 1);
+        let at = 1 + CODES.iter().position(|code| *code == "small-files").expect("a code");
+        let small_files = |proposals: &[Proposal]| proposals[at].body.clone();
         assert_eq!(well.last().expect("one").body["incidentInfo"]["value"]["status"]["state"], "RESOLVED");
-        assert_eq!(well[1].body["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
-        assert_eq!(told[1].body["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
+        assert_eq!(small_files(&well)["assertionRunEvent"]["value"]["result"]["type"], "SUCCESS");
+        assert_eq!(small_files(&told)["assertionRunEvent"]["value"]["result"]["type"], "FAILURE");
     }
 }

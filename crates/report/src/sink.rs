@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_state::{Event, State};
@@ -26,7 +27,7 @@ pub trait Sink: Send + Sync {
 }
 
 /// Delivers until told to stop.
-pub async fn deliver(state: State, sink: Box<dyn Sink>, mut stopped: watch::Receiver<bool>) {
+pub async fn deliver(state: State, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) {
     let mut pause = IDLE;
     loop {
         match deliver_some(&state, sink.as_ref()).await {

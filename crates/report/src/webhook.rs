@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use esker_state::Event;
+use esker_types::caught_now;
 use futures::future::BoxFuture;
 
 use crate::cloud_event::cloud_event;
@@ -52,13 +53,16 @@ impl Webhook {
 
     async fn post(&self, event: &Event) -> Result<()> {
         let url = &self.options.url;
-        let (content_type, body) = match &self.options.format {
-            Format::CloudEvents => ("application/cloudevents+json; charset=utf-8", cloud_event(event)),
-            Format::OpenLineage { namespace } => match run_event(event, namespace) {
-                Some(body) => ("application/json", body),
-                None => return Ok(()),
-            },
-        };
+        let told = caught_now(|| match &self.options.format {
+            Format::CloudEvents => Some(("application/cloudevents+json; charset=utf-8", cloud_event(event))),
+            Format::OpenLineage { namespace } => run_event(event, namespace).map(|body| ("application/json", body)),
+        });
+        let told = told.unwrap_or_else(|panic| {
+            // It would keep all later events back for ever.
+            tracing::error!(sink = self.options.name, event = event.id, %panic, "an event can't be told");
+            None
+        });
+        let Some((content_type, body)) = told else { return Ok(()) };
         let mut request = self.client.post(url).header("content-type", content_type).body(body.to_string());
         if let Some(token) = &self.options.token {
             request = request.bearer_auth(token);

@@ -2,29 +2,35 @@
 
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, CatalogError};
-use esker_health::{Assessment, assess};
+use esker_catalog::{Catalog, CatalogError, Unexamined};
+use esker_health::Assessment;
 use esker_state::TableRow;
 use esker_table::TableFacts;
 use esker_types::now_ms;
 
 use crate::App;
 
-/// A table with its verdict, or why there is none.
+/// A table with its verdict.
 #[derive(Debug, Clone)]
 pub(crate) struct Examined {
     pub(crate) warehouse: String,
     pub(crate) row: TableRow,
-    pub(crate) result: Result<(Arc<TableFacts>, Assessment), String>,
+    /// What the verdict rests on, or why there is nothing.
+    pub(crate) facts: Result<Arc<TableFacts>, Unexamined>,
+    /// Files that somebody could not read.
+    pub(crate) damaged: usize,
+    pub(crate) assessment: Assessment,
 }
 
 impl Examined {
     fn new(catalog: &Catalog, examined: esker_catalog::Examined) -> Self {
-        let result = examined.facts.map(|facts| {
-            let assessment = assess(&facts, now_ms());
-            (facts, assessment)
-        });
-        Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, result }
+        let (assessment, damaged) = (examined.assess(now_ms()), examined.damage.len());
+        Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, facts: examined.facts, damaged, assessment }
+    }
+
+    /// From 0 to 100; none for a table that can't be examined.
+    pub(crate) fn score(&self) -> Option<u32> {
+        self.facts.is_ok().then_some(self.assessment.score)
     }
 }
 
@@ -40,7 +46,7 @@ impl App {
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
             all.extend(catalog.fleet().await?.into_iter().map(|examined| Examined::new(catalog, examined)));
         }
-        all.sort_by_key(|e| e.result.as_ref().map_or(-1, |(_, a)| i64::from(a.score)));
+        all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)
     }
 }

@@ -11,6 +11,7 @@ mod management;
 mod metrics;
 mod ops;
 mod page;
+mod tasks;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ use tracing::field::Empty;
 
 pub use error::ApiError;
 pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantinedFile, TableHealth, WarehouseView};
+pub use tasks::{TaskState, Tasks};
 
 use esker_state as state;
 use etag::HeaderCase;
@@ -81,6 +83,8 @@ pub struct AppOptions {
     pub plan_wait_ms: u64,
     /// Names of the event sinks, whose lag is a metric.
     pub sinks: Vec<String>,
+    /// What the server does in the background.
+    pub tasks: Tasks,
 }
 
 /// Bytes of shortened metadata kept.
@@ -140,6 +144,11 @@ impl App {
     /// What the configuration says of a warehouse's tables.
     fn layers(&self, catalog: &Catalog) -> Layers {
         self.inner.policies.get(&catalog.options().warehouse).cloned().unwrap_or_default()
+    }
+
+    /// What the server does in the background.
+    fn tasks(&self) -> &Tasks {
+        &self.inner.options.tasks
     }
 
     /// From now on `/readyz` says no, so that no new traffic is sent here.

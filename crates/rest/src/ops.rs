@@ -11,7 +11,10 @@ pub(crate) async fn healthz() -> &'static str {
 }
 
 /// Requests can be served: the state database and the storage of every warehouse answer, and the server is not draining.
-pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiError> {
+///
+/// A background task that keeps failing is told in the answer, and does not make the server unready: it answers requests all the same,
+/// and every replica would fail for the same table.
+pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     let unavailable = |what: String| ApiError::new(ErrorCode::Unavailable, what);
     if app.is_draining() {
         return Err(unavailable("the server is draining".to_owned()));
@@ -21,5 +24,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<&'static str, ApiEr
         let catalog = warehouse.catalog();
         catalog.check_storage().await.map_err(|e| unavailable(format!("warehouse {}: {e}", catalog.options().warehouse)))?;
     }
-    Ok("ready\n")
+    let failing = app.tasks().all().into_iter().filter_map(|(name, task)| Some((name, task.restarts, task.failure?)));
+    let told = failing.map(|(name, restarts, why)| format!("degraded: {name} was started again {restarts} times: {why}\n"));
+    Ok(format!("ready\n{}", told.collect::<String>()))
 }

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    Along, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable, ReceiptKey,
-    SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
+    Along, DamagedFile, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable,
+    ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -375,6 +375,36 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     assert_eq!(state.health_history(table.id, 0).await.expect("asked")[0].score, 90);
 }
 
+async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let table = row(warehouse, &n, "t");
+    enter(state, warehouse, &table).await.expect("entered");
+    let event = |kind| NewEvent {
+        kind,
+        warehouse: "w".to_owned(),
+        subject: "n.t".to_owned(),
+        principal: "health".to_owned(),
+        data: serde_json::json!({}),
+    };
+    let file = |path: &str, met_by: &str| DamagedFile {
+        path: path.to_owned(),
+        missing: true,
+        error: "not found".to_owned(),
+        met_by: met_by.to_owned(),
+        first_seen_ms: 0,
+    };
+    let note = async |path, met_by| state.note_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
+    assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
+    assert!(!note("a", "job 2").await.expect("known"), "who met it first is kept");
+    let told = state.events_after(0, None, 99).await.expect("events");
+    assert_eq!(told.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
+    let kept = state.damage(warehouse).await.expect("read").remove(&table.id).expect("some");
+    assert_eq!(kept.iter().map(|f| (f.path.as_str(), f.met_by.as_str())).collect::<Vec<_>>(), [("a", "job 1"), ("b", "job 1")]);
+    assert!(kept[0].missing && kept[0].first_seen_ms > 0);
+    state.forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
+    assert_eq!(state.damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
 async fn an_epoch_never_goes_back(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     assert_eq!((state.epoch(warehouse).await.expect("read").now, state.epoch(warehouse).await.expect("read").next), (0, 0));
@@ -478,6 +508,7 @@ on_every_database!(
     reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
+    damage_is_kept_once_told_once_and_forgotten,
     an_epoch_never_goes_back,
     a_change_cut_short_holds_no_lock,
 );

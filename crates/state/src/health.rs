@@ -63,12 +63,16 @@ pub struct TableUse {
 impl TableUse {
     /// Counts more of it.
     pub fn add(&mut self, other: &Self) {
-        self.scans += other.scans;
-        self.scanned_files += other.scanned_files;
-        self.scanned_deletes += other.scanned_deletes;
-        self.planning_ms += other.planning_ms;
-        self.commits += other.commits;
-        self.commit_attempts += other.commit_attempts;
+        for (sum, more) in [
+            (&mut self.scans, other.scans),
+            (&mut self.scanned_files, other.scanned_files),
+            (&mut self.scanned_deletes, other.scanned_deletes),
+            (&mut self.planning_ms, other.planning_ms),
+            (&mut self.commits, other.commits),
+            (&mut self.commit_attempts, other.commit_attempts),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
     }
 }
 
@@ -281,6 +285,7 @@ impl State {
         sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
         for sql in [
             "DELETE FROM table_health WHERE table_id NOT IN (SELECT id FROM tabular)",
+            "DELETE FROM damaged_file WHERE table_id NOT IN (SELECT id FROM tabular)",
             "DELETE FROM table_decision WHERE table_id NOT IN (SELECT id FROM tabular)",
         ] {
             sqlx::query(sql).execute(&mut *tx).await?;

@@ -8,6 +8,7 @@ mod along;
 mod backup;
 #[cfg(test)]
 mod conformance;
+mod damage;
 mod database;
 mod doomed;
 mod dropped;
@@ -35,6 +36,7 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
+pub use damage::DamagedFile;
 pub use database::Database;
 use database::Use;
 pub use doomed::{Doom, DoomState, Doomed, DoomedByJob};

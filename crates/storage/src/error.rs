@@ -51,6 +51,14 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// What was touched.
+    pub fn uri(&self) -> Option<&str> {
+        match self {
+            Self::NotFound { uri } | Self::Full { uri } | Self::InvalidLocation { uri, .. } | Self::Io { uri, .. } => Some(uri),
+            Self::UnknownOption { .. } => None,
+        }
+    }
+
     /// Sorts a store's error by what it means for the caller.
     pub fn new(uri: &str, source: object_store::Error) -> Self {
         let uri = uri.to_owned();

@@ -183,9 +183,14 @@ impl Storage {
 
     /// The size in bytes, or `None` if nothing is there.
     pub async fn size(&self, uri: &str) -> Result<Option<u64>> {
+        Ok(self.stat(uri).await?.map(|found| found.size))
+    }
+
+    /// What a listing would say of a file, or `None` if nothing is there.
+    pub async fn stat(&self, uri: &str) -> Result<Option<Listed>> {
         let (store, path) = self.object(uri)?;
         match store.head(&path).await {
-            Ok(meta) => Ok(Some(meta.size)),
+            Ok(meta) => Ok(Some(listed(&Location::parse(uri)?.root(), meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(StorageError::new(uri, e)),
         }

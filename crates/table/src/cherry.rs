@@ -91,9 +91,8 @@ fn summary(head: Option<&Summary>, staged: &Snapshot) -> Summary {
         let number = |summary: &Summary, key: &str| summary.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok());
         let before = head.map_or(Some(0), |head| number(head, total));
         // A writer that kept no totals leaves them unknown; a wrong number would be worse.
-        if let Some(before) = before {
-            let plus = number(staged.summary(), added).unwrap_or(0);
-            properties.insert(total.to_owned(), (before + plus).to_string());
+        if let Some(sum) = before.and_then(|before| before.checked_add(number(staged.summary(), added).unwrap_or(0))) {
+            properties.insert(total.to_owned(), sum.to_string());
         }
     }
     if let Some(wap) = properties.remove("wap.id") {

@@ -1,5 +1,7 @@
 use esker_types::{Coded, ErrorCode};
 
+use crate::BadProperty;
+
 /// A failed operation on a table's metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
@@ -9,6 +11,9 @@ pub enum TableError {
     /// Table metadata or a property can't be read.
     #[error("table metadata: {0}")]
     Invalid(String),
+    /// A property that protects something can't be read.
+    #[error(transparent)]
+    Property(#[from] BadProperty),
     /// The change does not apply to the table as it is now.
     #[error("{0}")]
     Conflict(String),
@@ -25,6 +30,7 @@ impl Coded for TableError {
         match self {
             Self::Iceberg(_) => ErrorCode::Internal,
             Self::Invalid(_) | Self::Filter(_) => ErrorCode::BadRequest,
+            Self::Property(_) => ErrorCode::Refused,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Unsupported(_) => ErrorCode::Unsupported,
         }

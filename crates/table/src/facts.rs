@@ -5,7 +5,7 @@ use esker_types::Millis;
 use iceberg::spec::{ManifestContentType, ManifestFile, Operation, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::retention::max_snapshot_age_ms;
+use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{PartitionSum, files_with_deletes};
 use crate::{ManifestSummary, PartitionKey, Result, TableError, partition_label, refs};
 
@@ -68,6 +68,8 @@ pub struct TableFacts {
     pub max_snapshot_age_ms: Millis,
     /// The table's properties that say how it is to be maintained: `esker.` and `history.expire.`.
     pub policy_properties: BTreeMap<String, String>,
+    /// The table's properties that can't be read.
+    pub bad_properties: Vec<BadProperty>,
     /// Partitions that hold data.
     pub partitions: u64,
     /// The partition with the most files, and how many it has.
@@ -164,23 +166,13 @@ fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     }
 }
 
-/// The size that writers aim at, in bytes.
-pub fn target_file_bytes(metadata: &TableMetadata) -> Result<u64> {
-    match metadata.properties().get("write.target-file-size-bytes") {
-        None => Ok(512 << 20),
-        Some(text) => text.parse::<u64>().ok().filter(|t| *t > 0).ok_or_else(|| {
-            TableError::Invalid(format!("table property write.target-file-size-bytes: {text:?} is not a positive number"))
-        }),
-    }
-}
-
-/// Gathers the facts of a table's current snapshot from its manifests and what each comes to, for the [`target_file_bytes`] of now.
+/// Gathers the facts of a table's current snapshot from its manifests and what each comes to, for the [`TARGET_FILE_BYTES`] of now.
 pub fn collect_facts(
     metadata: &TableMetadata,
     manifests: &[(ManifestFile, Arc<ManifestSummary>)],
     metadata_bytes: u64,
 ) -> Result<TableFacts> {
-    let target = target_file_bytes(metadata)?;
+    let target = TARGET_FILE_BYTES.of(metadata.properties());
     let mut facts = TableFacts {
         format_version: metadata.format_version() as u8,
         current_snapshot_id: metadata.current_snapshot_id(),
@@ -196,7 +188,8 @@ pub fn collect_facts(
     };
     let ours = metadata.properties().iter().filter(|(k, _)| k.starts_with("esker.") || k.starts_with("history.expire."));
     facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
-    facts.max_snapshot_age_ms = max_snapshot_age_ms(metadata)?;
+    facts.max_snapshot_age_ms = MAX_SNAPSHOT_AGE.of(metadata.properties());
+    facts.bad_properties = bad_properties(metadata.properties());
     rewrites(metadata, &mut facts);
     let mut partitions: HashMap<PartitionKey<'_>, PartitionSum> = HashMap::new();
     for (file, summary) in manifests {

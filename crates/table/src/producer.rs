@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::header::Header;
 use crate::live::first_row_ids;
+use crate::properties::MANIFEST_BYTES;
 use crate::{LiveFile, Manifests, PartitionKey, Result, TableError, load_manifests, metadata_dir, refs};
 
 /// Files that go and files that come, in one snapshot.
@@ -67,8 +68,7 @@ pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>>
 
 /// The size that a table's manifests aim at.
 pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
-    let set = metadata.properties().get("commit.manifest.target-size-bytes").and_then(|v| v.parse().ok());
-    set.filter(|bytes| *bytes > 0).unwrap_or(8 << 20)
+    MANIFEST_BYTES.of(metadata.properties())
 }
 
 /// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
@@ -509,8 +509,8 @@ fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[(i32, DataF
         ("total-equality-deletes", plus.equality_deletes, minus.equality_deletes),
     ] {
         // A writer that kept no totals leaves them unknown; a wrong number would be worse.
-        if let Some(before) = total(key) {
-            properties.insert(key.to_owned(), (before + plus).saturating_sub(minus).to_string());
+        if let Some(sum) = total(key).and_then(|before| before.checked_add(plus)) {
+            properties.insert(key.to_owned(), sum.saturating_sub(minus).to_string());
         }
     }
     Summary { operation: rewrite.operation.clone(), additional_properties: properties }

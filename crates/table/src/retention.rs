@@ -4,7 +4,8 @@ use esker_types::Millis;
 use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotReference, SnapshotRetention, TableMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, TableError};
+use crate::Result;
+use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
 
 /// What the caller asks of an expiry; what is not given comes from the table's properties, then from the
 /// defaults of the specification (`history.expire.*`).
@@ -26,16 +27,6 @@ pub struct Retained {
     pub expire_refs: Vec<String>,
 }
 
-const MAX_AGE: (&str, Millis) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 3600 * 1000);
-const MIN_KEEP: (&str, usize) = ("history.expire.min-snapshots-to-keep", 1);
-const MAX_REF_AGE: (&str, Millis) = ("history.expire.max-ref-age-ms", Millis::MAX);
-
-/// A snapshot younger than this stays, whatever the policy says: a client that did not hear the answer to its commit looks for it.
-const MIN_AGE: (&str, Millis) = ("esker.expire.min-age-ms", 10 * 60 * 1000);
-
-/// For so long a writer's newest snapshot stays, with those between it and the head of the branch: see [`writer_state`].
-const WRITER_STATE: (&str, Millis) = ("esker.expire.writer-state-ms", 7 * 24 * 3600 * 1000);
-
 /// What a streaming writer's own commits are told apart by, if a snapshot is of one.
 ///
 /// Flink's committer, Kafka Connect's coordinator and Spark's streaming sink keep in the summary what they have committed. When they
@@ -53,19 +44,9 @@ fn writer_state(snapshot: &Snapshot) -> Option<String> {
     summary.keys().find(|key| key.starts_with("kafka.connect.offsets.")).cloned()
 }
 
-/// The age that snapshots may go at, by the table's properties.
-pub(crate) fn max_snapshot_age_ms(metadata: &TableMetadata) -> Result<Millis> {
-    property(metadata, MAX_AGE)
-}
-
-fn property<T: std::str::FromStr + Copy>(metadata: &TableMetadata, (key, default): (&str, T)) -> Result<T> {
-    let Some(text) = metadata.properties().get(key) else { return Ok(default) };
-    text.parse().map_err(|_| TableError::Invalid(format!("table property {key}: {text:?} is not a whole number")))
-}
-
 /// Snapshots made after this were just added, and stay.
 pub fn just_added(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
-    Ok(now.saturating_sub(property(metadata, MIN_AGE)?))
+    Ok(now.saturating_sub(EXPIRE_MIN_AGE.checked(metadata.properties())?))
 }
 
 /// Which snapshots and references may go, by the rules of the specification ("Snapshot Retention Policy").
@@ -75,18 +56,21 @@ pub fn snapshots_to_expire(
     policy: ExpiryPolicy,
     now: Millis,
 ) -> Result<Retained> {
+    // One that can't be read may be meant to keep more than the default does, or than was asked for.
+    let properties = metadata.properties();
+    check_retention(properties)?;
     let older_than = match policy.older_than_ms {
         Some(at) => at,
-        None => now.saturating_sub(property(metadata, MAX_AGE)?),
+        None => now.saturating_sub(MAX_SNAPSHOT_AGE.of(properties)),
     };
     let keep_last = match policy.retain_last {
         Some(n) => n,
-        None => property(metadata, MIN_KEEP)?,
+        None => MIN_SNAPSHOTS.of(properties),
     }
     .max(1);
-    let default_ref_age = property(metadata, MAX_REF_AGE)?;
+    let default_ref_age = MAX_REF_AGE.of(properties);
     let just_added = just_added(metadata, now)?;
-    let state_since = now.saturating_sub(property(metadata, WRITER_STATE)?);
+    let state_since = now.saturating_sub(WRITER_STATE.of(properties));
 
     let mut keep = BTreeSet::new();
     let mut referenced = BTreeSet::new();

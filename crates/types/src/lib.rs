@@ -1,11 +1,13 @@
 //! Identifiers, principals and the one error-code enum that every protocol maps from. No I/O.
 
 mod age;
+mod caught;
 mod error;
 mod ident;
 mod principal;
 
 pub use age::parse_age;
+pub use caught::{Panicked, caught, caught_now};
 pub use error::{Coded, ErrorCode};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use principal::Principal;

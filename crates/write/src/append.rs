@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
+use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{PartitionKey, data_dir, partition_dir};
 use iceberg::spec::{DataFile, PartitionSpecRef, TableMetadata};
 use uuid::Uuid;
@@ -14,9 +15,6 @@ use crate::metrics::NanCounts;
 use crate::output::{Output, RowGroup, Written};
 use crate::split::Splitter;
 use crate::{Destination, Result, WriteError};
-
-/// The size that data files aim at.
-const FILE_BYTES: (&str, u64) = ("write.target-file-size-bytes", 512 << 20);
 
 /// Bytes of row groups in the making, over all partitions; beyond it the largest is written as it is.
 const OPEN_BYTES: usize = 256 << 20;
@@ -55,13 +53,7 @@ impl Appender {
         let shape = Shape::of(metadata, lineage)?;
         let spec = metadata.default_partition_spec().clone();
         let splitter = Splitter::new(&shape.schema, &spec)?;
-        let file_bytes = match metadata.properties().get(FILE_BYTES.0) {
-            None => FILE_BYTES.1,
-            Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| WriteError::Option {
-                key: FILE_BYTES.0,
-                reason: format!("the table property is {text:?}, not a positive number"),
-            })?,
-        };
+        let file_bytes = TARGET_FILE_BYTES.of(metadata.properties());
         Ok(Self {
             destination,
             spec,

@@ -2,27 +2,13 @@
 
 use std::collections::HashMap;
 
+use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
 use iceberg::spec::{
     DataContentType, DataFileBuilder, DataFileFormat, Datum, PrimitiveLiteral, PrimitiveType, Schema, TableMetadata, Type,
 };
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
-
-use crate::{Result, WriteError};
-
-const DEFAULT: &str = "write.metadata.metrics.default";
-const OF_COLUMN: &str = "write.metadata.metrics.column.";
-const INFERRED: (&str, usize) = ("write.metadata.metrics.max-inferred-column-defaults", 100);
-
-/// What is kept of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    None,
-    Counts,
-    Truncate(usize),
-    Full,
-}
 
 /// The modes of a table's columns (`write.metadata.metrics.*`).
 #[derive(Debug)]
@@ -31,26 +17,13 @@ pub(crate) struct Modes {
     by_id: HashMap<i32, Mode>,
 }
 
-fn parse(key: &'static str, text: &str) -> Result<Mode> {
-    let lower = text.trim().to_lowercase();
-    let truncate = lower.strip_prefix("truncate(").and_then(|rest| rest.strip_suffix(')')).and_then(|n| n.trim().parse().ok());
-    match (lower.as_str(), truncate) {
-        ("none", _) => Ok(Mode::None),
-        ("counts", _) => Ok(Mode::Counts),
-        ("full", _) => Ok(Mode::Full),
-        (_, Some(n)) if n > 0 => Ok(Mode::Truncate(n)),
-        _ => Err(WriteError::Option { key, reason: format!("{text:?} is none of none, counts, truncate(n), full") }),
-    }
-}
-
 impl Modes {
-    pub(crate) fn new(metadata: &TableMetadata) -> Result<Self> {
+    pub(crate) fn new(metadata: &TableMetadata) -> Self {
         let (schema, properties) = (metadata.current_schema(), metadata.properties());
-        let default = properties.get(DEFAULT).map(|text| parse(DEFAULT, text)).transpose()?;
+        let default = METRICS_DEFAULT.set(properties);
         let mut by_id = HashMap::new();
         if default.is_none() {
-            let most = properties.get(INFERRED.0).and_then(|n| n.parse().ok()).unwrap_or(INFERRED.1);
-            let beyond = schema.as_struct().fields().iter().skip(most);
+            let beyond = schema.as_struct().fields().iter().skip(METRICS_COLUMNS.of(properties));
             by_id.extend(beyond.map(|field| (field.id, Mode::None)));
         }
         for field in &metadata.default_sort_order().fields {
@@ -59,12 +32,12 @@ impl Modes {
                 by_id.insert(field.source_id, Mode::Truncate(16));
             }
         }
-        for (key, text) in properties {
-            if let Some(field) = key.strip_prefix(OF_COLUMN).and_then(|name| schema.field_by_name(name)) {
-                by_id.insert(field.id, parse("write.metadata.metrics.column.*", text)?);
+        for (column, mode) in METRICS_COLUMN.by_column(properties) {
+            if let Some(field) = schema.field_by_name(column) {
+                by_id.insert(field.id, mode);
             }
         }
-        Ok(Self { default: default.unwrap_or(Mode::Truncate(16)), by_id })
+        Self { default: METRICS_DEFAULT.of(properties), by_id }
     }
 
     fn of(&self, id: i32) -> Mode {
@@ -234,12 +207,5 @@ mod tests {
         assert_eq!(text("\u{10ffff}\u{10ffff}\u{10ffff}d", true), None);
         let bytes = shorten(&Datum::binary(vec![1, 255, 255, 9]), Some(3), true).expect("a bound");
         assert_eq!(bytes, Datum::binary(vec![2]));
-    }
-
-    #[test]
-    fn modes_are_read_as_the_reference_implementation_writes_them() {
-        assert_eq!(parse(DEFAULT, "truncate( 8 )").expect("a mode"), Mode::Truncate(8));
-        assert_eq!(parse(DEFAULT, "FULL").expect("a mode"), Mode::Full);
-        assert!(parse(DEFAULT, "truncate(0)").is_err() && parse(DEFAULT, "some").is_err());
     }
 }

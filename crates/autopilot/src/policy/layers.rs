@@ -56,7 +56,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    fn of_properties(origin: Origin, properties: impl Iterator<Item = (String, String)>) -> Self {
+    pub(super) fn of_properties(origin: Origin, properties: impl Iterator<Item = (String, String)>) -> Self {
         let values = properties.filter_map(|(key, value)| Some((key.strip_prefix(PREFIX)?.to_owned(), value))).collect();
         Self { origin, values }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use croner::Cron;
 use esker_maintenance::Strategy;
+use esker_table::BadProperty;
 use esker_types::Millis;
 use serde::Serialize;
 
@@ -23,6 +24,33 @@ pub use window::Window;
 
 /// What properties of tables and namespaces begin with that are policy.
 pub const PREFIX: &str = "esker.";
+
+const FREEZE: &str = "freeze";
+
+/// What can't be followed among a table's own properties, as health tells it.
+pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
+    let own = own.iter().map(|(k, v)| (k.clone(), v.clone()));
+    let layer = Layer::of_properties(Origin::Table, own);
+    let bad = |problem| match problem {
+        PolicyError::Value { key, value, reason, .. } => {
+            let instead = match key.as_str() {
+                FREEZE => "the table is frozen until it is mended",
+                _ => "nothing is done to the table by itself until it is mended",
+            };
+            let (key, expects) = (format!("{PREFIX}{key}"), format!("what it should be ({reason})"));
+            Some(BadProperty { key, value, expects, instead: instead.to_owned() })
+        }
+        PolicyError::Unknown { key, near, .. } => {
+            let expects =
+                near.map_or_else(|| "a policy key".to_owned(), |near| format!("a policy key; is {PREFIX}{near} meant?"));
+            let (key, value) = (format!("{PREFIX}{key}"), layer.values.get(&key).cloned().unwrap_or_default());
+            let instead = "nothing is done to the table by itself until it is mended".to_owned();
+            Some(BadProperty { key, value, expects, instead })
+        }
+        PolicyError::Pattern { .. } => None,
+    };
+    Policy::of(std::slice::from_ref(&layer)).problems.into_iter().filter_map(bad).collect()
+}
 
 /// Properties that begin so too and are no policy: single jobs read them.
 const OTHERS: [&str; 3] = ["esker.expire.min-age-ms", "esker.expire.writer-state-ms", "esker.orphans.min-age-ms"];
@@ -117,6 +145,8 @@ impl Policy {
             let said = layers.iter().rev().find_map(|layer| Some((layer.values.get(key.name)?, &layer.origin)));
             let (value, origin) = said.map_or((key.default.to_owned(), Origin::Default), |(v, o)| (v.clone(), o.clone()));
             if let Err(reason) = (key.set)(&mut policy, &value) {
+                // Whoever wrote that may have meant to keep Esker off.
+                policy.freeze |= key.name == FREEZE;
                 policy.problems.push(PolicyError::Value {
                     origin: origin.to_string(),
                     key: key.name.to_owned(),
@@ -210,6 +240,34 @@ mod tests {
             problems.iter().any(|p| p.contains("compact.shedule is not a policy key; is compact.schedule meant?")),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn a_freeze_that_cant_be_read_holds_and_health_is_told_of_every_slip() {
+        let policy = Policy::of(&[layer(Origin::Server, &[("freeze", "false")]), layer(Origin::Table, &[("freeze", "ture")])]);
+        assert!(policy.freeze);
+        let own = |key: &str, value: &str| bad_properties(&BTreeMap::from([(key.to_owned(), value.to_owned())]));
+        let frozen = own("esker.freeze", "ture");
+        assert_eq!((frozen[0].key.as_str(), frozen[0].value.as_str()), ("esker.freeze", "ture"));
+        assert!(frozen[0].instead.contains("frozen"), "{frozen:?}");
+        for (key, value) in [
+            ("esker.autopilot", "yes"),
+            ("esker.compact.schedule", "every day"),
+            ("esker.expire.max-age", "5 days"),
+            ("esker.expire.keep", "-1"),
+            ("esker.payback", "-7d"),
+            ("esker.budget.bytes", "2 TB"),
+            ("esker.compact.strategy", "zort"),
+            ("esker.time-zone", "Zurich"),
+            ("esker.window", "10-12"),
+            ("esker.compact.after-comits", "3"),
+        ] {
+            let bad = own(key, value);
+            assert_eq!(bad.len(), 1, "{key}");
+            assert_eq!((bad[0].key.as_str(), bad[0].value.as_str()), (key, value));
+        }
+        assert_eq!(own("esker.expire.min-age-ms", "0"), []);
+        assert_eq!(own("history.expire.max-snapshot-age-ms", "5d"), [], "it is told as a property of Iceberg's");
     }
 
     #[test]

@@ -44,24 +44,24 @@ pub(super) async fn fleet(client: &Client, warehouse: Option<&str>) -> Result<()
 fn describe(table: &str, health: &Value) -> String {
     let facts = &health["facts"];
     let n = |key: &str| facts[key].as_u64().unwrap_or(0);
-    let mut lines = vec![
-        format!("{table}: score {} of 100", health["score"]),
-        format!(
+    let mut lines = vec![format!("{table}: score {} of 100", health["score"])];
+    if facts.is_object() {
+        lines.push(format!(
             "  {} data files, {}, {} rows, {} partitions; {} files would do",
             n("data_files"),
             bytes_for_people(n("data_bytes")),
             n("records"),
             n("partitions"),
             n("ideal_files"),
-        ),
-        format!(
+        ));
+        lines.push(format!(
             "  {} snapshots, {} manifests ({}), metadata file {}",
             n("snapshots"),
             n("manifests"),
             bytes_for_people(n("manifest_bytes")),
             bytes_for_people(n("metadata_bytes")),
-        ),
-    ];
+        ));
+    }
     for finding in health["findings"].as_array().into_iter().flatten() {
         let text = |key: &str| finding[key].as_str().unwrap_or_default();
         lines.push(format!("  [{}] {} (-{})", text("severity"), text("code"), finding["points"]));

@@ -1,3 +1,4 @@
+use esker_table::properties::TARGET_FILE_BYTES;
 use iceberg::spec::TableMetadata;
 use serde::{Deserialize, Serialize};
 
@@ -148,18 +149,10 @@ impl CompactOptions {
 
     /// The size that new files aim at.
     pub(crate) fn target(&self, metadata: &TableMetadata) -> Result<u64> {
-        const KEY: &str = "write.target-file-size-bytes";
-        let target = match (self.target_file_size_bytes, metadata.properties().get(KEY)) {
-            (Some(target), _) => target,
-            (None, None) => 512 << 20,
-            (None, Some(text)) => text.parse().map_err(|_| MaintenanceError::Option {
-                key: KEY,
-                reason: format!("the table property is {text:?}, not a number"),
-            })?,
-        };
-        if target == 0 {
-            return Err(MaintenanceError::Option { key: "target-file-size-bytes", reason: "it must not be 0".to_owned() });
+        match self.target_file_size_bytes {
+            Some(0) => Err(MaintenanceError::Option { key: "target-file-size-bytes", reason: "it must not be 0".to_owned() }),
+            Some(target) => Ok(target),
+            None => Ok(TARGET_FILE_BYTES.of(metadata.properties())),
         }
-        Ok(target)
     }
 }

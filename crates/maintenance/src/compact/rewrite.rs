@@ -128,7 +128,7 @@ pub(crate) async fn rewrite(
         }
     }
     drop(pieces);
-    feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
+    feeding.await?;
     let rows_in: u64 = inputs.iter().map(Input::rows).sum();
     let written = assembly.finish().await?;
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();

@@ -168,10 +168,13 @@ impl Job<'_> {
                 Some(finished) = writing.join_next(), if !writing.is_empty() => {
                     match finished {
                         Ok((_, _, Ok(group))) => ready.push(group),
-                        Ok((id, partition, Err(error))) => outcome.refused.push(refused(id, partition, &error)),
+                        Ok((id, partition, Err(error))) => {
+                            self.context.note_damage(&error).await;
+                            outcome.refused.push(refused(id, partition, &error));
+                        }
                         Err(e) => {
                             // A bug. What is on its way is still committed, nothing new is begun.
-                            failure = Some(MaintenanceError::Refused(format!("a rewrite stopped: {e}")));
+                            failure = Some(e.into());
                             waiting = [].iter();
                         }
                     }

@@ -95,7 +95,7 @@ pub(crate) async fn rewrite_sorted(
         }
     }
     let written = assembly.finish().await?;
-    feeding.await.map_err(|e| MaintenanceError::Refused(format!("reading stopped: {e}")))?;
+    feeding.await?;
     let hashed_in = *hash_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if hashed_in != hash {
         return Err(

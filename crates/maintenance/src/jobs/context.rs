@@ -109,6 +109,13 @@ impl JobContext {
         ])
     }
 
+    /// Keeps that a file could not be read, if that is what went wrong.
+    pub(crate) async fn note_damage(&self, error: &MaintenanceError) {
+        if let Some(met) = error.unreadable() {
+            self.catalog.note_damage(self.table, &met, &format!("met by job {}", self.job)).await;
+        }
+    }
+
     /// [`MaintenanceError::Cancelled`] if somebody wants the job to end. Asked where nothing is half done.
     pub(crate) fn go_on(&self) -> Result<()> {
         if self.progress.is_cancelled() { Err(MaintenanceError::Cancelled) } else { Ok(()) }
@@ -118,8 +125,7 @@ impl JobContext {
     pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         self.go_on()?;
         let counters = self.counters;
-        let done = tokio::task::spawn_blocking(move || counters.timed(work)).await;
-        done.map_err(|e| MaintenanceError::Refused(format!("a worker stopped: {e}")))?
+        tokio::task::spawn_blocking(move || counters.timed(work)).await?
     }
 
     /// Where the job's files go: each is recorded before it is written.

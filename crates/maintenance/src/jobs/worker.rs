@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use esker_catalog::{LoadedTable, deletion};
+use esker_catalog::{CatalogError, LoadedTable, deletion};
 use esker_state::{Job, JobEnd, State, StateError};
-use esker_types::{Coded, ErrorCode, JobId, Millis, now_ms};
+use esker_types::{Coded, ErrorCode, JobId, Millis, caught, now_ms};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
 use super::{JobContext, Maintenance, Request, Work};
@@ -41,27 +40,27 @@ pub struct Worker {
     state: State,
     options: WorkerOptions,
     wake: Arc<Notify>,
+    /// A turn for each job at work. Attempts outlive the loop that began them: one that starts again finds the turns still taken.
+    turns: Arc<Semaphore>,
 }
 
 impl Worker {
     /// A worker for some warehouses of one database. `wake` is the one that they were made with.
     pub fn new(state: State, warehouses: &[Maintenance], options: WorkerOptions, wake: Arc<Notify>) -> Self {
         let by_number = |m: &Maintenance| (m.catalog().warehouse().id, m.clone());
-        Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake }
+        let turns = Arc::new(Semaphore::new(options.jobs));
+        Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake, turns }
     }
 
     /// Takes and does jobs until told to stop; returns when those at work have ended.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
-        let mut listening = JoinSet::new();
-        listening.spawn(listen(self.state.clone(), self.wake.clone()));
-        let mut tasks = JoinSet::new();
         let mut poll = tokio::time::interval(POLL);
         while !*stopped.borrow_and_update() {
-            while tasks.len() < self.options.jobs {
+            while let Ok(turn) = self.turns.clone().try_acquire_owned() {
                 let Some((maintenance, job)) = self.take().await else { break };
                 let runtime = maintenance.runtime.clone();
                 let span = tracing::info_span!("job", job_id = %job.id, kind = job.kind, table = job.table);
-                tasks.spawn_on(attempt(maintenance, job, self.options.clone()).instrument(span), &runtime);
+                runtime.spawn(attempt(maintenance, job, self.options.clone(), turn).instrument(span));
             }
             tokio::select! {
                 () = self.wake.notified() => {}
@@ -70,11 +69,29 @@ impl Worker {
                         self.take_over().await;
                     }
                 }
-                Some(_) = tasks.join_next() => {}
                 _ = stopped.changed() => {}
             }
         }
-        while tasks.join_next().await.is_some() {}
+        // Every turn is back when every attempt has ended. The semaphore is never closed.
+        let all = u32::try_from(self.options.jobs).unwrap_or(u32::MAX);
+        drop(self.turns.acquire_many(all).await);
+    }
+
+    /// Hears from the other servers that a job may be there, where the database can tell.
+    pub async fn listen(self) {
+        loop {
+            match self.state.hear_of_jobs().await {
+                // It can't: the queue is looked at every two seconds.
+                Ok(None) => std::future::pending().await,
+                Ok(Some(mut news)) => {
+                    while news.next().await.is_ok() {
+                        self.wake.notify_one();
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "news of jobs can't be heard; the queue is looked at every two seconds"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// The jobs of servers that are gone wait for another attempt. What they had written is reclaimed apart from that: no attempt's
@@ -104,51 +121,40 @@ impl Worker {
     }
 }
 
-/// Hears from the other servers that a job may be there.
-async fn listen(state: State, wake: Arc<Notify>) {
-    loop {
-        match state.hear_of_jobs().await {
-            Ok(None) => return,
-            Ok(Some(mut news)) => {
-                while news.next().await.is_ok() {
-                    wake.notify_one();
-                }
-            }
-            Err(error) => tracing::warn!(%error, "news of jobs can't be heard; the queue is looked at every two seconds"),
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
 /// Takes a job off the list when its attempt ends, however it ends.
 struct Leave {
     maintenance: Maintenance,
     job: JobId,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         self.maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
-        // Its table is free now.
+        drop(self.turn.take());
+        // Its table is free now, and its turn.
         self.maintenance.wake.notify_one();
     }
 }
 
 /// One attempt at a job that was taken.
-async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions) {
+async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, turn: OwnedSemaphorePermit) {
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
-    let _leave = Leave { maintenance: maintenance.clone(), job: job.id };
+    let _leave = Leave { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
     context.progress.note(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
     let started = Instant::now();
     let mut measured = None;
     let done = {
-        let work = carry_out(&maintenance, &context, &job, &mut measured);
+        let work = caught(carry_out(&maintenance, &context, &job, &mut measured));
         tokio::select! {
-            done = work => done,
+            done = work => done.unwrap_or_else(|panic| Err(MaintenanceError::Panicked { what: job.kind.clone(), panic })),
             never = beat(&context) => match never {},
         }
     };
+    if let Err(error) = &done {
+        context.note_damage(error).await;
+    }
     let (seconds, cost) = (started.elapsed().as_secs_f64(), context.counters.cost());
     let end = end(&job, &context, &options, done);
     maintenance.stats.count(&job.kind, &end, seconds, cost);
@@ -167,6 +173,7 @@ enum Done {
 /// Plans and runs. What the table looked like before and after goes into `measured`.
 async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<Done> {
     let catalog = maintenance.catalog();
+    catalog.halt(&format!("job-{}", job.kind)).await;
     let request = Request::of(job)?;
     let table = current(maintenance, job).await?;
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
@@ -240,10 +247,12 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
         Err(error) => {
             let attempts = u32::try_from(job.attempts - job.deaths).unwrap_or(u32::MAX).max(1);
             if attempts >= options.attempts || !may_pass(&error) {
+                tracing::error!(%error, "the job failed");
                 progress.note(format!("failed: {error}"));
                 return JobEnd::Failed(error.to_string());
             }
             let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
+            tracing::warn!(%error, "the job failed, and is tried again");
             progress.note(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
             JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
@@ -252,8 +261,13 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
 
 /// Whether the same may succeed later.
 fn may_pass(error: &MaintenanceError) -> bool {
-    let ours =
-        matches!(error, MaintenanceError::NotEquivalent { .. } | MaintenanceError::Parquet(_) | MaintenanceError::Arrow(_));
+    let ours = matches!(
+        error,
+        MaintenanceError::NotEquivalent { .. }
+            | MaintenanceError::Parquet(_)
+            | MaintenanceError::Arrow(_)
+            | MaintenanceError::Panicked { .. }
+    );
     let codes = [
         ErrorCode::Internal,
         ErrorCode::CommitConflict,
@@ -280,7 +294,14 @@ async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;
     if !left.is_empty() {
-        deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed").await?;
+        let settled = deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed");
+        match caught(settled).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(CatalogError::State(error))) => return Err(error.into()),
+            // What can't be judged now stays recorded for the next start. The job has ended all the same.
+            Ok(Err(error)) => tracing::warn!(%error, files = left.len(), "what the job left behind could not be judged"),
+            Err(panic) => tracing::error!(%panic, files = left.len(), "what the job left behind could not be judged"),
+        }
     }
     flush(context).await;
     Ok(state.end_job(context.job, end, measured).await?)

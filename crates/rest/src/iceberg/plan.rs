@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_table::{Expr, LiveFiles, ScanPlan, TableError, plan_appended, plan_scan};
-use esker_types::{ErrorCode, TableId};
+use esker_types::{ErrorCode, TableId, caught};
 use iceberg::spec::{Schema, SchemaRef, SnapshotRef};
 use moka::future::Cache;
 use serde::Deserialize;
@@ -109,9 +109,11 @@ pub(crate) async fn plan(
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
     let (done, mut progress) = watch::channel(Progress::Submitted);
     let task = tokio::spawn(async move {
-        let result = match scan.run(&catalog, table).await {
-            Ok(planned) => Progress::Completed(Arc::new(planned)),
-            Err(e) => Progress::Failed(e.into()),
+        let result = match caught(scan.run(&catalog, table)).await {
+            Ok(Ok(planned)) => Progress::Completed(Arc::new(planned)),
+            Ok(Err(e)) => Progress::Failed(e.into()),
+            // Else the client would ask for ever.
+            Err(panic) => Progress::Failed(ApiError::new(ErrorCode::Internal, format!("the plan hit a bug: {panic}"))),
         };
         done.send_replace(result);
     });

@@ -5,6 +5,9 @@ use serde::Deserialize;
 use crate::extract::{Body, In, InTable};
 use crate::{ApiError, Caller};
 
+/// What one report may say of anything: sums over many must stay numbers, as they are of all tables at once.
+const MOST: i64 = 1_000_000_000;
+
 /// A scan or commit report. Kept as sent; only what makes it a report is asked for.
 #[derive(Debug, Deserialize, serde::Serialize)]
 pub(crate) struct Report {
@@ -32,7 +35,7 @@ pub(crate) async fn report(
 /// What a report says of the table's use. Names and units are those of the specification's `ScanReport` and `CommitReport`.
 fn used(report: &Report) -> Option<TableUse> {
     let metrics = report.rest.get("metrics")?;
-    let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0);
+    let value = |name: &str| metrics[name]["value"].as_i64().unwrap_or(0).clamp(0, MOST);
     match report.report_type.as_str() {
         "scan-report" => {
             let planning = &metrics["total-planning-duration"];
@@ -47,7 +50,7 @@ fn used(report: &Report) -> Option<TableUse> {
                 scans: 1,
                 scanned_files: value("result-data-files"),
                 scanned_deletes: value("result-delete-files"),
-                planning_ms: (nanos * to_ms).round() as i64,
+                planning_ms: ((nanos * to_ms).round() as i64).clamp(0, MOST),
                 ..TableUse::default()
             })
         }
@@ -76,6 +79,9 @@ mod tests {
         let commit =
             used_by(serde_json::json!({"report-type": "commit-report", "metrics": {"attempts": {"unit": "count", "value": 3}}}));
         assert_eq!(commit, Some(TableUse { commits: 1, commit_attempts: 3, ..TableUse::default() }));
+        let huge = serde_json::json!({"unit": "count", "value": i64::MAX});
+        let absurd = used_by(serde_json::json!({"report-type": "scan-report", "metrics": {"result-data-files": huge}}));
+        assert_eq!(absurd.expect("counted").scanned_files, MOST);
         assert_eq!(used_by(serde_json::json!({"report-type": "other", "metrics": {}})), None);
     }
 }

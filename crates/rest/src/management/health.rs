@@ -3,7 +3,6 @@ use axum::extract::State;
 use esker_health::Assessment;
 use esker_state::HealthPoint;
 use esker_table::TableFacts;
-use esker_types::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{In, InTable, Query};
@@ -33,16 +32,16 @@ pub struct FleetTable {
 
 impl FleetTable {
     pub(crate) fn new(examined: &Examined) -> Self {
-        let ok = examined.result.as_ref().ok();
+        let facts = examined.facts.as_ref().ok();
         Self {
             warehouse: examined.warehouse.clone(),
             table: examined.row.name.to_string(),
-            score: ok.map(|(_, a)| a.score),
-            findings: ok.map(|(_, a)| a.findings.iter().map(|f| f.code).collect()).unwrap_or_default(),
-            data_files: ok.map(|(f, _)| f.data_files),
-            data_bytes: ok.map(|(f, _)| f.data_bytes),
-            last_commit_ms: ok.map(|(f, _)| f.last_commit_ms),
-            error: examined.result.as_ref().err().cloned(),
+            score: examined.score(),
+            findings: examined.assessment.findings.iter().map(|f| f.code).collect(),
+            data_files: facts.map(|f| f.data_files),
+            data_bytes: facts.map(|f| f.data_bytes),
+            last_commit_ms: facts.map(|f| f.last_commit_ms),
+            error: examined.facts.as_ref().err().map(ToString::to_string),
         }
     }
 }
@@ -72,18 +71,22 @@ pub struct TableHealth {
     /// The verdict.
     #[serde(flatten)]
     pub assessment: Assessment,
-    /// What it rests on.
-    pub facts: TableFacts,
+    /// What it rests on; none if the table can't be examined.
+    pub facts: Option<TableFacts>,
+    /// Why it can't be.
+    pub error: Option<String>,
 }
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health`
 pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
-    let row = warehouse.catalog().load(&name).await?.row;
-    let (facts, assessment) = match app.examine(warehouse.catalog(), row.clone()).await?.result {
-        Ok(known) => known,
-        Err(why) => return Err(ApiError::new(ErrorCode::DataMissing, format!("{name} can't be examined: {why}"))),
+    let catalog = warehouse.catalog();
+    let row = catalog.state().table(catalog.warehouse(), &name).await?;
+    let Examined { row, facts, assessment, .. } = app.examine(catalog, row).await?;
+    let (facts, error) = match facts {
+        Ok(facts) => (Some(facts.as_ref().clone()), None),
+        Err(why) => (None, Some(why.to_string())),
     };
-    Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts: facts.as_ref().clone() }))
+    Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts, error }))
 }
 
 #[derive(Debug, Deserialize)]

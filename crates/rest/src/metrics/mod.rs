@@ -49,6 +49,9 @@ pub(crate) struct Metrics {
     queries: IntCounterVec,
     cache_parts: IntCounterVec,
     cache_bytes: IntGaugeVec,
+    damaged: IntGauge,
+    task_restarts: IntCounterVec,
+    tasks_down: IntGaugeVec,
 }
 
 /// Registers a metric whose name and labels are fixed here, so that only a slip in this file could fail.
@@ -207,6 +210,27 @@ impl Metrics {
                 r,
                 IntGaugeVec::new(Opts::new("esker_cache_bytes", "Bytes of parts of data files that are kept."), &["tier"])
             ),
+            damaged: registered!(
+                r,
+                gauge(
+                    "esker_damaged_files",
+                    "Files of tables that somebody could not read: gone, or not what their metadata says."
+                )
+            ),
+            task_restarts: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_background_task_restarts_total", "Background tasks started again after they failed."),
+                    &["task"]
+                )
+            ),
+            tasks_down: registered!(
+                r,
+                IntGaugeVec::new(
+                    Opts::new("esker_background_task_down", "1: the task failed and waits to be started again."),
+                    &["task"]
+                )
+            ),
             registry,
         }
     }
@@ -290,6 +314,16 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// How background tasks fare.
+fn background(app: &App) {
+    let metrics = &app.inner.metrics;
+    metrics.task_restarts.reset();
+    for (name, task) in app.tasks().all() {
+        metrics.task_restarts.with_label_values(&[&name]).inc_by(task.restarts);
+        metrics.tasks_down.with_label_values(&[&name]).set(i64::from(!task.running));
+    }
+}
+
 /// `GET /metrics`
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
@@ -303,26 +337,28 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     for (code, severity) in CODES.iter().flat_map(|code| Severity::ALL.map(|severity| (code, severity))) {
         metrics.findings.with_label_values(&[*code, severity.as_str()]).set(0);
     }
+    metrics.damaged.set(gauge(all.iter().map(|examined| examined.damaged).sum::<usize>()));
     metrics.data_bytes.reset();
     metrics.data_files.reset();
     for examined in &all {
-        if let Ok((facts, _)) = &examined.result {
+        if let Ok(facts) = &examined.facts {
             metrics.data_bytes.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_bytes));
             metrics.data_files.with_label_values(&[&examined.warehouse]).add(gauge(facts.data_files));
         }
-        let class = match examined.result.as_ref().map(|(_, a)| a.score) {
-            Ok(90..) => "90-100",
-            Ok(70..) => "70-89",
-            Ok(50..) => "50-69",
-            Ok(_) => "0-49",
-            Err(_) => "unknown",
+        let class = match examined.score() {
+            Some(90..) => "90-100",
+            Some(70..) => "70-89",
+            Some(50..) => "50-69",
+            Some(_) => "0-49",
+            None => "unknown",
         };
         metrics.scores.with_label_values(&[class]).inc();
-        for finding in examined.result.iter().flat_map(|(_, a)| &a.findings) {
+        for finding in &examined.assessment.findings {
             metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
         }
     }
     jobs(&app).await?;
+    background(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.storage.reset();
     for warehouse in app.warehouses() {

@@ -20,6 +20,8 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let by_table = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table"]);
     let by_kind = |name: &str, help: &str| GaugeVec::new(Opts::new(name, help), &["warehouse", "namespace", "table", "kind"]);
     let score = registered!(r, by_table("esker_table_health_score", "Health score, 0 to 100."));
+    let unreadable = registered!(r, by_table("esker_table_unreadable", "1: the table's metadata can't be read."));
+    let damaged = registered!(r, by_table("esker_table_damaged_files", "Files of the table that somebody could not read."));
     let data_files = registered!(r, by_table("esker_table_data_files", "Live data files."));
     let data_bytes = registered!(r, by_table("esker_table_data_bytes", "Bytes of live data files."));
     let records = registered!(r, by_table("esker_table_records", "Rows of live data files, deleted ones included."));
@@ -61,14 +63,17 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     let all = app.examine_all().await?;
     left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
     for examined in all.iter().take(MAX_TABLES) {
-        let Ok((facts, assessment)) = &examined.result else {
-            unexamined.inc();
-            continue;
-        };
         let namespace = examined.row.name.namespace.to_string();
         let labels = [examined.warehouse.as_str(), namespace.as_str(), examined.row.name.name.as_str()];
         let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);
-        set(&score, f64::from(assessment.score));
+        set(&score, f64::from(examined.assessment.score));
+        set(&damaged, examined.damaged as f64);
+        let Ok(facts) = &examined.facts else {
+            unexamined.inc();
+            set(&unreadable, 1.0);
+            continue;
+        };
+        set(&unreadable, 0.0);
         set(&data_files, facts.data_files as f64);
         set(&data_bytes, facts.data_bytes as f64);
         set(&records, facts.records as f64);

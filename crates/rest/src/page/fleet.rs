@@ -29,7 +29,7 @@ pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<Wanted>) -
     let pages = found.len().div_ceil(SHOWN);
     let shown = found.iter().skip(wanted.page.saturating_mul(SHOWN)).take(SHOWN);
     let several = app.warehouses().count() > 1;
-    let sick = all.iter().filter(|e| e.result.as_ref().map_or(true, |(_, a)| a.score < 70)).count();
+    let sick = all.iter().filter(|e| e.score().is_none_or(|score| score < 70)).count();
     let content = html! {
         h1 { "Tables" }
         p.soft {
@@ -62,17 +62,17 @@ fn row(examined: &Examined, several: bool) -> Markup {
     let href = table_href(&examined.warehouse, name);
     html! {
         tr {
-            @match &examined.result {
-                Ok((facts, assessment)) => {
-                    td { (badge(Some(assessment.score))) }
+            @match &examined.facts {
+                Ok(facts) => {
+                    td { (badge(examined.score())) }
                     @if several { td { (examined.warehouse) } }
                     td { a href=(href) { (name) } @if !examined.row.owned { " " span.soft { "(foreign)" } } }
                     td {
-                        @for (i, finding) in assessment.findings.iter().enumerate() {
+                        @for (i, finding) in examined.assessment.findings.iter().enumerate() {
                             @if i > 0 { ", " }
                             (finding.code)
                         }
-                        @if assessment.findings.is_empty() { span.soft { "none" } }
+                        @if examined.assessment.findings.is_empty() { span.soft { "none" } }
                     }
                     td.num { (facts.data_files) }
                     td.num { (bytes_for_people(facts.data_bytes)) }
@@ -83,7 +83,7 @@ fn row(examined: &Examined, several: bool) -> Markup {
                     td { (badge(None)) }
                     @if several { td { (examined.warehouse) } }
                     td { a href=(href) { (name) } }
-                    td colspan="5" { (error) }
+                    td colspan="5" { @for finding in &examined.assessment.findings { (finding.code) ": " } (error) }
                 }
             }
         }

@@ -69,7 +69,7 @@ fn result(job: &Job) -> Markup {
             (Some(error), _) => (error),
             _ if job.state == JobState::Queued && job.engine.is_some() => { "waits for a worker of " (job.engine.as_deref().unwrap_or_default()) },
             (None, Some(measured)) if job.state == JobState::Succeeded => (gain(measured)),
-            _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0 * 100 / job.progress.1) " %" },
+            _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0.clamp(0, job.progress.1) as i128 * 100 / job.progress.1 as i128) " %" },
             _ => "",
         }
     }

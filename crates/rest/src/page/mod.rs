@@ -90,7 +90,8 @@ fn table_href(warehouse: &str, name: &TableName) -> String {
 
 /// How long ago, roughly.
 fn ago(ms: i64, now: i64) -> String {
-    let seconds = (now - ms).max(0) / 1000;
+    // The time may be any that a client put into metadata.
+    let seconds = now.saturating_sub(ms).max(0) / 1000;
     match seconds {
         0..=119 => format!("{seconds} s ago"),
         120..=7199 => format!("{} min ago", seconds / 60),

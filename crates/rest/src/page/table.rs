@@ -30,14 +30,14 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
     let examined = app.examine(catalog, row).await?;
     let id = examined.row.id;
     let jobs = state.jobs(&JobFilter { table: Some(id), ..JobFilter::default() }, JOBS).await?;
-    let content = match &examined.result {
-        Ok((facts, assessment)) => {
+    let content = match &examined.facts {
+        Ok(facts) => {
             let quarantine = state.quarantine_of(id).await?;
             let table = catalog.load_row(examined.row.clone()).await?;
             let about = About {
                 row: &examined.row,
                 facts,
-                assessment,
+                assessment: &examined.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
                 quarantine: (quarantine.len(), quarantine.iter().filter_map(|d| d.doom.bytes).sum()),
                 history: state.health_history(id, now_ms() - HISTORY_MS).await?,
@@ -51,6 +51,12 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
         Err(error) => html! {
             div.title { (badge(None)) h1 { (name) } }
             p { "This table can't be examined: " (error) }
+            (findings(&examined.assessment))
+            h2 { "Jobs" }
+            @let jobs: Vec<JobView> = jobs.into_iter().map(|job| view_job(&app, job)).collect();
+            @if jobs.is_empty() { p.soft { "None yet." } } @else { (rows(&jobs)) }
+            h2 { "Location" }
+            p { code { (examined.row.location) } }
         },
     };
     Ok(page(&name.to_string(), &content))
@@ -84,20 +90,7 @@ fn content(about: &About<'_>) -> Result<Markup, ApiError> {
                 }
             }
         }
-        h2 { "Findings" }
-        @if assessment.findings.is_empty() { p { "None. This table is well." } }
-        ul.findings {
-            @for finding in &assessment.findings {
-                li class={ "finding " (finding.severity.as_str()) } {
-                    p.head {
-                        span { (finding.code) " · " (finding.severity.as_str()) }
-                        span { "−" (finding.points) }
-                    }
-                    p { (finding.evidence) }
-                    p.soft { "→ " (finding.recommendation) }
-                }
-            }
-        }
+        (findings(assessment))
         h2 { "Facts" }
         div.cards {
             (card("data files", &facts.data_files.to_string(), &format!("{} would do", facts.ideal_files)))
@@ -121,6 +114,25 @@ fn content(about: &About<'_>) -> Result<Markup, ApiError> {
         h2 { "Location" }
         p { code { (row.location) } }
     })
+}
+
+fn findings(assessment: &Assessment) -> Markup {
+    html! {
+        h2 { "Findings" }
+        @if assessment.findings.is_empty() { p { "None. This table is well." } }
+        ul.findings {
+            @for finding in &assessment.findings {
+                li class={ "finding " (finding.severity.as_str()) } {
+                    p.head {
+                        span { (finding.code) " · " (finding.severity.as_str()) }
+                        span { "−" (finding.points) }
+                    }
+                    p { (finding.evidence) }
+                    p.soft { "→ " (finding.recommendation) }
+                }
+            }
+        }
+    }
 }
 
 fn over_time(history: &[HealthPoint]) -> Markup {

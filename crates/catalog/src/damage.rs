@@ -1,0 +1,113 @@
+//! Files that somebody could not read. Whoever meets one first says so here; health tells it until it is over.
+
+use std::collections::HashMap;
+
+use esker_health::Damage;
+use esker_state::{DamagedFile, NewEvent, TableRow};
+use esker_types::{TableId, now_ms};
+use serde_json::json;
+
+use crate::{Catalog, Result};
+
+/// Files looked at again in one go.
+const AGAIN: usize = 200;
+
+/// A file that could not be read, as its reader met it.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The file.
+    pub path: String,
+    /// What was met.
+    pub error: String,
+    /// What is there makes no sense; else it could not be fetched, which may pass.
+    pub decoding: bool,
+}
+
+pub(crate) fn damage(file: DamagedFile) -> Damage {
+    let DamagedFile { path, missing, error, met_by, .. } = file;
+    Damage { path, missing, error, met_by }
+}
+
+impl Catalog {
+    /// Keeps that a job or a query could not read a file, if that is so for good: the file is part of the table's current snapshot, and
+    /// is gone, has another size than its manifest says, or can't be decoded.
+    pub async fn note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
+        match self.try_note_damage(table, met, met_by).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%table, path = met.path, %error, "whether a file is damaged could not be found out"),
+        }
+    }
+
+    async fn try_note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
+        let Some(row) = self.state().table_by_id(table).await? else { return Ok(()) };
+        let Some(size) = self.sizes(&row).await?.remove(&met.path) else { return Ok(()) };
+        let found = self.storage().stat(&met.path).await?;
+        if found.as_ref().is_some_and(|found| found.size == size) && !met.decoding {
+            return Ok(());
+        }
+        let missing = found.is_none();
+        let error = match &found {
+            Some(found) if found.size != size => format!("it has {} bytes where its manifest says {size}", found.size),
+            _ => met.error.clone(),
+        };
+        let (path, met_by) = (met.path.clone(), met_by.to_owned());
+        let file = DamagedFile { path, missing, error, met_by, first_seen_ms: now_ms() };
+        let event = self.damage_event("table.file-damaged", &row, &[&file]);
+        if self.state().note_damage(table, &file, event).await? {
+            let DamagedFile { path, error, met_by, .. } = &file;
+            tracing::error!(table = %row.name, path, missing, error, met_by, "a file of a table can't be read");
+        }
+        Ok(())
+    }
+
+    fn damage_event(&self, kind: &'static str, row: &TableRow, files: &[&DamagedFile]) -> NewEvent {
+        let told = |f: &&DamagedFile| json!({"path": f.path, "missing": f.missing, "error": f.error, "met-by": f.met_by});
+        NewEvent {
+            kind,
+            warehouse: self.options().warehouse.clone(),
+            subject: row.name.to_string(),
+            principal: "health".to_owned(),
+            data: json!({"table-uuid": row.table_uuid.to_string(), "files": files.iter().map(told).collect::<Vec<_>>()}),
+        }
+    }
+
+    /// The files of a table's current snapshot with their sizes.
+    async fn sizes(&self, row: &TableRow) -> Result<HashMap<String, u64>> {
+        let table = self.load_row(row.clone()).await?;
+        let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
+        let live = self.live(&table, snapshot).await?;
+        let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry)).map(|live| &live.file);
+        Ok(files.map(|file| (file.file_path().to_owned(), file.file_size_in_bytes())).collect())
+    }
+
+    /// Forgets damage that is over: the file is no longer part of its table, or was put in its place again. Who reads that one next says
+    /// whether it is whole.
+    pub(crate) async fn look_at_damage_again(&self) -> Result<()> {
+        for (table, files) in self.state().damage(self.warehouse()).await? {
+            let Some(row) = self.state().table_by_id(table).await? else { continue };
+            // What can't be read says nothing of its files.
+            let Ok(sizes) = self.sizes(&row).await else { continue };
+            let mut over = Vec::new();
+            for file in files.iter().take(AGAIN) {
+                let mended = match sizes.get(&file.path) {
+                    None => true,
+                    Some(size) => self
+                        .storage()
+                        .stat(&file.path)
+                        .await?
+                        .is_some_and(|found| found.size == *size && (file.missing || found.modified_ms > file.first_seen_ms)),
+                };
+                if mended {
+                    over.push(file);
+                }
+            }
+            if !over.is_empty() {
+                let event = self.damage_event("table.file-mended", &row, &over);
+                let paths: Vec<String> = over.iter().map(|file| file.path.clone()).collect();
+                self.state().forget_damage(table, &paths, event).await?;
+                tracing::info!(table = %row.name, files = paths.len(), "files that could not be read are no longer needed, or are back");
+            }
+        }
+        Ok(())
+    }
+}

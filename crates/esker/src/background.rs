@@ -1,0 +1,126 @@
+//! What the server does beside answering the requests at hand: each is a task of the [`Supervisor`].
+
+use std::collections::BTreeMap;
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use esker_autopilot::{Layers, Pilot, PilotOptions};
+use esker_catalog::Catalog;
+use esker_maintenance::{Maintenance, Worker, WorkerOptions};
+use esker_state::State;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::server::dead_after;
+use crate::supervise::Supervisor;
+use crate::{Config, config, housekeeping};
+
+/// Does the jobs of all warehouses.
+pub(crate) fn worker(config: &Config, state: &State, maintenance: &[Maintenance], wake: Arc<Notify>) -> Worker {
+    Worker::new(state.clone(), maintenance, worker_options(&config.maintenance), wake)
+}
+
+fn pilot_options(config: &config::Maintenance) -> PilotOptions {
+    PilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
+}
+
+fn worker_options(config: &config::Maintenance) -> WorkerOptions {
+    WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
+}
+
+/// A listener. One that is started again binds its address anew.
+pub(crate) fn listener(
+    set: &mut Supervisor,
+    name: &str,
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    stopped: &watch::Receiver<bool>,
+) {
+    let (first, stopped) = (Mutex::new(Some(listener)), stopped.clone());
+    set.run(name, move || {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (router, stopped) = (router.clone(), stopped.clone());
+        async move {
+            let bound = match first {
+                Some(listener) => Ok(listener),
+                None => TcpListener::bind(address).await,
+            };
+            match bound {
+                Ok(listener) => serve(listener, router, stopped).await,
+                Err(error) => tracing::error!(%address, %error, "a listener can't be opened again"),
+            }
+        }
+    });
+}
+
+/// What keeps state and warehouses in order.
+pub(crate) fn keepers(
+    set: &mut Supervisor,
+    config: &Config,
+    state: &State,
+    catalogs: &[Catalog],
+    fenced: watch::Sender<bool>,
+    stopped: &watch::Receiver<bool>,
+) {
+    let (all, own, until) = (catalogs.to_vec(), config.clone(), stopped.clone());
+    set.run("housekeeping", move || housekeeping::run(all.clone(), own.clone(), until.clone()));
+    let (state, dead_after, until) = (state.clone(), dead_after(config), stopped.clone());
+    set.run("heartbeat", move || housekeeping::live(state.clone(), dead_after, fenced.clone(), until.clone()));
+    for catalog in catalogs {
+        let catalog = catalog.clone();
+        let name = format!("observer-{}", catalog.options().warehouse);
+        set.run_until_stopped(&name, move || {
+            let catalog = catalog.clone();
+            async move { catalog.observe().await }
+        });
+    }
+}
+
+/// What enters jobs and does them, and what writes health down.
+pub(crate) fn workers(
+    set: &mut Supervisor,
+    config: &Config,
+    maintenance: &[Maintenance],
+    layers: &BTreeMap<String, Layers>,
+    worker: &Worker,
+    stopped: &watch::Receiver<bool>,
+) {
+    let (runs, until) = (worker.clone(), stopped.clone());
+    set.run("worker", move || runs.clone().run(until.clone()));
+    let hears = worker.clone();
+    set.run_until_stopped("job-news", move || hears.clone().listen());
+    if config.health.table_seconds > 0 {
+        let (all, until) = (maintenance.to_vec(), stopped.clone());
+        let every = Duration::from_secs(config.health.table_seconds);
+        set.run("health-table", move || housekeeping::record_health(all.clone(), every, until.clone()));
+    }
+    if config.maintenance.autopilot_seconds > 0 {
+        let with_layers =
+            |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
+        let warehouses: Vec<_> = maintenance.iter().map(with_layers).collect();
+        let (options, until) = (pilot_options(&config.maintenance), stopped.clone());
+        set.run("autopilot", move || Pilot::new(warehouses.clone(), options).run(until.clone()));
+    }
+}
+
+async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let until = async move {
+        // A sender that is gone has stopped as well.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    // Small answers in several packets would otherwise wait for the client's delayed acknowledgement: some 40 ms a query.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
+        tracing::error!(%error, "a listener failed");
+    }
+}

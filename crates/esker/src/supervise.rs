@@ -1,0 +1,179 @@
+//! Background tasks as one set: each has a name, is started again when it panics or ends by itself, and is told of by `/readyz` and
+//! `/metrics`.
+
+use std::time::{Duration, Instant};
+
+use esker_catalog::Halt;
+use esker_rest::Tasks;
+use esker_types::caught;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long it is waited before a task is started again.
+#[derive(Debug, Clone, Copy)]
+struct Pauses {
+    /// The first; doubled with each failure that follows soon.
+    first: Duration,
+    longest: Duration,
+    /// A task that works for so long has got over its last failure.
+    recovered: Duration,
+}
+
+const PAUSES: Pauses =
+    Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(60), recovered: Duration::from_secs(60) };
+
+/// The tasks of a server.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    tasks: Tasks,
+    halt: Halt,
+    pauses: Pauses,
+    stopped: watch::Receiver<bool>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    /// Tasks end when `stopped` says so. `halt` has the points `task-NAME`, for tests.
+    pub(crate) fn new(tasks: Tasks, halt: Halt, stopped: watch::Receiver<bool>) -> Self {
+        Self { tasks, halt, pauses: PAUSES, stopped, handles: Vec::new() }
+    }
+
+    /// Runs what `start` makes under a name, until it ends because the server stops. It is made anew for each start.
+    pub(crate) fn run<F>(&mut self, name: &str, start: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.begins(name);
+        let kept = Kept { name: name.to_owned(), tasks: self.tasks.clone(), halt: self.halt.clone(), pauses: self.pauses };
+        self.handles.push(tokio::spawn(kept.keep(self.stopped.clone(), start)));
+    }
+
+    /// The same for a task that does not listen for the end: it is cut off.
+    pub(crate) fn run_until_stopped<F>(&mut self, name: &str, start: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stopped = self.stopped.clone();
+        self.run(name, move || {
+            let (work, mut stopped) = (start(), stopped.clone());
+            async move {
+                tokio::select! {
+                    () = work => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            }
+        });
+    }
+
+    /// What has to be waited for at the end.
+    pub(crate) fn into_handles(self) -> Vec<JoinHandle<()>> {
+        self.handles
+    }
+}
+
+/// One task.
+struct Kept {
+    name: String,
+    tasks: Tasks,
+    halt: Halt,
+    pauses: Pauses,
+}
+
+impl Kept {
+    /// Starts the task again for as long as the server does not stop.
+    async fn keep<F: Future<Output = ()>>(self, mut stopped: watch::Receiver<bool>, start: impl Fn() -> F) {
+        let Self { name, tasks, pauses, .. } = &self;
+        let mut pause = pauses.first;
+        loop {
+            tasks.begins(name);
+            let began = Instant::now();
+            let why = self.once(&start).await;
+            if *stopped.borrow() {
+                return;
+            }
+            if began.elapsed() >= pauses.recovered {
+                pause = pauses.first;
+            }
+            tracing::error!(
+                task = name,
+                why,
+                restart_seconds = pause.as_secs_f64(),
+                "a background task ended; it is started again"
+            );
+            tasks.failed(name, why);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+            pause = (pause * 2).min(pauses.longest);
+        }
+    }
+
+    /// Runs the task once; says why it ended.
+    async fn once<F: Future<Output = ()>>(&self, start: &impl Fn() -> F) -> String {
+        let work = caught(async {
+            self.halt.at(&format!("task-{}", self.name)).await;
+            start().await;
+        });
+        let mut work = std::pin::pin!(work);
+        let ended = tokio::select! {
+            ended = &mut work => ended,
+            () = tokio::time::sleep(self.pauses.recovered) => {
+                self.tasks.recovered(&self.name);
+                work.await
+            }
+        };
+        ended.map_or_else(|panic| panic.to_string(), |()| "it ended by itself".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    async fn until(tasks: &Tasks, holds: impl Fn(&esker_rest::TaskState) -> bool) {
+        for _ in 0..1000 {
+            if tasks.all().get("t").is_some_and(&holds) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it never came to that: {:?}", tasks.all());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_is_started_again_and_counted_until_the_server_stops() {
+        let (stop, stopped) = watch::channel(false);
+        let tasks = Tasks::default();
+        let mut supervisor = Supervisor::new(tasks.clone(), Halt::default(), stopped.clone());
+        supervisor.pauses = Pauses {
+            first: Duration::from_millis(50),
+            longest: Duration::from_millis(80),
+            recovered: Duration::from_millis(100),
+        };
+        let starts = Arc::new(AtomicUsize::new(0));
+        let counted = starts.clone();
+        supervisor.run("t", move || {
+            let (n, mut stopped) = (counted.fetch_add(1, Ordering::SeqCst), stopped.clone());
+            async move {
+                match n {
+                    0 => panic!("a bug"),
+                    1 => {}
+                    _ => drop(stopped.wait_for(|stop| *stop).await),
+                }
+            }
+        });
+        assert!(tasks.all()["t"].running);
+        until(&tasks, |t| !t.running && t.restarts == 1 && t.failure.as_deref() == Some("it panicked: a bug")).await;
+        until(&tasks, |t| !t.running && t.restarts == 2 && t.failure.as_deref() == Some("it ended by itself")).await;
+        until(&tasks, |t| t.running && t.restarts == 2 && t.failure.is_none()).await;
+        stop.send_replace(true);
+        for handle in supervisor.into_handles() {
+            handle.await.expect("it ended");
+        }
+        assert_eq!((starts.load(Ordering::SeqCst), tasks.all()["t"].restarts), (3, 2));
+    }
+}

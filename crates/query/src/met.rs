@@ -1,0 +1,127 @@
+//! Errors of a scan with the file that they are about: the decoder's own don't say. Who meets one says so to the catalog.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::error::{DataFusionError, Result};
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use esker_catalog::{Catalog, Unreadable};
+use esker_read::ReadError;
+use esker_types::TableId;
+use futures::stream::{BoxStream, StreamExt};
+
+use crate::error::cause;
+use crate::source::Known;
+
+/// Whose files a scan reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) catalog: Catalog,
+    pub(crate) table: TableId,
+}
+
+impl Owner {
+    /// Keeps that a file could not be read, if that is so for good. The query does not wait for it.
+    pub(crate) fn meets(&self, error: &ReadError) {
+        let Some((path, decoding)) = error.file() else { return };
+        let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding };
+        let this = self.clone();
+        tokio::spawn(async move { this.catalog.note_damage(this.table, &met, "met by a query").await });
+    }
+}
+
+impl Owner {
+    /// The same of an error on its way through DataFusion.
+    pub(crate) fn meets_within(&self, error: &DataFusionError) {
+        if let Some(read) = cause::<ReadError>(error) {
+            self.meets(read);
+        }
+    }
+}
+
+/// Opens files whose errors are named.
+pub(crate) struct Named {
+    pub(crate) inner: Box<dyn Morselizer>,
+    pub(crate) owner: Owner,
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Morselizer for Named {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let Some(known) = file.extension::<Known>() else { return self.inner.plan_file(file) };
+        let name = Name { path: known.uri.clone(), owner: self.owner.clone() };
+        let inner = self.inner.plan_file(file).map_err(|e| name.of(e))?;
+        Ok(Box::new(Step { inner, name }))
+    }
+}
+
+/// The file that errors are about.
+#[derive(Clone)]
+struct Name {
+    path: Arc<str>,
+    owner: Owner,
+}
+
+impl Name {
+    /// An error as it is told: with the file, if it is one of the decoder's.
+    fn of(&self, error: DataFusionError) -> DataFusionError {
+        let path = self.path.to_string();
+        let read = match error {
+            DataFusionError::ParquetError(source) => esker_read::lift(&path, *source),
+            DataFusionError::ArrowError(source, _) => match *source {
+                source @ (ArrowError::ParquetError(_) | ArrowError::IoError(..)) => ReadError::Arrow { path, source },
+                source => return DataFusionError::ArrowError(Box::new(source), None),
+            },
+            other => return other,
+        };
+        self.owner.meets(&read);
+        DataFusionError::External(Box::new(read))
+    }
+}
+
+/// A step on the way to a file's rows.
+struct Step<T> {
+    inner: T,
+    name: Name,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Step<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("inner", &self.inner).field("path", &self.name.path).finish()
+    }
+}
+
+impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, name } = *self;
+        let Some(mut plan) = inner.plan().map_err(|e| name.of(e))? else { return Ok(None) };
+        let step = |inner: Box<dyn Morsel>| Box::new(Step { inner, name: name.clone() }) as Box<dyn Morsel>;
+        let next = |inner: Box<dyn MorselPlanner>| Box::new(Step { inner, name: name.clone() }) as Box<dyn MorselPlanner>;
+        let morsels = plan.take_morsels().into_iter().map(step).collect();
+        let planners = plan.take_ready_planners().into_iter().map(next).collect();
+        let pending = plan.take_pending_planner();
+        let mut plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
+        if let Some(pending) = pending {
+            plan.set_pending_planner(async move {
+                let inner = pending.await.map_err(|e| name.of(e))?;
+                Ok(Box::new(Step { inner, name }) as Box<dyn MorselPlanner>)
+            });
+        }
+        Ok(Some(plan))
+    }
+}
+
+impl Morsel for Step<Box<dyn Morsel>> {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, name } = *self;
+        inner.into_stream().map(move |batch| batch.map_err(|e| name.of(e))).boxed()
+    }
+}
