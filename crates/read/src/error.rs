@@ -1,6 +1,8 @@
+use std::error::Error;
+
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, causes, code_of_io};
 
 /// A failed read of a data or delete file.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +18,16 @@ pub enum ReadError {
         /// The decoder's error.
         source: parquet::errors::ParquetError,
     },
+    /// A column can't be decoded.
+    #[error("{path}: column {column}: {source}")]
+    Decoding {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// The decoder's error.
+        source: arrow::error::ArrowError,
+    },
     /// Rows could not be brought into the table's schema.
     #[error("{path}: {source}")]
     Arrow {
@@ -23,6 +35,14 @@ pub enum ReadError {
         path: String,
         /// The kernel's error.
         source: arrow::error::ArrowError,
+    },
+    /// A delete file holds something else than deletes.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
     },
     /// A kind of file, column or delete that can't be read yet.
     #[error("{path}: {what}")]
@@ -39,11 +59,15 @@ pub enum ReadError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The table's schema can't be expressed.
-    #[error(transparent)]
+    #[error("{}", esker_table::plain(.0))]
     Iceberg(#[from] iceberg::Error),
 }
 
 impl ReadError {
+    pub(crate) fn damaged(path: &str, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
+    }
+
     pub(crate) fn unsupported(path: &str, what: impl Into<String>) -> Self {
         Self::Unsupported { path: path.to_owned(), what: what.into() }
     }
@@ -55,7 +79,16 @@ impl Coded for ReadError {
             Self::Storage(e) => e.code(),
             Self::Table(e) => e.code(),
             Self::Unsupported { .. } => ErrorCode::Unsupported,
-            Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) | Self::Spill(_) => ErrorCode::Internal,
+            Self::Damaged { .. } => ErrorCode::DataInvalid,
+            Self::Parquet { source, .. } => below(source),
+            Self::Arrow { source, .. } | Self::Decoding { source, .. } => below(source),
+            Self::Iceberg(e) => esker_table::code_of(e),
+            Self::Spill(e) => code_of_io(e),
         }
     }
+}
+
+/// What a decoder's error means: as the read that failed below it, or else that the file is not what is said of it.
+fn below(error: &(dyn Error + 'static)) -> ErrorCode {
+    causes(error).find_map(|e| e.downcast_ref::<ReadError>()).map_or(ErrorCode::DataInvalid, Coded::code)
 }

@@ -6,7 +6,7 @@ mod ident;
 mod principal;
 
 pub use age::parse_age;
-pub use error::{Coded, ErrorCode};
+pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use principal::Principal;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esker_catalog::{Catalog, Cause};
 use esker_read::Reader;
 use esker_state::JobLine;
-use esker_types::{JobId, TableId, now_ms};
+use esker_types::{Carried, JobId, TableId, now_ms};
 use esker_write::{Destination, Recorder, WriteError};
 use tokio::sync::Semaphore;
 
@@ -119,7 +119,7 @@ impl JobContext {
         self.go_on()?;
         let counters = self.counters;
         let done = tokio::task::spawn_blocking(move || counters.timed(work)).await;
-        done.map_err(|e| MaintenanceError::Refused(format!("a worker stopped: {e}")))?
+        done.map_err(|_| MaintenanceError::Refused("a worker hit a bug and stopped; it is in the server's log".to_owned()))?
     }
 
     /// Where the job's files go: each is recorded before it is written.
@@ -129,10 +129,10 @@ impl JobContext {
             let (catalog, cancelled) = (catalog.clone(), progress.is_cancelled());
             Box::pin(async move {
                 if cancelled {
-                    return Err(WriteError::Record(MaintenanceError::Cancelled.to_string()));
+                    return Err(WriteError::Record(Carried::new(MaintenanceError::Cancelled)));
                 }
                 let recorded = catalog.state().record_outputs(catalog.warehouse(), table, Some(job), &paths).await;
-                recorded.map_err(|e| WriteError::Record(e.to_string()))
+                recorded.map_err(|e| WriteError::Record(Carried::new(e)))
             })
         });
         Destination { storage: self.catalog.storage().clone(), record, counters: self.counters.writes.clone() }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use esker_catalog::{LoadedTable, deletion};
 use esker_state::{Job, JobEnd, State, StateError};
-use esker_types::{Coded, ErrorCode, JobId, Millis, now_ms};
+use esker_types::{Coded, JobId, Millis, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{JobContext, Maintenance, Request, Work};
-use crate::{MaintenanceError, Result};
+use crate::Result;
 
 /// Between looks into the queue when nobody says that something is there.
 const POLL: Duration = Duration::from_secs(2);
@@ -175,6 +175,10 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
         None => Work::plan(context, &table, &request).await?,
     };
     catalog.state().plan_job(job, &work.plan_json()).await?;
+    if request.only_looks() {
+        // There is nothing to compare, and the facts of a sick table can't be had.
+        return Ok(Done::Outcome(work.run(context, &table).await?));
+    }
     let before = catalog.facts(&table).await?.shape();
     if let Some(engine) = work.engine(&table)? {
         *measured = Some(json!({"before": before}));
@@ -239,7 +243,7 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
         }
         Err(error) => {
             let attempts = u32::try_from(job.attempts - job.deaths).unwrap_or(u32::MAX).max(1);
-            if attempts >= options.attempts || !may_pass(&error) {
+            if attempts >= options.attempts || !error.code().is_passing() {
                 progress.note(format!("failed: {error}"));
                 return JobEnd::Failed(error.to_string());
             }
@@ -248,21 +252,6 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
             JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
     }
-}
-
-/// Whether the same may succeed later.
-fn may_pass(error: &MaintenanceError) -> bool {
-    let ours =
-        matches!(error, MaintenanceError::NotEquivalent { .. } | MaintenanceError::Parquet(_) | MaintenanceError::Arrow(_));
-    let codes = [
-        ErrorCode::Internal,
-        ErrorCode::CommitConflict,
-        ErrorCode::CommitStateUnknown,
-        ErrorCode::StorageFull,
-        ErrorCode::Unavailable,
-        ErrorCode::TooBusy,
-    ];
-    !ours && codes.contains(&error.code())
 }
 
 /// Reclaims what the job wrote and did not commit, and records how its attempt ended. Tried until it is done: a job that is at work

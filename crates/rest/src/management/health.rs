@@ -3,7 +3,7 @@ use axum::extract::State;
 use esker_health::Assessment;
 use esker_state::HealthPoint;
 use esker_table::TableFacts;
-use esker_types::ErrorCode;
+use esker_types::{Coded, ErrorCode};
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{In, InTable, Query};
@@ -78,10 +78,15 @@ pub struct TableHealth {
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/health`
 pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
-    let row = warehouse.catalog().load(&name).await?.row;
+    let loaded = warehouse.catalog().load(&name).await?;
+    let row = loaded.row.clone();
     let (facts, assessment) = match app.examine(warehouse.catalog(), row.clone()).await?.result {
         Ok(known) => known,
-        Err(why) => return Err(ApiError::new(ErrorCode::DataMissing, format!("{name} can't be examined: {why}"))),
+        // What is kept of a failure is its text. What it means is asked for again; where it is over by now, the next look will tell.
+        Err(why) => {
+            let code = warehouse.catalog().facts(&loaded).await.map_or_else(|e| e.code(), |_| ErrorCode::Unavailable);
+            return Err(ApiError::new(code, format!("{name} can't be examined: {why}")));
+        }
     };
     Ok(Json(TableHealth { table: name.to_string(), owned: row.owned, assessment, facts: facts.as_ref().clone() }))
 }
