@@ -136,3 +136,26 @@ async fn a_taken_port_and_a_taken_directory_are_named_before_anything_changes() 
     let error = esker::server::Server::start(&config(app.dir.path())).await.expect_err("the directory is in use").to_string();
     assert!(error.contains("in use by another esker"), "{error}");
 }
+
+/// 404 is for what is not there; this is there, and can't be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_metadata_file_that_can_not_be_read_is_400_and_names_file_and_field() {
+    let app = TestApp::start().await;
+    let table = app.table().await;
+    let sound = table["metadata-location"].as_str().expect("a location").to_owned();
+    let mut metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(&sound[7..]).expect("read")).expect("JSON");
+    metadata["schemas"][0]["fields"][1]["type"] = "no-such-type".into();
+    let damaged = sound.replace(".metadata.json", "-damaged.metadata.json");
+    std::fs::write(&damaged[7..], metadata.to_string()).expect("written");
+    app.ok(Method::DELETE, &format!("{TABLES}/t"), None).await;
+    let register = |at: &str| json!({"name": "t", "metadata-location": at});
+    let (code, kind, message) = app.refused(Method::POST, "/v1/default/namespaces/n/register", Some(register(&damaged))).await;
+    assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{message}");
+    assert!(message.contains(&damaged) && message.contains("schemas[0]") && !message.contains("untagged"), "{message}");
+    // The same under a table that is registered.
+    app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register(&sound))).await;
+    std::fs::copy(&damaged[7..], &sound[7..]).expect("damaged");
+    let app = TestApp::restart(app.stop().await).await;
+    let (code, _, message) = app.refused(Method::GET, &format!("{TABLES}/t"), None).await;
+    assert!(code == 400 && message.contains(&sound) && message.contains("schemas[0]"), "{code} {message}");
+}

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_tests::{DEAD_SECONDS, Faults, Lake, Row, TestApp, Writer, postgres};
 use esker_types::now_ms;
+use iceberg::spec::DataFileFormat;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -220,4 +222,89 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     assert!(unclean.is_empty(), "rewritten, files, rows, files left: {unclean:?}");
     #[expect(clippy::print_stdout, reason = "`make soak` shows it")]
     let () = println!("{jobs} jobs, {kills} kills, {again} jobs begun more than once, {:.1} s", began.elapsed().as_secs_f64());
+}
+
+/// What is lasting fails at once, with the file's name: it would fail as well the next time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
+    let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 3);
+    let app = TestApp::start_with(change).await;
+    for damage in ["truncated", "miscounted", "orc"] {
+        let lake = Lake::create(&app, damage, 2, false, json!({})).await;
+        lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+        let schema = lake.arrow_schema().await;
+        let rows: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(0..1000)),
+            Arc::new(StringArray::from_iter_values((0..1000).map(|i| i.to_string()))),
+            Arc::new(Int32Array::from(vec![0; 1000])),
+        ];
+        let name = format!("{damage}-file.parquet");
+        let mut file = lake.write(&name, &RecordBatch::try_new(schema, rows).expect("a batch")).await;
+        match damage {
+            "miscounted" => drop(file.record_count(999)),
+            "orc" => drop(file.file_format(DataFileFormat::Orc)),
+            _ => {}
+        }
+        let file = file.build().expect("a file");
+        let path = file.file_path()[7..].to_owned();
+        lake.add(vec![file]).await;
+        if damage == "truncated" {
+            let bytes = std::fs::read(&path).expect("a file");
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
+        }
+        for (kind, options) in
+            [("statistics", json!({})), ("compact", json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1}))]
+        {
+            if (damage, kind) == ("orc", "compact") {
+                continue; // the plan leaves it alone, and says so
+            }
+            let job = lake.run(kind, options).await;
+            assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{damage} {kind}: {job}");
+            assert!(job["error"].as_str().expect("an error").contains(&name), "{damage} {kind}: {job}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_manifest_is_named_by_whoever_meets_it() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+    let metadata = lake.metadata().await;
+    let manifest = lake.live(&metadata).await.manifests[0].manifest_path.clone();
+    // A server that has read it keeps it.
+    let dir = app.stop().await;
+    std::fs::write(&manifest[7..], b"no Avro").expect("written");
+    let app = TestApp::restart(dir).await;
+    let lake = Lake::open(&app, "t");
+    let (code, kind, message) = app.refused(Method::POST, &lake.management("compact"), Some(json!({}))).await;
+    assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{message}");
+    assert!(message.contains(&manifest) && !message.contains("DataInvalid"), "{message}");
+}
+
+/// A storage time-out keeps its meaning through the commit point, up to the queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
+    let faults = Faults::local();
+    let change = |config: &mut esker::Config| (config.maintenance.retry_seconds, config.maintenance.attempts) = (1, 9);
+    let app = TestApp::start_on(Arc::new(faults.clone()), change).await;
+    let writer = Writer::six_files(&app).await;
+    faults.hold("compacted-");
+    let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
+    app.wait_for_plan(id.as_str().expect("an id")).await;
+    faults.set_away_from("-m0.avro");
+    faults.release("compacted-");
+    for _ in 0..500 {
+        if show(&app, &id).await["error"].is_string() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let waiting = show(&app, &id).await;
+    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
+    assert!(waiting["error"].as_str().expect("an error").contains("away or overloaded"), "{waiting}");
+    faults.set_away_from("");
+    let job = app.wait_for_job(id.as_str().expect("an id")).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }

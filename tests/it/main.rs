@@ -2,6 +2,7 @@
 
 mod autopilot;
 mod bad_input;
+mod check;
 mod commits;
 mod compaction;
 mod details;

@@ -1,10 +1,11 @@
-//! A store that asks for fewer requests.
+//! A store that asks for fewer requests, is away for a while, or does not come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esker_storage::{Location, Storage, StorageOptions};
-use esker_tests::TestApp;
+use esker_tests::{Faults, TestApp, Writer};
+use esker_types::{Coded, ErrorCode};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -93,4 +94,87 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
         }
         assert_eq!(app.send(Method::GET, "/healthz", None).await.0, 200, "the process itself is well");
     }
+}
+/// Closes `lost` connections without an answer, then answers with the object.
+async fn store_away(lost: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            if count.fetch_add(1, Ordering::SeqCst) < lost {
+                continue;
+            }
+            let mut request = [0; 4096];
+            let _ = socket.read(&mut request).await;
+            let headers = "last-modified: Wed, 21 Oct 2026 07:28:00 GMT\r\netag: \"x\"\r\nconnection: close";
+            let _ = socket.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{headers}\r\n\r\nhello").as_bytes()).await;
+        }
+    });
+    (endpoint, asked)
+}
+
+fn storage_at(endpoint: &str) -> Storage {
+    let options = [("endpoint", endpoint), ("region", "r"), ("access_key_id", "k"), ("secret_access_key", "s")];
+    Storage::open(StorageOptions {
+        roots: vec![Location::parse("s3://lake/x").expect("valid")],
+        cloud: options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        ..StorageOptions::default()
+    })
+    .expect("a storage")
+}
+
+/// It is time that ends the tries, not their number: ten are over within seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_for_more_than_ten_tries_is_waited_for() {
+    let (endpoint, asked) = store_away(13).await;
+    assert_eq!(storage_at(&endpoint).read("s3://lake/x/y").await.expect("read"), "hello");
+    assert!(asked.load(Ordering::SeqCst) > 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_refuses_for_good_is_told_from_what_passes() {
+    for (status, code) in [
+        ("400 Bad Request", ErrorCode::Internal),
+        ("403 Forbidden", ErrorCode::Forbidden),
+        ("404 Not Found", ErrorCode::DataMissing),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let _ = socket
+                    .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
+                    .await;
+            }
+        });
+        let error = storage_at(&endpoint).read("s3://lake/x/y").await.expect_err(status);
+        assert_eq!((error.code(), error.code().is_passing()), (code, false), "{error}");
+        assert!(error.to_string().contains("s3://lake/x/y"), "{error}");
+    }
+}
+
+/// A store that does not answer is 503, but never on a commit: there nothing was done, and clients would take it for unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_come_back_is_503_and_429_on_a_commit() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    let writer = Writer::six_files(&app).await;
+    let prepared = writer.prepare_append(100..105).await;
+    faults.set_away(true);
+    let table = "/v1/default/namespaces/n/tables/t";
+    let (code, kind, message) = app.refused(Method::GET, table, None).await;
+    assert_eq!((code, kind.as_str()), (503, "ServiceUnavailableException"), "{message}");
+    assert!(message.contains("file:///") && message.contains("away or overloaded"), "{message}");
+    let (status, headers, body) = app.raw(Method::POST, table, &[], Some(prepared.body().clone())).await;
+    assert_eq!((status.as_u16(), headers.contains_key("retry-after")), (429, true), "{body}");
+    assert!(body.contains("TooManyRequestsException"), "{body}");
+    let sql = app.sql("SELECT count(*) FROM n.t WHERE id > 3").await.expect_err("it is away");
+    assert!(sql.contains("away or overloaded"), "{sql}");
+    faults.set_away(false);
+    writer.commit(&prepared).await;
+    assert_eq!(writer.ids().await.expect("ids").len(), 65);
 }

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,11 +15,17 @@ use object_store::{
     PutOptions, PutPayload, PutResult, Result,
 };
 
-/// A store whose disk can be filled: while it is full, every write fails as the operating system would have it fail.
+/// A store that fails on purpose, as a full disk, a store that is away, or a lost bit would have it fail.
 #[derive(Debug, Clone)]
 pub struct Faults {
     inner: Arc<dyn ObjectStore>,
     full: Arc<AtomicBool>,
+    /// Nothing answers that is about a path that contains this.
+    away: Arc<Mutex<Option<String>>>,
+    /// Reads of files whose path contains one of these wait.
+    held_reads: Arc<Mutex<HashSet<String>>>,
+    /// Reads that wait.
+    waiting: Arc<AtomicUsize>,
     /// Writes of files whose path contains one of these wait.
     held: Arc<Mutex<HashSet<String>>>,
     /// The next write of a file whose path contains this has one bit turned.
@@ -32,6 +38,9 @@ impl Faults {
         Self {
             inner: Arc::new(object_store::local::LocalFileSystem::new()),
             full: Arc::default(),
+            away: Arc::default(),
+            held_reads: Arc::default(),
+            waiting: Arc::default(),
             held: Arc::default(),
             flipped: Arc::default(),
         }
@@ -40,6 +49,54 @@ impl Faults {
     /// Fills or empties the disk.
     pub fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// From now on nothing answers in time, or everything does again.
+    pub fn set_away(&self, away: bool) {
+        *self.away.lock().expect("a lock") = away.then(String::new);
+    }
+
+    /// The same for files whose path contains this; for none if it is empty.
+    pub fn set_away_from(&self, part: &str) {
+        *self.away.lock().expect("a lock") = (!part.is_empty()).then(|| part.to_owned());
+    }
+
+    /// Lets reads of files whose path contains this wait until they are released.
+    pub fn hold_reads(&self, part: &str) {
+        self.held_reads.lock().expect("a lock").insert(part.to_owned());
+    }
+
+    /// Lets all reads go on.
+    pub fn release_reads(&self) {
+        self.held_reads.lock().expect("a lock").clear();
+    }
+
+    /// Waits until a read waits.
+    pub async fn wait_for_a_held_read(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn wait_to_read(&self, location: &Path) -> Result<()> {
+        self.answers(location)?;
+        let held = || self.held_reads.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str()));
+        if held() {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            while held() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// As a client says it that has waited long enough.
+    fn answers(&self, location: &Path) -> Result<()> {
+        match self.away.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str())) {
+            true => Err(Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }),
+            false => Ok(()),
+        }
     }
 
     /// Lets writes of files whose path contains this wait until they are released.
@@ -79,7 +136,8 @@ impl Faults {
         PutPayload::from(bytes)
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, location: &Path) -> Result<()> {
+        self.answers(location)?;
         match self.full.load(Ordering::SeqCst) {
             true => Err(Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::StorageFull)) }),
             false => Ok(()),
@@ -96,22 +154,24 @@ impl fmt::Display for Faults {
 #[async_trait]
 impl ObjectStore for Faults {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.check()?;
+        self.check(location)?;
         self.wait(location).await;
         let payload = self.damage(location, payload);
         self.inner.put_opts(location, payload, options).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.check()?;
+        self.check(location)?;
         self.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.wait_to_read(location).await?;
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.wait_to_read(location).await?;
         self.inner.get_ranges(location, ranges).await
     }
 
@@ -128,7 +188,7 @@ impl ObjectStore for Faults {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.check()?;
+        self.check(to)?;
         self.inner.copy_opts(from, to, options).await
     }
 }

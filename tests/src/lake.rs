@@ -251,6 +251,33 @@ impl<'a> Lake<'a> {
         }
     }
 
+    /// Writes rows of the table's present schema as a file of some name below `data/`, without committing it: the entry may be told lies
+    /// before it is [added](Self::add).
+    pub async fn write(&self, name: &str, batch: &RecordBatch) -> DataFileBuilder {
+        let metadata = self.metadata().await;
+        let path = format!("{}/data/{name}", metadata.location());
+        let builder = ParquetWriterBuilder::new(WriterProperties::default(), metadata.current_schema().clone());
+        let mut writer = builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
+        writer.write(batch).await.expect("written");
+        writer.close().await.expect("closed").remove(0)
+    }
+
+    /// The Arrow schema of the table's rows.
+    pub async fn arrow_schema(&self) -> Arc<ArrowSchema> {
+        let metadata = self.metadata().await;
+        Arc::new(iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema"))
+    }
+
+    /// Commits files of the table's present spec, data or deletes.
+    pub async fn add(&self, files: Vec<DataFile>) {
+        let metadata = self.metadata().await;
+        let spec = metadata.default_partition_spec_id();
+        let (data, deletes): (Vec<_>, Vec<_>) =
+            files.into_iter().map(|file| (spec, file)).partition(|(_, file)| file.content_type() == DataContentType::Data);
+        let additions = Additions { data, deletes, ..Additions::default() };
+        assert!(self.commit(&metadata, additions, "append").await, "nobody else commits");
+    }
+
     async fn write_rows(&self, metadata: &TableMetadata, rows: &[Row], additions: &mut Additions) {
         let spec = metadata.default_partition_spec();
         let mut by_partition: BTreeMap<Option<i32>, Vec<&Row>> = BTreeMap::new();

@@ -6,7 +6,7 @@ use esker_storage::StorageError;
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
     ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts,
-    all_partition_types, collect_facts, load_live, load_manifests, partition_types,
+    all_partition_types, collect_facts, complaint, load_live, load_manifests, partition_types,
 };
 use flate2::read::GzDecoder;
 use futures::FutureExt;
@@ -81,9 +81,9 @@ impl Catalog {
             return Ok(found);
         }
         let json = self.json_at(uri).await?;
-        let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
-        let metadata: TableMetadata = serde_json::from_slice(&json).map_err(invalid)?;
-        let entry = (Arc::new(metadata), MetadataJson::read(json)?);
+        let invalid = |reason| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
+        let metadata: TableMetadata = serde_json::from_slice(&json).map_err(|_| invalid(complaint(&json)))?;
+        let entry = (Arc::new(metadata), MetadataJson::read(json).map_err(|e| invalid(e.to_string()))?);
         self.inner.caches.metadata.insert(uri.to_owned(), entry.clone()).await;
         Ok(entry)
     }

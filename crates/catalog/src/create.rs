@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use esker_state::{Kind, NewTable, StateError, TableRow};
-use esker_storage::Location;
+use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
 use esker_types::{NamespaceName, TableId, TableName};
 use iceberg::spec::{
@@ -130,7 +130,9 @@ impl Catalog {
             Err(e) => return Err(e.into()),
         };
         let (metadata, json) = self.metadata_at(&request.metadata_location).await.map_err(|e| match e {
-            CatalogError::Storage(storage) => CatalogError::Invalid(format!("can't register: {storage}")),
+            CatalogError::Storage(storage @ StorageError::NotFound { .. }) => {
+                CatalogError::Invalid(format!("can't register: {storage}"))
+            }
             e => e,
         })?;
         self.check_metadata_locations(&metadata, existing.as_ref().map(|row| row.id)).await?;

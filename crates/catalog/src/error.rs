@@ -1,7 +1,7 @@
 use esker_state::StateError;
-use esker_storage::{StorageError, storage_cause};
+use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, IdentError, Panicked};
+use esker_types::{Carried, Coded, ErrorCode, IdentError, Panicked, code_of_io};
 
 /// A failed catalog operation.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,9 @@ pub enum CatalogError {
     /// A manifest could not be read or written, or a plan no longer fits.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// What a change does at its commit point (writing deletes, reading them) failed.
+    #[error(transparent)]
+    Carried(#[from] Carried),
     /// The directory for what does not fit into memory failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
@@ -116,12 +119,13 @@ impl Coded for CatalogError {
         match self {
             Self::State(e) => e.code(),
             Self::Storage(e) => e.code(),
-            // A full disk or a missing file keeps its meaning under the wrapping.
-            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
-            Self::Spill(_) => ErrorCode::Internal,
+            Self::Table(e) => e.code(),
+            Self::Carried(e) => e.code(),
+            Self::Spill(e) => code_of_io(e),
             Self::Name(_) | Self::Invalid(_) | Self::Location { .. } => ErrorCode::BadRequest,
             Self::IllegalArgument(_) => ErrorCode::IllegalArgument,
-            Self::MetadataGone { .. } | Self::MetadataInvalid { .. } => ErrorCode::DataMissing,
+            Self::MetadataGone { .. } => ErrorCode::DataMissing,
+            Self::MetadataInvalid { .. } => ErrorCode::DataInvalid,
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,

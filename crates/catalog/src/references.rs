@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use esker_table::{cherry_pick, refs};
-use esker_types::{Millis, TableName};
+use esker_types::{Carried, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
@@ -99,7 +99,7 @@ impl RefCommit {
             let state = state.clone();
             async move {
                 let done = state.record_outputs(warehouse, id, None, &paths).await;
-                done.map_err(|e| esker_table::TableError::Invalid(e.to_string()))
+                done.map_err(|e| esker_table::TableError::Carried(Carried::new(e)))
             }
             .boxed()
         };

@@ -1,9 +1,9 @@
 use esker_catalog::{CatalogError, Unreadable};
 use esker_read::ReadError;
 use esker_state::StateError;
-use esker_storage::{StorageError, storage_cause};
+use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, Panicked};
+use esker_types::{Coded, ErrorCode, Panicked, code_of_io};
 use esker_write::WriteError;
 use tokio::task::JoinError;
 
@@ -121,7 +121,7 @@ impl Coded for MaintenanceError {
         match self {
             Self::Catalog(e) => e.code(),
             Self::Read(e) => e.code(),
-            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Table(e) => e.code(),
             Self::Storage(e) => e.code(),
             Self::Write(e) => e.code(),
             Self::State(e) => e.code(),
@@ -129,9 +129,8 @@ impl Coded for MaintenanceError {
             Self::NothingDone { code, .. } => *code,
             Self::Busy(_) => ErrorCode::Unavailable,
             Self::Refused(_) | Self::MixedPartitions { .. } | Self::Cancelled => ErrorCode::Refused,
-            Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Spill(_) | Self::Panicked { .. } => {
-                ErrorCode::Internal
-            }
+            Self::Spill(e) => code_of_io(e),
+            Self::NotEquivalent { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Panicked { .. } => ErrorCode::Internal,
         }
     }
 }

@@ -13,6 +13,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
+use crate::compact::into_catalog;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 
@@ -257,11 +258,7 @@ struct ExpireCommit {
 impl Rebase for ExpireCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let proposal = self.proposal(table).await.map_err(|e| match e {
-                MaintenanceError::Catalog(e) => e,
-                MaintenanceError::Table(e) => e.into(),
-                e => esker_catalog::CatalogError::Refused(e.to_string()),
-            })?;
+            let proposal = self.proposal(table).await.map_err(into_catalog)?;
             self.catalog.halt("expire-before-commit").await;
             Ok(proposal)
         })

@@ -72,10 +72,16 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     if let Some(row) = owner.as_ref().filter(|row| row.kind == Kind::Table) {
         held_by = holders(&catalog.load_row(row.clone()).await?, catalog, &path).await?;
     }
-    let doomed = match state.doomed_path(uri).await? {
-        Some(doomed) => Some(doomed),
-        None => state.doomed_path(&path).await?,
-    };
+    // Quarantine and outputs have a file under the name that whoever recorded it had for it.
+    let (mut doomed, mut written_by) = (None, None);
+    for spelling in at.spellings().iter().map(String::as_str).chain([uri]) {
+        if doomed.is_none() {
+            doomed = state.doomed_path(spelling).await?;
+        }
+        if written_by.is_none() {
+            written_by = state.output_job(spelling).await?;
+        }
+    }
     let quarantine = doomed.map(|d| Quarantined {
         state: format!("{:?}", d.state).to_lowercase(),
         reason: d.doom.reason,
@@ -87,7 +93,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         bytes,
         table: owner.map(|row| row.name.to_string()),
         held_by,
-        written_by: state.output_job(&path).await?,
+        written_by,
         quarantine,
         orphan_since_ms: state.orphan_since(&path).await?,
         verdict: String::new(),

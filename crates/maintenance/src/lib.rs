@@ -4,6 +4,7 @@
 //! through the catalog's sequencer as a [`Rebase`](esker_catalog::Rebase), so that an append that lands meanwhile never
 //! makes it fail.
 
+mod check;
 mod compact;
 mod counters;
 mod erase;
@@ -24,6 +25,7 @@ mod undo;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_table::properties::GC_ENABLED;
 
+pub use check::{CheckOptions, CheckOutcome, CheckPlan, Finding, FindingKind, plan_check};
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
     Verify, plan_compact,

@@ -2,15 +2,18 @@
 //!
 //! The rows stay the same in this direction as well. Equality deletes that landed since apply to the old files as they did to the
 //! new. Deletes by position do not: they name rows of the new files, and nothing keeps where those came from. So an undo is refused
-//! where there are any, as it is where a file of the job's is not in the table any more.
+//! where there are any, as it is where a file of the job's is not in the table any more. The deletes that hid rows of the old files must
+//! come back with them or still be there: without them, deleted rows would be back.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase, deletion};
 use esker_state::{DoomState, Job};
+use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, delete_key, first_row_ids, load_live, load_manifests,
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, delete_key, first_row_ids, load_live,
+    load_manifests,
 };
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
@@ -18,6 +21,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{DataContentType, ManifestStatus, Operation, Snapshot, TableMetadata};
 
 use crate::compact::{into_catalog, propose_for};
+use crate::erase::erased;
 use crate::{MaintenanceError, Result};
 
 /// Files asked after at the same time.
@@ -30,6 +34,8 @@ struct Effect {
     added: HashSet<String>,
     added_deletes: HashSet<DeleteKey>,
     removed: Vec<LiveFile>,
+    /// Deletes that hid rows of the old files and that the job left alone, with one of those files and the job's snapshot.
+    needed: BTreeMap<DeleteKey, (String, i64)>,
 }
 
 fn refused<T>(what: String) -> Result<T> {
@@ -56,6 +62,20 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
     Ok(files)
 }
 
+/// An error if a compaction can't be taken back on the table as it is.
+pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job: &Job) -> Result<()> {
+    if job.kind != "compact" {
+        return refused(format!("job {} is of the kind {}, which can't be undone", job.id, job.kind));
+    }
+    if let Some(by) = &job.undone_by {
+        return refused(format!("job {} is undone already, by {by}", job.id));
+    }
+    let effect = effect(catalog, &table.metadata, job).await?;
+    check_there(catalog, table.row.id, &effect.removed).await?;
+    let reversal = Reversal { catalog: catalog.clone(), job: job.clone(), effect, cause: Cause::default() };
+    reversal.rewrite(table).await.map(drop)
+}
+
 /// What a job's snapshots did, by their manifests.
 async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Result<Effect> {
     let source = catalog.manifests();
@@ -72,6 +92,7 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
         ));
     }
     for snapshot in snapshots {
+        let before = effect.removed.len();
         for file in load_manifests(source, metadata, snapshot).await? {
             if file.added_snapshot_id != snapshot.snapshot_id() {
                 continue;
@@ -90,7 +111,10 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
                 }
             }
         }
+        effect.needed.extend(applied(catalog, metadata, snapshot, &effect.removed[before..]).await?);
     }
+    let removed: HashSet<DeleteKey> = effect.removed.iter().map(|f| delete_key(&f.file)).collect();
+    effect.needed.retain(|key, _| !removed.contains(key));
     // What one group's commit put in and another's took out again was never part of the table before the job.
     let (added, added_deletes) = (effect.added.clone(), effect.added_deletes.clone());
     let own = |f: &LiveFile| added.contains(f.file.file_path()) || added_deletes.contains(&delete_key(&f.file));
@@ -102,13 +126,40 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     Ok(effect)
 }
 
-/// Whether every file is still in storage, and not about to go.
+/// The deletes that applied to data files that a snapshot removed, just before: those that it left alone and those that it removed.
+async fn applied(
+    catalog: &Catalog,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+    removed: &[LiveFile],
+) -> Result<BTreeMap<DeleteKey, (String, i64)>> {
+    let id = snapshot.snapshot_id();
+    let mut before = load_live(catalog.manifests(), metadata, snapshot).await?;
+    before.deletes.retain(|d| d.entry.snapshot_id != id);
+    let delete = |file: &LiveFile| Some(LiveDelete { kind: DeleteKind::of(&file.file)?, entry: file.clone() });
+    before.deletes.extend(removed.iter().filter_map(delete));
+    let index = DeleteIndex::new(&before, metadata)?;
+    let mut found = BTreeMap::new();
+    for file in removed.iter().filter(|f| f.file.content_type() == DataContentType::Data) {
+        for at in index.all(file) {
+            found.entry(delete_key(&before.deletes[at].entry.file)).or_insert_with(|| (file.file.file_path().to_owned(), id));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether every file is still in storage, not about to go, and none that an erasure is to make go.
 async fn check_there(catalog: &Catalog, table: TableId, files: &[LiveFile]) -> Result<()> {
     let quarantine = catalog.state().quarantine_of(table).await?;
-    let going: HashSet<String> = quarantine.into_iter().filter(|d| d.state == DoomState::Deleting).map(|d| d.doom.path).collect();
+    let deleting = quarantine.into_iter().filter(|d| d.state == DoomState::Deleting);
+    let going: HashSet<String> = deleting.map(|d| Location::normal(&d.doom.path)).collect();
     let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path()).collect();
-    if let Some(path) = paths.iter().find(|path| going.contains(**path)) {
+    if let Some(path) = paths.iter().find(|path| going.contains(&Location::normal(path))) {
         return refused(format!("{path} is being deleted"));
+    }
+    let erased = erased(catalog, table).await?;
+    if let Some((path, by)) = paths.iter().find_map(|path| Some((path, erased.get(&Location::normal(path))?))) {
+        return refused(format!("{path} holds rows that job {by} erased"));
     }
     let asked = futures::stream::iter(paths.into_iter().map(str::to_owned));
     let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });
@@ -149,9 +200,8 @@ impl Reversal {
             let (n, of) = (effect.added.len() - own.len(), effect.added.len());
             return refused(format!("{n} of the {of} files that job {id} wrote were replaced or deleted since"));
         }
-        let is_later = |d: &&esker_table::LiveDelete| {
-            d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file))
-        };
+        let is_later =
+            |d: &&LiveDelete| d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file));
         let later = LiveFiles { deletes: live.deletes.iter().filter(is_later).cloned().collect(), ..LiveFiles::default() };
         let index = DeleteIndex::new(&later, metadata)?;
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
@@ -163,6 +213,17 @@ impl Reversal {
         let there: HashSet<DeleteKey> = live.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
         if let Some((path, _)) = effect.added_deletes.iter().find(|key| !there.contains(*key)) {
             return refused(format!("the deletes in {path}, which job {id} wrote, were replaced since"));
+        }
+        let revived: HashSet<&str> = effect.removed.iter().map(|f| f.file.file_path()).collect();
+        if let Some(file) = live.data.iter().find(|f| revived.contains(f.file.file_path())) {
+            return refused(format!("{}, which job {id} replaced, is in the table again already", file.file.file_path()));
+        }
+        if let Some((key, (path, after))) = effect.needed.iter().find(|(key, _)| !there.contains(*key)) {
+            let by = self.dropped_by(metadata, head, *after, key).await?;
+            return refused(format!(
+                "the delete file {}, which hid rows of {path}, was dropped since by {by}: they would be back",
+                key.0
+            ));
         }
         let undone = BTreeMap::from([
             ("engine-name".to_owned(), "esker".to_owned()),
@@ -181,5 +242,22 @@ impl Reversal {
             revived: effect.removed.clone(),
             summary: undone,
         })
+    }
+
+    /// Which snapshot dropped a delete file, in words: the first of the head's ancestors after the job's in which it is not alive.
+    async fn dropped_by(&self, metadata: &TableMetadata, head: &Snapshot, after: i64, key: &DeleteKey) -> Result<String> {
+        let parent = |s: &&Snapshot| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)).map(AsRef::as_ref);
+        let mut dropped = None;
+        for snapshot in std::iter::successors(Some(head), parent).take_while(|s| s.snapshot_id() != after) {
+            let live = load_live(self.catalog.manifests(), metadata, snapshot).await?;
+            if live.deletes.iter().any(|d| delete_key(&d.entry.file) == *key) {
+                break;
+            }
+            dropped = Some(snapshot);
+        }
+        Ok(dropped.map_or_else(
+            || "a snapshot that is not there any more".to_owned(),
+            |s| format!("snapshot {} ({})", s.snapshot_id(), s.summary().operation.as_str()),
+        ))
     }
 }

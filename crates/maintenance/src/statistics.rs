@@ -18,7 +18,9 @@ use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::puffin::{APACHE_DATASKETCHES_THETA_V1, Blob, CompressionCodec, PuffinWriter};
-use iceberg::spec::{BlobMetadata, MAIN_BRANCH, PartitionStatisticsFile, PrimitiveType, StatisticsFile, TableMetadata, Type};
+use iceberg::spec::{
+    BlobMetadata, DataFileFormat, MAIN_BRANCH, PartitionStatisticsFile, PrimitiveType, StatisticsFile, TableMetadata, Type,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -195,7 +197,12 @@ async fn sketched(
     let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition()));
     let adapter = Arc::new(Adapter::new(target_schema(schema, &ids)?, schema, spec));
     let data = &file.file;
+    if data.file_format() != DataFileFormat::Parquet {
+        let what = format!("{}: data in {} files can't be read here", data.file_path(), data.file_format());
+        return Err(MaintenanceError::Refused(what));
+    }
     let open = context.reader.naming(metadata).open(data.file_path(), data.file_size_in_bytes(), &context.counters.reads).await?;
+    open.check_records(data.record_count())?;
     let projection = open.projection(&adapter);
     let mut sketches = ids.iter().map(|_| sketch()).collect::<Result<Vec<_>>>()?;
     let mut records = 0;

@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Restored};
 use esker_state::Job;
+use esker_storage::Location;
 use esker_table::{outline, reachable};
-use esker_types::{Principal, TableName};
+use esker_types::{JobId, Principal, TableName, now_ms};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
+use crate::erase::erased;
 use crate::reverse::reverse;
 use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result};
 
@@ -27,6 +29,9 @@ pub struct Undone {
     pub files: u64,
     /// Files that were deleted already, or are being.
     pub gone: u64,
+    /// The undo's own record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
 }
 
 fn refused<T>(what: String) -> Result<T> {
@@ -39,10 +44,41 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
 
 /// Undoes an expiry (its snapshots, branches and tags are in the table again), a removal of orphans (they stay), or a compaction (the
 /// files that it replaced are in the table again, in place of its own).
+///
+/// The undo is a record of its own, which that of the job names. A job is taken back once.
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
     if !job.state.is_over() {
         return refused(format!("job {} is {}; wait for it to end, or cancel it", job.id, job.state.as_str()));
     }
+    let already = |by: &dyn std::fmt::Display| refused(format!("job {} is undone already, by {by}", job.id));
+    if let Some(by) = &job.undone_by {
+        return already(by);
+    }
+    let began_ms = now_ms();
+    let undone = take_back(catalog, job, principal).await?;
+    let outcome = serde_json::to_string(&undone).unwrap_or_default();
+    match catalog.state().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
+        Some(record) => Ok(Undone { job_id: Some(record), ..undone }),
+        None => already(&"another request at the same time"),
+    }
+}
+
+/// An error if what a job put into quarantine holds rows that were erased since: they are to go.
+async fn check_not_erased(catalog: &Catalog, job: &Job) -> Result<()> {
+    let erased = erased(catalog, job.table_id).await?;
+    if erased.is_empty() {
+        return Ok(());
+    }
+    for doomed in catalog.state().quarantine_of(job.table_id).await?.into_iter().filter(|d| d.doom.job == Some(job.id)) {
+        if let Some(by) = erased.get(&Location::normal(&doomed.doom.path)) {
+            return refused(format!("{} holds rows that job {by} erased", doomed.doom.path));
+        }
+    }
+    Ok(())
+}
+
+async fn take_back(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
+    check_not_erased(catalog, job).await?;
     let note = format!("job {} was undone by {principal}", job.id);
     match job.kind.as_str() {
         "orphans" => {
@@ -77,7 +113,7 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
     let proposal = Proposal { updates, restore, revives, cause, ..Proposal::default() };
     catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?;
-    Ok(Undone { snapshots: missing.len() as u64, refs, files, gone: 0 })
+    Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 
 /// Every file that some snapshots lead to, if each is in storage. Manifest lists and manifests may be in a cache and gone all the same.

@@ -7,15 +7,15 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
 use esker_read::{ReadStats, Reader};
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, TableError, delete_key, load_live, rewrite_snapshot};
-use esker_types::Coded;
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, delete_key, load_live, rewrite_snapshot};
+use esker_types::{Carried, Coded};
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
 use iceberg::spec::{DataFile, FormatVersion, MAIN_BRANCH, Operation, TableMetadata};
 use roaring::RoaringTreemap;
 
-use crate::prune;
 use crate::target::{Target, Uncommitted};
+use crate::{QueryError, prune};
 
 /// Rows that come and rows that go.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Rebase for RowChange {
             let uncommitted = self.uncommitted.clone();
             let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
                 let uncommitted = uncommitted.clone();
-                Box::pin(async move { uncommitted.record(paths).await.map_err(TableError::Invalid) })
+                Box::pin(async move { Ok(uncommitted.record(paths).await?) })
             };
             let rewritten = rewrite_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
             let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
@@ -76,8 +76,9 @@ fn conflict(what: String) -> CatalogError {
     CatalogError::Conflict(what)
 }
 
-fn unreadable(e: &(impl Coded + std::fmt::Display)) -> CatalogError {
-    CatalogError::Table(TableError::Invalid(e.to_string()))
+/// An error keeps its meaning on its way through the catalog.
+fn carried(e: impl Coded + Send + Sync + 'static) -> CatalogError {
+    Carried::new(e).into()
 }
 
 impl RowChange {
@@ -146,7 +147,7 @@ impl RowChange {
         rewrite.added_deletes = write_deletes(&self.uncommitted.destination(), metadata, doomed).await.map_err(|e| match e {
             WriteError::Table(e) => e.into(),
             WriteError::Storage(e) => e.into(),
-            e => unreadable(&e),
+            e => carried(e),
         })?;
         rewrite.operation = if self.added.is_empty() { Operation::Delete } else { Operation::Overwrite };
         Ok(())
@@ -159,7 +160,7 @@ async fn earlier(
     index: &DeleteIndex<'_>,
 ) -> esker_catalog::Result<HashMap<String, RoaringTreemap>> {
     let stats = Arc::new(ReadStats::default());
-    reader.deleted_positions(files, index, &stats).await.map_err(|e| unreadable(&e))
+    reader.deleted_positions(files, index, &stats).await.map_err(carried)
 }
 
 /// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
@@ -170,7 +171,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
     if removal.serializable {
         let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(f.file.file_path())).cloned().collect();
         let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, &fresh);
-        let fits = fits.map_err(|e| CatalogError::Table(TableError::Invalid(e.strip_backtrace())))?;
+        let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
         if let Some(file) = fits.first() {
             return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path())));
         }

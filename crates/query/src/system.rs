@@ -128,7 +128,7 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
             "reason": job.reason, "attempts": job.attempts, "engine": job.engine, "worker": job.worker, "asked": job.created_ms, "started": job.started_ms, "finished": job.finished_ms,
             "seconds": job.started_ms.zip(job.finished_ms).map(|(start, end)| (end - start) as f64 / 1000.0),
             "plan": job.plan.map(|plan| plan.to_string()), "outcome": outcome, "error": job.error,
-            "measured": job.measured.map(|measured| measured.to_string()),
+            "measured": job.measured.map(|measured| measured.to_string()), "undone_by": job.undone_by.map(|by| by.to_string()),
         })
     };
     let columns = named(&[
@@ -149,6 +149,7 @@ async fn jobs(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
         ("outcome", Utf8),
         ("error", Utf8),
         ("measured", Utf8),
+        ("undone_by", Utf8),
     ]);
     let filter = JobFilter { warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };
     let jobs = catalog.state().jobs(&filter, JOBS).await.map_err(CatalogError::from)?;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::common::TableReference;
 use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_read::Reader;
-use esker_types::{NamespaceName, TableId, TableName};
-use esker_write::{Destination, Recorder, WriteError};
+use esker_types::{Carried, NamespaceName, TableId, TableName};
+use esker_write::{Destination, Recorder};
 
 use crate::{QueryError, Result};
 
@@ -64,12 +64,12 @@ impl Uncommitted {
         let inner = self.inner.clone();
         let record: Recorder = Arc::new(move |paths: Vec<String>| {
             let inner = inner.clone();
-            Box::pin(async move { inner.record(paths).await.map_err(WriteError::Record) })
+            Box::pin(async move { Ok(inner.record(paths).await?) })
         });
         Destination { storage: self.inner.catalog.storage().clone(), record, counters: Arc::default() }
     }
 
-    pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), String> {
+    pub(crate) async fn record(&self, paths: Vec<String>) -> std::result::Result<(), Carried> {
         self.inner.record(paths).await
     }
 
@@ -80,9 +80,9 @@ impl Uncommitted {
 }
 
 impl Inner {
-    async fn record(&self, paths: Vec<String>) -> std::result::Result<(), String> {
+    async fn record(&self, paths: Vec<String>) -> std::result::Result<(), Carried> {
         let state = self.catalog.state();
-        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(|e| e.to_string())?;
+        state.record_outputs(self.catalog.warehouse(), self.table, None, &paths).await.map_err(Carried::new)?;
         self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
         Ok(())
     }

@@ -12,6 +12,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
+use crate::reader::lift;
 use crate::{ReadError, ReadStats, Reader, Result};
 
 /// Reserved field id of a position delete file's path column (spec, "Reserved Field IDs").
@@ -89,14 +90,14 @@ impl Reader {
         let path = file.file_path();
         let place = file.content_offset().zip(file.content_size_in_bytes());
         let place = place.and_then(|(at, len)| Some((u64::try_from(at).ok()?, u64::try_from(len).ok()?)));
-        let (start, length) = place.ok_or_else(|| ReadError::unsupported(path, "a deletion vector without offset and size"))?;
+        let (start, length) = place.ok_or_else(|| ReadError::damaged(path, "a deletion vector without offset and size"))?;
         ReadStats::add(&stats.requests, 1);
         ReadStats::add(&stats.bytes_read, length);
         let blob = self.storage().read_range(path, start..start.saturating_add(length)).await?;
-        let positions = decode_vector(&blob).map_err(|e| ReadError::unsupported(path, e.to_string()))?;
+        let positions = decode_vector(&blob).map_err(|e| ReadError::damaged(path, e.to_string()))?;
         if positions.len() != file.record_count() {
             let what = format!("a deletion vector of {} positions that should have {}", positions.len(), file.record_count());
-            return Err(ReadError::unsupported(path, what));
+            return Err(ReadError::damaged(path, what));
         }
         Ok(positions)
     }
@@ -106,13 +107,13 @@ impl Reader {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {
             let found = open.fields().iter().position(|f| field_id(f) == Some(id));
-            found.ok_or_else(|| ReadError::unsupported(path, format!("a position delete file without field {id}")))
+            found.ok_or_else(|| ReadError::damaged(path, format!("a position delete file without field {id}")))
         };
         let (path_column, position_column) = (column(FILE_PATH)?, column(POSITION)?);
         let mut stream = open.raw_stream(&[path_column, position_column])?;
         let arrow = |source| ReadError::Arrow { path: path.to_owned(), source };
         let mut positions = Positions::new();
-        while let Some(batch) = stream.try_next().await.map_err(|e| ReadError::Parquet { path: path.to_owned(), source: e })? {
+        while let Some(batch) = stream.try_next().await.map_err(|e| lift(path, e))? {
             let (mut paths, mut rows) = (batch.column(0), batch.column(1));
             if path_column > position_column {
                 std::mem::swap(&mut paths, &mut rows);
@@ -121,11 +122,11 @@ impl Reader {
             let (Some(paths), Some(rows)) =
                 (paths.as_any().downcast_ref::<StringArray>(), rows.as_any().downcast_ref::<Int64Array>())
             else {
-                return Err(ReadError::unsupported(path, "a position delete file with columns of other types"));
+                return Err(ReadError::damaged(path, "a position delete file with columns of other types"));
             };
             for (data_path, row) in paths.iter().zip(rows) {
                 let (Some(data_path), Some(Ok(row))) = (data_path, row.map(u64::try_from)) else {
-                    return Err(ReadError::unsupported(path, "a position delete without a path or with a negative position"));
+                    return Err(ReadError::damaged(path, "a position delete without a path or with a negative position"));
                 };
                 match positions.get_mut(data_path) {
                     Some(set) => set.insert(row),

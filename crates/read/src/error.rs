@@ -1,7 +1,9 @@
+use std::error::Error;
+
 use arrow::error::ArrowError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, causes, code_of_io};
 use parquet::errors::ParquetError;
 
 /// A failed read of a data or delete file.
@@ -18,6 +20,16 @@ pub enum ReadError {
         /// The decoder's error.
         source: ParquetError,
     },
+    /// A column can't be decoded.
+    #[error("{path}: column {column}: {source}")]
+    Decoding {
+        /// The file.
+        path: String,
+        /// The column.
+        column: String,
+        /// The decoder's error.
+        source: arrow::error::ArrowError,
+    },
     /// Rows could not be brought into the table's schema.
     #[error("{path}: {source}")]
     Arrow {
@@ -25,6 +37,14 @@ pub enum ReadError {
         path: String,
         /// The kernel's error.
         source: ArrowError,
+    },
+    /// A delete file holds something else than deletes.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
     },
     /// A kind of file, column or delete that can't be read yet.
     #[error("{path}: {what}")]
@@ -41,7 +61,7 @@ pub enum ReadError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The table's schema can't be expressed.
-    #[error(transparent)]
+    #[error("{}", esker_table::plain(.0))]
     Iceberg(#[from] iceberg::Error),
 }
 
@@ -52,8 +72,13 @@ impl ReadError {
             Self::Storage(e) => Some((e.uri()?, false)),
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
             Self::Parquet { path, .. } | Self::Arrow { path, source: ArrowError::ParquetError(_) } => Some((path, true)),
+            Self::Decoding { path, .. } | Self::Damaged { path, .. } => Some((path, true)),
             Self::Arrow { .. } | Self::Unsupported { .. } | Self::Spill(_) | Self::Iceberg(_) => None,
         }
+    }
+
+    pub(crate) fn damaged(path: &str, what: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), what: what.into() }
     }
 
     pub(crate) fn unsupported(path: &str, what: impl Into<String>) -> Self {
@@ -67,7 +92,16 @@ impl Coded for ReadError {
             Self::Storage(e) => e.code(),
             Self::Table(e) => e.code(),
             Self::Unsupported { .. } => ErrorCode::Unsupported,
-            Self::Parquet { .. } | Self::Arrow { .. } | Self::Iceberg(_) | Self::Spill(_) => ErrorCode::Internal,
+            Self::Damaged { .. } => ErrorCode::DataInvalid,
+            Self::Parquet { source, .. } => below(source),
+            Self::Arrow { source, .. } | Self::Decoding { source, .. } => below(source),
+            Self::Iceberg(e) => esker_table::code_of(e),
+            Self::Spill(e) => code_of_io(e),
         }
     }
+}
+
+/// What a decoder's error means: as the read that failed below it, or else that the file is not what is said of it.
+fn below(error: &(dyn Error + 'static)) -> ErrorCode {
+    causes(error).find_map(|e| e.downcast_ref::<ReadError>()).map_or(ErrorCode::DataInvalid, Coded::code)
 }

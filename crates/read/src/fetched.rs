@@ -6,6 +6,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Fields;
 use bytes::{Buf, Bytes};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -94,13 +95,39 @@ impl Fetched {
         let chosen: Vec<usize> = self.row_groups.filter(|i| overlap(&ranges[*i], &rows)).collect();
         let path = self.path;
         let next = chosen.first().map_or(0, |i| ranges[*i].start);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window, self.metadata)
-            .with_projection(projection.mask)
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
+            .with_projection(projection.mask.clone())
             .with_batch_size(batch_size)
-            .with_row_groups(chosen)
+            .with_row_groups(chosen.clone())
             .build()
             .map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
-        Ok(Rows { path, reader, adapter, fields: projection.fields, next, rows, deleted })
+        let source = Source { window: self.window, metadata: self.metadata, projection: projection.mask, row_groups: chosen };
+        Ok(Rows { path, reader, source, adapter, fields: projection.fields, next, rows, deleted })
+    }
+}
+
+/// What rows are decoded from.
+#[derive(Debug)]
+struct Source {
+    window: Window,
+    metadata: ArrowReaderMetadata,
+    projection: ProjectionMask,
+    row_groups: Vec<usize>,
+}
+
+impl Source {
+    /// The column that can't be decoded, found by decoding each by itself: the decoder's error does not name it.
+    fn damaged_column(&self) -> Option<String> {
+        let descriptor = self.metadata.parquet_schema();
+        let fails = |leaf: &usize| {
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
+                .with_projection(ProjectionMask::leaves(descriptor, [*leaf]))
+                .with_row_groups(self.row_groups.clone())
+                .build();
+            reader.is_ok_and(|mut batches| batches.any(|batch| batch.is_err()))
+        };
+        let leaf = (0..descriptor.num_columns()).filter(|leaf| self.projection.leaf_included(*leaf)).find(fails)?;
+        Some(descriptor.column(leaf).path().string())
     }
 }
 
@@ -113,6 +140,7 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 pub struct Rows {
     path: String,
     reader: ParquetRecordBatchReader,
+    source: Source,
     adapter: Arc<Adapter>,
     /// What is decoded, with ids.
     fields: Fields,
@@ -180,7 +208,14 @@ impl Iterator for Rows {
         loop {
             let batch = match self.reader.next()? {
                 Ok(batch) => batch,
-                Err(source) => return Some(Err(ReadError::Arrow { path: self.path.clone(), source })),
+                Err(source) => {
+                    let (path, column) = (self.path.clone(), self.source.damaged_column());
+                    return Some(Err(ReadError::Decoding {
+                        path,
+                        column: column.unwrap_or_else(|| "unknown".to_owned()),
+                        source,
+                    }));
+                }
             };
             match self.step(batch) {
                 Ok(None) => {}
@@ -188,5 +223,49 @@ impl Iterator for Rows {
                 Err(e) => return Some(Err(e)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int32Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
+    use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+    use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+    use crate::target_schema;
+
+    #[test]
+    fn a_page_that_can_not_be_decoded_is_told_with_its_file_and_column() {
+        let with_id = |name: &str, ty, id: i32| {
+            Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+        };
+        let schema = Arc::new(ArrowSchema::new(vec![with_id("a", DataType::Int32, 1), with_id("b", DataType::Utf8, 2)]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from_iter_values(0..1000)),
+            Arc::new(StringArray::from_iter_values((0..1000).map(|i| format!("text {i}")))),
+        ];
+        let level = ZstdLevel::try_new(3).expect("a level");
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).expect("a writer");
+        writer.write(&RecordBatch::try_new(schema, columns).expect("a batch")).expect("written");
+        let footer = writer.close().expect("closed");
+        let (start, length) = footer.row_group(0).column(1).byte_range();
+        bytes[(start + length / 2) as usize..(start + length) as usize].fill(0xff);
+        let window = Window { start: 0, bytes: bytes.into() };
+        let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");
+        let projection = Projection { mask: ProjectionMask::all(), fields: metadata.schema().fields().clone() };
+        let fetched = Fetched { path: "s3://lake/f.parquet".to_owned(), metadata, row_groups: 0..1, window };
+        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
+        let fields = [field(1, "a", PrimitiveType::Int), field(2, "b", PrimitiveType::String)];
+        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
+        let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1, 2]).expect("a target"), &schema, None));
+        let rows = fetched.rows(adapter, projection, 0..1000, None, 1024).expect("a reader");
+        let error = rows.map(|batch| batch.map(drop)).find_map(Result::err).expect("it is damaged").to_string();
+        assert!(error.starts_with("s3://lake/f.parquet: column b: "), "{error}");
     }
 }

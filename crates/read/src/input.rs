@@ -238,12 +238,7 @@ impl Input {
     }
 
     fn failed(&self, error: object_store::Error) -> ParquetError {
-        let uri = self.path.to_string();
-        let error = match error {
-            object_store::Error::NotFound { .. } => StorageError::NotFound { uri },
-            source => StorageError::Io { uri, source },
-        };
-        ParquetError::External(Box::new(error))
+        ParquetError::External(Box::new(ReadError::from(StorageError::new(&self.path, error))))
     }
 
     async fn fetch(&self, range: Range<u64>) -> parquet::errors::Result<Bytes> {

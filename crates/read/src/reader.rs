@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Fields};
 use bytes::Bytes;
-use esker_storage::{Location, Scheme, Storage, StorageError};
+use esker_storage::{Location, Scheme, Storage};
 use futures::stream::{BoxStream, StreamExt};
 use iceberg::spec::TableMetadata;
 use moka::future::Cache;
@@ -233,8 +233,8 @@ impl Reader {
 /// A storage error that travelled through the Parquet decoder comes out as itself.
 pub fn lift(path: &str, error: ParquetError) -> ReadError {
     match error {
-        ParquetError::External(e) => match e.downcast::<StorageError>() {
-            Ok(storage) => ReadError::Storage(*storage),
+        ParquetError::External(e) => match e.downcast::<ReadError>() {
+            Ok(read) => *read,
             Err(e) => ReadError::Parquet { path: path.to_owned(), source: ParquetError::External(e) },
         },
         source => ReadError::Parquet { path: path.to_owned(), source },
@@ -275,6 +275,15 @@ impl OpenFile {
     /// The footer.
     pub fn footer(&self) -> &Arc<ParquetMetaData> {
         self.metadata.metadata()
+    }
+
+    /// An error if the file has other rows than its manifest says: deletes by position and row ids would be about others.
+    pub fn check_records(&self, records: u64) -> Result<()> {
+        let rows = self.footer().file_metadata().num_rows();
+        match u64::try_from(rows) == Ok(records) {
+            true => Ok(()),
+            false => Err(ReadError::damaged(&self.input.path, format!("it has {rows} rows, and its manifest says {records}"))),
+        }
     }
 
     /// The file's own columns, with field ids.

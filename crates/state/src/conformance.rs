@@ -286,6 +286,25 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert!(state.open_jobs().await.expect("asked").is_empty());
 }
 
+async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let new = job(TableId::fresh(), None, 0);
+    state.enqueue(warehouse, &new).await.expect("entered");
+    state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
+    state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("ended");
+    let done = state.job(new.id).await.expect("asked").expect("there");
+    assert_eq!(done.undone_by, None);
+    let undo = state.record_undo(&done, "p", "{\"files\":2}", now_ms()).await.expect("recorded").expect("the first");
+    assert_eq!(state.record_undo(&done, "p", "{}", now_ms()).await.expect("asked"), None, "it is undone already");
+    let record = state.job(undo).await.expect("asked").expect("there");
+    assert_eq!((record.kind.as_str(), record.state, record.undone_by), (crate::UNDO, JobState::Succeeded, None));
+    assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
+    let undone = state.job(new.id).await.expect("asked").expect("there");
+    assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
+    let told = state.events_after(0, None, 100).await.expect("told");
+    assert!(told.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{told:?}");
+}
+
 async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let new = job(TableId::fresh(), None, 0);
@@ -503,6 +522,7 @@ on_every_database!(
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs,
+    a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
     reports_sinks_and_tokens_are_kept,

@@ -93,6 +93,8 @@ pub struct Job {
     pub progress: (u64, u64),
     /// Who wants it to end.
     pub cancelled_by: Option<String>,
+    /// The undo that took it back.
+    pub undone_by: Option<JobId>,
     /// What it did.
     pub outcome: Option<Value>,
     /// Why it failed, or its last attempt did.
@@ -132,7 +134,8 @@ pub struct JobFilter {
 }
 
 pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
-     deaths, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms";
+     deaths, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, \
+     (SELECT undo.id FROM job undo WHERE undo.warehouse_id = job.warehouse_id AND undo.key = 'undo/' || job.id) AS undone_by";
 
 fn value(row: &AnyRow, column: &str) -> Result<Option<Value>> {
     let text: Option<String> = row.try_get(column)?;
@@ -170,6 +173,7 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
         earlier_plans: earlier,
         progress: (count(row, "done")?, count(row, "total")?),
         cancelled_by: row.try_get("cancelled_by")?,
+        undone_by: row.try_get::<Option<String>, _>("undone_by")?.map(|id| parse_id(&id)).transpose()?,
         outcome: value(row, "outcome")?,
         error: row.try_get("error")?,
         predicted: value(row, "predicted")?,

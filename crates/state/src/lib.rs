@@ -27,6 +27,7 @@ mod reports;
 mod sightings;
 mod tables;
 mod told;
+mod undone;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ pub use namespaces::{NamespaceRow, Warehouse};
 pub use outputs::Output;
 pub use queue::{JobEnd, JobNews, NewJob};
 pub use tables::{Kind, NewTable, Swap, TableRow};
+pub use undone::UNDO;
 
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;

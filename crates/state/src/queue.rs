@@ -299,7 +299,7 @@ impl State {
 }
 
 /// Enters into the out-box that a job was begun or is over.
-async fn tell_of(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
+pub(crate) async fn tell_of(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
     let kind = match job.state {
         JobState::Queued => return Ok(()),
         JobState::Running => "job.started",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use esker_types::Carried;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use iceberg::io::{FileMetadata, FileRead, FileWrite, InputFile, OutputFile, StorageConfig, StorageFactory};
@@ -19,7 +20,7 @@ use crate::{Storage, StorageError};
 const WRITE_BUFFER: usize = 8 << 20;
 
 fn failed(error: StorageError) -> Error {
-    Error::new(ErrorKind::Unexpected, error.to_string()).with_source(error)
+    Error::new(ErrorKind::Unexpected, error.to_string()).with_source(Carried::new(error))
 }
 
 fn default_storage() -> Storage {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use crate::http::{Paced, Requests};
 use crate::{Location, Result, Scheme, StorageError};
@@ -16,8 +16,13 @@ use crate::{Location, Result, Scheme, StorageError};
 /// How long one operation is retried. A commit's client waits about this long.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// The longest pause between tries: a store that is back is not kept waiting for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Time alone ends it. A number of tries ends before: pauses grow so slowly that ten are over in three seconds.
 fn retry() -> RetryConfig {
-    RetryConfig { max_retries: 10, retry_timeout: RETRY, ..RetryConfig::default() }
+    let backoff = BackoffConfig { max_backoff: LONGEST_PAUSE, ..BackoffConfig::default() };
+    RetryConfig { max_retries: 10_000, retry_timeout: RETRY, backoff }
 }
 
 /// Checks the options of a kind of store: every key is known. Nothing is asked of the store.

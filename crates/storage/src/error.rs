@@ -1,7 +1,8 @@
 use std::error::Error;
 use std::io;
 
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, causes, code_of_io};
+use object_store::client::HttpError;
 
 /// A failed storage operation. Every variant names the URI.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,22 @@ pub enum StorageError {
         /// The kind of store.
         scheme: String,
     },
+    /// The store does not let this server do it.
+    #[error("{uri}: the storage denies it: {source}; look at the credentials that the server was given")]
+    Denied {
+        /// What was touched.
+        uri: String,
+        /// The store's own error.
+        source: object_store::Error,
+    },
+    /// The store did not answer, or asked to be left alone, for as long as it was tried.
+    #[error("{uri}: the storage is away or overloaded: {source}")]
+    Away {
+        /// What was touched.
+        uri: String,
+        /// The store's own error.
+        source: object_store::Error,
+    },
     /// Any other failure of the store.
     #[error("{uri}: {source}")]
     Io {
@@ -54,7 +71,13 @@ impl StorageError {
     /// What was touched.
     pub fn uri(&self) -> Option<&str> {
         match self {
-            Self::NotFound { uri } | Self::Full { uri } | Self::InvalidLocation { uri, .. } | Self::Io { uri, .. } => Some(uri),
+            Self::NotFound { uri }
+            | Self::NoBucket { uri }
+            | Self::Full { uri }
+            | Self::InvalidLocation { uri, .. }
+            | Self::Denied { uri, .. }
+            | Self::Away { uri, .. }
+            | Self::Io { uri, .. } => Some(uri),
             Self::UnknownOption { .. } => None,
         }
     }
@@ -63,9 +86,25 @@ impl StorageError {
     pub fn new(uri: &str, source: object_store::Error) -> Self {
         let uri = uri.to_owned();
         match source {
-            object_store::Error::NotFound { .. } => Self::NotFound { uri },
-            source if is_full(&source) => Self::Full { uri },
-            source => Self::Io { uri, source },
+            object_store::Error::NotFound { .. } => return Self::NotFound { uri },
+            source @ (object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+                return Self::Denied { uri, source };
+            }
+            _ => {}
+        }
+        // What the network or the file system said, below what the store's client makes of it.
+        let below = |e: &(dyn Error + 'static)| match e.downcast_ref::<io::Error>() {
+            Some(e) if e.kind() == io::ErrorKind::PermissionDenied => Some(ErrorCode::Forbidden),
+            Some(e) => Some(code_of_io(e)).filter(|code| *code != ErrorCode::Internal),
+            // An answer that never came, or that asks to come again ([`crate::http`]).
+            None => e.is::<HttpError>().then_some(ErrorCode::Unavailable),
+        };
+        let code = causes(&source).find_map(below);
+        match code {
+            Some(ErrorCode::StorageFull) => Self::Full { uri },
+            Some(ErrorCode::Forbidden) => Self::Denied { uri, source },
+            Some(_) => Self::Away { uri, source },
+            None => Self::Io { uri, source },
         }
     }
 }
@@ -76,29 +115,47 @@ impl Coded for StorageError {
             Self::NotFound { .. } | Self::NoBucket { .. } => ErrorCode::DataMissing,
             Self::Full { .. } => ErrorCode::StorageFull,
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
+            Self::Denied { .. } => ErrorCode::Forbidden,
+            Self::Away { .. } => ErrorCode::Unavailable,
             Self::Io { .. } => ErrorCode::Internal,
         }
     }
 }
 
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
-}
-
-fn is_full(error: &object_store::Error) -> bool {
-    let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    // `io::Error` hides a wrapped error from `source()`, so look one level into it.
-    let deep =
-        |e: &io::Error| full(e) || e.get_ref().is_some_and(|inner| chain(inner).any(|e| e.downcast_ref().is_some_and(full)));
-    chain(error).any(|e| e.downcast_ref().is_some_and(deep))
-}
-
 /// The storage error at the bottom of another crate's error, so that its meaning survives the wrapping.
 pub fn storage_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StorageError> {
-    chain(error).find_map(|e| e.downcast_ref())
+    causes(error).find_map(|e| e.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::HttpErrorKind;
+
+    use super::*;
+
+    fn generic(source: impl Error + Send + Sync + 'static) -> object_store::Error {
+        object_store::Error::Generic { store: "test", source: Box::new(source) }
+    }
+
+    fn denied() -> object_store::Error {
+        object_store::Error::PermissionDenied { path: "x".to_owned(), source: "403".into() }
+    }
+
+    #[test]
+    fn a_store_s_error_is_sorted_by_what_it_means_however_deep_it_is() {
+        let timeout = || HttpError::new(HttpErrorKind::Timeout, io::Error::other("30 s"));
+        for (error, code) in [
+            (generic(io::Error::from(io::ErrorKind::TimedOut)), ErrorCode::Unavailable),
+            (generic(io::Error::other(io::Error::other(timeout()))), ErrorCode::Unavailable),
+            (generic(timeout()), ErrorCode::Unavailable),
+            (generic(io::Error::other(io::Error::from(io::ErrorKind::StorageFull))), ErrorCode::StorageFull),
+            (generic(io::Error::from(io::ErrorKind::PermissionDenied)), ErrorCode::Forbidden),
+            (denied(), ErrorCode::Forbidden),
+            (generic(io::Error::from(io::ErrorKind::InvalidData)), ErrorCode::Internal),
+            (object_store::Error::NotFound { path: "x".to_owned(), source: "404".into() }, ErrorCode::DataMissing),
+        ] {
+            let text = error.to_string();
+            assert_eq!(StorageError::new("s3://lake/x", error).code(), code, "{text}");
+        }
+    }
 }

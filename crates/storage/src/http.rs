@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use object_store::ClientOptions;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
 
 /// The first pause after a store said that it is asked too often.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -99,21 +101,40 @@ impl HttpService for PacedClient {
             tokio::time::sleep(wait).await;
         }
         let method = request.method().to_string();
-        let answer = self.inner.execute(request).await;
-        match &answer {
-            Ok(response) => {
-                self.requests.count(&method, response.status().as_str());
-                if matches!(response.status().as_u16(), 429 | 503) {
-                    let wanted = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
-                    self.pace(|p| p.slow_down(Instant::now(), wanted.map(Duration::from_secs)));
-                } else {
-                    self.pace(Pace::speed_up);
-                }
+        let response = match self.inner.execute(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                self.requests.count(&method, "error");
+                return Err(error);
             }
-            Err(_) => self.requests.count(&method, "error"),
+        };
+        let status = response.status().as_u16();
+        self.requests.count(&method, response.status().as_str());
+        if matches!(status, 429 | 503) {
+            let wanted = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+            self.pace(|p| p.slow_down(Instant::now(), wanted.map(Duration::from_secs)));
+        } else {
+            self.pace(Pace::speed_up);
         }
-        answer
+        if matches!(status, 408 | 429 | 500..) {
+            let body = response.into_body().bytes().await.unwrap_or_default();
+            let says = String::from_utf8_lossy(&body).chars().take(SAID).collect();
+            return Err(HttpError::new(HttpErrorKind::Request, ComeAgain { status, says }));
+        }
+        Ok(response)
     }
+}
+
+/// Characters of a store's answer that an error repeats.
+const SAID: usize = 500;
+
+/// An answer that asks to come again. Handed on as an error of transport, which is retried as such an answer is, and which keeps its type:
+/// the client's error for a status keeps none.
+#[derive(Debug, thiserror::Error)]
+#[error("it answered {status}: {says}")]
+struct ComeAgain {
+    status: u16,
+    says: String,
 }
 
 #[cfg(test)]

@@ -92,6 +92,23 @@ impl Location {
         Ok(Self { scheme, authority: authority.to_owned(), path })
     }
 
+    /// The one spelling of a place, by which places are compared. What names none stays as it is.
+    pub fn normal(uri: &str) -> String {
+        Self::parse(uri).map_or_else(|_| uri.to_owned(), |at| at.to_string())
+    }
+
+    /// The spellings that engines write this place in; the normal one comes first.
+    pub fn spellings(&self) -> Vec<String> {
+        let (authority, path) = (&self.authority, &self.path);
+        let as_scheme = |name: &str| format!("{name}://{authority}{path}");
+        match self.scheme {
+            Scheme::File => vec![self.to_string(), format!("file:{path}")],
+            Scheme::S3 => ["s3", "s3a", "s3n"].map(as_scheme).to_vec(),
+            Scheme::Gcs => ["gs", "gcs"].map(as_scheme).to_vec(),
+            Scheme::Adls => ["abfss", "abfs", "wasbs", "wasb"].map(as_scheme).to_vec(),
+        }
+    }
+
     /// Of a directory or file on this machine.
     pub fn of_path(path: &std::path::Path) -> Result<Self> {
         Self::parse(&format!("file://{}", path.display()))
@@ -170,6 +187,11 @@ mod tests {
         }
         assert_eq!(at("abfs://c@a.dfs.core.windows.net/x").to_string(), "abfss://c@a.dfs.core.windows.net/x");
         assert_eq!(at("gs://b").key(), "");
+        for uri in ["file:///a/b", "s3://lake/a/b", "gs://b/x", "abfss://c@a.dfs.core.windows.net/x"] {
+            let spellings = at(uri).spellings();
+            assert!(spellings.len() > 1 && spellings.iter().all(|s| Location::normal(s) == uri), "{spellings:?}");
+        }
+        assert_eq!(Location::normal("no location"), "no location");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{PartitionSum, files_with_deletes};
-use crate::{ManifestSummary, PartitionKey, Result, TableError, partition_label, refs};
+use crate::{ManifestSummary, PartitionKey, Result, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];

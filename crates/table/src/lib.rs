@@ -5,6 +5,7 @@
 
 mod bounds;
 mod cherry;
+mod complaint;
 mod deletes;
 mod dirs;
 mod dv;
@@ -31,10 +32,11 @@ mod summary;
 
 pub use bounds::ColumnBounds;
 pub use cherry::cherry_pick;
+pub use complaint::complaint;
 pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
-pub use error::TableError;
+pub use error::{TableError, code_of, plain};
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
 pub use json::MetadataJson;

@@ -5,7 +5,7 @@ use iceberg::spec::{
     ManifestList, Snapshot, TableMetadata,
 };
 
-use crate::{Manifests, Result};
+use crate::{Manifests, Result, TableError};
 
 /// Manifests read at the same time.
 const MANIFEST_CONCURRENCY: usize = 8;
@@ -20,6 +20,18 @@ pub enum DeleteKind {
     Equality,
     /// A deletion vector in a Puffin file (format version 3).
     DeletionVector,
+}
+
+impl DeleteKind {
+    /// What a file of a manifest deletes; none if it is a data file.
+    pub fn of(file: &DataFile) -> Option<Self> {
+        Some(match (file.content_type(), file.file_format()) {
+            (DataContentType::Data, _) => return None,
+            (DataContentType::EqualityDeletes, _) => Self::Equality,
+            (DataContentType::PositionDeletes, DataFileFormat::Puffin) => Self::DeletionVector,
+            (DataContentType::PositionDeletes, _) => Self::Position,
+        })
+    }
 }
 
 /// A live data file with the sequence numbers that decide which deletes apply.
@@ -75,7 +87,12 @@ pub struct LiveFiles {
 
 /// A snapshot's manifest list.
 pub async fn load_manifests(manifests: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
-    let bytes = manifests.io().new_input(snapshot.manifest_list())?.read().await?;
+    let path = snapshot.manifest_list();
+    list_of(manifests, metadata, path).await.map_err(|e| TableError::file(path, e))
+}
+
+async fn list_of(manifests: &Manifests, metadata: &TableMetadata, path: &str) -> iceberg::Result<Vec<ManifestFile>> {
+    let bytes = manifests.io().new_input(path)?.read().await?;
     // A table upgraded from version 1 may still point at lists written as version 1: their Avro schema decides.
     let list = match ManifestList::parse_with_version(&bytes, metadata.format_version()) {
         Ok(list) => list,
@@ -84,7 +101,7 @@ pub async fn load_manifests(manifests: &Manifests, metadata: &TableMetadata, sna
             ManifestList::parse_with_version(&bytes, older)
                 .or_else(|_| ManifestList::parse_with_version(&bytes, FormatVersion::V1))?
         }
-        Err(e) => return Err(e.into()),
+        Err(e) => return Err(e),
     };
     Ok(list.consume_entries().into_iter().collect())
 }
@@ -109,17 +126,13 @@ impl LiveFiles {
     pub fn add_manifest(&mut self, file: &ManifestFile, manifest: &Manifest) {
         for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(file, manifest)).filter(|(e, _)| e.is_alive()) {
             let live = LiveFile::of(file, entry, first_row_id);
-            let kind = match (live.file.content_type(), live.file.file_format()) {
-                (DataContentType::Data, _) => {
+            match DeleteKind::of(&live.file) {
+                Some(kind) => self.deletes.push(LiveDelete { entry: live, kind }),
+                None => {
                     debug_assert_eq!(file.content, ManifestContentType::Data);
                     self.data.push(live);
-                    continue;
                 }
-                (DataContentType::EqualityDeletes, _) => DeleteKind::Equality,
-                (DataContentType::PositionDeletes, DataFileFormat::Puffin) => DeleteKind::DeletionVector,
-                (DataContentType::PositionDeletes, _) => DeleteKind::Position,
-            };
-            self.deletes.push(LiveDelete { entry: live, kind });
+            }
         }
     }
 }

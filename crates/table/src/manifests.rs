@@ -5,7 +5,7 @@ use iceberg::spec::{Manifest, ManifestFile, TableMetadata};
 use moka::future::Cache;
 
 use crate::partition::{has_types, with_types};
-use crate::{PartitionTypes, Result, partition_types};
+use crate::{PartitionTypes, Result, TableError, partition_types};
 
 /// What a manifest entry weighs in memory, measured on entries with bounds for some twenty columns.
 pub const ENTRY_BYTES: usize = 2500;
@@ -65,7 +65,7 @@ impl Manifests {
         if let Some(found) = self.parsed.get(&key).await {
             return Ok(found);
         }
-        let manifest = Arc::new(file.load_manifest(&self.io).await?);
+        let manifest = Arc::new(file.load_manifest(&self.io).await.map_err(|e| TableError::file(&file.manifest_path, e))?);
         self.parsed.insert(key, manifest.clone()).await;
         Ok(manifest)
     }

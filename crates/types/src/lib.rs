@@ -8,7 +8,7 @@ mod principal;
 
 pub use age::parse_age;
 pub use caught::{Panicked, caught, caught_now};
-pub use error::{Coded, ErrorCode};
+pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use principal::Principal;
 

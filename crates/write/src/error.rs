@@ -1,7 +1,7 @@
 use esker_read::ReadError;
-use esker_storage::{StorageError, storage_cause};
+use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Carried, Coded, ErrorCode};
 
 /// Files that could not be written. What was written of them is not part of any table.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +16,8 @@ pub enum WriteError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A file could not be recorded before it is written.
-    #[error("recording outputs: {0}")]
-    Record(String),
+    #[error(transparent)]
+    Record(#[from] Carried),
     /// A table property makes no sense.
     #[error("option {key}: {reason}")]
     Option {
@@ -55,11 +55,12 @@ impl Coded for WriteError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Read(e) => e.code(),
-            Self::Table(e) => storage_cause(e).map_or_else(|| e.code(), Coded::code),
+            Self::Table(e) => e.code(),
             Self::Storage(e) => e.code(),
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,
-            Self::Record(_) | Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorCode::Internal,
+            Self::Record(e) => e.code(),
+            Self::NotAsWritten { .. } | Self::Parquet(_) | Self::Arrow(_) => ErrorCode::Internal,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) async fn run(client: &Client, job: Option<String>, cancel: bool, log:
     for job in &jobs {
         let text = |key: &str| job[key].as_str().unwrap_or_default();
         let why = match (text("state"), text("error")) {
+            _ if job["undone_by"].is_string() => format!("undone by {}", text("undone_by")),
+            _ if text("kind") == "undo" => text("reason").to_owned(),
             ("queued", "") => waits(job),
             (_, error) => error.to_owned(),
         };
@@ -57,9 +59,12 @@ pub(super) fn time(ms: &Value) -> String {
 pub(super) async fn undo(client: &Client, job: &str) -> Result<()> {
     let path = format!("{}/jobs/{}/undo", client.warehouse_path(), encode(job));
     let undone: Undone = client.post(&path, &serde_json::json!({})).await?;
-    let Undone { snapshots, refs, files, gone } = &undone;
+    let Undone { snapshots, refs, files, gone, job_id } = &undone;
     let refs = if refs.is_empty() { String::new() } else { format!(" and {}", refs.join(", ")) };
     out(&format!("{snapshots} snapshots{refs} are back; {files} files left quarantine, {gone} were deleted already"));
+    if let Some(record) = job_id {
+        out(&format!("recorded as job {record}"));
+    }
     Ok(())
 }
 

@@ -210,7 +210,7 @@ impl MaintainCommand {
 }
 
 /// Starts a job and waits for it.
-async fn start<T: DeserializeOwned>(client: &Client, path: &str, options: &impl Serialize, bytes: bool) -> Result<T> {
+pub(super) async fn start<T: DeserializeOwned>(client: &Client, path: &str, options: &impl Serialize, bytes: bool) -> Result<T> {
     let accepted: Value = client.post(path, options).await?;
     let id = accepted["job-id"].as_str().ok_or_else(|| Error::Remote("the server named no job".to_owned()))?;
     let outcome = jobs::wait(client, id, bytes).await?;

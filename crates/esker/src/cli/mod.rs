@@ -1,6 +1,7 @@
 //! The command line. All but `serve`, `config`, `recover`, `backup`, `restore` and `token` talk to a server's management API.
 
 mod backup;
+mod check;
 mod client;
 mod compact;
 mod events;
@@ -67,6 +68,13 @@ enum Command {
         #[command(subcommand)]
         command: maintain::MaintainCommand,
     },
+    /// Look for what is wrong with a table's files: gone, damaged, or written wrong by an earlier version.
+    Check {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        check: check::Check,
+    },
     /// Show jobs, or one job.
     Jobs {
         #[command(flatten)]
@@ -80,7 +88,7 @@ enum Command {
         #[arg(long, requires = "job")]
         log: bool,
     },
-    /// Take a job back: an expiry, or a removal of orphans.
+    /// Take a job back: a compaction, an expiry, or a removal of orphans.
     Undo {
         #[command(flatten)]
         remote: Remote,
@@ -165,6 +173,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Events { remote, events } => events.run(&Client::new(remote)).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)).await,
+            Command::Check { remote, check } => check.run(&Client::new(remote)).await,
             Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote), job, cancel, log).await,
             Command::Policy { remote, command } => command.run(&Client::new(remote)).await,
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote), &job).await,

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use esker_catalog::{Catalog, CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_storage::Location;
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
     load_manifests, rewrite_snapshot,
 };
-use esker_types::JobId;
+use esker_types::{Carried, JobId};
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, ManifestContentType, Operation, Snapshot, TableMetadata};
+use iceberg::spec::{DataFile, FormatVersion, ManifestContentType, Operation, Snapshot, TableMetadata};
 
 use super::moves::{ByNumber, Moves};
 use crate::jobs::JobContext;
@@ -80,13 +81,13 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
     Err(CatalogError::Conflict(format!("branch {branch} was set back behind snapshot {start}, which the rewrite read")))
 }
 
-/// A conflict stays a conflict on its way through the catalog.
+/// An error keeps its meaning on its way through the catalog.
 pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
         MaintenanceError::Storage(e) | MaintenanceError::Write(WriteError::Storage(e)) => e.into(),
-        other => CatalogError::Table(TableError::Invalid(other.to_string())),
+        other => Carried::new(other).into(),
     }
 }
 
@@ -108,7 +109,7 @@ pub(crate) async fn propose_for(
         let catalog = recorder.clone();
         Box::pin(async move {
             let recorded = catalog.state().record_outputs(catalog.warehouse(), table_id, Some(job), &paths).await;
-            recorded.map_err(|e| TableError::Invalid(e.to_string()))
+            recorded.map_err(|e| TableError::Carried(Carried::new(e)))
         })
     };
     let rewritten = rewrite_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
@@ -120,9 +121,15 @@ pub(crate) async fn propose_for(
         updates: rewritten.updates,
         dooms: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        revives: rewrite.revived.iter().map(|live| live.file.file_path().to_owned()).collect(),
+        revives: rewrite.revived.iter().flat_map(|live| spellings(live.file.file_path())).collect(),
         cause: cause.clone(),
     })
+}
+
+/// A file is in quarantine under the name that a manifest has, or that a listing had.
+fn spellings(path: &str) -> Vec<String> {
+    let known = Location::parse(path).map_or_else(|_| Vec::new(), |at| at.spellings());
+    [path.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != path)).collect()
 }
 
 impl GroupCommit {
@@ -135,7 +142,16 @@ impl GroupCommit {
         // to be looked at: a commit a group would look at every file for each.
         let manifests = self.context.catalog.manifests();
         let deletes = load_manifests(manifests, metadata, head).await?.iter().any(|m| m.content == ManifestContentType::Deletes);
-        let live = if deletes { load_live(manifests, metadata, head).await? } else { LiveFiles::default() };
+        let unnumbered = self.unnumbered(metadata);
+        let live = match deletes || !unnumbered.is_empty() {
+            true => load_live(manifests, metadata, head).await?,
+            false => LiveFiles::default(),
+        };
+        let numbered = |f: &&LiveFile| f.first_row_id.is_some() && unnumbered.contains(f.file.file_path());
+        if let Some(file) = live.data.iter().find(numbered) {
+            let what = format!("the rows of {} were given row ids since the plan was made", file.file.file_path());
+            return Err(TableError::Conflict(what).into());
+        }
         let late = self.late(metadata, &live).await?;
         let late_deletes = late.iter().map(|d| d.positions.len()).sum();
         let added_deletes = write_deletes(&self.context.destination(), metadata, late).await?;
@@ -154,6 +170,15 @@ impl GroupCommit {
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
         })
+    }
+
+    /// The replaced files whose rows had no row ids when they were read, in a table that gives rows theirs.
+    fn unnumbered(&self, metadata: &TableMetadata) -> HashSet<&str> {
+        if metadata.format_version() < FormatVersion::V3 {
+            return HashSet::new();
+        }
+        let removed = self.groups.iter().flat_map(|g| &g.removed);
+        removed.filter(|f| f.first_row_id.is_none()).map(|f| f.file.file_path()).collect()
     }
 
     /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
@@ -257,8 +282,12 @@ impl ConvertCommit {
         // What landed meanwhile about a file is added to what was found; a vector replaces the one before it.
         let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(f.file.file_path())).cloned().collect();
         let mut late = LiveFiles::default();
-        let is_late =
-            |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind == DeleteKind::DeletionVector;
+        // A vector also supersedes position delete files. On format version 2 these stay what they are beside what is written.
+        let vectors = metadata.format_version() >= FormatVersion::V3;
+        let is_late = |d: &&esker_table::LiveDelete| {
+            let positional = if vectors { d.kind != DeleteKind::Equality } else { d.kind == DeleteKind::DeletionVector };
+            positional && d.entry.sequence_number > self.sequence_number
+        };
         late.deletes = live.deletes.iter().filter(is_late).cloned().collect();
         let late_index = DeleteIndex::new(&late, metadata)?;
         let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;

@@ -140,6 +140,7 @@ async fn units(
             let bytes = file.file_size_in_bytes();
             let held = if bytes <= whole { Some(reserve(&memory, bytes, cut.memory / 16).await?) } else { None };
             let open = context.reader.open_whole(file.file_path(), bytes, whole, &context.counters.reads).await?;
+            open.check_records(file.record_count())?;
             context.progress.add(bytes);
             Ok::<_, MaintenanceError>((number, open, held))
         }

@@ -9,7 +9,7 @@ use esker_types::{Coded, ErrorCode, TableId};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, TableMetadata};
+use iceberg::spec::{DataFile, FormatVersion, TableMetadata};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -53,8 +53,11 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     if outcome.groups == 0
         && let Some(first) = outcome.refused.first()
     {
-        let what = format!("no group was rewritten; group {}: {}", first.group, first.reason);
-        return Err(MaintenanceError::NothingDone { code: first.code.unwrap_or(ErrorCode::Refused), what });
+        // The job is tried again if that may help any of them.
+        let passing = outcome.refused.iter().find(|group| group.code.is_some_and(ErrorCode::is_passing));
+        let group = passing.unwrap_or(first);
+        let what = format!("no group was rewritten; group {}: {}", group.group, group.reason);
+        return Err(MaintenanceError::NothingDone { code: group.code.unwrap_or(ErrorCode::Refused), what });
     }
     Ok(outcome)
 }
@@ -105,6 +108,7 @@ impl Job<'_> {
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
         let batch = match (options.partial_progress.unwrap_or(true), options.max_commits) {
+            _ if self.is_unnumbered() => usize::MAX,
             (false, _) => usize::MAX,
             (true, Some(most)) => self.plan.groups.len().div_ceil(most.max(1)).max(1),
             (true, None) => 1,
@@ -185,6 +189,12 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Whether rows have no row ids yet, as right after an upgrade to format version 3. The first commit gives them theirs; groups that
+    /// are committed after it would give their rows others.
+    fn is_unnumbered(&self) -> bool {
+        self.metadata.format_version() >= FormatVersion::V3 && self.live.data.iter().any(|f| f.first_row_id.is_none())
     }
 
     /// Where the files of a group go.

@@ -37,6 +37,9 @@ pub struct RowHolder {
     pub snapshots: u64,
     /// When it may be deleted, if it is in quarantine.
     pub due_ms: Option<Millis>,
+    /// What it is called there.
+    #[serde(skip)]
+    pub(super) doomed_as: Option<String>,
 }
 
 impl RowHolder {
@@ -61,7 +64,15 @@ struct Suspect {
     refs: BTreeSet<String>,
     in_table: BTreeSet<String>,
     snapshots: BTreeSet<i64>,
-    due_ms: Option<Millis>,
+    /// In quarantine: what it is called there, and when it goes.
+    doomed: Option<(String, Millis)>,
+}
+
+impl Suspect {
+    fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
+        let (refs, in_table, snapshots, doomed) = Default::default();
+        Self { file, bytes, parquet, refs, in_table, snapshots, doomed }
+    }
 }
 
 /// The holders of the rows for which a filter is true, with the snapshots that lead to any of them.
@@ -90,13 +101,15 @@ pub(super) async fn holders(
             continue;
         }
         snapshots.extend(&suspect.snapshots);
-        let Suspect { bytes, refs, in_table, due_ms, .. } = suspect;
-        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots: suspect.snapshots.len() as u64, due_ms });
+        let Suspect { bytes, refs, in_table, snapshots, doomed, .. } = suspect;
+        let (doomed_as, due_ms) = doomed.unzip();
+        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots: snapshots.len() as u64, due_ms, doomed_as });
     }
     Ok((found, snapshots))
 }
 
-/// Every file that bounds and partitions do not rule out, by path.
+/// Every file that bounds and partitions do not rule out, by the normal spelling of its path: a listing, the quarantine and manifests
+/// spell it each in their own way.
 async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Result<BTreeMap<String, Suspect>> {
     let (metadata, source) = (&table.metadata, catalog.manifests());
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
@@ -110,21 +123,17 @@ async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Resu
                 let mut matched = Vec::new();
                 for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
                     let data = entry.data_file();
-                    known.insert(data.file_path().to_owned());
+                    let path = Location::normal(data.file_path());
+                    known.insert(path.clone());
                     let spec = metadata.partition_spec_by_id(file.partition_spec_id);
                     let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, data) == Expr::False);
                     if !entry.is_alive() || ruled_out || data.file_format() == DataFileFormat::Puffin {
                         continue;
                     }
-                    matched.push(data.file_path().to_owned());
-                    found.entry(data.file_path().to_owned()).or_insert_with(|| Suspect {
-                        bytes: data.file_size_in_bytes(),
-                        parquet: data.file_format() == DataFileFormat::Parquet,
-                        file: Some(LiveFile::of(&file, entry, first_row_id)),
-                        refs: BTreeSet::new(),
-                        in_table: BTreeSet::new(),
-                        snapshots: BTreeSet::new(),
-                        due_ms: None,
+                    matched.push(path.clone());
+                    found.entry(path).or_insert_with(|| {
+                        let parquet = data.file_format() == DataFileFormat::Parquet;
+                        Suspect::new(Some(LiveFile::of(&file, entry, first_row_id)), data.file_size_in_bytes(), parquet)
                     });
                 }
                 by_manifest.insert(file.manifest_path.clone(), matched);
@@ -148,7 +157,7 @@ async fn heads(catalog: &Catalog, metadata: &TableMetadata, found: &mut BTreeMap
         let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
         let index = DeleteIndex::new(&live, metadata)?;
         for file in &live.data {
-            if let Some(suspect) = found.get_mut(file.file.file_path()) {
+            if let Some(suspect) = found.get_mut(&Location::normal(file.file.file_path())) {
                 suspect.refs.insert(name.clone());
                 if !index.any(file) {
                     suspect.in_table.insert(name.clone());
@@ -156,7 +165,7 @@ async fn heads(catalog: &Catalog, metadata: &TableMetadata, found: &mut BTreeMap
             }
         }
         for delete in &live.deletes {
-            if let Some(suspect) = found.get_mut(delete.entry.file.file_path()) {
+            if let Some(suspect) = found.get_mut(&Location::normal(delete.entry.file.file_path())) {
                 suspect.refs.insert(name.clone());
             }
         }
@@ -171,29 +180,20 @@ async fn outside(
     known: &HashSet<String>,
     found: &mut BTreeMap<String, Suspect>,
 ) -> Result<()> {
-    let mut due: HashMap<String, Millis> = HashMap::new();
+    let mut doomed_at: HashMap<String, (String, Millis)> = HashMap::new();
     for doomed in catalog.state().quarantine_of(table.row.id).await? {
         if doomed.state == DoomState::Doomed || doomed.state == DoomState::Deleting {
-            due.insert(doomed.doom.path, doomed.doom.due_ms);
+            doomed_at.insert(Location::normal(&doomed.doom.path), (doomed.doom.path, doomed.doom.due_ms));
         }
     }
     let location = Location::parse(&table.row.location)?;
     let mut files = catalog.storage().list(&location);
     while let Some(file) = files.try_next().await? {
-        let due_ms = due.get(&file.uri).copied();
+        let doomed = doomed_at.get(&file.uri).cloned();
         if let Some(suspect) = found.get_mut(&file.uri) {
-            suspect.due_ms = due_ms;
-        } else if file.uri.ends_with(".parquet") && (due_ms.is_some() || !known.contains(&file.uri)) {
-            let suspect = Suspect {
-                file: None,
-                bytes: file.size,
-                parquet: true,
-                refs: BTreeSet::new(),
-                in_table: BTreeSet::new(),
-                snapshots: BTreeSet::new(),
-                due_ms,
-            };
-            found.insert(file.uri, suspect);
+            suspect.doomed = doomed;
+        } else if file.uri.ends_with(".parquet") && (doomed.is_some() || !known.contains(&file.uri)) {
+            found.insert(file.uri, Suspect { doomed, ..Suspect::new(None, file.size, true) });
         }
     }
     Ok(())

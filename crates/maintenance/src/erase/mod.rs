@@ -8,12 +8,14 @@
 mod holders;
 mod matching;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::Reader;
+use esker_state::JobFilter;
+use esker_storage::Location;
 use esker_table::refs;
-use esker_types::{Millis, now_ms};
+use esker_types::{JobId, Millis, TableId, now_ms};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::{execute_compact, parse_filter};
@@ -114,6 +116,17 @@ fn check_deleted(report: &ErasureReport, spared: &BTreeSet<String>) -> Result<()
     }
 }
 
+/// The files that erasures of a table leave to quarantine, with the job: nothing brings them back.
+pub(crate) async fn erased(catalog: &Catalog, table: TableId) -> Result<HashMap<String, JobId>> {
+    let filter = JobFilter { table: Some(table), kind: Some("erase".to_owned()), ..JobFilter::default() };
+    let mut files = HashMap::new();
+    for job in catalog.state().jobs(&filter, u32::MAX).await? {
+        let outcome = job.outcome.and_then(|outcome| EraseOutcome::deserialize(outcome).ok()).unwrap_or_default();
+        files.extend(outcome.report.holders.into_iter().map(|holder| (Location::normal(&holder.path), job.id)));
+    }
+    Ok(files)
+}
+
 pub(crate) async fn execute_erase(
     context: &JobContext,
     table: &LoadedTable,
@@ -161,7 +174,7 @@ pub(crate) async fn execute_erase(
     outcome.snapshots = execute_expire(context, &current, &expiry.0, &expiry.1).await?.snapshots;
     let current = reload().await?;
     let (after, _) = report(catalog, reader, &current, &options).await?;
-    let quarantined: Vec<String> = after.holders.iter().filter(|h| h.due_ms.is_some()).map(|h| h.path.clone()).collect();
+    let quarantined: Vec<String> = after.holders.iter().filter_map(|h| h.doomed_as.clone()).collect();
     outcome.files = catalog.state().hasten_dooms(&quarantined, deadline_ms).await?;
     outcome.report = report(catalog, reader, &current, &options).await?.0;
     outcome.complete = outcome.report.holders.iter().all(|h| h.snapshots == 0 && h.due_ms.is_some_and(|due| due <= deadline_ms));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esker_catalog::{Catalog, Cause};
 use esker_read::Reader;
 use esker_state::JobLine;
-use esker_types::{JobId, TableId, now_ms};
+use esker_types::{Carried, JobId, TableId, now_ms};
 use esker_write::{Destination, Recorder, WriteError};
 use tokio::sync::Semaphore;
 
@@ -135,10 +135,10 @@ impl JobContext {
             let (catalog, cancelled) = (catalog.clone(), progress.is_cancelled());
             Box::pin(async move {
                 if cancelled {
-                    return Err(WriteError::Record(MaintenanceError::Cancelled.to_string()));
+                    return Err(WriteError::Record(Carried::new(MaintenanceError::Cancelled)));
                 }
                 let recorded = catalog.state().record_outputs(catalog.warehouse(), table, Some(job), &paths).await;
-                recorded.map_err(|e| WriteError::Record(e.to_string()))
+                recorded.map_err(|e| WriteError::Record(Carried::new(e)))
             })
         });
         Destination { storage: self.catalog.storage().clone(), record, counters: self.counters.writes.clone() }

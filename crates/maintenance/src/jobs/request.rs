@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::JobContext;
 use super::handed::{SPARK, is_for_spark};
+use crate::check::{execute_check, plan_check};
 use crate::compact::execute_compact;
 use crate::erase::execute_erase;
 use crate::expire::{self, Unreferenced, execute_expire};
@@ -15,8 +16,8 @@ use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
 use crate::statistics::execute_statistics;
 use crate::{
-    CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions, check_owned,
-    erasure_report, plan_compact, plan_manifests, plan_statistics,
+    CheckOptions, CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
+    check_owned, erasure_report, plan_compact, plan_manifests, plan_statistics,
 };
 
 /// What a job is to do, as it waits in the queue.
@@ -35,6 +36,8 @@ pub enum Request {
     Statistics(StatisticsOptions),
     /// Make deleted rows go from storage.
     Erase(EraseOptions),
+    /// Look for what is wrong with a table's files.
+    Check(CheckOptions),
 }
 
 impl Request {
@@ -45,7 +48,7 @@ impl Request {
     }
 
     /// Every kind of job.
-    pub const KINDS: [&str; 6] = ["compact", "expire", "orphans", "manifests", "statistics", "erase"];
+    pub const KINDS: [&str; 7] = ["compact", "expire", "orphans", "manifests", "statistics", "erase", "check"];
 
     /// The kind of the job, as records and metrics name it.
     pub const fn kind(&self) -> &'static str {
@@ -56,7 +59,13 @@ impl Request {
             Self::Manifests(_) => "manifests",
             Self::Statistics(_) => "statistics",
             Self::Erase(_) => "erase",
+            Self::Check(_) => "check",
         }
+    }
+
+    /// Whether it changes nothing: then nothing that protects a table stands in its way.
+    pub const fn only_looks(&self) -> bool {
+        matches!(self, Self::Check(_))
     }
 
     /// Its options, as the body of its route has them.
@@ -87,6 +96,7 @@ pub(crate) enum Work {
     Manifests(crate::ManifestPlan),
     Statistics(crate::StatisticsPlan),
     Erase(Box<(EraseOptions, crate::ErasureReport)>),
+    Check(crate::CheckPlan),
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -109,6 +119,7 @@ impl Work {
                 let report = erasure_report(&context.catalog, &context.reader, table, options).await?;
                 Self::Erase(Box::new((options.clone(), report)))
             }
+            Request::Check(options) => Self::Check(plan_check(&context.catalog, table, options).await?),
             Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, options)?),
         })
     }
@@ -121,6 +132,7 @@ impl Work {
             Self::Manifests(plan) => json(plan),
             Self::Statistics(plan) => json(plan),
             Self::Erase(erasure) => json(&erasure.1),
+            Self::Check(plan) => json(plan),
         }
     }
 
@@ -140,6 +152,7 @@ impl Work {
             Self::Manifests(plan) => json(&execute_manifests(context, table, plan).await?),
             Self::Statistics(plan) => json(&execute_statistics(context, table, plan).await?),
             Self::Erase(erasure) => json(&execute_erase(context, table, &erasure.0, &erasure.1).await?),
+            Self::Check(plan) => json(&execute_check(context, table, plan).await?),
         })
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
 use super::{JobContext, Maintenance, Request, Work};
-use crate::{MaintenanceError, Result};
+use crate::Result;
 
 /// Between looks into the queue when nobody says that something is there.
 const POLL: Duration = Duration::from_secs(2);
@@ -182,6 +182,10 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
         None => Work::plan(context, &table, &request).await?,
     };
     catalog.state().plan_job(job, &work.plan_json()).await?;
+    if request.only_looks() {
+        // There is nothing to compare, and the facts of a sick table can't be had.
+        return Ok(Done::Outcome(work.run(context, &table).await?));
+    }
     let before = catalog.facts(&table).await?.shape();
     if let Some(engine) = work.engine(&table)? {
         *measured = Some(json!({"before": before}));
@@ -246,7 +250,7 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
         }
         Err(error) => {
             let attempts = u32::try_from(job.attempts - job.deaths).unwrap_or(u32::MAX).max(1);
-            if attempts >= options.attempts || !may_pass(&error) {
+            if attempts >= options.attempts || !error.code().is_passing() {
                 tracing::error!(%error, "the job failed");
                 progress.note(format!("failed: {error}"));
                 return JobEnd::Failed(error.to_string());
@@ -257,26 +261,6 @@ fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Do
             JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
     }
-}
-
-/// Whether the same may succeed later.
-fn may_pass(error: &MaintenanceError) -> bool {
-    let ours = matches!(
-        error,
-        MaintenanceError::NotEquivalent { .. }
-            | MaintenanceError::Parquet(_)
-            | MaintenanceError::Arrow(_)
-            | MaintenanceError::Panicked { .. }
-    );
-    let codes = [
-        ErrorCode::Internal,
-        ErrorCode::CommitConflict,
-        ErrorCode::CommitStateUnknown,
-        ErrorCode::StorageFull,
-        ErrorCode::Unavailable,
-        ErrorCode::TooBusy,
-    ];
-    !ours && codes.contains(&error.code())
 }
 
 /// Reclaims what the job wrote and did not commit, and records how its attempt ended. Tried until it is done: a job that is at work

@@ -5,8 +5,8 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{
-    CompactOptions, EraseOptions, Explanation, ManifestOptions, Order, OrphanOptions, Request, StatisticsOptions, Undone,
-    erasure_report, list_orphans, plan_compact, plan_expire, plan_manifests, plan_statistics,
+    CheckOptions, CompactOptions, EraseOptions, Explanation, ManifestOptions, Order, OrphanOptions, Request, StatisticsOptions,
+    Undone, erasure_report, list_orphans, plan_check, plan_compact, plan_expire, plan_manifests, plan_statistics,
 };
 use esker_state::{DoomState, Doomed};
 use esker_table::ExpiryPolicy;
@@ -64,7 +64,7 @@ async fn start(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let policy = app.policy(catalog, &catalog.state().table(catalog.warehouse(), name).await?).await?;
-    if policy.freeze {
+    if policy.freeze && !request.only_looks() {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
     }
@@ -175,6 +175,23 @@ pub(crate) async fn erase(
         return Ok(Json(report).into_response());
     }
     start(&warehouse, &name, Request::Erase(options), &caller, how, entry).await
+}
+
+/// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/check`: starts a look for what is wrong with the table's files,
+/// or with `dry-run=true` answers at how many it would look. Foreign and frozen tables too: nothing is changed.
+pub(crate) async fn check(
+    warehouse: In,
+    caller: Caller,
+    InTable(name): InTable,
+    Query(how): Query<How>,
+    entry: Entry,
+    Body(options): Body<CheckOptions>,
+) -> Result<Response, ApiError> {
+    if how.dry_run {
+        let table = warehouse.catalog().load(&name).await?;
+        return Ok(Json(plan_check(warehouse.catalog(), &table, &options).await?).into_response());
+    }
+    start(&warehouse, &name, Request::Check(options), &caller, how, entry).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -45,6 +45,7 @@ pub(crate) fn router() -> Router<App> {
         .route(&format!("{table}/manifests"), post(maintain::manifests))
         .route(&format!("{table}/statistics"), post(maintain::statistics))
         .route(&format!("{table}/erase"), post(maintain::erase))
+        .route(&format!("{table}/check"), post(maintain::check))
         .route(&format!("{table}/claim"), post(maintain::claim))
         .route(&format!("{table}/protection"), put(lifecycle::protect_table))
         .route(&format!("{table}/refs"), get(lifecycle::list_refs).post(lifecycle::refs))

@@ -3,7 +3,7 @@ use axum::http::HeaderMap;
 use axum::response::Redirect;
 use esker_health::bytes_for_people;
 use esker_maintenance::Cost;
-use esker_state::{Job, JobFilter, JobLine, JobState};
+use esker_state::{Job, JobFilter, JobLine, JobState, UNDO};
 use esker_types::now_ms;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -66,8 +66,10 @@ fn seconds(job: &Job) -> Option<f64> {
 fn result(job: &Job) -> Markup {
     html! {
         @match (&job.error, &job.measured) {
+            _ if job.undone_by.is_some() => { "undone" @if let Some(by) = &job.undone_by { " by " a href={ "/jobs/" (encode(&by.to_string())) } { (by) } } },
             (Some(error), _) => (error),
             _ if job.state == JobState::Queued && job.engine.is_some() => { "waits for a worker of " (job.engine.as_deref().unwrap_or_default()) },
+            (None, None) if job.kind == UNDO => (job.reason),
             (None, Some(measured)) if job.state == JobState::Succeeded => (gain(measured)),
             _ if job.state == JobState::Running && job.progress.1 > 0 => { (job.progress.0.clamp(0, job.progress.1) as i128 * 100 / job.progress.1 as i128) " %" },
             _ => "",
@@ -93,14 +95,15 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<String>) -> Resu
     let lines = app.state().job_log(job.id).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
-    let undone = ["compact", "expire", "orphans"].contains(&job.kind.as_str()) && job.state.is_over();
+    let undoable =
+        ["compact", "expire", "orphans"].contains(&job.kind.as_str()) && job.state.is_over() && job.undone_by.is_none();
     let content = html! {
         div.title { h1 { (job.kind) " of " (job.table) } span.soft { (job.state.as_str()) } }
         p.soft { (job.reason) ", " (ago(job.created_ms, now_ms())) "; id " code { (job.id) } }
         p { (result(&job)) @if let (Some(engine), Some(worker)) = (&job.engine, &job.worker) { " Done by " (engine) ": " (worker) } }
         div.actions {
             @if !job.state.is_over() { form method="post" action={ (path) "/cancel" } { button { "Cancel" } } }
-            @if let Some(undo) = undo.filter(|_| undone) { form method="post" action=(undo) { button { "Take back" } } }
+            @if let Some(undo) = undo.filter(|_| undoable) { form method="post" action=(undo) { button { "Take back" } } }
         }
         @if let Some(measured) = &job.measured {
             h2 { "Cost" }

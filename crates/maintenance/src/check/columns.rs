@@ -1,0 +1,154 @@
+//! A schema's leaves, and where they are in batches.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, make_array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+use esker_read::field_id;
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
+
+/// A column without columns of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf {
+    pub(super) id: i32,
+    /// The top-level column that it is in, or is.
+    pub(super) root: i32,
+    pub(super) name: String,
+    pub(super) ty: PrimitiveType,
+    /// It is in a struct, and has a value in rows that are older than it.
+    pub(super) nested_default: bool,
+}
+
+impl Leaf {
+    pub(super) fn is_float(&self) -> bool {
+        matches!(self.ty, PrimitiveType::Float | PrimitiveType::Double)
+    }
+}
+
+/// Every leaf, with those in lists and maps.
+pub(super) fn leaves(schema: &Schema) -> Vec<Leaf> {
+    let mut found = Vec::new();
+    for field in schema.as_struct().fields() {
+        walk(field, field.id, None, &mut found);
+    }
+    found
+}
+
+fn walk(field: &NestedFieldRef, root: i32, outer: Option<&str>, found: &mut Vec<Leaf>) {
+    let name = outer.map_or_else(|| field.name.clone(), |outer| format!("{outer}.{}", field.name));
+    match field.field_type.as_ref() {
+        Type::Primitive(ty) => found.push(Leaf {
+            id: field.id,
+            root,
+            name,
+            ty: ty.clone(),
+            nested_default: outer.is_some() && field.initial_default.is_some(),
+        }),
+        Type::Struct(inner) => inner.fields().iter().for_each(|f| walk(f, root, Some(&name), found)),
+        Type::List(list) => walk(&list.element_field, root, Some(&name), found),
+        Type::Map(map) => [&map.key_field, &map.value_field].into_iter().for_each(|f| walk(f, root, Some(&name), found)),
+    }
+}
+
+/// The values of a leaf in a column, one for each struct that it is in; null where that is. None if the column has no such leaf.
+pub(super) fn values(column: &ArrayRef, field: &Field, id: i32) -> Option<ArrayRef> {
+    if field_id(field) == Some(id) {
+        return Some(column.clone());
+    }
+    match column.data_type() {
+        DataType::Struct(fields) => {
+            let structs = column.as_struct();
+            let found = fields.iter().zip(structs.columns()).find_map(|(field, child)| values(child, field, id))?;
+            // Only a leaf of as many values has the struct's own nulls.
+            if found.len() != structs.len() || structs.null_count() == 0 {
+                return Some(found);
+            }
+            let nulls = NullBuffer::union(structs.nulls(), found.logical_nulls().as_ref());
+            found.to_data().into_builder().nulls(nulls).build().ok().map(make_array)
+        }
+        DataType::List(element) => values(column.as_list::<i32>().values(), element, id),
+        DataType::LargeList(element) => values(column.as_list::<i64>().values(), element, id),
+        DataType::Map(entries, _) => {
+            let entries_array: ArrayRef = Arc::new(column.as_map().entries().clone());
+            values(&entries_array, entries, id)
+        }
+        _ => None,
+    }
+}
+
+/// How many values of a leaf are NULL in structs that are not.
+pub(super) fn nulls_in_structs(column: &ArrayRef, id: i32) -> u64 {
+    match column.data_type() {
+        DataType::Struct(fields) => {
+            let structs = column.as_struct();
+            let inside = fields.iter().zip(structs.columns());
+            inside
+                .map(|(field, child)| match field_id(field) == Some(id) {
+                    true => {
+                        let there = structs.nulls().map_or(structs.len(), |n| n.len() - n.null_count());
+                        let both = NullBuffer::union(structs.nulls(), child.logical_nulls().as_ref());
+                        let valid = both.map_or(structs.len(), |n| n.len() - n.null_count());
+                        (there - valid) as u64
+                    }
+                    false => nulls_in_structs(child, id),
+                })
+                .sum()
+        }
+        DataType::List(_) => nulls_in_structs(column.as_list::<i32>().values(), id),
+        DataType::LargeList(_) => nulls_in_structs(column.as_list::<i64>().values(), id),
+        DataType::Map(..) => {
+            let entries_array: ArrayRef = Arc::new(column.as_map().entries().clone());
+            nulls_in_structs(&entries_array, id)
+        }
+        _ => 0,
+    }
+}
+
+/// How many values are NaN.
+pub(super) fn nans(values: &ArrayRef) -> u64 {
+    match values.data_type() {
+        DataType::Float32 => values.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count() as u64,
+        DataType::Float64 => values.as_primitive::<Float64Type>().iter().flatten().filter(|v| v.is_nan()).count() as u64,
+        _ => 0,
+    }
+}
+
+/// The same values with one NaN for all: partitions do not tell them apart.
+pub(super) fn one_nan(values: ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float32 => {
+            let one: Float32Array = values.as_primitive::<Float32Type>().unary(|v| if v.is_nan() { f32::NAN } else { v });
+            Arc::new(one)
+        }
+        DataType::Float64 => {
+            let one: Float64Array = values.as_primitive::<Float64Type>().unary(|v| if v.is_nan() { f64::NAN } else { v });
+            Arc::new(one)
+        }
+        _ => values,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int32Array, StructArray};
+    use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+
+    use super::*;
+
+    #[test]
+    fn a_nested_leaf_is_null_where_its_struct_is_and_that_null_is_not_its_own() {
+        let field = |name: &str, ty, id: i32| {
+            Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+        };
+        let inner = vec![field("x", DataType::Int32, 2)];
+        let values_of_x = Int32Array::from(vec![Some(1), None, Some(3)]);
+        let nulls = NullBuffer::from(vec![true, true, false]);
+        let structs = StructArray::try_new(inner.clone().into(), vec![Arc::new(values_of_x)], Some(nulls)).expect("a struct");
+        let (column, outer): (ArrayRef, _) = (Arc::new(structs), field("s", DataType::Struct(inner.into()), 1));
+        let x = values(&column, &outer, 2).expect("found");
+        assert_eq!(x.as_ref(), &Int32Array::from(vec![Some(1), None, None]) as &dyn Array);
+        assert_eq!(nulls_in_structs(&column, 2), 1);
+        assert!(values(&column, &outer, 9).is_none());
+    }
+}

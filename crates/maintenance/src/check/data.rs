@@ -1,0 +1,311 @@
+//! What is in a data file, beside what its manifest says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, Scalar, new_null_array};
+use arrow::compute::filter;
+use arrow::compute::kernels::cmp::distinct;
+use arrow::datatypes::{DataType, Field};
+use arrow::util::display::array_value_to_string;
+use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, target_schema};
+use esker_table::LiveFile;
+use futures::TryStreamExt;
+use iceberg::spec::{DataFile, DataFileFormat, Datum, Literal, PartitionField, PrimitiveType, Transform, Type};
+use iceberg::transform::{BoxedTransformFunction, create_transform_function};
+
+use super::columns::{Leaf, nans, nulls_in_structs, one_nan, values};
+use super::findings::{Finding, FindingKind};
+use super::origin::Origins;
+use super::{Check, CheckOutcome, Stats};
+use crate::Result;
+use crate::compact::BATCH;
+
+/// Values of wrong rows that a finding shows.
+const SAMPLE: usize = 3;
+
+/// A partition field of a file's spec and the value that the file's rows are to have.
+struct Expected<'a> {
+    field: &'a PartitionField,
+    leaf: &'a Leaf,
+    value: Option<&'a Literal>,
+    function: BoxedTransformFunction,
+    /// The type of what the transform makes.
+    result: PrimitiveType,
+}
+
+/// Wrong rows of a column.
+#[derive(Default)]
+struct Wrong {
+    rows: u64,
+    sample: BTreeSet<String>,
+}
+
+/// What reading a file counts.
+#[derive(Default)]
+struct Counted {
+    rows: u64,
+    /// By the place among the expected partition fields.
+    contradict: BTreeMap<usize, Wrong>,
+    /// By leaf.
+    nans: BTreeMap<i32, u64>,
+    nulls: BTreeMap<i32, u64>,
+}
+
+impl Check<'_> {
+    pub(super) async fn data(&self, live: &LiveFile, size: u64, outcome: &mut CheckOutcome) -> Result<()> {
+        let file = &live.file;
+        if file.file_format() != DataFileFormat::Parquet || file.key_metadata().is_some() {
+            let kind = if file.key_metadata().is_some() { "encrypted" } else { "not Parquet" };
+            outcome.notes.push(format!("{kind}: what is in it was not looked at"));
+            return Ok(());
+        }
+        let stats: &Stats = &self.context.counters.reads;
+        let open = self.context.reader.naming(&self.table.metadata).open(file.file_path(), size, stats).await?;
+        if let Err(error) = open.check_records(file.record_count()) {
+            let what = super::of_any_file(&error.to_string(), file.file_path());
+            outcome.findings.push(Finding::of(FindingKind::WrongRecordCount, live, what));
+        }
+        let ours = Origins::job(file.file_path()).is_some();
+        let expected = self.expected(live, &open);
+        let doubted: Vec<&Expected<'_>> = expected.iter().filter(|e| !holds_by_bounds(file, e)).collect();
+        let lost: Vec<&Leaf> = if ours { self.may_lack_defaults(live).await? } else { Vec::new() };
+        let suspected = if ours { self.suspected_nans(live).await? } else { Vec::new() };
+        let floats: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.is_float()).collect();
+        let all = self.table.metadata.current_schema().as_struct().fields();
+        let roots: BTreeSet<i32> = match (self.options.files, ours) {
+            (true, _) => all.iter().map(|f| f.id).collect(),
+            // What Esker merged is read wherever statistics prove nothing.
+            (false, true) => doubted.iter().map(|e| e.leaf.root).chain(suspected.iter().map(|leaf| leaf.root)).collect(),
+            (false, false) => BTreeSet::new(),
+        };
+        if !self.options.files && !ours && !doubted.is_empty() {
+            outcome
+                .notes
+                .push("whether the rows belong to their partition is not told by statistics; --files reads them".to_owned());
+        }
+        if !self.options.files {
+            suspect(live, &lost, outcome);
+        }
+        if roots.is_empty() {
+            return Ok(());
+        }
+        let (floats, lost) = if self.options.files { (floats, lost) } else { (suspected, Vec::new()) };
+        let counted = self.count(open, &roots.into_iter().collect::<Vec<_>>(), &expected, &floats, &lost).await?;
+        outcome.rows += counted.rows;
+        self.judge(live, &expected, counted, outcome);
+        Ok(())
+    }
+
+    /// What the rows of a file are to have, of the columns that the file has: where it has none, readers take the partition's value.
+    fn expected<'a>(&'a self, live: &'a LiveFile, open: &OpenFile) -> Vec<Expected<'a>> {
+        let Some(spec) = self.table.metadata.partition_spec_by_id(live.spec_id) else { return Vec::new() };
+        let has = |id: i32| open.fields().iter().any(|f| has_leaf(f, id));
+        let of = |(field, value): (&'a PartitionField, Option<&'a Literal>)| {
+            let leaf = self.leaves.iter().find(|leaf| leaf.id == field.source_id).filter(|leaf| has(leaf.id))?;
+            let result = match field.transform.result_type(&Type::Primitive(leaf.ty.clone())).ok()? {
+                Type::Primitive(ty) if !matches!(field.transform, Transform::Void | Transform::Unknown) => ty,
+                _ => return None,
+            };
+            Some(Expected { field, leaf, value, function: create_transform_function(&field.transform).ok()?, result })
+        };
+        spec.fields().iter().zip(live.file.partition().iter()).filter_map(of).collect()
+    }
+
+    /// The fields with a default that a file of a compaction has as NULL, and that a file it was made of lacked. All that may be, where
+    /// that can't be found out any more.
+    async fn may_lack_defaults(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
+        let null = |leaf: &&Leaf| live.file.null_value_counts().get(&leaf.id).is_none_or(|n| *n > 0);
+        let mut lost: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.nested_default).filter(null).collect();
+        let inputs = if lost.is_empty() { None } else { self.origins.made_of(live).await? };
+        let Some(inputs) = inputs else { return Ok(lost) };
+        let mut lacked = BTreeSet::new();
+        for input in inputs {
+            let (path, size) = (input.file.file_path(), input.file.file_size_in_bytes());
+            // One that was swept can't be asked.
+            let Ok(open) = self.context.reader.naming(&self.table.metadata).open(path, size, &self.context.counters.reads).await
+            else {
+                return Ok(lost);
+            };
+            let lacks = |leaf: &&&Leaf| !open.fields().iter().any(|f| has_leaf(f, leaf.id));
+            lacked.extend(lost.iter().filter(lacks).map(|leaf| leaf.id));
+        }
+        lost.retain(|leaf| lacked.contains(&leaf.id));
+        Ok(lost)
+    }
+
+    /// Float columns said to be without NaN, in a file made of one whose manifest said nothing of it. All, where what it was made of is not
+    /// known any more.
+    async fn suspected_nans(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
+        let counted = live.file.nan_value_counts();
+        let none = |leaf: &&Leaf| leaf.is_float() && counted.get(&leaf.id) == Some(&0);
+        let zero: Vec<&Leaf> = self.leaves.iter().filter(none).collect();
+        if zero.is_empty() {
+            return Ok(zero);
+        }
+        let Some(inputs) = self.origins.made_of(live).await? else { return Ok(zero) };
+        let unknown = |leaf: &Leaf| {
+            let has = |f: &LiveFile| f.file.value_counts().get(&leaf.id).is_none_or(|n| *n > 0);
+            inputs.iter().any(|f| has(f) && !f.file.nan_value_counts().contains_key(&leaf.id))
+        };
+        Ok(zero.into_iter().filter(|leaf| unknown(leaf)).collect())
+    }
+
+    /// Reads columns of a file, deleted rows included.
+    async fn count(
+        &self,
+        open: OpenFile,
+        roots: &[i32],
+        expected: &[Expected<'_>],
+        floats: &[&Leaf],
+        defaulted: &[&Leaf],
+    ) -> Result<Counted> {
+        let schema = self.table.metadata.current_schema();
+        // Without the partition, so that columns come from the file.
+        let adapter = Arc::new(Adapter::new(target_schema(schema, roots)?, schema, None));
+        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH };
+        let mut batches = open.stream(scan)?;
+        let mut counted = Counted::default();
+        while let Some(batch) = batches.try_next().await? {
+            self.context.go_on()?;
+            counted.rows += batch.num_rows() as u64;
+            for (at, expected) in expected.iter().enumerate() {
+                if let Some(column) = leaf_of(&batch, expected.leaf) {
+                    contradictions(expected, column, counted.contradict.entry(at).or_default())?;
+                }
+            }
+            for leaf in floats {
+                *counted.nans.entry(leaf.id).or_default() += leaf_of(&batch, leaf).map_or(0, |column| nans(&column));
+            }
+            for leaf in defaulted {
+                let nulls = root_of(&batch, leaf).map_or(0, |(_, column)| nulls_in_structs(column, leaf.id));
+                *counted.nulls.entry(leaf.id).or_default() += nulls;
+            }
+        }
+        Ok(counted)
+    }
+
+    fn judge(&self, live: &LiveFile, expected: &[Expected<'_>], counted: Counted, outcome: &mut CheckOutcome) {
+        for (at, wrong) in counted.contradict.into_iter().filter(|(_, wrong)| wrong.rows > 0) {
+            let Expected { field, leaf, value, result, .. } = &expected[at];
+            let value = shown(result, *value);
+            let what = format!("{} rows are not of the file's partition, {} = {value}", wrong.rows, field.name);
+            outcome.findings.push(Finding {
+                column: Some(leaf.name.clone()),
+                rows: Some(wrong.rows),
+                sample: wrong.sample.into_iter().collect(),
+                ..Finding::of(FindingKind::WrongPartition, live, what)
+            });
+        }
+        let leaf = |id: i32| self.leaves.iter().find(|leaf| leaf.id == id).map(|leaf| leaf.name.clone());
+        for (id, is) in counted.nans {
+            let Some(told) = live.file.nan_value_counts().get(&id).filter(|told| **told != is) else { continue };
+            let what = format!("{is} values are NaN, and its manifest counts {told}");
+            let finding = Finding::of(FindingKind::NanCount, live, what);
+            outcome.findings.push(Finding { column: leaf(id), rows: Some(is), ..finding });
+        }
+        for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
+            let what =
+                format!("{nulls} rows hold NULL, maybe because they are older than the column, and should have its default");
+            let finding = Finding::of(FindingKind::LostDefault, live, what);
+            outcome.findings.push(Finding { column: leaf(id), rows: Some(nulls), certain: false, ..finding });
+        }
+    }
+}
+
+fn suspect(live: &LiveFile, lost: &[&Leaf], outcome: &mut CheckOutcome) {
+    for leaf in lost {
+        let what = "it holds NULL, maybe in rows that are older than the column and should have its default";
+        let finding = Finding::of(FindingKind::LostDefault, live, what.to_owned());
+        outcome.findings.push(Finding { column: Some(leaf.name.clone()), certain: false, ..finding });
+    }
+}
+
+fn shown(ty: &PrimitiveType, value: Option<&Literal>) -> String {
+    let Some(Literal::Primitive(value)) = value else { return "NULL".to_owned() };
+    let array = arrow_type(ty).and_then(|to| literal_array(ty, value, &to));
+    array.map_or_else(|| "a value that can't be shown".to_owned(), |array| value_at(&array, 0))
+}
+
+/// A value for people: `'null'` is not NULL.
+fn value_at(values: &ArrayRef, at: usize) -> String {
+    let text = array_value_to_string(values, at).unwrap_or_default();
+    match values.data_type() {
+        _ if values.is_null(at) => "NULL".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => format!("'{text}'"),
+        _ => text,
+    }
+}
+
+fn has_leaf(field: &Field, id: i32) -> bool {
+    if field_id(field) == Some(id) {
+        return true;
+    }
+    match field.data_type() {
+        DataType::Struct(fields) => fields.iter().any(|f| has_leaf(f, id)),
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::Map(inner, _) => has_leaf(inner, id),
+        _ => false,
+    }
+}
+
+fn root_of<'a>(batch: &'a RecordBatch, leaf: &Leaf) -> Option<(&'a Field, &'a ArrayRef)> {
+    let at = batch.schema_ref().fields().iter().position(|f| field_id(f) == Some(leaf.root))?;
+    Some((batch.schema_ref().field(at), batch.column(at)))
+}
+
+fn leaf_of(batch: &RecordBatch, leaf: &Leaf) -> Option<ArrayRef> {
+    let (field, column) = root_of(batch, leaf)?;
+    values(column, field, leaf.id)
+}
+
+/// The value that rows are to have after the transform, as an array of one.
+fn wanted(expected: &Expected<'_>, ty: &DataType) -> Option<ArrayRef> {
+    match expected.value {
+        None => Some(new_null_array(ty, 1)),
+        Some(Literal::Primitive(value)) => literal_array(&expected.result, value, ty).map(one_nan),
+        Some(_) => None,
+    }
+}
+
+/// Adds up the rows that are not of their file's partition.
+fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
+    let made = one_nan(expected.function.transform(column.clone())?);
+    let Some(wanted) = wanted(expected, made.data_type()) else { return Ok(()) };
+    let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
+    let rows = other.true_count();
+    if rows == 0 {
+        return Ok(());
+    }
+    wrong.rows += rows as u64;
+    let values = filter(&column, &other)?;
+    for at in 0..values.len() {
+        if wrong.sample.len() >= SAMPLE {
+            break;
+        }
+        wrong.sample.insert(value_at(&values, at));
+    }
+    Ok(())
+}
+
+/// Whether the manifest's statistics prove that all rows are of the file's partition.
+fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
+    let id = expected.leaf.id;
+    let nulls = file.null_value_counts().get(&id).copied();
+    if expected.value.is_none() {
+        return nulls == Some(file.record_count());
+    }
+    let ordered = !matches!(expected.field.transform, Transform::Bucket(_));
+    let no_nan = !expected.leaf.is_float() || file.nan_value_counts().get(&id) == Some(&0);
+    let bound = |datum: Option<&Datum>| {
+        let (Some(datum), Some(ty)) = (datum, arrow_type(&expected.leaf.ty)) else { return false };
+        let Some(value) = literal_array(&expected.leaf.ty, datum.literal(), &ty) else { return false };
+        let Ok(made) = expected.function.transform(value) else { return false };
+        let Some(wanted) = wanted(expected, made.data_type()) else { return false };
+        distinct(&made, &wanted).is_ok_and(|other| other.true_count() == 0)
+    };
+    ordered && no_nan && nulls == Some(0) && bound(file.lower_bounds().get(&id)) && bound(file.upper_bounds().get(&id))
+}
+
+fn arrow_type(ty: &PrimitiveType) -> Option<DataType> {
+    iceberg::arrow::type_to_arrow_type(&Type::Primitive(ty.clone())).ok()
+}

@@ -1,0 +1,142 @@
+use std::fmt;
+
+use esker_table::LiveFile;
+use esker_types::JobId;
+use serde::{Deserialize, Serialize};
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// A manifest or manifest list that can't be read.
+    UnreadableManifest,
+    /// A file that is not in storage.
+    MissingFile,
+    /// A file of another size than its manifest says.
+    WrongSize,
+    /// A data file that can't be decoded.
+    UnreadableFile,
+    /// A data file with another number of rows than its manifest says.
+    WrongRecordCount,
+    /// Rows that don't belong to their file's partition.
+    WrongPartition,
+    /// Rows with NaN where the manifest says that there are none.
+    NanCount,
+    /// NULL in rows that are older than a field, where they should have its default.
+    LostDefault,
+    /// Two deletion vectors about one data file.
+    TwoVectors,
+    /// A delete file about a data file that is not in the table.
+    DeleteWithoutFile,
+}
+
+impl FindingKind {
+    /// As JSON and the log have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnreadableManifest => "unreadable-manifest",
+            Self::MissingFile => "missing-file",
+            Self::WrongSize => "wrong-size",
+            Self::UnreadableFile => "unreadable-file",
+            Self::WrongRecordCount => "wrong-record-count",
+            Self::WrongPartition => "wrong-partition",
+            Self::NanCount => "nan-count",
+            Self::LostDefault => "lost-default",
+            Self::TwoVectors => "two-vectors",
+            Self::DeleteWithoutFile => "delete-without-file",
+        }
+    }
+
+    /// What can be done where an undo is none.
+    pub const fn repair(self) -> &'static str {
+        match self {
+            Self::UnreadableManifest | Self::MissingFile | Self::WrongSize | Self::UnreadableFile => {
+                "bring the file back from the store's versions or a backup; or roll back to a snapshot without it; or delete it from \
+                 the table with an engine that can"
+            }
+            Self::WrongRecordCount => "read the file by itself, delete it from the table, and insert its rows",
+            Self::WrongPartition => {
+                "read the file by itself (its column has the true values), delete it from the table, and insert its rows"
+            }
+            Self::NanCount => "rewrite the file: esker maintain compact TABLE --option rewrite-all=true --option splice=false",
+            Self::LostDefault => "UPDATE the column to its default where NULL was not meant",
+            Self::TwoVectors => "find out which is right by the snapshots that added them, and delete those rows anew",
+            Self::DeleteWithoutFile => {
+                "it does no harm; esker maintain compact TABLE --strategy convert-deletes drops it, if no earlier snapshot's file is missing"
+            }
+        }
+    }
+
+    /// Whether an undo of the job that wrote the file puts it right.
+    pub(super) const fn is_of_a_job(self) -> bool {
+        matches!(self, Self::WrongPartition | Self::NanCount | Self::LostDefault | Self::WrongRecordCount)
+    }
+}
+
+/// Something that is wrong with a file, or may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// What.
+    pub kind: FindingKind,
+    /// The file.
+    pub path: String,
+    /// The column, where it is about one.
+    pub column: Option<String>,
+    /// In words.
+    pub what: String,
+    /// False if it only may be so: reading the file (`--files`) tells.
+    pub certain: bool,
+    /// How many rows it is about, if they were counted.
+    pub rows: Option<u64>,
+    /// Some of their values.
+    pub sample: Vec<String>,
+    /// The snapshot that added the file.
+    pub snapshot_id: Option<i64>,
+    /// The job of Esker's that wrote it.
+    pub job: Option<JobId>,
+    /// Who wrote it, as far as it is known.
+    pub written_by: Option<String>,
+    /// Whether an undo of the job puts it right.
+    pub undo: Option<String>,
+    /// What can be done otherwise.
+    pub repair: String,
+}
+
+impl Finding {
+    pub(super) fn new(kind: FindingKind, path: &str, what: String) -> Self {
+        Self {
+            kind,
+            path: path.to_owned(),
+            column: None,
+            what,
+            certain: true,
+            rows: None,
+            sample: Vec::new(),
+            snapshot_id: None,
+            job: None,
+            written_by: None,
+            undo: None,
+            repair: kind.repair().to_owned(),
+        }
+    }
+
+    pub(super) fn of(kind: FindingKind, file: &LiveFile, what: String) -> Self {
+        Self { snapshot_id: Some(file.snapshot_id), ..Self::new(kind, file.file.file_path(), what) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let maybe = if self.certain { "" } else { " (perhaps)" };
+        write!(f, "{}{maybe}: {}", self.kind.as_str(), self.path)?;
+        if let Some(column) = &self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.what)?;
+        if let Some(by) = &self.written_by {
+            write!(f, "; written by {by}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,255 @@
+//! A look at what a table's files hold beside what its metadata says of them: what earlier versions may have written wrong, and files
+//! that are gone or damaged. Nothing is changed.
+
+mod columns;
+mod data;
+mod findings;
+mod origin;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use esker_catalog::{Catalog, LoadedTable};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_manifests};
+use esker_types::{Coded, ErrorCode};
+use futures::stream::{StreamExt, TryStreamExt};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+use columns::{Leaf, leaves};
+pub use findings::{Finding, FindingKind};
+use origin::Origins;
+
+/// Files looked at at the same time.
+const CONCURRENCY: usize = 16;
+
+/// Options of a check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CheckOptions {
+    /// The branch; default `main`.
+    pub branch: Option<String>,
+    /// Read every file whole, instead of what statistics leave in doubt.
+    pub files: bool,
+}
+
+/// What a check is going to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckPlan {
+    /// The table's name.
+    pub table: String,
+    /// What was asked for.
+    pub options: CheckOptions,
+    /// The snapshot; none if the table is empty.
+    pub snapshot_id: Option<i64>,
+    /// Files that its manifests name, data and deletes.
+    pub files: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckOutcome {
+    /// What is wrong, or may be.
+    pub findings: Vec<Finding>,
+    /// Data and delete files that were looked at.
+    pub files: u64,
+    /// Rows that were read.
+    pub rows: u64,
+    /// What could not be judged, and how it can be.
+    pub notes: Vec<String>,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl CheckOutcome {
+    fn add(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.notes.extend(other.notes);
+        self.files += other.files;
+        self.rows += other.rows;
+    }
+}
+
+fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a SnapshotRef>> {
+    let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
+    let head = table.metadata.snapshot_for_ref(branch);
+    if head.is_none() && branch != MAIN_BRANCH {
+        let reason = format!("{} has no branch {branch}", table.row.name);
+        return Err(MaintenanceError::Option { key: "branch", reason });
+    }
+    Ok(head)
+}
+
+/// Plans a check. A table that can't be read is what a check is for: its plan says less.
+pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
+    let head = head(table, options)?;
+    let manifests = match head {
+        Some(head) => load_manifests(catalog.manifests(), &table.metadata, head).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let count = |n: Option<u32>| u64::from(n.unwrap_or(0));
+    let files = manifests.iter().map(|m| count(m.added_files_count) + count(m.existing_files_count)).sum();
+    let snapshot_id = head.map(|s| s.snapshot_id());
+    Ok(CheckPlan { table: table.row.name.to_string(), options: options.clone(), snapshot_id, files })
+}
+
+/// What the look at each file needs.
+struct Check<'a> {
+    context: &'a JobContext,
+    table: &'a LoadedTable,
+    options: &'a CheckOptions,
+    leaves: Vec<Leaf>,
+    origins: Origins<'a>,
+}
+
+pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
+    let started = Instant::now();
+    let mut outcome = CheckOutcome::default();
+    let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else { return Ok(outcome) };
+    let live = alive(context, table, snapshot, &mut outcome).await?;
+    let check = Check {
+        context,
+        table,
+        options: &plan.options,
+        leaves: leaves(table.metadata.current_schema()),
+        origins: Origins::new(context, table),
+    };
+    outcome.findings.extend(about_deletes(&live));
+    context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
+    let paths: Vec<(LiveFile, Option<DeleteKind>)> = (live.data.into_iter().map(|file| (file, None)))
+        .chain(live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind))))
+        .collect();
+    let looks = paths.into_iter().map(|(file, kind)| {
+        let check = &check;
+        async move {
+            context.go_on()?;
+            let found = check.file(&file, kind).await?;
+            context.progress.add(1);
+            Ok::<_, MaintenanceError>(found)
+        }
+    });
+    let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+    while let Some(found) = looks.try_next().await? {
+        outcome.add(found);
+    }
+    drop(looks);
+    check.origins.explain(&mut outcome.findings).await?;
+    summed(&mut outcome.notes);
+    outcome.findings.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
+    for finding in &outcome.findings {
+        context.progress.note(finding.to_string());
+    }
+    outcome.seconds = started.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// The same said of many files is said once, with their number.
+fn summed(notes: &mut Vec<String>) {
+    let mut counted: HashMap<String, usize> = HashMap::new();
+    for note in notes.drain(..) {
+        *counted.entry(note).or_default() += 1;
+    }
+    notes.extend(counted.into_iter().map(|(note, n)| format!("{n} files: {note}")));
+    notes.sort();
+}
+
+/// What is alive, as far as manifests can be read; those that can't are findings.
+async fn alive(
+    context: &JobContext,
+    table: &LoadedTable,
+    snapshot: &SnapshotRef,
+    outcome: &mut CheckOutcome,
+) -> Result<LiveFiles> {
+    let source = context.catalog.manifests();
+    let mut live = LiveFiles::default();
+    let unreadable = |path: &str, error: esker_table::TableError| match error.code().is_passing() {
+        true => Err(MaintenanceError::from(error)),
+        false => Ok(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
+    };
+    let manifests = match load_manifests(source, &table.metadata, snapshot).await {
+        Ok(manifests) => manifests,
+        Err(error) => {
+            outcome.findings.push(unreadable(snapshot.manifest_list(), error)?);
+            return Ok(live);
+        }
+    };
+    for file in manifests {
+        match source.load(&table.metadata, &file).await {
+            Ok(manifest) => live.add_manifest(&file, &manifest),
+            Err(error) => outcome.findings.push(unreadable(&file.manifest_path, error)?),
+        }
+    }
+    Ok(live)
+}
+
+/// Deletes about files that are not there, and two vectors about one file: only one of them is ever applied.
+fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
+    let data: HashSet<&str> = live.data.iter().map(|f| f.file.file_path()).collect();
+    let mut vectors: HashMap<String, &LiveDelete> = HashMap::new();
+    let mut findings = Vec::new();
+    for delete in &live.deletes {
+        let file = &delete.entry.file;
+        let Some(about) = file.referenced_data_file() else { continue };
+        if !data.contains(about.as_str()) {
+            let what = format!("it deletes rows of {about}, which is not in the table");
+            findings.push(Finding::of(FindingKind::DeleteWithoutFile, &delete.entry, what));
+        }
+        if delete.kind != DeleteKind::DeletionVector {
+            continue;
+        }
+        if let Some(other) = vectors.insert(about.clone(), delete) {
+            let what = format!("it and {} are both deletion vectors of {about}", other.entry.file.file_path());
+            findings.push(Finding::of(FindingKind::TwoVectors, &delete.entry, what));
+        }
+    }
+    findings
+}
+
+impl Check<'_> {
+    /// One file: whether it is there and whole, and for data files what is in it.
+    async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
+        let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
+        let (path, told) = (file.file.file_path(), file.file.file_size_in_bytes());
+        let size = match self.context.catalog.storage().size(path).await {
+            Ok(Some(size)) => size,
+            Ok(None) => {
+                outcome.findings.push(Finding::of(FindingKind::MissingFile, file, "it is not in storage".to_owned()));
+                return Ok(outcome);
+            }
+            Err(error) if error.code().is_passing() => return Err(error.into()),
+            Err(error) => {
+                outcome.findings.push(Finding::of(FindingKind::UnreadableFile, file, error.to_string()));
+                return Ok(outcome);
+            }
+        };
+        if size != told {
+            let what = format!("it has {size} bytes, and its manifest says {told}");
+            outcome.findings.push(Finding::of(FindingKind::WrongSize, file, what));
+        }
+        if kind.is_some() {
+            return Ok(outcome);
+        }
+        match self.data(file, size, &mut outcome).await {
+            Ok(()) => {}
+            Err(error) => match error.code() {
+                ErrorCode::DataInvalid | ErrorCode::DataMissing => {
+                    outcome.findings.push(Finding::of(FindingKind::UnreadableFile, file, error.to_string()));
+                }
+                ErrorCode::Unsupported => outcome.notes.push(of_any_file(&error.to_string(), path)),
+                _ => return Err(error),
+            },
+        }
+        Ok(outcome)
+    }
+}
+
+/// What is said of a file, without its name.
+fn of_any_file(text: &str, path: &str) -> String {
+    text.strip_prefix(path).map_or(text, |rest| rest.trim_start_matches([':', ' '])).to_owned()
+}
+
+/// What every file of the job's snapshot that is read is read through.
+type Stats = Arc<esker_read::ReadStats>;

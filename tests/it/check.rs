@@ -1,0 +1,347 @@
+//! Tables that earlier versions damaged, crafted: a check finds what is wrong, says whose it is, and changes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::DataType;
+use esker_tests::{Lake, Scope, TestApp};
+use esker_types::{JobId, now_ms};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, Struct};
+use reqwest::Method;
+use roaring::RoaringTreemap;
+use serde_json::{Value, json};
+
+async fn check(lake: &Lake<'_>, options: Value) -> Value {
+    let job = lake.run("check", options).await;
+    assert_eq!((&job["kind"], &job["state"]), (&json!("check"), &json!("succeeded")), "{job}");
+    job["outcome"].clone()
+}
+
+fn kinds(outcome: &Value) -> Vec<String> {
+    let findings = outcome["findings"].as_array().expect("findings");
+    findings.iter().map(|f| f["kind"].as_str().expect("a kind").to_owned()).collect()
+}
+
+/// The only finding.
+fn one(outcome: &Value) -> Value {
+    let findings = outcome["findings"].as_array().expect("findings");
+    assert_eq!(findings.len(), 1, "{outcome}");
+    findings[0].clone()
+}
+
+/// Rows of id, s and p.
+async fn rows(lake: &Lake<'_>, ids: std::ops::Range<i64>, p: &[Option<i32>]) -> RecordBatch {
+    let n = ids.clone().count();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(ids)),
+        Arc::new(StringArray::from(vec!["x"; n])),
+        Arc::new(Int32Array::from(p.to_vec())),
+    ];
+    RecordBatch::try_new(lake.arrow_schema().await, columns).expect("a batch")
+}
+
+/// A name as a compaction of Esker's gives it.
+fn compacted(job: JobId) -> String {
+    format!("compacted-{job}-1-0-0.parquet")
+}
+
+async fn snapshots(lake: &Lake<'_>) -> usize {
+    lake.metadata().await.snapshots().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_table_has_no_findings_and_is_not_changed() {
+    let app = TestApp::start().await;
+    for version in [1, 2, 3] {
+        let lake = Lake::create(&app, &format!("v{version}"), version, true, json!({})).await;
+        for n in 0..3_i64 {
+            lake.append(&[(n * 2, "a".to_owned(), 1, None), (n * 2 + 1, "b".to_owned(), 2, None)]).await;
+        }
+        if version > 1 {
+            lake.delete_by_position(&[1].into(), Scope::File).await;
+            lake.upsert(&[(2, 1)], &[]).await;
+        }
+        lake.job(json!({"courtesy-seconds": 0, "min-input-files": 2, "partition": "p=2"})).await;
+        let (before, rows) = (snapshots(&lake).await, lake.rows().await);
+        for options in [json!({}), json!({"files": true})] {
+            let outcome = check(&lake, options).await;
+            assert_eq!((&outcome["findings"], &outcome["notes"]), (&json!([]), &json!([])), "{version}: {outcome}");
+            assert!(outcome["files"].as_u64() >= Some(3), "{outcome}");
+        }
+        assert_eq!((snapshots(&lake).await, lake.rows().await), (before, rows));
+    }
+}
+
+/// Rows of two partitions in one file, as a compaction made it that took a label for a partition's identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 1, None)]).await;
+    let job = JobId::fresh();
+    let batch = rows(&lake, 10..15, &[Some(1), Some(2), Some(2), None, Some(1)]).await;
+    let mut merged = lake.write(&compacted(job), &batch).await;
+    lake.add(vec![merged.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")]).await;
+    let found = one(&check(&lake, json!({})).await);
+    assert_eq!(
+        (&found["kind"], &found["rows"], &found["certain"]),
+        (&json!("wrong-partition"), &json!(3), &json!(true)),
+        "{found}"
+    );
+    assert_eq!((&found["column"], &found["sample"]), (&json!("p"), &json!(["2", "NULL"])), "{found}");
+    assert_eq!(found["job"], json!(job), "{found}");
+    assert!(found["undo"].as_str().expect("told").contains("record"), "{found}");
+    assert!(found["what"].as_str().expect("told").contains("p = 1"), "{found}");
+}
+
+/// NULL is a partition of its own: rows with a value are not in it, and the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
+    let app = TestApp::start().await;
+    for (name, value, p) in [("null", None, Some(7)), ("seven", Some(Literal::int(7)), None)] {
+        let lake = Lake::create(&app, name, 2, true, json!({})).await;
+        let batch = rows(&lake, 0..2, &[p, p]).await;
+        let mut file = lake.write(&compacted(JobId::fresh()), &batch).await;
+        lake.add(vec![file.partition(Struct::from_iter([value])).build().expect("a file")]).await;
+        let found = one(&check(&lake, json!({})).await);
+        assert_eq!((&found["kind"], &found["rows"]), (&json!("wrong-partition"), &json!(2)), "{found}");
+    }
+}
+
+/// Another writer's file is read where statistics prove nothing only if every file is to be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_other_writers_are_read_if_asked_to() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    let batch = rows(&lake, 0..3, &[Some(1), Some(2), Some(1)]).await;
+    let mut file = lake.write("other.parquet", &batch).await;
+    lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")]).await;
+    let outcome = check(&lake, json!({})).await;
+    assert_eq!(outcome["findings"], json!([]));
+    assert!(outcome["notes"].to_string().contains("--files"), "{outcome}");
+    let found = one(&check(&lake, json!({"files": true})).await);
+    assert_eq!((&found["kind"], &found["rows"], &found["job"]), (&json!("wrong-partition"), &json!(1), &Value::Null), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transform_is_checked_as_the_specification_computes_it() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
+    // Of the specification's appendix B: bucket[16] of the int 34 is hash 2017239379, of which 16 leaves 3.
+    let values = [("bucket[16]", 3, 4), ("truncate[10]", 30, 40), ("identity", 34, 33)];
+    for (i, (transform, right, wrong)) in values.into_iter().enumerate() {
+        let fields = json!([{"id": 1, "name": "c", "required": false, "type": "int"}]);
+        let spec = json!({"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "part", "transform": transform}]});
+        let create = json!({"name": format!("t{i}"), "schema": {"type": "struct", "fields": fields}, "partition-spec": spec});
+        app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+        let lake = Lake::open(&app, &format!("t{i}"));
+        for (value, name) in [(right, "right.parquet"), (wrong, "wrong.parquet")] {
+            let column: ArrayRef = Arc::new(Int32Array::from(vec![34, 34]));
+            let batch = RecordBatch::try_new(lake.arrow_schema().await, vec![column]).expect("a batch");
+            let mut file = lake.write(name, &batch).await;
+            lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(value))])).build().expect("a file")]).await;
+        }
+        let found = one(&check(&lake, json!({"files": true})).await);
+        assert!(found["path"].as_str().expect("a path").ends_with("wrong.parquet"), "{transform}: {found}");
+        assert_eq!((&found["kind"], &found["rows"]), (&json!("wrong-partition"), &json!(2)), "{transform}: {found}");
+    }
+}
+
+/// A table with a column of doubles.
+async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+    app.send(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
+    let fields = json!([
+        {"id": 1, "name": "id", "required": false, "type": "long"},
+        {"id": 2, "name": "x", "required": false, "type": "double"},
+    ]);
+    let properties = json!({"esker.expire.min-age-ms": "0"});
+    let create = json!({"name": name, "schema": {"type": "struct", "fields": fields}, "properties": properties});
+    app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+    Lake::open(app, name)
+}
+
+async fn doubles(lake: &Lake<'_>, name: &str, values: &[f64]) -> DataFileBuilder {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..values.len() as i64));
+    let columns = vec![ids, Arc::new(Float64Array::from(values.to_vec())) as ArrayRef];
+    lake.write(name, &RecordBatch::try_new(lake.arrow_schema().await, columns).expect("a batch")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
+    let app = TestApp::start().await;
+    let lake = with_doubles(&app, "t").await;
+    let mut file = doubles(&lake, &compacted(JobId::fresh()), &[1.0, f64::NAN, f64::NAN]).await;
+    file.nan_value_counts(HashMap::from([(2, 0)]));
+    let mut right = doubles(&lake, "right.parquet", &[1.0, f64::NAN]).await;
+    right.nan_value_counts(HashMap::from([(2, 1)]));
+    let mut unknown = doubles(&lake, "unknown.parquet", &[f64::NAN]).await;
+    unknown.nan_value_counts(HashMap::new());
+    let files = [file, right, unknown].map(|file| file.build().expect("a file"));
+    lake.add(files.to_vec()).await;
+    let found = one(&check(&lake, json!({"files": true})).await);
+    assert_eq!((&found["kind"], &found["rows"], &found["column"]), (&json!("nan-count"), &json!(2), &json!("x")), "{found}");
+    assert!(found["repair"].as_str().expect("told").contains("splice=false"), "{found}");
+}
+
+/// Where a file was made of one whose NaN nobody had counted, its column is read, and that alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_nan_is_looked_into_where_a_file_of_which_it_was_made_had_none() {
+    let app = TestApp::start().await;
+    let lake = with_doubles(&app, "t").await;
+    for (name, counted) in [("a.parquet", HashMap::new()), ("b.parquet", HashMap::from([(2, 0)]))] {
+        let mut file = doubles(&lake, name, &[1.0, 2.0]).await;
+        lake.add(vec![file.nan_value_counts(counted).build().expect("a file")]).await;
+        assert_eq!(check(&lake, json!({})).await["rows"], 0, "no compaction wrote it");
+    }
+    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let outcome = check(&lake, json!({})).await;
+    assert_eq!((&outcome["rows"], &outcome["findings"]), (&json!(4), &json!([])), "{outcome}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["lake"]}))).await;
+    let inner = json!({"type": "struct", "fields": [
+        {"id": 2, "name": "y", "required": false, "type": "int"},
+        {"id": 3, "name": "x", "required": false, "type": "int", "initial-default": 100, "write-default": 100},
+    ]});
+    let fields = json!([{"id": 1, "name": "s", "required": false, "type": inner}]);
+    let properties = json!({"format-version": "3", "esker.expire.min-age-ms": "0"});
+    let create = json!({"name": "t", "schema": {"type": "struct", "fields": fields}, "properties": properties});
+    app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+    let lake = Lake::open(&app, "t");
+    let schema = lake.arrow_schema().await;
+    let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(Int32Array::from(vec![1, 2, 3])), Arc::new(Int32Array::from(vec![None, Some(5), None]))];
+    let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
+    let batch = RecordBatch::try_new(schema, vec![structs]).expect("a batch");
+    let file = lake.write(&compacted(JobId::fresh()), &batch).await;
+    lake.add(vec![file.build().expect("a file")]).await;
+    let other = lake.write("other.parquet", &batch).await;
+    lake.add(vec![other.build().expect("a file")]).await;
+    assert_eq!(kinds(&check(&lake, json!({})).await), Vec::<String>::new(), "nothing was compacted into it");
+    // What it was made of is not known any more.
+    let expired = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expired["outcome"]["snapshots"], 1, "{expired}");
+    let found = one(&check(&lake, json!({})).await);
+    assert_eq!(
+        (&found["kind"], &found["column"], &found["rows"]),
+        (&json!("lost-default"), &json!("s.x"), &Value::Null),
+        "{found}"
+    );
+    let found = one(&check(&lake, json!({"files": true})).await);
+    assert_eq!((&found["kind"], &found["rows"]), (&json!("lost-default"), &json!(1)), "its struct is not NULL: {found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_whole() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let mut files: Vec<DataFile> = Vec::new();
+    for name in ["gone", "cut", "miscounted", "whole"] {
+        let batch = rows(&lake, 0..4, &[Some(0); 4]).await;
+        let mut file = lake.write(&format!("{name}.parquet"), &batch).await;
+        if name == "miscounted" {
+            file.record_count(5);
+        }
+        files.push(file.build().expect("a file"));
+    }
+    lake.add(files.clone()).await;
+    let path = |i: usize| files[i].file_path()[7..].to_owned();
+    std::fs::remove_file(path(0)).expect("removed");
+    let bytes = std::fs::read(path(1)).expect("a file");
+    std::fs::write(path(1), &bytes[..bytes.len() - 20]).expect("written");
+    for options in [json!({}), json!({"files": true})] {
+        let outcome = check(&lake, options).await;
+        assert_eq!(kinds(&outcome), ["missing-file", "wrong-size", "unreadable-file", "wrong-record-count"], "{outcome}");
+        assert!(!outcome.to_string().contains("whole.parquet"), "{outcome}");
+        assert_eq!(outcome["files"], 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+    let damaged = lake.live(&lake.metadata().await).await.manifests[0].manifest_path.clone();
+    lake.append(&[(1, "b".to_owned(), 0, None)]).await;
+    // A server that has read it keeps it.
+    let dir = app.stop().await;
+    std::fs::write(&damaged[7..], b"no Avro").expect("written");
+    let app = TestApp::restart(dir).await;
+    let lake = Lake::open(&app, "t");
+    let outcome = check(&lake, json!({})).await;
+    let found = one(&outcome);
+    assert_eq!((&found["kind"], &found["path"]), (&json!("unreadable-manifest"), &json!(damaged)), "{found}");
+    assert_eq!(outcome["files"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    lake.append(&(0..4).map(|id| (id, "a".to_owned(), 0, None)).collect::<Vec<_>>()).await;
+    let about = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    let nowhere = format!("{about}.nowhere");
+    let location = lake.metadata().await.location().to_owned();
+    let mut deletes = Vec::new();
+    for (name, about) in [("a", &about), ("b", &about), ("c", &nowhere)] {
+        let vector = (about.clone(), RoaringTreemap::from_iter([1_u64]));
+        let (bytes, places) = esker_table::puffin_of_vectors(&[vector]).expect("a file");
+        let path = format!("{location}/data/{name}.puffin");
+        std::fs::write(&path[7..], &bytes).expect("written");
+        let mut file = DataFileBuilder::default();
+        file.content(DataContentType::PositionDeletes).file_path(path).file_format(DataFileFormat::Puffin);
+        file.partition(Struct::empty()).record_count(1).file_size_in_bytes(bytes.len() as u64);
+        file.referenced_data_file(Some(about.clone()));
+        file.content_offset(Some(places[0].0 as i64)).content_size_in_bytes(Some(places[0].1 as i64));
+        deletes.push(file.build().expect("a file"));
+    }
+    lake.add(deletes).await;
+    assert_eq!(kinds(&check(&lake, json!({})).await), ["two-vectors", "delete-without-file"]);
+}
+
+/// Tables of another catalog, and such as are frozen, are looked at as well: nothing is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_frozen_tables_are_checked() {
+    let app = TestApp::start().await;
+    let created = app.table().await;
+    let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.freeze": "true"}}]});
+    let frozen = app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    assert_ne!(frozen["metadata-location"], created["metadata-location"]);
+    assert_eq!(app.job("check", json!({})).await["state"], "succeeded");
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t", None).await;
+    let register = json!({"name": "t", "metadata-location": frozen["metadata-location"]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+    assert_eq!(app.job("check", json!({"files": true})).await["state"], "succeeded");
+    let path = "/api/v1/warehouses/default/namespaces/n/tables/t/check";
+    let (code, _, message) = app.refused(Method::POST, path, Some(json!({"branch": "nope"}))).await;
+    assert!(code == 400 && message.contains("nope"), "{code} {message}");
+}
+
+/// What the command says, and that it fails where it finds something.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_fails_if_it_finds_something() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+    let run = async || {
+        let mut command = std::process::Command::new(crate::kills::binary());
+        command.args(["check", "lake.t", "--url", &app.url(""), "--token", "a-token-for-tests"]);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran");
+        output.expect("the binary is built before the tests")
+    };
+    let sound = run().await;
+    assert!(sound.status.success(), "{sound:?}");
+    let path = lake.live(&lake.metadata().await).await.data[0].file.file_path()[7..].to_owned();
+    std::fs::remove_file(&path).expect("removed");
+    let damaged = run().await;
+    let said = String::from_utf8_lossy(&damaged.stdout);
+    assert!(!damaged.status.success(), "{damaged:?}");
+    assert!(said.contains("missing-file") && said.contains(&path) && said.contains("repair:"), "{said}");
+}
