@@ -82,7 +82,7 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     let job = JobId::fresh();
     let batch = rows(&lake, 10..15, &[Some(1), Some(2), Some(2), None, Some(1)]).await;
     let mut merged = lake.write(&compacted(job), &batch).await;
-    lake.add(vec![merged.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")]).await;
+    lake.add(vec![merged.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")], Vec::new()).await;
     let found = one(&check(&lake, json!({})).await);
     assert_eq!(
         (&found["kind"], &found["rows"], &found["certain"]),
@@ -103,7 +103,7 @@ async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
         let lake = Lake::create(&app, name, 2, true, json!({})).await;
         let batch = rows(&lake, 0..2, &[p, p]).await;
         let mut file = lake.write(&compacted(JobId::fresh()), &batch).await;
-        lake.add(vec![file.partition(Struct::from_iter([value])).build().expect("a file")]).await;
+        lake.add(vec![file.partition(Struct::from_iter([value])).build().expect("a file")], Vec::new()).await;
         let found = one(&check(&lake, json!({})).await);
         assert_eq!((&found["kind"], &found["rows"]), (&json!("wrong-partition"), &json!(2)), "{found}");
     }
@@ -116,7 +116,7 @@ async fn files_of_other_writers_are_read_if_asked_to() {
     let lake = Lake::create(&app, "t", 2, true, json!({})).await;
     let batch = rows(&lake, 0..3, &[Some(1), Some(2), Some(1)]).await;
     let mut file = lake.write("other.parquet", &batch).await;
-    lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")]).await;
+    lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")], Vec::new()).await;
     let outcome = check(&lake, json!({})).await;
     assert_eq!(outcome["findings"], json!([]));
     assert!(outcome["notes"].to_string().contains("--files"), "{outcome}");
@@ -140,7 +140,8 @@ async fn every_transform_is_checked_as_the_specification_computes_it() {
             let column: ArrayRef = Arc::new(Int32Array::from(vec![34, 34]));
             let batch = RecordBatch::try_new(lake.arrow_schema().await, vec![column]).expect("a batch");
             let mut file = lake.write(name, &batch).await;
-            lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(value))])).build().expect("a file")]).await;
+            lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(value))])).build().expect("a file")], Vec::new())
+                .await;
         }
         let found = one(&check(&lake, json!({"files": true})).await);
         assert!(found["path"].as_str().expect("a path").ends_with("wrong.parquet"), "{transform}: {found}");
@@ -178,7 +179,7 @@ async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
     let mut unknown = doubles(&lake, "unknown.parquet", &[f64::NAN]).await;
     unknown.nan_value_counts(HashMap::new());
     let files = [file, right, unknown].map(|file| file.build().expect("a file"));
-    lake.add(files.to_vec()).await;
+    lake.add(files.to_vec(), Vec::new()).await;
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["kind"], &found["rows"], &found["column"]), (&json!("nan-count"), &json!(2), &json!("x")), "{found}");
     assert!(found["repair"].as_str().expect("told").contains("splice=false"), "{found}");
@@ -191,7 +192,7 @@ async fn a_count_of_nan_is_looked_into_where_a_file_of_which_it_was_made_had_non
     let lake = with_doubles(&app, "t").await;
     for (name, counted) in [("a.parquet", HashMap::new()), ("b.parquet", HashMap::from([(2, 0)]))] {
         let mut file = doubles(&lake, name, &[1.0, 2.0]).await;
-        lake.add(vec![file.nan_value_counts(counted).build().expect("a file")]).await;
+        lake.add(vec![file.nan_value_counts(counted).build().expect("a file")], Vec::new()).await;
         assert_eq!(check(&lake, json!({})).await["rows"], 0, "no compaction wrote it");
     }
     let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
@@ -220,9 +221,9 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
     let batch = RecordBatch::try_new(schema, vec![structs]).expect("a batch");
     let file = lake.write(&compacted(JobId::fresh()), &batch).await;
-    lake.add(vec![file.build().expect("a file")]).await;
+    lake.add(vec![file.build().expect("a file")], Vec::new()).await;
     let other = lake.write("other.parquet", &batch).await;
-    lake.add(vec![other.build().expect("a file")]).await;
+    lake.add(vec![other.build().expect("a file")], Vec::new()).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), Vec::<String>::new(), "nothing was compacted into it");
     // What it was made of is not known any more.
     let expired = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -250,7 +251,7 @@ async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_w
         }
         files.push(file.build().expect("a file"));
     }
-    lake.add(files.clone()).await;
+    lake.add(files.clone(), Vec::new()).await;
     let path = |i: usize| files[i].file_path()[7..].to_owned();
     std::fs::remove_file(path(0)).expect("removed");
     let bytes = std::fs::read(path(1)).expect("a file");
@@ -302,7 +303,7 @@ async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
         file.content_offset(Some(places[0].0 as i64)).content_size_in_bytes(Some(places[0].1 as i64));
         deletes.push(file.build().expect("a file"));
     }
-    lake.add(deletes).await;
+    lake.add(Vec::new(), deletes).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), ["two-vectors", "delete-without-file"]);
 }
 

@@ -247,7 +247,7 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
         }
         let file = file.build().expect("a file");
         let path = file.file_path()[7..].to_owned();
-        lake.add(vec![file]).await;
+        lake.add(vec![file], Vec::new()).await;
         if damage == "truncated" {
             let bytes = std::fs::read(&path).expect("a file");
             std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");

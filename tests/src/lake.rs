@@ -268,16 +268,6 @@ impl<'a> Lake<'a> {
         Arc::new(iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema"))
     }
 
-    /// Commits files of the table's present spec, data or deletes.
-    pub async fn add(&self, files: Vec<DataFile>) {
-        let metadata = self.metadata().await;
-        let spec = metadata.default_partition_spec_id();
-        let (data, deletes): (Vec<_>, Vec<_>) =
-            files.into_iter().map(|file| (spec, file)).partition(|(_, file)| file.content_type() == DataContentType::Data);
-        let additions = Additions { data, deletes, ..Additions::default() };
-        assert!(self.commit(&metadata, additions, "append").await, "nobody else commits");
-    }
-
     async fn write_rows(&self, metadata: &TableMetadata, rows: &[Row], additions: &mut Additions) {
         let spec = metadata.default_partition_spec();
         let mut by_partition: BTreeMap<Option<i32>, Vec<&Row>> = BTreeMap::new();
