@@ -9,13 +9,14 @@ use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue};
 use esker_read::{field_id, literal_array};
-use esker_table::{LiveFile, source_range};
+use esker_table::{ColumnBounds, LiveFile, source_range};
 use iceberg::spec::{Datum, Literal, PrimitiveType, TableMetadata, Transform, Type};
 use iceberg::transform::create_transform_function;
 
 /// What a manifest says about a file.
 pub(crate) struct FileBounds<'a> {
     file: &'a LiveFile,
+    metadata: &'a TableMetadata,
     /// Ranges that its partition values imply for source columns.
     partition: HashMap<i32, (Datum, Option<Datum>)>,
 }
@@ -24,31 +25,32 @@ pub(crate) struct FileBounds<'a> {
 type Bounds = (Option<ScalarValue>, Option<ScalarValue>);
 
 impl<'a> FileBounds<'a> {
-    pub(crate) fn new(metadata: &TableMetadata, file: &'a LiveFile) -> Self {
-        Self { file, partition: partition_ranges(metadata, file) }
+    pub(crate) fn new(metadata: &'a TableMetadata, file: &'a LiveFile) -> Self {
+        Self { file, metadata, partition: partition_ranges(metadata, file) }
     }
 
-    /// What all values of a column lie between. A bound that is NaN is none, and neither are two that are the wrong way round.
-    fn of(&self, id: i32, to: &DataType) -> Bounds {
-        let file = &self.file.file;
-        let partition = self.partition.get(&id);
-        let low = file.lower_bounds().get(&id).or_else(|| partition.map(|(low, _)| low));
-        let high = file.upper_bounds().get(&id).or_else(|| partition.and_then(|(_, high)| high.as_ref()));
-        let value = |datum: Option<&Datum>| datum.and_then(|datum| scalar(datum, to)).filter(|value| !is_nan(value));
-        let (low, high) = (value(low), value(high));
-        if low.as_ref().zip(high.as_ref()).is_some_and(|(low, high)| low > high) {
-            return (None, None);
+    fn column(&self, id: i32) -> ColumnBounds {
+        match self.metadata.current_schema().field_by_id(id).map(|f| f.field_type.as_ref()) {
+            Some(Type::Primitive(ty)) => ColumnBounds::of(&self.file.file, id, ty),
+            _ => ColumnBounds::default(),
         }
+    }
+
+    /// What all values of a column lie between.
+    fn of(&self, id: i32, to: &DataType) -> Bounds {
+        let (own, partition) = (self.column(id), self.partition.get(&id));
+        let low = own.lower.as_ref().or_else(|| partition.map(|(low, _)| low));
+        let high = own.upper.as_ref().or_else(|| partition.and_then(|(_, high)| high.as_ref()));
+        let value = |datum: Option<&Datum>| scalar(datum.filter(|datum| !datum.is_nan())?, to);
         // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
-        let no_nan = !is_float(to) || file.nan_value_counts().get(&id) == Some(&0);
-        (low.map(|low| with_zeros(low, true)), high.filter(|_| no_nan).map(|high| with_zeros(high, false)))
+        let no_nans = !is_float(to) || own.no_nans();
+        (value(low), value(high).filter(|_| no_nans))
     }
 
     /// How many rows of a column are null, if the manifest counts every row of it.
     fn nulls(&self, id: i32) -> Option<u64> {
-        let file = &self.file.file;
-        let nulls = *file.null_value_counts().get(&id)?;
-        (file.value_counts().get(&id) == Some(&file.record_count()) && nulls <= file.record_count()).then_some(nulls)
+        let (own, rows) = (self.column(id), self.file.file.record_count());
+        own.nulls.filter(|nulls| own.values == Some(rows) && *nulls <= rows)
     }
 
     /// The same for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
@@ -76,23 +78,6 @@ fn scalar(datum: &Datum, to: &DataType) -> Option<ScalarValue> {
 
 fn is_float(ty: &DataType) -> bool {
     matches!(ty, DataType::Float32 | DataType::Float64)
-}
-
-fn is_nan(value: &ScalarValue) -> bool {
-    match value {
-        ScalarValue::Float32(Some(v)) => v.is_nan(),
-        ScalarValue::Float64(Some(v)) => v.is_nan(),
-        _ => false,
-    }
-}
-
-/// A bound that has both zeros on its right side: they are equal, and Arrow has an order between them.
-fn with_zeros(bound: ScalarValue, low: bool) -> ScalarValue {
-    match bound {
-        ScalarValue::Float32(Some(0.0)) => ScalarValue::Float32(Some(if low { -0.0 } else { 0.0 })),
-        ScalarValue::Float64(Some(0.0)) => ScalarValue::Float64(Some(if low { -0.0 } else { 0.0 })),
-        other => other,
-    }
 }
 
 /// What manifests say about some files.
