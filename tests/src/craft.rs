@@ -109,7 +109,7 @@ impl<'a> Lake<'a> {
 
 /// Takes the key `schema-id` out of a manifest's header, which no writer but the `iceberg` crate's puts there.
 pub(crate) fn without_schema_id(manifest: &ManifestFile) {
-    let path = manifest.manifest_path.trim_start_matches("file://");
+    let path = manifest.manifest_path.trim_start_matches("file:").trim_start_matches("//");
     let mut bytes = std::fs::read(path).expect("a manifest");
     // A key of nine characters, after its length.
     let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");

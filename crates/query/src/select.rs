@@ -102,6 +102,7 @@ impl VisitorMut for Rewriter {
             return self.refused("SETTINGS or FORMAT");
         }
         name_all(&mut query.body, self.depth > 1);
+        order_distinct(query);
         ControlFlow::Continue(())
     }
 
@@ -145,6 +146,26 @@ fn name_all(body: &mut SetExpr, nested: bool) {
             name_all(right, true);
         }
         _ => {}
+    }
+}
+
+/// Orders a `SELECT DISTINCT` by the columns of its list: the planner does not find an expression there that has a name.
+fn order_distinct(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let Some(OrderByKind::Expressions(order)) = query.order_by.as_mut().map(|order| &mut order.kind) else { return };
+    if select.distinct.is_none() {
+        return;
+    }
+    for OrderByExpr { expr: by, .. } in order {
+        let same = |item: &SelectItem| match item {
+            SelectItem::ExprWithAlias { expr, alias } if expr == by => Some(alias.clone()),
+            _ => None,
+        };
+        if !matches!(by, Expr::Identifier(_) | Expr::Value(_))
+            && let Some(alias) = select.projection.iter().find_map(same)
+        {
+            *by = Expr::Identifier(alias);
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub enum ReadError {
         /// The column.
         column: String,
         /// The decoder's error.
-        source: arrow::error::ArrowError,
+        source: ArrowError,
     },
     /// Rows could not be brought into the table's schema.
     #[error("{path}: {source}")]
@@ -71,9 +71,13 @@ impl ReadError {
         match self {
             Self::Storage(e) => Some((e.uri()?, false)),
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
-            Self::Parquet { path, .. } | Self::Arrow { path, source: ArrowError::ParquetError(_) } => Some((path, true)),
-            Self::Decoding { path, .. } | Self::Damaged { path, .. } => Some((path, true)),
-            Self::Arrow { .. } | Self::Unsupported { .. } | Self::Spill(_) | Self::Iceberg(_) => None,
+            // A decoder hands on what the storage said, which says nothing of the file.
+            Self::Parquet { path, source } => (!below(source).is_passing()).then_some((path, true)),
+            Self::Arrow { path, source: source @ ArrowError::ParquetError(_) } | Self::Decoding { path, source, .. } => {
+                (!below(source).is_passing()).then_some((path, true))
+            }
+            Self::Damaged { path, .. } => Some((path, true)),
+            Self::Arrow { .. } | Self::Unsupported { .. } | Self::Spill(_) | Self::Table(_) | Self::Iceberg(_) => None,
         }
     }
 

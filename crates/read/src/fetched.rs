@@ -255,7 +255,8 @@ mod tests {
         writer.write(&RecordBatch::try_new(schema, columns).expect("a batch")).expect("written");
         let footer = writer.close().expect("closed");
         let (start, length) = footer.row_group(0).column(1).byte_range();
-        bytes[(start + length / 2) as usize..(start + length) as usize].fill(0xff);
+        // Within the compressed bytes of the first page.
+        bytes[(start + length / 3) as usize..(start + length / 3 + 32) as usize].fill(0xff);
         let window = Window { start: 0, bytes: bytes.into() };
         let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");
         let projection = Projection { mask: ProjectionMask::all(), fields: metadata.schema().fields().clone() };

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use esker_catalog::{CatalogError, LoadedTable, deletion};
 use esker_state::{Job, JobEnd, State, StateError};
-use esker_types::{Coded, ErrorCode, JobId, Millis, caught, now_ms};
+use esker_types::{Coded, JobId, Millis, caught, now_ms};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
 use super::{JobContext, Maintenance, Request, Work};
-use crate::Result;
+use crate::{MaintenanceError, Result};
 
 /// Between looks into the queue when nobody says that something is there.
 const POLL: Duration = Duration::from_secs(2);
