@@ -299,7 +299,12 @@ impl<'a> History<'a> {
                     self.seen.undone.fetch_add(undone["snapshots"].as_u64().unwrap_or(0), Relaxed);
                 }
                 Err(refused) => {
-                    let known = ["are deleted already", "is being deleted, or is gone already", "changed nothing"];
+                    let known = [
+                        "are deleted already",
+                        "is being deleted, or is gone already",
+                        "was deleted, or is being",
+                        "changed nothing",
+                    ];
                     assert!(known.iter().any(|why| refused.contains(why)), "{refused}");
                 }
             }

@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
+    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableAlias, TableFactor,
-    TableWithJoins, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
 use crate::{QueryError, Result};
@@ -121,6 +121,11 @@ impl VisitorMut for Rewriter {
         }
     }
 
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        regroup(expr);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         match factor {
             TableFactor::Table { name, version: Some(_), .. } => {
@@ -134,6 +139,45 @@ impl VisitorMut for Rewriter {
             TableFactor::Table { json_path: Some(_), .. } => self.refused("a path after a table's name"),
             _ => ControlFlow::Continue(()),
         }
+    }
+}
+
+/// Takes what follows `IS [NOT] DISTINCT FROM` apart where it ends: the parser takes all of `b OR c` for what `a` is compared with, and
+/// then `AND` and `NOT` before it for less than they are about. What is in parentheses is left as it is.
+fn regroup(expr: &mut Expr) {
+    let Some((last, ops)) = last_operand(expr) else { return };
+    if !matches!(last.as_ref(), Expr::BinaryOp { op, .. } if ops.contains(op)) {
+        return;
+    }
+    let nothing = || Expr::Identifier(Ident::new(""));
+    let mut chain = std::mem::replace(last.as_mut(), nothing());
+    let mut comparison = std::mem::replace(expr, nothing());
+    at_first_operand(&mut chain, ops, &mut |first| {
+        std::mem::swap(first, &mut comparison);
+        // Now the comparison stands there, and waits for what stood there.
+        if let Some((last, _)) = last_operand(first) {
+            std::mem::swap(last.as_mut(), &mut comparison);
+        }
+    });
+    *expr = chain;
+}
+
+/// The last operand of what may have taken too much for it, and the operators that can't be in it.
+fn last_operand(expr: &mut Expr) -> Option<(&mut Box<Expr>, &'static [BinaryOperator])> {
+    const BOTH: &[BinaryOperator] = &[BinaryOperator::And, BinaryOperator::Or];
+    Some(match expr {
+        Expr::IsDistinctFrom(_, last) | Expr::IsNotDistinctFrom(_, last) => (last, BOTH),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr: last } => (last, BOTH),
+        Expr::BinaryOp { op: BinaryOperator::And, right: last, .. } => (last, &BOTH[1..]),
+        _ => return None,
+    })
+}
+
+/// Does something to what stands first in a chain of some operators.
+fn at_first_operand(expr: &mut Expr, ops: &[BinaryOperator], act: &mut dyn FnMut(&mut Expr)) {
+    match expr {
+        Expr::BinaryOp { op, left, .. } if ops.contains(op) => at_first_operand(left, ops, act),
+        first => act(first),
     }
 }
 

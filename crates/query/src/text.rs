@@ -331,6 +331,41 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_by_is_distinct_from_ends_where_postgresql_ends_it() {
+        let filter = |text: &str| format!("SELECT a FROM t WHERE {text}");
+        for (text, other) in [
+            ("a IS DISTINCT FROM b OR c", "(a IS DISTINCT FROM b) OR c"),
+            ("a IS NOT DISTINCT FROM b AND c OR d", "((a IS NOT DISTINCT FROM b) AND c) OR d"),
+            ("p AND a IS DISTINCT FROM b OR c", "(p AND (a IS DISTINCT FROM b)) OR c"),
+            ("NOT a IS DISTINCT FROM b AND c", "(NOT (a IS DISTINCT FROM b)) AND c"),
+            ("a IS DISTINCT FROM b + 1 OR c", "(a IS DISTINCT FROM (b + 1)) OR c"),
+            ("a IS DISTINCT FROM (b OR c)", "a IS DISTINCT FROM ((b OR c))"),
+            ("p AND (q OR r)", "p AND ((q OR r))"),
+        ] {
+            assert_eq!(tree(&read(&filter(text)).statement), tree(&read(&filter(other)).statement), "{text}");
+        }
+    }
+
+    /// The condition of a statement with parentheses around every operation.
+    fn tree(statement: &Statement) -> String {
+        use datafusion::sql::sqlparser::ast::{Expr, SetExpr, Statement as SqlStatement};
+        fn of(expr: &Expr) -> String {
+            match expr {
+                Expr::Nested(inner) => of(inner),
+                Expr::BinaryOp { left, op, right } => format!("({} {op} {})", of(left), of(right)),
+                Expr::UnaryOp { op, expr } => format!("({op} {})", of(expr)),
+                Expr::IsDistinctFrom(a, b) => format!("({} <d> {})", of(a), of(b)),
+                Expr::IsNotDistinctFrom(a, b) => format!("({} <n> {})", of(a), of(b)),
+                other => other.to_string(),
+            }
+        }
+        let Statement::Statement(inner) = statement else { panic!("a statement") };
+        let SqlStatement::Query(query) = inner.as_ref() else { panic!("a query") };
+        let SetExpr::Select(select) = query.body.as_ref() else { panic!("a select") };
+        of(select.selection.as_ref().expect("a condition"))
+    }
+
+    #[test]
     fn one_statement_at_a_time() {
         assert!(refused("SELECT 1; DELETE FROM t").contains("one statement"));
         assert!(refused("  -- nothing").contains("no statement"));
