@@ -303,6 +303,7 @@ impl<'a> History<'a> {
                         "are deleted already",
                         "is being deleted, or is gone already",
                         "was deleted, or is being",
+                        "not found in storage",
                         "changed nothing",
                     ];
                     assert!(known.iter().any(|why| refused.contains(why)), "{refused}");
