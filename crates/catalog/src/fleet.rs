@@ -52,13 +52,13 @@ impl Examined {
     }
 }
 
-/// Why nothing is known of a table's shape.
+/// The reason why Esker holds no facts of a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unexamined {
     /// There are many, and its turn comes.
     #[error("it was not looked at yet")]
     NotYet,
-    /// Its metadata can't be read.
+    /// The table's metadata file or a manifest can't be read; inside is the error's text, as it is kept.
     #[error("{0}")]
     Unreadable(String),
 }

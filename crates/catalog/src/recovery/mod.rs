@@ -56,7 +56,7 @@ pub struct Undecided {
 pub struct SetAside {
     /// The table or view.
     pub name: TableName,
-    /// Its entry.
+    /// The id of the table or view in the state database.
     #[serde(skip)]
     pub id: TableId,
     /// The files. They, and what only they lead to, go into quarantine.

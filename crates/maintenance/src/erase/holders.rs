@@ -37,7 +37,7 @@ pub struct RowHolder {
     pub snapshots: u64,
     /// When it may be deleted, if it is in quarantine.
     pub due_ms: Option<Millis>,
-    /// What it is called there.
+    /// The path under which the quarantine holds the file, if it does.
     #[serde(skip)]
     pub(super) doomed_as: Option<String>,
 }

@@ -132,7 +132,7 @@ impl Drop for Leave {
     fn drop(&mut self) {
         self.maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
         drop(self.turn.take());
-        // Its table is free now, and its turn.
+        // Another job may take this table, or this server's place for a job, at once.
         self.maintenance.wake.notify_one();
     }
 }
