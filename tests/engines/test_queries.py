@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def test_tpch_answers_are_duckdbs(server: Server, warehouse: str, tmp_path: Path
         assert tpch.same(ours, reference.execute(sql).fetchall()), f"Q{number}"
 
 
+def rough(row: tuple) -> str:
+    """A row without the digits in which numbers of different types differ."""
+    return str([f"{value:.6g}" if isinstance(value, (float, Decimal)) else value for value in row])
+
+
 def tpcds_answers_are_duckdbs(server: Server, home: Path, scale: float, only: set[int] | None) -> None:
     namespace = f"tpcds{str(scale).replace('.', '_')}"
     reference = tpcds.generated(scale, home)
@@ -42,7 +48,7 @@ def tpcds_answers_are_duckdbs(server: Server, home: Path, scale: float, only: se
                 wrong.append(f"Q{number}: {str(error)[:300]}")
                 continue
             # Rows that are equal in what they are ordered by come in any order.
-            ours, theirs = sorted(ours, key=str), sorted(reference.execute(sql).fetchall(), key=str)
+            ours, theirs = sorted(ours, key=rough), sorted(reference.execute(sql).fetchall(), key=rough)
             if not tpch.same(ours, theirs):
                 more, less = [r for r in ours if r not in theirs], [r for r in theirs if r not in ours]
                 wrong.append(f"Q{number}: {more[:2]}, not {less[:2]}")
@@ -51,7 +57,7 @@ def tpcds_answers_are_duckdbs(server: Server, home: Path, scale: float, only: se
 
 @pytest.mark.slice
 def test_some_tpcds_answers_are_duckdbs(server: Server, tmp_path: Path) -> None:
-    tpcds_answers_are_duckdbs(server, tmp_path, 0.01, {1, 5, 14, 36, 51, 67, 95, 98})
+    tpcds_answers_are_duckdbs(server, tmp_path, 0.01, {1, 5, 14, 36, 51, 67, 71, 95, 98})
 
 
 def test_tpcds_answers_are_duckdbs(server: Server, tmp_path: Path) -> None:

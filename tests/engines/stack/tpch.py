@@ -58,10 +58,30 @@ def load(
             table.append(chunk)
 
 
+TOKENS = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|[A-Za-z_][A-Za-z_0-9]*|\s+|.", re.DOTALL)
+CLAUSES = {"select", "where", "group", "having", "order", "limit", "union", "intersect", "except", "window"}
+
+
 def qualified(sql: str, prefix: str, tables: list[str] = TABLES) -> str:
-    """Table names with a prefix, where they are tables: after FROM, JOIN or a comma. Columns may be called `nation`."""
-    place = r"(\b(?:from|join)\s+|,\s*)(" + "|".join(tables) + r")\b"
-    return re.sub(place, lambda m: m.group(1) + prefix + m.group(2), sql, flags=re.IGNORECASE)
+    """Table names with a prefix, where they are tables: in FROM clauses, after FROM, JOIN, a comma or a parenthesis.
+    Columns may be called `nation` or `web_sales`."""
+    made, last = [], ""
+    inside = [False]
+    for token in TOKENS.findall(sql):
+        word = token.lower()
+        if word == "(":
+            inside.append(inside[-1])
+        elif word == ")":
+            inside.pop()
+        elif word in ("from", "join"):
+            inside[-1] = True
+        elif word in CLAUSES:
+            inside[-1] = False
+        elif word in tables and inside[-1] and last in ("from", "join", ",", "("):
+            token = prefix + token
+        made.append(token)
+        last = last if word.isspace() or word.startswith("--") else word
+    return "".join(made)
 
 
 def same(ours: list[tuple], theirs: list[tuple]) -> bool:

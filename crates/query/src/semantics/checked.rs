@@ -13,6 +13,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::function::of_untyped_null;
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
     op: Operator,
@@ -74,6 +76,7 @@ impl ScalarUDFImpl for Checked {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
+            [DataType::Null, other] | [other, DataType::Null] => Ok(other.clone()),
             [left @ DataType::Decimal128(..), right] => {
                 Ok(self.apply(&new_empty_array(left), &new_empty_array(right))?.data_type().clone())
             }
@@ -82,6 +85,9 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = of_untyped_null(&arguments)? {
+            return Ok(null);
+        }
         let out_of_range = |error: ArrowError| match error {
             ArrowError::ArithmeticOverflow(what) => {
                 DataFusionError::Execution(format!("out of the range of {}: {what}", arguments.return_field.data_type()))

@@ -37,6 +37,15 @@ pub(super) fn is_call(expr: &Expr, name: &str) -> bool {
     matches!(expr, Expr::ScalarFunction(function) if function.func.name() == name)
 }
 
+/// The null that a function makes of a null without a type. The optimizer puts those into calls that it has planned already: for an
+/// aggregate of no rows, and for columns of rows that an outer join adds.
+pub(super) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
+    if !arguments.args.iter().any(|value| value.data_type().is_null()) {
+        return Ok(None);
+    }
+    Ok(Some(ColumnarValue::Scalar(ScalarValue::try_from(arguments.return_field.data_type())?)))
+}
+
 impl<T: Unary> ScalarUDFImpl for Function<T> {
     fn name(&self) -> &str {
         self.inner.name()
@@ -47,16 +56,24 @@ impl<T: Unary> ScalarUDFImpl for Function<T> {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        let input = Arc::new(Field::new("", arguments.first().cloned().unwrap_or(DataType::Null), true));
-        Ok(self.inner.field(&input)?.data_type().clone())
+        match arguments {
+            [] | [DataType::Null] => Ok(DataType::Null),
+            [input, ..] => Ok(self.inner.field(&Arc::new(Field::new("", input.clone(), true)))?.data_type().clone()),
+        }
     }
 
     fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let input = arguments.arg_fields.first().cloned().unwrap_or_else(|| Arc::new(Field::new("", DataType::Null, true)));
-        Ok(Arc::new(self.inner.field(&input)?.with_name(self.inner.name())))
+        let made = match arguments.arg_fields.first() {
+            Some(input) if !input.data_type().is_null() => self.inner.field(input)?,
+            _ => Field::new("", DataType::Null, true),
+        };
+        Ok(Arc::new(made.with_name(self.inner.name())))
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = of_untyped_null(&arguments)? {
+            return Ok(null);
+        }
         match arguments.args.into_iter().next() {
             Some(ColumnarValue::Array(values)) => Ok(ColumnarValue::Array(self.inner.apply(&values)?)),
             Some(ColumnarValue::Scalar(value)) => {

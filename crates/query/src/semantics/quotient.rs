@@ -9,6 +9,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
+use super::function::of_untyped_null;
+
 /// Digits after the point that are kept where there are too many.
 const LEAST_SCALE: i16 = 6;
 const TOO_MANY: u128 = 10_u128.pow(38);
@@ -95,6 +97,7 @@ impl ScalarUDFImpl for Quotient {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
+            [DataType::Null, other] | [other, DataType::Null] => Ok(other.clone()),
             [left, right] => {
                 let (precision, scale) = digits(shape(left)?, shape(right)?);
                 Ok(DataType::Decimal128(precision, scale))
@@ -104,6 +107,9 @@ impl ScalarUDFImpl for Quotient {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = of_untyped_null(&arguments)? {
+            return Ok(null);
+        }
         let scalar = arguments.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let to = shape(arguments.return_field.data_type())?;
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
