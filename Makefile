@@ -9,7 +9,7 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-catalog bench-autopilot bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -91,6 +91,11 @@ bench-maintenance: build
 bench-query: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/query.py "$(ESKER_BIN)" $(PARTS)
+
+# This build beside another by turns, so that a change shows what it costs; BEFORE is the other's binary, PARTS as above and s1, s2.
+bench-pairs: build
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/pairs.py "$(BEFORE)" "$(ESKER_BIN)" $(PARTS)
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build
