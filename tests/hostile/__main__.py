@@ -21,6 +21,7 @@ def tables(options: argparse.Namespace) -> int:
     started, faults = time.monotonic(), []
     tally = Tally()
     tally.update(done["tally"])
+    tally.examples |= done.get("examples", {})
     while done["next"] < options.seed + options.count:
         # A fresh server now and then: what one table left behind is not another's surroundings for ever.
         with (
@@ -35,7 +36,8 @@ def tables(options: argparse.Namespace) -> int:
                 campaign.table(done["next"], options.shrink)
                 done["next"] += 1
                 if options.resume:
-                    options.resume.write_text(json.dumps({"next": done["next"], "tally": tally}))
+                    kept = {"next": done["next"], "tally": tally, "examples": tally.examples}
+                    options.resume.write_text(json.dumps(kept, indent=1))
             if campaign.alive():
                 campaign.restored(done["next"], Path(home) / "restored")
             faults += campaign.faults
@@ -92,7 +94,7 @@ def replay(options: argparse.Namespace) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hostile", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    kept = Path(os.environ["ESKER_CACHE"]) / "hostile"
+    kept = Path(os.environ.get("ESKER_HOSTILE_KEPT") or Path(os.environ["ESKER_CACHE"]) / "hostile")
     for name, command in (("tables", tables), ("statements", statements), ("replay", replay)):
         sub = commands.add_parser(name)
         sub.set_defaults(command=command, kept=kept)

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import requests
 from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as flight_sql
 from pyiceberg.schema import Schema
@@ -85,7 +86,7 @@ class DuckDB:
     def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         try:
             return self.connection.execute(sql)
-        except duckdb.FatalException:
+        except (duckdb.FatalException, duckdb.InternalException):
             # Then the database answers nothing any more.
             self.open()
             raise
@@ -117,6 +118,9 @@ class PyIceberg:
     def __init__(self, server: Server, planned: bool) -> None:
         self.name = "planned" if planned else "pyiceberg"
         self.catalog = server.catalog(**({"scan-planning-mode": "server"} if planned else {}))
+        # Else each request reads all of the environment, in search of a proxy.
+        self.catalog._session.trust_env = False
+        self.loaded: Table | None = None
 
     def close(self) -> None:
         pass
@@ -125,7 +129,9 @@ class PyIceberg:
         self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
     ) -> Rows:
         if self.name == "planned":
-            table = self.catalog.load_table(name)
+            if self.loaded is None or self.loaded.metadata_location != table.metadata_location:
+                self.loaded = self.catalog.load_table(name)
+            table = self.loaded
         filters = {"row_filter": predicates.pyiceberg(where, schema)} if where else {}
         return arrow.rows(table.scan(snapshot_id=snapshot, **filters).to_arrow(), schema)
 
@@ -138,6 +144,12 @@ class Spark:
 
         self.session = spark_session(server, "http://127.0.0.1:1")
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
+        self.session.sparkContext.setLogLevel("OFF")
+
+    def expr(self, sql: str) -> Any:
+        from pyspark.sql.functions import expr
+
+        return expr(sql)
 
     def close(self) -> None:
         self.session.stop()
@@ -149,7 +161,7 @@ class Spark:
         self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
     ) -> Rows:
         if where:
-            raise NoOpinion("Spark is asked for content only")
+            raise NoOpinion("Spark is slow: it is asked for content")
         at = f" VERSION AS OF {snapshot}" if snapshot else ""
         found = self.session.sql(select(schema, self.table(name) + at, None, "spark"))
         return arrow.rows(found.toArrow() if hasattr(found, "toArrow") else of_spark(found), schema)
@@ -168,6 +180,12 @@ class Stage:
         self.pyiceberg, self.planned = PyIceberg(server, False), PyIceberg(server, True)
         self.spark = Spark(server) if spark else None
         self.others = [self.pyiceberg, self.duckdb, self.planned]
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers["authorization"] = f"Bearer {server.token}"
+
+    def api(self, method: str, path: str, body: Any = None) -> requests.Response:
+        return self.session.request(method, self.server.rest + path, json=body, timeout=60)
 
     def close(self) -> None:
         for engine in (self.esker, *self.others, *([self.spark] if self.spark else [])):

@@ -17,6 +17,8 @@ class Fault(Exception):
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind, self.detail = kind, detail
+        # The filter that showed it.
+        self.where: list | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def sql_type(kind: IcebergType, dialect: str) -> str:
             return "TIMESTAMP_NS" if dialect == "duckdb" else "TIMESTAMP(9)"
         case TimestampType():
             return "TIMESTAMP"
+        case TimestamptzNanoType() if dialect == "esker":
+            return "TIMESTAMPTZ_NS"
         case TimestamptzType() | TimestamptzNanoType():
             return "TIMESTAMPTZ" if dialect == "duckdb" else "TIMESTAMP WITH TIME ZONE"
         case BinaryType() | FixedType():
@@ -91,7 +93,8 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
             return "true" if value else "false"
         case BinaryType() | FixedType():
             return blob(value) if dialect == "duckdb" else f"X'{value.hex()}'"
-        case FloatType() | DoubleType() if math.isfinite(value) and style != 2:
+        case FloatType() | DoubleType() if math.isfinite(value) and style != 2 and plain != "-0.0":
+            # A number without an exponent is a decimal, of which zero has no sign.
             return plain
         case DecimalType() if style != 2:
             return f"{value:f}"

@@ -25,6 +25,7 @@ from pyiceberg.types import (
     ListType,
     LongType,
     MapType,
+    NestedField,
     StringType,
     StructType,
     TimestampNanoType,
@@ -98,19 +99,20 @@ def some(pick: random.Random, kind: IcebergType, few: bool = False) -> Any:
         case BinaryType():
             return pick.choice([b"", b"\x00", b"\xff", b"a", b"\xff" * 20, b"a" * 16 + b"\xff", b"'\"\\", b"\x80"])
         case StructType():
-            return {
-                f.field_id: some(pick, f.field_type, few) if f.required else maybe(pick, f.field_type, few)
-                for f in kind.fields
-            }
+            return {f.field_id: of_field(pick, f, few) for f in kind.fields}
         case ListType():
-            return [maybe(pick, kind.element_type, few) for _ in range(pick.randrange(4))]
+            return [of_field(pick, kind.element_field, few) for _ in range(pick.randrange(4))]
         case MapType():
             keys: dict = {}
             for _ in range(pick.randrange(3)):
                 key = some(pick, kind.key_type, few)
-                keys[repr(key)] = (key, maybe(pick, kind.value_type, few))
+                keys[repr(key)] = (key, of_field(pick, kind.value_field, few))
             return [[k, v] for k, v in keys.values()]
     raise TypeError(f"no values for {kind}")
+
+
+def of_field(pick: random.Random, f: NestedField, few: bool = False) -> Any:
+    return some(pick, f.field_type, few) if f.required else maybe(pick, f.field_type, few)
 
 
 def maybe(pick: random.Random, kind: IcebergType, few: bool = False) -> Any:

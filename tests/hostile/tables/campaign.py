@@ -10,6 +10,7 @@ from pathlib import Path
 
 import requests
 
+from .. import predicates
 from ..engines import Stage
 from ..known import Fault, known
 from . import history, restored, shrink
@@ -23,21 +24,23 @@ class Campaign:
 
     def table(self, seed: int, shrink_seconds: float) -> None:
         script = history.beginning(seed)
-        fault = self.attempt(script, self.tally, replay=False)
+        fault = self.attempt(script, self.tally)
         if fault is None:
             return
         if known("esker", str(fault)):
             self.told(fault, "")
             return
-        if shrink_seconds and fault.kind != "harness":
-            attempt = lambda smaller: self.attempt(smaller, Tally(), replay=True)  # noqa: E731
+        if script["steps"] and fault.where:
+            script["steps"][-1]["asked"] = predicates.as_json(fault.where)
+        if shrink_seconds and fault.kind not in ("harness", "server") and self.alive():
+            attempt = lambda smaller: self.attempt(smaller, Tally(), replay=True, sparing=True)  # noqa: E731
             script = shrink.shrunk(script, fault, attempt, shrink_seconds)
-            fault = self.attempt(script, Tally(), replay=True) or fault
+            fault = self.attempt(script, Tally(), replay=True, sparing=True) or fault
         self.kept.mkdir(parents=True, exist_ok=True)
         path = self.kept / f"table-{seed}.json"
         path.write_text(json.dumps(script | {"fault": str(fault)}, ensure_ascii=False, indent=1))
-        about = f"seed {seed} ({script['theme']}, version {script['version']}): {str(fault)[:1500]}"
-        self.told(fault, f"{about}\n  again: python -m hostile replay {path}\n")
+        about = f"seed {seed} ({script['theme']}, version {script['version']}, {len(script['steps'])} steps)"
+        self.told(fault, f"{about}: {str(fault)[:1500]}\n  again: python -m hostile replay {path}\n")
 
     def restored(self, seed: int, home: Path) -> None:
         """A server of its own, whose state database is put back from a copy."""
@@ -57,12 +60,12 @@ class Campaign:
         self.say(text)
         return True
 
-    def attempt(self, script: dict, tally: Tally, replay: bool) -> Fault | None:
+    def attempt(self, script: dict, tally: Tally, replay: bool = False, sparing: bool = False) -> Fault | None:
         """The fault that a script shows, if any. Each attempt is a table of its own, dropped afterwards."""
         self.tries += 1
-        name = script["table"] if not replay else f"{script['table']} {self.tries}"
+        name = f"{script['table']} {self.tries}" if replay else script["table"]
         try:
-            history.run(self.stage, script, tally, replay, name)
+            history.run(self.stage, script, tally, name, replay, sparing)
         except Fault as fault:
             return fault
         except requests.ConnectionError as error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import requests
-
 from .state import Refused, State
 
 
@@ -32,7 +30,7 @@ def job(state: State, step: dict) -> None:
 
 def ended(state: State, started: str) -> dict:
     for wait in range(1, 400):
-        record = state.stage.server.api("GET", f"/api/v1/jobs/{started}")
+        record = state.stage.api("GET", f"/api/v1/jobs/{started}").json()
         if record["state"] not in ("queued", "running"):
             return record
         time.sleep(min(0.002 * wait, 0.1))
@@ -43,18 +41,16 @@ def undo(state: State, step: dict) -> None:
     if not state.jobs:
         raise Refused("no job yet")
     chosen = state.jobs[step["job"] % len(state.jobs)]
-    server = state.stage.server
-    headers = {"authorization": f"Bearer {server.token}"}
-    answer = requests.post(
-        f"{server.rest}/api/v1/warehouses/default/jobs/{chosen}/undo", headers=headers, json={}, timeout=60
-    )
+    answer = state.stage.api("POST", f"/api/v1/warehouses/default/jobs/{chosen}/undo", {})
     state.seen["undo done" if answer.ok else "undo refused"] += 1
     if answer.status_code >= 500:
         raise Failed(f"undo: {answer.status_code} {answer.text}")
 
 
 def sweep(state: State, step: dict) -> None:
-    state.stage.server.api("POST", "/api/v1/quarantine/sweep", {})
+    answer = state.stage.api("POST", "/api/v1/quarantine/sweep", {})
+    if not answer.ok:
+        raise Failed(f"sweep: {answer.status_code} {answer.text}")
 
 
 def look(state: State, step: dict) -> None:

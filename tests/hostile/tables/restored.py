@@ -68,7 +68,9 @@ def run(home: Path, seed: int) -> None:
             with suppress(Exception):
                 commit(server, [n])
                 taken.append(n)
-        server.api("POST", "/api/v1/quarantine/sweep", {})
+        with suppress(AssertionError):
+            # Nothing is deleted on a database that is behind its warehouse.
+            server.api("POST", "/api/v1/quarantine/sweep", {})
     said = recover(home, "--dry-run")
     if taken:
         raise Fault("restored", f"commits {taken} were taken though {after} were forgotten; esker recover says: {said}")

@@ -40,10 +40,10 @@ PROMOTED = {"int": "long", "float": "double", "decimal(9, 2)": "decimal(12, 2)",
 
 
 class Ids:
-    """Ids that no two fields share; the catalog gives its own."""
+    """Ids that no two fields share; the catalog gives its own. Spark knows no time and no nanoseconds."""
 
-    def __init__(self) -> None:
-        self.last = 0
+    def __init__(self, last: int = 0, for_spark: bool = False) -> None:
+        self.last, self.for_spark = last, for_spark
 
     def __call__(self) -> int:
         self.last += 1
@@ -60,26 +60,32 @@ def kind(pick: random.Random, version: int, depth: int, ids: Ids) -> object:
                 for _ in range(pick.randrange(1, 4)):
                     name = names.some(pick, taken, 0.3)
                     taken.add(name)
+                    must = pick.random() < 0.1
                     fields.append(
-                        {"id": ids(), "name": name, "required": False, "type": kind(pick, version, depth + 1, ids)}
+                        {"id": ids(), "name": name, "required": must, "type": kind(pick, version, depth + 1, ids)}
                     )
                 return {"type": "struct", "fields": fields}
             case 2:
                 return {
                     "type": "list",
                     "element-id": ids(),
-                    "element-required": False,
+                    "element-required": pick.random() < 0.1,
                     "element": kind(pick, version, depth + 1, ids),
                 }
             case 3:
-                key = pick.choice(["string", "int", "long", "date"])
+                key, must = pick.choice(["string", "int", "long", "date"]), pick.random() < 0.1
                 return {
-                    "type": "map", "key-id": ids(), "key": key, "value-id": ids(), "value-required": False,
+                    "type": "map", "key-id": ids(), "key": key, "value-id": ids(), "value-required": must,
                     "value": kind(pick, version, depth + 1, ids),
                 }  # fmt: skip
-    if version == 3 and pick.random() < 0.02:
+    if version == 3 and not ids.for_spark and pick.random() < 0.02:
         return "timestamptz_ns"
-    return pick.choice(PRIMITIVES + (NANOSECONDS if version == 3 else []))
+    return primitive(pick, version, ids)
+
+
+def primitive(pick: random.Random, version: int, ids: Ids) -> str:
+    known = [t for t in PRIMITIVES if t != "time"] if ids.for_spark else PRIMITIVES
+    return pick.choice(known + (NANOSECONDS if version == 3 and not ids.for_spark else []))
 
 
 def columns(
@@ -91,7 +97,9 @@ def columns(
     for _ in range(more):
         name = names.some(pick, taken, hostile)
         taken.add(name)
-        found.append({"id": ids(), "name": name, "required": False, "type": kind(pick, version, 0, ids)})
+        found.append({
+            "id": ids(), "name": name, "required": pick.random() < 0.1, "type": kind(pick, version, 0, ids),
+        })  # fmt: skip
     pick.shuffle(found)
     return found
 
@@ -155,7 +163,7 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
                 "change": "add",
                 "in": above.field_id,
                 "name": name,
-                "type": pick.choice(PRIMITIVES),
+                "type": primitive(pick, s.version, ids),
             }
             if s.version == 3 and pick.random() < 0.6:
                 step |= {"type": "int", "default": 100} if pick.random() < 0.5 else {"type": "string", "default": "d'f"}

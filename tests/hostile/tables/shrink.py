@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from pyiceberg.schema import Schema, assign_fresh_schema_ids, index_by_id
 
 from ..known import Fault
 
@@ -50,5 +53,52 @@ def candidates(script: dict) -> Iterator[dict]:
                 if part and len(part) < len(found):
                     yield script | {"steps": [*steps[:at], step | {rows: part}, *steps[at + 1 :]]}
     for at in range(len(script["columns"])):
-        if len(script["columns"]) > 1:
-            yield script | {"columns": script["columns"][:at] + script["columns"][at + 1 :]}
+        if len(script["columns"]) > 1 and (smaller := without_column(script, at)):
+            yield smaller
+
+
+def without_column(script: dict, at: int) -> dict | None:
+    """The script without a column, if no step is about it. A catalog numbers fields anew, so that other ids move."""
+    columns = script["columns"][:at] + script["columns"][at + 1 :]
+    ids = numbers(script["columns"])
+    gone, last = ids.pop(at), max(n for of_column in ids for n in of_column)
+    moved = dict(zip((n for of in ids for n in of), (n for of in numbers(columns) for n in of), strict=True))
+    try:
+        steps = [renumbered(step, moved, set(gone), last) for step in script["steps"]]
+    except KeyError:
+        return None
+    return script | {"columns": columns, "steps": steps}
+
+
+def numbers(columns: list[dict]) -> list[list[int]]:
+    """For each column the ids of its fields, in one order whatever they are."""
+    schema = assign_fresh_schema_ids(Schema.model_validate({"type": "struct", "fields": columns}))
+    return [list(index_by_id(Schema(f))) for f in schema.fields]
+
+
+def renumbered(step: dict, moved: dict[int, int], gone: set[int], last: int) -> dict:
+    """A step with other ids. A KeyError says that it is about a field that is gone."""
+
+    def new(old: int) -> int:
+        # Fields that are added later are numbered after those that were there from the beginning.
+        return old - len(gone) if old > max(last, *gone) else moved[old]
+
+    def value(of: Any) -> Any:
+        match of:
+            case {"s": fields}:
+                kept = {k: v for k, v in fields.items() if int(k) not in gone}
+                return {"s": {str(new(int(k))): value(v) for k, v in kept.items()}}
+            case list():
+                return [value(v) for v in of]
+        return of
+
+    def predicate(of: list) -> list:
+        if of[0] in ("not", "and", "or"):
+            return [of[0], *map(predicate, of[1:])]
+        return [of[0], [new(n) for n in of[1]], *of[2:]]
+
+    about = {
+        "rows": value, "keys": value, "where": predicate, "asked": predicate, "field": new, "in": new,
+        "fields": lambda fields: [[new(f[0]), f[1]] if isinstance(f, list) else new(f) for f in fields],
+    }  # fmt: skip
+    return {k: about[k](v) if k in about and v is not None else v for k, v in step.items()}

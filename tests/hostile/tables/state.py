@@ -33,6 +33,10 @@ class State:
     seen: Counter = field(default_factory=Counter)
     # Rows may lie under another spec than they say: a writer wrote files anew.
     mixed: bool = False
+    # What explains disagreements from now on: it is told in every question.
+    about: str = ""
+    # The last step was another writer's, so that the table may hold something else than it was told to.
+    foreign: bool = False
     # Spark is slow: it takes part in one table of twenty.
     with_spark: bool = False
 
@@ -56,25 +60,19 @@ class State:
         self.table = self.stage.pyiceberg.catalog.load_table(self.name)
 
     def api(self, method: str, what: str, body: Any = None) -> requests.Response:
-        server = self.stage.server
-        namespace, table = quote(".".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
+        namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
         path = f"/api/v1/warehouses/default/namespaces/{namespace}/tables/{table}{what}"
-        headers = {"authorization": f"Bearer {server.token}"}
-        return requests.request(method, server.rest + path, headers=headers, json=body, timeout=60)
+        return self.stage.api(method, path, body)
 
     def update(self, *updates: dict) -> None:
         """A commit of updates that PyIceberg does not make."""
-        catalog, server = self.stage.pyiceberg.catalog, self.stage.server
         identifier = {"namespace": list(self.name[:-1]), "name": self.name[-1]}
-        path = "/v1/default/namespaces/{}/tables/{}".format(
-            quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
-        )
+        namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
         body = {"identifier": identifier, "requirements": [], "updates": list(updates)}
-        headers = {"authorization": f"Bearer {server.token}"}
-        answer = requests.post(server.rest + path, headers=headers, json=body, timeout=60)
+        answer = self.stage.api("POST", f"/v1/default/namespaces/{namespace}/tables/{table}", body)
         if not answer.ok:
             raise Refused(f"commit: {answer.status_code} {answer.text}")
-        self.table = catalog.load_table(self.name)
+        self.refresh()
 
     def live(self) -> Rows:
         """The rows in the present schema, with the defaults of what was added since."""

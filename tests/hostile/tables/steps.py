@@ -20,7 +20,7 @@ def rows(pick: random.Random, s: State, n: int, few: frozenset[str] = frozenset(
     made = []
     for _ in range(n):
         made.append({
-            f.field_id: values.maybe(pick, f.field_type, f.field_id in sources or f.name in few or pick.random() < 0.3)
+            f.field_id: values.of_field(pick, f, f.field_id in sources or f.name in few or pick.random() < 0.3)
             for f in s.schema.fields
         })  # fmt: skip
     return made
@@ -84,7 +84,7 @@ def update(pick: random.Random, s: State) -> dict | None:
     if left_out("bounds that end inside a character") and by == "duckdb":
         by = "esker"
     where = predicates.some(pick, s.schema, s.live())
-    return {"do": "update", "by": by, "where": where, "field": f.field_id, "value": values.maybe(pick, f.field_type)}
+    return {"do": "update", "by": by, "where": where, "field": f.field_id, "value": values.of_field(pick, f)}
 
 
 def overwrite(pick: random.Random, s: State) -> dict | None:
@@ -123,7 +123,7 @@ def positions(pick: random.Random, s: State) -> dict | None:
 def compact(pick: random.Random, s: State, **fixed: object) -> dict:
     options: dict = {"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": pick.random() < 0.5}
     sortable = [f for f in s.schema.fields if isinstance(f.field_type, (IntegerType, LongType, StringType, DoubleType))]
-    match pick.randrange(6):
+    match 5 if "strategy" in fixed else pick.randrange(6):
         case 0 if s.version > 1:
             options["strategy"] = "convert-deletes"
         case 1 if any(names.plain(f.name) for f in sortable):

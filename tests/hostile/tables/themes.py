@@ -129,7 +129,7 @@ def undone(pick: random.Random, s: State) -> Steps:
     big = steps.rows(pick, s, 60, few)
     yield steps.insert(pick, s, "craft", few, rows=big)
     yield steps.equality(pick, s, field="id")
-    small = {"rewrite-all": False, "strategy": "binpack", "target-file-size-bytes": 4000, "delete-ratio-threshold": 1.1}
+    small = {"rewrite-all": False, "strategy": "binpack", "target-file-size-bytes": 4000, "delete-ratio-threshold": 1.0}
     yield steps.compact(pick, s, **small, **{"remove-dangling-deletes": pick.random() < 0.7})
     if pick.random() < 0.5:
         yield steps.insert(pick, s)
@@ -168,8 +168,7 @@ def nanoseconds(pick: random.Random, s: State) -> Steps:
 
 
 def reshaped(pick: random.Random, s: State) -> Steps:
-    ids = schemas.Ids()
-    ids.last = 10_000
+    ids = schemas.Ids(10_000, s.with_spark)
     for _ in range(4):
         yield steps.insert(pick, s)
         yield schemas.evolution(pick, s, ids)

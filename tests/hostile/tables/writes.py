@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import NestedField
+from pyiceberg.types import NestedField, UUIDType
 
 from .. import arrow, literals, predicates, values
 from ..engines import Rows
+from ..known import Fault
 from ..names import quoted
 from . import craft, statistics
 from .state import SPEC, Refused, State, projected
@@ -46,7 +48,7 @@ def by_esker(state: State, step: dict, rows: Rows) -> None:
     engine = state.stage.esker
     n = engine.change(f"INSERT INTO {engine.table(state.name)} ({columns}) VALUES {', '.join(tuples)}")
     if n != len(rows):
-        raise Refused(f"INSERT of {len(rows)} rows answered {n}")
+        raise Fault("count", f"INSERT of {len(rows)} rows answered {n}")
 
 
 def by_pyiceberg(state: State, step: dict, rows: Rows) -> None:
@@ -58,9 +60,18 @@ def by_duckdb(state: State, step: dict, rows: Rows) -> None:
 
 
 def by_spark(state: State, step: dict, rows: Rows) -> None:
-    spark = state.stage.spark
-    frame = spark.session.createDataFrame(arrow.table(rows, state.schema, with_ids=False).to_pandas())
-    frame.writeTo(spark.table(state.name)).append()
+    spark, path = state.stage.spark, state.stage.home / "spark.parquet"
+    pq.write_table(arrow.table(rows, state.schema, with_ids=False), path)
+    found = spark.session.read.parquet(str(path))
+    for f in state.schema.fields:
+        if isinstance(f.field_type, UUIDType):
+            # Spark has them as text.
+            name = "`" + f.name.replace("`", "``") + "`"
+            found = found.withColumn(f.name, spark.expr(UUID_TEXT.format(name)))
+    found.writeTo(spark.table(state.name)).append()
+
+
+UUID_TEXT = r"regexp_replace(lower(hex({0})), '(.{{8}})(.{{4}})(.{{4}})(.{{4}})', '$1-$2-$3-$4-')"
 
 
 def by_hand(state: State, step: dict, rows: Rows) -> None:
@@ -107,7 +118,7 @@ def delete(state: State, step: dict) -> None:
             sql = f"DELETE FROM {engine.table(state.name)} WHERE {predicates.sql(where, state.schema, by)}"
             n = engine.change(sql) if by == "esker" else engine.execute(sql).fetchone()[0]
             if by == "esker" and n != len(gone):
-                raise Refused(f"{sql} answered {n} for {len(gone)}")
+                raise Fault("count", f"{sql} answered {n} for {len(gone)}")
 
 
 def remove(state: State, gone: Callable[[dict], bool]) -> None:
@@ -126,11 +137,11 @@ def update(state: State, step: dict) -> None:
         f"UPDATE {engine.table(state.name)} SET {quoted(field.name)} = {value} "
         f"WHERE {predicates.sql(where, state.schema, step['by'])}"
     )
-    if step["by"] == "esker":
-        engine.change(sql)
-    else:
+    state.rows, hits = changed, sum(a is not b for a, b in zip(changed, state.rows, strict=True))
+    if step["by"] != "esker":
         engine.execute(sql)
-    state.rows = changed
+    elif (n := engine.change(sql)) != hits:
+        raise Fault("count", f"{sql} answered {n} for {hits}")
 
 
 def overwrite(state: State, step: dict) -> None:
@@ -169,6 +180,7 @@ def equality(state: State, step: dict) -> None:
         kind = DataFileContent.EQUALITY_DELETES
         files.append(craft.Added(path, size, len(of_group), spec, partition, kind, ids, counted))
     craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+    state.about = ", with equality deletes"
 
     def same(row: dict, live: dict, key: dict) -> bool:
         if not whole and (row[SPEC] != spec.spec_id or state.partition(live, spec) != state.partition(key, spec)):
