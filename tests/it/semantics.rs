@@ -696,3 +696,94 @@ async fn expressions_of_aggregates_in_correlated_subqueries_are_answered() {
         FROM n.v a LEFT JOIN n.v b ON a.id = b.id AND b.id > 100 WHERE a.id = 1";
     check(&app, &[(joined, "1|NULL|NULL|NULL|NULL")]).await;
 }
+
+/// Rows are compared value by value, and are unknown where a null decides (SQL:2016 8.2; PostgreSQL 17, "Row-wise Comparison").
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_compared_value_by_value() {
+    let app = TestApp::start().await;
+    check(
+        &app,
+        &[
+            ("SELECT (NULL, 2) < (1, 5), (1, NULL) < (2, 5), (1, NULL) < (1, 5)", "NULL|true|NULL"),
+            ("SELECT (1, NULL) = (2, 5), (1, NULL) = (1, 5), (1, NULL) <> (1, 5), (1, NULL) <> (2, 5)", "false|NULL|NULL|true"),
+            ("SELECT (1, 2) >= (1, 2), (1, 2, 3) > (1, 2, 2), (1, 3) <= (1, 2)", "true|true|false"),
+            ("SELECT (1, 2) NOT IN ((1, NULL)), (1, 2) NOT IN ((2, NULL)), (1, 2) IN ((3, 4), (1, 2))", "NULL|true|true"),
+            ("SELECT (1, 2) BETWEEN (1, 1) AND (1, 3), (1, 2) NOT BETWEEN (1, 1) AND (1, NULL)", "true|NULL"),
+            ("SELECT (1, NULL) IS DISTINCT FROM (1, NULL), (1, NULL) IS NOT DISTINCT FROM (1, 2)", "false|false"),
+            ("SELECT count(*) FROM (VALUES (CAST(NULL AS INT), CAST(NULL AS INT)), (0, 9), (1, 5)) v(i, l) WHERE (i, l) < (1, 5)", "1"),
+        ],
+    )
+    .await;
+    refused(
+        &app,
+        &[("SELECT (1, 2) = (1, 2, 3)", "a row of 2 values beside one of 3"), ("SELECT (1, 2) IN (SELECT 1, 2)", "EXISTS")],
+    )
+    .await;
+}
+
+/// PostgreSQL 17: `round`, `trunc`, `ceil`, `floor` and `extract` are exact numbers; differences of dates are days, of timestamps
+/// intervals of any length; a time goes around midnight.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_numbers_and_time_are_exact() {
+    let app = typed().await;
+    check(
+        &app,
+        &[
+            ("SELECT round(dec, 1), trunc(dec, 1), ceil(dec), floor(dec) FROM n.v WHERE id < 3 ORDER BY id", "1234567.9|1234567.8|1234568|1234567,0.0|0.0|0|-1"),
+            ("SELECT ceil(99.99), floor(-99.99), round(2.55, 1) = 2.6, round(12345.6, -2)", "100|-100|true|12300"),
+            ("SELECT extract(second FROM TIMESTAMP '2024-02-29 01:02:03.000004'), extract(millisecond FROM TIME '00:00:59.5')", "3.000004|59500.000"),
+            ("SELECT extract(second FROM TIMESTAMP(9) '1969-12-31 23:59:59.999999999')", "59.999999999"),
+            ("SELECT DATE '2024-03-01' - DATE '2024-02-28', TIME '23:00:00' + INTERVAL '2 hours', TIME '01:00:00' - INTERVAL '2 hours'", "2|01:00:00|23:00:00"),
+            ("SELECT mod(7, -2), mod(-7, 2), sign(-2.5), ~5, N'ä' || U&'\\00FC'", "1|-1|-1.0|-6|äü"),
+            ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n FROM r ORDER BY n", "1,2,3"),
+        ],
+    )
+    .await;
+    find(
+        &app,
+        &[
+            ("dt - DATE '1969-12-30' = 2", "4"),
+            ("dt - DATE '2020-01-01' < 0", "2,4"),
+            ("ts - TIMESTAMP '2019-12-31' = INTERVAL '1 day'", "1"),
+            ("ts - TIMESTAMP '2019-12-31' > INTERVAL '0'", "1,3"),
+            ("extract(second FROM ts) = 59.999999", "3,4"),
+        ],
+    )
+    .await;
+    refused(
+        &app,
+        &[
+            ("SELECT 2 ^ 3", "power(x, y)"),
+            ("SELECT id FROM n.v WHERE s = 'a' COLLATE \"C\"", "COLLATE is not served"),
+            ("SELECT 1 EXCEPT ALL SELECT 1", "EXCEPT ALL is not served"),
+            ("SELECT 1 INTERSECT ALL SELECT 1", "INTERSECT ALL is not served"),
+            ("SELECT id, i IN (SELECT 1) FROM n.v", "not supported: a subquery here"),
+            ("SELECT a.id, (SELECT max(x.i) FROM n.v x WHERE x.id < a.id) FROM n.v a", "not supported: a subquery here"),
+        ],
+    )
+    .await;
+}
+
+/// A condition on a column of one table leaves out no rows of another that has a column of that name.
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_on_namesakes_stay_with_their_tables() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    for sql in [
+        "CREATE TABLE n.a AS SELECT 1 AS k, 5 AS x",
+        "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 10), (2, 20), (3, NULL)) v(k, x)",
+    ] {
+        answer(&app, sql).await;
+    }
+    check(
+        &app,
+        &[
+            ("SELECT b.k FROM n.a a RIGHT JOIN n.b b ON a.k = b.k AND b.x <> 7 WHERE a.k IS NULL ORDER BY 1", "2,3"),
+            ("SELECT b.k FROM n.b b LEFT JOIN n.a a ON a.k = b.k AND b.x <> 7 WHERE a.k IS NULL ORDER BY 1", "2,3"),
+            ("SELECT b.x FROM n.a a RIGHT JOIN n.b b ON a.k = b.k AND b.k < 9 WHERE a.x IS NULL ORDER BY b.x LIMIT 1", "20"),
+            ("SELECT b.k, c.k FROM n.b b LEFT JOIN n.a a ON a.k = b.k LEFT JOIN n.b c ON c.k = b.k + 1 WHERE c.k IS NULL OR a.k = 1 ORDER BY 1", "1|2,3|NULL"),
+            ("SELECT k FROM (SELECT k, x FROM n.b UNION ALL SELECT x, k FROM n.b) u WHERE x = 3 ORDER BY k NULLS LAST LIMIT 2", "NULL"),
+        ],
+    )
+    .await;
+}

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use crate::{QueryError, Result};
+use crate::{QueryError, Result, syntax};
 
 /// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
 const AGAIN: &str = "\u{1f}again=";
@@ -85,6 +85,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
+        syntax::literal(&mut value.value);
         match &value.value {
             Value::Placeholder(name) if name.strip_prefix('$').is_none_or(|number| number.parse::<u16>().is_err()) => {
                 self.wrong(format!("parameter {name}: parameters are ?, or $1, $2, …"))
@@ -101,6 +102,10 @@ impl VisitorMut for Rewriter {
         if query.settings.is_some() || query.format_clause.is_some() {
             return self.refused("SETTINGS or FORMAT");
         }
+        if let Some(what) = syntax::uncounted(&query.body) {
+            return self.refused(what);
+        }
+        syntax::name_recursive(query);
         name_all(&mut query.body, self.depth > 1);
         order_distinct(query);
         ControlFlow::Continue(())
@@ -123,7 +128,10 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         regroup(expr);
-        ControlFlow::Continue(())
+        match syntax::rewrite(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(what) => self.refused(&what),
+        }
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {

@@ -21,7 +21,7 @@ pub(crate) fn told(error: &DataFusionError) -> String {
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => return told(inner),
         DataFusionError::Shared(inner) => return told(inner),
         DataFusionError::Collection(all) => return all.first().map_or_else(String::new, told),
-        DataFusionError::NotImplemented(text) => format!("not supported: {text}"),
+        DataFusionError::NotImplemented(text) => format!("not supported: {}", unsupported(text)),
         DataFusionError::Internal(text) => format!("the statement could not be worked on: {text}"),
         DataFusionError::Plan(text)
         | DataFusionError::Configuration(text)
@@ -30,6 +30,17 @@ pub(crate) fn told(error: &DataFusionError) -> String {
         other => other.strip_backtrace(),
     };
     plain(&text)
+}
+
+/// What is not supported, where the planner prints its own trees.
+fn unsupported(text: &str) -> &str {
+    const ELSEWHERE: &str = "a subquery here: IN, EXISTS and subqueries that name columns of the tables around them are served in WHERE \
+                             and HAVING, with AND between them, and those of one value where equality ties them to the tables around them";
+    if text.contains("Subquery(") || text.contains("Exists(") || text.contains("OuterReferenceColumn") {
+        return ELSEWHERE;
+    }
+    // Only the kind of what there is a tree of.
+    text.split_once(" { ").map_or(text, |(kind, _)| kind).trim_start_matches("Unsupported ast node in sqltorel: ")
 }
 
 fn schema(error: &SchemaError) -> String {

@@ -24,7 +24,9 @@ use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
-use super::rewrites::{divided, moved, rewrite_cast, rewrite_like, rewrite_trunc};
+use super::rewrites::{divided, duration, moved, rewrite_cast, rewrite_like, rewrite_trunc};
+use super::rounding::rewrite_rounding;
+use super::seconds::rewrite_part;
 use super::text_literal::{self, bytes, text};
 use super::types::is_uuid;
 use super::uuid;
@@ -195,6 +197,11 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 (DataType::Timestamp(..), DataType::Date32) => {
                     Some(minus(left.as_ref().clone(), cast(right.as_ref().clone(), l)))
                 }
+                // A number of days, for the optimizer as well, which takes it for an interval.
+                (DataType::Date32, DataType::Date32) => {
+                    let days = |expr: &Expr| cast(cast(expr.clone(), DataType::Int32), DataType::Int64);
+                    Some(minus(days(left), days(right)))
+                }
                 _ => None,
             }
         }
@@ -203,6 +210,10 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Like(like) => rewrite_like(like)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
+        Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
+        Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
+            rewrite_rounding(function.func.name(), &function.args, schema)?
+        }
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
             let wide = wider(&types).filter(|ty| ty.is_floating() || CHOOSING.contains(&function.func.name()));
@@ -256,6 +267,10 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &Fiel
 /// A comparison with a constant of another type.
 fn with_constant(expr: &Expr, op: Operator, other: &Expr, (field, of): (&FieldRef, &FieldRef)) -> Result<Option<Expr>> {
     let (ty, from) = (field.data_type(), of.data_type());
+    if let (DataType::Duration(unit), DataType::Interval(_)) = (ty, from) {
+        let length = constant(other)?.and_then(|value| duration(&value, *unit));
+        return Ok(length.map(|length| binary_expr(expr.clone(), op, lit(length))));
+    }
     if !may_place(field, from) {
         return Ok(None);
     }

@@ -27,6 +27,8 @@ mod now;
 mod numbers;
 mod quotient;
 mod rewrites;
+mod rounding;
+mod seconds;
 mod sums;
 mod text_literal;
 mod trunc;
@@ -56,6 +58,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .with_default_features()
         .with_type_planner(Arc::new(types::Types))
         .with_analyzer_rules(rules)
+        .with_physical_optimizer_rules(crate::pushdown::rules())
         .build();
     for function in now::functions() {
         session.register_udf(Arc::new(function))?;

@@ -28,6 +28,13 @@ pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -
     let to_timestamp = |expr: &Expr| cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
     let op = if minus { Operator::Minus } else { Operator::Plus };
     let time = DataType::Time64(TimeUnit::Microsecond);
+    let is_time = |expr: &Expr| expr.get_type(schema).is_ok_and(|ty| ty == time);
+    if let (true, Some(by)) = (is_time(left), microseconds(right, schema)?) {
+        return Ok(Some(around(left, if minus { -by } else { by })));
+    }
+    if let (false, true, Some(by)) = (minus, is_time(right), microseconds(left, schema)?) {
+        return Ok(Some(around(right, by)));
+    }
     if is_date(left) && right.get_type(schema).is_ok_and(|ty| ty == time) {
         let of_day = cast(cast(right.clone(), DataType::Int64), DataType::Duration(TimeUnit::Microsecond));
         return Ok(Some(binary_expr(to_timestamp(left), op, of_day)));
@@ -39,6 +46,38 @@ pub(super) fn moved(left: &Expr, minus: bool, right: &Expr, schema: &DFSchema) -
         return Ok(Some(binary_expr(to_timestamp(right), Operator::Plus, left.clone())));
     }
     Ok(None)
+}
+
+/// The hours, minutes and seconds of an interval that is a constant.
+fn microseconds(expr: &Expr, schema: &DFSchema) -> Result<Option<i64>> {
+    if !matches!(expr.get_type(schema), Ok(DataType::Interval(_))) {
+        return Ok(None);
+    }
+    Ok(match constant(expr)? {
+        Some(ScalarValue::IntervalMonthDayNano(Some(value))) => Some(value.nanoseconds / 1000),
+        _ => None,
+    })
+}
+
+/// A time so many microseconds later, after midnight the next day's.
+fn around(time: &Expr, by: i64) -> Expr {
+    const DAY: i64 = 86_400_000_000;
+    let later = cast(time.clone(), DataType::Int64) + lit(by.rem_euclid(DAY));
+    cast(later % lit(DAY), DataType::Time64(TimeUnit::Microsecond))
+}
+
+/// An interval as a difference of timestamps, which has as many hours as its days and its months of thirty days.
+pub(super) fn duration(interval: &ScalarValue, unit: TimeUnit) -> Option<ScalarValue> {
+    let ScalarValue::IntervalMonthDayNano(Some(value)) = interval else { return None };
+    let days = i128::from(value.months) * 30 + i128::from(value.days);
+    let nanoseconds = days * 86_400_000_000_000 + i128::from(value.nanoseconds);
+    let of = |per: i128| (nanoseconds % per == 0).then(|| i64::try_from(nanoseconds / per).ok()).flatten();
+    Some(match unit {
+        TimeUnit::Second => ScalarValue::DurationSecond(Some(of(1_000_000_000)?)),
+        TimeUnit::Millisecond => ScalarValue::DurationMillisecond(Some(of(1_000_000)?)),
+        TimeUnit::Microsecond => ScalarValue::DurationMicrosecond(Some(of(1_000)?)),
+        TimeUnit::Nanosecond => ScalarValue::DurationNanosecond(Some(of(1)?)),
+    })
 }
 
 /// `date_trunc` of what has at most six digits of a second.

@@ -1,0 +1,190 @@
+//! What is written otherwise in a statement's syntax tree before it is planned: comparisons of rows as those of their values, and
+//! spellings of the SQL standard and of PostgreSQL that the planner does not know.
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Value,
+};
+
+use crate::select::normal;
+
+/// Writes an expression otherwise whose operands are done. An error says what is not served.
+pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
+    let made = match expr {
+        Expr::BinaryOp { left, op: BinaryOperator::BitwiseXor, .. } => {
+            return Err(format!("{left} ^ …, which is a power in some engines and XOR in others (write power(x, y)),"));
+        }
+        Expr::Collate { .. } => return Err("COLLATE".to_owned()),
+        Expr::BinaryOp { left, op, right } => rows(left, right)?.map(|pairs| compared(&pairs, op)).transpose()?,
+        Expr::IsDistinctFrom(left, right) => rows(left, right)?.map(|pairs| distinct(&pairs)),
+        Expr::IsNotDistinctFrom(left, right) => rows(left, right)?.map(|pairs| not(distinct(&pairs))),
+        Expr::Between { expr, negated, low, high } => match (rows(expr, low)?, rows(expr, high)?) {
+            (Some(low), Some(high)) => {
+                let both = joined(vec![compared(&low, &BinaryOperator::GtEq)?, compared(&high, &BinaryOperator::LtEq)?], true);
+                Some(if *negated { not(both) } else { both })
+            }
+            _ => None,
+        },
+        Expr::InList { expr, list, negated } => {
+            match list.iter().map(|item| rows(expr, item)).collect::<Result<Option<Vec<_>>, _>>()? {
+                Some(items) if !items.is_empty() => {
+                    let equal = items.iter().map(|pairs| compared(pairs, &BinaryOperator::Eq)).collect::<Result<Vec<_>, _>>()?;
+                    let any = joined(equal, false);
+                    Some(if *negated { not(any) } else { any })
+                }
+                _ => None,
+            }
+        }
+        Expr::InSubquery { expr, .. } if matches!(bare(expr), Expr::Tuple(_)) => {
+            return Err("a row IN (SELECT …), where EXISTS says the same,".to_owned());
+        }
+        // All bits turned: of the least integer, too, it is one that there is.
+        Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: operand } => {
+            let one = Expr::Value(Value::Number("1".to_owned(), false).into());
+            let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(one) };
+            Some(nested(binary(minus_one, BinaryOperator::Minus, nested(taken(operand)))))
+        }
+        Expr::Function(function) => called(function),
+        _ => None,
+    };
+    if let Some(made) = made {
+        *expr = made;
+    }
+    Ok(())
+}
+
+/// `mod(a, b)` is `a % b`, and `sign(x)` is known as `signum(x)`.
+fn called(function: &mut Function) -> Option<Expr> {
+    let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return None };
+    match normal(name).as_str() {
+        "sign" => {
+            function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("signum"))]);
+            None
+        }
+        "mod" => {
+            let FunctionArguments::List(list) = &mut function.args else { return None };
+            match list.args.as_mut_slice() {
+                [FunctionArg::Unnamed(FunctionArgExpr::Expr(left)), FunctionArg::Unnamed(FunctionArgExpr::Expr(right))] => {
+                    let (left, right) = (nested(taken(left)), nested(taken(right)));
+                    Some(nested(binary(left, BinaryOperator::Modulo, right)))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// A literal as a plain text: in `N'…'` it is one, and in `U&'…'` the parser has read what is escaped.
+pub(crate) fn literal(value: &mut Value) {
+    if let Value::NationalStringLiteral(text) | Value::UnicodeStringLiteral(text) = value {
+        *value = Value::SingleQuotedString(std::mem::take(text));
+    }
+}
+
+/// Names the columns of recursive queries as their heads do: the planner would know those names outside of the query alone.
+pub(crate) fn name_recursive(query: &mut Query) {
+    let Some(with) = query.with.as_mut().filter(|with| with.recursive) else { return };
+    for cte in &mut with.cte_tables {
+        let mut body = cte.query.body.as_mut();
+        while let SetExpr::SetOperation { left, .. } = body {
+            body = left.as_mut();
+        }
+        let SetExpr::Select(select) = body else { continue };
+        let plain = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+        if select.projection.len() != cte.alias.columns.len() || !select.projection.iter().all(plain) {
+            continue;
+        }
+        for (item, column) in select.projection.iter_mut().zip(&cte.alias.columns) {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: column.name.clone() };
+            }
+        }
+    }
+}
+
+/// What of set operations the planner takes for another: it does not count how often a row comes.
+pub(crate) fn uncounted(body: &SetExpr) -> Option<&'static str> {
+    match body {
+        SetExpr::SetOperation { op, set_quantifier, left, right } => match (op, set_quantifier) {
+            (SetOperator::Except | SetOperator::Minus, SetQuantifier::All) => Some("EXCEPT ALL"),
+            (SetOperator::Intersect, SetQuantifier::All) => Some("INTERSECT ALL"),
+            _ => uncounted(left).or_else(|| uncounted(right)),
+        },
+        _ => None,
+    }
+}
+
+fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => bare(inner),
+        other => other,
+    }
+}
+
+/// The values of two rows in pairs; none if neither is a row.
+fn rows(left: &Expr, right: &Expr) -> Result<Option<Vec<(Expr, Expr)>>, String> {
+    match (bare(left), bare(right)) {
+        (Expr::Tuple(l), Expr::Tuple(r)) if l.len() == r.len() => Ok(Some(l.iter().cloned().zip(r.iter().cloned()).collect())),
+        (Expr::Tuple(l), Expr::Tuple(r)) => Err(format!("a row of {} values beside one of {}", l.len(), r.len())),
+        _ => Ok(None),
+    }
+}
+
+/// Rows compared (SQL:2016 8.2): unknown where a null decides.
+fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let each = |op: &BinaryOperator| pairs.iter().map(|(l, r)| pair(l, op, r)).collect::<Vec<_>>();
+    Ok(match op {
+        Eq => joined(each(op), true),
+        NotEq => joined(each(op), false),
+        Lt | LtEq | Gt | GtEq => {
+            let strict = if matches!(op, Lt | LtEq) { Lt } else { Gt };
+            // From the last to the first: less, or equal and what follows holds.
+            let mut made: Option<Expr> = None;
+            for (left, right) in pairs.iter().rev() {
+                made = Some(match made {
+                    None => pair(left, op, right),
+                    Some(rest) => {
+                        let equal = joined(vec![pair(left, &Eq, right), rest], true);
+                        joined(vec![pair(left, &strict, right), equal], false)
+                    }
+                });
+            }
+            made.ok_or("a row of no values")?
+        }
+        other => return Err(format!("{other} of rows")),
+    })
+}
+
+fn distinct(pairs: &[(Expr, Expr)]) -> Expr {
+    let one = |(l, r): &(Expr, Expr)| nested(Expr::IsDistinctFrom(Box::new(nested(l.clone())), Box::new(nested(r.clone()))));
+    joined(pairs.iter().map(one).collect(), false)
+}
+
+fn pair(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
+    nested(binary(nested(left.clone()), op.clone(), nested(right.clone())))
+}
+
+/// All of some conditions, or any.
+fn joined(conditions: Vec<Expr>, all: bool) -> Expr {
+    let op = if all { BinaryOperator::And } else { BinaryOperator::Or };
+    let one = conditions.into_iter().reduce(|left, right| binary(left, op.clone(), right));
+    nested(one.unwrap_or_else(|| Expr::Value(Value::Boolean(all).into())))
+}
+
+fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(nested(expr)) }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn nested(expr: Expr) -> Expr {
+    Expr::Nested(Box::new(expr))
+}
+
+fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Identifier(Ident::new("")))
+}
