@@ -735,6 +735,9 @@ async fn functions_of_numbers_and_time_are_exact() {
             ("SELECT extract(second FROM TIMESTAMP(9) '1969-12-31 23:59:59.999999999')", "59.999999999"),
             ("SELECT DATE '2024-03-01' - DATE '2024-02-28', TIME '23:00:00' + INTERVAL '2 hours', TIME '01:00:00' - INTERVAL '2 hours'", "2|01:00:00|23:00:00"),
             ("SELECT mod(7, -2), mod(-7, 2), sign(-2.5), ~5, N'ä' || U&'\\00FC'", "1|-1|-1.0|-6|äü"),
+            ("SELECT TIMESTAMP '2026-01-31 10:00:00.123456789', TIMESTAMP '2026-01-31 10:00:00.5'", "2026-01-31T10:00:00.123456789|2026-01-31T10:00:00.500"),
+            ("SELECT max(a), min(a) FROM (VALUES ([1, 2, NULL]), ([9]), (NULL), ([1])) v(a)", "[9]|[1]"),
+            ("SELECT id, row_number() OVER (PARTITION BY b ORDER BY id NULLS FIRST, id), rank() OVER (ORDER BY id NULLS FIRST) FROM n.v WHERE NOT (id > 1.5)", "1|1|1"),
             ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n FROM r ORDER BY n", "1,2,3"),
         ],
     )
@@ -744,6 +747,7 @@ async fn functions_of_numbers_and_time_are_exact() {
         &[
             ("dt - DATE '1969-12-30' = 2", "4"),
             ("dt - DATE '2020-01-01' < 0", "2,4"),
+            ("ns = TIMESTAMP '2020-01-01 00:00:00.000000001'", "1"),
             ("ts - TIMESTAMP '2019-12-31' = INTERVAL '1 day'", "1"),
             ("ts - TIMESTAMP '2019-12-31' > INTERVAL '0'", "1,3"),
             ("extract(second FROM ts) = 59.999999", "3,4"),
@@ -754,6 +758,9 @@ async fn functions_of_numbers_and_time_are_exact() {
         &app,
         &[
             ("SELECT 2 ^ 3", "power(x, y)"),
+            ("SELECT DATE '0000-01-01'", "'0000-01-01' is of no year"),
+            ("INSERT INTO n.v (id, dt) VALUES (9, '-0001-01-01')", "'-0001-01-01' does not fit date"),
+            ("SELECT id FROM n.v WHERE ts < '0000-01-01'", "'0000-01-01' is of no year"),
             ("SELECT id FROM n.v WHERE s = 'a' COLLATE \"C\"", "COLLATE is not served"),
             ("SELECT 1 EXCEPT ALL SELECT 1", "EXCEPT ALL is not served"),
             ("SELECT 1 INTERSECT ALL SELECT 1", "INTERSECT ALL is not served"),

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-use crate::semantics::{Extreme, Windowed};
+use crate::semantics::{Extreme, Nested, Windowed};
 
 /// The two functions.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
@@ -68,12 +68,13 @@ impl AggregateUDFImpl for Ordered {
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
             ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Extreme::new(self.max, ty))),
+            ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
             _ => self.inner.inner().accumulator(arguments),
         }
     }
 
     fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
-        self.inner.inner().groups_accumulator_supported(arguments)
+        !arguments.return_field.data_type().is_nested() && self.inner.inner().groups_accumulator_supported(arguments)
     }
 
     fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
@@ -88,6 +89,7 @@ impl AggregateUDFImpl for Ordered {
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
             ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::new(self.max, ty))),
+            ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
             _ => self.inner.inner().create_sliding_accumulator(arguments),
         }
     }

@@ -1,7 +1,7 @@
 //! Parameters of statements. They are planned by the types of what is bound, as functions without arguments, and become literals before the
 //! plan is worked on: values, never text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -175,10 +175,23 @@ pub(crate) fn fields(plan: &LogicalPlan, count: usize, implied: &BTreeMap<usize,
     if count == 0 {
         return Ok(Vec::new());
     }
-    let types = plan.get_parameter_types()?;
+    // Of a parameter that comes more than once, the first type that is implied (PostgreSQL); what is bound is planned by its own.
+    let mut types: HashMap<String, DataType> = HashMap::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Placeholder(placeholder) = expr
+                    && let Some(field) = &placeholder.field
+                {
+                    types.entry(placeholder.id.clone()).or_insert_with(|| field.data_type().clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
     let field = |number: usize| {
         let name = format!("${number}");
-        let ty = implied.get(&number).or_else(|| types.get(&name)?.as_ref()).filter(|ty| !ty.is_null());
+        let ty = implied.get(&number).or_else(|| types.get(&name)).filter(|ty| !ty.is_null());
         let ty = ty.cloned().unwrap_or(UNKNOWN);
         Field::new(name, ty, true)
     };

@@ -130,7 +130,7 @@ impl VisitorMut for Rewriter {
         regroup(expr);
         match syntax::rewrite(expr) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(what) => self.refused(&what),
+            Err(what) => self.wrong(what),
         }
     }
 

@@ -114,7 +114,18 @@ fn decimal(text: &str, precision: u32, scale: u32) -> Option<i128> {
     Some(if negative { -value } else { value })
 }
 
+/// Whether the year that a text begins with is one of those that literals may have: 0001 to 9999. Others are read where files hold them.
+pub(crate) fn is_year_known(text: &str) -> bool {
+    let text = text.trim_start();
+    let year: String = text.chars().take_while(char::is_ascii_digit).collect();
+    !text.starts_with(['-', '+'])
+        && (year.is_empty() || matches!(year.parse::<u32>(), Ok(1..=9999)) || year.len() > 4 && !text.contains('-'))
+}
+
 fn date(text: &str) -> Option<i32> {
+    if !is_year_known(text) {
+        return None;
+    }
     let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }
@@ -128,6 +139,9 @@ fn time(text: &str) -> Option<i64> {
 
 /// With or without a zone, in UTC without one; a column without zones takes none.
 fn timestamp(text: &str, zoned: bool) -> Option<DateTime<Utc>> {
+    if !is_year_known(text) {
+        return None;
+    }
     let at = string_to_datetime(&Utc, text).ok()?;
     let elsewhere = string_to_datetime(&FixedOffset::east_opt(3600)?, text).ok()?;
     let says_zone = elsewhere == at;

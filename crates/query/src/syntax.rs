@@ -1,20 +1,32 @@
 //! What is written otherwise in a statement's syntax tree before it is planned: comparisons of rows as those of their values, and
 //! spellings of the SQL standard and of PostgreSQL that the planner does not know.
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Value,
+    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Query, SelectItem, SetExpr, SetOperator, SetQuantifier, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use crate::parameters::call;
 use crate::select::normal;
+use crate::semantics::FRACTION;
 
-/// Writes an expression otherwise whose operands are done. An error says what is not served.
+/// Writes an expression otherwise whose operands are done. An error says what is wrong with it.
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
     let made = match expr {
-        Expr::BinaryOp { left, op: BinaryOperator::BitwiseXor, .. } => {
-            return Err(format!("{left} ^ …, which is a power in some engines and XOR in others (write power(x, y)),"));
+        // A literal has the digits that it is written with.
+        Expr::TypedString(TypedString { data_type: DataType::Timestamp(precision @ None, _), value, .. })
+            if value.value.clone().into_string().is_some_and(|text| digits_of_a_second(&text) > 6) =>
+        {
+            *precision = Some(9);
+            None
         }
-        Expr::Collate { .. } => return Err("COLLATE".to_owned()),
+        Expr::BinaryOp { left, op: BinaryOperator::BitwiseXor, .. } => {
+            return Err(format!("{left} ^ … is a power in some engines and XOR in others: write power(x, y)"));
+        }
+        Expr::Collate { .. } => return Err("COLLATE is not served".to_owned()),
         Expr::BinaryOp { left, op, right } => rows(left, right)?.map(|pairs| compared(&pairs, op)).transpose()?,
         Expr::IsDistinctFrom(left, right) => rows(left, right)?.map(|pairs| distinct(&pairs)),
         Expr::IsNotDistinctFrom(left, right) => rows(left, right)?.map(|pairs| not(distinct(&pairs))),
@@ -36,7 +48,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             }
         }
         Expr::InSubquery { expr, .. } if matches!(bare(expr), Expr::Tuple(_)) => {
-            return Err("a row IN (SELECT …), where EXISTS says the same,".to_owned());
+            return Err("a row IN (SELECT …) is not served: EXISTS says the same".to_owned());
         }
         // All bits turned: of the least integer, too, it is one that there is.
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: operand } => {
@@ -51,6 +63,12 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
         *expr = made;
     }
     Ok(())
+}
+
+fn digits_of_a_second(text: &str) -> usize {
+    let fraction = text.rsplit_once('.').map_or("", |(_, fraction)| fraction);
+    let digits = fraction.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    digits.trim_end_matches('0').len()
 }
 
 /// `mod(a, b)` is `a % b`, and `sign(x)` is known as `signum(x)`.
@@ -72,6 +90,24 @@ fn called(function: &mut Function) -> Option<Expr> {
             }
         }
         _ => None,
+    }
+}
+
+/// Writes quotients as Spark and DuckDB mean them, whose `/` keeps the fraction of integers.
+pub(crate) fn fractions(statement: &mut Statement) {
+    struct Fractions;
+    impl VisitorMut for Fractions {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::BinaryOp { left, op: BinaryOperator::Divide, right } = expr {
+                *expr = call(FRACTION, vec![taken(left), taken(right)]);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if let Statement::Statement(inner) = statement {
+        let _ = inner.visit(&mut Fractions);
     }
 }
 

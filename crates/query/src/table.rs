@@ -240,6 +240,10 @@ impl TableProvider for IcebergTable {
         let mut statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
         // Rows are counted; bounds are no values.
         statistics.column_statistics = statistics.column_statistics.into_iter().map(ColumnStatistics::to_inexact).collect();
+        if !state.config_options().execution.collect_statistics {
+            statistics = statistics.to_inexact();
+            statistics.column_statistics.fill(ColumnStatistics::new_unknown());
+        }
         let share = selective::share(filters, &self.schema, &kept, &statistics);
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

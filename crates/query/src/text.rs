@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
 use crate::spark::Spark;
-use crate::{QueryError, Result, select, semantics};
+use crate::{QueryError, Result, select, semantics, syntax};
 
 /// Between a table's name and what of it is wanted.
 const MARK: char = '\u{1f}';
@@ -98,7 +98,11 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
         (None, _) => return Err(wrong("there is no statement")),
         (Some(_), more) => return Err(wrong(format!("one statement at a time, not {}", more + 1))),
     };
-    Ok(Parsed { statement: meant(statement)?, parameters })
+    let mut statement = meant(statement)?;
+    if matches!(grammar, Grammar::Spark | Grammar::DuckDb) {
+        syntax::fractions(&mut statement);
+    }
+    Ok(Parsed { statement, parameters })
 }
 
 /// A statement with what the planner would misunderstand put in its terms.

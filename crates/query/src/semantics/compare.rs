@@ -24,6 +24,7 @@ use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
+use super::quotient::{FRACTION, rewrite_fraction};
 use super::rewrites::{divided, duration, moved, rewrite_cast, rewrite_like, rewrite_trunc};
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
@@ -210,6 +211,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Like(like) => rewrite_like(like)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
+        Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
         Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
             rewrite_rounding(function.func.name(), &function.args, schema)?

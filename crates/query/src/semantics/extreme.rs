@@ -1,14 +1,18 @@
-//! The least or the greatest float, of all or of a window.
+//! The least or the greatest of floats, of all or of a window, and of structs and lists.
 
 use std::cmp::Ordering;
 
-use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float64Type};
+use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::ScalarValue;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::MovingMin;
 use datafusion::logical_expr::Accumulator;
+
+use super::normal::normalised;
+use crate::wording::sql_type;
 
 /// A float in the order of `docs/sql.md`, or against it.
 #[derive(Debug, Clone)]
@@ -50,6 +54,60 @@ pub(crate) struct Windowed {
     held: MovingMin<Ranked>,
     max: bool,
     ty: DataType,
+}
+
+/// `min` or `max` of structs or lists: field by field, value by value, floats in the order of `docs/sql.md`, nulls last.
+#[derive(Debug)]
+pub(crate) struct Nested {
+    held: Option<(OwnedRow, ScalarValue)>,
+    order: RowConverter,
+    max: bool,
+    ty: DataType,
+}
+
+impl Nested {
+    pub(crate) fn new(max: bool, ty: &DataType) -> Result<Self> {
+        let options = SortOptions { descending: false, nulls_first: false };
+        let fields = vec![SortField::new_with_options(ty.clone(), options)];
+        if !RowConverter::supports_fields(&fields) {
+            return Err(DataFusionError::Plan(format!("values of {} have no order", sql_type(ty))));
+        }
+        Ok(Self { held: None, order: RowConverter::new(fields)?, max, ty: ty.clone() })
+    }
+}
+
+impl Accumulator for Nested {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values] = values else { return Ok(()) };
+        let rows = self.order.convert_columns(&[normalised(values)?])?;
+        let valid = (0..values.len()).filter(|i| values.is_valid(*i));
+        let by_row = |a: &usize, b: &usize| rows.row(*a).cmp(&rows.row(*b));
+        let Some(best) = (if self.max { valid.max_by(by_row) } else { valid.min_by(by_row) }) else { return Ok(()) };
+        let better = self.held.as_ref().is_none_or(|(held, _)| match self.max {
+            true => rows.row(best) > held.row(),
+            false => rows.row(best) < held.row(),
+        });
+        if better {
+            self.held = Some((rows.row(best).owned(), ScalarValue::try_from_array(values, best)?));
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.held.as_ref().map_or_else(|| ScalarValue::try_from(&self.ty), |(_, value)| Ok(value.clone()))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.order.size() + self.held.as_ref().map_or(0, |(row, value)| row.as_ref().len() + value.size())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![self.evaluate()?])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.update_batch(states)
+    }
 }
 
 fn ranked(values: &[ArrayRef], against: bool) -> Result<Vec<Ranked>> {

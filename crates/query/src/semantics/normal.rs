@@ -55,7 +55,7 @@ fn floats<T: ArrowPrimitiveType>(
     }
 }
 
-fn normalised(values: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn normalised(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(match values.data_type() {
         DataType::Float32 => {
             let odd = |v: f32| v.is_nan() || v.to_bits() == (-0.0_f32).to_bits();

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Decimal128Array};
 use arrow::compute::binary;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, i256};
+use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    binary_expr, cast,
+};
 use datafusion::scalar::ScalarValue;
 
 use super::function::of_untyped_null;
+use super::rewrites::divided;
 
 /// Digits after the point that are kept where there are too many.
 const LEAST_SCALE: i16 = 6;
@@ -24,6 +29,49 @@ struct Quotient {
 pub(super) fn call(left: Expr, right: Expr) -> Expr {
     let signature = Signature::any(2, Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(Quotient { signature })).call(vec![left, right])
+}
+
+/// What the quotient of Spark and DuckDB is called in statements.
+pub(crate) const FRACTION: &str = "\u{1f}fraction";
+
+/// Stands for a quotient that keeps the fraction of integers, until the types are known.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Fraction {
+    signature: Signature,
+}
+
+/// The function for [`FRACTION`].
+pub(super) fn fraction() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Fraction { signature: Signature::any(2, Volatility::Immutable) })
+}
+
+/// The quotient that a call of [`FRACTION`] is.
+pub(super) fn rewrite_fraction(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+    let [left, right] = args else { return Ok(None) };
+    let types = (left.get_type(schema)?, right.get_type(schema)?);
+    if types.0.is_integer() && types.1.is_integer() {
+        let double = |expr: &Expr| cast(expr.clone(), DataType::Float64);
+        return Ok(Some(binary_expr(double(left), Operator::Divide, double(right))));
+    }
+    Ok(Some(divided(left, right, types).unwrap_or_else(|| binary_expr(left.clone(), Operator::Divide, right.clone()))))
+}
+
+impl ScalarUDFImpl for Fraction {
+    fn name(&self) -> &'static str {
+        FRACTION
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Err(DataFusionError::Internal("a quotient was not planned".to_owned()))
+    }
 }
 
 /// Precision and scale of a quotient (Spark's `DecimalPrecision`).
@@ -45,7 +93,7 @@ fn shape(ty: &DataType) -> Result<(u8, i8)> {
 }
 
 /// `left * 10^power / right`, halves away from zero.
-fn divided(left: i128, right: i128, power: u32) -> Option<i128> {
+fn rounded(left: i128, right: i128, power: u32) -> Option<i128> {
     if let Some(left) = 10_i128.checked_pow(power).and_then(|ten| left.checked_mul(ten)) {
         let (quotient, rest) = (left.checked_div(right)?, left.checked_rem(right)?);
         let up = rest.unsigned_abs() >= right.unsigned_abs() - rest.unsigned_abs();
@@ -70,7 +118,7 @@ fn quotient(left: &Decimal128Array, right: &Decimal128Array, to: (u8, i8)) -> Re
     // Of nulls, whatever is below them, nothing is divided by zero; what is lost is told from what is null below.
     let made: Decimal128Array = binary(left, right, |l, r| match r {
         0 => 0,
-        r => divided(l, r, power).filter(|v| v.unsigned_abs() < TOO_MANY).unwrap_or(i128::MAX),
+        r => rounded(l, r, power).filter(|v| v.unsigned_abs() < TOO_MANY).unwrap_or(i128::MAX),
     })?;
     if made.iter().flatten().any(|v| v == i128::MAX) {
         let what = format!("a quotient has more than 38 digits, {} of them after the point", to.1);
@@ -149,7 +197,7 @@ mod tests {
             (-2 * 10_i128.pow(37), 3 * 10_i128.pow(37), 6, Some(-666_667)),
             (10_i128.pow(37), 1, 6, None),
         ] {
-            assert_eq!(divided(left, right, power), expected, "{left} * 10^{power} / {right}");
+            assert_eq!(rounded(left, right, power), expected, "{left} * 10^{power} / {right}");
         }
     }
 }

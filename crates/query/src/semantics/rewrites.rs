@@ -145,6 +145,12 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 
 /// Conversions between UUIDs, their text and their bytes, and those that lose digits.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
+    if matches!(to.data_type(), DataType::Date32 | DataType::Timestamp(_, _))
+        && let Some(value) = constant(expr)?
+        && let Some(text) = text(&value)
+    {
+        text_literal::check_year(text, to.data_type())?;
+    }
     Ok(match (from.data_type(), to.data_type()) {
         (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {
             Some(text) => call(uuid::FromBytes, lit(text_literal::uuid(text)?)),

@@ -8,6 +8,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::fit::{Fit, at_instant, fit};
 use super::uuid;
+use crate::stored_text::is_year_known;
 
 const MICROSECOND: i64 = 1_000;
 
@@ -34,8 +35,19 @@ fn wrong(text: &str, kind: &str) -> DataFusionError {
     DataFusionError::Plan(format!("'{text}' is not a {kind}"))
 }
 
+/// That a text which stands for a date or a timestamp is of a year that literals may have.
+pub(super) fn check_year(text: &str, to: &DataType) -> Result<()> {
+    match to {
+        DataType::Date32 | DataType::Timestamp(_, _) if !is_year_known(text) => {
+            Err(DataFusionError::Plan(format!("'{text}' is of no year from 0001 to 9999")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The place of a text among the values of a type; none for types that DataFusion's own conversion is right for.
 pub(super) fn place(text: &str, to: &DataType) -> Result<Option<Fit>> {
+    check_year(text, to)?;
     Ok(Some(match to {
         DataType::Timestamp(_, _) => moment(text, to, "timestamp")?,
         DataType::Date32 => match NaiveDate::parse_from_str(text.trim(), "%Y-%m-%d") {
