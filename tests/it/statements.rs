@@ -428,7 +428,7 @@ async fn parameters_are_values() {
     let long = |v: i64| -> ArrayRef { Arc::new(Int64Array::from(vec![v])) };
     let text = |v: &str| -> ArrayRef { Arc::new(StringArray::from(vec![v])) };
     let double = |v: f64| -> ArrayRef { Arc::new(Float64Array::from(vec![v])) };
-    let cases: [(&str, Vec<ArrayRef>, &[&str]); 13] = [
+    let cases: [(&str, Vec<ArrayRef>, &[&str]); 15] = [
         ("SELECT ?", vec![long(7)], &["7"]),
         ("SELECT ? AS x", vec![text("it's ? -- $1")], &["it's ? -- $1"]),
         ("SELECT ?, ?, ? + 1", vec![long(1), text("a"), double(0.5)], &["1|a|1.5"]),
@@ -439,6 +439,8 @@ async fn parameters_are_values() {
         ("SELECT s FROM n.t WHERE i = ? AND s <> '?' /* ? */", vec![long(1)], &["one"]),
         ("SELECT i FROM n.t WHERE i IN (?, ?) ORDER BY i", vec![long(1), long(3)], &["1", "3"]),
         ("SELECT i FROM n.t ORDER BY i LIMIT ? OFFSET ?", vec![long(1), long(1)], &["2"]),
+        ("SELECT i FROM n.t WHERE i = $1 AND s <> '' AND i + 1 > $1 AND length(s) > $1", vec![long(2)], &["2"]),
+        ("SELECT i FROM n.t WHERE (i, s) = (?, ?)", vec![long(1), text("one")], &["1"]),
         ("SELECT upper(?), coalesce(?, 'b')", vec![text("a"), text("c")], &["A|c"]),
         ("SELECT x FROM (SELECT ? AS x UNION ALL SELECT ?) ORDER BY x", vec![long(2), long(1)], &["1", "2"]),
         (
@@ -557,6 +559,9 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
         ("trino", "SELECT s, 'FOR VERSION AS OF 3' FROM n.t WHERE s = 'a?' -- ?".to_owned(), "a?|FOR VERSION AS OF 3"),
         ("spark", r"SELECT `s`, 'it\'s ?' FROM t WHERE s = 'it\'s ? -- \\'".to_owned(), r"it's ? -- \|it's ?"),
         ("duckdb", "SELECT 'x', 'x' FROM n.t WHERE s = 'late'".to_owned(), "x|x"),
+        ("spark", "SELECT CAST(1 / 2 AS STRING), CAST(1.5 / 2 AS STRING)".to_owned(), "0.5|0.750000"),
+        ("duckdb", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3.5|x"),
+        ("trino", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3|x"),
         ("spark", format!("SELECT max(s), count(*) FROM t VERSION AS OF {first}"), "x|3"),
     ];
     for (i, (dialect, sql, line)) in cases.iter().enumerate() {
