@@ -16,6 +16,10 @@ impl Catalog {
     /// unless the table is foreign or says `gc.enabled=false`.
     pub async fn drop_table(&self, name: &TableName, purge: bool, cause: &Cause) -> Result<()> {
         let mut row = self.state().table(self.warehouse(), name).await?;
+        if purge {
+            // What the database does not know of would go with the rest.
+            self.check_not_behind(&row).await?;
+        }
         let keep = (self.options().undrop_ms > 0).then(|| SoftDrop {
             purge,
             principal: cause.principal.clone(),

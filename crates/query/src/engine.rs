@@ -110,6 +110,8 @@ impl Engine {
         // Columns carry their field ids, which the two plans of a UNION hand on differently.
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;
         let optimizer = &mut config.options_mut().optimizer;
+        // Its groups are those that have a value: one whose `max` is null would be lost.
+        optimizer.enable_topk_aggregation = false;
         optimizer.hash_join_single_partition_threshold = BUILD_BYTES;
         optimizer.hash_join_single_partition_threshold_rows = BUILD_ROWS;
         semantics::options(&mut config);

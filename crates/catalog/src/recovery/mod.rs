@@ -113,11 +113,16 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<String, String>
     let ledger = written.map(|w| w.ledger).unwrap_or_default();
     let names: HashSet<_> = known.namespaces.iter().map(|n| n.name.clone()).collect();
     plan.namespaces = ledger.namespaces.iter().filter(|n| !names.contains(&n.name)).cloned().collect();
+    let key = |name: &str| if catalog.options().case_insensitive { name.to_lowercase() } else { name.to_owned() };
+    let names: Vec<String> = known.entries.iter().chain(&ledger.entries).map(|e| key(&e.name.to_string())).collect();
+    if let Some((name, _)) = choices.iter().find(|(name, _)| !names.contains(&key(name))) {
+        return Err(CatalogError::Invalid(format!("--tip {name}: neither database nor ledger has a table of this name")));
+    }
     let (entries, refused) = merged(catalog, &known, &ledger);
-    plan.undecided.extend(refused);
+    // Who chooses a file of the database's own table has decided that the name is that table's.
+    plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name.to_string()))));
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
-    let key = |name: &str| if catalog.options().case_insensitive { name.to_lowercase() } else { name.to_owned() };
     for entry in entries {
         let choice = choices.iter().find(|(name, _)| key(name) == key(&entry.name.to_string())).map(|(_, uri)| uri.as_str());
         let beside = ledgers.get(&(entry.id, entry.uuid)).cloned().into_iter().collect();
@@ -178,7 +183,11 @@ fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntr
     let mut entries: Vec<LedgerEntry> = known.entries.clone();
     for entry in ledger.entries.iter().filter(|e| !ids.contains(&e.id)) {
         if taken.contains(&key(&entry.name)) {
-            let why = format!("the ledger has another table of this name, at {}", entry.metadata_location);
+            let why = format!(
+                "the ledger has another table of this name, at {}: choose the metadata file of the database's own table to keep that \
+                 under the name, or rename or drop it with the server running, and the other is entered",
+                entry.metadata_location
+            );
             refused.push(Undecided { name: entry.name.clone(), why, tips: Vec::new() });
         } else {
             entries.push(entry.clone());

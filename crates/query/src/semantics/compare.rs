@@ -442,6 +442,29 @@ fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
     Ok(any.map(|any| if list.negated { Expr::Not(Box::new(any)) } else { any }))
 }
 
+/// Whether an expression may be an error for some rows.
+fn may_fail(expr: &Expr) -> bool {
+    let fails = |expr: &Expr| {
+        Ok(match expr {
+            Expr::Cast(_) | Expr::ScalarFunction(_) => true,
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => {
+                matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
+            }
+            _ => false,
+        })
+    };
+    expr.exists(fails).unwrap_or(true)
+}
+
+/// A `CASE` of booleans as one of numbers that is 1: of booleans the simplifier makes AND and OR, which work all alternatives out for
+/// every row, and so fail where the conditions keep rows from it.
+fn guarded(mut case: Case) -> Expr {
+    let number = |then: &mut Expr| *then = cast(std::mem::take(then), DataType::Int8);
+    case.when_then_expr.iter_mut().for_each(|(_, then)| number(then));
+    case.else_expr.iter_mut().for_each(|otherwise| number(otherwise));
+    binary_expr(Expr::Case(case), Operator::Eq, lit(1_i8))
+}
+
 fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     let mut made = case.clone();
     let mut changed = false;
@@ -462,6 +485,9 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     }
     let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
     let types = results().map(|then| then.get_type(schema)).collect::<Result<Vec<_>>>()?;
+    if types.iter().any(|ty| *ty == DataType::Boolean) && results().any(|then| may_fail(then)) {
+        return Ok(Some(guarded(made)));
+    }
     if let Some(wide) = wider(&types) {
         changed = true;
         let own = made.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut made.else_expr);
