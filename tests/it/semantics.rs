@@ -741,6 +741,7 @@ async fn functions_of_numbers_and_time_are_exact() {
             ("SELECT max(a), min(a) FROM (VALUES ([1, 2, NULL]), ([9]), (NULL), ([1])) v(a)", "[9]|[1]"),
             ("SELECT id, row_number() OVER (PARTITION BY b ORDER BY id NULLS FIRST, id), rank() OVER (ORDER BY id NULLS FIRST) FROM n.v WHERE NOT (id > 1.5)", "1|1|1"),
             ("SELECT b, max(i) FROM n.v WHERE id IN (1, 5) GROUP BY b ORDER BY max(i) DESC NULLS LAST LIMIT 9", "true|1,NULL|NULL"),
+            ("SELECT min(id), min(-id), max(id), max(-id) FROM n.v", "1|-5|5|-1"),
             ("SELECT max(s), min(i) FROM n.v WHERE id > 3 GROUP BY id ORDER BY min(i) NULLS FIRST LIMIT 1", "NULL|NULL"),
             ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n FROM r ORDER BY n", "1,2,3"),
         ],
@@ -772,6 +773,30 @@ async fn functions_of_numbers_and_time_are_exact() {
             ("SELECT 1 INTERSECT ALL SELECT 1", "INTERSECT ALL is not served"),
             ("SELECT id, i IN (SELECT 1) FROM n.v", "not supported: a subquery here"),
             ("SELECT a.id, (SELECT max(x.i) FROM n.v x WHERE x.id < a.id) FROM n.v a", "not supported: a subquery here"),
+        ],
+    )
+    .await;
+}
+
+/// What an outer join fills up with nulls is not constant, whatever the condition on it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    for sql in [
+        "CREATE TABLE n.a AS SELECT * FROM (VALUES (1), (2), (3)) v(id)",
+        "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 1), (2, 2), (3, 1)) v(id, b)",
+    ] {
+        answer(&app, sql).await;
+    }
+    check(
+        &app,
+        &[
+            ("SELECT x.id, rank() OVER (ORDER BY y.b DESC) FROM n.a x LEFT JOIN n.b y ON x.id = y.id AND y.b = 1 ORDER BY x.id", "1|2,2|1,3|2"),
+            ("SELECT y.b FROM n.a x LEFT JOIN n.b y ON x.id = y.id AND y.b = 1 ORDER BY y.b DESC LIMIT 1", "NULL"),
+            ("SELECT x.id, y.b FROM n.a x LEFT JOIN (SELECT * FROM n.b WHERE b = 1) y ON x.id = y.id ORDER BY y.b, x.id", "1|1,3|1,2|NULL"),
+            ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x FULL JOIN n.b y ON x.id = y.id ORDER BY x.k DESC, y.id", "NULL|1,NULL|3,7|2"),
+            ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x RIGHT JOIN n.b y ON x.id < y.id ORDER BY x.k, y.id", "7|3,NULL|1,NULL|2"),
         ],
     )
     .await;

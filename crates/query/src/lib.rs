@@ -18,6 +18,7 @@ mod log;
 mod met;
 mod minmax;
 mod names;
+mod padded;
 mod parameters;
 mod plan;
 mod prune;

@@ -16,13 +16,16 @@ use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
+use crate::padded::Padding;
+
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// The rules for physical plans, of which those that push filters down are kept from mistaking columns.
+/// DataFusion's rules for physical plans: those that push filters down are kept from mistaking columns, and all from mistaking constants.
 pub(crate) fn rules() -> Vec<Rule> {
     let apart =
         |rule: Rule| -> Rule { if rule.name().starts_with("FilterPushdown") { Arc::new(ByPlace { inner: rule }) } else { rule } };
-    PhysicalOptimizer::new().rules.into_iter().map(apart).collect()
+    let first: Rule = Arc::new(Padding);
+    std::iter::once(first).chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
 }
 
 #[derive(Debug)]

@@ -485,7 +485,7 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     }
     let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
     let types = results().map(|then| then.get_type(schema)).collect::<Result<Vec<_>>>()?;
-    if types.iter().any(|ty| *ty == DataType::Boolean) && results().any(|then| may_fail(then)) {
+    if types.contains(&DataType::Boolean) && results().any(|then| may_fail(then)) {
         return Ok(Some(guarded(made)));
     }
     if let Some(wide) = wider(&types) {

@@ -1,0 +1,146 @@
+//! Sides of outer joins that are filled up with nulls. DataFusion takes a column that is constant below such a join for constant above it,
+//! and leaves out sorts by it. Here nothing is told of constants from there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{JoinType, Statistics};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
+};
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
+};
+
+/// The rule; it comes before all that rely on constants.
+#[derive(Debug)]
+pub(crate) struct Padding;
+
+impl PhysicalOptimizerRule for Padding {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| {
+            let padded = join_type(&plan).map_or([false, false], padded);
+            let inputs = plan.children();
+            let varies = |(input, padded): (&&Arc<dyn ExecutionPlan>, &bool)| {
+                *padded && !input.equivalence_properties().constants().is_empty()
+            };
+            if !inputs.iter().zip(&padded).any(varies) {
+                return Ok(Transformed::no(plan));
+            }
+            let made = inputs.iter().zip(&padded).map(|(input, padded)| -> Arc<dyn ExecutionPlan> {
+                if varies((input, padded)) { Arc::new(Padded::new(Arc::clone(input))) } else { Arc::clone(input) }
+            });
+            let made = made.collect();
+            Ok(Transformed::yes(plan.with_new_children(made)?))
+        })
+        .data()
+    }
+
+    fn name(&self) -> &'static str {
+        "padding"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
+    let hash = || plan.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
+    let nested = || plan.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());
+    let merge = || plan.downcast_ref::<SortMergeJoinExec>().map(SortMergeJoinExec::join_type);
+    hash().or_else(nested).or_else(merge)
+}
+
+/// Which sides a join fills up with nulls.
+fn padded(join: JoinType) -> [bool; 2] {
+    match join {
+        JoinType::Left => [false, true],
+        JoinType::Right => [true, false],
+        JoinType::Full => [true, true],
+        _ => [false, false],
+    }
+}
+
+/// A side that is filled up.
+#[derive(Debug)]
+struct Padded {
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl Padded {
+    fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let known = input.equivalence_properties();
+        let orders = known.oeq_class().iter().cloned().collect::<Vec<_>>();
+        let told = EquivalenceProperties::new_with_orderings(input.schema(), orders);
+        let properties = Arc::new(PlanProperties::clone(input.properties()).with_eq_properties(told));
+        Self { input, properties }
+    }
+}
+
+impl DisplayAs for Padded {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PaddedExec")
+    }
+}
+
+impl ExecutionPlan for Padded {
+    fn name(&self) -> &'static str {
+        "PaddedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().ok_or_else(|| DataFusionError::Internal("a side of a join has one input".to_owned()))?;
+        Ok(Arc::new(Self::new(input)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        self.input.partition_statistics(partition)
+    }
+
+    fn gather_filters_for_pushdown(
+        &self,
+        _phase: FilterPushdownPhase,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        FilterDescription::from_children(filters, &self.children())
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        Ok(FilterPushdownPropagation::if_all(result))
+    }
+}
