@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use esker_tests::{Lake, Scope, TestApp};
 use esker_types::{JobId, now_ms};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, Struct};
+use parquet::arrow::ArrowWriter;
 use reqwest::Method;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
@@ -236,6 +237,53 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     );
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["kind"], &found["rows"]), (&json!("lost-default"), &json!(1)), "its struct is not NULL: {found}");
+}
+
+/// As long as the files are there that a compaction replaced, they tell which NULLs were meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_default_is_certain_while_the_older_files_are_there() {
+    let app = TestApp::start().await;
+    let int = |id: i32, name: &str| json!({"id": id, "name": name, "required": false, "type": "int"});
+    let with = |fields: Value| json!([{"id": 1, "name": "s", "required": false, "type": {"type": "struct", "fields": fields}}]);
+    let properties = json!({"format-version": "3", "write.metadata.metrics.column.s.x": "none"});
+    let lake = Lake::craft(&app, "t", with(json!([int(2, "y")])), json!([]), properties).await;
+    let structs = |schema: &SchemaRef, columns: Vec<ArrayRef>| {
+        let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
+        let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
+        RecordBatch::try_new(schema.clone(), vec![structs]).expect("a batch")
+    };
+    let ys = || Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef;
+    let schema = lake.arrow_schema().await;
+    let older = lake.write("older.parquet", &structs(&schema, vec![ys()])).await;
+    lake.add(vec![older.build().expect("a file")], Vec::new()).await;
+    let mut x = int(3, "x");
+    (x["initial-default"], x["write-default"]) = (100.into(), 100.into());
+    lake.evolve(with(json!([int(2, "y"), x]))).await;
+    let schema = lake.arrow_schema().await;
+    // Two NULLs of this one were meant, as one is of a struct that is NULL.
+    let newer = structs(&schema, vec![ys(), Arc::new(Int32Array::from(vec![None, Some(5), None]))]);
+    let newer = lake.write("newer.parquet", &newer).await;
+    lake.add(vec![newer.build().expect("a file")], Vec::new()).await;
+    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
+    assert_eq!(job["outcome"]["files_in"], 2, "{job}");
+    let found = one(&check(&lake, json!({"files": true})).await);
+    assert_eq!((&found["certain"], &found["rows"]), (&json!(false), &json!(1)), "what was meant explains it: {found}");
+
+    // As an earlier version wrote it: older rows have no default.
+    let path = lake.data_files().await.remove(0).file_path().trim_start_matches("file://").to_owned();
+    let six = Int32Array::from(vec![None, None, None, None, Some(5), None]);
+    let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
+    let both = vec![Arc::new(Int32Array::from(vec![1, 2, 3, 1, 2, 3])) as ArrayRef, Arc::new(six)];
+    let both: ArrayRef = Arc::new(StructArray::new(inner, both, Some(vec![true, true, false, true, true, false].into())));
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), None).expect("a writer");
+    writer.write(&RecordBatch::try_new(schema, vec![both]).expect("a batch")).expect("written");
+    writer.close().expect("closed");
+    std::fs::write(path, bytes).expect("written");
+    let app = TestApp::restart(app.stop().await).await;
+    let outcome = check(&Lake::open(&app, "t"), json!({"files": true})).await;
+    let found = outcome["findings"].as_array().expect("findings").iter().find(|f| f["kind"] == "lost-default").expect("one");
+    assert_eq!((&found["certain"], &found["rows"], &found["column"]), (&json!(true), &json!(2), &json!("s.x")), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::path::Path;
 use esker_catalog::deletion::sweep;
 use esker_catalog::recovery::{plan_recovery, recover};
 use esker_tests::{Lake, Row, Scope, TestApp, postgres};
-use esker_types::now_ms;
+use esker_types::{TableName, now_ms};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -169,7 +169,7 @@ impl Disaster {
     }
 
     /// Puts the database right, with what a person chose.
-    async fn recover(&mut self, choices: &BTreeMap<String, String>) {
+    async fn recover(&mut self, choices: &BTreeMap<TableName, String>) {
         let catalog = self.lake().catalog().clone();
         assert!(sweep(&catalog, now_ms() + 9 * DAY).await.is_err(), "{}", self.log.join("\n"));
         let plan = plan_recovery(&catalog, choices).await.expect("planned");
@@ -214,7 +214,7 @@ impl Disaster {
             let theirs_wins = !whole || self.random.one_in(2);
             let tip = if theirs_wins { before } else { ours };
             self.log.push(format!("both chains are there; chosen: {tip}"));
-            choices.insert("lake.t".to_owned(), tip);
+            choices.insert("lake.t".parse().expect("a name"), tip);
             if theirs_wins {
                 self.rows = theirs;
             }

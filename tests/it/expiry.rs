@@ -1,6 +1,7 @@
 use esker_catalog::deletion::sweep;
-use esker_tests::{TestApp, Writer};
+use esker_tests::{Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
+use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     let (status, body) = app.send(Method::POST, &undo, Some(json!({}))).await;
-    assert!(status.is_client_error() && body.to_string().contains("was deleted, or is being"), "{status} {body}");
+    assert!(status.as_u16() == 422 && body.to_string().contains("was deleted, or is being"), "{status} {body}");
     assert_eq!(writer.ids().await.expect("ids"), expected);
 }
 
@@ -193,15 +194,71 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
     let live = esker_table::load_live(&source, &before, oldest).await.expect("its files");
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let data = live.data[0].file.file_path().to_owned();
-    for uri in [manifests[0].manifest_path.clone(), oldest.manifest_list().to_owned(), data] {
+    let metadata = job["outcome"]["metadata_before"].as_str().expect("a path").to_owned();
+    for uri in [manifests[0].manifest_path.clone(), oldest.manifest_list().to_owned(), data, metadata] {
         let bytes = std::fs::read(&uri[7..]).expect("there");
         std::fs::remove_file(&uri[7..]).expect("removed");
         let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
-        assert!(status.is_client_error() && body.to_string().contains(&uri), "{status} {body}");
+        let told = body.to_string();
+        assert!(
+            status.as_u16() == 422 && told.contains(&uri) && told.contains("from a backup of the storage"),
+            "{status} {body}"
+        );
         std::fs::write(&uri[7..], bytes).expect("put back");
     }
     assert_eq!(writer.metadata().await.snapshots().len(), 1);
     assert_eq!(app.ok(Method::POST, &undo(&job), Some(json!({}))).await["snapshots"], 6);
+}
+
+/// `file:/x` and `file:///x` are one place: a file that was replaced, and that a writer then entered again under another name, stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_needed_under_another_name_is_not_doomed_by_an_expiry() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let rows = |id| -> Vec<Row> { vec![(id, "s".to_owned(), 0, None)] };
+    lake.append(&rows(1)).await;
+    let first = lake.data_files().await.remove(0);
+    lake.append(&rows(2)).await;
+    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0, "min-input-files": 2})).await;
+    assert_eq!(job["outcome"]["files_in"], 2, "{job}");
+    let other = first.file_path().replacen("file://", "file:", 1);
+    let mut again = DataFileBuilder::default();
+    again.content(DataContentType::Data).file_format(DataFileFormat::Parquet).partition(Struct::empty());
+    again.file_path(other).record_count(1).file_size_in_bytes(first.file_size_in_bytes());
+    lake.add_files(None, &[again], &[]).await;
+    let job = lake.run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert!(job["outcome"]["doomed_files"].as_u64() > Some(0), "{job}");
+    let doomed = app.ok(Method::GET, &lake.management("quarantine"), None).await;
+    assert!(!doomed.to_string().contains(first.file_path().trim_start_matches("file://")), "{doomed}");
+    sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+    assert_eq!(lake.rows().await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_another_name() {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    let prepared = writer.prepare_append(100..110).await;
+    let list = find(prepared.body(), "manifest-list").expect("a manifest list");
+    let row = app.catalog().tables().await.expect("tables").remove(0);
+    let other = list.replacen("file://", "file:", 1);
+    assert_ne!(other, list);
+    app.catalog().state().doom(&[row.doom(other, None, "a test says so", None, i64::MAX)]).await.expect("doomed");
+    let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.body().clone())).await;
+    assert!(code == 409 && message.contains(&list), "{code} {message}");
+}
+
+/// The text under a key, however deep it is.
+fn find(json: &Value, key: &str) -> Option<String> {
+    match json {
+        Value::Object(map) => match map.get(key).and_then(Value::as_str) {
+            Some(text) => Some(text.to_owned()),
+            None => map.values().find_map(|value| find(value, key)),
+        },
+        Value::Array(all) => all.iter().find_map(|value| find(value, key)),
+        _ => None,
+    }
 }
 
 /// The oldest table can't be read and has more files due than a sweep takes up: the other table's go all the same.

@@ -30,6 +30,19 @@ async fn log(app: &TestApp, job: &Value) -> Vec<String> {
     lines.as_array().expect("lines").iter().map(|l| l["text"].as_str().expect("a text").to_owned()).collect()
 }
 
+/// Waits until the first attempt at a job has failed and it waits for the next.
+async fn tried_once(app: &TestApp, id: &Value) -> Value {
+    for _ in 0..500 {
+        if show(app, id).await["error"].is_string() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let waiting = show(app, id).await;
+    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
+    waiting
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_fails_for_what_passes_is_tried_again() {
     let faults = Faults::local();
@@ -38,14 +51,7 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
     let writer = Writer::six_files(&app).await;
     faults.set_full(true);
     let id = start(&app, "compact", json!({}), None).await.1["job-id"].take();
-    for _ in 0..500 {
-        if show(&app, &id).await["error"].is_string() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let waiting = show(&app, &id).await;
-    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
+    tried_once(&app, &id).await;
     faults.set_full(false);
     let job = app.wait_for_job(id.as_str().expect("an id")).await;
     assert_eq!((&job["state"], &job["error"]), (&json!("succeeded"), &Value::Null), "{job}");
@@ -294,14 +300,7 @@ async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
     app.wait_for_plan(id.as_str().expect("an id")).await;
     faults.set_away_from("-m0.avro");
     faults.release("compacted-");
-    for _ in 0..500 {
-        if show(&app, &id).await["error"].is_string() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let waiting = show(&app, &id).await;
-    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
+    let waiting = tried_once(&app, &id).await;
     assert!(waiting["error"].as_str().expect("an error").contains("away or overloaded"), "{waiting}");
     faults.set_away_from("");
     let job = app.wait_for_job(id.as_str().expect("an id")).await;

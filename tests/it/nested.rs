@@ -55,7 +55,7 @@ async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
         {"id": 4, "name": "m", "required": false, "type": {"type": "map", "key-id": 8, "key": "string", "value-id": 9,
             "value-required": false, "value": {"type": "struct", "fields": [{"id": 10, "name": "c", "required": false, "type": "int"}]}}},
     ]);
-    let lake = Lake::create_of(app, name, 3, fields, json!([])).await;
+    let lake = Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await;
     let metadata = lake.metadata().await;
     let schema = Arc::new(schema_to_arrow_schema(metadata.current_schema()).expect("a schema"));
     let nulls = || Some(NullBuffer::from(vec![true, false, true]));
@@ -168,7 +168,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
             {"id": 4, "name": "a", "required": false, "type": "long"}, {"id": 5, "name": "b", "required": false, "type": "string"}]}},
         {"id": 3, "name": "l", "required": false, "type": {"type": "list", "element-id": 6, "element": "int", "element-required": false}},
     ]);
-    let lake = Lake::create_of(&app, "t", 2, fields, json!([])).await;
+    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let bare = |name: &str, ty: DataType| Field::new(name, ty, true);
     let item = Arc::new(bare("item", DataType::Int32));
     let of_s: Fields = vec![bare("b", DataType::Utf8), bare("a", DataType::Int32)].into();
@@ -223,7 +223,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
         {"id": 2, "name": "x", "required": false, "type": "double"},
         {"id": 3, "name": "s", "required": false, "type": of_s},
     ]);
-    let lake = Lake::create_of(&app, "t", 2, fields, json!([])).await;
+    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let small = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "60000"});
     lake.update(json!([{"action": "set-properties", "updates": small}])).await;
     let schema = Arc::new(schema_to_arrow_schema(lake.metadata().await.current_schema()).expect("a schema"));
@@ -261,7 +261,7 @@ async fn bounds_are_never_taken_for_values() {
         {"id": 2, "name": "t", "required": false, "type": "timestamp_ns"},
         {"id": 3, "name": "n", "required": false, "type": "int"},
     ]);
-    let lake = Lake::create_of(&app, "t", 3, fields, json!([])).await;
+    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
     let schema = Arc::new(schema_to_arrow_schema(lake.metadata().await.current_schema()).expect("a schema"));
     let noon = 1_718_452_392_000_000_000_i64;
     let columns: Vec<ArrayRef> = vec![
@@ -295,7 +295,7 @@ async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
         {"id": 2, "name": "p", "required": false, "type": "int"},
     ]);
     let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
-    let lake = Lake::create_of(&app, "t", 2, fields, spec).await;
+    let lake = Lake::craft(&app, "t", fields, spec, json!({"format-version": "2"})).await;
     let mut files = Vec::new();
     for (id, own, partition) in [(1, None, Some(7)), (2, Some(8), Some(8)), (3, None, None), (4, Some(9), Some(10))] {
         let mut fields = vec![with_id("id", DataType::Int64, 1)];

@@ -31,7 +31,8 @@ fn copy_database(from: &Path, to: &Path) {
 }
 
 async fn plan(app: &TestApp, choices: &[(&str, &str)]) -> Recovery {
-    let choices: BTreeMap<_, _> = choices.iter().map(|(table, uri)| ((*table).to_owned(), (*uri).to_owned())).collect();
+    let choices: BTreeMap<_, _> =
+        choices.iter().map(|(table, uri)| (table.parse().expect("a name"), (*uri).to_owned())).collect();
     plan_recovery(app.catalog(), &choices).await.expect("planned")
 }
 

@@ -1,20 +1,35 @@
 //! One sick table, one bad property, one panic stops nothing: what is beside it goes on, and the sick one is named.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, LargeBinaryArray, ListArray,
+    RecordBatch, StringArray, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker_catalog::deletion::sweep;
-use esker_tests::{Lake, Row, TestApp, Writer};
+use esker_state::NoFacts;
+use esker_tests::{Faults, Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
 use futures::TryStreamExt;
+use iceberg::spec::{Literal, Struct};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::Endpoint;
+
+use crate::events::receiver;
+use crate::histories::Random;
 
 const TABLE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 
@@ -36,6 +51,168 @@ async fn text(app: &TestApp, path: &str) -> String {
     let (status, _, text) = app.raw(Method::GET, path, &[], None).await;
     assert!(status.is_success(), "{path}: {status} {text}");
     text
+}
+
+/// One table that can't be read keeps nothing of the others from DataHub, and is told with its file.
+#[tokio::test(flavor = "multi_thread")]
+async fn datahub_is_told_of_a_sick_table_and_of_the_healthy_ones_beside_it() {
+    let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;
+    let (url, kept) = receiver().await;
+    let _app = TestApp::restart_with(dir, |config| {
+        (config.datahub.url, config.datahub.every_seconds) = (Some(url), 1);
+    })
+    .await;
+    let verdict = |table: &str, rule: &str| {
+        let kept = kept.lock().expect("a lock");
+        let entities = kept.iter().flat_map(|body| body.as_array().into_iter().flatten()).cloned().collect::<Vec<Value>>();
+        let about = |e: &Value| {
+            let what = &e["assertionInfo"]["value"]["customAssertion"];
+            what["type"] == format!("esker {rule}")
+                && what["entity"].as_str().is_some_and(|urn| urn.contains(&format!(",{table},")))
+        };
+        entities.iter().rev().find(|e| about(e)).map(|e| e["assertionRunEvent"]["value"]["result"].clone())
+    };
+    for _ in 0..600 {
+        if [("lake.list", "unreadable"), ("lake.file", "unreadable"), ("n.t", "small-files")]
+            .iter()
+            .all(|(t, r)| verdict(t, r).is_some())
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for (table, file) in [("lake.list", &manifest), ("lake.file", &metadata)] {
+        let told = verdict(table, "unreadable").expect("told");
+        assert_eq!(told["type"], "FAILURE", "{told}");
+        assert_eq!(told["nativeResults"]["severity"], "critical", "{told}");
+        assert!(told["nativeResults"]["evidence"].as_str().expect("evidence").contains(file.as_str()), "{told}");
+    }
+    assert_eq!(verdict("n.t", "unreadable").expect("told")["type"], "SUCCESS");
+    assert_eq!(verdict("n.t", "small-files").expect("told")["type"], "FAILURE");
+}
+
+/// What can't be read now and may be a little later is told apart from what stays so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_storage_is_away_is_a_warning_that_may_pass() {
+    let faults = Faults::local();
+    let app = TestApp::start_on(Arc::new(faults.clone()), |_| {}).await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    let prepared = writer.prepare_append(0..10).await;
+    faults.set_away_from(".avro");
+    writer.commit(&prepared).await;
+    let sick = until_found(&app, "n.t", "unreadable", true).await;
+    let told = finding(&sick, "unreadable").expect("a finding");
+    assert_eq!((&told["severity"], &sick["score"]), (&json!("warning"), &json!(0)), "{sick}");
+    assert!(told["recommendation"].as_str().expect("text").contains("is tried again"), "{sick}");
+    let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
+    assert!(fleet[0]["error"].as_str().expect("an error").ends_with("it may pass, and is tried again"), "{fleet}");
+    let known = column(&app, "SELECT error FROM system.health WHERE finding = 'unreadable'").await;
+    assert!(known[0].ends_with("it may pass, and is tried again"), "{known:?}");
+    let metrics = text(&app, "/metrics").await;
+    assert!(metrics.contains("esker_tables_with_finding{code=\"unreadable\",severity=\"warning\"} 1"), "{metrics}");
+    faults.set_away_from("");
+    until_found(&app, "n.t", "unreadable", false).await;
+}
+
+/// A file of many types, in a partition of its own: flipped bytes of its pages.
+fn flipped(file: &[u8], pages: &[std::ops::Range<usize>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    for _ in 0..=random.below(3) {
+        let pages = &pages[random.below(pages.len() as u64) as usize];
+        // The beginning of a page, where its header and levels are, is hit more often.
+        let length = if random.one_in(2) { pages.len().min(48) } else { pages.len() };
+        bytes[pages.start + random.below(length as u64) as usize] ^= 1 << random.below(8);
+    }
+    bytes
+}
+
+/// Rows that are right, as there are no checksums of pages, or an error that names the file: never a panic that gets away, never no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_is_an_error_that_names_file_and_column() {
+    const FILES: i32 = 240;
+    let app = TestApp::start().await;
+    let optional = |id: i32, name: &str, ty: Value| json!({"id": id, "name": name, "required": false, "type": ty});
+    let fields = json!([
+        optional(1, "id", json!("long")),
+        optional(2, "p", json!("int")),
+        optional(3, "s", json!("string")),
+        optional(4, "b", json!("boolean")),
+        optional(5, "d", json!("double")),
+        optional(6, "n", json!("decimal(20, 2)")),
+        optional(7, "l", json!({"type": "list", "element-id": 8, "element-required": false, "element": "int"})),
+        optional(9, "g", json!({"type": "struct", "fields": [optional(10, "x", json!("binary"))]})),
+    ]);
+    let spec = json!([{"source-id": 2, "field-id": 1000, "name": "p", "transform": "identity"}]);
+    let lake = Lake::craft(&app, "t", fields, spec, json!({})).await;
+    let schema = lake.arrow_schema().await;
+    let mut random = Random(7);
+    let (mut files, mut paths) = (Vec::new(), Vec::new());
+    for i in 0..FILES {
+        let properties = WriterProperties::builder()
+            .set_writer_version(if i % 2 == 0 { WriterVersion::PARQUET_1_0 } else { WriterVersion::PARQUET_2_0 })
+            .set_dictionary_enabled(i % 3 == 0)
+            .set_compression(if i % 4 == 0 { Compression::SNAPPY } else { Compression::UNCOMPRESSED });
+        let mut file = lake.parquet(&many_types(&schema, i), properties.build()).await;
+        file.partition(Struct::from_iter([Some(Literal::int(i))]));
+        let at = file.build().expect("a file").file_path().to_owned();
+        let whole = std::fs::read(path(&at)).expect("a file");
+        let footer = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(whole.clone())).expect("a footer");
+        let range = |c: &ColumnChunkMetaData| c.byte_range().0 as usize..(c.byte_range().0 + c.byte_range().1) as usize;
+        let pages: Vec<_> = footer.metadata().row_group(0).columns().iter().map(range).collect();
+        std::fs::write(path(&at), flipped(&whole, &pages, &mut random)).expect("damaged");
+        files.push(file);
+        paths.push(at);
+    }
+    lake.add_files(None, &files, &[]).await;
+    let (mut right, mut named) = (0, 0);
+    for (i, at) in paths.iter().enumerate() {
+        match app.sql(&format!("SELECT * FROM lake.t WHERE p = {i}")).await {
+            Ok(found) => {
+                assert!(found.iter().map(RecordBatch::num_rows).sum::<usize>() <= ROWS as usize, "{at}");
+                right += 1;
+            }
+            Err(error) => {
+                assert!(error.contains(at), "{at} of page {i}: {error}");
+                assert!(!error.contains("this is a bug"), "{error}");
+                named += usize::from(error.contains(": column "));
+            }
+        }
+    }
+    assert!(right > 10 && named > 10, "{right} {named}");
+    let sick = until_found(&app, "lake.t", "damaged-files", true).await;
+    assert_eq!(finding(&sick, "damaged-files").expect("a finding")["severity"], "critical");
+}
+
+const ROWS: i32 = 300;
+
+/// Rows of many types, in a partition.
+fn many_types(schema: &SchemaRef, partition: i32) -> RecordBatch {
+    let some = |i: i32| i % 7 != 3;
+    let DataType::List(element) = schema.field(6).data_type() else { panic!("{schema}") };
+    let DataType::Struct(inner) = schema.field(7).data_type() else { panic!("{schema}") };
+    let lengths: Vec<usize> = (0..ROWS).map(|i| (i % 4) as usize).collect();
+    let items = lengths.iter().sum::<usize>() as i32;
+    let nulls: NullBuffer = (0..ROWS).map(some).collect::<Vec<_>>().into();
+    let list = ListArray::new(
+        element.clone(),
+        OffsetBuffer::from_lengths(lengths),
+        Arc::new((0..items).map(|i| some(i).then_some(i)).collect::<Int32Array>()),
+        None,
+    );
+    let inside: ArrayRef = Arc::new((0..ROWS).map(|i| Some(vec![i as u8; (i % 5) as usize])).collect::<LargeBinaryArray>());
+    let decimals: Decimal128Array = (0..ROWS).map(|i| some(i).then_some(i128::from(i) * 7)).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new((0..ROWS).map(|i| some(i).then_some(i64::from(i))).collect::<Int64Array>()),
+        Arc::new(Int32Array::from(vec![partition; ROWS as usize])),
+        Arc::new((0..ROWS).map(|i| some(i).then(|| format!("text {}", i % 40))).collect::<StringArray>()),
+        Arc::new((0..ROWS).map(|i| some(i).then_some(i % 3 == 0)).collect::<BooleanArray>()),
+        Arc::new((0..ROWS).map(|i| some(i).then_some(f64::from(i) / 3.0)).collect::<Float64Array>()),
+        Arc::new(decimals.with_precision_and_scale(20, 2).expect("decimals")),
+        Arc::new(list),
+        Arc::new(StructArray::new(inner.clone(), vec![inside], Some(nulls))),
+    ];
+    RecordBatch::try_new(schema.clone(), columns).expect("a batch")
 }
 
 async fn health(app: &TestApp, table: &str) -> Value {
@@ -68,12 +245,12 @@ async fn column(app: &TestApp, sql: &str) -> Vec<String> {
 }
 
 /// A healthy `n.t` with six small files, `lake.list` whose manifest makes no sense, and `lake.file` whose metadata file makes none; with the
-/// name of the latter. Nothing of it is in the memory of the server that is started on it.
-async fn a_healthy_table_and_two_sick_ones() -> (TempDir, String) {
+/// names of both files. Nothing of it is in the memory of the server that is started on it.
+async fn a_healthy_table_and_two_sick_ones() -> (TempDir, [String; 2]) {
     let app = TestApp::start().await;
     Writer::six_files(&app).await;
-    let mut broken = String::new();
-    for name in ["list", "file"] {
+    let mut broken = [String::new(), String::new()];
+    for (i, name) in ["list", "file"].into_iter().enumerate() {
         let lake = Lake::create(&app, name, 2, false, json!({})).await;
         lake.append(&rows(0)).await;
         let metadata = lake.metadata().await;
@@ -83,23 +260,22 @@ async fn a_healthy_table_and_two_sick_ones() -> (TempDir, String) {
             _ => found["metadata-location"].as_str().expect("a location").to_owned(),
         };
         std::fs::write(path(&file), "garbage").expect("overwritten");
-        broken = file;
+        broken[i] = file;
         let id = {
             let name = format!("lake.{name}").parse().expect("a name");
             let catalog = app.catalog();
             catalog.state().table(catalog.warehouse(), &name).await.expect("a row").id
         };
         // What was known of it before is forgotten.
-        app.catalog().state().put_health(id, "", Err("")).await.expect("kept");
+        app.catalog().state().put_health(id, "", Err(&NoFacts { why: String::new(), passing: false })).await.expect("kept");
     }
     (app.stop().await, broken)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones() {
-    let (dir, metadata) = a_healthy_table_and_two_sick_ones().await;
+    let (dir, [manifest, metadata]) = a_healthy_table_and_two_sick_ones().await;
     let app = TestApp::restart(dir).await;
-    let metadata = metadata.as_str();
 
     let all = ["n.t", "lake.list", "lake.file"];
     let listed = column(&app, "SELECT table_schema || '.' || table_name FROM information_schema.tables").await;
@@ -127,7 +303,7 @@ async fn a_table_that_cant_be_read_is_listed_everywhere_beside_the_healthy_ones(
 
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     let of = |name: &str| fleet.as_array().expect("tables").iter().find(|t| t["table"] == name).expect("listed").clone();
-    for (name, file) in [("lake.list", "wrong magic"), ("lake.file", metadata)] {
+    for (name, file) in [("lake.list", manifest.as_str()), ("lake.file", metadata.as_str())] {
         let told = of(name);
         assert_eq!((&told["findings"], &told["score"]), (&json!(["unreadable"]), &Value::Null), "{told}");
         assert!(told["error"].as_str().expect("an error").contains(file), "{told} names {file}");

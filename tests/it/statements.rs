@@ -582,3 +582,44 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
         assert!(refused(&app, &format!("SELECT * FROM n.w{i}")).await.contains(&format!("n.w{i}")), "{sql}");
     }
 }
+
+/// A namespace `["a.b"]` and one of two levels are two, whatever both are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_whose_name_holds_a_dot_is_not_the_one_of_two_levels() {
+    let app = TestApp::start().await;
+    for namespace in [json!(["a"]), json!(["a", "b"]), json!(["a.b"])] {
+        app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": namespace}))).await;
+    }
+    for sql in [
+        "CREATE TABLE a.b.t AS SELECT 1 AS id",
+        "CREATE TABLE \"a.b\".t AS SELECT 2 AS id",
+        "CREATE TABLE a.b.u AS SELECT 7 AS id",
+    ] {
+        app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    let all =
+        async || (rows(&app, "SELECT id FROM a.b.t ORDER BY id").await, rows(&app, "SELECT id FROM \"a.b\".t ORDER BY id").await);
+    assert_eq!(all().await, (vec!["1".to_owned()], vec!["2".to_owned()]));
+    for sql in
+        ["INSERT INTO \"a.b\".t VALUES (3)", "DELETE FROM \"a.b\".t WHERE id < 3", "UPDATE default.\"a.b\".t SET id = id + 1"]
+    {
+        app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    assert_eq!(all().await, (vec!["1".to_owned()], vec!["4".to_owned()]));
+    app.sql("DELETE FROM a.b.t").await.expect("deleted");
+    assert_eq!(all().await, (vec![], vec!["4".to_owned()]));
+    assert_eq!(rows(&app, "SELECT id FROM \"a.b\".u").await, ["7"]);
+    let listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'a.b' ORDER BY 1";
+    assert_eq!(rows(&app, listed).await, ["t", "u"]);
+    // A view's own namespace is known by its levels.
+    let create = json!({
+        "name": "v", "schema": {"type": "struct", "schema-id": 0, "fields": [{"id": 0, "name": "id", "required": false, "type": "long"}]},
+        "properties": {},
+        "view-version": {
+            "version-id": 1, "timestamp-ms": 1, "schema-id": 0, "summary": {}, "default-namespace": ["a", "b"],
+            "representations": [{"type": "sql", "sql": "SELECT count(*) FROM t", "dialect": "esker"}],
+        },
+    });
+    app.ok(Method::POST, "/v1/default/namespaces/a.b/views", Some(create)).await;
+    assert_eq!(rows(&app, "SELECT id FROM \"a.b\".v").await, ["0"]);
+}

@@ -10,21 +10,17 @@ use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Answers `busy` requests with 503 SlowDown, then with the object.
-async fn slow_store(busy: usize) -> (String, Arc<AtomicUsize>) {
+/// A store that answers each request by its number: status, headers, body. None is no answer.
+async fn store(answer: impl Fn(usize) -> Option<(&'static str, String)> + Send + 'static) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
+            let Some((status, body)) = answer(count.fetch_add(1, Ordering::SeqCst)) else { continue };
             let mut request = [0; 4096];
             let _ = socket.read(&mut request).await;
-            let slow = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>";
-            let (status, body) = match count.fetch_add(1, Ordering::SeqCst) < busy {
-                true => ("503 Slow Down", slow),
-                false => ("200 OK", "hello"),
-            };
             let headers = "last-modified: Wed, 21 Oct 2026 07:28:00 GMT\r\netag: \"x\"\r\nconnection: close";
             let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n\r\n{body}", body.len());
             let _ = socket.write_all(answer.as_bytes()).await;
@@ -33,16 +29,19 @@ async fn slow_store(busy: usize) -> (String, Arc<AtomicUsize>) {
     (endpoint, asked)
 }
 
+fn error_of(code: &str) -> String {
+    format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>")
+}
+
+/// Answers `busy` requests with 503 SlowDown, then with the object.
+async fn slow_store(busy: usize) -> (String, Arc<AtomicUsize>) {
+    store(move |n| Some(if n < busy { ("503 Slow Down", error_of("SlowDown")) } else { ("200 OK", "hello".to_owned()) })).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_down_is_obeyed_and_counted_and_the_read_succeeds() {
     let (endpoint, asked) = slow_store(3).await;
-    let options = [("endpoint", endpoint.as_str()), ("region", "r"), ("access_key_id", "k"), ("secret_access_key", "s")];
-    let storage = Storage::open(StorageOptions {
-        roots: vec![Location::parse("s3://lake/x").expect("valid")],
-        cloud: options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-        ..StorageOptions::default()
-    })
-    .expect("a storage");
+    let storage = storage_at(&endpoint);
     assert_eq!(storage.read("s3://lake/x/y").await.expect("read"), "hello");
     assert_eq!(asked.load(Ordering::SeqCst), 4);
     let count = |status: &str| storage.requests().get(&("GET".to_owned(), status.to_owned())).copied();
@@ -51,19 +50,7 @@ async fn slow_down_is_obeyed_and_counted_and_the_read_succeeds() {
 
 /// Answers everything with one status.
 async fn store_that_says(status: &'static str, code: &'static str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            let _ = socket.read(&mut request).await;
-            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
-            let length = body.len();
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
-            let _ = socket.write_all(answer.as_bytes()).await;
-        }
-    });
-    endpoint
+    store(move |_| Some((status, error_of(code)))).await.0
 }
 
 /// A first start says which of the three it is, and is not ready until it is mended.
@@ -95,24 +82,10 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
         assert_eq!(app.send(Method::GET, "/healthz", None).await.0, 200, "the process itself is well");
     }
 }
+
 /// Closes `lost` connections without an answer, then answers with the object.
 async fn store_away(lost: usize) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            if count.fetch_add(1, Ordering::SeqCst) < lost {
-                continue;
-            }
-            let mut request = [0; 4096];
-            let _ = socket.read(&mut request).await;
-            let headers = "last-modified: Wed, 21 Oct 2026 07:28:00 GMT\r\netag: \"x\"\r\nconnection: close";
-            let _ = socket.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n{headers}\r\n\r\nhello").as_bytes()).await;
-        }
-    });
-    (endpoint, asked)
+    store(move |n| (n >= lost).then(|| ("200 OK", "hello".to_owned()))).await
 }
 
 fn storage_at(endpoint: &str) -> Storage {
@@ -140,17 +113,7 @@ async fn what_a_store_refuses_for_good_is_told_from_what_passes() {
         ("403 Forbidden", ErrorCode::Forbidden),
         ("404 Not Found", ErrorCode::DataMissing),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                let mut request = [0; 4096];
-                let _ = socket.read(&mut request).await;
-                let _ = socket
-                    .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes())
-                    .await;
-            }
-        });
+        let (endpoint, _) = store(move |_| Some((status, String::new()))).await;
         let error = storage_at(&endpoint).read("s3://lake/x/y").await.expect_err(status);
         assert_eq!((error.code(), error.code().is_passing()), (code, false), "{error}");
         assert!(error.to_string().contains("s3://lake/x/y"), "{error}");

@@ -1,10 +1,13 @@
+//! Tables of any schema, and files of any content with a manifest entry of any kind: what other writers leave.
+
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Schema as ArrowSchema};
-use arrow::util::display::array_value_to_string;
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, Literal, ManifestFile, Struct};
+use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
+use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, ManifestFile, Struct};
 use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
+use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -44,6 +47,27 @@ impl<'a> Lake<'a> {
         file
     }
 
+    /// Gives the table other fields.
+    pub async fn evolve(&self, fields: Value) {
+        let schema = json!({"type": "struct", "fields": fields});
+        self.update(json!([{"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}])).await;
+    }
+
+    /// Writes a file of some rows, and the beginning of its entry: what is counted and bounded is left to whoever adds it.
+    pub async fn parquet(&self, rows: &RecordBatch, properties: WriterProperties) -> DataFileBuilder {
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
+        writer.write(rows).expect("written");
+        writer.close().expect("closed");
+        let path = format!("{}/data/{}.parquet", self.metadata().await.location(), uuid::Uuid::new_v4());
+        let size = bytes.len() as u64;
+        self.storage.write(&path, bytes.into()).await.expect("written");
+        let mut builder = DataFileBuilder::default();
+        builder.content(DataContentType::Data).file_path(path).file_format(DataFileFormat::Parquet).partition(Struct::empty());
+        builder.record_count(rows.num_rows() as u64).file_size_in_bytes(size);
+        builder
+    }
+
     /// Writes deletes of the rows of some ids, in a partition.
     pub async fn equality_deletes(&self, ids: &[i64], partition: impl IntoIterator<Item = Option<Literal>>) -> DataFileBuilder {
         let path = format!("{}/data/{}-eq.parquet", self.metadata().await.location(), uuid::Uuid::new_v4());
@@ -72,11 +96,21 @@ impl<'a> Lake<'a> {
 
     /// Commits files of the table's present partition spec, or of another.
     pub async fn add_files(&self, spec_id: Option<i32>, data: &[DataFileBuilder], deletes: &[DataFileBuilder]) {
+        let built = |files: &[DataFileBuilder]| files.iter().map(|f| f.build().expect("a file")).collect();
+        self.commit_files(spec_id, built(data), built(deletes)).await;
+    }
+
+    /// The same, of the present partition spec.
+    pub async fn add(&self, data: Vec<DataFile>, deletes: Vec<DataFile>) {
+        self.commit_files(None, data, deletes).await;
+    }
+
+    async fn commit_files(&self, spec_id: Option<i32>, data: Vec<DataFile>, deletes: Vec<DataFile>) {
         let metadata = self.metadata().await;
-        let spec_id = spec_id.unwrap_or_else(|| metadata.default_partition_spec_id());
-        let built = |files: &[DataFileBuilder]| files.iter().map(|f| (spec_id, f.build().expect("a file"))).collect::<Vec<_>>();
+        let spec = spec_id.unwrap_or_else(|| metadata.default_partition_spec_id());
+        let of_spec = |files: Vec<DataFile>| files.into_iter().map(|file| (spec, file)).collect();
         let operation = if deletes.is_empty() { "append" } else { "overwrite" };
-        let additions = Additions { data: built(data), deletes: built(deletes), ..Additions::default() };
+        let additions = Additions { data: of_spec(data), deletes: of_spec(deletes), ..Additions::default() };
         assert!(self.commit(&metadata, additions, operation).await, "nobody else commits");
     }
 
@@ -115,4 +149,16 @@ pub(crate) fn without_schema_id(manifest: &ManifestFile) {
     let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");
     bytes[at + 1..at + 10].copy_from_slice(b"of-a-test");
     std::fs::write(path, bytes).expect("written");
+}
+
+/// An answer's cells as text, row by row; null is `null`.
+pub fn cells(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+    let options = FormatOptions::default().with_null("null");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> =
+            batch.columns().iter().map(|c| ArrayFormatter::try_new(c, &options).expect("a formatter")).collect();
+        rows.extend((0..batch.num_rows()).map(|i| columns.iter().map(|c| c.value(i).to_string()).collect()));
+    }
+    rows
 }

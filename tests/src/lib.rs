@@ -3,13 +3,12 @@
 
 mod app;
 mod craft;
-mod crafted;
 mod faults;
 mod lake;
 mod writer;
 
 pub use app::{DEAD_SECONDS, TestApp, config, postgres};
-pub use crafted::cells;
+pub use craft::cells;
 pub use faults::Faults;
 pub use lake::{Lake, Placed, Row, Scope};
 pub use writer::{Writer, schema_json};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use esker_catalog::{Catalog, CatalogError, Examined};
 use esker_maintenance::{BY_ITSELF, Cost, Maintenance, MaintenanceError, Order, Request, SCHEDULED, Strategy};
 use esker_state::{Job, TableRow, TableUse};
-use esker_types::{Millis, NamespaceName, TableId, caught_now, now_ms};
+use esker_types::{Millis, NamespaceName, TableId, TableName, caught_now, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -100,6 +100,9 @@ pub struct Recommendation {
     pub warehouse: String,
     /// The table.
     pub table: String,
+    /// The same by its parts.
+    #[serde(skip)]
+    pub name: TableName,
     /// The kind of job, as in its route.
     pub kind: &'static str,
     /// The body for that route.
@@ -125,12 +128,13 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
         }
         let readable = |c: &Candidate| examined.damage.is_empty() || c.request.kind() != "compact";
         let paying = candidates(facts, &policy, &used, now).into_iter().filter(|c| c.pays(policy.payback) && readable(c));
-        found.extend(paying.map(|candidate| (examined.row.name.to_string(), candidate)));
+        found.extend(paying.map(|candidate| (examined.row.name.clone(), candidate)));
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
-    let told = |(table, candidate): (String, Candidate)| Recommendation {
+    let told = |(name, candidate): (TableName, Candidate)| Recommendation {
         warehouse: catalog.options().warehouse.clone(),
-        table,
+        table: name.to_string(),
+        name,
         kind: candidate.request.kind(),
         options: candidate.request.options(),
         why: candidate.why,
@@ -193,7 +197,10 @@ impl Pilot {
             }
         }
         let about = |looked: &Looked| match &looked.examined.facts {
-            Err(why) => Decision::leave(format!("it can't be examined: {why}")),
+            Err(why) => {
+                let verdict = if why.is_passing() { Verdict::Wait } else { Verdict::Leave };
+                Decision { verdict, ..Decision::leave(format!("it can't be examined: {why}")) }
+            }
             Ok(facts) => {
                 let known = Known {
                     now,

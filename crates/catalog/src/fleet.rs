@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use esker_health::{Assessment, Damage, assess};
-use esker_state::{TableRow, TableUse};
+use esker_state::{NoFacts, TableRow, TableUse};
 use esker_table::TableFacts;
-use esker_types::{Millis, TableId, caught, now_ms};
+use esker_types::{Coded, Millis, TableId, caught, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::damage::damage;
@@ -46,7 +46,7 @@ impl Examined {
         let facts = match &self.facts {
             Ok(facts) => Ok(facts.as_ref()),
             Err(Unexamined::NotYet) => Err(None),
-            Err(Unexamined::Unreadable(why)) => Err(Some(why.as_str())),
+            Err(Unexamined::Unreadable(NoFacts { why, passing })) => Err(Some((why.as_str(), *passing))),
         };
         assess(facts, &self.damage, now)
     }
@@ -58,16 +58,31 @@ pub enum Unexamined {
     /// There are many, and its turn comes.
     #[error("it was not looked at yet")]
     NotYet,
-    /// The table's metadata file or a manifest can't be read; inside is the error's text, as it is kept.
-    #[error("{0}")]
-    Unreadable(String),
+    /// The table's metadata file or a manifest can't be read.
+    #[error("{}{}", .0.why, if .0.passing { "; it may pass, and is tried again" } else { "" })]
+    Unreadable(NoFacts),
+}
+
+impl Unexamined {
+    /// Whether there may be facts a little later, without anybody doing anything about it.
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::NotYet => true,
+            Self::Unreadable(error) => error.passing,
+        }
+    }
 }
 
 /// Facts, or why there are none.
 type Facts = std::result::Result<Arc<TableFacts>, Unexamined>;
 
-fn facts_of(kept: std::result::Result<String, String>) -> Facts {
-    let parsed = kept.and_then(|json| serde_json::from_str(&json).map(Arc::new).map_err(|e| e.to_string()));
+fn no_facts(error: &impl Coded) -> NoFacts {
+    NoFacts { why: error.to_string(), passing: error.code().is_passing() }
+}
+
+fn facts_of(kept: std::result::Result<String, NoFacts>) -> Facts {
+    let of_text = |json: String| serde_json::from_str(&json).map(Arc::new);
+    let parsed = kept.and_then(|json| of_text(json).map_err(|e| NoFacts { why: e.to_string(), passing: false }));
     parsed.map_err(Unexamined::Unreadable)
 }
 
@@ -91,9 +106,9 @@ impl Catalog {
     async fn examine(&self, row: TableRow) -> Result<Examined> {
         // One sick table must not stop the others, even where it brings out a bug.
         let facts = caught(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
-        let facts = facts.map_err(|panic| panic.to_string()).and_then(|facts| facts.map_err(|e| e.to_string()));
-        if let Err(error) = &facts {
-            tracing::warn!(table = %row.name, error, "a table can't be examined");
+        let facts = facts.map_err(|panic| no_facts(&panic)).and_then(|facts| facts.map_err(|e| no_facts(&e)));
+        if let Err(NoFacts { why, passing }) = &facts {
+            tracing::warn!(table = %row.name, error = why, passing, "a table can't be examined");
         }
         let facts = facts.map(Arc::new).map_err(Unexamined::Unreadable);
         let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
@@ -101,11 +116,12 @@ impl Catalog {
         let examined = Examined { row, facts, damage };
         let (state, id, at) = (self.state(), examined.row.id, &examined.row.metadata_location);
         match &examined.facts {
+            Err(Unexamined::NotYet) => {}
             Ok(facts) => {
                 let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.shape())));
                 state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
             }
-            Err(error) => state.put_health(id, at, Err(&error.to_string())).await?,
+            Err(Unexamined::Unreadable(error)) => state.put_health(id, at, Err(error)).await?,
         }
         Ok(examined)
     }

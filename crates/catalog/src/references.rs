@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_table::{cherry_pick, refs};
+use esker_table::{ancestors, cherry_pick, refs};
 use esker_types::{Carried, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -123,10 +123,6 @@ impl Catalog {
 }
 
 /// A snapshot and those before it.
-fn ancestors<'a>(metadata: &'a TableMetadata, from: Option<&'a SnapshotRef>) -> impl Iterator<Item = &'a SnapshotRef> {
-    std::iter::successors(from, |s| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)))
-}
-
 type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
 
 fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_state::{Along, Doom, DoomState, NewEvent, StateError, Swap, TableRow};
+use esker_state::{Along, Doom, NewEvent, StateError, Swap, TableRow};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
 use esker_types::{Coded, TableId, TableName, caught, now_ms};
@@ -302,10 +302,10 @@ impl Catalog {
     async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
-            let doomed = self.state().doomed_path(snapshot.manifest_list()).await?;
-            if doomed.is_some_and(|d| d.state != DoomState::Spared) {
-                let what =
-                    format!("snapshot {} refers to {}, which is being deleted", snapshot.snapshot_id(), snapshot.manifest_list());
+            let list = snapshot.manifest_list();
+            let (doomed, going) = self.state().doomed_among(&Location::names(list)).await?;
+            if !doomed.is_empty() || !going.is_empty() {
+                let what = format!("snapshot {} refers to {list}, which is being deleted", snapshot.snapshot_id());
                 return Err(CatalogError::Conflict(what));
             }
         }

@@ -88,12 +88,12 @@ pub struct Damage {
     pub met_by: String,
 }
 
-/// Judges a table at the time `now` (milliseconds since the epoch): by its facts, or by why they can't be had, and by what is known of
-/// its files.
-pub fn assess(facts: Result<&TableFacts, Option<&str>>, damage: &[Damage], now: Millis) -> Assessment {
+/// Judges a table at the time `now` (milliseconds since the epoch): by its facts, or by why they can't be had and whether that may pass,
+/// and by what is known of its files.
+pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage], now: Millis) -> Assessment {
     let mut findings: Vec<Finding> = match facts {
         Ok(facts) => rules::ALL.iter().filter_map(|rule| rule(facts, now)).collect(),
-        Err(Some(why)) => vec![rules::unreadable(why)],
+        Err(Some((why, passing))) => vec![rules::unreadable(why, passing)],
         // It was not looked at yet.
         Err(None) => Vec::new(),
     };

@@ -13,16 +13,13 @@ pub(crate) const ALL: [Rule; 8] =
 const NAMED: usize = 5;
 
 /// Nothing is known of the table's shape, and nobody can say more: it is as sick as can be.
-pub(crate) fn unreadable(why: &str) -> Finding {
-    Finding {
-        code: "unreadable",
-        severity: Severity::Critical,
-        points: 100,
-        evidence: why.to_owned(),
-        recommendation:
-            "bring the file back that is named, from the store's versions or a backup; nothing is done to the table meanwhile"
-                .to_owned(),
-    }
+pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
+    let (severity, recommendation) = match passing {
+        true => (Severity::Warning, "it may pass, and is tried again every minute; see whether the storage answers"),
+        false => (Severity::Critical, "bring the file back that is named, from the store's versions or a backup"),
+    };
+    let recommendation = format!("{recommendation}; nothing is done to the table meanwhile");
+    Finding { code: "unreadable", severity, points: 100, evidence: why.to_owned(), recommendation }
 }
 
 /// Files that somebody could not read.
@@ -247,7 +244,7 @@ mod tests {
             ..healthy()
         };
         let mut found = codes(&facts);
-        found.extend(assess(Err(Some("gone")), &[lost("a")], NOW).findings.iter().map(|f| f.code));
+        found.extend(assess(Err(Some(("gone", false))), &[lost("a")], NOW).findings.iter().map(|f| f.code));
         found.sort_unstable();
         let mut all = crate::CODES.to_vec();
         all.sort_unstable();
@@ -269,7 +266,9 @@ mod tests {
 
     #[test]
     fn what_cant_be_read_is_critical_and_named() {
-        let sick = assess(Err(Some("m.avro: not found")), &[], NOW);
+        let away = assess(Err(Some(("m.avro: timed out", true))), &[], NOW);
+        assert_eq!((away.findings[0].code, away.findings[0].severity, away.score), ("unreadable", Severity::Warning, 0));
+        let sick = assess(Err(Some(("m.avro: not found", false))), &[], NOW);
         assert_eq!((sick.score, sick.findings[0].code, sick.findings[0].severity), (0, "unreadable", Severity::Critical));
         assert_eq!(sick.findings[0].evidence, "m.avro: not found");
         let files: Vec<Damage> = (0..9).map(|i| lost(&format!("f{i}"))).collect();

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
+use esker_storage::Location;
 use esker_table::{
     ExpiryPolicy, FileKind, Files, Reachable, Retained, just_added, outline, reachable, refs, requirement_for_refs,
     snapshots_to_expire,
 };
-use esker_types::{JobId, Millis, now_ms};
+use esker_types::{JobId, Millis, now_ms, total};
 use futures::future::BoxFuture;
 use iceberg::TableUpdate;
 use iceberg::spec::{SnapshotRef, TableMetadata};
@@ -66,7 +67,7 @@ pub struct ExpirePlan {
 impl ExpirePlan {
     /// Bytes of the files, where metadata tells.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().filter_map(|f| f.bytes).sum()
+        total(self.files.iter().filter_map(|f| f.bytes))
     }
 }
 
@@ -199,7 +200,7 @@ impl Unreferenced {
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
         // Of the manifests, those alone are opened that differ, and those that may hold what these hold.
         let Reachable { mut files, newest } = reachable(source, metadata, &expiring, &retained_manifests).await?;
-        kept.take_out(source, &mut files, newest).await?;
+        kept.take_out(source, &mut files, newest, Location::normal).await?;
         Ok(Self { files, newest, known, retained_manifests })
     }
 
@@ -209,7 +210,7 @@ impl Unreferenced {
         let mut files = self.files.clone();
         if !new.is_empty() {
             let kept = outline(catalog.manifests(), metadata, &new, &self.retained_manifests).await?;
-            kept.take_out(catalog.manifests(), &mut files, self.newest).await?;
+            kept.take_out(catalog.manifests(), &mut files, self.newest, Location::normal).await?;
         }
         Ok(files)
     }
@@ -308,7 +309,7 @@ impl ExpireCommit {
             snapshots: expire.len() as u64,
             refs: dropped.len() as u64,
             doomed_files: files.len() as u64,
-            doomed_bytes: files.values().filter_map(|(_, bytes)| *bytes).sum(),
+            doomed_bytes: total(files.values().filter_map(|(_, bytes)| *bytes)),
             metadata_before: table.row.metadata_location.clone(),
             seconds: 0.0,
         };

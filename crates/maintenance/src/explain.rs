@@ -74,12 +74,12 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     }
     // Quarantine and outputs have a file under the name that whoever recorded it had for it.
     let (mut doomed, mut written_by) = (None, None);
-    for spelling in at.spellings().iter().map(String::as_str).chain([uri]) {
+    for name in Location::names(uri) {
         if doomed.is_none() {
-            doomed = state.doomed_path(spelling).await?;
+            doomed = state.doomed_path(&name).await?;
         }
         if written_by.is_none() {
-            written_by = state.output_job(spelling).await?;
+            written_by = state.output_job(&name).await?;
         }
     }
     let quarantine = doomed.map(|d| Quarantined {

@@ -28,7 +28,7 @@ use esker_table::properties::GC_ENABLED;
 pub use check::{CheckOptions, CheckOutcome, CheckPlan, Finding, FindingKind, plan_check};
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
-    Verify, plan_compact,
+    Verify, check_sort_order, plan_compact,
 };
 pub use counters::Cost;
 pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};

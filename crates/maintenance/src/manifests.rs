@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
 use esker_table::{Rewrite, load_manifests, manifest_bytes, partition_types};
+use esker_types::total;
 use futures::future::BoxFuture;
 use iceberg::spec::{Datum, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, TableMetadata};
 use serde::{Deserialize, Serialize};
@@ -117,7 +118,7 @@ fn chosen(
     let bytes = |m: &ManifestFile| m.manifest_length.unsigned_abs();
     let small = |m: &ManifestFile| bytes(m) < target / 2;
     let smalls = manifests.iter().filter(|m| small(m)).count() as u64;
-    let together: u64 = manifests.iter().filter(|m| small(m)).map(|m| bytes(m)).sum();
+    let together = total(manifests.iter().filter(|m| small(m)).map(|m| bytes(m)));
     let fewer = together.div_ceil(target.max(1)) * 2 <= smalls;
     let overlapping = overlapping(metadata, spec_id, &manifests);
     let reason = |m: &ManifestFile| match () {

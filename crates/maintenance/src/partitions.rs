@@ -68,9 +68,9 @@ fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey
     };
     for file in &live.data {
         entry(file, &|counts| {
-            counts.records += small(file.file.record_count());
+            counts.records = counts.records.saturating_add(small(file.file.record_count()));
             counts.files += 1;
-            counts.bytes += small(file.file.file_size_in_bytes());
+            counts.bytes = counts.bytes.saturating_add(small(file.file.file_size_in_bytes()));
         });
     }
     for delete in &live.deletes {

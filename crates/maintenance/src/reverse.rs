@@ -12,20 +12,17 @@ use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase, delet
 use esker_state::{DoomState, Job};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, delete_key, first_row_ids, load_live,
-    load_manifests,
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, first_row_ids,
+    load_live, load_manifests,
 };
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
-use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, ManifestStatus, Operation, Snapshot, TableMetadata};
+use iceberg::spec::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
 
 use crate::compact::{into_catalog, propose_for};
 use crate::erase::erased;
+use crate::undo::{check_stored, swept};
 use crate::{MaintenanceError, Result};
-
-/// Files asked after at the same time.
-const CONCURRENCY: usize = 32;
 
 /// What a job did to a table: what it put in, and what it took out.
 #[derive(Debug, Default)]
@@ -45,7 +42,7 @@ fn refused<T>(what: String) -> Result<T> {
 /// Takes a compaction back; returns how many files are in the table again.
 pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, principal: &Principal) -> Result<u64> {
     let effect = effect(catalog, &table.metadata, job).await?;
-    check_there(catalog, table.row.id, &effect.removed).await?;
+    check_there(catalog, table.row.id, job, &effect.removed).await?;
     let files = effect.removed.len() as u64;
     let reversal = Reversal {
         catalog: catalog.clone(),
@@ -71,7 +68,7 @@ pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job
         return refused(format!("job {} is undone already, by {by}", job.id));
     }
     let effect = effect(catalog, &table.metadata, job).await?;
-    check_there(catalog, table.row.id, &effect.removed).await?;
+    check_there(catalog, table.row.id, job, &effect.removed).await?;
     let reversal = Reversal { catalog: catalog.clone(), job: job.clone(), effect, cause: Cause::default() };
     reversal.rewrite(table).await.map(drop)
 }
@@ -149,27 +146,19 @@ async fn applied(
 }
 
 /// Whether every file is still in storage, not about to go, and none that an erasure is to make go.
-async fn check_there(catalog: &Catalog, table: TableId, files: &[LiveFile]) -> Result<()> {
+async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[LiveFile]) -> Result<()> {
     let quarantine = catalog.state().quarantine_of(table).await?;
     let deleting = quarantine.into_iter().filter(|d| d.state == DoomState::Deleting);
     let going: HashSet<String> = deleting.map(|d| Location::normal(&d.doom.path)).collect();
     let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path()).collect();
     if let Some(path) = paths.iter().find(|path| going.contains(&Location::normal(path))) {
-        return refused(format!("{path} is being deleted"));
+        return Err(swept(job, &format!("{path} is being deleted")));
     }
     let erased = erased(catalog, table).await?;
     if let Some((path, by)) = paths.iter().find_map(|path| Some((path, erased.get(&Location::normal(path))?))) {
         return refused(format!("{path} holds rows that job {by} erased"));
     }
-    let asked = futures::stream::iter(paths.into_iter().map(str::to_owned));
-    let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });
-    let mut asked = asked.buffer_unordered(CONCURRENCY);
-    while let Some((size, path)) = asked.try_next().await? {
-        if size.is_none() {
-            return refused(format!("{path} is not in storage any more"));
-        }
-    }
-    Ok(())
+    check_stored(catalog, job, &paths.into_iter().map(str::to_owned).collect::<Vec<_>>()).await
 }
 
 struct Reversal {
@@ -245,10 +234,9 @@ impl Reversal {
     }
 
     /// Which snapshot dropped a delete file, in words: the first of the head's ancestors after the job's in which it is not alive.
-    async fn dropped_by(&self, metadata: &TableMetadata, head: &Snapshot, after: i64, key: &DeleteKey) -> Result<String> {
-        let parent = |s: &&Snapshot| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)).map(AsRef::as_ref);
+    async fn dropped_by(&self, metadata: &TableMetadata, head: &SnapshotRef, after: i64, key: &DeleteKey) -> Result<String> {
         let mut dropped = None;
-        for snapshot in std::iter::successors(Some(head), parent).take_while(|s| s.snapshot_id() != after) {
+        for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.snapshot_id() != after) {
             let live = load_live(self.catalog.manifests(), metadata, snapshot).await?;
             if live.deletes.iter().any(|d| delete_key(&d.entry.file) == *key) {
                 break;

@@ -1,17 +1,19 @@
 //! Taking a job back, while what it doomed is still there.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt::Display;
 
-use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Restored};
-use esker_state::Job;
+use esker_catalog::{Catalog, CatalogError, Cause, Change, LoadedTable, Proposal, Restored};
+use esker_state::{Job, StateError};
 use esker_storage::Location;
-use esker_table::{outline, reachable};
-use esker_types::{JobId, Principal, TableName, now_ms};
+use esker_table::{code_of, outline, reachable};
+use esker_types::{Coded, ErrorCode, JobId, Principal, now_ms};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::erase::erased;
+use crate::jobs::current;
 use crate::reverse::reverse;
 use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result};
 
@@ -42,6 +44,23 @@ fn unreadable(job: &Job, what: &str) -> MaintenanceError {
     MaintenanceError::Refused(format!("job {}: its {what} can't be read", job.id))
 }
 
+/// A file that the undo of a job needs is gone, or going.
+pub(crate) fn swept(job: &Job, what: &dyn Display) -> MaintenanceError {
+    MaintenanceError::Refused(format!(
+        "job {} can't be undone: {what}; put the file in its place again from a backup of the storage, and undo the job then",
+        job.id
+    ))
+}
+
+/// The error of an undo. A sweep may take files away between any look at them and their use.
+fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
+    match &error {
+        MaintenanceError::Catalog(CatalogError::State(going @ StateError::Going(_))) => swept(job, going),
+        missing if missing.code() == ErrorCode::DataMissing => swept(job, missing),
+        _ => error,
+    }
+}
+
 /// Undoes an expiry (its snapshots, branches and tags are in the table again), a removal of orphans (they stay), or a compaction (the
 /// files that it replaced are in the table again, in place of its own).
 ///
@@ -50,12 +69,12 @@ pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result
     if !job.state.is_over() {
         return refused(format!("job {} is {}; wait for it to end, or cancel it", job.id, job.state.as_str()));
     }
-    let already = |by: &dyn std::fmt::Display| refused(format!("job {} is undone already, by {by}", job.id));
+    let already = |by: &dyn Display| refused(format!("job {} is undone already, by {by}", job.id));
     if let Some(by) = &job.undone_by {
         return already(by);
     }
     let began_ms = now_ms();
-    let undone = take_back(catalog, job, principal).await?;
+    let undone = take_back(catalog, job, principal).await.map_err(|e| of_undo(job, e))?;
     let outcome = serde_json::to_string(&undone).unwrap_or_default();
     match catalog.state().record_undo(job, &principal.to_string(), &outcome, began_ms).await? {
         Some(record) => Ok(Undone { job_id: Some(record), ..undone }),
@@ -87,8 +106,7 @@ async fn take_back(catalog: &Catalog, job: &Job, principal: &Principal) -> Resul
         }
         "expire" => undo_expire(catalog, job, principal).await,
         "compact" => {
-            let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
-            let files = reverse(catalog, &catalog.load(&name).await?, job, principal).await?;
+            let files = reverse(catalog, &current(catalog, job).await?, job, principal).await?;
             Ok(Undone { files, ..Undone::default() })
         }
         kind => refused(format!("job {} is of the kind {kind}, which can't be undone", job.id)),
@@ -100,13 +118,13 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     if ids.is_empty() && refs.is_empty() {
         return Ok(Undone::default());
     }
-    let name: TableName = job.table.parse().map_err(|_| unreadable(job, "table"))?;
-    let table = catalog.load(&name).await?;
+    let table = current(catalog, job).await?;
     let before: HashSet<i64> = table.metadata.snapshots().map(|s| s.snapshot_id()).collect();
     let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
     let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id()) && !before.contains(&s.snapshot_id());
     let missing: Vec<SnapshotRef> = earlier.snapshots().filter(missing).cloned().collect();
-    let revives = there(catalog, job, &earlier, &missing).await?;
+    let files = there(catalog, job, &earlier, &missing).await?;
+    let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
     let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
     let cause = Cause { principal: principal.to_string(), receipt: None };
     // Whoever doomed a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
@@ -129,16 +147,21 @@ async fn there(catalog: &Catalog, job: &Job, metadata: &TableMetadata, snapshots
 }
 
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
-    let lost = |path: &str, why: &str| refused(format!("{path} {why}: the snapshots of job {} can't be read again", job.id));
-    if let Some(path) = catalog.state().doomed_among(paths).await?.1.first() {
-        return lost(path, "was deleted, or is being");
+    let names: Vec<String> = paths.iter().flat_map(|path| Location::names(path)).collect();
+    if let Some(path) = catalog.state().doomed_among(&names).await?.1.first() {
+        return Err(swept(job, &format!("{path} was deleted, or is being")));
     }
+    check_stored(catalog, job, paths).await
+}
+
+/// An error if a file is not in storage.
+pub(crate) async fn check_stored(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
     let asked = futures::stream::iter(paths.to_vec());
     let asked = asked.map(|path| async move { Ok::<_, MaintenanceError>((catalog.storage().size(&path).await?, path)) });
     let mut asked = asked.buffer_unordered(CONCURRENCY);
     while let Some((size, path)) = asked.try_next().await? {
         if size.is_none() {
-            return lost(&path, "is not in storage any more");
+            return Err(swept(job, &format!("{path} is not in storage any more")));
         }
     }
     Ok(())
@@ -171,8 +194,15 @@ async fn earlier(
         Some(path) if job.earlier_plans.is_empty() => vec![path],
         recorded => recorded.into_iter().chain(log).collect(),
     };
+    let mut gone = None;
     for path in candidates {
-        let earlier = TableMetadata::read_from(&catalog.storage().file_io(), &path).await?;
+        let earlier = match TableMetadata::read_from(&catalog.storage().file_io(), &path).await {
+            Err(e) if code_of(&e) == ErrorCode::DataMissing => {
+                gone = gone.or(Some(path));
+                continue;
+            }
+            earlier => earlier?,
+        };
         if earlier.uuid() != table.metadata.uuid() {
             return refused(format!("{} is another table than the one that job {} worked on", table.row.name, job.id));
         }
@@ -180,6 +210,9 @@ async fn earlier(
         if restored.ids().len() == ids.len() {
             return Ok((earlier, restored));
         }
+    }
+    if let Some(path) = gone {
+        return Err(swept(job, &format!("{path} is not in storage any more")));
     }
     refused(format!("no metadata file of {} tells the {} snapshots of job {}", table.row.name, ids.len(), job.id))
 }

@@ -225,15 +225,15 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
     let mut all: BTreeMap<(i32, String, PartitionKey<'_>), [u64; 7]> = BTreeMap::new();
     for file in &live.data {
         let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
-        sums[0] += file.file.record_count();
+        sums[0] = sums[0].saturating_add(file.file.record_count());
         sums[1] += 1;
-        sums[2] += file.file.file_size_in_bytes();
+        sums[2] = sums[2].saturating_add(file.file.file_size_in_bytes());
     }
     for delete in &live.deletes {
         let file = &delete.entry;
         let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
         let at = if delete.kind == DeleteKind::Equality { 5 } else { 3 };
-        sums[at] += file.file.record_count();
+        sums[at] = sums[at].saturating_add(file.file.record_count());
         sums[at + 1] += 1;
     }
     let names = [

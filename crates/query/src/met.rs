@@ -1,4 +1,4 @@
-//! Errors of a scan with the file that they are about: the decoder's own don't say. Who meets one says so to the catalog.
+//! Errors of a scan with the file and the column that they are about: the decoder's own don't say, and some are panics. Who meets one says so to the catalog.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::{DataFusionError, Result};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use esker_catalog::{Catalog, Unreadable};
-use esker_read::ReadError;
-use esker_types::TableId;
+use esker_read::{ReadError, Reader, caught_stream, of_panic};
+use esker_types::{Panicked, TableId, caught, caught_now};
 use futures::stream::{BoxStream, StreamExt};
+use parquet::errors::ParquetError;
 
 use crate::error::cause;
 use crate::source::Known;
@@ -21,6 +22,7 @@ use crate::source::Known;
 pub(crate) struct Owner {
     pub(crate) catalog: Catalog,
     pub(crate) table: TableId,
+    pub(crate) reader: Reader,
 }
 
 impl Owner {
@@ -57,31 +59,36 @@ impl fmt::Debug for Named {
 impl Morselizer for Named {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let Some(known) = file.extension::<Known>() else { return self.inner.plan_file(file) };
-        let name = Name { path: known.uri.clone(), owner: self.owner.clone() };
-        let inner = self.inner.plan_file(file).map_err(|e| name.of(e))?;
+        let name = Arc::new(Name { path: known.uri.clone(), size: file.object_meta.size, owner: self.owner.clone() });
+        let inner = caught_now(|| self.inner.plan_file(file)).unwrap_or_else(|panic| Err(panicked(panic)))?;
         Ok(Box::new(Step { inner, name }))
     }
 }
 
+fn panicked(panic: Panicked) -> DataFusionError {
+    DataFusionError::ParquetError(Box::new(of_panic(panic)))
+}
+
 /// The file that errors are about.
-#[derive(Clone)]
 struct Name {
     path: Arc<str>,
+    size: u64,
     owner: Owner,
 }
 
 impl Name {
-    /// An error as it is told: with the file, if it is one of the decoder's.
-    fn of(&self, error: DataFusionError) -> DataFusionError {
-        let path = self.path.to_string();
-        let read = match error {
-            DataFusionError::ParquetError(source) => esker_read::lift(&path, *source),
+    /// An error as it is told: with file and column, if it is one of the decoder's.
+    async fn told(&self, error: DataFusionError) -> DataFusionError {
+        let source = match error {
+            DataFusionError::ParquetError(source) => *source,
             DataFusionError::ArrowError(source, _) => match *source {
-                source @ (ArrowError::ParquetError(_) | ArrowError::IoError(..)) => ReadError::Arrow { path, source },
+                ArrowError::ParquetError(text) => ParquetError::General(text),
+                ArrowError::IoError(_, source) => ParquetError::External(Box::new(source)),
                 source => return DataFusionError::ArrowError(Box::new(source), None),
             },
             other => return other,
         };
+        let read = self.owner.reader.blame(&self.path, self.size, source).await;
         self.owner.meets(&read);
         DataFusionError::External(Box::new(read))
     }
@@ -90,7 +97,7 @@ impl Name {
 /// A step on the way to a file's rows.
 struct Step<T> {
     inner: T,
-    name: Name,
+    name: Arc<Name>,
 }
 
 impl<T: fmt::Debug> fmt::Debug for Step<T> {
@@ -102,7 +109,16 @@ impl<T: fmt::Debug> fmt::Debug for Step<T> {
 impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { inner, name } = *self;
-        let Some(mut plan) = inner.plan().map_err(|e| name.of(e))? else { return Ok(None) };
+        let planned = match caught_now(|| inner.plan()).unwrap_or_else(|panic| Err(panicked(panic))) {
+            Ok(planned) => planned,
+            Err(error) => {
+                // To find the column, the file is read.
+                let mut failed = MorselPlan::new();
+                failed.set_pending_planner(async move { Err(name.told(error).await) });
+                return Ok(Some(failed));
+            }
+        };
+        let Some(mut plan) = planned else { return Ok(None) };
         let step = |inner: Box<dyn Morsel>| Box::new(Step { inner, name: name.clone() }) as Box<dyn Morsel>;
         let next = |inner: Box<dyn MorselPlanner>| Box::new(Step { inner, name: name.clone() }) as Box<dyn MorselPlanner>;
         let morsels = plan.take_morsels().into_iter().map(step).collect();
@@ -111,8 +127,10 @@ impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
         let mut plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
         if let Some(pending) = pending {
             plan.set_pending_planner(async move {
-                let inner = pending.await.map_err(|e| name.of(e))?;
-                Ok(Box::new(Step { inner, name }) as Box<dyn MorselPlanner>)
+                match caught(pending).await.unwrap_or_else(|panic| Err(panicked(panic))) {
+                    Ok(inner) => Ok(Box::new(Step { inner, name }) as Box<dyn MorselPlanner>),
+                    Err(error) => Err(name.told(error).await),
+                }
             });
         }
         Ok(Some(plan))
@@ -122,6 +140,15 @@ impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
 impl Morsel for Step<Box<dyn Morsel>> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { inner, name } = *self;
-        inner.into_stream().map(move |batch| batch.map_err(|e| name.of(e))).boxed()
+        let told = move |batch: Result<RecordBatch>| {
+            let name = name.clone();
+            async move {
+                match batch {
+                    Ok(batch) => Ok(batch),
+                    Err(error) => Err(name.told(error).await),
+                }
+            }
+        };
+        caught_stream(inner.into_stream(), panicked).then(told).boxed()
     }
 }

@@ -1,7 +1,7 @@
-//! Names in statements: catalog = warehouse, schema = namespace with its levels joined by dots. What a statement names is looked up when
+//! Names in statements: catalog = warehouse, schema = namespace with its levels joined by dots, or one level that holds dots. What a statement names is looked up when
 //! it is planned; nothing is listed unless it asks for `information_schema`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ use datafusion::logical_expr::TableType;
 use esker_catalog::{Catalog, LoadedTable, LoadedView};
 use esker_read::Reader;
 use esker_state::Kind;
-use esker_types::{Coded, ErrorCode, NamespaceName, TableName, caught};
+use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, caught};
 use iceberg::spec::{Schema, SnapshotRef};
 
 use crate::log::QueryStats;
@@ -147,7 +147,39 @@ async fn list(catalog: &Catalog) -> crate::Result<Lists> {
         let what = if row.kind == Kind::View { TableType::View } else { TableType::Base };
         lists.entry(row.name.namespace.to_string()).or_default().push((row.name.name, what));
     }
+    // Of tables with one name in SQL, the first is found by it.
+    for tables in lists.values_mut() {
+        let mut names = HashSet::new();
+        tables.retain(|(name, _)| names.insert(name.clone()));
+    }
     Ok(lists)
+}
+
+/// Stands before a namespace whose levels are known: what is behind it is the namespace's key, and nothing is taken for a dot.
+const EXACT: char = NamespaceName::SEPARATOR;
+
+/// A namespace as a schema that means it and no other.
+pub(crate) fn exactly(namespace: &str) -> String {
+    format!("{EXACT}{namespace}")
+}
+
+fn shown(levels: &[String]) -> String {
+    levels.iter().map(|level| level.trim_start_matches(EXACT).replace(EXACT, ".")).collect::<Vec<_>>().join(".")
+}
+
+/// The tables that a name may mean, the likeliest first: that of the levels as they are written, then that of those between dots.
+pub(crate) fn meant(levels: &[String], table: &str) -> std::result::Result<Vec<TableName>, IdentError> {
+    let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
+    if let [level] = levels
+        && let Some(key) = level.strip_prefix(EXACT)
+    {
+        return Ok(vec![of(key.split(EXACT).map(str::to_owned).collect())?]);
+    }
+    let mut found = vec![of(levels.to_vec())?];
+    if levels.iter().any(|level| level.contains('.')) {
+        found.extend(of(levels.iter().flat_map(|level| level.split('.')).map(str::to_owned).collect()));
+    }
+    Ok(found)
 }
 
 impl CatalogProviderList for Names {
@@ -185,12 +217,10 @@ impl CatalogProvider for Warehouse {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let name = match &self.outer {
-            Some(outer) => format!("{outer}.{name}"),
-            None => name.to_owned(),
-        };
+        let levels: Vec<String> = self.outer.iter().cloned().chain([name.to_owned()]).collect();
+        let name = shown(&levels);
         let tables = self.lists.get(&name).cloned().unwrap_or_default();
-        Some(Arc::new(Namespace { names: self.names.clone(), at: self.at, name, tables }))
+        Some(Arc::new(Namespace { names: self.names.clone(), at: self.at, levels, name, tables }))
     }
 }
 
@@ -198,6 +228,9 @@ impl CatalogProvider for Warehouse {
 struct Namespace {
     names: Names,
     at: usize,
+    /// As the statement has them.
+    levels: Vec<String>,
+    /// For people, and for lists.
     name: String,
     tables: Vec<(String, TableType)>,
 }
@@ -214,30 +247,29 @@ impl Namespace {
         &self.names.warehouses[self.at].0
     }
 
-    fn full(&self, name: &str) -> Option<TableName> {
-        let namespace = NamespaceName::new(self.name.split('.').map(str::to_owned).collect()).ok()?;
-        TableName::new(namespace, name).ok()
-    }
-
     async fn load(&self, name: &str) -> crate::Result<Option<LoadedTable>> {
-        let Some(full) = self.full(name) else { return Ok(None) };
-        match self.catalog().load(&full).await {
-            Ok(table) => {
-                self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
-                Ok(Some(table))
+        for full in meant(&self.levels, name).unwrap_or_default() {
+            match self.catalog().load(&full).await {
+                Ok(table) => {
+                    self.names.seen.note(Some((self.at, full, table.row.metadata_location.clone())));
+                    return Ok(Some(table));
+                }
+                Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => {}
+                Err(e) => return Err(e.into()),
             }
-            Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => Ok(None),
-            Err(e) => Err(e.into()),
         }
+        Ok(None)
     }
 
     async fn view(&self, name: &str) -> crate::Result<Option<LoadedView>> {
-        let Some(full) = self.full(name) else { return Ok(None) };
-        match self.catalog().load_view(&full).await {
-            Ok(view) => Ok(Some(view)),
-            Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => Ok(None),
-            Err(e) => Err(e.into()),
+        for full in meant(&self.levels, name).unwrap_or_default() {
+            match self.catalog().load_view(&full).await {
+                Ok(view) => return Ok(Some(view)),
+                Err(e) if matches!(e.code(), ErrorCode::NoSuchView | ErrorCode::NoSuchNamespace) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
+        Ok(None)
     }
 
     /// A table or view to be listed with its columns. One that can't be read has none; who asks for it itself is told why.

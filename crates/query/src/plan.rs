@@ -87,7 +87,7 @@ impl Planner<'_> {
                 if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
                     return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
                 }
-                let target = Target::find(self.warehouses, &create.name)?;
+                let target = Target::of_new(self.warehouses, &create.name).await?;
                 (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
             }
             plan => (plan, Action::Query),
@@ -115,7 +115,7 @@ impl Planner<'_> {
     async fn insert(&mut self, insert: Insert) -> Result<(LogicalPlan, Action)> {
         let (name, given, mut source) = parts_of(insert)?;
         let table = named(&name)?;
-        let target = Target::find(self.warehouses, &table)?;
+        let target = Target::find(self.warehouses, &table).await?;
         let loaded = target.load().await?;
         let schema = loaded.metadata.current_schema().clone();
         let all = store::columns(&schema)?;
@@ -285,7 +285,7 @@ impl Rows {
         if text::parse_name(table.table()).1.is_some() {
             return Err(refused("DELETE and UPDATE are about a table as it is now; they take no AS OF"));
         }
-        let target = Target::find(warehouses, &table)?;
+        let target = Target::find(warehouses, &table).await?;
         let loaded = target.load().await?;
         if loaded.metadata.format_version() == FormatVersion::V1 {
             return Err(refused(format!(

@@ -123,7 +123,7 @@ impl IcebergTable {
     }
 
     pub(crate) fn owner(&self) -> Owner {
-        Owner { catalog: self.catalog.clone(), table: self.table.row.id }
+        Owner { catalog: self.catalog.clone(), table: self.table.row.id, reader: self.reader.clone() }
     }
 
     /// The files that may hold rows that the filters, on the columns of `schema`, keep; one that can't be read is an error.

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::TableReference;
-use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_catalog::{Catalog, CatalogError, LoadedTable, deletion};
 use esker_read::Reader;
-use esker_types::{Carried, NamespaceName, TableId, TableName};
+use esker_state::StateError;
+use esker_types::{Carried, TableId, TableName};
 use esker_write::{Destination, Recorder};
 
+use crate::names::meant;
 use crate::{QueryError, Result};
 
 /// Where a statement writes.
@@ -19,25 +21,56 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Finds the warehouse and the name that a reference means.
-    pub(crate) fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
+    /// Finds the warehouse and the table that a reference means.
+    pub(crate) async fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
+        let (mut this, names) = Self::meant(warehouses, reference)?;
+        let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
+        for name in names.into_iter().rev() {
+            if is_there(state.table(warehouse, &name).await)? {
+                this.name = name;
+            }
+        }
+        Ok(this)
+    }
+
+    /// The same for a table that is to be: in the namespace that there is.
+    pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
+        let (mut this, names) = Self::meant(warehouses, reference)?;
+        let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());
+        for name in names.into_iter().rev() {
+            if is_there(state.namespace(warehouse, &name.namespace).await)? {
+                this.name = name;
+            }
+        }
+        Ok(this)
+    }
+
+    /// The last name that a reference may mean, with the others, the likeliest first.
+    fn meant(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<(Self, Vec<TableName>)> {
         let of = |name: &str| warehouses.iter().find(|(catalog, _)| catalog.options().warehouse == name);
-        let (warehouse, mut levels) = match (reference.catalog().map(|c| (c, of(c))), reference.schema()) {
+        let (warehouse, levels) = match (reference.catalog().map(|c| (c, of(c))), reference.schema()) {
             (Some((_, Some(found))), Some(schema)) => (Some(found), vec![schema]),
             (Some((outer, None)), Some(schema)) => (warehouses.first(), vec![outer, schema]),
             (_, Some(schema)) => (warehouses.first(), vec![schema]),
             (_, None) => (warehouses.first(), vec!["default"]),
         };
-        levels = levels.into_iter().flat_map(|level| level.split('.')).collect();
-        let wrong = |e: esker_types::IdentError| QueryError::Statement(e.to_string());
-        let namespace = NamespaceName::new(levels.into_iter().map(str::to_owned).collect()).map_err(wrong)?;
-        let name = TableName::new(namespace, reference.table()).map_err(wrong)?;
+        let levels: Vec<String> = levels.into_iter().map(str::to_owned).collect();
+        let mut others = meant(&levels, reference.table()).map_err(|e| QueryError::Statement(e.to_string()))?;
+        let name = others.pop().ok_or_else(|| QueryError::Statement("a table needs a name".to_owned()))?;
         let (catalog, reader) = warehouse.cloned().ok_or_else(|| QueryError::Statement("there is no warehouse".to_owned()))?;
-        Ok(Self { catalog, reader, name })
+        Ok((Self { catalog, reader, name }, others))
     }
 
     pub(crate) async fn load(&self) -> Result<LoadedTable> {
         Ok(self.catalog.load(&self.name).await?)
+    }
+}
+
+fn is_there<T>(found: std::result::Result<T, StateError>) -> Result<bool> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(StateError::NoSuchTable(_) | StateError::NoSuchNamespace(_)) => Ok(false),
+        Err(e) => Err(CatalogError::from(e).into()),
     }
 }
 

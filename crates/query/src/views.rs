@@ -10,7 +10,7 @@ use esker_catalog::LoadedView;
 use esker_read::target_schema;
 use iceberg::spec::ViewRepresentation;
 
-use crate::names::Names;
+use crate::names::{Names, exactly};
 use crate::text::{Grammar, Parsed};
 use crate::{QueryError, Result, plan, shape, text};
 
@@ -67,7 +67,7 @@ async fn planned(
         SessionStateBuilder::new_from_existing(names.session.as_ref().clone()).with_catalog_list(Arc::new(inner)).build();
     let options = session.config_mut().options_mut();
     catalog.clone_into(&mut options.catalog.default_catalog);
-    options.catalog.default_schema = version.default_namespace().to_url_string().replace('\u{1f}', ".");
+    options.catalog.default_schema = exactly(&version.default_namespace().to_url_string());
     let Parsed { statement, parameters } = text::statement(sql, grammar)?;
     if parameters > 0 {
         return Err(QueryError::Statement("its text has parameters".to_owned()));

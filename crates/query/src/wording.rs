@@ -119,7 +119,7 @@ pub(crate) fn plain(text: &str) -> String {
     for noise in NOISE {
         text = text.replace(noise, "");
     }
-    let text = text.replace('\u{1f}', ":").replace("DataFusion", "the planner");
+    let text = text.replace(".\u{1f}", ".").replace('\u{1f}', ":").replace("DataFusion", "the planner");
     let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());
     while let Some(at) = rest.find(|c: char| c.is_alphanumeric() || c == '_') {
         out.push_str(&rest[..at]);

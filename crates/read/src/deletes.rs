@@ -12,7 +12,6 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
-use crate::reader::lift;
 use crate::{ReadError, ReadStats, Reader, Result};
 
 /// Reserved field id of a position delete file's path column (spec, "Reserved Field IDs").
@@ -113,7 +112,7 @@ impl Reader {
         let mut stream = open.raw_stream(&[path_column, position_column])?;
         let arrow = |source| ReadError::Arrow { path: path.to_owned(), source };
         let mut positions = Positions::new();
-        while let Some(batch) = stream.try_next().await.map_err(|e| lift(path, e))? {
+        while let Some(batch) = stream.try_next().await? {
             let (mut paths, mut rows) = (batch.column(0), batch.column(1));
             if path_column > position_column {
                 std::mem::swap(&mut paths, &mut rows);

@@ -3,7 +3,7 @@ use std::error::Error;
 use arrow::error::ArrowError;
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, causes, code_of_io};
+use esker_types::{Coded, ErrorCode, Panicked, causes, code_of_io};
 use parquet::errors::ParquetError;
 
 /// A failed read of a data or delete file.
@@ -27,8 +27,16 @@ pub enum ReadError {
         path: String,
         /// The column.
         column: String,
-        /// The decoder's error.
-        source: ArrowError,
+        /// The decoder's error, or its panic.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The decoder panicked, and on no column of the file by itself.
+    #[error("{path}: {panic}; this is a bug of Esker")]
+    Panicked {
+        /// The file.
+        path: String,
+        /// What it said.
+        panic: Panicked,
     },
     /// Rows could not be brought into the table's schema.
     #[error("{path}: {source}")]
@@ -73,11 +81,17 @@ impl ReadError {
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
             // A decoder hands on what the storage said, which says nothing of the file.
             Self::Parquet { path, source } => (!below(source).is_passing()).then_some((path, true)),
-            Self::Arrow { path, source: source @ ArrowError::ParquetError(_) } | Self::Decoding { path, source, .. } => {
+            Self::Arrow { path, source: source @ ArrowError::ParquetError(_) } => {
                 (!below(source).is_passing()).then_some((path, true))
             }
+            Self::Decoding { path, source, .. } => (!below(source.as_ref()).is_passing()).then_some((path, true)),
             Self::Damaged { path, .. } => Some((path, true)),
-            Self::Arrow { .. } | Self::Unsupported { .. } | Self::Spill(_) | Self::Table(_) | Self::Iceberg(_) => None,
+            Self::Arrow { .. }
+            | Self::Panicked { .. }
+            | Self::Unsupported { .. }
+            | Self::Spill(_)
+            | Self::Table(_)
+            | Self::Iceberg(_) => None,
         }
     }
 
@@ -98,7 +112,9 @@ impl Coded for ReadError {
             Self::Unsupported { .. } => ErrorCode::Unsupported,
             Self::Damaged { .. } => ErrorCode::DataInvalid,
             Self::Parquet { source, .. } => below(source),
-            Self::Arrow { source, .. } | Self::Decoding { source, .. } => below(source),
+            Self::Arrow { source, .. } => below(source),
+            Self::Decoding { source, .. } => below(source.as_ref()),
+            Self::Panicked { panic, .. } => panic.code(),
             Self::Iceberg(e) => esker_table::code_of(e),
             Self::Spill(e) => code_of_io(e),
         }

@@ -1,3 +1,4 @@
+use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Fields;
 use bytes::{Buf, Bytes};
+use esker_types::{Panicked, caught_now};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
@@ -13,6 +15,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
+use crate::blame::{other_rows, rows_of};
 use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
 use crate::{Adapter, ReadError, Result};
@@ -94,7 +97,8 @@ impl Fetched {
         let ranges = row_group_rows(self.metadata.metadata());
         let chosen: Vec<usize> = self.row_groups.filter(|i| overlap(&ranges[*i], &rows)).collect();
         let path = self.path;
-        let next = chosen.first().map_or(0, |i| ranges[*i].start);
+        let first = chosen.first().map_or(0, |i| ranges[*i].start);
+        let end = chosen.last().map_or(0, |i| ranges[*i].end);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
             .with_projection(projection.mask.clone())
             .with_batch_size(batch_size)
@@ -102,7 +106,19 @@ impl Fetched {
             .build()
             .map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
         let source = Source { window: self.window, metadata: self.metadata, projection: projection.mask, row_groups: chosen };
-        Ok(Rows { path, reader, source, adapter, fields: projection.fields, next, rows, deleted })
+        Ok(Rows {
+            path,
+            reader,
+            source,
+            adapter,
+            fields: projection.fields,
+            first,
+            next: first,
+            end,
+            rows,
+            deleted,
+            failed: false,
+        })
     }
 }
 
@@ -119,12 +135,17 @@ impl Source {
     /// The column that can't be decoded, found by decoding each by itself: the decoder's error does not name it.
     fn damaged_column(&self) -> Option<String> {
         let descriptor = self.metadata.parquet_schema();
+        let expected = rows_of(self.metadata.metadata(), &self.row_groups);
         let fails = |leaf: &usize| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
                 .with_projection(ProjectionMask::leaves(descriptor, [*leaf]))
                 .with_row_groups(self.row_groups.clone())
                 .build();
-            reader.is_ok_and(|mut batches| batches.any(|batch| batch.is_err()))
+            let rows = |batches: ParquetRecordBatchReader| {
+                batches.map(|batch| batch.map(|b| b.num_rows())).sum::<std::result::Result<usize, _>>()
+            };
+            let decoded = reader.map(|batches| caught_now(|| rows(batches)));
+            !decoded.is_ok_and(|rows| rows.is_ok_and(|rows| rows.is_ok_and(|rows| rows as u64 == expected)))
         };
         let leaf = (0..descriptor.num_columns()).filter(|leaf| self.projection.leaf_included(*leaf)).find(fails)?;
         Some(descriptor.column(leaf).path().string())
@@ -144,10 +165,16 @@ pub struct Rows {
     adapter: Arc<Adapter>,
     /// What is decoded, with ids.
     fields: Fields,
+    /// The position of the first row that was decoded.
+    first: u64,
     /// The position of the next row that is decoded.
     next: u64,
+    /// The position behind the last one.
+    end: u64,
     rows: Range<u64>,
     deleted: Option<Arc<RoaringTreemap>>,
+    /// What could not be decoded may not be asked for more.
+    failed: bool,
 }
 
 /// The positions of a batch's rows in their file.
@@ -170,6 +197,15 @@ impl Positions {
 }
 
 impl Rows {
+    fn blame(&self, source: Box<dyn Error + Send + Sync>) -> ReadError {
+        let path = self.path.clone();
+        match (self.source.damaged_column(), source.downcast::<Panicked>()) {
+            (None, Ok(panic)) => ReadError::Panicked { path, panic: *panic },
+            (Some(column), Ok(panic)) => ReadError::Decoding { path, column, source: panic },
+            (column, Err(source)) => ReadError::Decoding { path, column: column.unwrap_or_else(|| "unknown".to_owned()), source },
+        }
+    }
+
     fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, Positions)>> {
         let arrow = |source| ReadError::Arrow { path: self.path.clone(), source };
         let all = self.next..self.next + batch.num_rows() as u64;
@@ -206,15 +242,20 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let batch = match self.reader.next()? {
+            if self.failed {
+                return None;
+            }
+            let batch = match caught_now(|| self.reader.next()) {
+                Ok(Some(batch)) => batch.map_err(|error| Box::new(error) as Box<dyn Error + Send + Sync>),
+                Ok(None) if self.next == self.end => return None,
+                Ok(None) => Err(other_rows(self.next - self.first, self.end - self.first).into()),
+                Err(panic) => Err(panic.into()),
+            };
+            let batch = match batch {
                 Ok(batch) => batch,
                 Err(source) => {
-                    let (path, column) = (self.path.clone(), self.source.damaged_column());
-                    return Some(Err(ReadError::Decoding {
-                        path,
-                        column: column.unwrap_or_else(|| "unknown".to_owned()),
-                        source,
-                    }));
+                    self.failed = true;
+                    return Some(Err(self.blame(source)));
                 }
             };
             match self.step(batch) {

@@ -160,7 +160,7 @@ impl KeyMaker {
     }
 
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
-        let columns = self.paths.iter().map(|path| one_nan(column(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.paths.iter().map(|path| one_nan(column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }
 }
@@ -173,8 +173,8 @@ fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
     })
 }
 
-/// A column, null where a struct that it is in is.
-fn column(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
+/// A column by its places in structs, null where a struct that it is in is.
+pub fn column_at(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
     let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("no way to a column".to_owned()))?;
     let mut array = batch.column(*first).clone();
     for i in rest {

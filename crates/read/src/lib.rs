@@ -5,6 +5,7 @@
 //! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
 
 mod adapt;
+mod blame;
 mod blocks;
 mod defaults;
 mod deletes;
@@ -28,6 +29,7 @@ mod spill;
 mod trusted;
 
 pub use adapt::{Adapter, field_id, target_schema};
+pub use blame::{caught_stream, of_panic};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
 pub use defaults::Defaults;
 pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
@@ -35,11 +37,11 @@ pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
 pub use fetched::{Fetched, Positions, Rows, Window};
 pub use input::Input;
-pub use keys::digest;
+pub use keys::{column_at, digest};
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use literal::literal_array;
 pub use names::Names;
-pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, lift, row_group_rows};
+pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use shown::{Wanted, row_groups_in};
 
 /// The result of a read.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use esker_table::name_mapping;
-use iceberg::spec::{DEFAULT_SCHEMA_NAME_MAPPING, MappedField, NameMapping, TableMetadata};
+use esker_table::properties::NAME_MAPPING;
+use iceberg::spec::{MappedField, NameMapping, TableMetadata};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::defaults::within;
@@ -17,7 +17,7 @@ pub struct Names(Option<Result<NameMapping, String>>);
 impl Names {
     /// As the table's property says.
     pub fn of(metadata: &TableMetadata) -> Self {
-        Self(name_mapping(metadata))
+        Self(NAME_MAPPING.checked(metadata.properties()).map_err(|e| e.to_string()).transpose())
     }
 
     /// A file's fields with ids: those that they have, or if none has one, those that their names are mapped to. The error says why there
@@ -29,9 +29,7 @@ impl Names {
         match &self.0 {
             Some(Ok(names)) => Ok(mapped(fields, &names.fields().iter().collect::<Vec<_>>())),
             Some(Err(e)) => Err(format!("a Parquet file without field ids, and {e}")),
-            None => {
-                Err(format!("a Parquet file without field ids, in a table without {DEFAULT_SCHEMA_NAME_MAPPING}, can't be read"))
-            }
+            None => Err(format!("a Parquet file without field ids, in a table without {}, can't be read", NAME_MAPPING.key)),
         }
     }
 }

@@ -7,17 +7,18 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Fields};
 use bytes::Bytes;
 use esker_storage::{Location, Scheme, Storage};
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{BoxStream, StreamExt, unfold};
 use iceberg::spec::TableMetadata;
 use moka::future::Cache;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
 use crate::adapt::field_id;
+use crate::blame::{caught_stream, of_panic, other_rows, rows_of};
 use crate::blocks::BlockCache;
 use crate::deletes::{Positions, selection};
 use crate::fetched::{Fetched, Window};
@@ -231,7 +232,7 @@ impl Reader {
 }
 
 /// A storage error that travelled through the Parquet decoder comes out as itself.
-pub fn lift(path: &str, error: ParquetError) -> ReadError {
+pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
     match error {
         ParquetError::External(e) => match e.downcast::<ReadError>() {
             Ok(read) => *read,
@@ -240,6 +241,8 @@ pub fn lift(path: &str, error: ParquetError) -> ReadError {
         source => ReadError::Parquet { path: path.to_owned(), source },
     }
 }
+
+type Builder = ParquetRecordBatchStreamBuilder<Input>;
 
 /// How to scan an open file.
 #[derive(Debug)]
@@ -255,12 +258,12 @@ pub struct FileScan {
 }
 
 /// A file whose footer is read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct OpenFile {
-    metadata: ArrowReaderMetadata,
+    pub(crate) metadata: ArrowReaderMetadata,
     /// The file's columns, with ids.
     fields: Fields,
-    input: Input,
+    pub(crate) input: Input,
 }
 
 /// What is decoded of a file.
@@ -291,11 +294,43 @@ impl OpenFile {
         &self.fields
     }
 
-    pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<ParquetRecordBatchStream<Input>> {
-        let path = self.input.path.to_string();
+    /// The rows of some columns as the file has them.
+    pub(crate) fn raw_stream(self, roots: &[usize]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
-        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input, self.metadata);
-        builder.with_projection(mask).build().map_err(|source| ReadError::Parquet { path, source })
+        let row_groups: Vec<usize> = (0..self.footer().num_row_groups()).collect();
+        let rows = rows_of(self.footer(), &row_groups);
+        self.decoded(mask, row_groups, rows, |builder| builder)
+    }
+
+    /// What is decoded of some row groups, which is so many rows; errors name file and column, panics are errors.
+    fn decoded(
+        self,
+        mask: ProjectionMask,
+        row_groups: Vec<usize>,
+        expected: u64,
+        with: impl FnOnce(Builder) -> Builder,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
+        let builder = with(builder.with_projection(mask.clone()).with_row_groups(row_groups.clone()));
+        let stream = builder.build().map_err(|source| ReadError::Parquet { path: self.input.path.to_string(), source })?;
+        let read = Arc::new((self, mask, row_groups));
+        let next = move |(stream, rows): (Option<BoxStream<'static, _>>, u64)| {
+            let read = read.clone();
+            async move {
+                let mut stream = stream?;
+                let error = match stream.next().await {
+                    Some(Ok(batch)) => {
+                        let rows = rows + RecordBatch::num_rows(&batch) as u64;
+                        return Some((Ok(batch), (Some(stream), rows)));
+                    }
+                    Some(Err(error)) => error,
+                    None if rows == expected => return None,
+                    None => other_rows(rows, expected),
+                };
+                Some((Err(read.0.blame(&read.1, &read.2, error).await), (None, rows)))
+            }
+        };
+        Ok(unfold((Some(caught_stream(stream, of_panic)), 0), next).boxed())
     }
 
     /// The columns of the file that the adapter's schema wants.
@@ -334,22 +369,21 @@ impl OpenFile {
     pub fn stream(self, scan: FileScan) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let path = self.input.path.to_string();
         let Projection { mask, fields } = self.projection(&scan.adapter);
-        let footer = self.metadata.metadata().clone();
-        let row_groups = scan.row_groups.unwrap_or_else(|| (0..footer.num_row_groups()).collect());
-        let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input, self.metadata)
-            .with_projection(mask)
-            .with_batch_size(scan.batch_size);
-        if let Some(deleted) = &scan.deleted {
-            let ranges = row_group_rows(&footer);
-            let chosen: Vec<Range<u64>> = row_groups.iter().map(|i| ranges[*i].clone()).collect();
-            builder = builder.with_row_selection(selection(&chosen, deleted));
-        }
-        let stream =
-            builder.with_row_groups(row_groups).build().map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
+        let ranges = row_group_rows(self.footer());
+        let row_groups = scan.row_groups.unwrap_or_else(|| (0..ranges.len()).collect());
+        let chosen: Vec<Range<u64>> = row_groups.iter().map(|i| ranges[*i].clone()).collect();
+        let selected = scan.deleted.as_ref().map(|deleted| selection(&chosen, deleted));
+        let rows = selected.as_ref().map_or_else(|| rows_of(self.footer(), &row_groups), |rows| rows.row_count() as u64);
+        let stream = self.decoded(mask, row_groups, rows, |builder| {
+            let builder = builder.with_batch_size(scan.batch_size);
+            match selected {
+                Some(rows) => builder.with_row_selection(rows),
+                None => builder,
+            }
+        })?;
         let adapter = scan.adapter;
-        let adapt = move |batch: std::result::Result<RecordBatch, ParquetError>| {
-            let batch = batch.map_err(|e| lift(&path, e))?;
-            adapter.adapt(&batch, &fields).map_err(|source| ReadError::Arrow { path: path.clone(), source })
+        let adapt = move |batch: Result<RecordBatch>| {
+            adapter.adapt(&batch?, &fields).map_err(|source| ReadError::Arrow { path: path.clone(), source })
         };
         Ok(stream.map(adapt).boxed())
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Along, DamagedFile, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable,
-    ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
+    NoFacts, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -383,7 +383,9 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     enter(state, warehouse, &table).await.expect("entered");
     let stale = async |failed_before| state.stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
     assert_eq!(stale(0).await, 1, "never looked at");
-    state.put_health(table.id, &table.metadata_location, Err("the storage is away")).await.expect("kept");
+    let away = NoFacts { why: "the storage is away".to_owned(), passing: true };
+    state.put_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
+    assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Err(away));
     assert_eq!((stale(0).await, stale(now_ms() + 1).await), (0, 1), "after a while");
     state.put_health(table.id, &table.metadata_location, Ok(("{}", 90, "{}"))).await.expect("kept");
     assert_eq!(stale(now_ms() + 1).await, 0);

@@ -15,21 +15,34 @@ const DAY_MS: Millis = 24 * 3600 * 1000;
 /// History keeps one row for each such stretch of time.
 const HISTORY_MS: Millis = 10 * 60 * 1000;
 
+/// Why there are no facts of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoFacts {
+    /// The error's text.
+    pub why: String,
+    /// Whether it may pass without anybody doing anything about it.
+    pub passing: bool,
+}
+
 /// What was last found out about a table.
 #[derive(Debug, Clone)]
 pub struct HealthRow {
     /// The metadata file that it is about.
     pub metadata_location: String,
     /// The facts as JSON, or why there are none.
-    pub facts: std::result::Result<String, String>,
+    pub facts: std::result::Result<String, NoFacts>,
 }
 
-/// From three columns: none if the first is.
+/// Of the table `table_health`, called `h`.
+const HEALTH_COLUMNS: &str = "h.metadata_location, h.facts, h.error, h.passing";
+
+/// From [`HEALTH_COLUMNS`]: none if the first is.
 fn health_row(row: &AnyRow, first: usize) -> Result<Option<HealthRow>> {
     let location: Option<String> = row.try_get(first)?;
     let Some(metadata_location) = location else { return Ok(None) };
     let (facts, error): (Option<String>, Option<String>) = (row.try_get(first + 1)?, row.try_get(first + 2)?);
-    Ok(Some(HealthRow { metadata_location, facts: facts.ok_or_else(|| error.unwrap_or_default()) }))
+    let passing = row.try_get::<i64, _>(first + 3)? != 0;
+    Ok(Some(HealthRow { metadata_location, facts: facts.ok_or_else(|| NoFacts { why: error.unwrap_or_default(), passing }) }))
 }
 
 /// A point of a table's history.
@@ -133,7 +146,7 @@ impl State {
     /// What was last found out about each table of a warehouse.
     pub async fn healths(&self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
         let sql = format!(
-            "SELECT h.metadata_location, h.facts, h.error, h.table_id {TABLE_FROM}
+            "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
              JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
@@ -141,7 +154,7 @@ impl State {
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
             if let Some(health) = health_row(row, 0)? {
-                found.insert(parse_id(row.try_get(3)?)?, health);
+                found.insert(parse_id(row.try_get(4)?)?, health);
             }
         }
         Ok(found)
@@ -149,8 +162,8 @@ impl State {
 
     /// What was last found out about a table.
     pub async fn health(&self, table: TableId) -> Result<Option<HealthRow>> {
-        let sql = "SELECT metadata_location, facts, error FROM table_health WHERE table_id = $1";
-        let row = sqlx::query(sql).bind(table.to_string()).fetch_optional(&self.readers).await?;
+        let sql = format!("SELECT {HEALTH_COLUMNS} FROM table_health h WHERE h.table_id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).fetch_optional(&self.readers).await?;
         row.as_ref().map_or(Ok(None), |row| health_row(row, 0))
     }
 
@@ -176,19 +189,20 @@ impl State {
         &self,
         table: TableId,
         metadata_location: &str,
-        found: std::result::Result<(&str, u32, &str), &str>,
+        found: std::result::Result<(&str, u32, &str), &NoFacts>,
     ) -> Result<()> {
         let now = now_ms();
         let mut tx = self.begin_intent().await?;
         sqlx::query(
-            "INSERT INTO table_health (table_id, metadata_location, facts, error, assessed_ms) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
-                error = excluded.error, assessed_ms = excluded.assessed_ms",
+                error = excluded.error, passing = excluded.passing, assessed_ms = excluded.assessed_ms",
         )
         .bind(table.to_string())
         .bind(metadata_location)
         .bind(found.ok().map(|(facts, ..)| facts))
-        .bind(found.err())
+        .bind(found.err().map(|e| e.why.as_str()))
+        .bind(i64::from(found.is_err_and(|e| e.passing)))
         .bind(now)
         .execute(&mut *tx)
         .await?;

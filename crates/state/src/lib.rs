@@ -44,7 +44,7 @@ pub use doomed::{Doom, DoomState, Doomed, DoomedByJob};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
-pub use health::{HealthPoint, HealthRow, TableUse, USE_DAYS};
+pub use health::{HealthPoint, HealthRow, NoFacts, TableUse, USE_DAYS};
 pub use instances::BEATS;
 use instances::Beats;
 pub use jobs::{Job, JobFilter, JobLine, JobState};

@@ -109,6 +109,12 @@ impl Location {
         }
     }
 
+    /// The names that a file may be recorded under: the one that it goes by here, and every spelling of its place.
+    pub fn names(uri: &str) -> Vec<String> {
+        let known = Self::parse(uri).map_or_else(|_| Vec::new(), |at| at.spellings());
+        [uri.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != uri)).collect()
+    }
+
     /// Of a directory or file on this machine.
     pub fn of_path(path: &std::path::Path) -> Result<Self> {
         Self::parse(&format!("file://{}", path.display()))
@@ -192,6 +198,8 @@ mod tests {
             assert!(spellings.len() > 1 && spellings.iter().all(|s| Location::normal(s) == uri), "{spellings:?}");
         }
         assert_eq!(Location::normal("no location"), "no location");
+        assert_eq!(Location::names("s3a://lake/a/"), ["s3a://lake/a/", "s3://lake/a", "s3a://lake/a", "s3n://lake/a"]);
+        assert_eq!(Location::names("no location"), ["no location"]);
     }
 
     #[test]

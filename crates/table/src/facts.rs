@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use esker_types::Millis;
-use iceberg::spec::{ManifestContentType, ManifestFile, Operation, SnapshotRef, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, Operation, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{PartitionSum, files_with_deletes};
-use crate::{ManifestSummary, PartitionKey, Result, partition_label, refs};
+use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label, refs};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
@@ -23,11 +23,16 @@ pub struct DeleteFacts {
     pub bytes: u64,
 }
 
+/// Adds a count that anybody may have written.
+pub(crate) fn add(sum: &mut u64, n: u64) {
+    *sum = sum.saturating_add(n);
+}
+
 impl DeleteFacts {
-    fn add(&mut self, other: Self) {
-        self.files += other.files;
-        self.records += other.records;
-        self.bytes += other.bytes;
+    pub(crate) fn add(&mut self, other: Self) {
+        add(&mut self.files, other.files);
+        add(&mut self.records, other.records);
+        add(&mut self.bytes, other.bytes);
     }
 }
 
@@ -151,8 +156,7 @@ pub const MIN_INPUT_FILES: u64 = 5;
 
 /// Who rewrote `main`, and when.
 fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
-    let parent = |s: &&SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
-    for snapshot in std::iter::successors(metadata.current_snapshot(), parent) {
+    for snapshot in ancestors(metadata, metadata.current_snapshot()) {
         let summary = snapshot.summary();
         let engine = summary.additional_properties.get("engine-name").map_or("another tool", String::as_str);
         match (&summary.operation, engine) {
@@ -193,10 +197,10 @@ pub fn collect_facts(
     rewrites(metadata, &mut facts);
     let mut partitions: HashMap<PartitionKey<'_>, PartitionSum> = HashMap::new();
     for (file, summary) in manifests {
-        facts.manifest_bytes += u64::try_from(file.manifest_length).unwrap_or(0);
+        add(&mut facts.manifest_bytes, u64::try_from(file.manifest_length).unwrap_or(0));
         facts.delete_manifests += u64::from(file.content == ManifestContentType::Deletes);
-        facts.records += summary.records;
-        facts.size_histogram.iter_mut().zip(summary.size_histogram).for_each(|(sum, n)| *sum += n);
+        add(&mut facts.records, summary.records);
+        facts.size_histogram.iter_mut().zip(summary.size_histogram).for_each(|(sum, n)| add(sum, n));
         facts.position_deletes.add(summary.position_deletes);
         facts.equality_deletes.add(summary.equality_deletes);
         facts.deletion_vectors.add(summary.deletion_vectors);
@@ -206,14 +210,14 @@ pub fn collect_facts(
     }
     facts.partitions = partitions.len() as u64;
     for sum in partitions.values() {
-        facts.data_files += sum.files;
-        facts.data_bytes += sum.bytes;
-        facts.small_files += sum.small_files;
-        facts.ideal_files += sum.bytes.div_ceil(target).clamp(1, sum.files);
+        add(&mut facts.data_files, sum.files);
+        add(&mut facts.data_bytes, sum.bytes);
+        add(&mut facts.small_files, sum.small_files);
+        add(&mut facts.ideal_files, sum.bytes.div_ceil(target).clamp(1, sum.files));
         if sum.small_files >= MIN_INPUT_FILES {
-            facts.compactable_files += sum.small_files;
-            facts.compactable_bytes += sum.small_bytes;
-            facts.compacted_files += sum.small_bytes.div_ceil(target).max(1);
+            add(&mut facts.compactable_files, sum.small_files);
+            add(&mut facts.compactable_bytes, sum.small_bytes);
+            add(&mut facts.compacted_files, sum.small_bytes.div_ceil(target).max(1));
         }
     }
     facts.fullest_partition = fullest(metadata, &partitions);
@@ -233,10 +237,11 @@ fn fullest(metadata: &TableMetadata, partitions: &HashMap<PartitionKey<'_>, Part
 #[cfg(test)]
 mod tests {
     use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
+    use proptest::strategy::Just;
 
     use super::*;
     use crate::deletes::tests::metadata;
-    use crate::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, LiveFiles};
+    use crate::{DeleteIndex, DeleteKind, ExpiryPolicy, LiveDelete, LiveFile, LiveFiles, snapshots_to_expire};
 
     fn file(name: String, spec_id: i32, partition: i32, bytes: u64, sequence_number: i64, about: Option<String>) -> LiveFile {
         let values = if spec_id == 0 { vec![] } else { vec![Some(Literal::int(partition))] };
@@ -310,5 +315,73 @@ mod tests {
             proptest::prop_assert_eq!(facts.partitions, by_partition.len() as u64);
             proptest::prop_assert_eq!(facts.fullest_partition.map(|(_, n)| n), by_partition.values().max().copied());
         }
+    }
+
+    fn any_count() -> impl proptest::strategy::Strategy<Value = u64> {
+        proptest::prop_oneof![0_u64..10, Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 63), proptest::num::u64::ANY]
+    }
+
+    fn any_number() -> impl proptest::strategy::Strategy<Value = i64> {
+        proptest::prop_oneof![-3_i64..9, Just(i64::MIN), Just(i64::MAX)]
+    }
+
+    proptest::proptest! {
+        /// Whatever counts a writer put into manifests, sums stay within their type and a compaction's arithmetic holds.
+        #[test]
+        fn facts_of_odd_counts_are_facts(
+            data in proptest::collection::vec((0_i32..3, any_count(), any_count(), any_number()), 0..9),
+            deletes in proptest::collection::vec((0_u8..3, 0_i32..3, any_count(), any_count(), any_number(), any_number()), 0..6),
+            length in any_number(), target in 1_u64..9, bytes in any_count(),
+        ) {
+            let mut live = LiveFiles::default();
+            let odd = |name: String, partition, records, bytes, number| {
+                let mut entry = file(name.clone(), 1, partition, bytes, number, None);
+                let mut builder = DataFileBuilder::default();
+                builder.content(DataContentType::Data).file_path(name).file_format(DataFileFormat::Parquet).record_count(records);
+                builder.file_size_in_bytes(bytes).partition(entry.file.partition().clone());
+                entry.file = builder.build().expect("a file");
+                entry
+            };
+            for (i, (partition, records, bytes, number)) in data.iter().enumerate() {
+                live.data.push(odd(format!("d{i}"), *partition, *records, *bytes, *number));
+            }
+            for (i, (kind, partition, records, bytes, number, content)) in deletes.iter().enumerate() {
+                let mut entry = odd(format!("x{i}"), *partition, *records, *bytes, *number);
+                let kind = [DeleteKind::Position, DeleteKind::Equality, DeleteKind::DeletionVector][usize::from(*kind)];
+                if kind == DeleteKind::DeletionVector {
+                    let mut builder = DataFileBuilder::default();
+                    builder.content(DataContentType::PositionDeletes).file_path(format!("x{i}")).file_format(DataFileFormat::Puffin);
+                    builder.record_count(*records).file_size_in_bytes(*bytes).partition(entry.file.partition().clone());
+                    entry.file = builder.content_size_in_bytes(Some(*content)).build().expect("a file");
+                }
+                live.deletes.push(LiveDelete { entry, kind });
+            }
+            let of = || (ManifestFile { manifest_length: length, ..manifest(1) }, Arc::new(ManifestSummary::of(&live, 1, target)));
+            let facts = collect_facts(&metadata(), &[of(), of()], bytes).expect("facts");
+            proptest::prop_assert_eq!(facts.data_files, 2 * data.len() as u64);
+            let records = data.iter().fold(0_u64, |sum, (_, records, ..)| sum.saturating_add(*records).saturating_add(*records));
+            proptest::prop_assert_eq!(facts.records, records);
+            proptest::prop_assert!(facts.ideal_files <= facts.data_files && facts.compactable_files <= facts.small_files);
+            proptest::prop_assert!(facts.shape().delete_files == facts.deletes().files);
+        }
+    }
+
+    #[test]
+    fn parents_that_lead_round_in_a_circle_have_an_end() {
+        let mut json = serde_json::to_value(metadata()).expect("JSON");
+        let snapshot = |id: i64, parent: i64| {
+            serde_json::json!({"snapshot-id": id, "parent-snapshot-id": parent, "sequence-number": id, "timestamp-ms": 1 + id,
+                "manifest-list": "l", "summary": {"operation": "append"}, "schema-id": 0})
+        };
+        json["snapshots"] = serde_json::json!([snapshot(1, 2), snapshot(2, 1)]);
+        json["current-snapshot-id"] = 2.into();
+        json["last-sequence-number"] = 2.into();
+        json["last-updated-ms"] = 9.into();
+        json["refs"] = serde_json::json!({"main": {"snapshot-id": 2, "type": "branch"}});
+        let metadata: TableMetadata = serde_json::from_value(json).expect("a table");
+        assert_eq!(collect_facts(&metadata, &[], 1).expect("facts").commits_since_compaction, 2);
+        let policy = ExpiryPolicy { older_than_ms: None, retain_last: None };
+        let refs = refs(&metadata).expect("refs");
+        assert!(snapshots_to_expire(&metadata, &refs, policy, 1_000_000_000_000).is_ok());
     }
 }

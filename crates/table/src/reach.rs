@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -81,17 +81,26 @@ pub async fn outline(
 }
 
 impl Outline {
-    /// Takes out of some files what this leads to. Of `files`, data and delete files have sequence numbers of `newest` at most: a manifest
+    /// Takes out of some files what this leads to, by the one spelling of each place. Of `files`, data and delete files have sequence numbers of `newest` at most: a manifest
     /// that has none as old as that can hold none of them and is not opened; and once all are out, no other is.
-    pub async fn take_out(&self, source: &Manifests, files: &mut Files, newest: i64) -> Result<()> {
-        files.retain(|path, _| !self.files.contains_key(path));
-        let mut left = files.values().filter(|(kind, _)| matches!(kind, FileKind::Data | FileKind::Delete)).count();
+    pub async fn take_out(&self, source: &Manifests, files: &mut Files, newest: i64, place: fn(&str) -> String) -> Result<()> {
+        let mut at: HashMap<String, Vec<String>> = HashMap::new();
+        for path in files.keys() {
+            at.entry(place(path)).or_default().push(path.clone());
+        }
+        let is_content = |(kind, _): &(FileKind, Option<u64>)| matches!(kind, FileKind::Data | FileKind::Delete);
+        let mut left = files.values().filter(|file| is_content(file)).count();
+        let mut take = |path: &str| -> usize {
+            let paths = at.remove(&place(path)).unwrap_or_default();
+            paths.iter().filter_map(|path| files.remove(path)).filter(is_content).count()
+        };
+        self.files.keys().for_each(|path| left -= take(path));
         let old: Vec<ManifestFile> = self.manifests.values().filter(|m| m.min_sequence_number <= newest).cloned().collect();
         let mut read = futures::stream::iter(old).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
         while left > 0
             && let Some(manifest) = read.try_next().await?
         {
-            visit_alive(&manifest, &mut |entry| left -= usize::from(files.remove(entry.file_path()).is_some()));
+            visit_alive(&manifest, &mut |entry| left -= take(entry.file_path()));
         }
         Ok(())
     }

@@ -1,9 +1,15 @@
 use std::collections::BTreeMap;
 
 use iceberg::TableRequirement;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 
 use crate::{Result, TableError};
+
+/// A snapshot and those that it was made from, the newest first. Parents that lead round in a circle end where all have been.
+pub fn ancestors<'a>(metadata: &'a TableMetadata, from: Option<&'a SnapshotRef>) -> impl Iterator<Item = &'a SnapshotRef> {
+    let parent = |s: &&'a SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+    std::iter::successors(from, parent).take(metadata.snapshots().len())
+}
 
 /// Every branch and tag of the table, `main` included.
 ///

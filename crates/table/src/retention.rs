@@ -4,8 +4,8 @@ use esker_types::Millis;
 use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotReference, SnapshotRetention, TableMetadata};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
+use crate::{Result, ancestors};
 
 /// What the caller asks of an expiry; what is not given comes from the table's properties, then from the
 /// defaults of the specification (`history.expire.*`).
@@ -92,7 +92,7 @@ pub fn snapshots_to_expire(
                 max_snapshot_age_ms.map_or(older_than, |age| now.saturating_sub(age)),
             ),
         };
-        let ancestors = || std::iter::successors(head, |s| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id)));
+        let ancestors = || ancestors(metadata, head);
         match &reference.retention {
             // A tag holds on to its own snapshot. What led there is no more referenced than anything else.
             SnapshotRetention::Tag { .. } => referenced.extend(head.map(|s| s.snapshot_id())),

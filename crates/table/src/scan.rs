@@ -43,7 +43,7 @@ pub fn plan_scan(
     let mut plan = ScanPlan::default();
     // Where a delete file stands in the plan.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut certain_rows = 0;
+    let mut certain_rows: u64 = 0;
     for data in &live.data {
         let left = file_residual(metadata, schema, data, filter)?;
         if left == Expr::False {
@@ -59,7 +59,7 @@ pub fn plan_scan(
             }));
         }
         if deletes.is_empty() && left == Expr::True {
-            certain_rows += data.file.record_count();
+            certain_rows = certain_rows.saturating_add(data.file.record_count());
         }
         let (file, spec_id, first_row_id) = (data.file.clone(), data.spec_id, data.first_row_id);
         plan.tasks.push(ScanTask { file, spec_id, first_row_id, deletes, residual: left });

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use iceberg::spec::{Manifest, ManifestFile, Struct, TableMetadata};
 
-use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS};
+use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS, add};
 use crate::{DeleteKind, LiveFiles, PartitionKey};
 
 /// The data files of one partition.
@@ -20,10 +20,10 @@ pub(crate) struct PartitionSum {
 
 impl PartitionSum {
     pub(crate) fn add(&mut self, other: &Self) {
-        self.files += other.files;
-        self.bytes += other.bytes;
-        self.small_files += other.small_files;
-        self.small_bytes += other.small_bytes;
+        add(&mut self.files, other.files);
+        add(&mut self.bytes, other.bytes);
+        add(&mut self.small_files, other.small_files);
+        add(&mut self.small_bytes, other.small_bytes);
     }
 }
 
@@ -81,7 +81,7 @@ impl ManifestSummary {
         for live in &live.data {
             let bytes = live.file.file_size_in_bytes();
             let small = bytes < target / 4 * 3;
-            this.records += live.file.record_count();
+            add(&mut this.records, live.file.record_count());
             this.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
             let partition = *places.entry(PartitionKey::of(live)).or_insert_with(|| {
                 this.partitions.push((live.file.partition().clone(), PartitionSum::default()));
@@ -99,12 +99,11 @@ impl ManifestSummary {
                 DeleteKind::Equality => &mut this.equality_deletes,
                 DeleteKind::DeletionVector => &mut this.deletion_vectors,
             };
-            sum.files += 1;
-            sum.records += file.record_count();
-            sum.bytes += match (delete.kind, file.content_size_in_bytes()) {
+            let bytes = match (delete.kind, file.content_size_in_bytes()) {
                 (DeleteKind::DeletionVector, Some(size)) => u64::try_from(size).unwrap_or(0),
                 _ => file.file_size_in_bytes(),
             };
+            sum.add(DeleteFacts { files: 1, records: file.record_count(), bytes });
             this.deletes.push(DeleteMark {
                 kind: delete.kind,
                 path: file.referenced_data_file().map(|path| hash(&path)),

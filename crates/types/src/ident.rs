@@ -4,6 +4,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::quoted::{BadQuotes, dotted};
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentError {
@@ -16,6 +18,9 @@ pub enum IdentError {
     /// A full table name needs a namespace and a name.
     #[error("invalid table name {0:?}: expected NAMESPACE.TABLE")]
     NotQualified(String),
+    /// Quotes in a full table name that make no sense.
+    #[error("invalid table name {0}")]
+    Quotes(#[from] BadQuotes),
 }
 
 fn check_name(name: &str) -> Result<(), IdentError> {
@@ -100,12 +105,12 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Reads the dotted form that people type: `a.b.t`. Names that hold dots need the REST API.
+/// Reads the dotted form that people type: `a.b.t`. A name that holds dots stands in quotes: `a."b.c".t`.
 impl FromStr for TableName {
     type Err = IdentError;
 
     fn from_str(s: &str) -> Result<Self, IdentError> {
-        let mut parts: Vec<String> = s.split('.').map(str::to_owned).collect();
+        let mut parts = dotted(s)?;
         let name = parts.pop().filter(|_| !parts.is_empty());
         let name = name.ok_or_else(|| IdentError::NotQualified(s.to_owned()))?;
         Self::new(NamespaceName::new(parts)?, name)
@@ -162,6 +167,13 @@ mod tests {
         assert_eq!((name.name.as_str(), name.to_string().as_str()), ("t", "a.b.t"));
         assert!("t".parse::<TableName>().is_err());
         assert!("a..t".parse::<TableName>().is_err());
+    }
+
+    #[test]
+    fn names_that_hold_dots_stand_in_quotes() {
+        let name: TableName = "\"a.b\".`t.u`".parse().expect("valid");
+        assert_eq!((name.namespace.levels(), name.name.as_str()), (["a.b".to_owned()].as_slice(), "t.u"));
+        assert!("a.\"b".parse::<TableName>().is_err());
     }
 
     #[test]

@@ -5,12 +5,16 @@ mod caught;
 mod error;
 mod ident;
 mod principal;
+mod quoted;
+mod total;
 
 pub use age::parse_age;
 pub use caught::{Panicked, caught, caught_now};
 pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use principal::Principal;
+pub use quoted::{BadQuotes, dotted, in_quotes, split_names, unquoted};
+pub use total::total;
 
 /// Milliseconds since the Unix epoch, as Iceberg metadata counts time.
 pub type Millis = i64;

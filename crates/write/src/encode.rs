@@ -49,7 +49,7 @@ impl Shape {
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
         let arrow = if lineage { with_lineage(&columns) } else { columns };
-        let (writer, row_group_bytes) = properties::properties(metadata);
+        let (writer, row_group_bytes) = properties::properties(metadata, &arrow)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);

@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 
+use arrow::datatypes::Schema;
 use esker_table::properties::{
     BLOOM_ENABLED, BLOOM_FPP, Codec, DICT_BYTES, PAGE_BYTES, PAGE_ROWS, PAGE_VERSION, ROW_GROUP_BYTES, STATISTICS_ENABLED,
     compression,
 };
 use iceberg::spec::TableMetadata;
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
-/// The writer's properties for a table, and the size of its row groups.
-pub(crate) fn properties(metadata: &TableMetadata) -> (WriterProperties, usize) {
+use crate::Result;
+
+/// The writer's properties for a table, and the size of its row groups. `columns` are the files' columns, with ids.
+pub(crate) fn properties(metadata: &TableMetadata, columns: &Schema) -> Result<(WriterProperties, usize)> {
     let table = metadata.properties();
     let version = if PAGE_VERSION.of(table) == 2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
     let (codec, level) = compression(table);
@@ -26,21 +30,29 @@ pub(crate) fn properties(metadata: &TableMetadata) -> (WriterProperties, usize) 
         .set_data_page_row_count_limit(PAGE_ROWS.of(table))
         .set_dictionary_page_size_limit(DICT_BYTES.of(table));
     let schema = metadata.current_schema();
-    let path = |name: &str| schema.field_by_name(name).map(|_| ColumnPath::new(name.split('.').map(str::to_owned).collect()));
+    let paths = paths(columns)?;
+    let path = |name: &str| schema.field_by_name(name).and_then(|field| paths.get(&field.id));
     let shares: HashMap<&str, f64> = BLOOM_FPP.by_column(table).collect();
     for (name, _) in BLOOM_ENABLED.by_column(table).filter(|(_, enabled)| *enabled) {
-        let Some(column) = path(name) else { continue };
+        let Some(column) = path(name).cloned() else { continue };
         builder = builder.set_column_bloom_filter_enabled(column.clone(), true);
         if let Some(share) = shares.get(name) {
             builder = builder.set_column_bloom_filter_fpp(column, *share);
         }
     }
     for (column, enabled) in STATISTICS_ENABLED.by_column(table) {
-        let Some(column) = path(column) else { continue };
+        let Some(column) = path(column).cloned() else { continue };
         let enabled = if enabled { EnabledStatistics::Page } else { EnabledStatistics::None };
         builder = builder.set_column_statistics_enabled(column, enabled);
     }
-    (builder.build(), ROW_GROUP_BYTES.of(table))
+    Ok((builder.build(), ROW_GROUP_BYTES.of(table)))
+}
+
+/// Where columns are in a file, by field id: names may hold dots, and lists and maps have levels of their own.
+fn paths(columns: &Schema) -> Result<HashMap<i32, ColumnPath>> {
+    let file = ArrowSchemaConverter::new().convert(columns)?;
+    let leaves = file.columns().iter().map(|leaf| (leaf.self_type().get_basic_info(), leaf.path()));
+    Ok(leaves.filter(|(info, _)| info.has_id()).map(|(info, path)| (info.id(), path.clone())).collect())
 }
 
 /// A level that is set is one that the codec has.

@@ -2,7 +2,7 @@
 
 use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
 use super::{Policy, Window};
-use esker_maintenance::Strategy;
+use esker_maintenance::{Strategy, check_sort_order};
 
 /// A policy key.
 pub struct Key {
@@ -58,6 +58,10 @@ fn strategy(text: &str) -> Parsed<Strategy> {
     })
 }
 
+fn order(text: &str) -> Parsed<String> {
+    check_sort_order(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
+}
+
 /// All of them.
 pub const KEYS: [Key; 21] = [
     key!("autopilot", "false", "Esker treats the table by itself, where it pays.", p, v => autopilot = flag(v)?),
@@ -67,8 +71,8 @@ pub const KEYS: [Key; 21] = [
     schedule!("compact", "", "When compactions begin, as a cron pattern."),
     key!("compact.after-commits", "", "A compaction begins after so many commits, if there is anything to do.", p, v => compact_after_commits = optional(v, number)?),
     key!("compact.strategy", "binpack", "How data files are rewritten: binpack, sort or zorder.", p, v => strategy = strategy(v)?),
-    key!("compact.sort-order", "", "What `sort` sorts by: `day, id desc`; default: the table's sort order.", p, v => sort_order = optional(v, |v| Ok(v.to_owned()))?),
-    key!("compact.zorder-columns", "", "The columns of `zorder`.", p, v => zorder_columns = list(v)),
+    key!("compact.sort-order", "", "What `sort` sorts by: `day, id desc`, names in quotes where they hold blanks, commas or dots; default: the table's sort order.", p, v => sort_order = optional(v, order)?),
+    key!("compact.zorder-columns", "", "The columns of `zorder`, likewise.", p, v => zorder_columns = list(v)),
     key!("compact.spark-over", "", "Compactions of more bytes than this are handed over to Spark: `200GiB`; default: none.", p, v => spark_over_bytes = optional(v, bytes)?),
     schedule!("expire", "", "When snapshots are expired, as a cron pattern. The autopilot does it once they are old enough."),
     key!("expire.max-age", "", "Snapshots older than this are expired, unless the table's `history.expire.` properties say otherwise.", p, v => expire_max_age = optional(v, age)?),

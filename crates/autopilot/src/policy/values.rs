@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::Cron;
-use esker_types::parse_age;
+use esker_types::{parse_age, split_names};
 
 /// When jobs of a kind begin: a cron pattern.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub(super) fn cron(text: &str) -> Parsed<Schedule> {
 }
 
 pub(super) fn list(text: &str) -> Vec<String> {
-    text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+    split_names(text, |c| c == ',').into_iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -66,6 +66,11 @@ mod tests {
         for wrong in ["", "x", "5GB", "-1", "99999999999TiB"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_of_a_list_hold_commas_in_quotes() {
+        assert_eq!(list(" a, \"b, c\" ,, `d`"), ["a", "\"b, c\"", "`d`"]);
     }
 
     #[test]

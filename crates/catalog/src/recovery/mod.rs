@@ -101,7 +101,7 @@ pub struct Recovery {
 }
 
 /// Compares database, ledger and storage. `choices` name the metadata file of tables that can't be decided on.
-pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<String, String>) -> Result<Recovery> {
+pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, String>) -> Result<Recovery> {
     let known = catalog.entries().await?;
     let written = catalog.read_ledger().await?;
     let mut plan = Recovery {
@@ -113,18 +113,21 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<String, String>
     let ledger = written.map(|w| w.ledger).unwrap_or_default();
     let names: HashSet<_> = known.namespaces.iter().map(|n| n.name.clone()).collect();
     plan.namespaces = ledger.namespaces.iter().filter(|n| !names.contains(&n.name)).cloned().collect();
-    let key = |name: &str| if catalog.options().case_insensitive { name.to_lowercase() } else { name.to_owned() };
-    let names: Vec<String> = known.entries.iter().chain(&ledger.entries).map(|e| key(&e.name.to_string())).collect();
+    let key = |name: &TableName| {
+        let parts = name.namespace.levels().iter().chain([&name.name]);
+        parts.map(|part| if catalog.options().case_insensitive { part.to_lowercase() } else { part.clone() }).collect::<Vec<_>>()
+    };
+    let names: HashSet<_> = known.entries.iter().chain(&ledger.entries).map(|e| key(&e.name)).collect();
     if let Some((name, _)) = choices.iter().find(|(name, _)| !names.contains(&key(name))) {
         return Err(CatalogError::Invalid(format!("--tip {name}: neither database nor ledger has a table of this name")));
     }
     let (entries, refused) = merged(catalog, &known, &ledger);
     // Who chooses a file of the database's own table has decided that the name is that table's.
-    plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name.to_string()))));
+    plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name))));
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
     for entry in entries {
-        let choice = choices.iter().find(|(name, _)| key(name) == key(&entry.name.to_string())).map(|(_, uri)| uri.as_str());
+        let choice = choices.iter().find(|(name, _)| key(name) == key(&entry.name)).map(|(_, uri)| uri.as_str());
         let beside = ledgers.get(&(entry.id, entry.uuid)).cloned().into_iter().collect();
         let look = Look { beside, sound: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();

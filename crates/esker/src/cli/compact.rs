@@ -1,6 +1,7 @@
 use clap::Args;
 use esker_health::bytes_for_people;
 use esker_maintenance::{CompactOptions, CompactOutcome, CompactPlan, Strategy};
+use esker_types::split_names;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -15,11 +16,12 @@ pub(super) struct CompactArgs {
     /// binpack, sort, zorder or convert-deletes.
     #[arg(long, default_value = "binpack")]
     strategy: String,
-    /// For sort: `column [asc|desc] [nulls first|nulls last], …`; default: the table's sort order.
+    /// For sort: `column [asc|desc] [nulls first|nulls last], …`, names in double quotes where they hold blanks, commas or dots; default:
+    /// the table's sort order.
     #[arg(long)]
     sort_order: Option<String>,
-    /// For zorder: the columns.
-    #[arg(long, value_delimiter = ',')]
+    /// For zorder: the columns, with commas between; names in double quotes where they hold blanks, commas or dots.
+    #[arg(long)]
     zorder_columns: Vec<String>,
     /// The branch to compact; default: main.
     #[arg(long)]
@@ -59,7 +61,9 @@ impl CompactArgs {
         }
         put("strategy", Some(self.strategy.clone().into()));
         put("sort-order", self.sort_order.clone().map(Value::from));
-        put("zorder-columns", (!self.zorder_columns.is_empty()).then(|| self.zorder_columns.clone().into()));
+        let columns = self.zorder_columns.iter().flat_map(|text| split_names(text, |c| c == ','));
+        let columns: Vec<Value> = columns.map(|name| name.trim().into()).collect();
+        put("zorder-columns", (!columns.is_empty()).then(|| columns.into()));
         put("branch", self.branch.clone().map(Value::from));
         put("where", self.filter.clone().map(Value::from));
         put("partition", self.partition.clone().map(Value::from));

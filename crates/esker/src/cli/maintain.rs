@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -7,7 +8,7 @@ use esker_maintenance::{
     ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
-use esker_types::{now_ms, parse_age};
+use esker_types::{now_ms, parse_age, split_names, unquoted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -56,8 +57,8 @@ pub(super) enum MaintainCommand {
         /// Print the plan and do nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Only these columns.
-        #[arg(long, value_delimiter = ',')]
+        /// Only these columns, with commas between; names that hold commas in double quotes.
+        #[arg(long)]
         columns: Vec<String>,
         /// The branch; default `main`.
         #[arg(long)]
@@ -152,7 +153,10 @@ impl MaintainCommand {
                 Ok(())
             }
             Self::Statistics { table, dry_run, columns, branch } => {
-                let options = StatisticsOptions { columns, branch };
+                let listed = columns.iter().flat_map(|text| split_names(text, |c| c == ','));
+                let columns =
+                    listed.map(|name| unquoted(name.trim()).map(Cow::into_owned)).collect::<std::result::Result<_, _>>();
+                let options = StatisticsOptions { columns: columns.map_err(|e| Error::Usage(e.to_string()))?, branch };
                 let path = format!("{}/statistics", client.table_path(&table)?);
                 let plan: StatisticsPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;
                 let names: Vec<&str> = plan.columns.keys().map(String::as_str).collect();

@@ -6,6 +6,7 @@ use clap::Args;
 use esker_catalog::Catalog;
 use esker_catalog::recovery::{Recovery, Tip, plan_recovery, recover};
 use esker_state::State;
+use esker_types::{TableName, split_names};
 use object_store::local::LocalFileSystem;
 
 use super::out;
@@ -47,11 +48,13 @@ impl Recover {
         config.check()?;
         let dir = data_dir(&config)?;
         let _lock = lock(&dir)?;
-        let choice = |tip: &String| match tip.split_once('=') {
-            Some((table, uri)) => Ok((table.to_owned(), uri.to_owned())),
-            None => Err(Error::Usage(format!("--tip {tip}: give NAMESPACE.TABLE=URI"))),
+        let choice = |tip: &String| {
+            let table = split_names(tip, |c| c == '=').first().map_or("", |table| *table);
+            let uri = tip[table.len()..].strip_prefix('=');
+            let uri = uri.ok_or_else(|| Error::Usage(format!("--tip {tip}: give NAMESPACE.TABLE=URI")))?;
+            Ok((table.parse::<TableName>().map_err(|e| Error::Usage(format!("--tip {tip}: {e}")))?, uri.to_owned()))
         };
-        let choices: BTreeMap<String, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
+        let choices: BTreeMap<TableName, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
         let state = State::open(config.database(&dir)?).await?;
         let plans = warehouses::plan(&config, &dir, &(Arc::new(LocalFileSystem::new()) as _))?;
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));

@@ -93,7 +93,8 @@ impl Check<'_> {
         let (floats, lost) = if self.options.files { (floats, lost) } else { (suspected, Vec::new()) };
         let counted = self.count(open, &roots.into_iter().collect::<Vec<_>>(), &expected, &floats, &lost).await?;
         outcome.rows += counted.rows;
-        self.judge(live, &expected, counted, outcome);
+        let explained = if counted.nulls.values().any(|n| *n > 0) { self.explained(live, &lost).await } else { None };
+        self.judge(live, &expected, counted, explained.as_ref(), outcome);
         Ok(())
     }
 
@@ -132,6 +133,26 @@ impl Check<'_> {
         }
         lost.retain(|leaf| lacked.contains(&leaf.id));
         Ok(lost)
+    }
+
+    /// How many NULLs of each field there were in those files, of which a compaction made this one, that had the field. None if one of the
+    /// files can't be read any more.
+    async fn explained(&self, live: &LiveFile, lost: &[&Leaf]) -> Option<BTreeMap<i32, u64>> {
+        let mut explained = BTreeMap::new();
+        for input in self.origins.made_of(live).await.ok()?? {
+            let (path, size) = (input.file.file_path(), input.file.file_size_in_bytes());
+            let reader = self.context.reader.naming(&self.table.metadata);
+            let open = reader.open(path, size, &self.context.counters.reads).await.ok()?;
+            let has = |leaf: &&&Leaf| open.fields().iter().any(|f| has_leaf(f, leaf.id));
+            let had: Vec<&Leaf> = lost.iter().filter(has).copied().collect();
+            let roots: BTreeSet<i32> = had.iter().map(|leaf| leaf.root).collect();
+            if roots.is_empty() {
+                continue;
+            }
+            let counted = self.count(open, &roots.into_iter().collect::<Vec<_>>(), &[], &[], &had).await.ok()?;
+            counted.nulls.into_iter().for_each(|(id, nulls)| *explained.entry(id).or_default() += nulls);
+        }
+        Some(explained)
     }
 
     /// Float columns said to be without NaN, in a file made of one whose manifest said nothing of it. All, where what it was made of is not
@@ -185,7 +206,14 @@ impl Check<'_> {
         Ok(counted)
     }
 
-    fn judge(&self, live: &LiveFile, expected: &[Expected<'_>], counted: Counted, outcome: &mut CheckOutcome) {
+    fn judge(
+        &self,
+        live: &LiveFile,
+        expected: &[Expected<'_>],
+        counted: Counted,
+        explained: Option<&BTreeMap<i32, u64>>,
+        outcome: &mut CheckOutcome,
+    ) {
         for (at, wrong) in counted.contradict.into_iter().filter(|(_, wrong)| wrong.rows > 0) {
             let Expected { field, leaf, value, result, .. } = &expected[at];
             let value = shown(result, *value);
@@ -205,10 +233,22 @@ impl Check<'_> {
             outcome.findings.push(Finding { column: leaf(id), rows: Some(is), ..finding });
         }
         for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
-            let what =
-                format!("{nulls} rows hold NULL, maybe because they are older than the column, and should have its default");
+            // What was NULL in a file that had the field was meant.
+            let unexplained = explained.map_or(0, |known| nulls.saturating_sub(known.get(&id).copied().unwrap_or(0)));
+            let (rows, certain, what) = match unexplained {
+                0 => (
+                    nulls,
+                    false,
+                    format!("{nulls} rows hold NULL, maybe because they are older than the column, and should have its default"),
+                ),
+                lost => (
+                    lost,
+                    true,
+                    format!("{lost} of {nulls} rows with NULL are older than the column, and should have its default"),
+                ),
+            };
             let finding = Finding::of(FindingKind::LostDefault, live, what);
-            outcome.findings.push(Finding { column: leaf(id), rows: Some(nulls), certain: false, ..finding });
+            outcome.findings.push(Finding { column: leaf(id), rows: Some(rows), certain, ..finding });
         }
     }
 }

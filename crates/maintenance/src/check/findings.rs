@@ -85,7 +85,7 @@ pub struct Finding {
     pub column: Option<String>,
     /// In words.
     pub what: String,
-    /// False if it only may be so: reading the file (`--files`) tells.
+    /// False if it only may be so: reading the file (`--files`) tells, of lost defaults only while the older files are there.
     pub certain: bool,
     /// How many rows it is about, if they were counted.
     pub rows: Option<u64>,

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_manifests};
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, total};
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{MAIN_BRANCH, SnapshotRef};
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckO
         None => Vec::new(),
     };
     let count = |n: Option<u32>| u64::from(n.unwrap_or(0));
-    let files = manifests.iter().map(|m| count(m.added_files_count) + count(m.existing_files_count)).sum();
+    let files = total(manifests.iter().map(|m| count(m.added_files_count) + count(m.existing_files_count)));
     let snapshot_id = head.map(|s| s.snapshot_id());
     Ok(CheckPlan { table: table.row.name.to_string(), options: options.clone(), snapshot_id, files })
 }

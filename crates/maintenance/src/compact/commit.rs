@@ -121,15 +121,9 @@ pub(crate) async fn propose_for(
         updates: rewritten.updates,
         dooms: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        revives: rewrite.revived.iter().flat_map(|live| spellings(live.file.file_path())).collect(),
+        revives: rewrite.revived.iter().flat_map(|live| Location::names(live.file.file_path())).collect(),
         cause: cause.clone(),
     })
-}
-
-/// A file is in quarantine under the name that a manifest has, or that a listing had.
-fn spellings(path: &str) -> Vec<String> {
-    let known = Location::parse(path).map_or_else(|_| Vec::new(), |at| at.spellings());
-    [path.to_owned()].into_iter().chain(known.into_iter().filter(|spelling| spelling != path)).collect()
 }
 
 impl GroupCommit {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use esker_table::PartitionKey;
+use esker_types::total;
 use serde::{Deserialize, Serialize};
 
 use super::rewrite::number_of_files;
@@ -47,12 +48,12 @@ pub struct Group {
 impl Group {
     /// Bytes of the files that are replaced.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|f| f.bytes).sum()
+        total(self.files.iter().map(|f| f.bytes))
     }
 
     /// Rows of the files that are replaced.
     pub fn records(&self) -> u64 {
-        self.files.iter().map(|f| f.records).sum()
+        total(self.files.iter().map(|f| f.records))
     }
 }
 
@@ -91,19 +92,19 @@ pub(crate) fn pack(partitions: ByPartition, limits: Limits) -> Vec<Group> {
         let mut bin_bytes = 0;
         let mut bins = Vec::new();
         for candidate in files.into_iter().filter(chosen) {
-            let full = bin_bytes + candidate.file.bytes > limits.max_group || bin.len() >= limits.max_group_files;
+            let full = candidate.file.bytes.saturating_add(bin_bytes) > limits.max_group || bin.len() >= limits.max_group_files;
             if !bin.is_empty() && full {
                 bins.push(std::mem::take(&mut bin));
                 bin_bytes = 0;
             }
-            bin_bytes += candidate.file.bytes;
+            bin_bytes = candidate.file.bytes.saturating_add(bin_bytes);
             bin.push(candidate);
         }
         bins.push(bin);
         for bin in bins {
             let urgent = bin.iter().any(|c| c.urgent) || (limits.all && !bin.is_empty());
             let files: Vec<PlannedFile> = bin.into_iter().map(|c| c.file).collect();
-            let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+            let bytes = total(files.iter().map(|f| f.bytes));
             let enough_files = files.len() > 1 && files.len() >= limits.min_input_files;
             let enough_content = files.len() > 1 && bytes > limits.target;
             let too_large = files.iter().any(|f| f.bytes > limits.max_file);

@@ -56,7 +56,8 @@ pub enum JobOrder {
 pub struct CompactOptions {
     /// How; default `binpack`.
     pub strategy: Strategy,
-    /// For `sort`: `column [asc|desc] [nulls first|nulls last], …`; default: the table's sort order.
+    /// For `sort`: `column [asc|desc] [nulls first|nulls last], …`, names in quotes where they hold blanks, commas or dots, fields of
+    /// structs after dots; default: the table's sort order.
     pub sort_order: Option<String>,
     /// For `zorder`: the columns.
     pub zorder_columns: Vec<String>,

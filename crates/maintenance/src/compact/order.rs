@@ -10,6 +10,7 @@ use esker_table::{ColumnBounds, LiveFile};
 use iceberg::spec::{Datum, NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
 use iceberg::transform::create_transform_function;
 
+use super::named::{Place, Sorted, sorted_by};
 use super::options::{CompactOptions, Strategy};
 use crate::{MaintenanceError, Result};
 
@@ -25,8 +26,7 @@ pub(crate) enum Order {
 /// A column of an order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Key {
-    /// The column's place in the table's schema.
-    pub(crate) column: usize,
+    pub(crate) column: Place,
     pub(crate) transform: Transform,
     pub(crate) options: SortOptions,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Key {
 /// A column of a curve.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Axis {
-    column: usize,
+    column: Place,
     /// The smallest and the largest value, where columns can be stretched: numbers and times can.
     range: Option<(f64, f64)>,
 }
@@ -45,7 +45,7 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
     match options.strategy {
         Strategy::BinPack | Strategy::ConvertDeletes => Ok(None),
         Strategy::ZOrder => {
-            let axis = |name: &String| Ok(Axis { column: column(schema, name, "zorder-columns")?, range: None });
+            let axis = |name: &String| Ok(Axis { column: Place::named(schema, name, "zorder-columns")?, range: None });
             let axes: Vec<Axis> = options.zorder_columns.iter().map(axis).collect::<Result<_>>()?;
             Ok(Some((Order::Curve(axes), None)))
         }
@@ -62,7 +62,7 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                         descending: f.direction == SortDirection::Descending,
                         nulls_first: f.null_order == NullOrder::First,
                     };
-                    Ok(Key { column: source(schema, f.source_id)?, transform: f.transform, options })
+                    Ok(Key { column: Place::of(schema, f.source_id)?, transform: f.transform, options })
                 };
                 let keys = order.fields.iter().map(key).collect::<Result<_>>()?;
                 Ok(Some((Order::Columns(keys), i32::try_from(order.order_id).ok())))
@@ -71,47 +71,13 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
     }
 }
 
-fn column(schema: &Schema, name: &str, key: &'static str) -> Result<usize> {
-    let fields = schema.as_struct().fields();
-    let found = fields.iter().position(|f| f.name == name);
-    let found = found.filter(|at| fields[*at].field_type.is_primitive());
-    found.ok_or_else(|| MaintenanceError::Option { key, reason: format!("the table has no sortable top-level column {name:?}") })
-}
-
-/// The place of the column with an id. A nested one may have the name of another.
-fn source(schema: &Schema, id: i32) -> Result<usize> {
-    let found = schema.as_struct().fields().iter().position(|f| f.id == id && f.field_type.is_primitive());
-    found.ok_or_else(|| {
-        let name = schema.name_by_field_id(id).unwrap_or("a dropped column");
-        let reason = format!("the table is sorted by {name:?}, which is no sortable top-level column");
-        MaintenanceError::Option { key: "sort-order", reason }
-    })
-}
-
-/// `column [asc|desc] [nulls first|nulls last], …`; as in SQL engines, nulls come first where ascending, last where descending.
+/// The order that a text asks for.
 fn parse(schema: &Schema, text: &str) -> Result<Vec<Key>> {
-    let bad = |reason: String| MaintenanceError::Option { key: "sort-order", reason };
-    let mut keys = Vec::new();
-    for part in text.split(',') {
-        let words: Vec<&str> = part.split_whitespace().collect();
-        let Some((name, rest)) = words.split_first() else { return Err(bad(format!("{text:?} has an empty part"))) };
-        let rest: Vec<String> = rest.iter().map(|w| w.to_lowercase()).collect();
-        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-        let (descending, rest) = match rest.as_slice() {
-            ["desc", rest @ ..] => (true, rest),
-            ["asc", rest @ ..] => (false, rest),
-            rest => (false, rest),
-        };
-        let nulls_first = match rest {
-            [] => !descending,
-            ["nulls", "first"] => true,
-            ["nulls", "last"] => false,
-            other => return Err(bad(format!("{:?} is not understood", other.join(" ")))),
-        };
-        let column = column(schema, name, "sort-order")?;
-        keys.push(Key { column, transform: Transform::Identity, options: SortOptions { descending, nulls_first } });
-    }
-    Ok(keys)
+    let key = |sorted: Sorted<'_>| {
+        let options = SortOptions { descending: sorted.descending, nulls_first: sorted.nulls_first };
+        Ok(Key { column: Place::named(schema, sorted.name, "sort-order")?, transform: Transform::Identity, options })
+    };
+    sorted_by(text)?.into_iter().map(key).collect()
 }
 
 impl Order {
@@ -119,9 +85,9 @@ impl Order {
     pub(crate) fn stretch(&mut self, schema: &Schema, files: &[LiveFile]) {
         let Self::Curve(axes) = self else { return };
         for axis in axes {
-            let field = &schema.as_struct().fields()[axis.column];
-            let Some(ty) = field.field_type.as_primitive_type() else { continue };
-            let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(&f.file, field.id, ty)).collect();
+            let id = axis.column.id;
+            let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive_type()) else { continue };
+            let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(&f.file, id, ty)).collect();
             let number = |d: &Option<Datum>| match d.as_ref().map(Datum::literal) {
                 Some(PrimitiveLiteral::Int(v)) => Some(f64::from(*v)),
                 Some(PrimitiveLiteral::Long(v)) => Some(*v as f64),
@@ -141,8 +107,8 @@ impl Order {
         match self {
             Self::Columns(keys) => {
                 let key = |k: &Key| match k.transform {
-                    Transform::Identity => Ok(batch.column(k.column).clone()),
-                    transform => Ok(create_transform_function(&transform)?.transform(batch.column(k.column).clone())?),
+                    Transform::Identity => Ok(k.column.values(batch)?),
+                    transform => Ok(create_transform_function(&transform)?.transform(k.column.values(batch)?)?),
                 };
                 keys.iter().map(key).collect()
             }
@@ -165,7 +131,7 @@ impl Order {
 
 /// The place of each row on the curve: the bits of its columns, interleaved.
 fn curve(axes: &[Axis], batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
-    let columns = axes.iter().map(|a| ordinals(batch.column(a.column), a.range)).collect::<std::result::Result<Vec<_>, _>>()?;
+    let columns = axes.iter().map(|a| ordinals(&a.column.values(batch)?, a.range)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut places = BinaryBuilder::with_capacity(batch.num_rows(), batch.num_rows() * axes.len() * 8);
     let mut place = vec![0_u8; axes.len() * 8];
     for row in 0..batch.num_rows() {
@@ -225,23 +191,6 @@ fn ordinals(column: &ArrayRef, range: Option<(f64, f64)>) -> std::result::Result
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, StringArray};
-    use iceberg::spec::{NestedField, PrimitiveType, Type};
-
-    fn schema() -> Schema {
-        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
-        let fields = [field(1, "a", PrimitiveType::Long), field(2, "b", PrimitiveType::String)];
-        Schema::builder().with_fields(fields).build().expect("a schema")
-    }
-
-    #[test]
-    fn orders_are_read_as_sql_writes_them() {
-        let keys = parse(&schema(), "b desc, a ASC NULLS LAST").expect("an order");
-        let shape: Vec<_> = keys.iter().map(|k| (k.column, k.options.descending, k.options.nulls_first)).collect();
-        assert_eq!(shape, [(1, true, false), (0, false, false)]);
-        for wrong in ["", "c", "a up", "a desc nulls"] {
-            assert!(parse(&schema(), wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn the_curve_keeps_neighbours_together() {
@@ -250,7 +199,7 @@ mod tests {
         assert!(ordinals.is_sorted_by_key(|v| *v) || ordinals[4] == 0);
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a", "b", "a"]));
         let batch = RecordBatch::try_from_iter([("a", values), ("b", text)]).expect("a batch");
-        let axes = [Axis { column: 0, range: Some((0.0, 3.0)) }, Axis { column: 1, range: None }];
+        let axes = [Axis { column: Place::top(0, 1), range: Some((0.0, 3.0)) }, Axis { column: Place::top(1, 2), range: None }];
         let places = curve(&axes, &batch).expect("places");
         let places = places.as_binary::<i32>();
         assert!(places.value(0) < places.value(2), "the first bit is the first column's");

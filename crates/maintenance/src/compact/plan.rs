@@ -5,7 +5,7 @@ use esker_read::check_readable;
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
 };
-use esker_types::now_ms;
+use esker_types::{now_ms, total};
 use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 use serde::{Deserialize, Serialize};
 
@@ -62,12 +62,12 @@ impl CompactPlan {
 
     /// Bytes that are rewritten.
     pub fn bytes(&self) -> u64 {
-        self.groups.iter().map(Group::bytes).sum()
+        total(self.groups.iter().map(Group::bytes))
     }
 
     /// Files expected in their place.
     pub fn expected_files(&self) -> u64 {
-        self.groups.iter().map(|g| g.expected_files).sum()
+        total(self.groups.iter().map(|g| g.expected_files))
     }
 }
 
@@ -236,7 +236,7 @@ impl Chooser<'_> {
     fn candidate(&self, data: &LiveFile) -> Option<Candidate> {
         let file = &data.file;
         let own = |i: usize| self.live.deletes[i].entry.file.record_count();
-        let deleted: u64 = self.index.file_scoped(data).into_iter().map(own).sum();
+        let deleted = total(self.index.file_scoped(data).into_iter().map(own));
         let planned = PlannedFile {
             path: file.file_path().to_owned(),
             bytes: file.file_size_in_bytes(),

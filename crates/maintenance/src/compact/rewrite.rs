@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_read::{Adapter, Positions};
+use esker_types::total;
 use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use iceberg::spec::DataFileBuilder;
@@ -77,11 +78,11 @@ pub(crate) async fn rewrite(
     inputs: Arc<Vec<Input>>,
     target: &Target,
 ) -> Result<Rewritten> {
-    let total: u64 = inputs.iter().map(|i| i.file.file.file_size_in_bytes()).sum();
+    let total_in = total(inputs.iter().map(|i| i.file.file.file_size_in_bytes()));
     let memory = context.memory.bytes * 2 / 5;
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
     let cut = Cut {
-        unit_bytes: unit_bytes(total, row_group.min(memory / 4), context.concurrency as u64),
+        unit_bytes: unit_bytes(total_in, row_group.min(memory / 4), context.concurrency as u64),
         splice_bytes: target.splice.then_some((row_group / 4).min(SPLICE_BYTES)),
         max_bytes: target.max_bytes,
         memory,
@@ -108,7 +109,7 @@ pub(crate) async fn rewrite(
         }
     };
     let mut pieces = received(units).map(work).buffered(context.concurrency.max(1)).boxed();
-    let mut assembly = Assembly::new(context, shape, target, total);
+    let mut assembly = Assembly::new(context, shape, target, total_in);
     let (mut hash, mut placed, mut spliced) = (ContentHash::default(), Vec::new(), (0, 0));
     while let Some((done, hashed)) = pieces.try_next().await? {
         hash.merge(hashed);
@@ -129,7 +130,7 @@ pub(crate) async fn rewrite(
     }
     drop(pieces);
     feeding.await?;
-    let rows_in: u64 = inputs.iter().map(Input::rows).sum();
+    let rows_in = total(inputs.iter().map(Input::rows));
     let written = assembly.finish().await?;
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if hash.rows != rows_in || rows_out != rows_in {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use esker_catalog::{Change, LoadedTable};
 use esker_read::Adapter;
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
-use esker_types::{Coded, ErrorCode, TableId};
+use esker_types::{Coded, ErrorCode, TableId, total};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -373,7 +373,7 @@ impl Facts {
             group: done.group,
             partition: planned.map_or_else(String::new, |g| g.partition.clone()),
             files_in: done.removed.len() as u64,
-            bytes_in: done.removed.iter().map(|f| f.file.file_size_in_bytes()).sum(),
+            bytes_in: total(done.removed.iter().map(|f| f.file.file_size_in_bytes())),
             files_out: done.added.len() as u64,
             bytes_out: done.added.iter().map(DataFile::file_size_in_bytes).sum(),
             deleted: ready.deleted,

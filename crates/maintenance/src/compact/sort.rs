@@ -18,6 +18,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
+use esker_types::total;
 use esker_write::{NanCounts, RowGroup, Shape, WriteError, count_nans};
 use futures::stream::TryStreamExt;
 use tokio::sync::{Mutex, mpsc};
@@ -61,8 +62,8 @@ pub(crate) async fn rewrite_sorted(
         (0..lanes).map(|_| Arc::new(Share(source.clone())) as Arc<dyn PartitionStream>).collect();
     let mut sorted = sorted(context, schema, partitions, &order, columns)?;
 
-    let total_in: u64 = inputs.iter().map(|i| i.file.file.file_size_in_bytes()).sum();
-    let rows_in: u64 = inputs.iter().map(Input::rows).sum();
+    let total_in = total(inputs.iter().map(|i| i.file.file.file_size_in_bytes()));
+    let rows_in = total(inputs.iter().map(Input::rows));
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.memory.bytes / 8);
     let mut sidecar = SidecarWriter::create(&context.memory.spill_dir)?;
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());

@@ -1,9 +1,10 @@
 //! A compaction as Spark does it: the arguments of its procedure `rewrite_data_files`.
 
-use esker_types::TableName;
+use esker_types::{TableName, dotted, in_quotes};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::named::{Sorted, sorted_by};
 use super::options::{CompactOptions, Strategy, Verify};
 
 /// A call of one of Iceberg's procedures for Spark.
@@ -25,13 +26,21 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
     }
     let (strategy, order) = match options.strategy {
         Strategy::BinPack => ("binpack", None),
-        Strategy::Sort => ("sort", options.sort_order.clone()),
-        Strategy::ZOrder => ("sort", Some(format!("zorder({})", options.zorder_columns.join(", ")))),
+        Strategy::Sort => (
+            "sort",
+            match options.sort_order.as_deref() {
+                Some(text) => Some(sorted(text)?),
+                None => None,
+            },
+        ),
+        Strategy::ZOrder => {
+            let columns: Vec<String> = options.zorder_columns.iter().map(|name| column(name)).collect();
+            ("sort", Some(format!("zorder({})", columns.join(", "))))
+        }
         Strategy::ConvertDeletes => return None,
     };
-    let quoted = |part: &str| format!("`{}`", part.replace('`', "``"));
     let levels = table.namespace.levels().iter().map(String::as_str).chain([table.name.as_str()]);
-    let name: Vec<String> = levels.map(quoted).collect();
+    let name: Vec<String> = levels.map(|level| in_quotes(level, '`')).collect();
     let mut arguments = Map::new();
     arguments.insert("table".to_owned(), name.join(".").into());
     arguments.insert("strategy".to_owned(), strategy.into());
@@ -39,6 +48,22 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
     arguments.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
     arguments.insert("options".to_owned(), Value::Object(procedure_options(options)));
     Some(SparkCall { procedure: "rewrite_data_files", arguments })
+}
+
+/// An order as Spark reads it; none if nobody can.
+fn sorted(text: &str) -> Option<String> {
+    let keys = sorted_by(text).ok()?;
+    let key = |s: &Sorted<'_>| {
+        let (direction, nulls) = (if s.descending { "desc" } else { "asc" }, if s.nulls_first { "first" } else { "last" });
+        format!("{} {direction} nulls {nulls}", column(s.name))
+    };
+    Some(keys.iter().map(key).collect::<Vec<_>>().join(", "))
+}
+
+/// A column's name in backticks, the only quotes of Spark's names.
+fn column(name: &str) -> String {
+    let parts = dotted(name).unwrap_or_else(|_| vec![name.to_owned()]);
+    parts.iter().map(|part| in_quotes(part, '`')).collect::<Vec<_>>().join(".")
 }
 
 fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
@@ -86,11 +111,23 @@ mod tests {
         };
         let call = spark_call(&table(), &options).expect("Spark can");
         let expected = json!({
-            "table": "`a`.`b``c`.`t`", "strategy": "sort", "sort_order": "zorder(x, y)", "where": "x > 3",
+            "table": "`a`.`b``c`.`t`", "strategy": "sort", "sort_order": "zorder(`x`, `y`)", "where": "x > 3",
             "options": {"min-input-files": "2", "rewrite-all": "true", "partial-progress.enabled": "true",
                 "remove-dangling-deletes": "true"},
         });
         assert_eq!(Value::Object(call.arguments), expected);
+    }
+
+    #[test]
+    fn spark_reads_the_columns_of_an_order_in_backticks() {
+        let order = |text: &str| {
+            let options =
+                CompactOptions { strategy: Strategy::Sort, sort_order: Some(text.to_owned()), ..CompactOptions::default() };
+            spark_call(&table(), &options).map(|call| call.arguments["sort_order"].clone())
+        };
+        let expected = "`a b` desc nulls last, `c,\"d` asc nulls last, `s`.`x` asc nulls first";
+        assert_eq!(order("\"a b\" desc, \"c,\"\"d\" NULLS LAST, s.x"), Some(expected.into()));
+        assert_eq!(order("\"a"), None);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) fn is_for_spark(plan: &CompactPlan, table: &esker_types::TableName) -
 impl Maintenance {
     /// What a worker is told of a job that it has taken.
     pub async fn handed_over(&self, job: &Job) -> Result<HandedOver> {
-        let table = current(self, job).await?;
+        let table = current(&self.catalog, job).await?;
         let Request::Compact(options) = Request::of(job)? else {
             return Err(MaintenanceError::Refused(format!("job {} is no compaction", job.id)));
         };
@@ -74,7 +74,7 @@ impl Maintenance {
     pub async fn end_handed_over(&self, job: &Job, worker: &str, end: JobEnd) -> Result<bool> {
         let state = self.catalog.state();
         let before = job.measured.as_ref().map_or(Value::Null, |measured| measured["shapes"]["before"].clone());
-        let after = match current(self, job).await {
+        let after = match current(&self.catalog, job).await {
             Ok(table) => json!(self.catalog.facts(&table).await?.shape()),
             Err(_) => Value::Null,
         };

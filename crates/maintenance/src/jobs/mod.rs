@@ -26,6 +26,7 @@ pub use request::Request;
 use request::Work;
 pub use stats::KindStats;
 use stats::Stats;
+pub(crate) use worker::current;
 pub use worker::{Worker, WorkerOptions};
 
 /// The priority of what somebody waits for.

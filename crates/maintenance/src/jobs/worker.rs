@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use esker_catalog::{CatalogError, LoadedTable, deletion};
+use esker_catalog::{Catalog, CatalogError, LoadedTable, deletion};
 use esker_state::{Job, JobEnd, State, StateError};
 use esker_types::{Coded, JobId, Millis, caught, now_ms};
 use serde_json::{Value, json};
@@ -175,7 +175,7 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
     let catalog = maintenance.catalog();
     catalog.halt(&format!("job-{}", job.kind)).await;
     let request = Request::of(job)?;
-    let table = current(maintenance, job).await?;
+    let table = current(maintenance.catalog(), job).await?;
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
     let work = match kept {
         Some((_, work)) => work,
@@ -192,14 +192,13 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
         return Ok(Done::HandOver(engine));
     }
     let outcome = work.run(context, &table).await?;
-    let after = catalog.facts(&current(maintenance, job).await?).await?.shape();
+    let after = catalog.facts(&current(catalog, job).await?).await?.shape();
     *measured = Some(json!({"before": before, "after": after}));
     Ok(Done::Outcome(outcome))
 }
 
 /// The job's table as it is now, whatever it is called now.
-pub(super) async fn current(maintenance: &Maintenance, job: &Job) -> Result<LoadedTable> {
-    let catalog = maintenance.catalog();
+pub(crate) async fn current(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
     let row = catalog.state().table_by_id(job.table_id).await?;
     match row {
         Some(row) => Ok(catalog.load_row(row).await?),

@@ -48,8 +48,8 @@ pub(crate) async fn recommended(
     let layers = app.layers(warehouse.catalog());
     let mut found = recommendations(warehouse.catalog(), &layers).await?;
     found.retain(|job| {
-        let namespace = job.table.rsplit_once('.').map_or("", |(namespace, _)| namespace);
-        wanted.namespace.as_ref().is_none_or(|n| n == namespace) && wanted.kind.as_ref().is_none_or(|kind| kind == job.kind)
+        wanted.namespace.as_ref().is_none_or(|n| *n == job.name.namespace.to_string())
+            && wanted.kind.as_ref().is_none_or(|kind| kind == job.kind)
     });
     found.truncate(wanted.limit.unwrap_or(usize::MAX));
     Ok(Json(found))

@@ -4,7 +4,7 @@ use esker_catalog::CatalogError;
 use esker_health::{Assessment, bytes_for_people};
 use esker_state::{HealthPoint, JobFilter, TableRow, TableUse};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
-use esker_types::now_ms;
+use esker_types::{now_ms, total};
 use iceberg::spec::TableMetadata;
 use maud::{Markup, html};
 use serde_json::Value;
@@ -39,7 +39,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
                 facts,
                 assessment: &examined.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
-                quarantine: (quarantine.len(), quarantine.iter().filter_map(|d| d.doom.bytes).sum()),
+                quarantine: (quarantine.len(), total(quarantine.iter().filter_map(|d| d.doom.bytes))),
                 history: state.health_history(id, now_ms() - HISTORY_MS).await?,
                 policy: app.policy(catalog, &examined.row).await?,
                 decision: state.decision(id).await?,

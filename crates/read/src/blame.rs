@@ -1,0 +1,238 @@
+//! What can't be decoded, told with its file and column: Parquet's decoder names neither, and panics on some damaged pages.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use esker_types::{Panicked, caught, total};
+use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt, unfold};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+
+use crate::reader::{OpenFile, lift};
+use crate::{ReadError, ReadStats, Reader};
+
+/// A decoder's panic as one of its errors.
+pub fn of_panic(panic: Panicked) -> ParquetError {
+    ParquetError::External(Box::new(panic))
+}
+
+/// A stream of which a panic is an error, and whose first error is its end.
+pub fn caught_stream<T: Send + 'static, E: Send + 'static>(
+    stream: impl Stream<Item = Result<T, E>> + Send + 'static,
+    of_panic: impl Fn(Panicked) -> E + Send + Sync + Copy + 'static,
+) -> BoxStream<'static, Result<T, E>> {
+    let next = move |stream: Option<BoxStream<'static, Result<T, E>>>| async move {
+        let mut stream = stream?;
+        match caught(stream.next()).await {
+            Ok(Some(Ok(item))) => Some((Ok(item), Some(stream))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(panic) => Some((Err(of_panic(panic)), None)),
+        }
+    };
+    unfold(Some(stream.boxed()), next).boxed()
+}
+
+/// Fewer rows, or more, than the footer says: the decoder takes what pages say of themselves.
+pub(crate) fn other_rows(rows: u64, expected: u64) -> ParquetError {
+    ParquetError::General(format!("its pages have {rows} rows, and the footer says {expected}"))
+}
+
+/// The rows of some row groups.
+pub(crate) fn rows_of(footer: &ParquetMetaData, row_groups: &[usize]) -> u64 {
+    total(row_groups.iter().map(|group| footer.row_group(*group).num_rows().unsigned_abs()))
+}
+
+/// An error of the decoder's without what only wraps it.
+fn bare(error: ParquetError) -> Box<dyn Error + Send + Sync> {
+    match error {
+        ParquetError::External(inner) => inner,
+        error => Box::new(error),
+    }
+}
+
+impl ReadError {
+    pub(crate) fn decoding(path: &str, column: String, error: ParquetError) -> Self {
+        Self::Decoding { path: path.to_owned(), column, source: bare(error) }
+    }
+}
+
+/// An error that no column explains by itself: a panic is a bug then.
+fn unexplained(path: &str, error: ParquetError) -> ReadError {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<Panicked>() {
+            Ok(panic) => ReadError::Panicked { path: path.to_owned(), panic: *panic },
+            Err(inner) => lift(path, ParquetError::External(inner)),
+        },
+        error => lift(path, error),
+    }
+}
+
+impl OpenFile {
+    /// A decoder's error with file and column. Which column it is of is found by decoding each by itself.
+    pub(crate) async fn blame(&self, columns: &ProjectionMask, row_groups: &[usize], error: ParquetError) -> ReadError {
+        let path = &self.input.path;
+        // What the storage said is of no column.
+        let source = match lift(path, error) {
+            ReadError::Parquet { source, .. } => source,
+            other => return other,
+        };
+        let descriptor = self.metadata.parquet_schema();
+        let expected = rows_of(self.footer(), row_groups);
+        for leaf in (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf)) {
+            let only = ProjectionMask::leaves(descriptor, [leaf]);
+            let decoded = async {
+                let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
+                let batches = builder.with_projection(only).with_row_groups(row_groups.to_vec()).build()?;
+                let rows = batches.try_fold(0, |rows, batch| async move { Ok(rows + batch.num_rows() as u64) }).await?;
+                if rows == expected { Ok(()) } else { Err(other_rows(rows, expected)) }
+            };
+            let Err(found) = caught(decoded).await.unwrap_or_else(|panic| Err(of_panic(panic))) else { continue };
+            return match lift(path, found) {
+                ReadError::Parquet { source, .. } => ReadError::decoding(path, descriptor.column(leaf).path().string(), source),
+                other => other,
+            };
+        }
+        unexplained(path, source)
+    }
+}
+
+impl Reader {
+    /// A decoder's error on a file of `size` bytes, with the file and the column.
+    pub async fn blame(&self, path: &str, size: u64, error: ParquetError) -> ReadError {
+        match caught(self.open(path, size, &Arc::new(ReadStats::default()))).await {
+            Ok(Ok(open)) => {
+                let row_groups: Vec<usize> = (0..open.footer().num_row_groups()).collect();
+                open.blame(&ProjectionMask::all(), &row_groups, error).await
+            }
+            Ok(Err(other)) => other,
+            Err(panic) => ReadError::damaged(path, format!("its footer can't be read: {panic}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Int32Type, Schema as ArrowSchema};
+    use esker_storage::Storage;
+    use esker_types::Coded;
+    use iceberg::spec::{ListType, NestedField, PrimitiveType, Schema, Type};
+    use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+    use parquet::file::properties::{WriterProperties, WriterVersion};
+
+    use super::*;
+    use crate::{Adapter, BlockCache, BlockOptions, FileScan, target_schema};
+
+    const ROWS: usize = 400;
+
+    fn with_id(name: &str, ty: DataType, id: i32) -> Field {
+        Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+    }
+
+    /// A file and the ranges of its column chunks.
+    fn file(properties: WriterProperties) -> (Vec<u8>, Vec<std::ops::Range<usize>>) {
+        let item = Arc::new(with_id("element", DataType::Int32, 4));
+        let fields = vec![
+            with_id("a", DataType::Int32, 1),
+            with_id("s", DataType::Utf8, 2),
+            with_id("l", DataType::List(item.clone()), 3),
+            with_id("b", DataType::Boolean, 5),
+        ];
+        let some = |i: usize| i % 5 != 2;
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(
+            (0..ROWS).map(|i| some(i).then(|| (0..i % 4).map(|n| some(n).then_some(n as i32)).collect::<Vec<_>>())),
+        );
+        let (_, offsets, values, nulls) = lists.into_parts();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new((0..ROWS).map(|i| some(i).then_some(i as i32)).collect::<Int32Array>()),
+            Arc::new((0..ROWS).map(|i| some(i).then(|| format!("text {}", i % 50))).collect::<StringArray>()),
+            Arc::new(ListArray::new(item, offsets, values, nulls)),
+            Arc::new((0..ROWS).map(|i| some(i).then_some(i % 3 == 0)).collect::<BooleanArray>()),
+        ];
+        let schema = Arc::new(ArrowSchema::new(fields));
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).expect("a writer");
+        writer.write(&RecordBatch::try_new(schema, columns).expect("a batch")).expect("written");
+        let footer = writer.close().expect("closed");
+        let range = |(start, length): (u64, u64)| start as usize..(start + length) as usize;
+        let ranges = footer.row_group(0).columns().iter().map(|c| range(c.byte_range())).collect();
+        (bytes, ranges)
+    }
+
+    fn adapter() -> Arc<Adapter> {
+        let field = |id, name: &str, ty| NestedField::optional(id, name, ty).into();
+        let element = NestedField::list_element(4, Type::Primitive(PrimitiveType::Int), false).into();
+        let fields = [
+            field(1, "a", Type::Primitive(PrimitiveType::Int)),
+            field(2, "s", Type::Primitive(PrimitiveType::String)),
+            field(3, "l", Type::List(ListType::new(element))),
+            field(5, "b", Type::Primitive(PrimitiveType::Boolean)),
+        ];
+        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
+        Arc::new(Adapter::new(target_schema(&schema, &[1, 2, 3, 5]).expect("a target"), &schema, None))
+    }
+
+    /// What two ways of reading make of a file: rows, or errors.
+    async fn read(reader: &Reader, path: &str, size: u64) -> [crate::Result<usize>; 2] {
+        let stats = Arc::new(ReadStats::default());
+        let open = reader.open(path, size, &stats).await.expect("the footer is whole");
+        let (adapter, projection) = (adapter(), open.projection(&adapter()));
+        let fetched = open.fetch(0..1).await.expect("fetched");
+        let by_group = fetched
+            .rows(adapter.clone(), projection, 0..ROWS as u64, None, 64)
+            .and_then(|rows| rows.map(|batch| batch.map(|(batch, _)| batch.num_rows())).sum::<crate::Result<usize>>());
+        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: 64 };
+        let streamed = match open.stream(scan) {
+            Ok(batches) => batches.try_fold(0, |n, batch| async move { Ok(n + batch.num_rows()) }).await,
+            Err(e) => Err(e),
+        };
+        [by_group, streamed]
+    }
+
+    #[tokio::test]
+    async fn damaged_pages_end_in_rows_or_in_errors_that_name_file_and_column() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).expect("a cache");
+        let reader = Reader::new(Storage::local(), 1 << 20, blocks);
+        let (mut whole, mut damaged) = (0, 0);
+        for (i, version) in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0].into_iter().enumerate() {
+            for dictionary in [true, false] {
+                let properties = WriterProperties::builder().set_writer_version(version).set_dictionary_enabled(dictionary);
+                let (bytes, chunks) = file(properties.set_data_page_row_count_limit(150).build());
+                let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+                for n in 0..100 {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let chunk = &chunks[n % chunks.len()];
+                    // Headers and levels are at the beginning.
+                    let length = if n % 3 == 0 { chunk.len() } else { chunk.len().min(40) };
+                    let mut bytes = bytes.clone();
+                    bytes[chunk.start + random as usize % length] ^= 1 << (random >> 60 & 7);
+                    let at = dir.path().join(format!("{i}-{dictionary}-{n}.parquet"));
+                    std::fs::write(&at, &bytes).expect("written");
+                    let path = format!("file://{}", at.display());
+                    for found in read(&reader, &path, bytes.len() as u64).await {
+                        match found {
+                            Ok(rows) => {
+                                assert_eq!(rows, ROWS, "{path}");
+                                whole += 1;
+                            }
+                            Err(error) => {
+                                let column = ["a", "s", "l.list.element", "b"][n % chunks.len()];
+                                let text = error.to_string();
+                                assert!(text.starts_with(&format!("{path}: column {column}: ")), "{text}");
+                                assert!(!error.code().is_passing() && error.file() == Some((path.as_str(), true)), "{text}");
+                                damaged += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(whole > 100 && damaged > 100, "{whole} {damaged}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Names in small languages (table names of commands, sort orders, lists of columns): a name that holds what separates it from the
+//! next stands in double quotes or in backticks.
+
+use std::borrow::Cow;
+
+/// A quote that is not closed, or that something stands behind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}: a quoted name ends with its quote, and a quote in it is written twice")]
+pub struct BadQuotes(pub String);
+
+const QUOTES: [char; 2] = ['"', '`'];
+
+/// The pieces of a text between separators; those in quotes separate nothing. A quote begins where a name may: at the start, and after a
+/// separator, a dot, a comma, a blank or a bracket.
+pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
+    let (mut pieces, mut start) = (Vec::new(), 0);
+    let (mut open, mut closed, mut before) = (None, None, '.');
+    for (at, c) in text.char_indices() {
+        let begins = |c: char| separates(c) || c.is_whitespace() || matches!(c, '.' | ',' | '(');
+        match open {
+            Some(quote) if c == quote => (open, closed) = (None, Some(c)),
+            Some(_) => {}
+            None if QUOTES.contains(&c) && (closed == Some(c) || begins(before)) => open = Some(c),
+            None => {
+                closed = None;
+                if separates(c) {
+                    pieces.push(&text[start..at]);
+                    start = at + c.len_utf8();
+                }
+            }
+        }
+        before = c;
+    }
+    pieces.push(&text[start..]);
+    pieces
+}
+
+/// The name that a piece is.
+pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
+    let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };
+    let twice: String = [quote, quote].iter().collect();
+    let inner = piece[1..].strip_suffix(quote).ok_or_else(|| BadQuotes(piece.to_owned()))?;
+    let parts: Vec<&str> = inner.split(&twice).collect();
+    if parts.iter().any(|part| part.contains(quote)) {
+        return Err(BadQuotes(piece.to_owned()));
+    }
+    Ok(parts.join(&quote.to_string()).into())
+}
+
+/// The names between the dots of a text.
+pub fn dotted(text: &str) -> Result<Vec<String>, BadQuotes> {
+    split_names(text, |c| c == '.').into_iter().map(|piece| unquoted(piece).map(Cow::into_owned)).collect()
+}
+
+/// A name in quotes.
+pub fn in_quotes(name: &str, quote: char) -> String {
+    let twice: String = [quote, quote].iter().collect();
+    format!("{quote}{}{quote}", name.replace(quote, &twice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_in_quotes_separate_nothing() {
+        assert_eq!(split_names(r#""a, b" desc, `c,``d`, e"f, g"#, |c| c == ','), [r#""a, b" desc"#, " `c,``d`", r#" e"f"#, " g"]);
+        assert_eq!(dotted(r#"a."b.c".`d``.e`"#), Ok(vec!["a".to_owned(), "b.c".to_owned(), "d`.e".to_owned()]));
+        assert_eq!(dotted(r#"it's.5".t"#), Ok(vec!["it's".to_owned(), "5\"".to_owned(), "t".to_owned()]));
+        for wrong in [r#"a."b"#, r#""a"b.c"#, "`a``", r#"""""#] {
+            assert!(dotted(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_in_quotes_come_back() {
+        let names = ["a", "a.b", ",", "\"", "``", "\"`.", " (a) ", "\"\""];
+        for (first, second, quote) in names.iter().flat_map(|a| names.iter().flat_map(move |b| ['"', '`'].map(|q| (*a, *b, q)))) {
+            let text = [in_quotes(first, quote), in_quotes(second, quote)];
+            assert_eq!(dotted(&text.join(".")), Ok(vec![first.to_owned(), second.to_owned()]));
+            assert_eq!(split_names(&text.join(","), |c| c == ','), text);
+        }
+    }
+}
