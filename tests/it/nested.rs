@@ -167,10 +167,15 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         {"id": 2, "name": "s", "required": false, "type": {"type": "struct", "fields": [
             {"id": 4, "name": "a", "required": false, "type": "long"}, {"id": 5, "name": "b", "required": false, "type": "string"}]}},
         {"id": 3, "name": "l", "required": false, "type": {"type": "list", "element-id": 6, "element": "int", "element-required": false}},
+        {"id": 7, "name": "e", "required": false, "type": {"type": "list", "element-id": 8, "element": "int", "element-required": false}},
     ]);
     let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let bare = |name: &str, ty: DataType| Field::new(name, ty, true);
-    let item = Arc::new(bare("item", DataType::Int32));
+    // One list's element has another name than the table gives it, the other's lacks its id only.
+    let (item, element) = (Arc::new(bare("item", DataType::Int32)), Arc::new(bare("element", DataType::Int32)));
+    let numbers = |item: &Arc<Field>| {
+        ListArray::new(item.clone(), OffsetBuffer::from_lengths([2, 0]), Arc::new(Int32Array::from(vec![7, 8])), None)
+    };
     let of_s: Fields = vec![bare("b", DataType::Utf8), bare("a", DataType::Int32)].into();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![1, 2])),
@@ -179,10 +184,12 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
             vec![Arc::new(StringArray::from(vec!["p", "q"])), Arc::new(Int32Array::from(vec![10, 20]))],
             None,
         )),
-        Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths([2, 0]), Arc::new(Int32Array::from(vec![7, 8])), None)),
+        Arc::new(numbers(&item)),
+        Arc::new(numbers(&element)),
     ];
-    let schema =
-        Schema::new(vec![bare("id", DataType::Int64), bare("s", DataType::Struct(of_s)), bare("l", DataType::List(item))]);
+    let columns_of =
+        [("id", DataType::Int64), ("s", DataType::Struct(of_s)), ("l", DataType::List(item)), ("e", DataType::List(element))];
+    let schema = Schema::new(columns_of.map(|(name, ty)| bare(name, ty)).to_vec());
     let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
     let file = built(&mut lake.parquet(&batch, plain()).await);
     lake.add(vec![file], vec![]).await;
@@ -201,11 +208,12 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         {"field-id": id("s"), "names": ["s"], "fields": [
             {"field-id": id("s.a"), "names": ["a"]}, {"field-id": id("s.b"), "names": ["b"]}]},
         {"field-id": id("l"), "names": ["l"], "fields": [{"field-id": id("l.element"), "names": ["element"]}]},
+        {"field-id": id("e"), "names": ["e"], "fields": [{"field-id": id("e.element"), "names": ["element"]}]},
     ]);
     lake.update(json!([{"action": "set-properties", "updates": {"schema.name-mapping.default": mapping.to_string()}}])).await;
     let all = "SELECT * FROM lake.t ORDER BY id";
-    let first: &[&str] = &["1", "{a: 10, b: p}", "[7, 8]"];
-    assert_eq!(rows(&app, all).await, texts(&[first, &["2", "{a: 20, b: q}", "[]"]]));
+    let first: &[&str] = &["1", "{a: 10, b: p}", "[7, 8]", "[7, 8]"];
+    assert_eq!(rows(&app, all).await, texts(&[first, &["2", "{a: 20, b: q}", "[]", "[]"]]));
     assert_eq!(rows(&app, "SELECT s['a'] FROM lake.t WHERE s['b'] = 'q'").await, texts(&[&["20"]]));
     assert_eq!(rows(&app, "DELETE FROM lake.t WHERE s['a'] = 20").await, texts(&[&["1"]]));
     let job = lake.job(json!({"rewrite-all": true, "verify": "full"})).await;

@@ -405,6 +405,106 @@ async fn times_uuids_and_bytes_compare_with_their_literals() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_bytes_hold_nulls() {
+    let app = typed().await;
+    check(
+        &app,
+        &[
+            ("SELECT [X'CAFE', NULL], [NULL, X'00']", "[cafe, NULL]|[NULL, 00]"),
+            ("SELECT id FROM n.v WHERE [bin, NULL][1] = X'CAFE'", "1"),
+            ("SELECT id FROM n.v WHERE [NULL, u][2] = u ORDER BY id", "1,2,3,4"),
+            ("SELECT MAP(['a', 'b'], [NULL, fx])['b'] FROM n.v WHERE id = 1", "cafe"),
+        ],
+    )
+    .await;
+}
+
+/// What a struct holds, and what is written one after the other, is not brought to one type.
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_beside_floats_stay_decimals_where_they_are_not_compared() {
+    let app = typed().await;
+    let (float, exact) = ("CAST(1.5 AS REAL)", "12345678901234567890.1234567890");
+    let value = format!("named_struct('f', {float}, 'd', {exact})");
+    check(
+        &app,
+        &[
+            (&format!("SELECT {value}"), &format!("{{f: 1.5, d: {exact}}}")),
+            (&format!("SELECT named_struct('f', NULL, 'l', [{value}])"), &format!("{{f: NULL, l: [{{f: 1.5, d: {exact}}}]}}")),
+            (&format!("SELECT struct({float}, {exact})"), &format!("{{c0: 1.5, c1: {exact}}}")),
+            (&format!("SELECT concat({float}, ' ', 3.30)"), "1.5 3.30"),
+            ("SELECT coalesce(d, 1.5) FROM n.v WHERE id = 5", "1.5"),
+            ("SELECT power(2.0, CAST(3 AS DOUBLE))", "8.0"),
+        ],
+    )
+    .await;
+}
+
+/// Arrow has a UUID as 16 bytes, and does not say so of what is within structs, lists and maps.
+#[tokio::test(flavor = "multi_thread")]
+async fn uuids_within_columns_compare_with_texts_as_plain_ones_do() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let inner = json!({"type": "struct", "fields": [{"id": 5, "name": "u", "type": "uuid", "required": false}]});
+    let s = json!({"type": "struct", "fields": [
+        {"id": 6, "name": "u", "type": "uuid", "required": false},
+        {"id": 7, "name": "f", "type": "fixed[16]", "required": false},
+        {"id": 8, "name": "in", "type": inner, "required": false}]});
+    let l = json!({"type": "list", "element-id": 9, "element": "uuid", "element-required": false});
+    let m = json!({"type": "map", "key-id": 10, "key": "string", "value-id": 11, "value": "uuid", "value-required": false});
+    let fields: Vec<_> = [("id", json!("int")), ("s", s), ("l", l), ("m", m)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, ty))| json!({"id": i + 1, "name": name, "type": ty, "required": false}))
+        .collect();
+    let table = json!({"name": "w", "schema": {"type": "struct", "fields": fields}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
+    let (a, b) = ("f79c3e09-677c-4bbd-a479-3f349cb785e7", "0000cafe-0000-0000-0000-000000000000");
+    for (id, u, f) in [(1, a, "f79c3e09677c4bbda4793f349cb785e7"), (2, b, "30303030303030303030303030303030")] {
+        let u = format!("CAST('{u}' AS UUID)");
+        let row = format!("{id}, named_struct('u', {u}, 'f', X'{f}', 'in', named_struct('u', {u})), [{u}], MAP(['k'], [{u}])");
+        answer(&app, &format!("INSERT INTO n.w VALUES ({row})")).await;
+    }
+    let mut cases = Vec::new();
+    for u in ["s.u", "s['in']['u']", "l[1]", "m['k']"] {
+        cases.extend([
+            (format!("SELECT id FROM n.w WHERE {u} = '{a}'"), "1"),
+            (format!("SELECT id FROM n.w WHERE {u} <= '{b}'"), "2"),
+            (format!("SELECT id FROM n.w WHERE {u} BETWEEN '{b}' AND '{a}' ORDER BY id"), "1,2"),
+            (format!("SELECT id FROM n.w WHERE {u} IN ('{b}')"), "2"),
+            (format!("SELECT id FROM n.w WHERE CAST({u} AS VARCHAR) = '{a}'"), "1"),
+            (format!("SELECT CASE {u} WHEN '{a}' THEN 'it' ELSE 'not' END FROM n.w WHERE id = 1"), "it"),
+            (format!("SELECT id FROM (SELECT id, {u} AS x FROM n.w) WHERE x = '{b}'"), "2"),
+            (format!("SELECT count(*) FROM (SELECT {u} AS x FROM n.w) x JOIN (SELECT {u} AS y FROM n.w) y ON x = CAST(y AS VARCHAR)"), "2"),
+        ]);
+    }
+    // What is no UUID is its bytes.
+    cases.push(("SELECT id FROM n.w WHERE s.f = '0000000000000000'".to_owned(), "2"));
+    check(&app, &cases.iter().map(|(sql, expected)| (sql.as_str(), *expected)).collect::<Vec<_>>()).await;
+    refused(&app, &[("SELECT * FROM n.w WHERE s.u = 'f79c'", "'f79c'"), ("SELECT * FROM n.w WHERE l[1] = 'f79c'", "'f79c'")])
+        .await;
+}
+
+/// Whoever counts the values between the least and the greatest of 64 bits needs 65.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_hold_the_extremes_are_filtered_as_others_are() {
+    let app = typed().await;
+    answer(&app, "DELETE FROM n.v WHERE true").await;
+    answer(&app, "INSERT INTO n.v (id, l) VALUES (1, -9223372036854775808)").await;
+    answer(&app, "INSERT INTO n.v (id, l) VALUES (2, 9223372036854775807), (3, 0)").await;
+    check(
+        &app,
+        &[
+            ("SELECT id, l FROM n.v WHERE id >= 2 ORDER BY id", "2|9223372036854775807,3|0"),
+            ("SELECT id FROM n.v WHERE l < 0", "1"),
+            ("SELECT id FROM n.v WHERE l BETWEEN -9223372036854775808 AND 0 AND id > 0 ORDER BY id", "1,3"),
+            ("SELECT min(l), max(l), count(*) FROM n.v WHERE id <= 3", "-9223372036854775808|9223372036854775807|3"),
+            ("SELECT x.id FROM n.v x JOIN n.v y ON x.l = y.l WHERE y.id > 1 ORDER BY x.id", "2,3"),
+        ],
+    )
+    .await;
+}
+
 /// `now()` is the instant at which a statement is run, in whatever it stands.
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_that_change_rows_know_the_time() {

@@ -28,13 +28,15 @@ pub(crate) struct ByFieldId {
 impl PhysicalExprAdapterFactory for ByFieldId {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
         let file = self.names.identify(physical.fields()).map_err(DataFusionError::NotImplemented)?;
-        Ok(Arc::new(Adapter { table: logical, file, defaults: self.defaults.clone() }))
+        Ok(Arc::new(Adapter { table: logical, physical, file, defaults: self.defaults.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Adapter {
     table: SchemaRef,
+    physical: SchemaRef,
+    /// The file's fields with ids, which the types of its own arrays may lack.
     file: Fields,
     defaults: Arc<Defaults>,
 }
@@ -58,8 +60,8 @@ impl Adapter {
         };
         let from = &self.file[at];
         let own: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), at));
-        Ok(match (from.data_type(), to.data_type()) {
-            (from, to) if from == to => own,
+        Ok(match (self.physical.field(at).data_type(), to.data_type()) {
+            (own_type, ty) if own_type == ty => own,
             (_, ty) if !ty.is_nested() => Arc::new(CastExpr::new(own, ty.clone(), None)),
             _ => {
                 let (from, to, defaults) = (from.clone(), Arc::new(to.clone()), self.defaults.clone());

@@ -57,12 +57,20 @@ impl<'a> FileBounds<'a> {
     /// would also take a column for constant whose bounds are one value, or that counts nothing but nulls. So the count of nulls never
     /// is exact.
     pub(crate) fn statistics(&self, field: &Field) -> ColumnStatistics {
+        use ScalarValue::{Int64, TimestampMicrosecond, TimestampNanosecond};
         let mut statistics = ColumnStatistics::new_unknown();
         let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
         let ordered = !is_float(ty)
             && !matches!(ty, DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Boolean);
         let precise = |value| if ordered { Precision::Exact(value) } else { Precision::Inexact(value) };
         let (low, high) = self.of(id, ty);
+        // DataFusion counts the values between two bounds in 64 bits, where it takes all values of 64 bits for none.
+        let low = low.filter(|low| {
+            !matches!(
+                low,
+                Int64(Some(i64::MIN)) | TimestampMicrosecond(Some(i64::MIN), _) | TimestampNanosecond(Some(i64::MIN), _)
+            )
+        });
         statistics.min_value = low.map_or(Precision::Absent, precise);
         statistics.max_value = high.map_or(Precision::Absent, precise);
         let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());

@@ -107,8 +107,9 @@ def columns(
 def transforms(of: IcebergType) -> list[str]:
     match of:
         case TimestampNanoType() | TimestamptzNanoType():
+            left = {"identity": "identity of nanoseconds", "hour": "hours of nanoseconds"}
             found = ["year", "month", "day", "hour", "bucket[3]", "identity"]
-            return found[:5] if left_out("identity of nanoseconds") else found
+            return [t for t in found if t not in left or not left_out(left[t])]
         case TimestampType() | TimestamptzType():
             return ["identity", "year", "month", "day", "hour", "bucket[3]", "void"]
         case DateType():

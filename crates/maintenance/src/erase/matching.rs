@@ -1,5 +1,7 @@
 //! A filter on rows.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
@@ -40,13 +42,14 @@ fn unsupported(p: &Predicate) -> MaintenanceError {
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     let at = batch.schema().fields().iter().position(|f| field_id(f) == Some(p.field));
     let column = at.map(|at| batch.column(at)).filter(|_| p.transform.is_none()).ok_or_else(|| unsupported(p))?;
+    let column = &compared(column);
     let value = |datum: &Datum| -> Result<Scalar<ArrayRef>> {
         let ty = schema.field_by_id(p.field).map(|f| f.field_type.as_ref());
         let array = match ty {
             Some(Type::Primitive(ty)) => literal_array(ty, datum.literal(), column.data_type()),
             _ => None,
         };
-        array.map(Scalar::new).ok_or_else(|| unsupported(p))
+        array.map(|array| Scalar::new(compared(&array))).ok_or_else(|| unsupported(p))
     };
     let one = || p.values.first().ok_or_else(|| unsupported(p)).and_then(value);
     let any = || -> Result<BooleanArray> {
@@ -74,10 +77,54 @@ fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Bool
     })
 }
 
+/// Floats as SQL compares them: Arrow tells the zeros apart, and every NaN from the others.
+fn compared(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => {
+            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
+            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        DataType::Float64 => {
+            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
+            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        _ => column.clone(),
+    }
+}
+
 fn nan(column: &ArrayRef) -> Option<BooleanArray> {
     match column.data_type() {
         DataType::Float32 => Some(BooleanArray::from_unary(column.as_primitive::<Float32Type>(), f32::is_nan)),
         DataType::Float64 => Some(BooleanArray::from_unary(column.as_primitive::<Float64Type>(), f64::is_nan)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Float64Array;
+    use iceberg::spec::{NestedField, PrimitiveType};
+
+    /// SQL's standard has one zero, PostgreSQL one NaN, which is greater than every number.
+    #[test]
+    fn floats_are_found_as_sql_compares_them() {
+        let field = NestedField::optional(1, "x", Type::Primitive(PrimitiveType::Double)).into();
+        let schema = Schema::builder().with_fields([field]).build().expect("a schema");
+        let target = esker_read::target_schema(&schema, &[1]).expect("a target");
+        let values = [Some(-0.0), Some(0.0), Some(-f64::NAN), Some(f64::NAN), Some(1.0), None];
+        let batch = RecordBatch::try_new(target, vec![Arc::new(Float64Array::from(values.to_vec()))]).expect("a batch");
+        let found = |kind: &str, value: f64| {
+            let json = serde_json::json!({"type": kind, "term": "x", "value": value});
+            let filter = Expr::parse(&json, &schema, true).expect("a filter");
+            let found = matching(&filter, &batch, &schema).expect("an answer");
+            found.iter().map(|row| row == Some(true)).collect::<Vec<_>>()
+        };
+        for zero in [0.0, -0.0] {
+            assert_eq!(found("eq", zero), [true, true, false, false, false, false]);
+            assert_eq!(found("lt", zero), [false; 6]);
+            assert_eq!(found("lt-eq", zero), [true, true, false, false, false, false]);
+            assert_eq!(found("gt", zero), [false, false, true, true, true, false]);
+        }
     }
 }

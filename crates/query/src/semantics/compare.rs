@@ -1,16 +1,19 @@
 //! Comparisons of values of different types, before DataFusion brings both sides to one: it would cut timestamps to the coarser unit,
 //! round doubles to decimals and knows no UUIDs.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::functions::core::planner::CoreFunctionPlanner;
+use datafusion::functions_nested::planner::FieldAccessPlanner;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
@@ -29,21 +32,53 @@ use super::rewrites::{divided, duration, moved, rewrite_cast, rewrite_like, rewr
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
 use super::text_literal::{self, bytes, text};
-use super::types::is_uuid;
+use super::types::{field, is_uuid};
 use super::uuid;
 
 /// Functions that give one of their arguments.
 const CHOOSING: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
 
+/// Functions whose arguments stay what they are, each for itself.
+const KEEPING: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
+
 /// The rule, for whole plans.
 #[derive(Debug)]
 pub(super) struct Comparisons;
 
-/// Operators while a statement is planned: where the planner would find no common type.
+/// Operators while a statement is planned: where the planner would find no common type, or would forget what is a UUID.
 #[derive(Debug)]
 pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
+    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        Ok(match FieldAccessPlanner.plan_field_access(expr, schema)? {
+            PlannerResult::Planned(made) => PlannerResult::Planned(told(made, schema)?),
+            original => original,
+        })
+    }
+
+    /// DataFusion finds no type for a list of bytes and nulls.
+    fn plan_array_literal(&self, items: Vec<Expr>, schema: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
+        let types = items.iter().map(|item| item.get_type(schema)).collect::<Result<Vec<_>>>()?;
+        let bytes = types.iter().find(|ty| matches!(ty, DataType::Binary | DataType::BinaryView | DataType::FixedSizeBinary(_)));
+        let Some(bytes) = bytes else { return Ok(PlannerResult::Original(items)) };
+        let typed = |(item, ty): (Expr, &DataType)| if ty.is_null() { cast(item, bytes.clone()) } else { item };
+        Ok(PlannerResult::Original(items.into_iter().zip(&types).map(typed).collect()))
+    }
+
+    fn plan_compound_identifier(
+        &self,
+        column: &Field,
+        qualifier: Option<&TableReference>,
+        names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let schema = DFSchema::new_with_metadata(vec![(qualifier.cloned(), Arc::new(column.clone()))], HashMap::new())?;
+        Ok(match CoreFunctionPlanner::default().plan_compound_identifier(column, qualifier, names)? {
+            PlannerResult::Planned(made) => PlannerResult::Planned(told(made, &schema)?),
+            original => original,
+        })
+    }
+
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = &expr;
         let op = match op {
@@ -65,7 +100,7 @@ impl ExprPlanner for Operators {
             is_uuid(a) && !is_uuid(b)
                 || matches!((a.data_type(), b.data_type()), (DataType::FixedSizeBinary(_) | DataType::Boolean, ty) if ty.is_string())
         };
-        let fields = left.to_field(schema).and_then(|l| Ok((l.1, right.to_field(schema)?.1)));
+        let fields = field(left, schema).and_then(|l| Ok((l, field(right, schema)?)));
         match fields {
             Ok((l, r)) if needs(&l, &r) || needs(&r, &l) => Ok(match comparison(left, op, right, (&l, &r))? {
                 Some(made) => PlannerResult::Planned(made),
@@ -101,7 +136,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Join(mut join) => {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {
-                let fields = (&l.to_field(left.as_ref())?.1, &r.to_field(right.as_ref())?.1);
+                let fields = (&field(l, &left)?, &field(r, &right)?);
                 if let Some((new_l, new_r)) = keys(l, r, fields)? {
                     (*l, *r) = (new_l, new_r);
                     join.join_constraint = datafusion::common::JoinConstraint::On;
@@ -114,6 +149,12 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     };
     // Types may have changed below as well.
     Ok(Transformed::yes(plan.recompute_schema()?))
+}
+
+/// An expression that takes a UUID out of a column, as one that says what it is.
+fn told(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (known, own) = (field(&expr, schema)?, expr.to_field(schema)?.1);
+    Ok(if is_uuid(&known) && !is_uuid(&own) { call(uuid::FromBytes, expr) } else { expr })
 }
 
 /// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
@@ -170,7 +211,7 @@ fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
 
 /// An expression whose operands are rewritten already.
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let field = |expr: &Expr| -> Result<FieldRef> { Ok(expr.to_field(schema)?.1) };
+    let field = |expr: &Expr| field(expr, schema);
     let made = match &expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
             comparison(left, *op, right, (&field(left)?, &field(right)?))?
@@ -218,7 +259,8 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
-            let wide = wider(&types).filter(|ty| ty.is_floating() || CHOOSING.contains(&function.func.name()));
+            let name = function.func.name();
+            let wide = wider(&types).filter(|ty| CHOOSING.contains(&name) || ty.is_floating() && !KEEPING.contains(&name));
             wide.map(|wide| {
                 let mut function = function.clone();
                 for (arg, ty) in function.args.iter_mut().zip(&types) {
@@ -393,7 +435,7 @@ fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<
 
 fn rewrite_between(between: &Between, schema: &DFSchema) -> Result<Option<Expr>> {
     let Between { expr, negated, low, high } = between;
-    let field = |expr: &Expr| -> Result<FieldRef> { Ok(expr.to_field(schema)?.1) };
+    let field = |expr: &Expr| field(expr, schema);
     let of = field(expr)?;
     let from = comparison(expr, Operator::GtEq, low, (&of, &field(low)?))?;
     let to = comparison(expr, Operator::LtEq, high, (&of, &field(high)?))?;
@@ -416,10 +458,10 @@ fn once(expr: &Expr) -> Result<()> {
 }
 
 fn rewrite_list(list: &InList, schema: &DFSchema) -> Result<Option<Expr>> {
-    let of = list.expr.to_field(schema)?.1;
+    let of = field(&list.expr, schema)?;
     let (mut kept, mut others, mut changed) = (Vec::new(), Vec::new(), false);
     for item in &list.list {
-        match comparison(&list.expr, Operator::Eq, item, (&of, &item.to_field(schema)?.1))? {
+        match comparison(&list.expr, Operator::Eq, item, (&of, &field(item, schema)?))? {
             None => kept.push(item.clone()),
             Some(Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right })) if *left == *list.expr => {
                 changed = true;
@@ -469,9 +511,9 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
     let mut made = case.clone();
     let mut changed = false;
     if let Some(operand) = &case.expr {
-        let of = operand.to_field(schema)?.1;
+        let of = field(operand, schema)?;
         let conditions =
-            case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &when.to_field(schema)?.1)));
+            case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &field(when, schema)?)));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
         if conditions.iter().any(Option::is_some) {
             once(operand)?;
