@@ -63,6 +63,8 @@ impl<'a> FileBounds<'a> {
             && !matches!(ty, DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Boolean);
         let precise = |value| if ordered { Precision::Exact(value) } else { Precision::Inexact(value) };
         let (low, high) = self.of(id, ty);
+        // DataFusion can't count the values of a range of all 64 bits. There is nothing below the least to leave out.
+        let low = low.filter(|low| !is_least(low));
         statistics.min_value = low.map_or(Precision::Absent, precise);
         statistics.max_value = high.map_or(Precision::Absent, precise);
         let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());
@@ -74,6 +76,15 @@ impl<'a> FileBounds<'a> {
 fn scalar(datum: &Datum, to: &DataType) -> Option<ScalarValue> {
     let array = literal_array(datum.data_type(), datum.literal(), to)?;
     ScalarValue::try_from_array(&array, 0).ok()
+}
+
+fn is_least(value: &ScalarValue) -> bool {
+    matches!(
+        value,
+        ScalarValue::Int64(Some(i64::MIN))
+            | ScalarValue::TimestampMicrosecond(Some(i64::MIN), _)
+            | ScalarValue::TimestampNanosecond(Some(i64::MIN), _)
+    )
 }
 
 fn is_float(ty: &DataType) -> bool {

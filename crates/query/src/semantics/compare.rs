@@ -6,14 +6,16 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
+    BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast,
+    binary_expr, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -24,11 +26,12 @@ use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
-use super::rewrites::{divided, duration, moved, rewrite_cast, rewrite_like, rewrite_trunc};
+use super::keys;
+use super::rewrites::{divided, duration, framed, moved, rewrite_cast, rewrite_like, rewrite_trunc};
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
 use super::text_literal::{self, bytes, text};
-use super::types::is_uuid;
+use super::types::{is_uuid, is_uuid_within};
 use super::uuid;
 
 /// Functions that give one of their arguments.
@@ -43,6 +46,37 @@ pub(super) struct Comparisons;
 pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        qualifier: Option<&TableReference>,
+        names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let column = Expr::Column(Column::from((qualifier, field)));
+        let inner = names.iter().fold(column, |expr, name| get_field(expr, name.as_str()));
+        Ok(PlannerResult::Planned(if is_uuid_within(field, names) { call(uuid::FromBytes, inner) } else { inner }))
+    }
+
+    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let GetFieldAccess::NamedStructField { name } = &expr.field_access else { return Ok(PlannerResult::Original(expr)) };
+        let Some(name) = text(name).map(str::to_owned) else { return Ok(PlannerResult::Original(expr)) };
+        // The path to here from a column, if there is one.
+        let (mut path, mut at) = (vec![name.clone()], &expr.expr);
+        while let Expr::ScalarFunction(ScalarFunction { func, args }) = at
+            && func.name() == "get_field"
+            && let [inner, Expr::Literal(outer, _)] = args.as_slice()
+            && let Some(outer) = text(outer)
+        {
+            path.insert(0, outer.to_owned());
+            at = inner;
+        }
+        let uuid = matches!(at, Expr::Column(_)) && is_uuid_within(at.to_field(schema)?.1.as_ref(), &path);
+        match uuid {
+            true => Ok(PlannerResult::Planned(call(uuid::FromBytes, get_field(expr.expr, name)))),
+            false => Ok(PlannerResult::Original(expr)),
+        }
+    }
+
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = &expr;
         let op = match op {
@@ -101,7 +135,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {
                 let fields = (&l.to_field(left.as_ref())?.1, &r.to_field(right.as_ref())?.1);
-                if let Some((new_l, new_r)) = keys(l, r, fields)? {
+                if let Some((new_l, new_r)) = as_keys(l, r, fields)? {
                     (*l, *r) = (new_l, new_r);
                     join.join_constraint = datafusion::common::JoinConstraint::On;
                 }
@@ -209,6 +243,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             divided(left, right, (left.get_type(schema)?, right.get_type(schema)?))
         }
         Expr::Like(like) => rewrite_like(like)?,
+        Expr::WindowFunction(window) => framed(window, schema)?.map(|window| Expr::WindowFunction(Box::new(window))),
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
         Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
@@ -261,7 +296,7 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &Fiel
     {
         return Ok(Some(made));
     }
-    Ok(keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
+    Ok(as_keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
 }
 
 /// A comparison with a constant of another type.
@@ -330,7 +365,7 @@ fn float(value: &ScalarValue, ty: &DataType) -> Option<ScalarValue> {
 }
 
 /// Two expressions of different types as keys of one type, which compare as their values do.
-fn keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
+fn as_keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
     use DataType::{BinaryView, Date32, Decimal128, Decimal256, FixedSizeBinary, Float64, Time64, Timestamp};
     let both = |to: DataType| {
         let one = |expr: &Expr, from: &DataType| if *from == to { expr.clone() } else { cast(expr.clone(), to.clone()) };
@@ -383,8 +418,9 @@ fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<
     let plan = &subquery.subquery;
     let (relation, other) = plan.schema().qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), other.name()));
-    let Some((expr, key)) = keys(expr, &column, (field, other))? else { return Ok(None) };
-    let key = key.alias_qualified(relation.cloned(), other.name());
+    let Some((expr, key)) = as_keys(expr, &column, (field, other))? else { return Ok(None) };
+    // No column of the subquery has this name: one that is compared with what is around it may join it.
+    let key = key.alias(format!("{}{}", other.name(), keys::COMPARED));
     let projected = LogicalPlanBuilder::from(plan.as_ref().clone()).project(vec![key])?.build()?;
     Ok(Some((expr, Subquery { subquery: Arc::new(projected), ..subquery.clone() })))
 }

@@ -7,10 +7,13 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
-use iceberg::spec::{PrimitiveType, Schema as IcebergSchema, Type};
+use iceberg::spec::{PrimitiveType, Schema as IcebergSchema, StructType, Type};
 
 /// In the metadata of a field whose 16 bytes are a UUID. It never leaves the engine.
 const UUID: &str = "esker.uuid";
+
+/// In the metadata of a struct: the paths of names, as JSON, that lead to UUIDs in it. Marks there would be part of the arrays' types.
+const WITHIN: &str = "esker.uuid.within";
 
 /// A type of SQL where Iceberg's is another than DataFusion's.
 #[derive(Debug)]
@@ -66,20 +69,55 @@ pub(crate) fn is_uuid(field: &Field) -> bool {
 
 /// A table's Arrow schema in which columns of UUIDs say that they are: Arrow has them as 16 bytes, as it has `fixed(16)`.
 pub(crate) fn mark_uuids(schema: &Schema, iceberg: &IcebergSchema) -> SchemaRef {
-    let is = |name: &str| {
-        let field = iceberg.as_struct().fields().iter().find(|f| f.name == name);
-        field.is_some_and(|f| matches!(f.field_type.as_ref(), Type::Primitive(PrimitiveType::Uuid)))
+    let field = |f: &FieldRef| {
+        let found = iceberg.as_struct().fields().iter().find(|own| own.name == *f.name());
+        match found.map(|own| own.field_type.as_ref()) {
+            Some(Type::Primitive(PrimitiveType::Uuid)) => Arc::new(marked(Field::clone(f))),
+            Some(Type::Struct(fields)) => with_paths(f, &paths(fields)),
+            _ => f.clone(),
+        }
     };
-    let field = |f: &FieldRef| if is(f.name()) { Arc::new(marked(Field::clone(f))) } else { f.clone() };
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+/// The paths to UUIDs within structs.
+fn paths(fields: &StructType) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for field in fields.fields() {
+        match field.field_type.as_ref() {
+            Type::Primitive(PrimitiveType::Uuid) => found.push(vec![field.name.clone()]),
+            Type::Struct(inner) => found.extend(paths(inner).into_iter().map(|mut path| {
+                path.insert(0, field.name.clone());
+                path
+            })),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn with_paths(field: &FieldRef, paths: &[Vec<String>]) -> FieldRef {
+    if paths.is_empty() {
+        return field.clone();
+    }
+    let mut metadata = field.metadata().clone();
+    metadata.insert(WITHIN.to_owned(), serde_json::json!(paths).to_string());
+    Arc::new(Field::clone(field).with_metadata(metadata))
+}
+
+/// Whether a path of names leads to a UUID in a struct.
+pub(super) fn is_uuid_within(field: &Field, path: &[String]) -> bool {
+    let known = field.metadata().get(WITHIN).and_then(|text| serde_json::from_str::<Vec<Vec<String>>>(text).ok());
+    known.is_some_and(|known| known.iter().any(|known| known == path))
 }
 
 /// A schema for clients.
 pub(crate) fn without_marks(schema: &Schema) -> SchemaRef {
-    let field = |f: &FieldRef| match f.metadata().contains_key(UUID) {
+    let field = |f: &FieldRef| match f.metadata().contains_key(UUID) || f.metadata().contains_key(WITHIN) {
         true => {
             let mut metadata = f.metadata().clone();
             metadata.remove(UUID);
+            metadata.remove(WITHIN);
             Arc::new(Field::clone(f).with_metadata(metadata))
         }
         false => f.clone(),
