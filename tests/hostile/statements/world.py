@@ -123,6 +123,9 @@ class World:
         self.duckdb.register("loading", rows)
         self.duckdb.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM loading")
         self.duckdb.unregister("loading")
+        for field in known.state.schema.fields:
+            if field.required:
+                self.duckdb.execute(f"ALTER TABLE {name} ALTER COLUMN {quoted(field.name)} SET NOT NULL")
 
     def close(self) -> None:
         self.duckdb.close()
