@@ -15,6 +15,9 @@ from .statements.campaign import Campaign as Statements
 from .tables.campaign import Campaign, summary
 from .tables.compare import Tally
 
+# Tables of statements that one server sees.
+WORLDS = 20
+
 
 def tables(options: argparse.Namespace) -> int:
     done = progress(options)
@@ -56,10 +59,11 @@ def statements(options: argparse.Namespace) -> int:
     seed = done["next"]
     until = started + options.seconds if options.seconds else None
     while tally["statements"] < options.count and not (until and time.monotonic() > until):
-        with tempfile.TemporaryDirectory() as home, stage(Path(home)) as on:
+        # Every other server keeps nothing of what it has read.
+        with tempfile.TemporaryDirectory() as home, stage(Path(home), cached=seed // WORLDS % 2 == 0) as on:
             campaign = Statements(on)
             campaign.tally, campaign.faults = tally, faults
-            for _ in range(20):
+            for _ in range(WORLDS):
                 if tally["statements"] >= options.count or (until and time.monotonic() > until):
                     break
                 campaign.world(seed, until)

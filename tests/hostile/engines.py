@@ -44,9 +44,9 @@ class Esker:
             cursor.execute(sql, parameters)
             return cursor.fetch_arrow_table()
 
-    def change(self, sql: str) -> int:
+    def change(self, sql: str, parameters: list | None = None) -> int:
         with self.connection.cursor() as cursor:
-            cursor.execute(sql)
+            cursor.execute(sql, parameters)
             return cursor.fetchone()[0]
 
     def table(self, name: tuple[str, ...]) -> str:
@@ -193,9 +193,12 @@ class Stage:
 
 
 @contextmanager
-def stage(home: Path, spark: bool = False) -> Iterator[Stage]:
+def stage(home: Path, spark: bool = False, cached: bool = True) -> Iterator[Stage]:
     home.mkdir(parents=True, exist_ok=True)
-    with running(home, ESKER__MAINTENANCE__GRACE_SECONDS="0") as server:
+    settings = {"ESKER__MAINTENANCE__GRACE_SECONDS": "0"}
+    if not cached:
+        settings |= {"ESKER__CACHE__BYTES": "0", "ESKER__CACHE__BLOCK_BYTES": "0"}
+    with running(home, **settings) as server:
         opened = Stage(server, home, spark)
         try:
             yield opened

@@ -29,5 +29,6 @@ mod sickness;
 mod statements;
 mod statistics;
 mod storage;
+mod subqueries;
 mod transactions;
 mod warehouses;

@@ -28,7 +28,7 @@ use crate::names::{Names, Seen};
 use crate::plan::Planned;
 use crate::text::Grammar;
 use crate::wording::told;
-use crate::{QueryError, QueryLog, QueryStats, Result, minmax, parameters, plan, semantics, shape, text};
+use crate::{QueryError, QueryLog, QueryStats, Result, depth, minmax, parameters, plan, semantics, shape, text};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
@@ -167,6 +167,7 @@ impl Engine {
         let Planned { plan, action, parameters, implied } =
             plan::plan(&mut session, &self.inner.warehouses, parsed, first).await?;
         listing.begin();
+        depth::check_plan(&plan)?;
         let parameters = parameters::fields(&plan, parameters, &implied)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|e| {

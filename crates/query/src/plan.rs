@@ -159,6 +159,7 @@ impl Planner<'_> {
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
         let rows = Rows::of(self.warehouses, &from).await?;
+        let selection = selection.map(|selection| rows.bare(selection));
         let columns = rows.places[..2].iter().map(|name| select::column(name)).collect();
         let query = select::query(columns, rows.from, selection);
         Ok((self.session.statement_to_plan(select::statement(query)).await?, Action::Delete(rows.target)))
@@ -171,10 +172,11 @@ impl Planner<'_> {
             return Err(refused("UPDATE takes SET and WHERE alone here; use subqueries for other tables"));
         }
         let rows = Rows::of(self.warehouses, std::slice::from_ref(&table)).await?;
+        let selection = selection.map(|selection| rows.bare(selection));
         let mut values: HashMap<String, Expr> = HashMap::new();
         for Assignment { target, value } in assignments {
-            let column = assigned(&target, &rows.alias)?;
-            if values.insert(column.clone(), value).is_some() {
+            let column = assigned(&target, &rows)?;
+            if values.insert(column.clone(), rows.bare(value)).is_some() {
                 return Err(refused(format!("UPDATE sets column {column} twice")));
             }
         }
@@ -261,8 +263,9 @@ fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> 
 struct Rows {
     target: Target,
     loaded: LoadedTable,
-    /// What its columns may be qualified by.
+    /// What its columns may be qualified by, and its whole name, if it has no other.
     alias: String,
+    whole: Vec<String>,
     /// The table's rows with their places, in the snapshot that is current now.
     from: TableWithJoins,
     /// What the places are called.
@@ -281,6 +284,7 @@ impl Rows {
         if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
             return Err(refused("DELETE and UPDATE take no names of columns after an alias"));
         }
+        let whole = if alias.is_none() { parts(name) } else { Vec::new() };
         let table = named(name)?;
         if text::parse_name(table.table()).1.is_some() {
             return Err(refused("DELETE and UPDATE are about a table as it is now; they take no AS OF"));
@@ -298,17 +302,24 @@ impl Rows {
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
         let places = rowscan::places(loaded.metadata.current_schema());
-        Ok(Self { target, loaded, from: select::aliased(ObjectName(name), &alias), alias, places })
+        Ok(Self { target, loaded, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
+    }
+
+    /// An expression whose columns are qualified by the bare name of the table, if by any.
+    fn bare(&self, mut expr: Expr) -> Expr {
+        select::name_barely(&mut expr, &self.whole);
+        expr
     }
 }
 
 /// The column that an assignment is about.
-fn assigned(target: &AssignmentTarget, alias: &str) -> Result<String> {
+fn assigned(target: &AssignmentTarget, rows: &Rows) -> Result<String> {
     let AssignmentTarget::ColumnName(name) = target else { return Err(refused("UPDATE sets one column at a time")) };
     let parts = parts(name);
     match parts.as_slice() {
         [column] => Ok(column.clone()),
-        [table, column] if table == alias => Ok(column.clone()),
+        [table, column] if *table == rows.alias => Ok(column.clone()),
+        [table @ .., column] if table.len() > 1 && table == rows.whole => Ok(column.clone()),
         [column, ..] => Err(refused(format!("UPDATE sets whole columns, not {}: set {column} to a struct", parts.join(".")))),
         [] => Err(refused("UPDATE sets a column that has no name")),
     }

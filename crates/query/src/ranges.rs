@@ -57,20 +57,14 @@ impl<'a> FileBounds<'a> {
     /// would also take a column for constant whose bounds are one value, or that counts nothing but nulls. So the count of nulls never
     /// is exact.
     pub(crate) fn statistics(&self, field: &Field) -> ColumnStatistics {
-        use ScalarValue::{Int64, TimestampMicrosecond, TimestampNanosecond};
         let mut statistics = ColumnStatistics::new_unknown();
         let (Some(id), ty) = (field_id(field), field.data_type()) else { return statistics };
         let ordered = !is_float(ty)
             && !matches!(ty, DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) | DataType::Boolean);
         let precise = |value| if ordered { Precision::Exact(value) } else { Precision::Inexact(value) };
         let (low, high) = self.of(id, ty);
-        // DataFusion counts the values between two bounds in 64 bits, where it takes all values of 64 bits for none.
-        let low = low.filter(|low| {
-            !matches!(
-                low,
-                Int64(Some(i64::MIN)) | TimestampMicrosecond(Some(i64::MIN), _) | TimestampNanosecond(Some(i64::MIN), _)
-            )
-        });
+        // DataFusion can't count the values of a range of all 64 bits. There is nothing below the least to leave out.
+        let low = low.filter(|low| !is_least(low));
         statistics.min_value = low.map_or(Precision::Absent, precise);
         statistics.max_value = high.map_or(Precision::Absent, precise);
         let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());
@@ -82,6 +76,15 @@ impl<'a> FileBounds<'a> {
 fn scalar(datum: &Datum, to: &DataType) -> Option<ScalarValue> {
     let array = literal_array(datum.data_type(), datum.literal(), to)?;
     ScalarValue::try_from_array(&array, 0).ok()
+}
+
+fn is_least(value: &ScalarValue) -> bool {
+    matches!(
+        value,
+        ScalarValue::Int64(Some(i64::MIN))
+            | ScalarValue::TimestampMicrosecond(Some(i64::MIN), _)
+            | ScalarValue::TimestampNanosecond(Some(i64::MIN), _)
+    )
 }
 
 fn is_float(ty: &DataType) -> bool {

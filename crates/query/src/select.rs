@@ -7,12 +7,12 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableAlias, TableFactor,
-    TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableAlias,
+    TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use crate::{QueryError, Result, syntax};
+use crate::{QueryError, Result, depth, syntax, using};
 
 /// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
 const AGAIN: &str = "\u{1f}again=";
@@ -106,6 +106,9 @@ impl VisitorMut for Rewriter {
             return self.refused(what);
         }
         syntax::name_recursive(query);
+        if let Err(what) = using::apart_in(query) {
+            return self.wrong(what);
+        }
         name_all(&mut query.body, self.depth > 1);
         order_distinct(query);
         ControlFlow::Continue(())
@@ -117,13 +120,25 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        // One of several in a set operation; any other is done.
+        if let Err(what) = using::apart(select, None) {
+            return self.wrong(what);
+        }
         match () {
             () if select.prewhere.is_some() => self.refused("PREWHERE"),
             () if !select.connect_by.is_empty() => self.refused("CONNECT BY"),
             () if select.exclude.is_some() => self.refused("EXCLUDE after a select list"),
             () if select.value_table_mode.is_some() => self.refused("SELECT AS VALUE or AS STRUCT"),
-            () => ControlFlow::Continue(()),
+            () => {
+                name_wholly(select);
+                ControlFlow::Continue(())
+            }
         }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        depth::balance(expr);
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
@@ -218,6 +233,50 @@ fn order_distinct(query: &mut Query) {
         {
             *by = Expr::Identifier(alias);
         }
+    }
+}
+
+fn parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
+}
+
+/// Writes the `t.*` of a list as `n.t.*` where the table is `n.t`: the planner knows it by its whole name.
+fn name_wholly(select: &mut Select) {
+    let factors =
+        select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation)));
+    let tables: Vec<ObjectName> = factors
+        .filter_map(|factor| match factor {
+            TableFactor::Table { name, alias: None, .. } => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    for item in &mut select.projection {
+        let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(given), _) = item else { continue };
+        let mut fit = tables.iter().filter(|table| parts(table).ends_with(&parts(given)));
+        if let (Some(table), None) = (fit.next(), fit.next()) {
+            *given = table.clone();
+        }
+    }
+}
+
+/// Takes a table's outer names off the columns that are qualified by them.
+pub(crate) fn name_barely(expr: &mut Expr, table: &[String]) {
+    struct Bare<'a>(&'a [String]);
+    impl VisitorMut for Bare<'_> {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::CompoundIdentifier(parts) = expr
+                && parts.len() > self.0.len()
+                && parts.iter().zip(self.0).all(|(part, name)| normal(part) == *name)
+            {
+                parts.drain(..self.0.len() - 1);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if table.len() > 1 {
+        let _ = expr.visit(&mut Bare(table));
     }
 }
 

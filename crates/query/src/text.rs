@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
 use crate::spark::Spark;
-use crate::{QueryError, Result, select, semantics, syntax};
+use crate::{QueryError, Result, depth, select, semantics, syntax};
 
 /// Between a table's name and what of it is wanted.
 const MARK: char = '\u{1f}';
@@ -91,6 +91,7 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
         Grammar::DuckDb => &DuckDbDialect {},
     };
     let (tokens, parameters) = tokens(sql, dialect)?;
+    depth::check(&tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(DEPTH).build()?;
     let mut statements = parser.parse_statements()?;
     let statement = match (statements.pop_front(), statements.len()) {

@@ -34,8 +34,8 @@ pub(crate) fn told(error: &DataFusionError) -> String {
 
 /// What is not supported, where the planner prints its own trees.
 fn unsupported(text: &str) -> &str {
-    const ELSEWHERE: &str = "a subquery here: IN, EXISTS and subqueries that name columns of the tables around them are served in WHERE \
-                             and HAVING, with AND between them, and those of one value where equality ties them to the tables around them";
+    const ELSEWHERE: &str = "a subquery here: subqueries that name columns of the tables around them are served in WHERE, HAVING and \
+                             select lists, and those of one value where equality ties them to the tables around them";
     if text.contains("Subquery(") || text.contains("Exists(") || text.contains("OuterReferenceColumn") {
         return ELSEWHERE;
     }

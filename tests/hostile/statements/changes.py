@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from pyiceberg.types import BinaryType, FixedType, FloatType, PrimitiveType, UUIDType
+from pyiceberg.types import PrimitiveType
 
 from ..names import quoted
 from .expressions import STRING, Expressions, family
 from .text import Text, joined, put, same, spaced
-from .world import Known, World
+from .world import SHARED, Known, World
 
 
 def some(pick: random.Random, world: World, known: Known) -> Text:
@@ -22,17 +22,20 @@ def target(known: Known) -> Text:
     return Text(known.esker, known.name)
 
 
-def bare(pick: random.Random, known: Known) -> Expressions:
-    """Columns without an alias: a DELETE has none."""
-    columns = known.columns("a")
+def bare(pick: random.Random, world: World, known: Known) -> Expressions:
+    """Columns without an alias: a DELETE has none. Some by the table's name, bare or whole."""
+    columns, whole = known.columns("a"), Text(known.esker, known.name)
+    last = Text(quoted(known.state.name[-1]), known.name)
     for column in columns:
         text = column.text
         column.text = Text(text.esker[2:], text.duckdb[2:], features=text.features)
-    return Expressions(pick, columns, False)
+        if pick.random() < 0.1 and "nested" not in text.features:
+            column.text = put("{}.{}", pick.choice([whole, last]), column.text).tagged("whole name")
+    return Expressions(pick, columns, pick.random() < 0.3, world.tables, pick.choice([whole, last]))
 
 
 def delete(pick: random.Random, world: World, known: Known) -> Text:
-    e = bare(pick, known)
+    e = bare(pick, world, known)
     if pick.random() < 0.15:
         other = pick.choice(world.tables)
         inner = put("SELECT max(b.rid) FROM {} AS b GROUP BY b.i", Text(other.esker, other.name))
@@ -41,20 +44,26 @@ def delete(pick: random.Random, world: World, known: Known) -> Text:
 
 
 def plain_columns(known: Known) -> list:
-    kinds = (UUIDType, BinaryType, FixedType, FloatType)
-    fields = [f for f in known.state.schema.fields if isinstance(f.field_type, PrimitiveType) and f.name != "rid"]
-    return [f for f in fields if not isinstance(f.field_type, kinds)]
+    return [f for f in known.state.schema.fields if isinstance(f.field_type, PrimitiveType) and f.name != "rid"]
 
 
 def update(pick: random.Random, world: World, known: Known) -> Text:
-    e, field = bare(pick, known), pick.choice(plain_columns(known))
+    e, field = bare(pick, world, known), pick.choice(plain_columns(known))
     kind = field.field_type
     # An expression of exactly the column's type, or a literal: what fits must not be a matter of dialect.
     there = [c.text for c in e.columns if c.kind == kind]
     value = pick.choice(there) if there and pick.random() < 0.5 else e.literal(kind, True)
     if family(kind) == STRING and pick.random() < 0.3:
         value = put("{} || '!'", value)
+    if field.name in SHARED and pick.random() < 0.15:
+        other = pick.choice(world.tables)
+        value = put(f"(SELECT max(q.{field.name}) FROM {{}} AS q)", Text(other.esker, other.name)).tagged("subquery")
     where = put("WHERE {}", e.condition()) if pick.random() < 0.9 else None
+    more = [f for f in plain_columns(known) if f.name != field.name]
+    if more and pick.random() < 0.2:
+        # Each is set to what the row was, whatever is set before it.
+        other = pick.choice(more)
+        value = put("{}, {} = {}", value, quoted(other.name), e.literal(other.field_type, True)).tagged("two columns")
     return spaced(pick, "UPDATE", target(known), "SET", quoted(field.name), "=", value, where).tagged("update")
 
 
@@ -81,12 +90,12 @@ def misfit(pick: random.Random, world: World, known: Known) -> Text:
 
 
 def insert(pick: random.Random, world: World, known: Known) -> Text:
-    e, fields = bare(pick, known), plain_columns(known)
+    e, fields = bare(pick, world, known), plain_columns(known)
     fields = pick.sample(fields, min(len(fields), pick.randrange(1, 4)))
     names = ", ".join(quoted(f.name) for f in fields)
     tuples = []
     for _ in range(pick.randrange(1, 3)):
-        values = [same(str(pick.randrange(10_000, 20_000))), *(e.literal(f.field_type, True) for f in fields)]
+        values = [same(str(known.fresh())), *(e.literal(f.field_type, True) for f in fields)]
         tuples.append(put("({})", joined(", ", values)))
     return spaced(pick, "INSERT INTO", target(known), f"(rid, {names})", "VALUES", joined(", ", tuples)).tagged(
         "insert"
@@ -99,4 +108,6 @@ def insert_select(pick: random.Random, world: World, known: Known) -> Text:
     twice = pick.choice(["NULL, NULL", *(quoted(f.name) + ", NULL" for f in fields[:1])])
     into = put("{} (rid, {})", target(known), names)
     some_rows = put("{} WHERE rid % 5 = 2", target(known))
-    return spaced(pick, "INSERT INTO", into, "SELECT rid + 50000,", twice, "FROM", some_rows).tagged("insert select")
+    return spaced(
+        pick, "INSERT INTO", into, f"SELECT rid + {100_000 * known.fresh()},", twice, "FROM", some_rows
+    ).tagged("insert select")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from decimal import Decimal
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from pyiceberg.types import (
+    BinaryType,
     BooleanType,
     DateType,
     DecimalType,
@@ -22,7 +24,7 @@ from pyiceberg.types import (
 
 from .. import literals, predicates, values
 from .text import Text, bound, joined, put, same, spaced
-from .world import Column
+from .world import SHARED, Column, Known
 
 BOOLEAN, LONG, DOUBLE, STRING, DATE, TIMESTAMP = (
     BooleanType(), LongType(), DoubleType(), StringType(), DateType(), TimestampType(),
@@ -43,9 +45,31 @@ def family(kind: IcebergType) -> IcebergType:
     return kind
 
 
+def as_parameter(value: Any, kind: IcebergType) -> Any:
+    """What a client binds for a value; none where its type would be another than the literal's."""
+    match kind:
+        case IntegerType() | LongType() | StringType() | BooleanType() | DecimalType() | DoubleType() | BinaryType():
+            return value
+        case DateType():
+            return date(1970, 1, 1) + timedelta(days=value)
+        case TimestampType():
+            return datetime(1970, 1, 1) + timedelta(microseconds=value)
+    return None
+
+
 class Expressions:
-    def __init__(self, pick: random.Random, columns: list[Column], parameters: bool) -> None:
+    """`tables` are what subqueries of conditions are about, `outer` what the columns around them are qualified by."""
+
+    def __init__(
+        self,
+        pick: random.Random,
+        columns: list[Column],
+        parameters: bool,
+        tables: list[Known] | None = None,
+        outer: Text | None = None,
+    ) -> None:
         self.pick, self.columns, self.parameters = pick, columns, parameters
+        self.tables, self.outer = tables or [], outer or same("a")
 
     def of(self, kind: IcebergType, depth: int = 0) -> Text:
         """An expression of the family of that type."""
@@ -65,8 +89,8 @@ class Expressions:
         style = pick.choice([0, 1, 2] if bare else [0, 2])
         text = Text(literals.sql(value, kind, "esker", style), literals.sql(value, kind, "duckdb", 2))
         text = text.tagged(f"literal {family(kind)}")
-        if self.parameters and isinstance(value, (bool, int, str, Decimal)) and family(kind) in (LONG, STRING, BOOLEAN):
-            return bound(text, value) if pick.random() < 0.5 else text
+        if self.parameters and pick.random() < 0.5 and (parameter := as_parameter(value, kind)) is not None:
+            return bound(text, parameter)
         return text
 
     def typed_null(self, kind: IcebergType) -> Text:
@@ -99,7 +123,13 @@ class Expressions:
 
     def conditional(self, kind: IcebergType, depth: int) -> Text:
         a, b = self.of(kind, depth), self.column(kind)
-        match self.pick.randrange(3):
+        match self.pick.randrange(5):
+            case 3:
+                form = self.pick.choice(["greatest({}, {})", "least({}, {})"])
+                return put(form, b, self.column(kind)).tagged("greatest")
+            case 4:
+                when = self.of(self.comparable(), 2)
+                return put("CASE {} WHEN {} THEN {} ELSE {} END", when, when, a, b).tagged("case of")
             case 0:
                 return put("CASE WHEN {} THEN {} ELSE {} END", self.condition(depth), a, b).tagged("case")
             case 1:
@@ -181,8 +211,9 @@ class Expressions:
             self.like,
             lambda: put(pick.choice(TRUTHS), self.condition(depth + 1)).tagged("is true"),
             self.clock,
+            self.subquery,
         ]
-        weights = [3, 3, 1, 2, 1, 2, 1, 1, 1, 0.5, 0.5]
+        weights = [3, 3, 1, 2, 1, 2, 1, 1, 1, 0.5, 0.5, 0.8 if self.tables and depth < 3 else 0]
         return spaced(pick, pick.choices(forms, weights)[0]())
 
     def compared(self, a: Text, b: Text) -> Text:
@@ -197,9 +228,39 @@ class Expressions:
         return put(form, self.column(kind), self.literal(kind, True)).tagged("distinct from")
 
     def among(self, kind: IcebergType) -> Text:
-        found = [self.literal(kind, True) for _ in range(self.pick.randrange(1, 4))]
+        found = [self.literal(kind, True) for _ in range(self.pick.randrange(1, 6))]
+        if self.pick.random() < 0.15:
+            found.append(self.column(kind))
         form = self.pick.choice(["{} IN ({})", "{} NOT IN ({})"])
         return put(form, self.column(kind), joined(", ", found)).tagged("in")
+
+    def subquery(self) -> Text:
+        """What the rows of a table say of a row: each truth value may come of it."""
+        pick, key, other = self.pick, self.pick.choice(SHARED), self.pick.choice(SHARED)
+        known = pick.choice(self.tables)
+        table = Text(f"{known.esker} AS q", f"{known.name} AS q")
+        inner = Expressions(pick, known.columns("q"), False)
+        mine = put("{}.{}", self.outer, key)
+        where = inner.condition(2)
+        if pick.random() < 0.4:
+            where = put(f"{{}} AND q.{other} = {{}}.{other}", where, self.outer).tagged("correlated")
+        rows = put(f"SELECT q.{key} FROM {{}} WHERE {{}}", table, where)
+        match pick.randrange(5):
+            case 0 | 1:
+                made = put(pick.choice(["{} IN ({})", "{} NOT IN ({})", "{} NOT IN ({})"]), mine, rows)
+            case 2:
+                made = put(
+                    pick.choice(["EXISTS ({} AND {})", "NOT EXISTS ({} AND {})"]), rows, put(f"q.{key} = {{}}", mine)
+                )
+            case 3:
+                quantifier = pick.choice(["ANY", "ALL"])
+                made = put(f"{{}} {pick.choice(predicates.COMPARISONS)} {quantifier} ({{}})", mine, rows).tagged(
+                    quantifier
+                )
+            case _:
+                function = pick.choice(["min", "max", "count"])
+                made = put(f"{{}}.rid >= (SELECT {function}(q.rid) FROM {{}} WHERE {{}})", self.outer, table, where)
+        return made.tagged("subquery")
 
     def like(self) -> Text:
         pattern = self.pick.choice(["a%", "%a%", "_", "%''%", "null%", "%\n", "日%", "%--%", "a_b", ""])

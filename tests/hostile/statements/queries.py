@@ -9,7 +9,7 @@ from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType
 
 from .expressions import DOUBLE, LONG, STRING, Expressions, family
 from .text import Text, joined, put, same, spaced
-from .world import Known, World
+from .world import SHARED, Known, World
 
 
 @dataclass
@@ -32,6 +32,9 @@ def some(pick: random.Random, world: World) -> Query:
         window,
         sets,
         subquery,
+        listed_subquery,
+        long,
+        grouping,
         nested_query,
         common,
         odd,
@@ -51,7 +54,9 @@ def source(pick: random.Random, known: Known, alias: str, parameters: bool = Tru
 
 def one(pick: random.Random, world: World, alias: str = "a") -> tuple[Known, Text, Expressions]:
     known = pick.choice(world.tables)
-    return (known, *source(pick, known, alias, pick.random() < 0.3))
+    table, e = source(pick, known, alias, pick.random() < 0.3)
+    e.tables, e.outer = world.tables, same(alias)
+    return known, table, e
 
 
 def selected(pick: random.Random, e: Expressions) -> Text:
@@ -120,16 +125,22 @@ def aggregated(pick: random.Random, world: World) -> Query:
     return Query(spaced(pick, "SELECT", what, "FROM", table, where(pick, e)).tagged("aggregate"))
 
 
-def shared(a: Known, b: Known) -> list[str]:
-    return ["i", "x", "s", "d", "ts", "rid"]
-
-
 def joining(pick: random.Random, world: World) -> Query:
     a, b = pick.choice(world.tables), pick.choice(world.tables)
     left, e = source(pick, a, "a", False)
     right, f = source(pick, b, "b", False)
-    kind, key = pick.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]), pick.choice(shared(a, b))
-    on = put("ON {}", f"a.{key} = b.{key}")
+    kind, key = pick.choice(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]), pick.choice(SHARED)
+    if pick.random() < 0.15:
+        what = joined(", ", [same("a.rid"), same("b.rid"), same(key)])
+        return Query(
+            spaced(pick, "SELECT", what, "FROM", left, kind, right, f"USING ({key})").tagged(
+                kind.lower(), f"using {key}"
+            )
+        )
+    on = put("ON {}", f"a.{key} {pick.choice(['=', '=', '=', 'IS NOT DISTINCT FROM'])} b.{key}")
+    if pick.random() < 0.2:
+        other = pick.choice(SHARED)
+        on = put("{} AND {}", on, f"a.{other} {pick.choice(['=', '<', '>=', '<>'])} b.{other}").tagged("two keys")
     if pick.random() < 0.4 and kind in ("JOIN", "LEFT JOIN"):
         on = put("{} AND {}", on, f.condition(1))
     what = joined(", ", [same("a.rid"), same("b.rid"), pick.choice(e.columns + f.columns).text])
@@ -141,11 +152,31 @@ def joining(pick: random.Random, world: World) -> Query:
     )
 
 
+FRAMES = [
+    "ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING",
+    "ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+    "ROWS BETWEEN 3 PRECEDING AND 1 PRECEDING",
+    "RANGE BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+    "RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING",
+]
+
+
 def window(pick: random.Random, world: World) -> Query:
     _, table, e = one(pick, world)
     by, order = pick.choice(e.columns).text, pick.choice(e.columns).text
     over = put("OVER (PARTITION BY {} ORDER BY {} NULLS LAST, a.rid)", by, order)
     number = put("{} % 1000", e.column(LONG))
+    frame = pick.choice(FRAMES)
+    framed = put("OVER (PARTITION BY {} ORDER BY {}, a.rid {})", by, order, frame).tagged(frame)
+    peers = put("OVER (ORDER BY {} DESC NULLS LAST)", order).tagged("peers")
+    if pick.random() < 0.5:
+        call = pick.choice([put("sum({})", number), same("count(*)"), put("min({})", order), put("max({})", order)])
+        over = pick.choice([framed, peers])
+        made = put("{} {}", call, over)
+        dense = put("dense_rank() {}", peers)
+        return Query(
+            spaced(pick, "SELECT", put("a.rid, {}, {}", made, dense), "FROM", table, where(pick, e)).tagged("window")
+        )
     calls = [
         same("row_number()"),
         put("lag({})", by),
@@ -160,19 +191,22 @@ def window(pick: random.Random, world: World) -> Query:
 
 
 def sets(pick: random.Random, world: World) -> Query:
-    column = pick.choice(["i", "x", "s", "d", "ts", "rid"])
+    column = pick.choice(SHARED)
     parts = []
-    for alias in ("a", "b"):
+    for alias in ("a", "b", "c") if pick.random() < 0.3 else ("a", "b"):
         _, table, e = one(pick, world, alias)
         parts.append(spaced(pick, "SELECT", f"{alias}.{column}", "FROM", table, where(pick, e)))
-    operator = pick.choice(["UNION", "UNION ALL", "EXCEPT", "INTERSECT"])
-    return Query(spaced(pick, parts[0], operator, parts[1]).tagged(operator.lower()))
+    made = parts[0]
+    for part in parts[1:]:
+        operator = pick.choice(["UNION", "UNION ALL", "EXCEPT", "INTERSECT"])
+        made = spaced(pick, made, operator, part).tagged(operator.lower())
+    return Query(made)
 
 
 def subquery(pick: random.Random, world: World) -> Query:
     _, left, e = one(pick, world)
     _, right, f = one(pick, world, "b")
-    key = pick.choice(["i", "s", "d", "rid", "ts", "x"])
+    key = pick.choice(SHARED)
     inner = spaced(pick, "SELECT", f"b.{key}", "FROM", right, put("WHERE {}", f.condition(1)))
     match pick.randrange(4):
         case 0:
@@ -186,6 +220,45 @@ def subquery(pick: random.Random, world: World) -> Query:
         case _:
             test = put("a.rid > ({})", spaced(pick, "SELECT avg(b.rid) FROM", right))
     return Query(spaced(pick, "SELECT a.rid FROM", left, "WHERE", test).tagged("subquery"))
+
+
+def listed_subquery(pick: random.Random, world: World) -> Query:
+    """Subqueries in a select list: one value for each row."""
+    _, left, e = one(pick, world)
+    known, key, other = pick.choice(world.tables), pick.choice(SHARED), pick.choice(SHARED)
+    right, f = source(pick, known, "b", False)
+    inner = f.condition(2)
+    asked = pick.choice([
+        put(f"a.{key} IN (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
+        put(f"a.{key} NOT IN (SELECT b.{key} FROM {{}} WHERE {{}} AND b.{other} = a.{other})", right, inner),
+        put(f"EXISTS (SELECT 1 FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
+        put(f"(SELECT count(b.{other}) FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
+        put("(SELECT max(b.rid) FROM {} WHERE {})", right, inner),
+        put(f"a.{key} >= ALL (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
+    ])  # fmt: skip
+    return Query(spaced(pick, "SELECT a.rid,", asked, "FROM", left, where(pick, e)).tagged("subquery in a list"))
+
+
+def long(pick: random.Random, world: World) -> Query:
+    """More terms than anybody writes by hand."""
+    _, table, e = one(pick, world)
+    terms = [put("({})", e.condition(3)) for _ in range(pick.choice([40, 100, 300]))]
+    operator = pick.choice([" OR ", " AND ", " OR "])
+    if operator == " AND ":
+        terms = [put("({} OR a.rid % 2 = 0)", term) for term in terms]
+    return Query(put("SELECT a.rid FROM {} WHERE {}", table, joined(operator, terms)).tagged("long"))
+
+
+def grouping(pick: random.Random, world: World) -> Query:
+    """By several keys, and by sets of them."""
+    _, table, e = one(pick, world)
+    first = pick.choice(e.columns).text
+    # A set that names a column twice is refused.
+    second = pick.choice([c.text for c in e.columns if c.text != first])
+    form = pick.choice(["{}, {}", "ROLLUP ({}, {})", "CUBE ({}, {})", "GROUPING SETS (({}), ({}), ())"])
+    by = put(form, first, second).tagged(form.split(" ")[0].lower())
+    what = joined(", ", [first, second, same("count(*)"), aggregate(pick, e)])
+    return Query(spaced(pick, "SELECT", what, "FROM", table, where(pick, e), "GROUP BY", by).tagged("group by"))
 
 
 def nested_query(pick: random.Random, world: World) -> Query:

@@ -17,6 +17,8 @@ from .text import Text
 
 # What every table has beside what is random: a key, and columns that meet those of other tables.
 FIXED = [("rid", "long"), ("i", "int"), ("x", "double"), ("s", "string"), ("d", "decimal(10,2)"), ("ts", "timestamp")]
+# The columns by which tables can be joined.
+SHARED = ["i", "x", "s", "d", "ts", "rid"]
 
 
 @dataclass
@@ -33,6 +35,12 @@ class Known:
     name: str
     # The snapshot before the last insert, whose rows DuckDB has as well.
     older: int = 0
+    # The last number that was given to a row: where two had the same, windows would have more than one answer.
+    last: int = 10_000
+
+    def fresh(self) -> int:
+        self.last += 1
+        return self.last
 
     @property
     def esker(self) -> str:
@@ -115,6 +123,9 @@ class World:
         self.duckdb.register("loading", rows)
         self.duckdb.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM loading")
         self.duckdb.unregister("loading")
+        for field in known.state.schema.fields:
+            if field.required:
+                self.duckdb.execute(f"ALTER TABLE {name} ALTER COLUMN {quoted(field.name)} SET NOT NULL")
 
     def close(self) -> None:
         self.duckdb.close()

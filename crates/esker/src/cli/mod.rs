@@ -157,9 +157,12 @@ struct Remote {
     warehouse: String,
 }
 
+/// What a thread may use for the stack: statements are planned by recursion. Nothing of it is taken before it is used.
+const STACK_BYTES: usize = 128 << 20;
+
 /// Runs a command.
 pub fn run(cli: Cli) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build();
     let runtime = runtime.map_err(|source| Error::Io { path: "threads".to_owned(), source })?;
     runtime.block_on(async {
         match cli.command {

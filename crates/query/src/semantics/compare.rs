@@ -27,8 +27,9 @@ use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
+use super::keys;
 use super::quotient::{FRACTION, rewrite_fraction};
-use super::rewrites::{divided, duration, moved, rewrite_cast, rewrite_like, rewrite_trunc};
+use super::rewrites::{divided, duration, framed, moved, rewrite_cast, rewrite_like, rewrite_trunc};
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
 use super::text_literal::{self, bytes, text};
@@ -137,7 +138,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {
                 let fields = (&field(l, &left)?, &field(r, &right)?);
-                if let Some((new_l, new_r)) = keys(l, r, fields)? {
+                if let Some((new_l, new_r)) = as_keys(l, r, fields)? {
                     (*l, *r) = (new_l, new_r);
                     join.join_constraint = datafusion::common::JoinConstraint::On;
                 }
@@ -251,6 +252,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             divided(left, right, (left.get_type(schema)?, right.get_type(schema)?))
         }
         Expr::Like(like) => rewrite_like(like)?,
+        Expr::WindowFunction(window) => framed(window, schema)?.map(|window| Expr::WindowFunction(Box::new(window))),
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
@@ -305,7 +307,7 @@ fn comparison(left: &Expr, op: Operator, right: &Expr, (l, r): (&FieldRef, &Fiel
     {
         return Ok(Some(made));
     }
-    Ok(keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
+    Ok(as_keys(left, right, (l, r))?.map(|(left, right)| binary_expr(left, op, right)))
 }
 
 /// A comparison with a constant of another type.
@@ -374,7 +376,7 @@ fn float(value: &ScalarValue, ty: &DataType) -> Option<ScalarValue> {
 }
 
 /// Two expressions of different types as keys of one type, which compare as their values do.
-fn keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
+fn as_keys(left: &Expr, right: &Expr, (l, r): (&FieldRef, &FieldRef)) -> Result<Option<(Expr, Expr)>> {
     use DataType::{BinaryView, Date32, Decimal128, Decimal256, FixedSizeBinary, Float64, Time64, Timestamp};
     let both = |to: DataType| {
         let one = |expr: &Expr, from: &DataType| if *from == to { expr.clone() } else { cast(expr.clone(), to.clone()) };
@@ -427,8 +429,9 @@ fn matched(field: &FieldRef, expr: &Expr, subquery: &Subquery) -> Result<Option<
     let plan = &subquery.subquery;
     let (relation, other) = plan.schema().qualified_field(0);
     let column = Expr::Column(Column::new(relation.cloned(), other.name()));
-    let Some((expr, key)) = keys(expr, &column, (field, other))? else { return Ok(None) };
-    let key = key.alias_qualified(relation.cloned(), other.name());
+    let Some((expr, key)) = as_keys(expr, &column, (field, other))? else { return Ok(None) };
+    // No column of the subquery has this name: one that is compared with what is around it may join it.
+    let key = key.alias(format!("{}{}", other.name(), keys::COMPARED));
     let projected = LogicalPlanBuilder::from(plan.as_ref().clone()).project(vec![key])?.build()?;
     Ok(Some((expr, Subquery { subquery: Arc::new(projected), ..subquery.clone() })))
 }

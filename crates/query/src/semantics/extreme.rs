@@ -79,7 +79,7 @@ impl Nested {
 impl Accumulator for Nested {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let [values] = values else { return Ok(()) };
-        let rows = self.order.convert_columns(&[normalised(values)?])?;
+        let rows = self.order.convert_columns(&[normalised(values, true)?])?;
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
         let by_row = |a: &usize, b: &usize| rows.row(*a).cmp(&rows.row(*b));
         let Some(best) = (if self.max { valid.max_by(by_row) } else { valid.min_by(by_row) }) else { return Ok(()) };

@@ -25,11 +25,18 @@ use datafusion::scalar::ScalarValue;
 use super::checked;
 use super::constant::constant;
 use super::fit::{always, compares, never};
-use super::normal::{holds_floats, is_key, key};
+use super::normal::{holds_floats, is_key, key, ordered};
 use crate::minmax;
 
 /// Functions that look for values in lists, and return none of them.
 const FINDING: [&str; 5] = ["array_has", "array_has_any", "array_has_all", "array_position", "array_positions"];
+
+/// After the name of the column of a subquery that is compared as another than it is.
+pub(super) const COMPARED: &str = "\u{1f}compared";
+
+/// Functions that return the first or last of values, or sort them.
+const ORDERING: [&str; 5] = ["greatest", "least", "array_max", "array_min", "array_sort"];
+const ORDERING_ROWS: [&str; 2] = ["median", "percentile_cont"];
 
 /// The rule, for plans whose types agree.
 #[derive(Debug)]
@@ -126,21 +133,28 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let keys: Vec<Expr> = keys.collect();
     let asked = aggr_expr.len();
     let [least, _] = minmax::functions();
+    let mut shown_at = Vec::with_capacity(floats.len());
     for (i, float) in floats.iter().enumerate() {
         let plain = float.get_type(schema.as_ref())?.is_floating();
-        let shown: Arc<AggregateUDF> = if plain { least.clone() } else { first_value_udaf() };
-        aggr_expr.push(shown.call(vec![float.clone().unalias()]).alias(format!("shown {i}")));
+        let function: Arc<AggregateUDF> = if plain { least.clone() } else { first_value_udaf() };
+        let shown = function.call(vec![float.clone().unalias()]);
+        // What is asked for already is not asked twice: an optimiser that makes one of two loses the sets of groups.
+        let there = aggr_expr.iter().position(|expr| expr.clone().unalias() == shown);
+        shown_at.push(there.unwrap_or(aggr_expr.len()));
+        if there.is_none() {
+            aggr_expr.push(shown.alias(format!("shown {i}")));
+        }
     }
     let made = Aggregate::try_new(input, keys, aggr_expr)?;
     let columns = made.schema.columns();
-    let mut shown = floats.iter().zip(&columns[groups + internal + asked..]);
+    let mut shown = shown_at.into_iter().map(|at| columns[groups + internal + at].clone());
     let mut output = Vec::with_capacity(groups + internal + asked);
     for (i, column) in columns[..groups + internal + asked].iter().enumerate() {
         let own = Expr::Column(column.clone());
         let (relation, field) = wanted.qualified_field(i);
         let value = match distinct.get(i) {
             Some(expr) if is_float(expr, &schema) => {
-                let value = shown.next().map_or_else(|| own.clone(), |(_, value)| Expr::Column(value.clone()));
+                let value = shown.next().map_or_else(|| own.clone(), Expr::Column);
                 // A group of a smaller set has no value in this column.
                 if sets { when(own.is_not_null(), value).end()? } else { value }
             }
@@ -191,6 +205,13 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             if of_floats {
                 params.args = std::mem::take(&mut params.args).into_iter().map(|e| keyed(e, schema)).collect();
             }
+            if ORDERING_ROWS.contains(&function.func.name()) {
+                params.args = std::mem::take(&mut params.args)
+                    .into_iter()
+                    .map(|e| if is_float(&e, schema) { ordered(e) } else { e })
+                    .collect();
+                return Ok(Transformed::yes(Expr::AggregateFunction(function)));
+            }
             if by_floats {
                 params.order_by = sorted(std::mem::take(&mut params.order_by), schema);
             }
@@ -215,6 +236,12 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         {
             Expr::ScalarFunction(ScalarFunction { func, args: args.into_iter().map(|e| keyed(e, schema)).collect() })
         }
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if ORDERING.contains(&func.name()) && args.iter().any(|e| is_float(e, schema)) =>
+        {
+            let args = args.into_iter().map(|e| if is_float(&e, schema) { ordered(e) } else { e }).collect();
+            Expr::ScalarFunction(ScalarFunction { func, args })
+        }
         Expr::ScalarFunction(ScalarFunction { func, mut args })
             if func.name() == "nullif" && args.len() == 2 && args.iter().any(|e| is_float(e, schema)) =>
         {
@@ -231,7 +258,7 @@ fn projected(subquery: Subquery) -> Result<Subquery> {
     let plan = Arc::unwrap_or_clone(subquery.subquery);
     let (relation, field) = plan.schema().qualified_field(0);
     let (relation, name) = (relation.cloned(), field.name().clone());
-    let column = key(Expr::Column(Column::new(relation.clone(), &name))).alias_qualified(relation, name);
+    let column = key(Expr::Column(Column::new(relation, &name))).alias(format!("{name}{COMPARED}"));
     let plan = LogicalPlanBuilder::from(plan).project(vec![column])?.build()?;
     Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns: subquery.outer_ref_columns, spans: subquery.spans })
 }

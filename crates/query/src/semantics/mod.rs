@@ -22,6 +22,7 @@ mod fit;
 mod function;
 mod instant;
 mod keys;
+mod lists;
 mod normal;
 mod now;
 mod numbers;
@@ -29,6 +30,7 @@ mod quotient;
 mod rewrites;
 mod rounding;
 mod seconds;
+mod subqueries;
 mod sums;
 mod text_literal;
 mod trunc;
@@ -52,6 +54,8 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
         Arc::new(keys::Keys),
+        Arc::new(lists::Lists),
+        Arc::new(subqueries::Subqueries),
     ];
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(compare::Operators)];
     let mut session = builder
@@ -60,6 +64,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .with_type_planner(Arc::new(types::Types))
         .with_analyzer_rules(rules)
         .with_physical_optimizer_rules(crate::pushdown::rules())
+        .with_physical_optimizer_rule(Arc::new(crate::joins::NullKeys))
         .build();
     session.register_udf(Arc::new(quotient::fraction()))?;
     for function in now::functions() {

@@ -3,8 +3,10 @@
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::Like;
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast, lit};
+use datafusion::logical_expr::expr::{Like, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit,
+};
 use datafusion::scalar::ScalarValue;
 
 use super::constant::constant;
@@ -120,6 +122,28 @@ pub(super) fn rewrite_like(like: &Like) -> Result<Option<Expr>> {
         written.push(plain);
     }
     Ok(Some(Expr::Like(Like { pattern: Box::new(lit(written)), escape_char: None, ..like.clone() })))
+}
+
+/// A window over rows in the order of what can't be added to, in groups of equal ones: all that the frame speaks of is which rows are equal.
+pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
+    let WindowFunctionParams { window_frame: frame, order_by, .. } = &window.params;
+    let Some(first) = order_by.first().filter(|_| frame.units == WindowFrameUnits::Range) else { return Ok(None) };
+    let ty = first.expr.get_type(schema)?;
+    let added_to = ty.is_numeric() || matches!(ty, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
+    if added_to {
+        return Ok(None);
+    }
+    for bound in [&frame.start_bound, &frame.end_bound] {
+        if !bound.is_unbounded() && *bound != WindowFrameBound::CurrentRow {
+            return Err(DataFusionError::Plan(format!(
+                "RANGE with an offset wants an order of numbers, dates or timestamps, not {ty}"
+            )));
+        }
+    }
+    let mut made = window.clone();
+    made.params.window_frame =
+        WindowFrame::new_bounds(WindowFrameUnits::Groups, frame.start_bound.clone(), frame.end_bound.clone());
+    Ok(Some(made))
 }
 
 /// A quotient of decimals, or of a decimal and an integer.

@@ -1,0 +1,265 @@
+//! How deep and how large a statement may be. Expressions and plans are worked on by recursion: what is deeper than the stack of a thread
+//! would end the process, and not the statement alone.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident};
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::{QueryError, Result};
+
+/// Operators one after another, each of which is applied to what those before it make. What planning takes grows with a power of them.
+const LEVELS: usize = 150;
+
+/// Queries of a `UNION` and its kin.
+const QUERIES: usize = 250;
+
+/// Terms of an `AND` or `OR`, which may be put together in any order.
+const TERMS: usize = 20_000;
+
+/// Terms from which on the order matters to the stack.
+const MANY: usize = 32;
+
+/// Steps of a plan one above another, and all of them.
+const PLAN_LEVELS: usize = 1_000;
+const PLAN_STEPS: u64 = 100_000;
+
+fn too_deep(what: String) -> QueryError {
+    QueryError::Statement(format!("the statement is too deep: {what}; split it, or put the values into a table"))
+}
+
+/// What follows one another between two parentheses, so far.
+#[derive(Default)]
+struct Chain {
+    operators: usize,
+    terms: usize,
+    queries: usize,
+}
+
+/// Refuses what the parser would make too deep a tree of.
+pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut open = vec![Chain::default()];
+    for TokenWithSpan { token, .. } in tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => open.push(Chain::default()),
+            Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => {
+                open.pop();
+            }
+            _ => {}
+        }
+        let Some(chain) = open.last_mut() else { continue };
+        match token {
+            Token::Comma | Token::SemiColon => (chain.operators, chain.terms) = (0, 0),
+            Token::Word(word) if word.quote_style.is_none() => chain.keyword(word.keyword),
+            token if is_operator(token) => chain.operators += 1,
+            _ => {}
+        }
+        for (count, most, what) in [
+            (chain.operators, LEVELS, "operators in a row"),
+            (chain.queries, QUERIES, "queries in one UNION, INTERSECT or EXCEPT"),
+            (chain.terms, TERMS, "terms in one AND or OR"),
+        ] {
+            if count > most {
+                return Err(too_deep(format!("it has more than {most} {what}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Chain {
+    fn keyword(&mut self, keyword: Keyword) {
+        match keyword {
+            // Each term begins anew.
+            Keyword::AND | Keyword::OR => (self.operators, self.terms) = (0, self.terms + 1),
+            Keyword::IS | Keyword::LIKE | Keyword::ILIKE | Keyword::SIMILAR | Keyword::IN | Keyword::AT | Keyword::COLLATE => {
+                self.operators += 1;
+            }
+            Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => self.queries += 1,
+            Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::HAVING | Keyword::ON | Keyword::BY => {
+                (self.operators, self.terms) = (0, 0);
+            }
+            Keyword::WHEN | Keyword::THEN | Keyword::ELSE | Keyword::END => self.operators = 0,
+            _ => {}
+        }
+    }
+}
+
+fn is_operator(token: &Token) -> bool {
+    !matches!(
+        token,
+        Token::Word(_)
+            | Token::Number(..)
+            | Token::Whitespace(_)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::Period
+            | Token::LParen
+            | Token::RParen
+            | Token::LBracket
+            | Token::RBracket
+            | Token::LBrace
+            | Token::RBrace
+            | Token::EOF
+    )
+}
+
+/// Puts the terms of a long `AND` or `OR`, which the parser applies one after another, together in pairs.
+pub(crate) fn balance(expr: &mut Expr) {
+    let Expr::BinaryOp { op: op @ (BinaryOperator::And | BinaryOperator::Or), .. } = expr else { return };
+    let op = op.clone();
+    let same = |expr: &Expr| matches!(expr, Expr::BinaryOp { op: other, .. } if *other == op);
+    let mut terms = 1;
+    let mut at = &*expr;
+    while let Expr::BinaryOp { left, .. } = at
+        && same(at)
+    {
+        (at, terms) = (left.as_ref(), terms + 1);
+    }
+    if terms < MANY {
+        return;
+    }
+    let mut parts = Vec::with_capacity(terms);
+    let mut rest = mem::replace(expr, Expr::Identifier(Ident::new("")));
+    while same(&rest) {
+        let Expr::BinaryOp { left, right, .. } = rest else { break };
+        parts.push(*right);
+        rest = *left;
+    }
+    parts.push(rest);
+    parts.reverse();
+    while parts.len() > 1 {
+        let mut pairs = Vec::with_capacity(parts.len().div_ceil(2));
+        let mut each = parts.into_iter();
+        while let Some(left) = each.next() {
+            pairs.push(match each.next() {
+                Some(right) => Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) },
+                None => left,
+            });
+        }
+        parts = pairs;
+    }
+    if let Some(whole) = parts.pop() {
+        *expr = whole;
+    }
+}
+
+/// Refuses a plan that is too deep, or has too many steps: what a `WITH` names is part of the plan each time that it is used.
+pub(crate) fn check_plan(plan: &LogicalPlan) -> Result<()> {
+    let mut within = Vec::new();
+    let mut steps = measured(plan, &mut within)?;
+    while let Some(subquery) = within.pop() {
+        steps += measured(&subquery, &mut within)?;
+        within_limits(0, steps)?;
+    }
+    Ok(())
+}
+
+fn within_limits(levels: usize, steps: u64) -> Result<()> {
+    if levels > PLAN_LEVELS || steps > PLAN_STEPS {
+        return Err(too_deep("its plan would have too many joins, subqueries or uses of what WITH names".to_owned()));
+    }
+    Ok(())
+}
+
+/// How many steps a plan has, if they are not too many; the plans of its subqueries are added to those `within`.
+fn measured(plan: &LogicalPlan, within: &mut Vec<Arc<LogicalPlan>>) -> Result<u64> {
+    let address = |plan: &LogicalPlan| std::ptr::from_ref(plan);
+    let mut known: HashMap<*const LogicalPlan, (usize, u64)> = HashMap::new();
+    let mut open = vec![plan];
+    while let Some(at) = open.last().copied() {
+        let below = at.inputs();
+        let before = open.len();
+        open.extend(below.iter().copied().filter(|plan| !known.contains_key(&address(plan))));
+        if open.len() > before {
+            continue;
+        }
+        open.pop();
+        let (mut levels, mut steps) = (0, 1_u64);
+        for (deep, many) in below.into_iter().filter_map(|plan| known.get(&address(plan))) {
+            (levels, steps) = (levels.max(*deep), steps.saturating_add(*many));
+        }
+        within_limits(levels + 1, steps)?;
+        if known.insert(address(at), (levels + 1, steps)).is_none() {
+            at.apply_subqueries(|plan| {
+                if let LogicalPlan::Subquery(subquery) = plan {
+                    within.push(subquery.subquery.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+    }
+    Ok(known.get(&address(plan)).map_or(1, |(_, steps)| *steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+    use datafusion::sql::parser::DFParserBuilder;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+
+    use super::*;
+
+    fn checked(sql: &str) -> Result<()> {
+        check(&Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().expect("tokens"))
+    }
+
+    fn chain(term: &str, operator: &str, count: usize) -> String {
+        format!("SELECT {}", vec![term; count].join(operator))
+    }
+
+    #[test]
+    fn operators_in_a_row_are_counted_where_they_are_nested() {
+        for operator in ["+", "||", "=", " IS NULL = ", "::", " UNION ALL SELECT "] {
+            assert!(checked(&chain("1", operator, LEVELS / 2)).is_ok(), "{operator}");
+            let error = checked(&chain("1", operator, QUERIES + 2)).expect_err(operator).to_string();
+            assert!(error.contains("too deep"), "{error}");
+        }
+        // What stands side by side is not nested.
+        for between in [", ", " OR ", " AND ", " ELSE "] {
+            assert!(checked(&chain("a + 1 = 2", between, 5_000)).is_ok(), "{between}");
+        }
+        assert!(checked(&format!("SELECT {}", "(1 + 1), ".repeat(5_000))).is_ok());
+        assert!(checked(&chain("a = 1", " OR ", TERMS + 2)).is_err());
+    }
+
+    fn depth(expr: &Expr) -> usize {
+        match expr {
+            Expr::BinaryOp { left, right, .. } => 1 + depth(left).max(depth(right)),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn a_long_or_is_balanced_and_its_terms_keep_their_order() {
+        let text = (0..1_000).map(|i| format!("a{i}")).collect::<Vec<_>>().join(" OR ");
+        let mut parser = DFParserBuilder::new(text.as_str()).build().expect("tokens");
+        let mut expr = parser.parser.parse_expr().expect("an expression");
+        assert_eq!(depth(&expr), 999);
+        balance(&mut expr);
+        assert_eq!(depth(&expr), 10);
+        assert_eq!(expr.to_string(), text);
+    }
+
+    #[test]
+    fn a_plan_counts_what_it_uses_twice_twice() {
+        let one = LogicalPlanBuilder::empty(true).project(vec![lit(1)]).expect("a row").build().expect("a plan");
+        let mut plan = one.clone();
+        let double =
+            |plan: LogicalPlan| LogicalPlanBuilder::from(plan.clone()).union(plan).expect("a union").build().expect("a plan");
+        for _ in 0..10 {
+            plan = double(plan);
+        }
+        assert!(check_plan(&plan).is_ok());
+        for _ in 0..10 {
+            plan = double(plan);
+        }
+        assert!(check_plan(&plan).is_err());
+    }
+}
