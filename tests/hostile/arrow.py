@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pyiceberg.types import (
     IcebergType,
     ListType,
     MapType,
+    NestedField,
     StringType,
     StructType,
     TimestampNanoType,
@@ -26,6 +28,8 @@ from pyiceberg.types import (
     TimeType,
     UUIDType,
 )
+
+from .values import some
 
 NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -109,10 +113,12 @@ def array(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
 def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     missing = pa.array([v is None for v in found], pa.bool_())
     if isinstance(kind, StructType):
-        inner = [
-            array([None if v is None else v.get(f.field_id) for v in found], f.field_type, into.field(i).type)
-            for i, f in enumerate(kind.fields)
-        ]
+        inner = []
+        for i, f in enumerate(kind.fields):
+            # What is required within a struct that is missing is something that nobody reads.
+            unread = filler(found, f) if f.required else None
+            column = [unread if v is None else v.get(f.field_id) for v in found]
+            inner.append(array(column, f.field_type, into.field(i).type))
         fields = [into.field(i) for i in range(into.num_fields)]
         return pa.StructArray.from_arrays(inner, fields=fields, mask=missing)
     offsets, at = [], 0
@@ -130,6 +136,11 @@ def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     keys = array([k for k, _ in flat], kind.key_type, into.key_type)
     items = array([v for _, v in flat], kind.value_type, into.item_type)
     return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items, type=into)
+
+
+def filler(found: list[Any], field: NestedField) -> Any:
+    there = next((v.get(field.field_id) for v in found if v is not None), None)
+    return some(random.Random(0), field.field_type) if there is None else there
 
 
 def plainly(value: Any, kind: IcebergType) -> Any:
