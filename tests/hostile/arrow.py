@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DateType,
     DecimalType,
     DoubleType,
@@ -17,6 +19,7 @@ from pyiceberg.types import (
     IcebergType,
     ListType,
     MapType,
+    NestedField,
     StringType,
     StructType,
     TimestampNanoType,
@@ -110,7 +113,7 @@ def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     missing = pa.array([v is None for v in found], pa.bool_())
     if isinstance(kind, StructType):
         inner = [
-            array([None if v is None else v.get(f.field_id) for v in found], f.field_type, into.field(i).type)
+            array([filler(f) if v is None else v.get(f.field_id) for v in found], f.field_type, into.field(i).type)
             for i, f in enumerate(kind.fields)
         ]
         fields = [into.field(i) for i in range(into.num_fields)]
@@ -130,6 +133,30 @@ def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     keys = array([k for k, _ in flat], kind.key_type, into.key_type)
     items = array([v for _, v in flat], kind.value_type, into.item_type)
     return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items, type=into)
+
+
+def filler(field: NestedField) -> Any:
+    """What stands in a field below a struct that is NULL: something, where the field is required."""
+    if not field.required:
+        return None
+    match field.field_type:
+        case StructType() as kind:
+            return {f.field_id: filler(f) for f in kind.fields}
+        case ListType() | MapType():
+            return []
+        case StringType():
+            return ""
+        case BinaryType():
+            return b""
+        case FixedType() as kind:
+            return bytes(len(kind))
+        case UUIDType():
+            return "00" * 16
+        case DecimalType():
+            return Decimal(0)
+        case BooleanType():
+            return False
+    return 0
 
 
 def plainly(value: Any, kind: IcebergType) -> Any:
