@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DateType,
     DecimalType,
     DoubleType,
@@ -113,12 +114,10 @@ def array(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
 def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     missing = pa.array([v is None for v in found], pa.bool_())
     if isinstance(kind, StructType):
-        inner = []
-        for i, f in enumerate(kind.fields):
-            # What is required within a struct that is missing is something that nobody reads.
-            unread = filler(found, f) if f.required else None
-            column = [unread if v is None else v.get(f.field_id) for v in found]
-            inner.append(array(column, f.field_type, into.field(i).type))
+        inner = [
+            array([filler(f) if v is None else v.get(f.field_id) for v in found], f.field_type, into.field(i).type)
+            for i, f in enumerate(kind.fields)
+        ]
         fields = [into.field(i) for i in range(into.num_fields)]
         return pa.StructArray.from_arrays(inner, fields=fields, mask=missing)
     offsets, at = [], 0
@@ -138,9 +137,28 @@ def nested(found: list[Any], kind: IcebergType, into: pa.DataType) -> pa.Array:
     return pa.MapArray.from_arrays(pa.array(offsets, pa.int32()), keys, items, type=into)
 
 
-def filler(found: list[Any], field: NestedField) -> Any:
-    there = next((v.get(field.field_id) for v in found if v is not None), None)
-    return some(random.Random(0), field.field_type) if there is None else there
+def filler(field: NestedField) -> Any:
+    """What stands in a field below a struct that is NULL: something, where the field is required."""
+    if not field.required:
+        return None
+    match field.field_type:
+        case StructType() as kind:
+            return {f.field_id: filler(f) for f in kind.fields}
+        case ListType() | MapType():
+            return []
+        case StringType():
+            return ""
+        case BinaryType():
+            return b""
+        case FixedType() as kind:
+            return bytes(len(kind))
+        case UUIDType():
+            return "00" * 16
+        case DecimalType():
+            return Decimal(0)
+        case BooleanType():
+            return False
+    return 0
 
 
 def plainly(value: Any, kind: IcebergType) -> Any:

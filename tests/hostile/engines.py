@@ -74,6 +74,8 @@ class DuckDB:
             found = Path(module.__file__).parent.rglob(f"{extension}.duckdb_extension")
             self.connection.load_extension(str(next(found)))
         self.connection.execute("SET TimeZone = 'UTC'")
+        # Else it inserts nothing into tables that say how many bytes a row group has.
+        self.connection.execute("SET preserve_insertion_order = false")
         self.connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
         self.connection.execute(
             f"ATTACH 'default' AS lake (TYPE iceberg, SECRET esker, ENDPOINT '{server.rest}', "

@@ -131,13 +131,19 @@ def holds(p: list, row: dict) -> bool | None:
 
 
 def sql(p: list, schema: Schema, dialect: str) -> str:
+    """In an engine's dialect, or as a filter of the management API, which takes literals only."""
     match p:
         case ["not", a]:
             return f"NOT ({sql(a, schema, dialect)})"
         case ["and" | "or" as op, a, b]:
             return f"({sql(a, schema, dialect)}) {op.upper()} ({sql(b, schema, dialect)})"
     kind, column = kind_of(schema, p[1]), name_in(schema, p[1], dialect)
-    literal = lambda value, style=2: literals.sql(value, kind, dialect, style if dialect == "esker" else 2)  # noqa: E731
+
+    def literal(value: Any, style: int = 2) -> str:
+        if dialect == "filter":
+            return literals.sql(value, kind, "esker", 1)
+        return literals.sql(value, kind, dialect, style if dialect == "esker" else 2)
+
     match p:
         case ["null", _]:
             return f"{column} IS NULL"

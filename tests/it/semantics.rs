@@ -895,6 +895,8 @@ async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
             ("SELECT y.b FROM n.a x LEFT JOIN n.b y ON x.id = y.id AND y.b = 1 ORDER BY y.b DESC LIMIT 1", "NULL"),
             ("SELECT x.id, y.b FROM n.a x LEFT JOIN (SELECT * FROM n.b WHERE b = 1) y ON x.id = y.id ORDER BY y.b, x.id", "1|1,3|1,2|NULL"),
             ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x FULL JOIN n.b y ON x.id = y.id ORDER BY x.k DESC, y.id", "NULL|1,NULL|3,7|2"),
+            ("SELECT k, id FROM (SELECT 1 AS k, id FROM n.a UNION ALL SELECT NULL, id FROM n.a) x ORDER BY k DESC, id LIMIT 2", "NULL|1,NULL|2"),
+            ("SELECT id, b, count(*) FROM n.b WHERE b = 1 GROUP BY CUBE (id, b) ORDER BY b NULLS FIRST, id NULLS FIRST LIMIT 4", "NULL|NULL|2,1|NULL|1,3|NULL|1,NULL|1|2"),
             ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x RIGHT JOIN n.b y ON x.id < y.id ORDER BY x.k, y.id", "7|3,NULL|1,NULL|2"),
         ],
     )

@@ -1,5 +1,5 @@
-//! Sides of outer joins that are filled up with nulls. DataFusion takes a column that is constant below such a join for constant above it,
-//! and leaves out sorts by it. Here nothing is told of constants from there.
+//! Where columns get other values: sides of outer joins and grouping sets that are filled up with nulls, and unions. DataFusion takes a column
+//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants from there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +11,12 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
 };
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
 };
@@ -26,8 +28,8 @@ pub(crate) struct Padding;
 impl PhysicalOptimizerRule for Padding {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| {
-            let padded = join_type(&plan).map_or([false, false], padded);
             let inputs = plan.children();
+            let padded = padded(&plan, inputs.len());
             let varies = |(input, padded): (&&Arc<dyn ExecutionPlan>, &bool)| {
                 *padded && !input.equivalence_properties().constants().is_empty()
             };
@@ -59,17 +61,21 @@ fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     hash().or_else(nested).or_else(merge)
 }
 
-/// Which sides a join fills up with nulls.
-fn padded(join: JoinType) -> [bool; 2] {
-    match join {
-        JoinType::Left => [false, true],
-        JoinType::Right => [true, false],
-        JoinType::Full => [true, true],
-        _ => [false, false],
+/// Which inputs of a node have columns that are something else above it.
+fn padded(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Vec<bool> {
+    let sets = |aggregate: &AggregateExec| !aggregate.group_expr().is_single();
+    if plan.downcast_ref::<UnionExec>().is_some() || plan.downcast_ref::<AggregateExec>().is_some_and(sets) {
+        return vec![true; inputs];
+    }
+    match join_type(plan) {
+        Some(JoinType::Left) => vec![false, true],
+        Some(JoinType::Right) => vec![true, false],
+        Some(JoinType::Full) => vec![true, true],
+        _ => vec![false; inputs],
     }
 }
 
-/// A side that is filled up.
+/// An input of such a node.
 #[derive(Debug)]
 struct Padded {
     input: Arc<dyn ExecutionPlan>,
@@ -114,7 +120,7 @@ impl ExecutionPlan for Padded {
     }
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.pop().ok_or_else(|| DataFusionError::Internal("a side of a join has one input".to_owned()))?;
+        let input = children.pop().ok_or_else(|| DataFusionError::Internal("it has one input".to_owned()))?;
         Ok(Arc::new(Self::new(input)))
     }
 

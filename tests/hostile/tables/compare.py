@@ -69,7 +69,7 @@ def ask(
         try:
             answers[engine.name] = bag(engine.read(state.table, state.name, schema, snapshot, where), schema)
         except NoOpinion:
-            tally.note(f"no vote: {engine.name}")
+            tally.note(f"not asked: {engine.name}")
         except Exception as error:  # What an engine raises is its own; it has no vote then.
             errors[engine.name] = f"{type(error).__name__}: {error}"
     tally.note("comparisons")

@@ -74,6 +74,10 @@ class State:
             raise Refused(f"commit: {answer.status_code} {answer.text}")
         self.refresh()
 
+    def tell(self, what: str) -> None:
+        if what not in self.about:
+            self.about += f", {what}"
+
     def live(self) -> Rows:
         """The rows in the present schema, with the defaults of what was added since."""
         return [projected(row, self.schema) for row in self.rows]

@@ -95,18 +95,21 @@ def overwrite(pick: random.Random, s: State) -> dict | None:
 
 def equality(pick: random.Random, s: State, field: str | None = None, scope: str | None = None) -> dict | None:
     """Deletes by key, mostly of rows that are there."""
-    fields = [f for f in s.schema.fields if isinstance(f.field_type, PrimitiveType)]
-    fields = [f for f in fields if not isinstance(f.field_type, (FloatType, DoubleType))]
-    if s.version == 1 or not fields or not s.rows:
+    paths = predicates.paths(s.schema.fields)
+    if pick.random() < 0.7:
+        paths = [p for p in paths if not isinstance(predicates.kind_of(s.schema, p), (FloatType, DoubleType))]
+    if s.version == 1 or not paths or not s.rows:
         return None
-    chosen = [f for f in fields if f.name == field] or pick.sample(fields, min(len(fields), pick.choice([1, 1, 2])))
+    named = [p for p in paths if s.schema.find_field(p[-1]).name == field]
+    chosen = named or pick.sample(paths, min(len(paths), pick.choice([1, 1, 2])))
     live, keys = s.live(), []
     for _ in range(pick.randrange(1, 4)):
         # DuckDB fails on keys that are NULL, so that there are few.
-        whole = [row for row in live if None not in [row[f.field_id] for f in chosen]] if pick.random() < 0.9 else live
+        whole = [row for row in live if None not in [predicates.lookup(row, p) for p in chosen]]
+        whole = whole if pick.random() < 0.9 else live
         keys.append(pick.choice(whole or live) if pick.random() < 0.8 else rows(pick, s, 1)[0])
     return {
-        "do": "equality", "fields": [f.field_id for f in chosen], "keys": keys,
+        "do": "equality", "fields": [path[-1] for path in chosen], "keys": keys,
         "scope": scope or pick.choice(["table", "partition", "partition"]),
         "statistics": pick.choice(["full", "none", "counts"]),
     }  # fmt: skip
@@ -149,7 +152,7 @@ def erase(pick: random.Random, s: State) -> dict | None:
     for _ in range(20):
         where = predicates.some(pick, s.schema, s.live())
         if s.version > 1 and not any(predicates.holds(where, row) for row in s.live()):
-            return {"do": "maintain", "kind": "erase", "options": {"where": predicates.sql(where, s.schema, "esker")}}
+            return {"do": "maintain", "kind": "erase", "options": {"where": predicates.sql(where, s.schema, "filter")}}
     return None
 
 

@@ -14,14 +14,14 @@ from pyiceberg.manifest import DataFileContent
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import NestedField, UUIDType
+from pyiceberg.types import NestedField, StructType, TimestampNanoType, TimestamptzNanoType, UUIDType
 
 from .. import arrow, literals, predicates, values
 from ..engines import Rows
 from ..known import Fault
 from ..names import quoted
 from . import craft, statistics
-from .state import SPEC, Refused, State, projected
+from .state import SPEC, Refused, State, path_to, projected
 
 
 def insert(state: State, step: dict) -> None:
@@ -57,6 +57,8 @@ def by_pyiceberg(state: State, step: dict, rows: Rows) -> None:
 
 def by_duckdb(state: State, step: dict, rows: Rows) -> None:
     state.stage.duckdb.insert(state.name, arrow.table(rows, state.schema, with_ids=False))
+    if any(isinstance(f.field_type, (TimestampNanoType, TimestamptzNanoType)) for f in state.schema.fields):
+        state.tell("with nanoseconds of DuckDB's")
 
 
 def by_spark(state: State, step: dict, rows: Rows) -> None:
@@ -163,8 +165,8 @@ def equality(state: State, step: dict) -> None:
             raise Refused("no spec without partitions")
     if state.mixed and not whole:
         raise Refused("nobody knows under which spec the rows lie")
-    fields = [schema.find_field(i) for i in step["fields"]]
-    written = Schema(*[NestedField(f.field_id, f.name, f.field_type, required=False) for f in fields])
+    paths = [path_to(schema, i) for i in step["fields"]]
+    written = Schema(*only(schema.fields, set(step["fields"])))
     groups: dict[Any, Rows] = {}
     for row in step["keys"]:
         row = of_schema(row, schema)
@@ -176,20 +178,30 @@ def equality(state: State, step: dict) -> None:
         path, size = craft.write_parquet(state.table, table)
         counted = statistics.made(step.get("statistics", "full"), of_group, written, 0)
         partition = state.partition(of_group[0], spec)
-        ids = [f.field_id for f in fields]
         kind = DataFileContent.EQUALITY_DELETES
-        files.append(craft.Added(path, size, len(of_group), spec, partition, kind, ids, counted))
+        files.append(craft.Added(path, size, len(of_group), spec, partition, kind, step["fields"], counted))
     craft.commit(state.stage.pyiceberg.catalog, state.table, files)
-    state.about = ", with equality deletes"
+    state.tell("with equality deletes")
 
     def same(row: dict, live: dict, key: dict) -> bool:
         if not whole and (row[SPEC] != spec.spec_id or state.partition(live, spec) != state.partition(key, spec)):
             return False
-        return all(values.key(live[f.field_id]) == values.key(key[f.field_id]) for f in fields)
+        return all(values.key(predicates.lookup(live, p)) == values.key(predicates.lookup(key, p)) for p in paths)
 
     keys = [key for of_group in groups.values() for key in of_group]
     pairs = zip(state.rows, state.live(), strict=True)
     state.rows = [row for row, live in pairs if not any(same(row, live, key) for key in keys)]
+
+
+def only(fields: tuple[NestedField, ...], ids: set[int]) -> list[NestedField]:
+    """Some fields, and the structs that they are in."""
+    found = []
+    for f in fields:
+        inner = only(f.field_type.fields, ids) if isinstance(f.field_type, StructType) else []
+        if f.field_id in ids or inner:
+            kind = StructType(*inner) if inner else f.field_type
+            found.append(NestedField(f.field_id, f.name, kind, required=False))
+    return found
 
 
 def positions(state: State, step: dict) -> None:
