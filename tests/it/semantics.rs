@@ -415,6 +415,40 @@ async fn lists_of_bytes_hold_nulls() {
             ("SELECT id FROM n.v WHERE [bin, NULL][1] = X'CAFE'", "1"),
             ("SELECT id FROM n.v WHERE [NULL, u][2] = u ORDER BY id", "1,2,3,4"),
             ("SELECT MAP(['a', 'b'], [NULL, fx])['b'] FROM n.v WHERE id = 1", "cafe"),
+            ("SELECT [MAP(['a'], [1]), MAP([], []), NULL]", "[{a: 1}, {}, NULL]"),
+        ],
+    )
+    .await;
+}
+
+/// A field that is required is there wherever its struct is, and null where the struct is null.
+#[tokio::test(flavor = "multi_thread")]
+async fn required_fields_of_null_structs_are_null() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let inner = json!({"type": "struct", "fields": [
+        {"id": 4, "name": "x", "type": "string", "required": true}, {"id": 5, "name": "u", "type": "uuid", "required": true}]});
+    let s = json!({"type": "struct", "fields": [
+        {"id": 3, "name": "in", "type": inner, "required": true}, {"id": 6, "name": "y", "type": "int", "required": true}]});
+    let fields =
+        json!([{"id": 1, "name": "id", "type": "int", "required": false}, {"id": 2, "name": "s", "type": s, "required": false}]);
+    let table = json!({"name": "w", "schema": {"type": "struct", "fields": fields}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
+    let u = "f79c3e09-677c-4bbd-a479-3f349cb785e7";
+    let inner = format!("named_struct('x', 'a', 'u', CAST('{u}' AS UUID))");
+    answer(&app, &format!("INSERT INTO n.w VALUES (1, named_struct('in', {inner}, 'y', 7)), (2, NULL)")).await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM n.w WHERE s.\"in\".x <> 'b'", "1"),
+            ("SELECT id FROM n.w WHERE s['in']['x'] IS NULL", "2"),
+            ("SELECT id FROM n.w WHERE s.y >= 0", "1"),
+            ("SELECT id FROM n.w WHERE s.y IS NOT NULL", "1"),
+            ("SELECT id, s.y, s['in'] IS NULL FROM n.w ORDER BY id", "1|7|false,2|NULL|true"),
+            (&format!("SELECT id FROM n.w WHERE s.\"in\".u = '{u}'"), "1"),
+            ("SELECT id FROM n.w WHERE s.\"in\".u <> '0000cafe-0000-0000-0000-000000000000'", "1"),
+            ("DELETE FROM n.w WHERE s.y = 0", "0"),
+            ("SELECT count(s.y), min(s.y) FROM n.w", "1|7"),
         ],
     )
     .await;

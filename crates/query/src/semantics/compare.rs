@@ -9,7 +9,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::functions::core::planner::CoreFunctionPlanner;
+use datafusion::functions::core::get_field;
 use datafusion::functions_nested::planner::FieldAccessPlanner;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -17,6 +17,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::utils::{disjunction, merge_schema};
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
+    when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -52,18 +53,22 @@ pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let from = expr.expr.clone();
         Ok(match FieldAccessPlanner.plan_field_access(expr, schema)? {
-            PlannerResult::Planned(made) => PlannerResult::Planned(told(made, schema)?),
+            PlannerResult::Planned(made) => PlannerResult::Planned(taken(&from, made, schema)?),
             original => original,
         })
     }
 
-    /// DataFusion finds no type for a list of bytes and nulls.
+    /// DataFusion finds no type for a list of bytes and nulls, or of maps of which one is empty.
     fn plan_array_literal(&self, items: Vec<Expr>, schema: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
         let types = items.iter().map(|item| item.get_type(schema)).collect::<Result<Vec<_>>>()?;
-        let bytes = types.iter().find(|ty| matches!(ty, DataType::Binary | DataType::BinaryView | DataType::FixedSizeBinary(_)));
-        let Some(bytes) = bytes else { return Ok(PlannerResult::Original(items)) };
-        let typed = |(item, ty): (Expr, &DataType)| if ty.is_null() { cast(item, bytes.clone()) } else { item };
+        let needs = |ty: &DataType| {
+            use DataType::{Binary, BinaryView, FixedSizeBinary, Map};
+            matches!(ty, Binary | BinaryView | FixedSizeBinary(_) | Map(..)) && !untyped(ty)
+        };
+        let Some(known) = types.iter().find(|ty| needs(ty)) else { return Ok(PlannerResult::Original(items)) };
+        let typed = |(item, ty): (Expr, &DataType)| if untyped(ty) { cast(item, known.clone()) } else { item };
         Ok(PlannerResult::Original(items.into_iter().zip(&types).map(typed).collect()))
     }
 
@@ -74,10 +79,12 @@ impl ExprPlanner for Operators {
         names: &[String],
     ) -> Result<PlannerResult<Vec<Expr>>> {
         let schema = DFSchema::new_with_metadata(vec![(qualifier.cloned(), Arc::new(column.clone()))], HashMap::new())?;
-        Ok(match CoreFunctionPlanner::default().plan_compound_identifier(column, qualifier, names)? {
-            PlannerResult::Planned(made) => PlannerResult::Planned(told(made, &schema)?),
-            original => original,
-        })
+        let mut expr = Expr::Column(Column::from((qualifier, column)));
+        for name in names {
+            let made = get_field().call(vec![expr.clone(), lit(name.clone())]);
+            expr = taken(&expr, made, &schema)?;
+        }
+        Ok(PlannerResult::Planned(expr))
     }
 
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
@@ -152,10 +159,33 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(plan.recompute_schema()?))
 }
 
-/// An expression that takes a UUID out of a column, as one that says what it is.
-fn told(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let (known, own) = (field(&expr, schema)?, expr.to_field(schema)?.1);
-    Ok(if is_uuid(&known) && !is_uuid(&own) { call(uuid::FromBytes, expr) } else { expr })
+/// Whether a type is, or holds, that of nulls alone.
+fn untyped(ty: &DataType) -> bool {
+    match ty {
+        DataType::Null => true,
+        DataType::Struct(fields) => fields.iter().any(|f| untyped(f.data_type())),
+        DataType::List(inner) | DataType::Map(inner, _) => untyped(inner.data_type()),
+        _ => false,
+    }
+}
+
+/// What is taken out of a struct, a list or a map: null where the struct is, which DataFusion forgets of a field that is required; a UUID
+/// as one that says what it is.
+fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (known, own, outer) = (field(&made, schema)?, made.to_field(schema)?.1, from.to_field(schema)?.1);
+    let name = match &made {
+        Expr::ScalarFunction(call) => call.args.last().and_then(|arg| arg.as_literal()?.try_as_str().flatten()),
+        _ => None,
+    };
+    let required = match (outer.data_type(), name) {
+        (DataType::Struct(fields), Some(name)) => fields.find(name).is_some_and(|(_, f)| !f.is_nullable()),
+        _ => false,
+    };
+    let made = match required && outer.is_nullable() {
+        true => when(from.clone().is_null(), lit(ScalarValue::try_from(own.data_type())?)).otherwise(made)?,
+        false => made,
+    };
+    Ok(if is_uuid(&known) && !is_uuid(&own) { call(uuid::FromBytes, made) } else { made })
 }
 
 /// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
