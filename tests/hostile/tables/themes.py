@@ -33,6 +33,7 @@ WANTED = {
         [[("p", IDENTITY)], [("p", "truncate[10]")], [("f", IDENTITY)]],
         (2, 2, 3),
     ),
+    "two schemas": Wanted([("p", "int"), ("a", "int")], [[("p", IDENTITY)]], (2, 2, 3)),
     "not a number": Wanted([("x", "double"), ("y", "float")]),
     "nested defaults": Wanted([("s", "struct")], versions=(3,)),
     "undone": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)]], (2, 2, 3)),
@@ -87,6 +88,20 @@ def promoted_partition(pick: random.Random, s: State) -> Steps:
     yield steps.compact(pick, s, **{"rewrite-all": True})
     yield steps.insert(pick, s, few=few)
     yield steps.compact(pick, s)
+
+
+def two_schemas(pick: random.Random, s: State) -> Steps:
+    """Manifests of two schemas, of which the older is written anew before both become one."""
+    for first in (1, 11):
+        rows = steps.rows(pick, s, 4)
+        for n, row in enumerate(rows):
+            row |= {id_of(s, "p"): first + n, id_of(s, "a"): n}
+        yield steps.insert(pick, s, "craft", rows=rows, statistics="full", **{"without ids": False})
+        if first == 1:
+            yield {"do": "schema", "change": "promote", "field": id_of(s, "a"), "type": "long"}
+    yield {"do": "delete", "by": "esker", "where": ["=", [id_of(s, "p")], 1, 0]}
+    yield {"do": "maintain", "kind": "manifests", "options": {"rewrite-all": True}}
+    yield steps.compact(pick, s, **{"rewrite-all": True})
 
 
 def not_a_number(pick: random.Random, s: State) -> Steps:
@@ -219,6 +234,12 @@ def expiry(pick: random.Random, s: State) -> Steps:
     yield {"do": "undo", "job": -2}
     yield {"do": "undo", "job": -1}
     yield {"do": "maintain", "kind": "orphans", "options": {}}
+    # What led to a tag, and is on no branch any more, goes by its age alone.
+    for _ in range(2):
+        yield steps.insert(pick, s)
+    yield {"do": "tag", "name": "kept"}
+    yield {"do": "roll back", "back": 2}
+    yield {"do": "maintain", "kind": "expire", "options": {"retain-last": 1}, "young": True}
 
 
 def anything(pick: random.Random, s: State) -> Steps:
