@@ -171,3 +171,85 @@ pub(crate) async fn write_partition_statistics(
     context.catalog.storage().write(&path, Bytes::from(bytes)).await?;
     Ok(Some(PartitionStatisticsFile { snapshot_id: snapshot.snapshot_id(), statistics_path: path, file_size_in_bytes: size }))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::compute::cast;
+    use arrow::datatypes::Int64Type;
+    use esker_read::field_id;
+    use esker_table::LiveDelete;
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
+    use serde_json::json;
+
+    use super::*;
+
+    fn metadata() -> TableMetadata {
+        let json = json!({
+            "format-version": 3, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": 2, "last-updated-ms": 20, "last-column-id": 1, "current-schema-id": 0, "next-row-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
+            "default-spec-id": 0, "last-partition-id": 1000, "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}],
+            "partition-specs": [{"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "p", "transform": "identity"}]}],
+            "snapshots": [10, 20].map(|at| json!({"snapshot-id": at * 7, "sequence-number": at / 10, "timestamp-ms": at,
+                "manifest-list": "file:///t/l", "summary": {"operation": "append"}, "schema-id": 0, "first-row-id": 0, "added-rows": 0})),
+            "current-snapshot-id": 140, "refs": {"main": {"snapshot-id": 140, "type": "branch"}},
+        });
+        serde_json::from_value(json).expect("metadata")
+    }
+
+    fn file(content: DataContentType, p: Option<i32>, (records, bytes, snapshot_id): (u64, u64, i64)) -> LiveFile {
+        let mut builder = DataFileBuilder::default();
+        builder.content(content).file_path(format!("f{bytes}")).file_format(DataFileFormat::Parquet).record_count(records);
+        builder.file_size_in_bytes(bytes).partition(Struct::from_iter([p.map(Literal::int)]));
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id, first_row_id: None }
+    }
+
+    /// The columns are found by the ids that the specification gives them ("Partition Statistics File").
+    #[test]
+    fn what_is_counted_of_a_partition_is_under_the_specifications_ids() {
+        let mut live = LiveFiles::default();
+        for (p, what) in [(Some(4), (3, 10, 70)), (None, (4, 20, 70)), (Some(4), (5, 40, 140))] {
+            live.data.push(file(DataContentType::Data, p, what));
+        }
+        for (kind, content, what) in [
+            (DeleteKind::Position, DataContentType::PositionDeletes, (2, 1, 70)),
+            (DeleteKind::DeletionVector, DataContentType::PositionDeletes, (1, 1, 70)),
+            (DeleteKind::DeletionVector, DataContentType::PositionDeletes, (3, 1, 70)),
+            (DeleteKind::Equality, DataContentType::EqualityDeletes, (9, 1, 70)),
+        ] {
+            live.deletes.push(LiveDelete { entry: file(content, Some(4), what), kind });
+        }
+        let rows = rows(&metadata(), &live).expect("rows");
+        let column = |id: i32| {
+            let at =
+                rows.schema().fields().iter().position(|f| field_id(f) == Some(id)).unwrap_or_else(|| panic!("no field {id}"));
+            rows.column(at).clone()
+        };
+        let numbers = |column: &ArrayRef| {
+            let long = cast(column, &DataType::Int64).expect("numbers");
+            long.as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+        };
+        let partition = column(1);
+        assert_eq!(field_id(&partition.as_struct().fields()[0]), Some(1000));
+        assert_eq!(numbers(partition.as_struct().column(0)), [None, Some(4)]);
+        let expected = [
+            (2, [Some(0), Some(0)]),
+            (3, [Some(4), Some(8)]),
+            (4, [Some(1), Some(2)]),
+            (5, [Some(20), Some(50)]),
+            (6, [Some(0), Some(6)]),
+            (7, [Some(0), Some(1)]),
+            (8, [Some(0), Some(9)]),
+            (9, [Some(0), Some(1)]),
+            (10, [None, None]),
+            (11, [Some(10), Some(20)]),
+            (12, [Some(70), Some(140)]),
+            (13, [Some(0), Some(2)]),
+        ];
+        for (id, values) in expected {
+            assert_eq!(numbers(&column(id)), values, "field {id}");
+        }
+    }
+}

@@ -176,3 +176,58 @@ pub(crate) fn groups(mut files: Vec<PartitionedFile>, parallel: usize) -> Vec<Fi
     }
     groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(size: u64, offsets: Option<Vec<i64>>) -> LiveFile {
+        let mut builder = DataFileBuilder::default();
+        builder.content(DataContentType::Data).file_path("file:///t/f.parquet".to_owned()).file_format(DataFileFormat::Parquet);
+        builder.partition(Struct::empty()).record_count(1).file_size_in_bytes(size).split_offsets(offsets);
+        let file = builder.build().expect("a file");
+        LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
+    }
+
+    proptest! {
+        /// Every byte of a file is in one part. Parts begin at offsets, where there are any, and wherever one is worth its task.
+        #[test]
+        fn the_parts_of_a_file_are_the_file(
+            size in 0_u64..(100 << 20),
+            offsets in proptest::option::of(prop::collection::btree_set(0_i64..(120 << 20), 0..30)),
+        ) {
+            let offsets: Option<Vec<i64>> = offsets.map(|offsets| offsets.into_iter().collect());
+            let parts: Vec<_> = parts(&file(size, offsets.clone())).into_iter().map(|part| part.unwrap_or(0..size)).collect();
+            prop_assert_eq!((parts[0].start, parts[parts.len() - 1].end), (0, size));
+            prop_assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start), "{:?}", parts);
+            let before_last = &parts[..parts.len() - 1];
+            prop_assert!(before_last.iter().all(|part| part.end - part.start >= SPLIT_BYTES), "{:?}", parts);
+            let offsets: Vec<u64> = offsets.unwrap_or_default().into_iter().map(i64::unsigned_abs).collect();
+            if !offsets.is_empty() {
+                prop_assert!(parts[1..].iter().all(|part| offsets.contains(&part.start)), "{:?}", parts);
+            }
+            let missed = |part: &Range<u64>| offsets.iter().any(|at| *at >= part.start + SPLIT_BYTES && *at < part.end);
+            prop_assert!(!parts.iter().any(missed), "{:?}", parts);
+        }
+
+        /// No file is lost, and the smallest file of any group would not be better off in the group that has the least.
+        #[test]
+        fn groups_share_the_bytes(sizes in prop::collection::vec(1_u64..1000, 0..40), parallel in 0_usize..9) {
+            let files = sizes.iter().enumerate().map(|(i, size)| PartitionedFile::new(format!("f{i}"), *size)).collect();
+            let groups = groups(files, parallel);
+            let sizes_of = |group: &FileGroup| group.files().iter().map(|file| file.object_meta.size).collect::<Vec<u64>>();
+            let groups: Vec<Vec<u64>> = groups.iter().map(sizes_of).collect();
+            prop_assert_eq!(groups.len(), parallel.clamp(1, sizes.len().max(1)));
+            let (mut all, mut expected) = (groups.concat(), sizes);
+            all.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(all, expected);
+            let least = groups.iter().map(|group| group.iter().sum::<u64>()).min().unwrap_or(0);
+            let fair = |group: &Vec<u64>| group.iter().sum::<u64>() - group.iter().min().unwrap_or(&0) <= least;
+            prop_assert!(groups.iter().all(fair), "{:?}", groups);
+        }
+    }
+}

@@ -180,3 +180,48 @@ fn one(literal: &Literal, ty: &Type, to: &DataType) -> Option<ArrayRef> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Int32Type, Int64Type};
+    use iceberg::spec::{Map, MapType, NestedField, PrimitiveType, StructType};
+
+    use super::*;
+    use crate::target_schema;
+
+    /// What a column is in files that lack it.
+    fn default_of(field: NestedField) -> ArrayRef {
+        let schema = Schema::builder().with_fields([Arc::new(field)]).build().expect("a schema");
+        let target = target_schema(&schema, &[1]).expect("a target");
+        Defaults::new(&schema, target.fields(), None).of(target.field(0)).expect("a default")
+    }
+
+    /// Specification, "Default values": a struct's default is empty, what its fields are is theirs to say.
+    #[test]
+    fn the_fields_of_a_struct_that_is_added_have_their_own_defaults() {
+        let (long, text) = (Type::Primitive(PrimitiveType::Long), Type::Primitive(PrimitiveType::String));
+        let inner = StructType::new(vec![
+            NestedField::optional(2, "a", long).with_initial_default(Literal::long(7)).into(),
+            NestedField::optional(3, "b", text).into(),
+        ]);
+        let empty = Literal::Struct(Struct::from_iter([None, None]));
+        let found = default_of(NestedField::optional(1, "s", Type::Struct(inner)).with_initial_default(empty));
+        let (a, b) = (found.as_struct().column(0), found.as_struct().column(1));
+        assert!(found.is_valid(0) && b.is_null(0));
+        assert_eq!(a.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7)]);
+    }
+
+    #[test]
+    fn a_map_that_is_added_has_the_keys_and_values_of_its_default() {
+        let key = NestedField::map_key_element(2, Type::Primitive(PrimitiveType::Int));
+        let value = NestedField::map_value_element(3, Type::Primitive(PrimitiveType::String), false);
+        let pairs = Map::from([(Literal::int(1), Some(Literal::string("x"))), (Literal::int(2), None)]);
+        let field = NestedField::optional(1, "m", Type::Map(MapType::new(key.into(), value.into())));
+        let found = default_of(field.with_initial_default(Literal::Map(pairs)));
+        let pairs = found.as_map().value(0);
+        let keys = pairs.column(0).as_primitive::<Int32Type>().iter().collect::<Vec<_>>();
+        let values = pairs.column(1).as_string::<i32>().iter().collect::<Vec<_>>();
+        assert_eq!((keys, values), (vec![Some(1), Some(2)], vec![Some("x"), None]));
+    }
+}

@@ -326,3 +326,39 @@ fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{FormatVersion, PartitionSpec, PrimitiveType, SortOrder, TableMetadataBuilder};
+
+    use super::*;
+
+    /// A delete file holds its keys: what else their structs have, required fields too, is not asked of it.
+    #[test]
+    fn nothing_is_read_of_a_struct_but_its_keys() {
+        let long = |name: &str| NestedFieldRef::new(NestedField::required(0, name, Type::Primitive(PrimitiveType::Long)));
+        let numbered = |fields: Vec<NestedFieldRef>, first: i32| {
+            let field = |(id, f): (i32, NestedFieldRef)| NestedFieldRef::new(NestedField { id, ..f.as_ref().clone() });
+            (first..).zip(fields).map(field).collect::<Vec<_>>()
+        };
+        let of_struct = |fields| Type::Struct(StructType::new(fields));
+        let deep = of_struct(numbered(vec![long("c"), long("d")], 10));
+        let mut inner = numbered(vec![long("a"), long("b")], 3);
+        inner.push(NestedField::required(5, "deep", deep).into());
+        let mut fields = numbered(vec![long("id")], 1);
+        fields.push(NestedField::optional(2, "s", of_struct(inner)).into());
+        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
+        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
+        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
+        let metadata = built.expect("a builder").build().expect("metadata").metadata;
+
+        let names = ["id", "s", "s.a", "s.b", "s.deep", "s.deep.c", "s.deep.d"];
+        let read = |keys: &[&str]| {
+            let id = |name: &&str| metadata.current_schema().field_by_name(name).expect("a field").id;
+            let columns = KeyColumns::new(&metadata, &keys.iter().map(id).collect::<Vec<_>>(), "f").expect("columns");
+            names.into_iter().filter(|name| columns.schema.field_by_name(name).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&["s.b"]), ["s", "s.b"]);
+        assert_eq!(read(&["id", "s.a", "s.deep.d"]), ["id", "s", "s.a", "s.deep", "s.deep.d"]);
+    }
+}

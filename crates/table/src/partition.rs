@@ -308,6 +308,24 @@ pub(crate) mod tests {
         }
     }
 
+    /// Specification, "Schema Evolution": a date becomes the timestamp of its midnight. One that is too far is left as it is.
+    #[test]
+    fn a_promoted_date_is_its_midnight() {
+        let of = |days: i32, to: PrimitiveType| promoted(&PrimitiveLiteral::Int(days), &to);
+        for (to, second) in [
+            (PrimitiveType::Timestamp, 1_000_000),
+            (PrimitiveType::Timestamptz, 1_000_000),
+            (PrimitiveType::TimestampNs, 1_000_000_000),
+            (PrimitiveType::TimestamptzNs, 1_000_000_000),
+        ] {
+            for days in [-1, 0, 1, 20_000] {
+                let midnight = i64::from(days) * 24 * 3600 * second;
+                assert_eq!(of(days, to.clone()), Some(PrimitiveLiteral::Long(midnight)), "{days} as {to}");
+            }
+            assert_eq!(of(i32::MAX, to), None);
+        }
+    }
+
     #[test]
     fn real_numbers_are_in_javas_order() {
         let values = [f64::NEG_INFINITY, -1.5, -0.0, 0.0, 1.5, f64::INFINITY, f64::NAN];

@@ -139,5 +139,36 @@ mod tests {
         );
         assert_eq!(range(Transform::Truncate(10), PrimitiveType::Int, Literal::int(-10)), some("-10", "-1"));
         assert_eq!(range(Transform::Bucket(4), PrimitiveType::Int, Literal::int(1)), None);
+        let text = source_range(Transform::Truncate(3), &Type::Primitive(PrimitiveType::String), &Literal::string("abc"));
+        assert_eq!(text, Some((Datum::string("abc"), None)), "what is longer is greater, and there is no longest");
+    }
+
+    #[test]
+    fn a_value_of_any_type_is_a_range_of_its_own() {
+        let nanos = |v: i64| Literal::Primitive(PrimitiveLiteral::Long(v));
+        let values = [
+            (PrimitiveType::Boolean, Literal::bool(true)),
+            (PrimitiveType::Int, Literal::int(-7)),
+            (PrimitiveType::Long, Literal::long(7)),
+            (PrimitiveType::Float, Literal::float(1.5)),
+            (PrimitiveType::Double, Literal::double(-1.5)),
+            (PrimitiveType::Date, Literal::date(-1)),
+            (PrimitiveType::Time, Literal::time(1)),
+            (PrimitiveType::Timestamp, Literal::timestamp(-1)),
+            (PrimitiveType::Timestamptz, Literal::timestamptz(1)),
+            (PrimitiveType::TimestampNs, nanos(1)),
+            (PrimitiveType::TimestamptzNs, nanos(-1)),
+            (PrimitiveType::String, Literal::string("null")),
+            (PrimitiveType::Uuid, Literal::uuid(uuid::Uuid::from_u128(1))),
+            (PrimitiveType::Fixed(2), Literal::fixed([0, 255])),
+            (PrimitiveType::Binary, Literal::binary([255])),
+            (PrimitiveType::Decimal { precision: 9, scale: 2 }, Literal::decimal(-1)),
+        ];
+        for (ty, value) in values {
+            let range = source_range(Transform::Identity, &Type::Primitive(ty.clone()), &value);
+            let (low, high) = range.unwrap_or_else(|| panic!("{ty}"));
+            assert_eq!((low.data_type(), &Literal::Primitive(low.literal().clone())), (&ty, &value));
+            assert_eq!(high, Some(low));
+        }
     }
 }

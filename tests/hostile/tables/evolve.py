@@ -7,7 +7,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import parse_transform
 from pyiceberg.types import IcebergType
 
-from .state import Refused, State
+from .state import SPEC, Refused, State
 
 
 def type_of(text: object) -> IcebergType:
@@ -68,6 +68,28 @@ def upgrade(state: State, step: dict) -> None:
         state.update({"action": "upgrade-format-version", "format-version": step["to"]})
         for row in state.rows:
             row.setdefault(-1, state.spec.spec_id)
+
+
+def tag(state: State, step: dict) -> None:
+    """The newest snapshot gets a tag."""
+    if newest := state.table.current_snapshot():
+        state.update(reference(step["name"], "tag", newest.snapshot_id))
+
+
+def roll_back(state: State, step: dict) -> None:
+    """The main branch is set back; nobody knows under which spec its rows lie."""
+    chosen = state.table.current_snapshot()
+    for _ in range(step["back"]):
+        chosen = chosen and chosen.parent_snapshot_id and state.table.snapshot_by_id(chosen.parent_snapshot_id)
+    if not chosen or chosen.snapshot_id not in state.history:
+        raise Refused("no such snapshot")
+    state.update(reference("main", "branch", chosen.snapshot_id))
+    _, rows = state.history[chosen.snapshot_id]
+    state.rows, state.mixed = [{**row, SPEC: state.spec.spec_id} for row in rows], True
+
+
+def reference(name: str, kind: str, snapshot: int) -> dict:
+    return {"action": "set-snapshot-ref", "ref-name": name, "type": kind, "snapshot-id": snapshot}
 
 
 def properties(state: State, step: dict) -> None:

@@ -23,7 +23,8 @@ from .state import Refused, State
 APPLY: dict[str, Callable[[State, dict], None]] = {
     "insert": writes.insert, "delete": writes.delete, "update": writes.update, "overwrite": writes.overwrite,
     "equality": writes.equality, "positions": writes.positions, "schema": evolve.schema, "spec": evolve.spec,
-    "sort": evolve.sort, "upgrade": evolve.upgrade, "properties": evolve.properties, "maintain": maintain.job,
+    "sort": evolve.sort, "tag": evolve.tag, "roll back": evolve.roll_back, "upgrade": evolve.upgrade,
+    "properties": evolve.properties, "maintain": maintain.job,
     "undo": maintain.undo, "sweep": maintain.sweep, "look": maintain.look,
 }  # fmt: skip
 WRITERS = ("pyiceberg", "duckdb", "spark")

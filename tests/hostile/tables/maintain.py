@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from . import lineage
 from .state import Refused, State
 
 
@@ -13,8 +14,11 @@ class Failed(Exception):
 
 def job(state: State, step: dict) -> None:
     options = dict(step["options"])
+    before = [s.snapshot_id for s in state.table.snapshots()]
     if step["kind"] == "expire":
-        options["older-than-ms"] = int(time.time() * 1000) + 1000
+        # None of them is an hour old: where only older ones may go, none does.
+        older = -3_600_000 if step.get("young") else 1000
+        options["older-than-ms"] = int(time.time() * 1000) + older
     answer = state.api("POST", f"/{step['kind']}", options)
     if not answer.ok:
         raise (Failed if answer.status_code >= 500 else Refused)(f"{step['kind']}: {answer.status_code} {answer.text}")
@@ -26,6 +30,11 @@ def job(state: State, step: dict) -> None:
     if refused := (record["outcome"] or {}).get("refused"):
         raise Failed(f"{step['kind']} {options} left files alone: {refused}")
     state.jobs.append(started)
+    if step.get("young"):
+        state.refresh()
+        left = {s.snapshot_id for s in state.table.snapshots()}
+        if gone := [i for i in before if i not in left]:
+            raise Failed(f"expire {options}: snapshots {gone} went, which are younger")
 
 
 def ended(state: State, started: str) -> dict:
@@ -63,5 +72,7 @@ def look(state: State, step: dict) -> None:
     name = esker.table((*state.name[:-1], state.name[-1]))
     for metadata in ("files", "partitions", "snapshots", "manifests", "refs"):
         esker.query(f'SELECT * FROM {name[:-1]}${metadata}"')
+    if wrong := lineage.difference(state):
+        raise Failed(wrong)
     esker.query("SHOW TABLES")
     esker.query("SELECT count(*) FROM system.tables")

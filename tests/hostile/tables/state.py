@@ -64,14 +64,18 @@ class State:
         path = f"/api/v1/warehouses/default/namespaces/{namespace}/tables/{table}{what}"
         return self.stage.api(method, path, body)
 
+    def post(self, what: str, body: dict) -> dict:
+        """A request to the catalog that PyIceberg does not make."""
+        namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
+        answer = self.stage.api("POST", f"/v1/default/namespaces/{namespace}/tables/{table}{what}", body)
+        if not answer.ok:
+            raise Refused(f"{what or 'commit'}: {answer.status_code} {answer.text}")
+        return answer.json()
+
     def update(self, *updates: dict) -> None:
         """A commit of updates that PyIceberg does not make."""
         identifier = {"namespace": list(self.name[:-1]), "name": self.name[-1]}
-        namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
-        body = {"identifier": identifier, "requirements": [], "updates": list(updates)}
-        answer = self.stage.api("POST", f"/v1/default/namespaces/{namespace}/tables/{table}", body)
-        if not answer.ok:
-            raise Refused(f"commit: {answer.status_code} {answer.text}")
+        self.post("", {"identifier": identifier, "requirements": [], "updates": list(updates)})
         self.refresh()
 
     def tell(self, what: str) -> None:

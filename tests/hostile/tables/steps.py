@@ -31,8 +31,6 @@ def insert(
 ) -> dict:
     by = by or pick.choice(writers(pick, s))
     step = {"do": "insert", "by": by, "rows": rows(pick, s, pick.randrange(2, 9), few), "style": pick.randrange(3)}
-    if by == "duckdb" and left_out("bounds that end inside a character"):
-        step["rows"] = [{field: cut_well(value) for field, value in row.items()} for row in step["rows"]]
     if by == "craft":
         flat = all(isinstance(f.field_type, PrimitiveType) for f in s.schema.fields)
         step |= {
@@ -40,7 +38,10 @@ def insert(
             "without ids": pick.random() < 0.25 and (flat or not left_out("nested columns without field ids")),
             "hive": pick.random() < 0.15, "parquet": layout(pick),
         }  # fmt: skip
-    return step | more
+    step |= more
+    if by == "duckdb" and left_out("bounds that end inside a character"):
+        step["rows"] = [{field: cut_well(value) for field, value in row.items()} for row in step["rows"]]
+    return step
 
 
 def cut_well(value: Any) -> Any:

@@ -33,7 +33,8 @@ WANTED = {
         [[("p", IDENTITY)], [("p", "truncate[10]")], [("f", IDENTITY)]],
         (2, 2, 3),
     ),
-    "not a number": Wanted([("x", "double"), ("y", "float")]),
+    "two schemas": Wanted([("p", "int"), ("a", "int")], [[("p", IDENTITY)]], (2, 2, 3)),
+    "not a number": Wanted([("x", "double"), ("y", "float")], others=False),
     "nested defaults": Wanted([("s", "struct")], versions=(3,)),
     "undone": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)]], (2, 2, 3)),
     "bounds": Wanted([("a", "long"), ("b", "string"), ("t", "timestamp")]),
@@ -89,24 +90,39 @@ def promoted_partition(pick: random.Random, s: State) -> Steps:
     yield steps.compact(pick, s)
 
 
+def two_schemas(pick: random.Random, s: State) -> Steps:
+    """Manifests of two schemas, of which the older is written anew before both become one."""
+    for first in (1, 11):
+        rows = steps.rows(pick, s, 4)
+        for n, row in enumerate(rows):
+            row |= {id_of(s, "p"): first + n, id_of(s, "a"): n}
+        yield steps.insert(pick, s, "craft", rows=rows, statistics="full", **{"without ids": False})
+        if first == 1:
+            yield {"do": "schema", "change": "promote", "field": id_of(s, "a"), "type": "long"}
+    yield {"do": "delete", "by": "esker", "where": ["=", [id_of(s, "p")], 1, 0]}
+    yield {"do": "maintain", "kind": "manifests", "options": {"rewrite-all": True}}
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
 def not_a_number(pick: random.Random, s: State) -> Steps:
+    """A row group with NaN, which no manifest counts, is copied into one file with rows that are encoded anew."""
     yield {"do": "properties", "set": {"write.parquet.row-group-size-bytes": "300"}}
     for n in (40, 3, 2):
         rows = steps.rows(pick, s, n)
         for i, row in enumerate(rows):
             nan = n > 10 and i % 5 == 0
             row |= {id_of(s, "x"): float("nan") if nan else i / 8, id_of(s, "y"): float("nan") if nan else i / 4}
-        layout = steps.layout(pick) | {"row_group_size": 1000, "compression": "zstd"}
-        yield steps.insert(
-            pick, s, "craft", rows=rows, statistics="no nan counts", parquet=layout, **{"without ids": False}
-        )
+        layout = steps.layout(pick) | {"row_group_size": 1000, "compression": "zstd" if n > 10 else "snappy"}
+        whole = {"without ids": False, "in order": True}
+        yield steps.insert(pick, s, "craft", rows=rows, statistics="no nan counts", parquet=layout, **whole)
     options = {
         "rewrite-all": False,
         "strategy": "binpack",
         "target-file-size-bytes": 536870912,
         "max-files-to-rewrite": 10,
     }
-    yield steps.compact(pick, s, **options)
+    # Only NaN is greater than all that there is.
+    yield steps.compact(pick, s, **options) | {"asked": [">", [id_of(s, "x")], 5.0, 0]}
     yield steps.insert(pick, s)
 
 
@@ -219,6 +235,12 @@ def expiry(pick: random.Random, s: State) -> Steps:
     yield {"do": "undo", "job": -2}
     yield {"do": "undo", "job": -1}
     yield {"do": "maintain", "kind": "orphans", "options": {}}
+    # What led to a tag, and is on no branch any more, goes by its age alone.
+    for _ in range(2):
+        yield steps.insert(pick, s)
+    yield {"do": "tag", "name": "kept"}
+    yield {"do": "roll back", "back": 2}
+    yield {"do": "maintain", "kind": "expire", "options": {"retain-last": 1}, "young": True}
 
 
 def anything(pick: random.Random, s: State) -> Steps:

@@ -98,9 +98,10 @@ def by_hand(state: State, step: dict, rows: Rows) -> None:
 
 
 def file_schema(schema: Schema, spec: PartitionSpec, step: dict) -> Schema:
-    """Columns in another order than the table's; those that the partition tells left out, as Hive does."""
+    """Columns in another order than the table's, mostly; those that the partition tells left out, as Hive does."""
     fields = list(schema.fields)
-    random.Random(step.get("seed", 0)).shuffle(fields)
+    if not step.get("in order"):
+        random.Random(step.get("seed", 0)).shuffle(fields)
     if step.get("hive"):
         told = {f.source_id for f in spec.fields if isinstance(f.transform, IdentityTransform)}
         fields = [f for f in fields if f.field_id not in told] or fields
