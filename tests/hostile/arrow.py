@@ -30,8 +30,6 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from .values import some
-
 NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 

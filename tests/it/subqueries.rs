@@ -123,7 +123,7 @@ async fn correlated_subqueries_aggregate_by_keys_of_every_type() {
             ("SELECT id FROM n.a WHERE id > (SELECT min(b.id) FROM n.a AS b WHERE b.d = a.d)", "3"),
             ("SELECT id FROM n.a WHERE id = (SELECT min(b.id) FROM n.a AS b WHERE b.i + 1 = a.i + 1) ORDER BY id", "1,2,3"),
             ("SELECT id FROM n.a WHERE id = (SELECT min(b.id) FROM n.a AS b WHERE CAST(b.m AS INT) = a.i) ORDER BY id", ""),
-            ("SELECT id FROM n.u WHERE id > (SELECT min(b.id) FROM n.u AS b WHERE b.u = u.u)", "2"),
+            ("SELECT id FROM n.u AS a WHERE id > (SELECT min(b.id) FROM n.u AS b WHERE b.u = a.u)", "2"),
             ("SELECT id FROM n.u WHERE u IN (SELECT u FROM n.u WHERE id = 1) ORDER BY id", "1,2"),
         ],
     )

@@ -191,8 +191,8 @@ mod tests {
             "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "p", "required": false, "type": "int"}]}],
             "default-spec-id": 0, "last-partition-id": 1000, "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}],
             "partition-specs": [{"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "p", "transform": "identity"}]}],
-            "snapshots": [10, 20].map(|at| json!({"snapshot-id": at * 7, "sequence-number": at / 10, "timestamp-ms": at,
-                "manifest-list": "file:///t/l", "summary": {"operation": "append"}, "schema-id": 0, "first-row-id": 0, "added-rows": 0})),
+            "snapshots": ([10, 20].map(|at| json!({"snapshot-id": at * 7, "sequence-number": at / 10, "timestamp-ms": at,
+                "manifest-list": "file:///t/l", "summary": {"operation": "append"}, "schema-id": 0, "first-row-id": 0, "added-rows": 0}))),
             "current-snapshot-id": 140, "refs": {"main": {"snapshot-id": 140, "type": "branch"}},
         });
         serde_json::from_value(json).expect("metadata")

@@ -77,7 +77,14 @@ impl Chain {
         match keyword {
             // Each term begins anew.
             Keyword::AND | Keyword::OR => (self.operators, self.terms) = (0, self.terms + 1),
-            Keyword::IS | Keyword::LIKE | Keyword::ILIKE | Keyword::SIMILAR | Keyword::IN | Keyword::AT | Keyword::COLLATE => {
+            Keyword::NOT
+            | Keyword::IS
+            | Keyword::LIKE
+            | Keyword::ILIKE
+            | Keyword::SIMILAR
+            | Keyword::IN
+            | Keyword::AT
+            | Keyword::COLLATE => {
                 self.operators += 1;
             }
             Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => self.queries += 1,

@@ -1,5 +1,5 @@
 //! Where columns get other values: sides of outer joins and grouping sets that are filled up with nulls, and unions. DataFusion takes a column
-//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants from there.
+//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants and orders from there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,9 +84,7 @@ struct Padded {
 
 impl Padded {
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
-        let known = input.equivalence_properties();
-        let orders = known.oeq_class().iter().cloned().collect::<Vec<_>>();
-        let told = EquivalenceProperties::new_with_orderings(input.schema(), orders);
+        let told = EquivalenceProperties::new(input.schema());
         let properties = Arc::new(PlanProperties::clone(input.properties()).with_eq_properties(told));
         Self { input, properties }
     }
@@ -105,10 +103,6 @@ impl ExecutionPlan for Padded {
 
     fn properties(&self) -> &Arc<PlanProperties> {
         &self.properties
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
