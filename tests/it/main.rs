@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module a subject.
 
+mod answers;
 mod autopilot;
 mod bad_input;
 mod check;

@@ -1,0 +1,273 @@
+//! What statements answer where values are put together: structs, lists and rows, functions, subqueries and outer joins (`docs/sql.md`).
+//! Expected values are those of the SQL standard and of PostgreSQL 17.
+
+use esker_tests::TestApp;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::semantics::{answer, check, find, refused, typed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_bytes_hold_nulls() {
+    let app = typed().await;
+    check(
+        &app,
+        &[
+            ("SELECT [X'CAFE', NULL], [NULL, X'00']", "[cafe, NULL]|[NULL, 00]"),
+            ("SELECT id FROM n.v WHERE [bin, NULL][1] = X'CAFE'", "1"),
+            ("SELECT id FROM n.v WHERE [NULL, u][2] = u ORDER BY id", "1,2,3,4"),
+            ("SELECT [NULL, fx][2] FROM n.v WHERE id = 1", "cafe"),
+            ("SELECT [MAP(['a'], [1]), MAP([], []), NULL]", "[{a: 1}, {}, NULL]"),
+        ],
+    )
+    .await;
+}
+
+/// A field that is required is there wherever its struct is, and null where the struct is null.
+#[tokio::test(flavor = "multi_thread")]
+async fn required_fields_of_null_structs_are_null() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let inner = json!({"type": "struct", "fields": [
+        {"id": 4, "name": "x", "type": "string", "required": true}, {"id": 5, "name": "u", "type": "uuid", "required": true}]});
+    let s = json!({"type": "struct", "fields": [
+        {"id": 3, "name": "in", "type": inner, "required": true}, {"id": 6, "name": "y", "type": "int", "required": true}]});
+    let fields =
+        json!([{"id": 1, "name": "id", "type": "int", "required": false}, {"id": 2, "name": "s", "type": s, "required": false}]);
+    let table = json!({"name": "w", "schema": {"type": "struct", "fields": fields}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
+    let u = "f79c3e09-677c-4bbd-a479-3f349cb785e7";
+    let inner = format!("named_struct('x', 'a', 'u', CAST('{u}' AS UUID))");
+    answer(&app, &format!("INSERT INTO n.w VALUES (1, named_struct('in', {inner}, 'y', 7)), (2, NULL)")).await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM n.w WHERE s.\"in\".x <> 'b'", "1"),
+            ("SELECT id FROM n.w WHERE s['in']['x'] IS NULL", "2"),
+            ("SELECT id FROM n.w WHERE s.y >= 0", "1"),
+            ("SELECT id FROM n.w WHERE s.y IS NOT NULL", "1"),
+            ("SELECT id, s.y, s['in'] IS NULL FROM n.w ORDER BY id", "1|7|false,2|NULL|true"),
+            (&format!("SELECT id FROM n.w WHERE s.\"in\".u = '{u}'"), "1"),
+            ("SELECT id FROM n.w WHERE s.\"in\".u <> '0000cafe-0000-0000-0000-000000000000'", "1"),
+            ("DELETE FROM n.w WHERE s.y = 0", "0"),
+            ("SELECT count(s.y), min(s.y) FROM n.w", "1|7"),
+        ],
+    )
+    .await;
+}
+
+/// What a struct holds, and what is written one after the other, is not brought to one type.
+#[tokio::test(flavor = "multi_thread")]
+async fn decimals_beside_floats_stay_decimals_where_they_are_not_compared() {
+    let app = typed().await;
+    let (float, exact) = ("CAST(1.5 AS REAL)", "12345678901234567890.1234567890");
+    let value = format!("named_struct('f', {float}, 'd', {exact})");
+    check(
+        &app,
+        &[
+            (&format!("SELECT {value}"), &format!("{{f: 1.5, d: {exact}}}")),
+            (&format!("SELECT named_struct('f', NULL, 'l', [{value}])"), &format!("{{f: NULL, l: [{{f: 1.5, d: {exact}}}]}}")),
+            (&format!("SELECT struct({float}, {exact})"), &format!("{{c0: 1.5, c1: {exact}}}")),
+            (&format!("SELECT concat({float}, ' ', 3.30)"), "1.5 3.30"),
+            ("SELECT coalesce(d, 1.5) FROM n.v WHERE id = 5", "1.5"),
+            ("SELECT power(2.0, CAST(3 AS DOUBLE))", "8.0"),
+        ],
+    )
+    .await;
+}
+
+/// Arrow has a UUID as 16 bytes, and does not say so of what is within structs, lists and maps.
+#[tokio::test(flavor = "multi_thread")]
+async fn uuids_within_columns_compare_with_texts_as_plain_ones_do() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let inner = json!({"type": "struct", "fields": [{"id": 5, "name": "u", "type": "uuid", "required": false}]});
+    let s = json!({"type": "struct", "fields": [
+        {"id": 6, "name": "u", "type": "uuid", "required": false},
+        {"id": 7, "name": "f", "type": "fixed[16]", "required": false},
+        {"id": 8, "name": "in", "type": inner, "required": false}]});
+    let l = json!({"type": "list", "element-id": 9, "element": "uuid", "element-required": false});
+    let m = json!({"type": "map", "key-id": 10, "key": "string", "value-id": 11, "value": "uuid", "value-required": false});
+    let fields: Vec<_> = [("id", json!("int")), ("s", s), ("l", l), ("m", m)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, ty))| json!({"id": i + 1, "name": name, "type": ty, "required": false}))
+        .collect();
+    let table = json!({"name": "w", "schema": {"type": "struct", "fields": fields}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
+    let (a, b) = ("f79c3e09-677c-4bbd-a479-3f349cb785e7", "0000cafe-0000-0000-0000-000000000000");
+    for (id, u, f) in [(1, a, "f79c3e09677c4bbda4793f349cb785e7"), (2, b, "30303030303030303030303030303030")] {
+        let u = format!("CAST('{u}' AS UUID)");
+        let row = format!("{id}, named_struct('u', {u}, 'f', X'{f}', 'in', named_struct('u', {u})), [{u}], MAP(['k'], [{u}])");
+        answer(&app, &format!("INSERT INTO n.w VALUES ({row})")).await;
+    }
+    let mut cases = Vec::new();
+    for u in ["s.u", "s['in']['u']", "l[1]", "m['k']"] {
+        cases.extend([
+            (format!("SELECT id FROM n.w WHERE {u} = '{a}'"), "1"),
+            (format!("SELECT id FROM n.w WHERE {u} <= '{b}'"), "2"),
+            (format!("SELECT id FROM n.w WHERE {u} BETWEEN '{b}' AND '{a}' ORDER BY id"), "1,2"),
+            (format!("SELECT id FROM n.w WHERE {u} IN ('{b}')"), "2"),
+            (format!("SELECT id FROM n.w WHERE CAST({u} AS VARCHAR) = '{a}'"), "1"),
+            (format!("SELECT CASE {u} WHEN '{a}' THEN 'it' ELSE 'not' END FROM n.w WHERE id = 1"), "it"),
+            (format!("SELECT id FROM (SELECT id, {u} AS x FROM n.w) WHERE x = '{b}'"), "2"),
+            (format!("SELECT count(*) FROM (SELECT {u} AS x FROM n.w) x JOIN (SELECT {u} AS y FROM n.w) y ON x = CAST(y AS VARCHAR)"), "2"),
+        ]);
+    }
+    // What is no UUID is its bytes.
+    cases.push(("SELECT id FROM n.w WHERE s.f = '0000000000000000'".to_owned(), "2"));
+    check(&app, &cases.iter().map(|(sql, expected)| (sql.as_str(), *expected)).collect::<Vec<_>>()).await;
+    refused(&app, &[("SELECT * FROM n.w WHERE s.u = 'f79c'", "'f79c'"), ("SELECT * FROM n.w WHERE l[1] = 'f79c'", "'f79c'")])
+        .await;
+}
+
+/// What is reckoned with an aggregate of a correlated subquery: of no rows it is null (SQL:2016 10.9), whatever the expression around it.
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_of_aggregates_in_correlated_subqueries_are_answered() {
+    let app = typed().await;
+    let of = |expr: &str| format!("(SELECT {expr} FROM n.v x WHERE x.b = v.b)");
+    let statements = [
+        (format!("dec < {}", of("1.2 * avg(x.dec)")), "2,3"),
+        (format!("dec > {}", of("sum(x.dec) / 2.0")), "1,4"),
+        (format!("l < {}", of("min(x.i) + 1")), "3,4"),
+        (format!("d > {}", of("-avg(x.d)")), "2,4"),
+        (format!("i < {}", of("CAST(max(x.dec) AS INT)")), "1,3,4"),
+        (format!("dt <= {}", of("date_trunc('year', max(x.dt))")), "1,2,4"),
+        (format!("u >= {}", of("max(x.u)")), "3,4"),
+        ("1.0 = (SELECT coalesce(sum(x.dec) * 1.5, 1.0) FROM n.v x WHERE x.b = v.b AND x.id > 100)".to_owned(), "1,2,3,4,5"),
+        ("(SELECT sum(x.dec) / 2 FROM n.v x WHERE x.b = v.b AND x.id > 100) IS NULL".to_owned(), "1,2,3,4,5"),
+    ];
+    let cases: Vec<(&str, &str)> = statements.iter().map(|(condition, found)| (condition.as_str(), *found)).collect();
+    find(&app, &cases).await;
+    let joined = "SELECT a.id, b.dec * 2.0, b.dec / 2, CAST(b.dec AS INT), date_trunc('day', b.dt)
+        FROM n.v a LEFT JOIN n.v b ON a.id = b.id AND b.id > 100 WHERE a.id = 1";
+    check(&app, &[(joined, "1|NULL|NULL|NULL|NULL")]).await;
+}
+
+/// Rows are compared value by value, and are unknown where a null decides (SQL:2016 8.2; PostgreSQL 17, "Row-wise Comparison").
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_compared_value_by_value() {
+    let app = TestApp::start().await;
+    check(
+        &app,
+        &[
+            ("SELECT (NULL, 2) < (1, 5), (1, NULL) < (2, 5), (1, NULL) < (1, 5)", "NULL|true|NULL"),
+            ("SELECT (1, NULL) = (2, 5), (1, NULL) = (1, 5), (1, NULL) <> (1, 5), (1, NULL) <> (2, 5)", "false|NULL|NULL|true"),
+            ("SELECT (1, 2) >= (1, 2), (1, 2, 3) > (1, 2, 2), (1, 3) <= (1, 2)", "true|true|false"),
+            ("SELECT (1, 2) NOT IN ((1, NULL)), (1, 2) NOT IN ((2, NULL)), (1, 2) IN ((3, 4), (1, 2))", "NULL|true|true"),
+            ("SELECT (1, 2) BETWEEN (1, 1) AND (1, 3), (1, 2) NOT BETWEEN (1, 1) AND (1, NULL)", "true|NULL"),
+            ("SELECT (1, NULL) IS DISTINCT FROM (1, NULL), (1, NULL) IS NOT DISTINCT FROM (1, 2)", "false|false"),
+            ("SELECT count(*) FROM (VALUES (CAST(NULL AS INT), CAST(NULL AS INT)), (0, 9), (1, 5)) v(i, l) WHERE (i, l) < (1, 5)", "1"),
+        ],
+    )
+    .await;
+    refused(
+        &app,
+        &[("SELECT (1, 2) = (1, 2, 3)", "a row of 2 values beside one of 3"), ("SELECT (1, 2) IN (SELECT 1, 2)", "EXISTS")],
+    )
+    .await;
+}
+
+/// PostgreSQL 17: `round`, `trunc`, `ceil`, `floor` and `extract` are exact numbers; differences of dates are days, of timestamps
+/// intervals of any length; a time goes around midnight.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_numbers_and_time_are_exact() {
+    let app = typed().await;
+    check(
+        &app,
+        &[
+            ("SELECT round(dec, 1), trunc(dec, 1), ceil(dec), floor(dec) FROM n.v WHERE id < 3 ORDER BY id", "1234567.9|1234567.8|1234568|1234567,0.0|0.0|0|-1"),
+            ("SELECT ceil(99.99), floor(-99.99), round(2.55, 1) = 2.6, round(12345.6, -2)", "100|-100|true|12300"),
+            ("SELECT extract(second FROM TIMESTAMP '2024-02-29 01:02:03.000004'), extract(millisecond FROM TIME '00:00:59.5')", "3.000004|59500.000"),
+            ("SELECT extract(second FROM TIMESTAMP(9) '1969-12-31 23:59:59.999999999')", "59.999999999"),
+            ("SELECT DATE '2024-03-01' - DATE '2024-02-28', TIME '23:00:00' + INTERVAL '2 hours', TIME '01:00:00' - INTERVAL '2 hours'", "2|01:00:00|23:00:00"),
+            ("SELECT mod(7, -2), mod(-7, 2), sign(-2.5), ~5, N'ä' || U&'\\00FC'", "1|-1|-1.0|-6|äü"),
+            ("SELECT TIMESTAMP '2026-01-31 10:00:00.123456789', TIMESTAMP '2026-01-31 10:00:00.5'", "2026-01-31T10:00:00.123456789|2026-01-31T10:00:00.500"),
+            ("SELECT max(a), min(a) FROM (VALUES ([1, 2, NULL]), ([9]), (NULL), ([1])) v(a)", "[9]|[1]"),
+            ("SELECT id, row_number() OVER (PARTITION BY b ORDER BY id NULLS FIRST, id), rank() OVER (ORDER BY id NULLS FIRST) FROM n.v WHERE NOT (id > 1.5)", "1|1|1"),
+            ("SELECT b, max(i) FROM n.v WHERE id IN (1, 5) GROUP BY b ORDER BY max(i) DESC NULLS LAST LIMIT 9", "true|1,NULL|NULL"),
+            ("SELECT min(id), min(-id), max(id), max(-id) FROM n.v", "1|-5|5|-1"),
+            ("SELECT max(s), min(i) FROM n.v WHERE id > 3 GROUP BY id ORDER BY min(i) NULLS FIRST LIMIT 1", "NULL|NULL"),
+            ("WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n FROM r ORDER BY n", "1,2,3"),
+        ],
+    )
+    .await;
+    find(
+        &app,
+        &[
+            ("dt - DATE '1969-12-30' = 2", "4"),
+            ("dt - DATE '2020-01-01' < 0", "2,4"),
+            ("CASE WHEN i <> 0 THEN 10 / i > 1 ELSE true END", "1,4,5"),
+            ("CASE WHEN s IN ('a', 'a ', 'B', '') THEN NULL ELSE CAST(s AS INT) > 1 END IS NULL", "1,2,3,4,5"),
+            ("ns = TIMESTAMP '2020-01-01 00:00:00.000000001'", "1"),
+            ("ts - TIMESTAMP '2019-12-31' = INTERVAL '1 day'", "1"),
+            ("ts - TIMESTAMP '2019-12-31' > INTERVAL '0'", "1,3"),
+            ("extract(second FROM ts) = 59.999999", "3,4"),
+        ],
+    )
+    .await;
+    refused(
+        &app,
+        &[
+            ("SELECT 2 ^ 3", "power(x, y)"),
+            ("SELECT DATE '0000-01-01'", "'0000-01-01' is of no year"),
+            ("INSERT INTO n.v (id, dt) VALUES (9, '-0001-01-01')", "'-0001-01-01' does not fit date"),
+            ("SELECT id FROM n.v WHERE ts < '0000-01-01'", "'0000-01-01' is of no year"),
+            ("SELECT id FROM n.v WHERE s = 'a' COLLATE \"C\"", "COLLATE is not served"),
+            ("SELECT 1 EXCEPT ALL SELECT 1", "EXCEPT ALL is not served"),
+            ("SELECT 1 INTERSECT ALL SELECT 1", "INTERSECT ALL is not served"),
+            ("SELECT a.id, (SELECT max(x.i) FROM n.v x WHERE x.id < a.id) FROM n.v a", "not supported: a subquery here"),
+        ],
+    )
+    .await;
+}
+
+/// What an outer join fills up with nulls is not constant, whatever the condition on it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    for sql in [
+        "CREATE TABLE n.a AS SELECT * FROM (VALUES (1), (2), (3)) v(id)",
+        "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 1), (2, 2), (3, 1)) v(id, b)",
+    ] {
+        answer(&app, sql).await;
+    }
+    check(
+        &app,
+        &[
+            ("SELECT x.id, rank() OVER (ORDER BY y.b DESC) FROM n.a x LEFT JOIN n.b y ON x.id = y.id AND y.b = 1 ORDER BY x.id", "1|2,2|1,3|2"),
+            ("SELECT y.b FROM n.a x LEFT JOIN n.b y ON x.id = y.id AND y.b = 1 ORDER BY y.b DESC LIMIT 1", "NULL"),
+            ("SELECT x.id, y.b FROM n.a x LEFT JOIN (SELECT * FROM n.b WHERE b = 1) y ON x.id = y.id ORDER BY y.b, x.id", "1|1,3|1,2|NULL"),
+            ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x FULL JOIN n.b y ON x.id = y.id ORDER BY x.k DESC, y.id", "NULL|1,NULL|3,7|2"),
+            ("SELECT k, id FROM (SELECT 1 AS k, id FROM n.a UNION ALL SELECT NULL, id FROM n.a) x ORDER BY k DESC, id LIMIT 2", "NULL|1,NULL|2"),
+            ("SELECT id, b, count(*) FROM n.b WHERE b = 1 GROUP BY CUBE (id, b) ORDER BY b NULLS FIRST, id NULLS FIRST LIMIT 4", "NULL|NULL|2,1|NULL|1,3|NULL|1,NULL|1|2"),
+            ("SELECT x.k, y.id FROM (SELECT id, 7 AS k FROM n.a WHERE id = 2) x RIGHT JOIN n.b y ON x.id < y.id ORDER BY x.k, y.id", "7|3,NULL|1,NULL|2"),
+        ],
+    )
+    .await;
+}
+
+/// A condition on a column of one table leaves out no rows of another that has a column of that name.
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_on_namesakes_stay_with_their_tables() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    for sql in [
+        "CREATE TABLE n.a AS SELECT 1 AS k, 5 AS x",
+        "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 10), (2, 20), (3, NULL)) v(k, x)",
+    ] {
+        answer(&app, sql).await;
+    }
+    check(
+        &app,
+        &[
+            ("SELECT b.k FROM n.a a RIGHT JOIN n.b b ON a.k = b.k AND b.x <> 7 WHERE a.k IS NULL ORDER BY 1", "2,3"),
+            ("SELECT b.k FROM n.b b LEFT JOIN n.a a ON a.k = b.k AND b.x <> 7 WHERE a.k IS NULL ORDER BY 1", "2,3"),
+            ("SELECT b.x FROM n.a a RIGHT JOIN n.b b ON a.k = b.k AND b.k < 9 WHERE a.x IS NULL ORDER BY b.x LIMIT 1", "20"),
+            ("SELECT b.k, c.k FROM n.b b LEFT JOIN n.a a ON a.k = b.k LEFT JOIN n.b c ON c.k = b.k + 1 WHERE c.k IS NULL OR a.k = 1 ORDER BY 1", "1|2,3|NULL"),
+            ("SELECT k FROM (SELECT k, x FROM n.b UNION ALL SELECT x, k FROM n.b) u WHERE x = 3 ORDER BY k NULLS LAST LIMIT 2", "NULL"),
+        ],
+    )
+    .await;
+}
