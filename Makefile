@@ -15,7 +15,7 @@ demo: build
 	python=$$($(UV) demo/requirements.txt)
 	"$$python" demo/flights.py --esker "$(ESKER_BIN)" --data-dir "$(ESKER_CACHE)/demo" $(if $(KEEP),--keep)
 
-test: build lint test-unit test-engine-slice
+test: build lint test-unit test-hostile-slice test-engine-slice
 
 build:
 	scripts/build.sh
