@@ -3,6 +3,7 @@
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::functions::datetime::expr_fn::to_local_time;
 use datafusion::logical_expr::expr::{Like, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
     Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit,
@@ -167,6 +168,10 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
     Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
 }
 
+fn is_utc(zone: &str) -> bool {
+    matches!(zone, "UTC" | "utc" | "Z" | "+00:00" | "+0000" | "+00")
+}
+
 /// Conversions between UUIDs, their text and their bytes, and those that lose digits.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
     if matches!(to.data_type(), DataType::Date32 | DataType::Timestamp(_, _))
@@ -186,6 +191,10 @@ pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Resul
         (_, ty) if is_uuid(from) && ty.is_string() => {
             let text = call(uuid::ToText, expr.clone());
             Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
+        }
+        // `AT TIME ZONE`, which alone names another zone than UTC: what clocks there show.
+        (DataType::Timestamp(unit, Some(own)), DataType::Timestamp(_, Some(zone))) if own != zone && !is_utc(zone) => {
+            Some(to_local_time(vec![cast(expr.clone(), DataType::Timestamp(*unit, Some(zone.clone())))]))
         }
         // Seconds since the epoch.
         (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
