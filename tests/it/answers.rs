@@ -5,7 +5,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::semantics::{answer, check, find, refused, typed};
+use crate::semantics::{answer, check, find, holding, refused, typed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_of_bytes_hold_nulls() {
@@ -26,8 +26,7 @@ async fn lists_of_bytes_hold_nulls() {
 /// A field that is required is there wherever its struct is, and null where the struct is null.
 #[tokio::test(flavor = "multi_thread")]
 async fn required_fields_of_null_structs_are_null() {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let app = holding(&[]).await;
     let inner = json!({"type": "struct", "fields": [
         {"id": 4, "name": "x", "type": "string", "required": true}, {"id": 5, "name": "u", "type": "uuid", "required": true}]});
     let s = json!({"type": "struct", "fields": [
@@ -79,8 +78,7 @@ async fn decimals_beside_floats_stay_decimals_where_they_are_not_compared() {
 /// Arrow has a UUID as 16 bytes, and does not say so of what is within structs, lists and maps.
 #[tokio::test(flavor = "multi_thread")]
 async fn uuids_within_columns_compare_with_texts_as_plain_ones_do() {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let app = holding(&[]).await;
     let inner = json!({"type": "struct", "fields": [{"id": 5, "name": "u", "type": "uuid", "required": false}]});
     let s = json!({"type": "struct", "fields": [
         {"id": 6, "name": "u", "type": "uuid", "required": false},
@@ -228,14 +226,11 @@ async fn functions_of_numbers_and_time_are_exact() {
 /// What an outer join fills up with nulls is not constant, whatever the condition on it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
-    for sql in [
+    let app = holding(&[
         "CREATE TABLE n.a AS SELECT * FROM (VALUES (1), (2), (3)) v(id)",
         "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 1), (2, 2), (3, 1)) v(id, b)",
-    ] {
-        answer(&app, sql).await;
-    }
+    ])
+    .await;
     check(
         &app,
         &[
@@ -254,14 +249,11 @@ async fn rows_that_outer_joins_add_are_sorted_among_the_others() {
 /// A condition on a column of one table leaves out no rows of another that has a column of that name.
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_on_namesakes_stay_with_their_tables() {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
-    for sql in [
+    let app = holding(&[
         "CREATE TABLE n.a AS SELECT 1 AS k, 5 AS x",
         "CREATE TABLE n.b AS SELECT * FROM (VALUES (1, 10), (2, 20), (3, NULL)) v(k, x)",
-    ] {
-        answer(&app, sql).await;
-    }
+    ])
+    .await;
     check(
         &app,
         &[

@@ -99,7 +99,7 @@ async fn a_frozen_table_is_left_alone_whoever_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
     let app = TestApp::start_with(policy(&[("autopilot", "true"), ("orphans.schedule", ""), ("budget.bytes", "1000")])).await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    app.namespace().await;
     // No day has a first minute only: the window is closed but for one minute around midnight.
     let properties = json!({"updates": {"esker.window": "Mon 00:00-00:01"}, "removals": []});
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(properties)).await;

@@ -111,7 +111,7 @@ async fn old_metadata_files_go_through_quarantine_where_the_table_says_so() {
     let mut create = json!({"name": "t", "schema": schema_json()});
     create["properties"] =
         json!({"write.metadata.delete-after-commit.enabled": "true", "write.metadata.previous-versions-max": "2"});
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    app.namespace().await;
     app.ok(Method::POST, TABLES, Some(create)).await;
     let writer = Writer::new(&app);
     for i in 0..6 {
@@ -127,7 +127,7 @@ async fn old_metadata_files_go_through_quarantine_where_the_table_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_are_stored_listed_loaded_and_dropped() {
     let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    app.namespace().await;
     let manage = |name: &str| format!("{MANAGE}/namespaces/n/functions/{name}");
     let metadata = json!({"function-uuid": "9c2a5a5c-3d3e-4c0e-8f0a-0d7b5b1f3a11", "format-version": 1,
         "definitions": [{"definition-id": "1", "parameters": [], "return-type": "int"}]});
@@ -151,7 +151,7 @@ async fn functions_are_stored_listed_loaded_and_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_table_has_its_directories_before_anything_is_written_into_them() {
     let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    app.namespace().await;
     let place = |sub: &str| format!("file://{}/warehouse/{sub}", app.dir.path().display());
     let tables = "/v1/default/namespaces/n/tables";
     let exists = |uri: &str| std::path::Path::new(&uri[7..]).is_dir();

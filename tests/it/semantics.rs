@@ -55,10 +55,19 @@ pub(crate) async fn refused(app: &TestApp, cases: &[(&str, &str)]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// A namespace `n` with what some statements make in it.
+pub(crate) async fn holding(statements: &[&str]) -> TestApp {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    for sql in statements {
+        answer(&app, sql).await;
+    }
+    app
+}
+
 /// A table `n.v` with a column of each type, four rows that hold values and one of nulls.
 pub(crate) async fn typed() -> TestApp {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let app = holding(&[]).await;
     let types = [
         ("id", "int"),
         ("b", "boolean"),

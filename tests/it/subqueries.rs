@@ -5,12 +5,11 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::semantics::{answer, check, refused};
+use crate::semantics::{answer, check, holding, refused};
 
 /// `n.a` holds 1, 2, 3 and a null, `n.b` what lies far from it, `n.c` a null beside 1, `n.e` nothing.
 async fn tables() -> TestApp {
-    let app = TestApp::start().await;
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    let app = holding(&[]).await;
     for (name, rows) in [
         ("a", "(1, 1, 1e0, 1.5), (2, 2, -0e0, 2.5), (3, 3, 0e0, 3.5), (4, NULL, NULL, NULL)"),
         ("b", "(1, 100, 100e0, 100.5), (2, 200, 200e0, 200.5)"),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const COMMIT: &str = "/v1/default/transactions/commit";
 
 async fn tables(app: &TestApp, n: usize) {
-    app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    app.namespace().await;
     for i in 0..n {
         let create = json!({"name": format!("t{i}"), "schema": schema_json()});
         app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;

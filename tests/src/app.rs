@@ -141,9 +141,14 @@ impl TestApp {
         (status.as_u16(), text("type"), text("message"))
     }
 
+    /// Creates a namespace `n`.
+    pub async fn namespace(&self) {
+        self.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+    }
+
     /// Creates a namespace `n` and in it a table `t` with the columns `id` and `s`.
     pub async fn table(&self) -> Value {
-        self.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["n"]}))).await;
+        self.namespace().await;
         let properties = json!({"esker.expire.min-age-ms": "0"});
         let create = json!({"name": "t", "schema": crate::schema_json(), "properties": properties});
         self.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await

@@ -100,7 +100,7 @@ pub struct Recommendation {
     pub warehouse: String,
     /// The table.
     pub table: String,
-    /// The same by its parts.
+    /// The table's name by its parts, which `table` joins with dots.
     #[serde(skip)]
     pub name: TableName,
     /// The kind of job, as in its route.

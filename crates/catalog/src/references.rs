@@ -122,7 +122,6 @@ impl Catalog {
     }
 }
 
-/// A snapshot and those before it.
 type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
 
 fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {

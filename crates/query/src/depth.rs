@@ -2,15 +2,15 @@
 //! would end the process, and not the statement alone.
 
 use std::collections::HashMap;
-use std::mem;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use crate::select::{binary, taken};
 use crate::{QueryError, Result};
 
 /// Operators one after another, each of which is applied to what those before it make. What planning takes grows with a power of them.
@@ -132,7 +132,7 @@ pub(crate) fn balance(expr: &mut Expr) {
         return;
     }
     let mut parts = Vec::with_capacity(terms);
-    let mut rest = mem::replace(expr, Expr::Identifier(Ident::new("")));
+    let mut rest = taken(expr);
     while same(&rest) {
         let Expr::BinaryOp { left, right, .. } = rest else { break };
         parts.push(*right);
@@ -145,7 +145,7 @@ pub(crate) fn balance(expr: &mut Expr) {
         let mut each = parts.into_iter();
         while let Some(left) = each.next() {
             pairs.push(match each.next() {
-                Some(right) => Expr::BinaryOp { left: Box::new(left), op: op.clone(), right: Box::new(right) },
+                Some(right) => binary(left, op.clone(), right),
                 None => left,
             });
         }

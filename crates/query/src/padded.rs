@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{TransformedResult, TreeNode};
 use datafusion::common::{JoinType, Statistics};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -21,6 +21,8 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
 };
 
+use crate::pushdown::replaced;
+
 /// The rule; it comes before all that rely on constants.
 #[derive(Debug)]
 pub(crate) struct Padding;
@@ -28,19 +30,11 @@ pub(crate) struct Padding;
 impl PhysicalOptimizerRule for Padding {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| {
-            let inputs = plan.children();
-            let padded = padded(&plan, inputs.len());
-            let varies = |(input, padded): (&&Arc<dyn ExecutionPlan>, &bool)| {
-                *padded && !input.equivalence_properties().constants().is_empty()
-            };
-            if !inputs.iter().zip(&padded).any(varies) {
-                return Ok(Transformed::no(plan));
-            }
-            let made = inputs.iter().zip(&padded).map(|(input, padded)| -> Arc<dyn ExecutionPlan> {
-                if varies((input, padded)) { Arc::new(Padded::new(Arc::clone(input))) } else { Arc::clone(input) }
-            });
-            let made = made.collect();
-            Ok(Transformed::yes(plan.with_new_children(made)?))
+            let padded = padded(&plan);
+            replaced(plan, |at, input| {
+                let varies = padded[at.min(1)] && !input.equivalence_properties().constants().is_empty();
+                varies.then(|| Arc::new(Padded::new(Arc::clone(input))) as _)
+            })
         })
         .data()
     }
@@ -61,21 +55,21 @@ fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     hash().or_else(nested).or_else(merge)
 }
 
-/// Which inputs of a node have columns that are something else above it.
-fn padded(plan: &Arc<dyn ExecutionPlan>, inputs: usize) -> Vec<bool> {
+/// Whether the first input of a node, and the others, have columns that are something else above it.
+fn padded(plan: &Arc<dyn ExecutionPlan>) -> [bool; 2] {
     let sets = |aggregate: &AggregateExec| !aggregate.group_expr().is_single();
     if plan.downcast_ref::<UnionExec>().is_some() || plan.downcast_ref::<AggregateExec>().is_some_and(sets) {
-        return vec![true; inputs];
+        return [true, true];
     }
     match join_type(plan) {
-        Some(JoinType::Left) => vec![false, true],
-        Some(JoinType::Right) => vec![true, false],
-        Some(JoinType::Full) => vec![true, true],
-        _ => vec![false; inputs],
+        Some(JoinType::Left) => [false, true],
+        Some(JoinType::Right) => [true, false],
+        Some(JoinType::Full) => [true, true],
+        _ => [false, false],
     }
 }
 
-/// An input of such a node.
+/// An input of a node above which its columns are something else.
 #[derive(Debug)]
 struct Padded {
     input: Arc<dyn ExecutionPlan>,

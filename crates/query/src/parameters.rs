@@ -14,7 +14,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
     ident,
@@ -25,6 +24,8 @@ use datafusion::sql::sqlparser::ast::{
     FunctionArguments, Ident, ObjectName, Select, SelectItem, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use crate::select::taken;
+use crate::semantics::rewritten;
 use crate::text::Parsed;
 use crate::{QueryError, Result};
 
@@ -77,7 +78,7 @@ impl VisitorMut for Placer {
             if let (false, SelectItem::ExprWithAlias { expr, .. } | SelectItem::UnnamedExpr(expr)) = (self.bound, item)
                 && number(expr).is_some()
             {
-                let placeholder = std::mem::replace(expr, SqlExpr::Identifier(Ident::new("")));
+                let placeholder = taken(expr);
                 *expr = SqlExpr::Cast {
                     kind: CastKind::Cast,
                     expr: Box::new(placeholder),
@@ -201,19 +202,11 @@ pub(crate) fn fields(plan: &LogicalPlan, count: usize, implied: &BTreeMap<usize,
 /// A plan with values in the place of its parameters.
 pub(crate) fn bind(plan: LogicalPlan, values: Option<&Vec<ScalarValue>>) -> Result<LogicalPlan> {
     let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(plan) };
-    let bound = plan.transform_up_with_subqueries(|node| {
-        let names = NamePreserver::new(&node);
-        node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let replaced = expr.transform_up(|expr| match value(&expr, values) {
-                Some(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
-                None => Ok(Transformed::no(expr)),
-            })?;
-            // Others refer to it by its name.
-            Ok(if replaced.transformed { replaced.update_data(|expr| name.restore(expr)) } else { replaced })
-        })
-    })?;
-    Ok(bound.data)
+    let literal = |expr: Expr| match value(&expr, values) {
+        Some(value) => Ok(Transformed::yes(Expr::Literal(value, None))),
+        None => Ok(Transformed::no(expr)),
+    };
+    Ok(plan.transform_up_with_subqueries(|node| rewritten(node, literal))?.data)
 }
 
 /// A plan with many values at once in the place of its parameters, if it makes one row of them: `INSERT … VALUES (…)`.

@@ -21,7 +21,7 @@ use esker_read::Reader;
 use iceberg::spec::{FormatVersion, Schema};
 
 use crate::change::{Action, refused};
-use crate::select::{self, normal, quoted};
+use crate::select::{self, normal, parts, quoted};
 use crate::store::{self, Column};
 use crate::target::Target;
 use crate::text::Parsed;
@@ -65,10 +65,6 @@ pub(crate) async fn plan(
 
 fn named(name: &ObjectName) -> Result<TableReference> {
     Ok(object_name_to_table_reference(name.clone(), true)?)
-}
-
-fn parts(name: &ObjectName) -> Vec<String> {
-    name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
 }
 
 impl Planner<'_> {

@@ -35,7 +35,7 @@ struct ByPlace {
 
 impl PhysicalOptimizerRule for ByPlace {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let walled = plan.transform_down(|plan| wall(&plan)).data()?;
+        let walled = plan.transform_down(wall).data()?;
         let pushed = self.inner.optimize(walled, config)?;
         let open = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<Wall>() {
             Some(wall) => Ok(Transformed::yes(Arc::clone(&wall.input))),
@@ -60,22 +60,30 @@ fn has_namesakes(schema: &Schema) -> bool {
 
 /// A node whose inputs let no filter through where two of their columns have one name. A projection to other names knows the places of
 /// columns, and so does a join below it.
-fn wall(plan: &Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+fn wall(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     if plan.downcast_ref::<Wall>().is_some() {
-        return Ok(Transformed::no(Arc::clone(plan)));
+        return Ok(Transformed::no(plan));
     }
     let by_place = plan.downcast_ref::<ProjectionExec>().is_some() && !has_namesakes(&plan.schema());
     let mistaken = |input: &Arc<dyn ExecutionPlan>| {
         has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some())
     };
+    replaced(plan, |_, input| mistaken(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
+}
+
+/// A node with others in the place of some of its inputs.
+pub(crate) fn replaced(
+    plan: Arc<dyn ExecutionPlan>,
+    other: impl Fn(usize, &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>>,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let inputs = plan.children();
-    if !inputs.iter().any(|input| mistaken(input)) {
-        return Ok(Transformed::no(Arc::clone(plan)));
+    let others: Vec<_> = inputs.iter().enumerate().map(|(at, input)| other(at, input)).collect();
+    if others.iter().all(Option::is_none) {
+        return Ok(Transformed::no(plan));
     }
-    let walled = inputs.into_iter().map(|input| -> Arc<dyn ExecutionPlan> {
-        if mistaken(input) { Arc::new(Wall { input: Arc::clone(input) }) } else { Arc::clone(input) }
-    });
-    Ok(Transformed::yes(Arc::clone(plan).with_new_children(walled.collect())?))
+    let made = others.into_iter().zip(inputs).map(|(other, input)| other.unwrap_or_else(|| Arc::clone(input)));
+    let made = made.collect();
+    Ok(Transformed::yes(plan.with_new_children(made)?))
 }
 
 /// What lets no filter through, while filters are pushed down.

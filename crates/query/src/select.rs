@@ -172,9 +172,8 @@ fn regroup(expr: &mut Expr) {
     if !matches!(last.as_ref(), Expr::BinaryOp { op, .. } if ops.contains(op)) {
         return;
     }
-    let nothing = || Expr::Identifier(Ident::new(""));
-    let mut chain = std::mem::replace(last.as_mut(), nothing());
-    let mut comparison = std::mem::replace(expr, nothing());
+    let mut chain = taken(last);
+    let mut comparison = taken(expr);
     at_first_operand(&mut chain, ops, &mut |first| {
         std::mem::swap(first, &mut comparison);
         // Now the comparison stands there, and waits for what stood there.
@@ -236,15 +235,17 @@ fn order_distinct(query: &mut Query) {
     }
 }
 
-fn parts(name: &ObjectName) -> Vec<String> {
+/// The parts of a name as the planner takes them.
+pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
     name.0.iter().filter_map(ObjectNamePart::as_ident).map(normal).collect()
 }
 
 /// Writes the `t.*` of a list as `n.t.*` where the table is `n.t`: the planner knows it by its whole name.
 fn name_wholly(select: &mut Select) {
-    let factors =
-        select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation)));
-    let tables: Vec<ObjectName> = factors
+    let tables: Vec<ObjectName> = select
+        .from
+        .iter()
+        .flat_map(factors)
         .filter_map(|factor| match factor {
             TableFactor::Table { name, alias: None, .. } => Some(name.clone()),
             _ => None,
@@ -324,9 +325,7 @@ fn name(select: &mut Select, nested: bool) {
             // Such a column has this name already.
             SelectItem::UnnamedExpr(Expr::Identifier(_)) if !again => {}
             SelectItem::UnnamedExpr(expr) => {
-                // Taken out and put back with its name.
-                let expr = std::mem::replace(expr, Expr::Identifier(Ident::new("")));
-                *item = SelectItem::ExprWithAlias { expr, alias };
+                *item = SelectItem::ExprWithAlias { expr: taken(expr), alias };
             }
             SelectItem::ExprWithAlias { alias: own, .. } if again => *own = alias,
             _ => {}
@@ -405,11 +404,7 @@ impl Everything {
             _ => None,
         });
         let all = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(options) if plain(options)));
-        let factors = select
-            .from
-            .iter()
-            .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)));
-        let tables = factors.filter_map(|factor| match factor {
+        let tables = select.from.iter().flat_map(factors).filter_map(|factor| match factor {
             TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
                 Some(normal(&alias.name))
             }
@@ -430,6 +425,21 @@ impl Everything {
             _ => false,
         }
     }
+}
+
+/// What is joined in an item of FROM.
+pub(crate) fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
+    std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+}
+
+/// An expression out of a tree, in which it leaves an empty name behind.
+pub(crate) fn taken(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::Identifier(Ident::new("")))
+}
+
+/// Two expressions with an operator between them.
+pub(crate) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 /// A name that is taken as it is.

@@ -33,7 +33,7 @@ impl Target {
         Ok(this)
     }
 
-    /// The same for a table that is to be: in the namespace that there is.
+    /// Finds the warehouse and the name of a table that is to be: in that of the namespaces that there is.
     pub(crate) async fn of_new(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
         let (mut this, names) = Self::meant(warehouses, reference)?;
         let (state, warehouse) = (this.catalog.state(), this.catalog.warehouse());

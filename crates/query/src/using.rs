@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Distinct, ExceptSelectItem, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName,
-    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
+    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
     TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use crate::select::{normal, quoted};
+use crate::select::{binary, factors, normal, quoted};
 
 /// A column of `USING`, and the tables that have it.
 struct Merged {
@@ -71,10 +71,10 @@ pub(crate) fn apart(select: &mut Select, order: Option<&mut OrderBy>) -> Result<
     Ok(())
 }
 
-/// Also within set operations.
+/// Does the same as [`apart`] for a query that is one list of columns, with its ORDER BY.
 pub(crate) fn apart_in(query: &mut Query) -> Result<(), String> {
     match query.body.as_mut() {
-        datafusion::sql::sqlparser::ast::SetExpr::Select(select) => apart(select, query.order_by.as_mut()),
+        SetExpr::Select(select) => apart(select, query.order_by.as_mut()),
         _ => Ok(()),
     }
 }
@@ -147,9 +147,7 @@ fn everything(select: &mut Select, at: usize, merged: &[Merged]) {
     if !select.projection.iter().any(is_all) {
         return;
     }
-    let from = &select.from[at];
-    let tables: Vec<ObjectName> =
-        std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)).filter_map(called).collect();
+    let tables: Vec<ObjectName> = factors(&select.from[at]).filter_map(called).collect();
     let mut items = Vec::new();
     for item in std::mem::take(&mut select.projection) {
         if !is_all(&item) {
@@ -166,10 +164,6 @@ fn everything(select: &mut Select, at: usize, merged: &[Merged]) {
         }
     }
     select.projection = items;
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
 fn column(table: &ObjectName, name: &str) -> Expr {

@@ -7,10 +7,11 @@ use arrow::datatypes::DataType;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Values};
+use datafusion::sql::sqlparser::ast::Values;
 
 use crate::error::external;
 use crate::parameters::call;
+use crate::select::taken;
 use crate::store::Column;
 use crate::{QueryError, Result};
 
@@ -27,8 +28,7 @@ pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut Ses
             return Err(QueryError::Statement(format!("{} values for {} columns", row.content.len(), columns.len())));
         }
         for (at, value) in row.content.iter_mut().enumerate() {
-            let own = std::mem::replace(value, Expr::Identifier(Ident::new("")));
-            *value = call(&format!("{FUNCTION}{at}"), vec![own]);
+            *value = call(&format!("{FUNCTION}{at}"), vec![taken(value)]);
         }
     }
     Ok(())

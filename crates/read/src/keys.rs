@@ -1,15 +1,13 @@
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::nullif;
-use arrow::datatypes::{DataType, FieldRef, Fields, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 use roaring::RoaringTreemap;
 use sha2::{Digest, Sha256};
 use twox_hash::XxHash3_64;
 
-use crate::field_id;
+use crate::{field_id, one_nan};
 
 /// The newest delete of each key. Keys are compared byte by byte, never by hash alone.
 #[derive(Debug)]
@@ -160,7 +158,7 @@ impl KeyMaker {
     }
 
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Rows, ArrowError> {
-        let columns = self.paths.iter().map(|path| one_nan(column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.paths.iter().map(|path| one_nan(&column_at(batch, path)?)).collect::<Result<Vec<_>, _>>()?;
         self.converter.convert_columns(&columns)
     }
 }
@@ -188,26 +186,13 @@ pub fn column_at(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowE
     Ok(array)
 }
 
-fn one_nan(array: ArrayRef) -> Result<ArrayRef, ArrowError> {
-    Ok(match array.data_type() {
-        DataType::Float32 => {
-            let floats = array.as_primitive::<Float32Type>();
-            Arc::new(floats.unary::<_, Float32Type>(|v| if v.is_nan() { f32::NAN } else { v }))
-        }
-        DataType::Float64 => {
-            let floats = array.as_primitive::<Float64Type>();
-            Arc::new(floats.unary::<_, Float64Type>(|v| if v.is_nan() { f64::NAN } else { v }))
-        }
-        _ => array,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow::array::{Float64Array, Int32Array, StructArray};
     use arrow::datatypes::Schema;
     use std::collections::HashMap;
+    use std::sync::Arc;
 
     proptest::proptest! {
         #[test]

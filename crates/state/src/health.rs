@@ -15,7 +15,7 @@ const DAY_MS: Millis = 24 * 3600 * 1000;
 /// History keeps one row for each such stretch of time.
 const HISTORY_MS: Millis = 10 * 60 * 1000;
 
-/// Why there are no facts of a table.
+/// Why a table could not be examined, so that no facts of it are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoFacts {
     /// The error's text.

@@ -13,7 +13,7 @@ pub use caught::{Panicked, caught, caught_now};
 pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
 pub use principal::Principal;
-pub use quoted::{BadQuotes, dotted, in_quotes, split_names, unquoted};
+pub use quoted::{BadQuotes, dotted, in_quotes, listed, split_names, unquoted};
 pub use total::total;
 
 /// Milliseconds since the Unix epoch, as Iceberg metadata counts time.

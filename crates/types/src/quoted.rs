@@ -35,6 +35,11 @@ pub fn split_names(text: &str, separates: impl Fn(char) -> bool) -> Vec<&str> {
     pieces
 }
 
+/// The pieces of a text between commas, without the blanks around them; commas in quotes separate nothing.
+pub fn listed(text: &str) -> impl Iterator<Item = &str> {
+    split_names(text, |c| c == ',').into_iter().map(str::trim)
+}
+
 /// The name that a piece is.
 pub fn unquoted(piece: &str) -> Result<Cow<'_, str>, BadQuotes> {
     let Some(quote) = piece.chars().next().filter(|c| QUOTES.contains(c)) else { return Ok(piece.into()) };

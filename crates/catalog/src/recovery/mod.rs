@@ -113,10 +113,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     let ledger = written.map(|w| w.ledger).unwrap_or_default();
     let names: HashSet<_> = known.namespaces.iter().map(|n| n.name.clone()).collect();
     plan.namespaces = ledger.namespaces.iter().filter(|n| !names.contains(&n.name)).cloned().collect();
-    let key = |name: &TableName| {
-        let parts = name.namespace.levels().iter().chain([&name.name]);
-        parts.map(|part| if catalog.options().case_insensitive { part.to_lowercase() } else { part.clone() }).collect::<Vec<_>>()
-    };
+    let key = |name: &TableName| catalog.warehouse().full_key(name);
     let names: HashSet<_> = known.entries.iter().chain(&ledger.entries).map(|e| key(&e.name)).collect();
     if let Some((name, _)) = choices.iter().find(|(name, _)| !names.contains(&key(name))) {
         return Err(CatalogError::Invalid(format!("--tip {name}: neither database nor ledger has a table of this name")));

@@ -1,7 +1,7 @@
 use clap::Args;
 use esker_health::bytes_for_people;
 use esker_maintenance::{CompactOptions, CompactOutcome, CompactPlan, Strategy};
-use esker_types::split_names;
+use esker_types::listed;
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -61,8 +61,7 @@ impl CompactArgs {
         }
         put("strategy", Some(self.strategy.clone().into()));
         put("sort-order", self.sort_order.clone().map(Value::from));
-        let columns = self.zorder_columns.iter().flat_map(|text| split_names(text, |c| c == ','));
-        let columns: Vec<Value> = columns.map(|name| name.trim().into()).collect();
+        let columns: Vec<Value> = self.zorder_columns.iter().flat_map(|text| listed(text)).map(Value::from).collect();
         put("zorder-columns", (!columns.is_empty()).then(|| columns.into()));
         put("branch", self.branch.clone().map(Value::from));
         put("where", self.filter.clone().map(Value::from));

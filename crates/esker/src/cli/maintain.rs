@@ -8,7 +8,7 @@ use esker_maintenance::{
     ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
-use esker_types::{now_ms, parse_age, split_names, unquoted};
+use esker_types::{listed, now_ms, parse_age, unquoted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -153,9 +153,8 @@ impl MaintainCommand {
                 Ok(())
             }
             Self::Statistics { table, dry_run, columns, branch } => {
-                let listed = columns.iter().flat_map(|text| split_names(text, |c| c == ','));
-                let columns =
-                    listed.map(|name| unquoted(name.trim()).map(Cow::into_owned)).collect::<std::result::Result<_, _>>();
+                let names = columns.iter().flat_map(|text| listed(text));
+                let columns = names.map(|name| unquoted(name).map(Cow::into_owned)).collect::<std::result::Result<_, _>>();
                 let options = StatisticsOptions { columns: columns.map_err(|e| Error::Usage(e.to_string()))?, branch };
                 let path = format!("{}/statistics", client.table_path(&table)?);
                 let plan: StatisticsPlan = client.post(&format!("{path}?dry-run=true"), &options).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, make_array};
+use arrow::array::{Array, ArrayRef, AsArray, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use esker_read::field_id;
@@ -111,21 +111,6 @@ pub(super) fn nans(values: &ArrayRef) -> u64 {
         DataType::Float32 => values.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count() as u64,
         DataType::Float64 => values.as_primitive::<Float64Type>().iter().flatten().filter(|v| v.is_nan()).count() as u64,
         _ => 0,
-    }
-}
-
-/// The same values with one NaN for all: partitions do not tell them apart.
-pub(super) fn one_nan(values: ArrayRef) -> ArrayRef {
-    match values.data_type() {
-        DataType::Float32 => {
-            let one: Float32Array = values.as_primitive::<Float32Type>().unary(|v| if v.is_nan() { f32::NAN } else { v });
-            Arc::new(one)
-        }
-        DataType::Float64 => {
-            let one: Float64Array = values.as_primitive::<Float64Type>().unary(|v| if v.is_nan() { f64::NAN } else { v });
-            Arc::new(one)
-        }
-        _ => values,
     }
 }
 

@@ -8,13 +8,13 @@ use arrow::compute::filter;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
-use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, target_schema};
+use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, one_nan, target_schema};
 use esker_table::LiveFile;
 use futures::TryStreamExt;
 use iceberg::spec::{DataFile, DataFileFormat, Datum, Literal, PartitionField, PrimitiveType, Transform, Type};
 use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
-use super::columns::{Leaf, nans, nulls_in_structs, one_nan, values};
+use super::columns::{Leaf, nans, nulls_in_structs, values};
 use super::findings::{Finding, FindingKind};
 use super::origin::Origins;
 use super::{Check, CheckOutcome, Stats};
@@ -299,18 +299,19 @@ fn leaf_of(batch: &RecordBatch, leaf: &Leaf) -> Option<ArrayRef> {
 }
 
 /// The value that rows are to have after the transform, as an array of one.
-fn wanted(expected: &Expected<'_>, ty: &DataType) -> Option<ArrayRef> {
-    match expected.value {
+fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
+    Ok(match expected.value {
         None => Some(new_null_array(ty, 1)),
-        Some(Literal::Primitive(value)) => literal_array(&expected.result, value, ty).map(one_nan),
+        Some(Literal::Primitive(value)) => literal_array(&expected.result, value, ty).map(|array| one_nan(&array)).transpose()?,
         Some(_) => None,
-    }
+    })
 }
 
 /// Adds up the rows that are not of their file's partition.
 fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
-    let made = one_nan(expected.function.transform(column.clone())?);
-    let Some(wanted) = wanted(expected, made.data_type()) else { return Ok(()) };
+    // Partitions do not tell one NaN from another.
+    let made = one_nan(&expected.function.transform(column.clone())?)?;
+    let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };
     let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
     let rows = other.true_count();
     if rows == 0 {
@@ -340,7 +341,7 @@ fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
         let (Some(datum), Some(ty)) = (datum, arrow_type(&expected.leaf.ty)) else { return false };
         let Some(value) = literal_array(&expected.leaf.ty, datum.literal(), &ty) else { return false };
         let Ok(made) = expected.function.transform(value) else { return false };
-        let Some(wanted) = wanted(expected, made.data_type()) else { return false };
+        let Ok(Some(wanted)) = wanted(expected, made.data_type()) else { return false };
         distinct(&made, &wanted).is_ok_and(|other| other.true_count() == 0)
     };
     ordered && no_nan && nulls == Some(0) && bound(file.lower_bounds().get(&id)) && bound(file.upper_bounds().get(&id))

@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
-use esker_types::{dotted, split_names};
+use esker_types::{dotted, listed, split_names};
 use iceberg::spec::{Schema, Type};
 
 use crate::{MaintenanceError, Result};
@@ -75,7 +75,7 @@ fn way(fields: &[iceberg::spec::NestedFieldRef], id: i32) -> Option<Vec<usize>> 
 /// A column of an order in words.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Sorted<'a> {
-    /// Its name, as it stands there.
+    /// The column's name as the text has it, with its quotes.
     pub(crate) name: &'a str,
     pub(crate) descending: bool,
     pub(crate) nulls_first: bool,
@@ -103,7 +103,7 @@ pub(crate) fn sorted_by(text: &str) -> Result<Vec<Sorted<'_>>> {
         };
         Ok(Sorted { name, descending, nulls_first })
     };
-    split_names(text, |c| c == ',').into_iter().map(key).collect()
+    listed(text).map(key).collect()
 }
 
 /// An error if no table could be sorted by what a text says.

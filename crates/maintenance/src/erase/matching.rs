@@ -1,12 +1,10 @@
 //! A filter on rows.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use esker_read::{field_id, literal_array};
+use esker_read::{field_id, literal_array, one_nan_and_zero};
 use esker_table::{Expr, Op, Predicate};
 use iceberg::spec::{Datum, Schema, Type};
 
@@ -42,14 +40,15 @@ fn unsupported(p: &Predicate) -> MaintenanceError {
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     let at = batch.schema().fields().iter().position(|f| field_id(f) == Some(p.field));
     let column = at.map(|at| batch.column(at)).filter(|_| p.transform.is_none()).ok_or_else(|| unsupported(p))?;
-    let column = &compared(column);
+    let column = &one_nan_and_zero(column)?;
     let value = |datum: &Datum| -> Result<Scalar<ArrayRef>> {
         let ty = schema.field_by_id(p.field).map(|f| f.field_type.as_ref());
         let array = match ty {
             Some(Type::Primitive(ty)) => literal_array(ty, datum.literal(), column.data_type()),
             _ => None,
         };
-        array.map(|array| Scalar::new(compared(&array))).ok_or_else(|| unsupported(p))
+        let array = array.ok_or_else(|| unsupported(p))?;
+        Ok(Scalar::new(one_nan_and_zero(&array)?))
     };
     let one = || p.values.first().ok_or_else(|| unsupported(p)).and_then(value);
     let any = || -> Result<BooleanArray> {
@@ -77,21 +76,6 @@ fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Bool
     })
 }
 
-/// Floats as SQL compares them: Arrow tells the zeros apart, and every NaN from the others.
-fn compared(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Float32 => {
-            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
-            Arc::new(column.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
-        }
-        DataType::Float64 => {
-            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
-            Arc::new(column.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
-        }
-        _ => column.clone(),
-    }
-}
-
 fn nan(column: &ArrayRef) -> Option<BooleanArray> {
     match column.data_type() {
         DataType::Float32 => Some(BooleanArray::from_unary(column.as_primitive::<Float32Type>(), f32::is_nan)),
@@ -102,6 +86,8 @@ fn nan(column: &ArrayRef) -> Option<BooleanArray> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use arrow::array::Float64Array;
     use iceberg::spec::{NestedField, PrimitiveType};

@@ -12,9 +12,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::get_field;
 use datafusion::functions_nested::planner::FieldAccessPlanner;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
-use datafusion::logical_expr::utils::{disjunction, merge_schema};
+use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
     when,
@@ -29,6 +28,7 @@ use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
 use super::keys;
+use super::plans::{rewritten, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
 use super::rewrites::{divided, duration, framed, moved, rewrite_cast, rewrite_like, rewrite_trunc};
 use super::rounding::rewrite_rounding;
@@ -130,17 +130,8 @@ impl AnalyzerRule for Comparisons {
 }
 
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-    }
-    let names = NamePreserver::new(&plan);
-    let rewritten = plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
-        Ok(rewritten.update_data(|expr| name.restore(expr)))
-    })?;
-    let plan = match rewritten.data {
+    let schema = visible(&plan)?;
+    let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Join(mut join) => {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {

@@ -10,8 +10,8 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::MovingMin;
 use datafusion::logical_expr::Accumulator;
+use esker_read::one_nan_and_zero;
 
-use super::normal::normalised;
 use crate::wording::sql_type;
 
 /// A float in the order of `docs/sql.md`, or against it.
@@ -79,7 +79,7 @@ impl Nested {
 impl Accumulator for Nested {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let [values] = values else { return Ok(()) };
-        let rows = self.order.convert_columns(&[normalised(values, true)?])?;
+        let rows = self.order.convert_columns(&[one_nan_and_zero(values)?])?;
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
         let by_row = |a: &usize, b: &usize| rows.row(*a).cmp(&rows.row(*b));
         let Some(best) = (if self.max { valid.max_by(by_row) } else { valid.min_by(by_row) }) else { return Ok(()) };

@@ -8,24 +8,25 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, DFSchema, JoinConstraint};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison, Sort};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{grouping_set_to_exprlist, merge_schema};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, BinaryExpr, Distinct, DistinctOn, Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder,
     Operator, Subquery, binary_expr, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+use esker_read::holds_floats;
 
 use super::checked;
 use super::constant::constant;
 use super::fit::{always, compares, never};
-use super::normal::{holds_floats, is_key, key, ordered};
+use super::normal::{is_key, key, ordered};
+use super::plans::{rewritten, visible};
 use crate::minmax;
 
 /// Functions that look for values in lists, and return none of them.
@@ -57,17 +58,8 @@ fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
 }
 
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = &plan {
-        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-    }
-    let names = NamePreserver::new(&plan);
-    let rewritten = plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
-        Ok(if rewritten.transformed { rewritten.update_data(|expr| name.restore(expr)) } else { rewritten })
-    })?;
-    let plan = match rewritten.data {
+    let schema = visible(&plan)?;
+    let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| is_float(&s.expr, &schema)) => {
             sort.expr = sorted(sort.expr, &schema);
             LogicalPlan::Sort(sort)

@@ -2,10 +2,9 @@
 //! column or a null in one is lost, and takes what is left empty for true or false though the value may be null.
 
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, lit};
 use datafusion::optimizer::AnalyzerRule;
@@ -13,6 +12,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::constant::constant;
 use super::fit::{always, never};
+use super::plans::rewritten;
 
 /// Up to so many values are compared one by one, which the simplifier does later anyway.
 const FEW: usize = 3;
@@ -27,17 +27,8 @@ impl AnalyzerRule for Lists {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(rewrite_plan).data()
+        plan.transform_up_with_subqueries(|plan| rewritten(plan, rewrite)).data()
     }
-}
-
-fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(rewrite)?;
-        Ok(if rewritten.transformed { rewritten.update_data(|expr| name.restore(expr)) } else { rewritten })
-    })
 }
 
 fn rewrite(expr: Expr) -> Result<Transformed<Expr>> {
@@ -98,6 +89,7 @@ fn merged(mut left: InList, op: Operator, mut right: InList) -> Expr {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::common::tree_node::TreeNode;
     use datafusion::logical_expr::col;
 
     use super::*;
