@@ -358,6 +358,7 @@ async fn a_statement_that_is_too_deep_is_refused_and_a_long_one_answered() {
         format!("SELECT 1{}", " IS NULL".repeat(3_000)),
         chain("", 3_000, " UNION ALL ", &|i| format!("SELECT {i}")),
         chain("SELECT 1 WHERE ", 30_000, " OR ", &|i| format!("1 = {i}")),
+        format!("SELECT ({0}) < ({0})", chain("", 3_000, ", ", &one)),
     ];
     for sql in &deep {
         let error = app.sql(sql).await.expect_err("it is too deep");
@@ -367,6 +368,8 @@ async fn a_statement_that_is_too_deep_is_refused_and_a_long_one_answered() {
         (chain("SELECT 1 WHERE ", 3_000, " OR ", &|i| format!("1 = {i}")), "1"),
         (chain("SELECT 1 WHERE ", 1_000, " AND ", &|i| format!("1 < {}", i + 2)), "1"),
         (format!("SELECT 1 WHERE 7 IN ({})", chain("", 10_000, ", ", &|i| i.to_string())), "1"),
+        (format!("SELECT 1 WHERE (7, 7) IN ({})", chain("", 10_000, ", ", &|i| format!("({i}, {i})"))), "1"),
+        (format!("SELECT 1 WHERE ({0}) = ({0})", chain("", 3_000, ", ", &one)), "1"),
         (format!("SELECT count(*) FROM (VALUES {}) AS v", chain("", 5_000, ", ", &|i| format!("({i})"))), "5000"),
     ];
     for (sql, expected) in &long {

@@ -14,7 +14,7 @@ use crate::select::{binary, taken};
 use crate::{QueryError, Result};
 
 /// Operators one after another, each of which is applied to what those before it make. What planning takes grows with a power of them.
-const LEVELS: usize = 150;
+pub(crate) const LEVELS: usize = 150;
 
 /// Queries of a `UNION` and its kin.
 const QUERIES: usize = 250;

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Query, SelectItem, SetExpr, SetOperator, SetQuantifier, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use crate::depth;
 use crate::parameters::call;
 use crate::select::{binary, normal, taken};
 use crate::semantics::FRACTION;
@@ -174,6 +175,9 @@ fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String>
     Ok(match op {
         Eq => joined(each(op), true),
         NotEq => joined(each(op), false),
+        Lt | LtEq | Gt | GtEq if pairs.len() > depth::LEVELS => {
+            return Err(format!("the statement is too deep: a row that is ordered has more than {} values", depth::LEVELS));
+        }
         Lt | LtEq | Gt | GtEq => {
             let strict = if matches!(op, Lt | LtEq) { Lt } else { Gt };
             // From the last to the first: less, or equal and what follows holds.
@@ -206,7 +210,9 @@ fn pair(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
 fn joined(conditions: Vec<Expr>, all: bool) -> Expr {
     let op = if all { BinaryOperator::And } else { BinaryOperator::Or };
     let one = conditions.into_iter().reduce(|left, right| binary(left, op.clone(), right));
-    nested(one.unwrap_or_else(|| Expr::Value(Value::Boolean(all).into())))
+    let mut one = one.unwrap_or_else(|| Expr::Value(Value::Boolean(all).into()));
+    depth::balance(&mut one);
+    nested(one)
 }
 
 fn not(expr: Expr) -> Expr {
