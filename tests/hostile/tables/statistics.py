@@ -1,4 +1,5 @@
-"""Column statistics of a data file as writers may leave them: whole, in part, wide, or not at all. All are legal."""
+"""Column statistics of a data file as writers may leave them: whole, in part, wide, or not at all, which is legal;
+or senseless (`SENSELESS`), so that whoever checks them takes them for unknown."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ KINDS = [
     "cut",
     "nan bounds",
     "some columns",
+    "inverted",
+    "odd counts",
 ]
+
+# Bounds of which the lower is the greater, and more nulls than values: some engines leave files out by them.
+SENSELESS = ("inverted", "odd counts")
 
 
 def made(kind: str, rows: list[dict], schema: Schema, seed: int) -> dict[str, dict]:
@@ -45,7 +51,8 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
     if kind != "bounds":
         found["value_counts"][field] = len(values)
         if kind != "no null counts":
-            found["null_value_counts"][field] = len(values) - len(known)
+            odd = 1 + 2 * len(values) if kind == "odd counts" and len(known) < len(values) else 0
+            found["null_value_counts"][field] = len(values) - len(known) + odd
         if isinstance(of, (FloatType, DoubleType)) and kind != "no nan counts":
             found["nan_value_counts"][field] = len(known) - len(numbers)
     if kind == "counts" or not numbers:
@@ -59,6 +66,8 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
     if kind == "wide" and isinstance(of, (IntegerType, LongType)):
         bits = 31 if isinstance(of, IntegerType) else 63
         low, high = max(low - 7, -(2**bits)), min(high + 7, 2**bits - 1)
+    if kind == "inverted":
+        low, high = high, low
     if kind in ("cut", "full") and isinstance(of, (StringType, BinaryType)):
         low, high = low[:16], cut_above(high)
     found["lower_bounds"][field] = to_bytes(of, plain(low, of))
