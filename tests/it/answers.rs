@@ -266,3 +266,207 @@ async fn conditions_on_namesakes_stay_with_their_tables() {
     )
     .await;
 }
+
+/// Fields of structs are read near the scan where a statement reads one table, and stay what they are where it joins several.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_joined_by_expressions_of_fields() {
+    let app = holding(&[
+        "CREATE TABLE n.j (id BIGINT, i INT, s STRUCT<v BIGINT, t TEXT>)",
+        "INSERT INTO n.j VALUES (1, 1, named_struct('v', 10, 't', 'a')), (2, 1, named_struct('v', 11, 't', 'b')), (3, 2, NULL)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT a.id, b.id FROM n.j AS a JOIN n.j AS b ON a.s.v = b.s.v + 1", "2|1"),
+            ("SELECT a.id, b.id FROM n.j AS a LEFT JOIN n.j AS b ON a.s.v = b.s.v + 1 ORDER BY a.id", "1|NULL,2|1,3|NULL"),
+            ("SELECT a.id, b.id FROM n.j AS a JOIN n.j AS b ON a.i = b.i WHERE a.s.t || 'b' = 'a' || b.s.t", "1|2"),
+            (
+                "SELECT a.id, b.id, b.s.t FROM n.j AS a JOIN n.j AS b ON a.i = b.i \
+                 WHERE NOT (a.i = 2 OR a.s.v != b.s.v OR (b.s.v != 10 AND b.s.t < 'b')) ORDER BY a.id",
+                "1|1|a,2|2|b",
+            ),
+            ("SELECT a.id FROM n.j AS a WHERE a.s.v + 1 IN (SELECT b.s.v FROM n.j AS b WHERE b.s.t > 'a')", "1"),
+            ("SELECT a.id FROM n.j AS a WHERE EXISTS (SELECT 1 FROM n.j AS b WHERE b.s.v = a.s.v - 1 AND b.s.t = 'a')", "2"),
+            ("SELECT max(a.s.v - b.s.v), count(*) FROM n.j AS a, n.j AS b WHERE a.s.v >= b.s.v", "1|3"),
+        ],
+    )
+    .await;
+}
+
+/// What brings values to one type keeps them what they are, whatever the type. Expected: PostgreSQL's `coalesce` and `CASE`; lists as
+/// DuckDB 1.5 has them.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_brought_to_the_type_that_holds_all() {
+    let app = typed().await;
+    let u = "f79c3e09-677c-4bbd-a479-3f349cb785e7";
+    let one = |sql: &str| format!("SELECT {sql} FROM n.v WHERE id = 1");
+    let uuid = |sql: &str| format!("SELECT {sql} = '{u}' FROM n.v WHERE id = 1");
+    check(
+        &app,
+        &[
+            (&one("coalesce(NULL, bin), coalesce(bin, X'00'), nvl(NULL, X'00')"), "cafe|cafe|00"),
+            ("SELECT nvl(NULL, DATE '2020-01-01') + 1, ifnull(NULL, 1.50), nvl(NULL, TIME '01:02:03')", "2020-01-02|1.50|01:02:03"),
+            (&uuid("coalesce(NULL, UUID 'F79C3E09677C4BBDA4793F349CB785E7')"), "true"),
+            (&uuid(&format!("CASE WHEN id = 1 THEN UUID '{u}' ELSE u END")), "true"),
+            (&one(&format!("CASE UUID '{u}' WHEN u THEN 1 WHEN UUID '{u}' THEN 2 END IS NULL")), "false"),
+            (&one(&format!("CASE u WHEN UUID '{u}' THEN 'a' WHEN UUID '0000cafe-0000-0000-0000-000000000000' THEN 'b' ELSE 'c' END IN ('a', 'b', 'c')")), "true"),
+            ("SELECT [bin, X'00', NULL][2], array_has([bin], X'CAFE') FROM n.v WHERE id = 1", "00|true"),
+            ("SELECT array_append([1.5e0], 2.5), array_has([0.1e0], 0.1), array_position([1.5e0], 1.50)", "[1.5, 2.5]|true|1"),
+            ("SELECT array_concat([1e0], [0.5]), [2.5] || 1e0, [0.5e0, 1] @> [0.5]", "[1.0, 0.5]|[2.5, 1.0]|true"),
+            ("SELECT array_has([NULL, 1], 2), array_has([1], 2), array_has([NULL, 0.5e0], 1)", "false|false|false"),
+            ("SELECT map(['a', 'b'], [id, id + 1])['b'], MAP {'k': id}['k'] FROM n.v WHERE id < 3 ORDER BY id", "2|1,3|2"),
+        ],
+    )
+    .await;
+}
+
+/// PostgreSQL 17, 9.25: what `= … OR …` and `= … AND …` of the items are, unknown where a null decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_compared_with_any_and_all_items_of_a_list() {
+    let app = holding(&[
+        "CREATE TABLE n.l (id INT, x DOUBLE, l DOUBLE[])",
+        "INSERT INTO n.l VALUES (1, -0e0, [0e0]), (2, 'NaN', ['NaN']), (3, 1, [NULL, 2]), (4, NULL, []), (5, 1, NULL), (6, 2, [1, 3])",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            (
+                "SELECT 3 = ANY ([1, NULL]), 1 = ANY ([1, NULL]), 1 <> ANY ([1, NULL]), 2 <> ANY ([1, NULL])",
+                "NULL|true|NULL|true",
+            ),
+            ("SELECT 1 <> ALL ([2, NULL]), 1 <> ALL ([1, NULL]), 1 = ALL ([1, 1]), 1 < ALL ([2, 1])", "NULL|false|true|false"),
+            (
+                "SELECT 1 = ANY ([]), 1 < ALL ([]), NULL = ANY ([]), NULL = ANY ([1]), 1 = ANY (NULL)",
+                "false|true|false|NULL|NULL",
+            ),
+            ("SELECT id FROM n.l WHERE x = ANY (l) ORDER BY id", "1,2"),
+            ("SELECT id FROM n.l WHERE NOT (x = ANY (l)) ORDER BY id", "4,6"),
+            ("SELECT id FROM n.l WHERE x >= ALL (l) ORDER BY id", "1,2,4"),
+            ("SELECT id FROM n.l WHERE x > ANY (l) ORDER BY id", "6"),
+            ("SELECT id FROM n.l WHERE x <> ALL (l) ORDER BY id", "4,6"),
+            ("SELECT id FROM n.l WHERE id = ANY ([1, 2.0, 7]) ORDER BY id", "1,2"),
+            ("SELECT id FROM n.l WHERE DATE '2020-01-01' < ANY ([TIMESTAMP '2020-01-01 00:00:00.000001']) AND id = 1", "1"),
+        ],
+    )
+    .await;
+    refused(&app, &[("SELECT id FROM n.l WHERE 'a' = ANY (l)", "not of one type")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_of_nulls_has_neither_a_least_nor_a_greatest() {
+    let app = holding(&[
+        "CREATE TABLE n.w (id INT, d DATE, x DOUBLE, s TEXT)",
+        "INSERT INTO n.w VALUES (1, DATE '2020-01-01', 1, 'a'), (2, NULL, NULL, NULL), (3, NULL, NULL, NULL), (4, DATE '2021-01-01', 0, 'b')",
+    ])
+    .await;
+    let rows = "OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
+    check(
+        &app,
+        &[
+            (
+                &format!("SELECT id, min(d) {rows}, max(x) {rows}, min(s) {rows} FROM n.w ORDER BY id"),
+                "1|2020-01-01|1.0|a,2|2020-01-01|1.0|a,3|NULL|NULL|NULL,4|2021-01-01|0.0|b",
+            ),
+            (
+                &format!("SELECT id, max(d) {rows}, sum(x) {rows} FROM n.w WHERE id > 1 ORDER BY id"),
+                "2|NULL|NULL,3|NULL|NULL,4|2021-01-01|0.0",
+            ),
+        ],
+    )
+    .await;
+}
+
+/// SQL:2016 7.16: a select list may have columns of one name; those of a struct are no columns of a table that is called as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_may_be_called_as_a_column_beside_it() {
+    let app = holding(&[
+        "CREATE TABLE n.s (id INT, s STRUCT<id INT, v INT>, v INT)",
+        "INSERT INTO n.s VALUES (1, named_struct('id', 2, 'v', 3), 4)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT a.id, a.s.id, a.s.v, a.v FROM n.s AS a", "1|2|3|4"),
+            ("SELECT a.s.id, a.id FROM n.s AS a", "2|1"),
+            ("SELECT s.id, s.s.id FROM n.s", "1|2"),
+            ("SELECT x.* FROM (SELECT a.id, a.s.id FROM n.s AS a) AS x", "1|2"),
+            ("SELECT a.id, b.id, b.s.id FROM n.s AS a JOIN n.s AS b ON a.id = b.id", "1|1|2"),
+        ],
+    )
+    .await;
+}
+
+/// A join that says of each row whether another fits has the columns of one side, whichever is read first.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_marked_by_a_comparison_with_any_row_whatever_the_order_of_columns() {
+    let app = holding(&[
+        "CREATE TABLE n.a (p STRUCT<s INT>, x DOUBLE, i INT, s TEXT, rid INT)",
+        "CREATE TABLE n.b (s TEXT, i INT, rid INT)",
+        "INSERT INTO n.a VALUES (named_struct('s', 7), 1, 1, 'a', 1), (named_struct('s', 8), 2, 2, 'b', 2), (NULL, NULL, 3, NULL, 3)",
+        "INSERT INTO n.b VALUES ('a', 1, 1), ('b', 2, 2)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT a.p.s FROM n.a AS a WHERE a.x > 5 OR a.i <= ANY (SELECT b.i FROM n.b AS b WHERE b.s <> 'c') ORDER BY 1", "7,8"),
+            ("SELECT a.s FROM n.a AS a WHERE a.x > 5 OR a.i < ANY (SELECT b.i FROM n.b AS b WHERE b.rid > 1)", "a"),
+            ("SELECT a.x, a.i FROM n.a AS a WHERE a.s IS NULL OR a.rid < ANY (SELECT b.rid FROM n.b AS b WHERE b.i = 2) ORDER BY 2", "1.0|1,NULL|3"),
+            ("SELECT a.i FROM n.a AS a WHERE a.x > 5 OR a.rid >= ALL (SELECT b.rid FROM n.b AS b WHERE b.s = 'b') ORDER BY 1", "2,3"),
+            ("SELECT c.s, c.rid FROM n.a AS c WHERE EXISTS (SELECT 1 FROM n.a AS d WHERE d.rid < c.rid AND d.x < 2) ORDER BY 2", "b|2,NULL|3"),
+            ("SELECT c.s, c.rid FROM n.a AS c WHERE NOT EXISTS (SELECT 1 FROM n.a AS d WHERE d.rid < c.rid AND d.x < 2)", "a|1"),
+        ],
+    )
+    .await;
+}
+
+/// SQL:2016 8.2 and 8.15: nulls are not distinct, and are equal to nothing; one condition of a join says nothing of the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_by_is_not_distinct_from_compares_other_columns_as_ever() {
+    let app = holding(&[
+        "CREATE TABLE n.k (id INT, d INT, t INT, s TEXT)",
+        "INSERT INTO n.k VALUES (1, 1, 1, 'a'), (2, NULL, 2, 'a'), (3, NULL, NULL, 'b'), (4, NULL, 1, NULL), (5, 2, NULL, 'a')",
+    ])
+    .await;
+    let on = "n.k AS b ON a.d IS NOT DISTINCT FROM b.d";
+    check(
+        &app,
+        &[
+            (&format!("SELECT a.id, b.id FROM n.k AS a JOIN {on} WHERE a.s = b.s ORDER BY 1, 2"), "1|1,2|2,3|3,5|5"),
+            (&format!("SELECT a.id, b.id FROM n.k AS a RIGHT JOIN {on} AND a.t >= b.t WHERE b.s = a.s ORDER BY 1, 2"), "1|1,2|2"),
+            (&format!("SELECT a.id, b.id FROM n.k AS a LEFT JOIN {on} AND a.s = b.s ORDER BY 1, 2"), "1|1,2|2,3|3,4|NULL,5|5"),
+            (
+                &format!("SELECT a.id, b.id, c.id FROM n.k AS a JOIN {on} JOIN n.k AS c ON c.s = b.s AND c.t = a.t ORDER BY 1, 2, 3"),
+                "1|1|1,2|2|2,4|2|1",
+            ),
+            (&format!("SELECT a.id, b.id FROM n.k AS a, {} WHERE a.d IS NOT DISTINCT FROM b.d AND a.t = b.t ORDER BY 1", "n.k AS b"), "1|1,2|2,4|4"),
+            ("SELECT id FROM n.k AS a WHERE EXISTS (SELECT 1 FROM n.k AS b WHERE b.d IS NOT DISTINCT FROM a.d AND b.s = a.s AND b.t = a.t) ORDER BY 1", "1,2"),
+        ],
+    )
+    .await;
+}
+
+/// A subquery may name a field of a struct of the tables around it.
+#[tokio::test(flavor = "multi_thread")]
+async fn subqueries_name_fields_of_the_tables_around_them() {
+    let app = holding(&[
+        "CREATE TABLE n.o (id BIGINT, v BIGINT, s STRUCT<v BIGINT, t STRUCT<x BIGINT>>)",
+        "INSERT INTO n.o VALUES (1, 10, named_struct('v', 10, 't', named_struct('x', 1))), (2, 11, named_struct('v', 11, 't', NULL)), (3, NULL, NULL)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT a.id FROM n.o AS a WHERE EXISTS (SELECT 1 FROM n.o AS b WHERE b.s.v = a.s.v - 1)", "2"),
+            ("SELECT a.id FROM n.o AS a WHERE EXISTS (SELECT 1 FROM n.o AS b WHERE b.s.v > a.s.v)", "1"),
+            ("SELECT a.id FROM n.o AS a WHERE a.id IN (SELECT b.s.t.x FROM n.o AS b WHERE b.s.v = a.s.v)", "1"),
+            ("SELECT a.id FROM n.o AS a WHERE 2 > (SELECT max(b.id) FROM n.o AS b WHERE b.id = a.s.t.x)", "1"),
+            ("SELECT a.id, (SELECT max(b.id) FROM n.o AS b WHERE b.s.v = a.s.v) FROM n.o AS a ORDER BY 1", "1|1,2|2,3|NULL"),
+            ("SELECT id FROM n.o WHERE EXISTS (SELECT 1 FROM n.o AS b WHERE b.id = o.s.t.x) ", "1"),
+        ],
+    )
+    .await;
+}

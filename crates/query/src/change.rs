@@ -16,7 +16,7 @@ use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
 use futures::TryStreamExt;
 use iceberg::arrow::arrow_schema_to_schema_auto_assign_ids;
-use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, Type};
+use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
@@ -147,11 +147,10 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
     let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
     // Arrow has a UUID as 16 bytes, like others.
-    let uuid = |(field, made): (&NestedFieldRef, &Arc<Field>)| match semantics::is_uuid(made) {
-        true => Arc::new(NestedField::optional(field.id, &field.name, Type::Primitive(PrimitiveType::Uuid))),
-        false => field.clone(),
+    let typed = |(field, made): (&NestedFieldRef, &Arc<Field>)| {
+        Arc::new(NestedField::optional(field.id, &field.name, semantics::stored(&field.field_type, made)))
     };
-    let fields = schema.as_struct().fields().iter().zip(made.fields()).map(uuid);
+    let fields = schema.as_struct().fields().iter().zip(made.fields()).map(typed);
     IcebergSchema::builder().with_fields(fields).build().map_err(|e| refused(e.to_string()))
 }
 

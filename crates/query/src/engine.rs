@@ -15,7 +15,7 @@ use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use esker_catalog::Catalog;
 use esker_read::{BlockUsage, Reader};
-use esker_types::Principal;
+use esker_types::{Principal, caught};
 use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -154,6 +154,10 @@ impl Engine {
     /// Parses and plans a statement on the tables as they are now, for the values that are bound to its parameters: none, if that is to
     /// come. Nothing is changed yet.
     pub async fn prepare(&self, sql: &str, bound: Bound) -> Result<Prepared> {
+        caught(Box::pin(self.planned(sql, bound))).await?
+    }
+
+    async fn planned(&self, sql: &str, bound: Bound) -> Result<Prepared> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let parsed = text::statement(sql, Grammar::Standard)?;
@@ -223,7 +227,7 @@ impl Engine {
         };
         // Planning reads metadata and deletes: it can take long as well.
         let started = tokio::select! {
-            started = start => started,
+            started = caught(Box::pin(start)) => started.unwrap_or_else(|panic| Err(panic.into())),
             () = tokio::time::sleep_until(deadline) => Err(Stopped::Timeout(timeout.as_secs()).into()),
             () = cancel.cancelled() => Err(Stopped::Cancelled.into()),
         };

@@ -2,7 +2,7 @@ use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
-use esker_types::{Coded, ErrorCode};
+use esker_types::{Coded, ErrorCode, Panicked};
 use esker_write::WriteError;
 
 use crate::wording::told;
@@ -65,6 +65,9 @@ pub enum QueryError {
     /// Execution failed.
     #[error("{0}")]
     Execution(String),
+    /// A bug ended the statement, and nothing else.
+    #[error("a fault of Esker's own ended the statement: the server's log says where")]
+    Panicked(#[from] Panicked),
 }
 
 impl From<DataFusionError> for QueryError {
@@ -74,6 +77,9 @@ impl From<DataFusionError> for QueryError {
         }
         if let Some(catalog) = cause::<CatalogError>(&error) {
             return Self::Read { code: catalog.code(), message: catalog.to_string() };
+        }
+        if let Some(panic) = cause::<Panicked>(&error) {
+            return Self::Panicked(panic.clone());
         }
         if let Some(stopped) = cause::<Stopped>(&error) {
             return Self::Stopped(*stopped);
@@ -153,6 +159,7 @@ impl Coded for QueryError {
             Self::Stopped(_) => ErrorCode::Refused,
             Self::Resources(_) => ErrorCode::StorageFull,
             Self::Execution(_) => ErrorCode::Internal,
+            Self::Panicked(panic) => panic.code(),
         }
     }
 }

@@ -10,13 +10,14 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use esker_types::caught;
 use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::QueryError;
-use crate::error::Stopped;
+use crate::error::{Stopped, external};
 
 /// What queries may take.
 #[derive(Debug, Clone, Copy)]
@@ -157,9 +158,9 @@ pub(crate) fn bounded(
     let rows = futures::stream::unfold(Some((stream, cancel)), move |state| async move {
         let (mut stream, cancel) = state?;
         let next = tokio::select! {
-            next = stream.next() => next,
-            () = tokio::time::sleep_until(deadline) => return Some((Err(stopped(Stopped::Timeout(timeout.as_secs()))), None)),
-            () = cancel.cancelled() => return Some((Err(stopped(Stopped::Cancelled)), None)),
+            next = caught(stream.next()) => next.unwrap_or_else(|panic| Some(Err(external(panic)))),
+            () = tokio::time::sleep_until(deadline) => return Some((Err(external(Stopped::Timeout(timeout.as_secs()))), None)),
+            () = cancel.cancelled() => return Some((Err(external(Stopped::Cancelled)), None)),
         };
         match next? {
             Ok(batch) => Some((Ok(batch), Some((stream, cancel)))),
@@ -169,15 +170,25 @@ pub(crate) fn bounded(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-fn stopped(why: Stopped) -> DataFusionError {
-    DataFusionError::External(Box::new(why))
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::execution::memory_pool::GreedyMemoryPool;
+    use esker_types::{Coded, ErrorCode};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_query_with_an_error() {
+        let schema = Arc::new(arrow::datatypes::Schema::empty());
+        let rows = futures::stream::poll_fn(|_| panic!("a bug"));
+        let far = Duration::from_secs(3600);
+        let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+        let mut rows = bounded(rows, Instant::now() + far, far, CancellationToken::new());
+        let error = QueryError::from(rows.next().await.expect("an item").expect_err("an error"));
+        assert_eq!(error.code(), ErrorCode::Internal);
+        assert_eq!(error.to_string(), "a fault of Esker's own ended the statement: the server's log says where");
+        assert!(rows.next().await.is_none());
+    }
 
     #[tokio::test]
     async fn the_gate_lets_in_so_many_and_refuses_beyond_its_queue() {

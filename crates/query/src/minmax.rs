@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-use crate::semantics::{Extreme, Nested, Windowed};
+use crate::semantics::{Extreme, Nested, Plain, Ranked, Windowed};
 
 /// The two functions.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
@@ -88,9 +88,9 @@ impl AggregateUDFImpl for Ordered {
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
-            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::new(self.max, ty))),
+            ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::<Ranked>::new(self.max, ty))),
             ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
-            _ => self.inner.inner().create_sliding_accumulator(arguments),
+            ty => Ok(Box::new(Windowed::<Plain>::new(self.max, ty))),
         }
     }
 

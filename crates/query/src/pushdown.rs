@@ -1,29 +1,37 @@
-//! Filters that go down a physical plan where columns of two tables have one name. DataFusion finds a column below by its name, the first
-//! that has it, so that a condition on one table would leave out rows of the other. Here no filter passes through such a place.
+//! What goes down a physical plan. DataFusion finds the column of a filter below by its name, the first that has it, so that a condition on
+//! one table would leave out rows of the other: here no filter passes where columns of two tables have one name. It takes the output of any
+//! join for its left columns and then its right ones, which that of some joins is not: no projection passes those.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
+use datafusion::common::JoinType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
-use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::projection::{ProjectionExec, try_embed_projection};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 use crate::padded::Padding;
 
+type Plan = Arc<dyn ExecutionPlan>;
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// DataFusion's rules for physical plans: those that push filters down are kept from mistaking columns, and all from mistaking constants.
+/// DataFusion's rules for physical plans: those that push down are kept from mistaking columns, and all from mistaking constants.
 pub(crate) fn rules() -> Vec<Rule> {
-    let apart =
-        |rule: Rule| -> Rule { if rule.name().starts_with("FilterPushdown") { Arc::new(ByPlace { inner: rule }) } else { rule } };
+    let apart = |rule: Rule| -> Rule {
+        match rule.name() {
+            name if name.starts_with("FilterPushdown") => Arc::new(ByPlace { inner: rule, wall: namesakes, after: Ok }),
+            "ProjectionPushdown" => Arc::new(ByPlace { inner: rule, wall: one_sided, after: embedded }),
+            _ => rule,
+        }
+    };
     let first: Rule = Arc::new(Padding);
     std::iter::once(first).chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
 }
@@ -31,17 +39,21 @@ pub(crate) fn rules() -> Vec<Rule> {
 #[derive(Debug)]
 struct ByPlace {
     inner: Rule,
+    /// Puts walls below a node.
+    wall: fn(Plan) -> Result<Transformed<Plan>>,
+    /// What is done once the walls are gone.
+    after: fn(Plan) -> Result<Plan>,
 }
 
 impl PhysicalOptimizerRule for ByPlace {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let walled = plan.transform_down(wall).data()?;
+    fn optimize(&self, plan: Plan, config: &ConfigOptions) -> Result<Plan> {
+        let walled = plan.transform_down(self.wall).data()?;
         let pushed = self.inner.optimize(walled, config)?;
-        let open = |plan: Arc<dyn ExecutionPlan>| match plan.downcast_ref::<Wall>() {
+        let open = |plan: Plan| match plan.downcast_ref::<Wall>() {
             Some(wall) => Ok(Transformed::yes(Arc::clone(&wall.input))),
             None => Ok(Transformed::no(plan)),
         };
-        pushed.transform_up(open).data()
+        (self.after)(pushed.transform_up(open).data()?)
     }
 
     fn name(&self) -> &str {
@@ -60,22 +72,48 @@ fn has_namesakes(schema: &Schema) -> bool {
 
 /// A node whose inputs let no filter through where two of their columns have one name. A projection to other names knows the places of
 /// columns, and so does a join below it.
-fn wall(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+fn namesakes(plan: Plan) -> Result<Transformed<Plan>> {
     if plan.downcast_ref::<Wall>().is_some() {
         return Ok(Transformed::no(plan));
     }
     let by_place = plan.downcast_ref::<ProjectionExec>().is_some() && !has_namesakes(&plan.schema());
-    let mistaken = |input: &Arc<dyn ExecutionPlan>| {
-        has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some())
-    };
+    let mistaken = |input: &Plan| has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some());
     replaced(plan, |_, input| mistaken(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
 }
 
+/// A node that no projection passes on its way to a join whose output is not its left columns and then its right ones.
+fn one_sided(plan: Plan) -> Result<Transformed<Plan>> {
+    if plan.downcast_ref::<Wall>().is_some() {
+        return Ok(Transformed::no(plan));
+    }
+    replaced(plan, |_, input| is_one_sided(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
+}
+
+fn is_one_sided(plan: &Plan) -> bool {
+    let hash = plan.downcast_ref::<HashJoinExec>().map(HashJoinExec::join_type);
+    let ty = hash.or_else(|| plan.downcast_ref::<NestedLoopJoinExec>().map(NestedLoopJoinExec::join_type));
+    matches!(ty, Some(JoinType::LeftMark | JoinType::RightMark | JoinType::RightSemi | JoinType::RightAnti))
+}
+
+/// Such a join makes no column that the projection right above it leaves out.
+fn embedded(plan: Plan) -> Result<Plan> {
+    let embed = |plan: Plan| {
+        let projection = plan.downcast_ref::<ProjectionExec>().filter(|p| is_one_sided(p.input()));
+        let made = match projection.map(|p| (p, p.input())) {
+            Some((projection, join)) => match (join.downcast_ref::<HashJoinExec>(), join.downcast_ref::<NestedLoopJoinExec>()) {
+                (Some(join), _) if !join.contains_projection() => try_embed_projection(projection, join)?,
+                (_, Some(join)) if !join.contains_projection() => try_embed_projection(projection, join)?,
+                _ => None,
+            },
+            None => None,
+        };
+        Ok(made.map_or_else(|| Transformed::no(plan), Transformed::yes))
+    };
+    plan.transform_down(embed).data()
+}
+
 /// A node with others in the place of some of its inputs.
-pub(crate) fn replaced(
-    plan: Arc<dyn ExecutionPlan>,
-    other: impl Fn(usize, &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>>,
-) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+pub(crate) fn replaced(plan: Plan, other: impl Fn(usize, &Plan) -> Option<Plan>) -> Result<Transformed<Plan>> {
     let inputs = plan.children();
     let others: Vec<_> = inputs.iter().enumerate().map(|(at, input)| other(at, input)).collect();
     if others.iter().all(Option::is_none) {
@@ -86,10 +124,10 @@ pub(crate) fn replaced(
     Ok(Transformed::yes(plan.with_new_children(made)?))
 }
 
-/// What lets no filter through, while filters are pushed down.
+/// What lets nothing through, while something is pushed down.
 #[derive(Debug)]
 struct Wall {
-    input: Arc<dyn ExecutionPlan>,
+    input: Plan,
 }
 
 impl DisplayAs for Wall {
@@ -107,11 +145,11 @@ impl ExecutionPlan for Wall {
         self.input.properties()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+    fn children(&self) -> Vec<&Plan> {
         vec![&self.input]
     }
 
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Plan>) -> Result<Plan> {
         let input = children.pop().ok_or_else(|| DataFusionError::Internal("a wall has one input".to_owned()))?;
         Ok(Arc::new(Self { input }))
     }

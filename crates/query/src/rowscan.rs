@@ -42,7 +42,7 @@ pub(crate) struct RowTable {
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Result<Self> {
         let ids: Vec<i32> = table.iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-        let own = semantics::mark_uuids(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref(), &table.iceberg);
+        let own = semantics::mark_fixed(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref(), &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),

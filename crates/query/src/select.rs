@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
+use crate::scope::Scope;
 use crate::{QueryError, Result, depth, syntax, using};
 
 /// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
@@ -48,6 +49,7 @@ pub(crate) fn rewritten(statement: Statement) -> Result<Statement> {
 struct Rewriter {
     /// Queries around this one.
     depth: usize,
+    scope: Scope,
     /// Why the statement can't be served.
     refused: Option<String>,
 }
@@ -96,6 +98,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         self.depth += 1;
+        self.scope.enter(query);
         if query.for_clause.is_some() {
             return self.refused("FOR XML or FOR JSON");
         }
@@ -116,6 +119,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
         self.depth -= 1;
+        self.scope.leave();
         ControlFlow::Continue(())
     }
 
@@ -143,6 +147,11 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         regroup(expr);
+        if let Expr::CompoundIdentifier(names) = expr
+            && let Some(field) = self.scope.outer_field(names)
+        {
+            *expr = field;
+        }
         match syntax::rewrite(expr) {
             Ok(()) => ControlFlow::Continue(()),
             Err(what) => self.wrong(what),
@@ -288,7 +297,8 @@ fn label(item: &SelectItem) -> Option<(Option<String>, String)> {
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
             let mut parts = parts.iter().map(normal).rev();
             let name = parts.next()?;
-            (parts.next(), name)
+            // In `s.s.x`, the table is the first.
+            (parts.next().filter(|table| parts.next_back().as_ref() != Some(table)), name)
         }
         // Fields of structs become columns of their own.
         SelectItem::UnnamedExpr(Expr::Function(function)) if is_named(&function.name, "unnest") => return None,
@@ -312,6 +322,8 @@ fn name(select: &mut Select, nested: bool) {
     let mut seen: HashMap<String, Vec<Option<String>>> = HashMap::new();
     for item in &mut select.projection {
         let Some((table, name)) = label(item) else { continue };
+        // Else it is a struct that the column is a field of.
+        let table = table.filter(|table| everything.tables.contains(table));
         let before = seen.entry(name.clone()).or_default();
         let apart = |other: &Option<String>| !nested && matches!((other, &table), (Some(a), Some(b)) if a != b);
         let again = before.iter().any(|other| !apart(other)) || everything.has(item);

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::depth;
 use crate::parameters::call;
 use crate::select::{binary, normal, taken};
-use crate::semantics::FRACTION;
+use crate::semantics::{self, FRACTION};
 
 /// Writes an expression otherwise whose operands are done. An error says what is wrong with it.
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
@@ -57,6 +57,8 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(one) };
             Some(nested(binary(minus_one, BinaryOperator::Minus, nested(taken(operand)))))
         }
+        Expr::AnyOp { left, compare_op, right, .. } => quantified(left, compare_op, right, false)?,
+        Expr::AllOp { left, compare_op, right } => quantified(left, compare_op, right, true)?,
         Expr::Function(function) => called(function),
         _ => None,
     };
@@ -72,12 +74,34 @@ fn digits_of_a_second(text: &str) -> usize {
     digits.trim_end_matches('0').len()
 }
 
-/// `mod(a, b)` is `a % b`, and `sign(x)` is known as `signum(x)`.
+/// A comparison with items of a list: of items that are written out as `IN`, which leaves out files.
+fn quantified(left: &mut Expr, op: &BinaryOperator, right: &mut Expr, all: bool) -> Result<Option<Expr>, String> {
+    let negated = all && matches!(op, BinaryOperator::NotEq);
+    Ok(match right {
+        Expr::Subquery(_) => None,
+        Expr::Array(list) if !list.elem.is_empty() && (negated || !all && matches!(op, BinaryOperator::Eq)) => {
+            Some(nested(Expr::InList { expr: Box::new(nested(taken(left))), list: std::mem::take(&mut list.elem), negated }))
+        }
+        right => {
+            let name =
+                semantics::quantified(op, all).ok_or_else(|| format!("{op} of any or all items of a list is not served"))?;
+            Some(call(&name, vec![taken(left), taken(right)]))
+        }
+    })
+}
+
+/// `mod(a, b)` is `a % b`, `sign(x)` is known as `signum(x)`, and `nvl(a, b)` and `ifnull(a, b)` as `coalesce(a, b)`.
 fn called(function: &mut Function) -> Option<Expr> {
     let [ObjectNamePart::Identifier(name)] = function.name.0.as_slice() else { return None };
-    match normal(name).as_str() {
+    let name = normal(name);
+    let mut named = |other: &str| function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new(other))]);
+    match name.as_str() {
         "sign" => {
-            function.name = ObjectName(vec![ObjectNamePart::Identifier(Ident::new("signum"))]);
+            named("signum");
+            None
+        }
+        "nvl" | "ifnull" if matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2) => {
+            named("coalesce");
             None
         }
         "mod" => {

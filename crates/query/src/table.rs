@@ -145,7 +145,7 @@ impl IcebergTable {
 pub(crate) fn columns(iceberg: &Schema) -> crate::Result<SchemaRef> {
     let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
     let schema = shape::scanned(target_schema(iceberg, &ids).map_err(external)?.as_ref());
-    Ok(semantics::mark_uuids(&schema, iceberg))
+    Ok(semantics::mark_fixed(&schema, iceberg))
 }
 
 fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {

@@ -212,6 +212,26 @@ mod tests {
         assert_eq!(a.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7)]);
     }
 
+    /// Specification, "Column Projection": the value of an identity partition field comes before the default, at every depth.
+    #[test]
+    fn what_the_partition_tells_of_a_field_is_what_it_is_in_files_that_lack_it() {
+        let long = |id, name| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long));
+        let default = |field: NestedField| field.with_initial_default(Literal::long(7));
+        let within = StructType::new(vec![default(long(3, "a")).into(), default(long(4, "b")).into()]);
+        let fields = [default(long(1, "p")), NestedField::optional(2, "s", Type::Struct(within))];
+        let schema = Schema::builder().with_fields(fields.map(Arc::new)).build().expect("a schema");
+        let target = target_schema(&schema, &[1, 2]).expect("a target");
+        let spec = PartitionSpec::builder(Arc::new(schema.clone())).add_partition_field("p", "p", Transform::Identity);
+        let spec = spec.and_then(|spec| spec.add_partition_field("s.a", "a", Transform::Identity));
+        let spec = spec.and_then(|spec| spec.build()).expect("a spec");
+        let values = Struct::from_iter([None, Some(Literal::long(9))]);
+        let defaults = Defaults::new(&schema, target.fields(), Some((&spec, &values)));
+        let of =
+            |field: &Field| defaults.of(field).expect("a value").as_primitive::<Int64Type>().iter().next().expect("one value");
+        let inner = super::within(target.field(1));
+        assert_eq!((of(target.field(0)), of(&inner[0]), of(&inner[1])), (None, Some(9), Some(7)));
+    }
+
     #[test]
     fn a_map_that_is_added_has_the_keys_and_values_of_its_default() {
         let key = NestedField::map_key_element(2, Type::Primitive(PrimitiveType::Int));

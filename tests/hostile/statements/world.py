@@ -76,7 +76,7 @@ class World:
         self.tables = [self.table(seed, n) for n in range(2)]
 
     def table(self, seed: int, n: int) -> Known:
-        pick, ids = self.pick, schemas.Ids()
+        pick, ids = self.pick, schemas.Ids(for_duckdb=True)
         version = pick.choice([2, 2, 3])
         columns = schemas.columns(pick, version, list(FIXED), 5, ids, 0.6)
         by = pick.choice(

@@ -40,10 +40,11 @@ PROMOTED = {"int": "long", "float": "double", "decimal(9, 2)": "decimal(12, 2)",
 
 
 class Ids:
-    """Ids that no two fields share; the catalog gives its own. Spark knows no time and no nanoseconds."""
+    """Ids that no two fields share; the catalog gives its own. Spark knows no time and no nanoseconds, and tables of
+    DuckDB's own have no timestamptz_ns."""
 
-    def __init__(self, last: int = 0, for_spark: bool = False) -> None:
-        self.last, self.for_spark = last, for_spark
+    def __init__(self, last: int = 0, for_spark: bool = False, for_duckdb: bool = False) -> None:
+        self.last, self.for_spark, self.for_duckdb = last, for_spark, for_duckdb
 
     def __call__(self) -> int:
         self.last += 1
@@ -79,7 +80,7 @@ def kind(pick: random.Random, version: int, depth: int, ids: Ids) -> object:
                     "value": kind(pick, version, depth + 1, ids),
                 }  # fmt: skip
     if version == 3 and not ids.for_spark and pick.random() < 0.02:
-        return "timestamptz_ns"
+        return "timestamp_ns" if ids.for_duckdb else "timestamptz_ns"
     return primitive(pick, version, ids)
 
 

@@ -10,7 +10,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::get_field;
-use datafusion::functions_nested::planner::FieldAccessPlanner;
+use datafusion::functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::utils::disjunction;
@@ -22,6 +22,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use super::arguments::{brought, lists, map_of};
 use super::constant::constant;
 use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
@@ -34,7 +35,7 @@ use super::rewrites::{divided, duration, framed, moved, rewrite_cast, rewrite_li
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
 use super::text_literal::{self, bytes, text};
-use super::types::{field, is_uuid};
+use super::types::{field, is_fixed, is_uuid};
 use super::uuid;
 
 /// Functions that give one of their arguments.
@@ -60,16 +61,19 @@ impl ExprPlanner for Operators {
         })
     }
 
-    /// DataFusion finds no type for a list of bytes and nulls, or of maps of which one is empty.
     fn plan_array_literal(&self, items: Vec<Expr>, schema: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
         let types = items.iter().map(|item| item.get_type(schema)).collect::<Result<Vec<_>>>()?;
-        let needs = |ty: &DataType| {
-            use DataType::{Binary, BinaryView, FixedSizeBinary, Map};
-            matches!(ty, Binary | BinaryView | FixedSizeBinary(_) | Map(..)) && !untyped(ty)
-        };
-        let Some(known) = types.iter().find(|ty| needs(ty)) else { return Ok(PlannerResult::Original(items)) };
-        let typed = |(item, ty): (Expr, &DataType)| if untyped(ty) { cast(item, known.clone()) } else { item };
-        Ok(PlannerResult::Original(items.into_iter().zip(&types).map(typed).collect()))
+        Ok(PlannerResult::Original(brought(items, &types)))
+    }
+
+    fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(match NestedFunctionPlanner.plan_make_map(args)? {
+            PlannerResult::Planned(Expr::ScalarFunction(map)) => match <[Expr; 2]>::try_from(map.args) {
+                Ok([keys, values]) => PlannerResult::Planned(map_of(keys, values)),
+                Err(args) => PlannerResult::Original(args),
+            },
+            other => other,
+        })
     }
 
     fn plan_compound_identifier(
@@ -101,6 +105,11 @@ impl ExprPlanner for Operators {
                     Some(made) => PlannerResult::Planned(made),
                     None => PlannerResult::Original(expr),
                 });
+            }
+            BinaryOperator::StringConcat | BinaryOperator::AtArrow | BinaryOperator::ArrowAt => {
+                let types = [left.get_type(schema)?, right.get_type(schema)?];
+                let [left, right] = lists([left.clone(), right.clone()], &types);
+                return Ok(PlannerResult::Original(RawBinaryExpr { left, right, ..expr }));
             }
             _ => return Ok(PlannerResult::Original(expr)),
         };
@@ -150,18 +159,8 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(plan.recompute_schema()?))
 }
 
-/// Whether a type is, or holds, that of nulls alone.
-fn untyped(ty: &DataType) -> bool {
-    match ty {
-        DataType::Null => true,
-        DataType::Struct(fields) => fields.iter().any(|f| untyped(f.data_type())),
-        DataType::List(inner) | DataType::Map(inner, _) => untyped(inner.data_type()),
-        _ => false,
-    }
-}
-
-/// What is taken out of a struct, a list or a map: null where the struct is, which DataFusion forgets of a field that is required; a UUID
-/// as one that says what it is.
+/// What is taken out of a struct, a list or a map: null where the struct is, which DataFusion forgets of a field that is required; a
+/// `fixed(16)` as one that says what it is.
 fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
     let (known, own, outer) = (field(&made, schema)?, made.to_field(schema)?.1, from.to_field(schema)?.1);
     let name = match &made {
@@ -176,7 +175,7 @@ fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
         true => when(from.clone().is_null(), lit(ScalarValue::try_from(own.data_type())?)).otherwise(made)?,
         false => made,
     };
-    Ok(if is_uuid(&known) && !is_uuid(&own) { call(uuid::FromBytes, made) } else { made })
+    Ok(if is_fixed(&known) && is_uuid(&own) { call(uuid::Fixed, made) } else { made })
 }
 
 /// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
@@ -200,7 +199,7 @@ fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
 }
 
 /// The type that holds the values of some types, where DataFusion would take another.
-fn wider(types: &[DataType]) -> Option<DataType> {
+pub(super) fn wider(types: &[DataType]) -> Option<DataType> {
     let zone = types.iter().find_map(|ty| match ty {
         DataType::Timestamp(_, Some(zone)) => Some(zone.clone()),
         _ => None,
@@ -298,7 +297,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// A decimal as a double: a literal as the double that is nearest to its text.
-fn double(expr: Expr) -> Expr {
+pub(super) fn double(expr: Expr) -> Expr {
     if let Expr::Literal(value, _) = &expr
         && let Some(text) = decimal_text(value)
         && let Ok(value) = text.parse::<f64>()
@@ -539,7 +538,12 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
         let conditions =
             case.when_then_expr.iter().map(|(when, _)| comparison(operand, Operator::Eq, when, (&of, &field(when, schema)?)));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
-        if conditions.iter().any(Option::is_some) {
+        if matches!(of.data_type(), DataType::FixedSizeBinary(_)) && conditions.iter().all(Option::is_none) {
+            // DataFusion's table of such values takes them for bytes of any length.
+            changed = true;
+            let own = made.expr.iter_mut().chain(made.when_then_expr.iter_mut().map(|(when, _)| when));
+            own.for_each(|expr| **expr = cast(std::mem::take(expr.as_mut()), DataType::Binary));
+        } else if conditions.iter().any(Option::is_some) {
             once(operand)?;
             changed = true;
             made.expr = None;

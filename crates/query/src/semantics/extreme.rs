@@ -16,7 +16,7 @@ use crate::wording::sql_type;
 
 /// A float in the order of `docs/sql.md`, or against it.
 #[derive(Debug, Clone)]
-struct Ranked {
+pub(crate) struct Ranked {
     value: f64,
     against: bool,
 }
@@ -48,12 +48,57 @@ pub(crate) struct Extreme {
     ty: DataType,
 }
 
-/// `min` or `max` of a window, which values leave in the order in which they came.
+/// `min` or `max` of a window, which values leave in the order in which they came. DataFusion's own keeps its last value when the window
+/// holds none any more.
 #[derive(Debug)]
-pub(crate) struct Windowed {
-    held: MovingMin<Ranked>,
+pub(crate) struct Windowed<T> {
+    held: MovingMin<T>,
     max: bool,
     ty: DataType,
+}
+
+/// A value that can be ranked for such a window.
+pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'static {
+    /// Those of an array that are not null; `against` for the greatest to be the least.
+    fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>>;
+    /// The value again.
+    fn value(&self, ty: &DataType) -> Result<ScalarValue>;
+}
+
+/// A value of a type whose order Arrow knows, or against it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plain {
+    value: ScalarValue,
+    against: bool,
+}
+
+impl PartialOrd for Plain {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let order = self.value.partial_cmp(&other.value)?;
+        Some(if self.against { order.reverse() } else { order })
+    }
+}
+
+impl Rank for Plain {
+    fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
+        let valid = (0..values.len()).filter(|i| values.is_valid(*i));
+        valid.map(|i| Ok(Self { value: ScalarValue::try_from_array(values, i)?, against })).collect()
+    }
+
+    fn value(&self, _ty: &DataType) -> Result<ScalarValue> {
+        Ok(self.value.clone())
+    }
+}
+
+impl Rank for Ranked {
+    fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
+        let values = cast(values, &DataType::Float64)?;
+        Ok(values.as_primitive::<Float64Type>().iter().flatten().map(|value| Self { value, against }).collect())
+    }
+
+    fn value(&self, ty: &DataType) -> Result<ScalarValue> {
+        ScalarValue::Float64(Some(self.value)).cast_to(ty)
+    }
 }
 
 /// `min` or `max` of structs or lists: field by field, value by value, floats in the order of `docs/sql.md`, nulls last.
@@ -110,14 +155,12 @@ impl Accumulator for Nested {
     }
 }
 
-fn ranked(values: &[ArrayRef], against: bool) -> Result<Vec<Ranked>> {
-    let [values] = values else { return Ok(Vec::new()) };
-    let values = cast(values, &DataType::Float64)?;
-    Ok(values.as_primitive::<Float64Type>().iter().flatten().map(|value| Ranked { value, against }).collect())
+fn ranked<T: Rank>(values: &[ArrayRef], against: bool) -> Result<Vec<T>> {
+    values.first().map_or_else(|| Ok(Vec::new()), |values| T::of(values, against))
 }
 
-fn value(held: Option<&Ranked>, ty: &DataType) -> Result<ScalarValue> {
-    ScalarValue::Float64(held.map(|ranked| ranked.value)).cast_to(ty)
+fn value<T: Rank>(held: Option<&T>, ty: &DataType) -> Result<ScalarValue> {
+    held.map_or_else(|| ScalarValue::try_from(ty), |held| held.value(ty))
 }
 
 impl Extreme {
@@ -126,7 +169,7 @@ impl Extreme {
     }
 }
 
-impl Windowed {
+impl<T: Rank> Windowed<T> {
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
         Self { held: MovingMin::new(), max, ty: ty.clone() }
     }
@@ -134,7 +177,7 @@ impl Windowed {
 
 impl Accumulator for Extreme {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for new in ranked(values, self.max)? {
+        for new in ranked::<Ranked>(values, self.max)? {
             if self.held.as_ref().is_none_or(|held| new < *held) {
                 self.held = Some(new);
             }
@@ -159,7 +202,7 @@ impl Accumulator for Extreme {
     }
 }
 
-impl Accumulator for Windowed {
+impl<T: Rank> Accumulator for Windowed<T> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         ranked(values, self.max)?.into_iter().for_each(|new| self.held.push(new));
         Ok(())
@@ -170,7 +213,7 @@ impl Accumulator for Windowed {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.held.len() * size_of::<Ranked>()
+        size_of_val(self) + self.held.len() * size_of::<T>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -182,7 +225,7 @@ impl Accumulator for Windowed {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for _ in ranked(values, self.max)? {
+        for _ in ranked::<T>(values, self.max)? {
             self.held.pop();
         }
         Ok(())

@@ -13,6 +13,7 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 
+mod arguments;
 mod checked;
 mod compare;
 mod constant;
@@ -27,6 +28,7 @@ mod normal;
 mod now;
 mod numbers;
 mod plans;
+mod quantified;
 mod quotient;
 mod rewrites;
 mod rounding;
@@ -38,11 +40,12 @@ mod trunc;
 mod types;
 mod uuid;
 
-pub(crate) use extreme::{Extreme, Nested, Windowed};
+pub(crate) use extreme::{Extreme, Nested, Plain, Ranked, Windowed};
 pub(crate) use numbers::numbers;
 pub(crate) use plans::rewritten;
+pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
-pub(crate) use types::{is_uuid, mark_uuids, without_marks};
+pub(crate) use types::{mark_fixed, stored, without_marks};
 
 /// What every session's configuration says.
 pub(crate) fn options(config: &mut SessionConfig) {
@@ -65,11 +68,13 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .with_default_features()
         .with_type_planner(Arc::new(types::Types))
         .with_analyzer_rules(rules)
+        .with_optimizer_rules(crate::logical::rules())
         .with_physical_optimizer_rules(crate::pushdown::rules())
         .with_physical_optimizer_rule(Arc::new(crate::joins::NullKeys))
         .build();
-    session.register_udf(Arc::new(quotient::fraction()))?;
-    for function in now::functions() {
+    let own = arguments::functions(|name| session.scalar_functions().get(name).cloned());
+    let own = own.into_iter().chain(now::functions()).chain(quantified::functions()).chain([quotient::fraction()]);
+    for function in own.collect::<Vec<_>>() {
         session.register_udf(Arc::new(function))?;
     }
     session.register_udaf(Arc::new(sums::function()))?;

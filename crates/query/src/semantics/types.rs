@@ -1,6 +1,5 @@
 //! SQL's names of types as Iceberg has them: times and timestamps of microseconds, `uuid`, binaries.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -10,16 +9,19 @@ use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
-use iceberg::spec::{PrimitiveType, Schema as IcebergSchema, Type};
+use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
 
-/// In the metadata of a field: where in it 16 bytes are a UUID, as paths between [`NEXT`]; the empty path is the field itself. It never
-/// leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same.
-const UUID: &str = "esker.uuid";
+/// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
+/// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
+/// are a UUID: where a function loses the mark, a text that is no UUID is an error, and not another value.
+const FIXED: &str = "esker.fixed";
 const NEXT: char = '\u{1c}';
 /// Before the name of a struct's field in a path.
 const FIELD: char = '\u{1f}';
 /// For the elements of a list or the values of a map in a path.
 const ELEMENT: char = '\u{1e}';
+/// For the keys of a map in a path.
+const KEY: char = '\u{1d}';
 
 /// A type of SQL where Iceberg's is another than DataFusion's.
 #[derive(Debug)]
@@ -28,26 +30,25 @@ pub(crate) struct Types;
 impl TypePlanner for Types {
     fn plan_type_field(&self, ty: &ast::DataType) -> Result<Option<FieldRef>> {
         let name = ty.to_string();
-        let (ty, uuid) = match ty {
-            ast::DataType::Timestamp(digits, zone) => (timestamp(*digits, zone, &name)?, false),
-            ast::DataType::Datetime(digits) => (timestamp(*digits, &TimezoneInfo::None, &name)?, false),
-            ast::DataType::TimestampNtz(digits) => (timestamp(*digits, &TimezoneInfo::None, &name)?, false),
+        let ty = match ty {
+            ast::DataType::Timestamp(digits, zone) => timestamp(*digits, zone, &name)?,
+            ast::DataType::Datetime(digits) => timestamp(*digits, &TimezoneInfo::None, &name)?,
+            ast::DataType::TimestampNtz(digits) => timestamp(*digits, &TimezoneInfo::None, &name)?,
             ast::DataType::Time(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) if digits.is_none_or(|d| d <= 6) => {
-                (DataType::Time64(TimeUnit::Microsecond), false)
+                DataType::Time64(TimeUnit::Microsecond)
             }
-            ast::DataType::Uuid => (DataType::FixedSizeBinary(16), true),
+            ast::DataType::Uuid => DataType::FixedSizeBinary(16),
             ast::DataType::Varbinary(_) | ast::DataType::Blob(_) | ast::DataType::Bytes(_) | ast::DataType::Binary(None) => {
-                (DataType::Binary, false)
+                DataType::Binary
             }
             ast::DataType::Custom(custom, _) => match custom.to_string().to_lowercase().as_str() {
-                "timestamp_ns" => (DataType::Timestamp(TimeUnit::Nanosecond, None), false),
-                "timestamptz_ns" => (DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
+                "timestamp_ns" => DataType::Timestamp(TimeUnit::Nanosecond, None),
+                "timestamptz_ns" => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
                 _ => return Ok(None),
             },
             _ => return Ok(None),
         };
-        let field = Field::new("", ty, true);
-        Ok(Some(Arc::new(if uuid { marked(field) } else { field })))
+        Ok(Some(Arc::new(Field::new("", ty, true))))
     }
 }
 
@@ -61,49 +62,93 @@ fn timestamp(digits: Option<u64>, zone: &TimezoneInfo, name: &str) -> Result<Dat
     Ok(DataType::Timestamp(unit, zoned.then(|| "UTC".into())))
 }
 
-/// A field whose values are UUIDs.
-pub(crate) fn marked(field: Field) -> Field {
-    let mut metadata: HashMap<_, _> = field.metadata().clone();
-    metadata.insert(UUID.to_owned(), String::new());
-    field.with_metadata(metadata)
-}
-
 /// Whether a field's values are UUIDs.
 pub(crate) fn is_uuid(field: &Field) -> bool {
-    *field.data_type() == DataType::FixedSizeBinary(16) && field.metadata().get(UUID).is_some_and(String::is_empty)
+    *field.data_type() == DataType::FixedSizeBinary(16) && !is_fixed(field)
 }
 
-/// A table's Arrow schema in which columns say where they hold UUIDs: Arrow has them as 16 bytes, as it has `fixed(16)`.
-pub(crate) fn mark_uuids(schema: &Schema, iceberg: &IcebergSchema) -> SchemaRef {
+/// Whether a field's values are a `fixed(16)`.
+pub(super) fn is_fixed(field: &Field) -> bool {
+    let here = |marks: &String| marks.split(NEXT).any(str::is_empty);
+    *field.data_type() == DataType::FixedSizeBinary(16) && field.metadata().get(FIXED).is_some_and(here)
+}
+
+/// A field whose values are a `fixed(16)`.
+pub(super) fn fixed(field: &FieldRef) -> FieldRef {
+    with_marks(field, &[String::new()])
+}
+
+/// A table's Arrow schema in which columns say where they hold a `fixed(16)`: Arrow has UUIDs as 16 bytes as well.
+pub(crate) fn mark_fixed(schema: &Schema, iceberg: &IcebergSchema) -> SchemaRef {
     let field = |f: &FieldRef| match iceberg.as_struct().fields().iter().find(|own| own.name == *f.name()) {
-        Some(own) => with_uuids(f, &places(&own.field_type)),
+        Some(own) => with_marks(f, &places(&own.field_type)),
         None => f.clone(),
     };
     Arc::new(Schema::new_with_metadata(schema.fields().iter().map(field).collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-fn with_uuids(field: &FieldRef, places: &[String]) -> FieldRef {
+/// The type of a column that is made for a field, whose type says that all 16 bytes are a `fixed(16)`.
+pub(crate) fn stored(ty: &Type, field: &Field) -> Type {
+    let marks = field.metadata().get(FIXED).map(|marks| marks.split(NEXT).collect::<Vec<_>>());
+    with_uuids(ty, "", &marks.unwrap_or_default())
+}
+
+/// A type with UUIDs in all places but some.
+fn with_uuids(ty: &Type, path: &str, fixed: &[&str]) -> Type {
+    let within = |field: &NestedFieldRef, step: String| {
+        let mut made = NestedField::clone(field);
+        *made.field_type = with_uuids(&field.field_type, &format!("{path}{step}"), fixed);
+        Arc::new(made)
+    };
+    match ty {
+        Type::Primitive(PrimitiveType::Fixed(16)) if !fixed.contains(&path) => Type::Primitive(PrimitiveType::Uuid),
+        Type::Primitive(_) => ty.clone(),
+        Type::Struct(inner) => {
+            Type::Struct(StructType::new(inner.fields().iter().map(|f| within(f, format!("{FIELD}{}", f.name))).collect()))
+        }
+        Type::List(list) => Type::List(ListType::new(within(&list.element_field, ELEMENT.to_string()))),
+        Type::Map(map) => {
+            Type::Map(MapType::new(within(&map.key_field, KEY.to_string()), within(&map.value_field, ELEMENT.to_string())))
+        }
+    }
+}
+
+fn with_marks(field: &FieldRef, places: &[String]) -> FieldRef {
     if places.is_empty() {
         return field.clone();
     }
     let mut metadata = field.metadata().clone();
-    metadata.insert(UUID.to_owned(), places.join(&NEXT.to_string()));
+    metadata.insert(FIXED.to_owned(), places.join(&NEXT.to_string()));
     Arc::new(Field::clone(field).with_metadata(metadata))
 }
 
-/// Where a type holds UUIDs.
+/// Where a type holds a `fixed(16)`.
 fn places(ty: &Type) -> Vec<String> {
     let within = |ty: &Type, step: String| places(ty).into_iter().map(move |path| format!("{step}{path}"));
     match ty {
-        Type::Primitive(PrimitiveType::Uuid) => vec![String::new()],
+        Type::Primitive(PrimitiveType::Fixed(16)) => vec![String::new()],
         Type::Primitive(_) => vec![],
         Type::Struct(inner) => inner.fields().iter().flat_map(|f| within(&f.field_type, format!("{FIELD}{}", f.name))).collect(),
         Type::List(list) => within(&list.element_field.field_type, ELEMENT.to_string()).collect(),
-        Type::Map(map) => within(&map.value_field.field_type, ELEMENT.to_string()).collect(),
+        Type::Map(map) => {
+            let keys = within(&map.key_field.field_type, KEY.to_string());
+            keys.chain(within(&map.value_field.field_type, ELEMENT.to_string())).collect()
+        }
     }
 }
 
-/// The field of an expression; what is taken out of a column tells of UUIDs as the column does.
+/// What an expression may take its value from.
+fn sources(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::Case(case) => case.when_then_expr.iter().map(|(_, then)| then.as_ref()).chain(case.else_expr.as_deref()).collect(),
+        Expr::ScalarFunction(ScalarFunction { args, .. }) => args.iter().collect(),
+        Expr::AggregateFunction(function) => function.params.args.iter().collect(),
+        Expr::WindowFunction(function) => function.params.args.iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The field of an expression; what is taken out of a column tells of a `fixed(16)` as the column does.
 pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     let own = expr.to_field(schema)?.1;
     // What is null where the struct around it is.
@@ -113,10 +158,25 @@ pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
     {
         return Ok(Arc::new(Field::clone(field(otherwise, schema)?.as_ref()).with_nullable(true)));
     }
-    let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(own) };
-    let (Some((from, steps)), "get_field" | "array_element") = (args.split_first(), func.name()) else { return Ok(own) };
-    let from = field(from, schema)?;
-    let Some(marks) = from.metadata().get(UUID) else { return Ok(own) };
+    if let Expr::ScalarFunction(ScalarFunction { func, args }) = expr
+        && let (Some((from, steps)), "get_field" | "array_element") = (args.split_first(), func.name())
+    {
+        let from = field(from, schema)?;
+        return Ok(part(&own, &from, steps));
+    }
+    if is_uuid(&own) {
+        for source in sources(expr) {
+            if is_fixed(field(source, schema)?.as_ref()) {
+                return Ok(fixed(&own));
+            }
+        }
+    }
+    Ok(own)
+}
+
+/// The field of what some steps take out of another.
+fn part(own: &FieldRef, from: &FieldRef, steps: &[Expr]) -> FieldRef {
+    let Some(marks) = from.metadata().get(FIXED) else { return own.clone() };
     let mut ty = from.data_type();
     let mut path = String::new();
     for step in steps {
@@ -124,7 +184,7 @@ pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
             (DataType::Struct(fields), Expr::Literal(name, _)) => {
                 let name = name.try_as_str().flatten().unwrap_or_default();
                 path.extend([FIELD.to_string().as_str(), name]);
-                let Some((_, inner)) = fields.find(name) else { return Ok(own) };
+                let Some((_, inner)) = fields.find(name) else { return own.clone() };
                 inner.data_type()
             }
             (DataType::List(item), _) => {
@@ -133,30 +193,30 @@ pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Result<FieldRef> {
             }
             (DataType::Map(entries, _), _) => {
                 path.push(ELEMENT);
-                let DataType::Struct(pair) = entries.data_type() else { return Ok(own) };
-                let [_, value] = pair.as_ref() else { return Ok(own) };
+                let DataType::Struct(pair) = entries.data_type() else { return own.clone() };
+                let [_, value] = pair.as_ref() else { return own.clone() };
                 value.data_type()
             }
-            _ => return Ok(own),
+            _ => return own.clone(),
         };
     }
     let mut rest = Vec::new();
     for place in marks.split(NEXT) {
         // A step ends where the next begins.
         match place.strip_prefix(&path) {
-            Some(within) if within.is_empty() || within.starts_with([FIELD, ELEMENT]) => rest.push(within.to_owned()),
+            Some(within) if within.is_empty() || within.starts_with([FIELD, ELEMENT, KEY]) => rest.push(within.to_owned()),
             _ => {}
         }
     }
-    Ok(with_uuids(&own, &rest))
+    with_marks(own, &rest)
 }
 
 /// A schema for clients.
 pub(crate) fn without_marks(schema: &Schema) -> SchemaRef {
-    let field = |f: &FieldRef| match f.metadata().contains_key(UUID) {
+    let field = |f: &FieldRef| match f.metadata().contains_key(FIXED) {
         true => {
             let mut metadata = f.metadata().clone();
-            metadata.remove(UUID);
+            metadata.remove(FIXED);
             Arc::new(Field::clone(f).with_metadata(metadata))
         }
         false => f.clone(),

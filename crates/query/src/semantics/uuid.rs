@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::{DataFusionError, Result};
 
 use super::function::Unary;
-use super::types::marked;
+use super::types::fixed;
 
 /// A UUID's bytes as its text in lower case.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,24 @@ pub(super) fn text(bytes: &[u8]) -> String {
     text
 }
 
+/// 16 bytes that are no UUID.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fixed;
+
+impl Unary for Fixed {
+    fn name(&self) -> &str {
+        "fixed"
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(Field::clone(&fixed(input)))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        Ok(values.clone())
+    }
+}
+
 impl Unary for ToText {
     fn name(&self) -> &str {
         "uuid_to_text"
@@ -74,7 +92,7 @@ impl Unary for FromText {
     }
 
     fn field(&self, input: &FieldRef) -> Result<Field> {
-        Ok(marked(Field::new("", DataType::FixedSizeBinary(16), input.is_nullable())))
+        Ok(Field::new("", DataType::FixedSizeBinary(16), input.is_nullable()))
     }
 
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
@@ -90,7 +108,7 @@ impl Unary for FromBytes {
     }
 
     fn field(&self, input: &FieldRef) -> Result<Field> {
-        Ok(marked(Field::new("", DataType::FixedSizeBinary(16), input.is_nullable())))
+        Ok(Field::new("", DataType::FixedSizeBinary(16), input.is_nullable()))
     }
 
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {

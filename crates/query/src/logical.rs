@@ -1,0 +1,81 @@
+//! DataFusion's rules for logical plans, kept from what they get wrong.
+//!
+//! - Fields of structs are taken out near the scan, so that it reads no others. Above nodes with several inputs the rules for it leave nodes
+//!   that no longer know their columns, so that a join on an expression of a field is refused: here they stay below such nodes.
+//! - A join by `IS NOT DISTINCT FROM` takes nulls for equal in all of its keys. Two rules give it keys of other comparisons, of which a null
+//!   fits none: here its keys stay what they are.
+
+use std::sync::Arc;
+
+use datafusion::common::NullEquality;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// All rules, in DataFusion's order.
+pub(crate) fn rules() -> Vec<Rule> {
+    let kept = |rule: Rule| -> Rule {
+        match rule.name() {
+            "extract_leaf_expressions" | "push_down_leaf_projections" => {
+                Arc::new(Kept { inner: rule, from: Place::Above(is_joint) })
+            }
+            "eliminate_cross_join" => Arc::new(Kept { inner: rule, from: Place::Above(joins_nulls) }),
+            "extract_equijoin_predicate" => Arc::new(Kept { inner: rule, from: Place::At(joins_nulls) }),
+            _ => rule,
+        }
+    };
+    Optimizer::new().rules.into_iter().map(kept).collect()
+}
+
+/// Where a rule is not applied.
+#[derive(Debug)]
+enum Place {
+    /// At some nodes.
+    At(fn(&LogicalPlan) -> bool),
+    /// At some nodes, and above them.
+    Above(fn(&LogicalPlan) -> bool),
+}
+
+#[derive(Debug)]
+struct Kept {
+    inner: Rule,
+    from: Place,
+}
+
+fn is_joint(plan: &LogicalPlan) -> bool {
+    plan.inputs().len() > 1
+}
+
+/// Whether a node is a join whose keys are equal where they are null.
+fn joins_nulls(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull && !join.on.is_empty())
+}
+
+impl OptimizerRule for Kept {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match self.from {
+            Place::At(left_out) => plan.transform_up_with_subqueries(|node| match left_out(&node) {
+                true => Ok(Transformed::no(node)),
+                false => self.inner.rewrite(node, config),
+            }),
+            Place::Above(left_out) => plan.transform_down_with_subqueries(|node| {
+                if node.exists(|node| Ok(left_out(node)))? {
+                    return Ok(Transformed::no(node));
+                }
+                let mut done = match self.inner.apply_order() {
+                    None => self.inner.rewrite(node, config)?,
+                    Some(_) => node.transform_down_with_subqueries(|node| self.inner.rewrite(node, config))?,
+                };
+                done.tnr = TreeNodeRecursion::Jump;
+                Ok(done)
+            }),
+        }
+    }
+}

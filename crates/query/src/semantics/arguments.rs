@@ -1,0 +1,286 @@
+//! Functions that bring their arguments to one type. DataFusion finds none for bytes in two layouts, for a UUID beside a null, and for
+//! decimals beside floats in lists.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::Array;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::error::Result;
+use datafusion::functions_nested::map::map_udf;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
+use datafusion::logical_expr::{
+    ArrayFunctionArgument, ArrayFunctionSignature, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, cast,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::compare::{double, wider};
+
+const MAP: &str = "map";
+
+/// DataFusion's functions that are served with such arguments.
+const SERVED: [&str; 24] = [
+    MAP,
+    "coalesce",
+    "make_array",
+    "array_append",
+    "array_concat",
+    "array_except",
+    "array_has",
+    "array_has_all",
+    "array_has_any",
+    "array_intersect",
+    "array_position",
+    "array_positions",
+    "array_prepend",
+    "array_remove",
+    "array_remove_all",
+    "array_remove_n",
+    "array_replace",
+    "array_replace_all",
+    "array_replace_n",
+    "array_resize",
+    "array_union",
+    "array_distance",
+    "array_any_value",
+    "array_repeat",
+];
+
+/// One of DataFusion's functions, whose arguments are brought to one type here where there is one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OneType {
+    inner: Arc<ScalarUDF>,
+    signature: Signature,
+}
+
+/// The functions that take the places of DataFusion's.
+pub(super) fn functions(known: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Vec<ScalarUDF> {
+    SERVED.iter().filter_map(|name| known(name)).map(function).collect()
+}
+
+fn function(inner: Arc<ScalarUDF>) -> ScalarUDF {
+    let signature = Signature::user_defined(inner.signature().volatility);
+    ScalarUDF::new_from_impl(OneType { inner, signature })
+}
+
+/// A map of a list of keys and one of values.
+pub(super) fn map_of(keys: Expr, values: Expr) -> Expr {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(function(map_udf())));
+    Expr::ScalarFunction(ScalarFunction::new_udf(FUNCTION.clone(), vec![keys, values]))
+}
+
+/// The type that holds the values of some types, at every depth. A null is of any type.
+pub(super) fn common(types: &[DataType]) -> Option<DataType> {
+    use DataType::{Binary, BinaryView, Date32, LargeBinary, List, Map, Struct, Timestamp};
+    let mut known: Vec<DataType> = types.iter().filter(|ty| !ty.is_null()).cloned().collect();
+    known.dedup();
+    let (first, rest) = known.split_first()?;
+    if rest.is_empty() {
+        return Some(first.clone());
+    }
+    let all = |is: fn(&DataType) -> bool| known.iter().all(is);
+    if all(DataType::is_numeric) || all(|ty| matches!(ty, Date32 | Timestamp(..))) {
+        return wider(&known).or_else(|| type_union_resolution(&known));
+    }
+    if all(|ty| matches!(ty, Binary | LargeBinary | BinaryView)) {
+        return Some(if known.contains(&BinaryView) { BinaryView } else { LargeBinary });
+    }
+    let fields = |ty: &DataType| match ty {
+        List(item) | Map(item, _) => Some(Fields::from(vec![item.clone()])),
+        Struct(fields) => Some(fields.clone()),
+        _ => None,
+    };
+    let Some(nested) = known.iter().map(fields).collect::<Option<Vec<_>>>() else { return type_union_resolution(&known) };
+    match first {
+        List(_) if all(|ty| matches!(ty, List(_))) => Some(List(each(&nested)?.first()?.clone())),
+        Map(_, sorted) if all(|ty| matches!(ty, Map(..))) => Some(Map(each(&nested)?.first()?.clone(), *sorted)),
+        Struct(own) if all(|ty| matches!(ty, Struct(_))) => {
+            let named = |of: &Fields| of.len() == own.len() && of.iter().zip(own).all(|(a, b)| a.name() == b.name());
+            nested.iter().all(named).then(|| each(&nested).map(Struct)).flatten()
+        }
+        _ => None,
+    }
+}
+
+/// For each place the field that holds what several have there.
+fn each(several: &[Fields]) -> Option<Fields> {
+    let first = several.first()?;
+    let one = |(i, field): (usize, &FieldRef)| {
+        let here: Vec<&FieldRef> = several.iter().filter_map(|fields| fields.get(i)).collect();
+        let types: Vec<DataType> = here.iter().map(|f| f.data_type().clone()).collect();
+        let ty = common(&types).unwrap_or(DataType::Null);
+        let nullable = here.iter().any(|f| f.is_nullable());
+        (types.iter().all(DataType::is_null) || !ty.is_null())
+            .then(|| Arc::new(Field::clone(field).with_data_type(ty).with_nullable(nullable)))
+    };
+    first.iter().enumerate().map(one).collect()
+}
+
+/// Values for one list, in the type that holds all.
+pub(super) fn brought(items: Vec<Expr>, types: &[DataType]) -> Vec<Expr> {
+    let Some(one) = common(types) else { return items };
+    let to = |(item, ty): (Expr, &DataType)| match ty {
+        ty if *ty == one => item,
+        ty if ty.is_decimal() && one == DataType::Float64 => double(item),
+        _ => cast(item, one.clone()),
+    };
+    items.into_iter().zip(types).map(to).collect()
+}
+
+/// Two lists, or a list and an item, of the type that holds all items.
+pub(super) fn lists(sides: [Expr; 2], types: &[DataType; 2]) -> [Expr; 2] {
+    let item = |ty: &DataType| match ty {
+        DataType::List(item) => item.data_type().clone(),
+        ty => ty.clone(),
+    };
+    let known = match types {
+        [DataType::List(_), DataType::List(_)] => common(&types.each_ref().map(item)),
+        [DataType::List(_), other] if *other != item(&types[0]) => common(&[item(&types[0]), other.clone()]),
+        [other, DataType::List(_)] if *other != item(&types[1]) => common(&[other.clone(), item(&types[1])]),
+        _ => None,
+    };
+    // A text beside something else stays a matter for DataFusion, which refuses it.
+    let texts = types.each_ref().map(|ty| item(ty).is_string());
+    let Some(one) = known.filter(|_| texts[0] == texts[1]) else { return sides };
+    let [left, right] = sides;
+    let to = |side: Expr, ty: &DataType| match ty {
+        DataType::List(own) if *own.data_type() != one => cast(side, DataType::new_list(one.clone(), true)),
+        DataType::List(_) => side,
+        ty if *ty == one => side,
+        ty if ty.is_decimal() && one == DataType::Float64 => double(side),
+        _ => cast(side, one.clone()),
+    };
+    [to(left, &types[0]), to(right, &types[1])]
+}
+
+/// The types of arguments if DataFusion's own coercion is not to find them.
+fn unified(signature: &TypeSignature, types: &[DataType]) -> Option<Vec<DataType>> {
+    match signature {
+        TypeSignature::OneOf(several) => several.iter().find_map(|one| unified(one, types)),
+        TypeSignature::UserDefined => Some(vec![common(types)?; types.len()]),
+        TypeSignature::ArraySignature(ArrayFunctionSignature::Array { arguments, .. }) if arguments.len() == types.len() => {
+            let mut values = Vec::new();
+            for (argument, ty) in arguments.iter().zip(types) {
+                match (argument, ty) {
+                    (ArrayFunctionArgument::Array, DataType::List(item)) => values.push(item.data_type().clone()),
+                    (ArrayFunctionArgument::Array, _) => return None,
+                    (ArrayFunctionArgument::Element, ty) => values.push(ty.clone()),
+                    _ => {}
+                }
+            }
+            let one = common(&values).filter(|one| values.iter().any(|ty| ty != one))?;
+            let typed = |(argument, ty): (&ArrayFunctionArgument, &DataType)| match (argument, ty) {
+                (ArrayFunctionArgument::Array, DataType::List(item)) => {
+                    DataType::List(Arc::new(Field::clone(item).with_data_type(one.clone()).with_nullable(true)))
+                }
+                (ArrayFunctionArgument::Element, _) => one.clone(),
+                (ArrayFunctionArgument::Index, _) => DataType::Int64,
+                (_, ty) => ty.clone(),
+            };
+            Some(arguments.iter().zip(types).map(typed).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a list is written out, and no item is null.
+fn without_nulls(list: &Expr) -> bool {
+    match list {
+        Expr::Literal(ScalarValue::List(list), _) => list.values().null_count() == 0,
+        Expr::ScalarFunction(call) if call.func.name() == "make_array" => {
+            call.args.iter().all(|item| matches!(item, Expr::Literal(value, _) if !value.is_null()))
+        }
+        _ => false,
+    }
+}
+
+impl ScalarUDFImpl for OneType {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        if let Some(unified) = unified(&self.inner.signature().type_signature, types) {
+            return Ok(unified);
+        }
+        let fields: Vec<FieldRef> = types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
+        Ok(fields_with_udf(&fields, self.inner.as_ref())?.iter().map(|field| field.data_type().clone()).collect())
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(arguments)
+    }
+
+    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        // A map wants either both of its lists for each row, or both once.
+        if self.name() == MAP && arguments.args.iter().any(|list| matches!(list, ColumnarValue::Array(_))) {
+            let lists = ColumnarValue::values_to_arrays(&arguments.args)?;
+            arguments.args = lists.into_iter().map(ColumnarValue::Array).collect();
+        }
+        self.inner.invoke_with_args(arguments)
+    }
+
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        // DataFusion makes an IN of it, which a null in the list makes unknown; the function itself passes over nulls.
+        if self.name() == "array_has" && !args.first().is_some_and(without_nulls) {
+            return Ok(ExprSimplifyResult::Original(args));
+        }
+        self.inner.simplify(args, context)
+    }
+
+    fn conditional_arguments<'a>(&self, args: &'a [Expr]) -> Option<(Vec<&'a Expr>, Vec<&'a Expr>)> {
+        self.inner.conditional_arguments(args)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.inner.documentation()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_found_that_holds_all() {
+        use DataType::{Binary, BinaryView, Decimal128, Float32, Float64, Int32, Int64, Null, Utf8};
+        let list = |ty: DataType| DataType::new_list(ty, true);
+        let of = |a: &DataType, b: &DataType| common(&[a.clone(), b.clone()]);
+        let uuid = DataType::FixedSizeBinary(16);
+        for (a, b, both) in [
+            (&Null, &uuid, Some(uuid.clone())),
+            (&Binary, &BinaryView, Some(BinaryView)),
+            (&Float32, &Decimal128(3, 1), Some(Float64)),
+            (&Int32, &Int64, Some(Int64)),
+            (&list(Float64), &list(Decimal128(3, 1)), Some(list(Float64))),
+            (&list(Null), &list(list(Int32)), Some(list(list(Int32)))),
+            (&list(Int32), &Int32, None),
+            (&Null, &Null, None),
+        ] {
+            assert_eq!(of(a, b), both, "{a} and {b}");
+            assert_eq!(of(b, a), both, "{b} and {a}");
+        }
+        let pair = |ty: DataType, name: &str| DataType::Struct(vec![Field::new(name, ty, false)].into());
+        assert_eq!(of(&pair(Null, "a"), &pair(Utf8, "a")), Some(pair(Utf8, "a")));
+        assert_eq!(of(&pair(Utf8, "b"), &pair(Utf8, "a")), None);
+    }
+}
