@@ -470,3 +470,64 @@ async fn subqueries_name_fields_of_the_tables_around_them() {
     )
     .await;
 }
+
+/// Lists and maps of tables are those of functions: they meet in unions, alternatives, windows and aggregates.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_maps_of_tables_meet_those_that_are_made() {
+    let app = holding(&[
+        "CREATE TABLE n.t AS SELECT CAST(1 AS BIGINT) AS id, [CAST(1 AS INT), 2, NULL] AS l, MAP {'k': CAST(1 AS INT)} AS m, \
+         named_struct('a', [CAST(1 AS INT)]) AS s",
+        "INSERT INTO n.t VALUES (2, NULL, NULL, NULL), (3, [], MAP {}, named_struct('a', NULL))",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT coalesce(l, [CAST(0 AS INT)]), coalesce(m, MAP {'q': CAST(0 AS INT)}) FROM n.t ORDER BY id", "[1, 2, NULL]|{k: 1},[0]|{q: 0},[]|{}"),
+            ("SELECT count(*) FROM (SELECT l FROM n.t UNION ALL SELECT [1] UNION SELECT [CAST(1 AS INT)])", "4"),
+            ("SELECT lag(l) OVER (ORDER BY id), first_value(l) OVER (ORDER BY id) FROM n.t ORDER BY id", "NULL|[1, 2, NULL],[1, 2, NULL]|[1, 2, NULL],NULL|[1, 2, NULL]"),
+            ("SELECT lag(m) OVER (ORDER BY id), lag(s) OVER (ORDER BY id) FROM n.t ORDER BY id", "NULL|NULL,{k: 1}|{a: [1]},NULL|NULL"),
+            ("SELECT min(l), max(l), count(DISTINCT l), count(DISTINCT s) FROM n.t", "[]|[1, 2, NULL]|2|2"),
+            ("SELECT id, max(l), first_value(s) FROM n.t GROUP BY id ORDER BY id", "1|[1, 2, NULL]|{a: [1]},2|NULL|NULL,3|[]|{a: NULL}"),
+            ("SELECT (SELECT l FROM n.t WHERE id = 1), (SELECT m FROM n.t WHERE id = 1)", "[1, 2, NULL]|{k: 1}"),
+            ("SELECT map_keys(m), map_values(m), map_entries(m) FROM n.t ORDER BY id", "[k]|[1]|[{key: k, value: 1}],NULL|NULL|NULL,[]|[]|[]"),
+            ("SELECT a.id FROM n.t AS a JOIN n.t AS b ON a.l = b.l AND a.s = b.s AND a.m = b.m ORDER BY 1", "1,3"),
+            ("INSERT INTO n.t SELECT id + 10, coalesce(l, [7]), coalesce(m, MAP {'a': 1}), coalesce(s, named_struct('a', [5])) FROM n.t", "3"),
+            ("UPDATE n.t SET l = l || 9, m = MAP {'z': 1} WHERE m['k'] = 1", "2"),
+            ("SELECT id, l, m, s FROM n.t WHERE id > 10 ORDER BY id", "11|[1, 2, NULL, 9]|{z: 1}|{a: [1]},12|[7]|{a: 1}|{a: [5]},13|[]|{}|{a: NULL}"),
+        ],
+    )
+    .await;
+    let no = "makes no groups and has no order";
+    refused(
+        &app,
+        &[("SELECT DISTINCT m FROM n.t", no), ("SELECT id FROM n.t ORDER BY m", no), ("SELECT m FROM n.t GROUP BY m", no)],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_are_sorted_by_other_columns_than_a_constant_one() {
+    let app = holding(&[
+        "CREATE TABLE n.w (id INT, v INT, k INT)",
+        "INSERT INTO n.w VALUES (58, 1, 7)",
+        "INSERT INTO n.w VALUES (59, 2, 7), (60, NULL, 7), (61, 1, 7), (62, 2, 8)",
+    ])
+    .await;
+    let rank = "dense_rank() OVER (ORDER BY a.id DESC NULLS LAST)";
+    check(
+        &app,
+        &[
+            (&format!("SELECT a.id, max(a.id) OVER (PARTITION BY a.v ORDER BY a.id), {rank} FROM n.w AS a WHERE a.id = 58"), "58|58|1"),
+            (
+                "SELECT id, sum(id) OVER (PARTITION BY v ORDER BY k, id), rank() OVER (ORDER BY k) FROM n.w WHERE k = 7 ORDER BY id",
+                "58|58|1,59|59|1,60|60|1,61|119|1",
+            ),
+            (
+                "SELECT id, lag(id) OVER (PARTITION BY k ORDER BY k, id), lag(id) OVER (PARTITION BY v ORDER BY k, id) FROM n.w WHERE k = 7 ORDER BY id",
+                "58|NULL|NULL,59|58|NULL,60|59|NULL,61|60|58",
+            ),
+        ],
+    )
+    .await;
+}

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::{DataFusionError, Result};
@@ -16,11 +16,15 @@ use datafusion::physical_expr::expressions::{CastExpr, Column, lit};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use esker_read::{Defaults, Names, field_id};
 
+use crate::shape::renamed;
+
 /// Adapts expressions to the files of one scan, or to those of one partition.
 #[derive(Debug)]
 pub(crate) struct ByFieldId {
     /// What a column is where a file lacks it.
     pub(crate) defaults: Arc<Defaults>,
+    /// The table's columns with field ids at every depth.
+    pub(crate) target: SchemaRef,
     /// Ids for the columns of files that have none.
     pub(crate) names: Arc<Names>,
 }
@@ -28,13 +32,14 @@ pub(crate) struct ByFieldId {
 impl PhysicalExprAdapterFactory for ByFieldId {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
         let file = self.names.identify(physical.fields()).map_err(DataFusionError::NotImplemented)?;
-        Ok(Arc::new(Adapter { table: logical, physical, file, defaults: self.defaults.clone() }))
+        Ok(Arc::new(Adapter { table: logical, target: self.target.clone(), physical, file, defaults: self.defaults.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Adapter {
     table: SchemaRef,
+    target: SchemaRef,
     physical: SchemaRef,
     /// The file's fields with ids, which the types of its own arrays may lack.
     file: Fields,
@@ -56,7 +61,8 @@ impl Adapter {
         let to = self.table.field_with_name(column.name())?;
         let id = field_id(to);
         let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else {
-            return Ok(lit(ScalarValue::try_from_array(&self.defaults.of(to)?, 0)?));
+            let one = renamed(&self.defaults.of(self.with_ids(to))?, to.data_type())?;
+            return Ok(lit(ScalarValue::try_from_array(&one, 0)?));
         };
         let from = &self.file[at];
         let own: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), at));
@@ -64,10 +70,15 @@ impl Adapter {
             (own_type, ty) if own_type == ty => own,
             (_, ty) if !ty.is_nested() => Arc::new(CastExpr::new(own, ty.clone(), None)),
             _ => {
-                let (from, to, defaults) = (from.clone(), Arc::new(to.clone()), self.defaults.clone());
-                Arc::new(Adapted { column: own, from, to, defaults })
+                let (target, to) = (Arc::new(self.with_ids(to).clone()), Arc::new(to.clone()));
+                Arc::new(Adapted { column: own, from: from.clone(), target, to, defaults: self.defaults.clone() })
             }
         })
+    }
+
+    fn with_ids<'a>(&'a self, field: &'a Field) -> &'a Field {
+        let id = field_id(field);
+        self.target.fields().iter().find(|f| field_id(f) == id).map_or(field, |f| f.as_ref())
     }
 }
 
@@ -76,6 +87,9 @@ impl Adapter {
 struct Adapted {
     column: Arc<dyn PhysicalExpr>,
     from: FieldRef,
+    /// The table's field with ids at every depth.
+    target: FieldRef,
+    /// The same as queries see it.
     to: FieldRef,
     defaults: Arc<Defaults>,
 }
@@ -109,7 +123,8 @@ impl PhysicalExpr for Adapted {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
-        Ok(ColumnarValue::Array(self.defaults.convert(&array, &self.from, &self.to)?))
+        let converted = self.defaults.convert(&array, &self.from, &self.target)?;
+        Ok(ColumnarValue::Array(renamed(&converted, self.to.data_type())?))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
@@ -118,7 +133,8 @@ impl PhysicalExpr for Adapted {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
         let column = children.pop().ok_or_else(|| DataFusionError::Internal("an adapted column without a column".to_owned()))?;
-        Ok(Arc::new(Self { column, from: self.from.clone(), to: self.to.clone(), defaults: self.defaults.clone() }))
+        let (from, target, to) = (self.from.clone(), self.target.clone(), self.to.clone());
+        Ok(Arc::new(Self { column, from, target, to, defaults: self.defaults.clone() }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -34,6 +34,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) metadata: &'a TableMetadata,
     pub(crate) iceberg: &'a Schema,
     pub(crate) schema: &'a SchemaRef,
+    /// The schema with field ids at every depth.
+    pub(crate) target: &'a SchemaRef,
     /// The columns that are read.
     pub(crate) wanted: &'a [usize],
     pub(crate) filtered: bool,
@@ -57,8 +59,9 @@ impl Scan<'_> {
             let Some(spec) = self.metadata.partition_spec_by_id(id) else { continue };
             if spec.fields().iter().any(says) {
                 found.entry((id, partition)).or_insert_with(|| {
-                    let defaults = Defaults::new(self.iceberg, self.schema.fields(), Some((spec.as_ref(), partition)));
-                    InPartition(Arc::new(ByFieldId { defaults: Arc::new(defaults), names: self.names.clone() }))
+                    let defaults = Defaults::new(self.iceberg, self.target.fields(), Some((spec.as_ref(), partition)));
+                    let (target, names) = (self.target.clone(), self.names.clone());
+                    InPartition(Arc::new(ByFieldId { defaults: Arc::new(defaults), target, names }))
                 });
             }
         }

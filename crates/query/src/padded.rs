@@ -1,5 +1,6 @@
 //! Where columns get other values: sides of outer joins and grouping sets that are filled up with nulls, and unions. DataFusion takes a column
-//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants and orders from there.
+//! that is constant below for constant above, and leaves out sorts by it. Here nothing is told of constants and orders from there; nor to
+//! windows, for several of which it leaves out sorts by other columns than the constant one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use datafusion::physical_plan::filter_pushdown::{
 };
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
 };
@@ -55,10 +57,11 @@ fn join_type(plan: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     hash().or_else(nested).or_else(merge)
 }
 
-/// Whether the first input of a node, and the others, have columns that are something else above it.
+/// Whether the first input of a node, and the others, have columns that are something else above it, or taken for it.
 fn padded(plan: &Arc<dyn ExecutionPlan>) -> [bool; 2] {
     let sets = |aggregate: &AggregateExec| !aggregate.group_expr().is_single();
-    if plan.downcast_ref::<UnionExec>().is_some() || plan.downcast_ref::<AggregateExec>().is_some_and(sets) {
+    let window = plan.downcast_ref::<WindowAggExec>().is_some() || plan.downcast_ref::<BoundedWindowAggExec>().is_some();
+    if window || plan.downcast_ref::<UnionExec>().is_some() || plan.downcast_ref::<AggregateExec>().is_some_and(sets) {
         return [true, true];
     }
     match join_type(plan) {

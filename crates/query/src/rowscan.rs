@@ -21,6 +21,7 @@ use roaring::RoaringTreemap;
 
 use crate::error::external;
 use crate::met::Owner;
+use crate::shape::{self, renamed};
 use crate::{IcebergTable, semantics};
 
 /// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
@@ -42,7 +43,8 @@ pub(crate) struct RowTable {
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Result<Self> {
         let ids: Vec<i32> = table.iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-        let own = semantics::mark_fixed(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref(), &table.iceberg);
+        let own = shape::with_anonymous(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref());
+        let own = semantics::mark_fixed(&own, &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),
@@ -217,7 +219,7 @@ fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<R
     let first = i64::try_from(start).map_err(external)?;
     let mut own = 0;
     let mut columns: Vec<arrow::array::ArrayRef> = Vec::with_capacity(shape.columns.len());
-    for source in shape.columns.iter() {
+    for (source, field) in shape.columns.iter().zip(shape.schema.fields()) {
         columns.push(match source {
             Source::File => Arc::new(StringArray::from(vec![path; n])),
             Source::Position => Arc::new((first..).take(n).collect::<Int64Array>()),
@@ -225,7 +227,7 @@ fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<R
             Source::RowId => Arc::new(Int64Array::new_null(n)),
             Source::Own => {
                 own += 1;
-                batch.column(own - 1).clone()
+                renamed(batch.column(own - 1), field.data_type())?
             }
         });
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::select;
@@ -35,6 +35,58 @@ fn decoded(ty: &DataType) -> DataType {
     }
 }
 
+/// A type as DataFusion's functions make it of lists and maps, whose own fields have names of their own and no ids: it takes two lists for
+/// values of one type only if those are alike.
+fn anonymous(ty: &DataType) -> DataType {
+    match ty {
+        DataType::List(item) => DataType::new_list(anonymous(item.data_type()), true),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                let named = |at: usize, name: &str| Field::new(name, anonymous(pair[at].data_type()), at == 1);
+                let pair = DataType::Struct(vec![named(0, "key"), named(1, "value")].into());
+                DataType::Map(Arc::new(Field::new("entries", pair, false)), *sorted)
+            }
+            _ => ty.clone(),
+        },
+        DataType::Struct(_) => map_children(ty, anonymous),
+        other => other.clone(),
+    }
+}
+
+/// A schema with the lists and maps that DataFusion's functions make.
+pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
+    map_schema(schema, anonymous)
+}
+
+/// Values under the names that another type has for the same.
+pub(crate) fn renamed(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef, ArrowError> {
+    if array.data_type() == ty {
+        return Ok(array.clone());
+    }
+    let parts = |array: &StructArray, fields: &Fields| {
+        let columns = array.columns().iter().zip(fields).map(|(column, field)| renamed(column, field.data_type()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
+    };
+    Ok(match (array.data_type(), ty) {
+        (DataType::Struct(_), DataType::Struct(fields)) => Arc::new(parts(array.as_struct(), fields)?),
+        (DataType::List(_), DataType::List(item)) => {
+            let list = array.as_list::<i32>();
+            let values = renamed(list.values(), item.data_type())?;
+            Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned())?)
+        }
+        (DataType::Map(..), DataType::Map(entries, sorted)) => {
+            let map = array.as_map();
+            let DataType::Struct(pair) = entries.data_type() else {
+                return Err(ArrowError::SchemaError("a map without entries".to_owned()));
+            };
+            let made = parts(map.entries(), pair)?;
+            Arc::new(MapArray::try_new(entries.clone(), map.offsets().clone(), made, map.nulls().cloned(), *sorted)?)
+        }
+        (from, _) => return Err(ArrowError::SchemaError(format!("{from} is not {ty} under other names"))),
+    })
+}
+
 /// A table's schema for a scan: strings and binaries of the top level as views, which are sliced rather than copied.
 pub(crate) fn scanned(schema: &Schema) -> SchemaRef {
     map_schema(schema, |ty| match decoded(ty) {
@@ -62,7 +114,7 @@ pub(crate) fn plain(schema: &Schema) -> SchemaRef {
 
 /// A batch in the schema that [`plain`] made of its own.
 pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let column = |(column, field): (&arrow::array::ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
+    let column = |(column, field): (&ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
         true => Ok(column.clone()),
         // A value that does not fit is an error, not a null.
         false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }),

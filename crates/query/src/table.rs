@@ -41,7 +41,10 @@ pub struct IcebergTable {
     pub(crate) iceberg: Arc<Schema>,
     /// What an INSERT that leaves columns out puts into them.
     write_defaults: HashMap<String, Expr>,
+    /// The columns as queries see them.
     schema: SchemaRef,
+    /// The same with field ids at every depth.
+    target: SchemaRef,
     pub(crate) reader: Reader,
     pub(crate) stats: Arc<QueryStats>,
     catalog: Catalog,
@@ -61,10 +64,10 @@ impl IcebergTable {
             Some(snapshot) => catalog.live(&table, snapshot).await?,
             None => Arc::default(),
         };
-        let schema = columns(&iceberg)?;
+        let (schema, target) = (columns(&iceberg)?, target(&iceberg)?);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
-        Ok(Self { table, live, iceberg, write_defaults, schema, reader, stats, catalog: catalog.clone() })
+        Ok(Self { table, live, iceberg, write_defaults, schema, target, reader, stats, catalog: catalog.clone() })
     }
 
     /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
@@ -136,16 +139,20 @@ impl IcebergTable {
 
     /// For files whose partition says nothing of columns that they lack.
     fn adapters(&self) -> ByFieldId {
-        let defaults = Arc::new(Defaults::new(&self.iceberg, self.schema.fields(), None));
-        ByFieldId { defaults, names: self.reader.names().clone() }
+        let defaults = Arc::new(Defaults::new(&self.iceberg, self.target.fields(), None));
+        ByFieldId { defaults, target: self.target.clone(), names: self.reader.names().clone() }
     }
+}
+
+/// The columns of a table as they are scanned.
+fn target(iceberg: &Schema) -> crate::Result<SchemaRef> {
+    let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
+    Ok(shape::scanned(target_schema(iceberg, &ids).map_err(external)?.as_ref()))
 }
 
 /// The columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> crate::Result<SchemaRef> {
-    let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-    let schema = shape::scanned(target_schema(iceberg, &ids).map_err(external)?.as_ref());
-    Ok(semantics::mark_fixed(&schema, iceberg))
+    Ok(semantics::mark_fixed(&shape::with_anonymous(target(iceberg)?.as_ref()), iceberg))
 }
 
 fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {
@@ -226,6 +233,7 @@ impl TableProvider for IcebergTable {
             metadata,
             iceberg: &self.iceberg,
             schema: &self.schema,
+            target: &self.target,
             wanted: &wanted,
             filtered: !filters.is_empty(),
             names: self.reader.names(),

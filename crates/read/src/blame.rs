@@ -7,8 +7,10 @@ use esker_types::{Panicked, caught, total};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt, unfold};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::basic::{ConvertedType, LogicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 
 use crate::reader::{OpenFile, lift};
 use crate::{ReadError, ReadStats, Reader};
@@ -70,6 +72,31 @@ fn unexplained(path: &str, error: ParquetError) -> ReadError {
     }
 }
 
+/// A leaf with those that can't be decoded without it: the keys and values of the map that it is in.
+fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> Vec<usize> {
+    let path = |leaf: usize| descriptor.column(leaf).path().parts().to_vec();
+    let own = path(leaf);
+    let root = descriptor.get_column_root(leaf);
+    let Some(depth) = map_depth(root, &own) else { return vec![leaf] };
+    (0..descriptor.num_columns()).filter(|other| path(*other).starts_with(&own[..depth])).collect()
+}
+
+/// How many names of a path lead to the outermost map in it.
+fn map_depth(root: &ParquetType, path: &[String]) -> Option<usize> {
+    let mut node = root;
+    for depth in 1..=path.len() {
+        let info = node.get_basic_info();
+        if info.logical_type_ref() == Some(&LogicalType::Map)
+            || matches!(info.converted_type(), ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE)
+        {
+            return Some(depth);
+        }
+        let next = path.get(depth)?;
+        node = if node.is_group() { node.get_fields().iter().find(|field| field.name() == next)? } else { return None };
+    }
+    None
+}
+
 impl OpenFile {
     /// A decoder's error with file and column. Which column it is of is found by decoding each by itself.
     pub(crate) async fn blame(&self, columns: &ProjectionMask, row_groups: &[usize], error: ParquetError) -> ReadError {
@@ -82,7 +109,7 @@ impl OpenFile {
         let descriptor = self.metadata.parquet_schema();
         let expected = rows_of(self.footer(), row_groups);
         for leaf in (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf)) {
-            let only = ProjectionMask::leaves(descriptor, [leaf]);
+            let only = ProjectionMask::leaves(descriptor, with_pairs(descriptor, leaf));
             let decoded = async {
                 let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
                 let batches = builder.with_projection(only).with_row_groups(row_groups.to_vec()).build()?;

@@ -229,7 +229,7 @@ mod tests {
         let of =
             |field: &Field| defaults.of(field).expect("a value").as_primitive::<Int64Type>().iter().next().expect("one value");
         let inner = super::within(target.field(1));
-        assert_eq!((of(target.field(0)), of(&inner[0]), of(&inner[1])), (None, Some(9), Some(7)));
+        assert_eq!((of(target.field(0)), of(inner[0]), of(inner[1])), (None, Some(9), Some(7)));
     }
 
     #[test]

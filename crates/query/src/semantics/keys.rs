@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, DFSchema, JoinConstraint};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison, Sort};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
@@ -57,8 +57,38 @@ fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
     !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| holds_floats(&ty))
 }
 
+/// A map is equal to others, and no more: it makes no groups, and has no order.
+fn refuse_maps(plan: &LogicalPlan, schema: &DFSchema) -> Result<()> {
+    let refused =
+        |what: String| Err(DataFusionError::Plan(format!("{what} is or holds a map, which makes no groups and has no order")));
+    let keys: Vec<&Expr> = match plan {
+        LogicalPlan::Sort(sort) => sort.expr.iter().map(|key| &key.expr).collect(),
+        LogicalPlan::Aggregate(aggregate) => grouping_set_to_exprlist(&aggregate.group_expr)?,
+        LogicalPlan::Distinct(Distinct::On(on)) => on.on_expr.iter().collect(),
+        LogicalPlan::Distinct(Distinct::All(input)) => match input.schema().fields().iter().find(|f| holds_map(f.data_type())) {
+            Some(field) => return refused(field.name().clone()),
+            None => return Ok(()),
+        },
+        _ => return Ok(()),
+    };
+    match keys.into_iter().find(|key| key.get_type(schema).is_ok_and(|ty| holds_map(&ty))) {
+        Some(key) => refused(key.schema_name().to_string()),
+        None => Ok(()),
+    }
+}
+
+fn holds_map(ty: &DataType) -> bool {
+    match ty {
+        DataType::Map(..) => true,
+        DataType::List(item) => holds_map(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_map(field.data_type())),
+        _ => false,
+    }
+}
+
 fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
+    refuse_maps(&plan, &schema)?;
     let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
         LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| is_float(&s.expr, &schema)) => {
             sort.expr = sorted(sort.expr, &schema);
