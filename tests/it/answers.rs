@@ -531,3 +531,23 @@ async fn windows_are_sorted_by_other_columns_than_a_constant_one() {
     )
     .await;
 }
+
+/// What a filter is thought to keep is for the planner; it refuses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_are_answered_whatever_the_planner_expects_of_them() {
+    let app = holding(&[
+        "CREATE TABLE n.d (id INT, d DATE, ts TIMESTAMP)",
+        "INSERT INTO n.d VALUES (1, DATE '1969-12-31', TIMESTAMP '1969-12-31 23:59:59.999999'), (2, DATE '1970-01-02', TIMESTAMP '1970-01-01 00:00:00')",
+        "INSERT INTO n.d VALUES (3, DATE '2020-01-02', TIMESTAMP '2000-01-01 00:00:00')",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM n.d WHERE d > CAST(ts AS DATE) ORDER BY id", "2,3"),
+            ("SELECT id FROM n.d WHERE d <= CAST(ts AS DATE)", "1"),
+            ("DELETE FROM n.d WHERE d > CAST(ts AS DATE) AND id = 3", "1"),
+        ],
+    )
+    .await;
+}

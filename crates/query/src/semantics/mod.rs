@@ -97,20 +97,21 @@ pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<Lo
 
 /// An analysed plan, as it is run.
 pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    match planned(session, plan).await {
+        // By the bounds of a filtered column the planner takes rows for ordered in one place and not in another, or more than all of them
+        // for what a filter keeps, and finds its own plan wrong. Without bounds it does neither.
+        Err(error) if matches!(error.find_root(), DataFusionError::Plan(_) | DataFusionError::Internal(_)) => {
+            let mut plain = session.clone();
+            plain.config_mut().options_mut().execution.collect_statistics = false;
+            planned(&plain, plan).await.map_err(|_| error)
+        }
+        planned => planned,
+    }
+}
+
+async fn planned(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match plan {
         LogicalPlan::Explain(_) => session.create_physical_plan(plan).await,
-        plan => {
-            let optimised = optimised(session, plan)?;
-            match session.query_planner().create_physical_plan(&optimised, session).await {
-                // By the bounds of a filtered column the planner takes rows for ordered in one place and not in another, and finds its own
-                // plan wrong. Without bounds it takes them for ordered in neither.
-                Err(error) if matches!(error.find_root(), DataFusionError::Plan(_)) => {
-                    let mut plain = session.clone();
-                    plain.config_mut().options_mut().execution.collect_statistics = false;
-                    plain.query_planner().create_physical_plan(&optimised, &plain).await.map_err(|_| error)
-                }
-                planned => planned,
-            }
-        }
+        plan => session.query_planner().create_physical_plan(&optimised(session, plan)?, session).await,
     }
 }
