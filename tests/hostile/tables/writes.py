@@ -238,7 +238,12 @@ def positions(state: State, step: dict) -> None:
         gone += [row for _, _, rows in of_group for row in rows]
     if not files:
         raise Refused("no file without deletes")
-    craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+    lived = [values.key(live) for live in state.live()]
+    left = list(state.rows)
     for row in gone:
-        lived = [values.key(live) for live in state.live()]
-        del state.rows[lived.index(values.key(row))]
+        if (key := values.key(row)) not in lived:
+            raise Refused("PyIceberg reads a row as another: a NULL list as an empty one")
+        at = lived.index(key)
+        del lived[at], left[at]
+    craft.commit(state.stage.pyiceberg.catalog, state.table, files)
+    state.rows = left

@@ -99,10 +99,18 @@ pub(crate) fn optimised(session: &SessionState, plan: &LogicalPlan) -> Result<Lo
 pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match planned(session, plan).await {
         // By the bounds of a filtered column the planner takes rows for ordered in one place and not in another, or more than all of them
-        // for what a filter keeps, and finds its own plan wrong. Without bounds it does neither.
-        Err(error) if matches!(error.find_root(), DataFusionError::Plan(_) | DataFusionError::Internal(_)) => {
+        // for what a filter keeps, and finds its own plan wrong; so it does where it loses a field of a struct that it took out near the
+        // scan. Without bounds and without taking fields out it does neither.
+        Err(error)
+            if matches!(
+                error.find_root(),
+                DataFusionError::Plan(_) | DataFusionError::Internal(_) | DataFusionError::SchemaError(..)
+            ) =>
+        {
             let mut plain = session.clone();
-            plain.config_mut().options_mut().execution.collect_statistics = false;
+            let options = plain.config_mut().options_mut();
+            options.execution.collect_statistics = false;
+            options.optimizer.enable_leaf_expression_pushdown = false;
             planned(&plain, plan).await.map_err(|_| error)
         }
         planned => planned,
