@@ -376,3 +376,45 @@ async fn a_statement_that_is_too_deep_is_refused_and_a_long_one_answered() {
         assert_eq!(answer(&app, sql).await, *expected);
     }
 }
+
+/// SQL:2016 8.9, in a select list, where nothing is joined by the comparison.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_in_a_select_list_are_compared_with_all_rows() {
+    let app = tables().await;
+    check(
+        &app,
+        &[
+            ("SELECT id, i >= ALL (SELECT i FROM n.a WHERE id < 4) FROM n.a ORDER BY id", "1|false,2|false,3|true,4|NULL"),
+            ("SELECT id, i >= ALL (SELECT i FROM n.a) FROM n.a ORDER BY id", "1|false,2|false,3|NULL,4|NULL"),
+            ("SELECT id, i < ANY (SELECT i FROM n.a) FROM n.a ORDER BY id", "1|true,2|true,3|NULL,4|NULL"),
+            ("SELECT id, i <> ANY (SELECT i FROM n.c WHERE id = 1) FROM n.a ORDER BY id", "1|false,2|true,3|true,4|NULL"),
+            ("SELECT id, i = ALL (SELECT i FROM n.c) FROM n.a ORDER BY id", "1|NULL,2|false,3|false,4|NULL"),
+            (
+                "SELECT id, i > ALL (SELECT i FROM n.e), i > ANY (SELECT i FROM n.e) FROM n.a ORDER BY id",
+                "1|true|false,2|true|false,3|true|false,4|true|false",
+            ),
+            ("SELECT id, d >= ALL (SELECT d FROM n.a WHERE id IN (2, 3)) FROM n.a ORDER BY id", "1|true,2|true,3|true,4|NULL"),
+            ("SELECT sum(CASE WHEN m < ANY (SELECT m FROM n.b) THEN 1 ELSE 0 END) FROM n.a", "3"),
+        ],
+    )
+    .await;
+}
+
+/// SQL:2016 7.13: what is grouped by may be any expression, in sets as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn expressions_are_grouped_by_sets() {
+    let app =
+        holding(&["CREATE TABLE n.g AS SELECT id, CAST(i AS INT) AS i, s, named_struct('x', CAST(i AS INT), 'y', s) AS st \
+         FROM (VALUES (1, 1, 'a'), (2, 1, 'b'), (3, 2, 'a')) AS v(id, i, s)"])
+        .await;
+    check(
+        &app,
+        &[
+            ("SELECT s, i + 1, count(*) FROM n.g GROUP BY ROLLUP (s, i + 1) ORDER BY 1, 2", "a|2|1,a|3|1,a|NULL|2,b|2|1,b|NULL|1,NULL|NULL|3"),
+            ("SELECT i + 1, st.y, sum(id) FROM n.g GROUP BY GROUPING SETS ((i + 1), (st.y)) ORDER BY 1, 2", "2|NULL|3,3|NULL|3,NULL|a|4,NULL|b|2"),
+            ("SELECT st.x, upper(s), count(*), min(id) FROM n.g GROUP BY CUBE (st.x, upper(s)) HAVING count(*) > 1 ORDER BY 1, 2", "1|NULL|2|1,NULL|A|2|1,NULL|NULL|3|1"),
+            ("SELECT i + 1, grouping(i + 1), count(*) FROM n.g GROUP BY ROLLUP (i + 1) ORDER BY 2, 1", "2|0|2,3|0|1,NULL|1|3"),
+        ],
+    )
+    .await;
+}

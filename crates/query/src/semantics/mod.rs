@@ -21,6 +21,7 @@ mod convert;
 mod extreme;
 mod fit;
 mod function;
+mod grouping;
 mod instant;
 mod keys;
 mod lists;
@@ -55,6 +56,7 @@ pub(crate) fn options(config: &mut SessionConfig) {
 /// A session with the rules; functions of the same name replace DataFusion's.
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(grouping::Sets),
         Arc::new(compare::Comparisons),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),

@@ -14,10 +14,12 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuant
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit,
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
+
+use crate::minmax;
 
 /// After the text of an expression, in the name of a column that holds its values.
 const KEY: &str = "\u{1f}key";
@@ -168,7 +170,34 @@ impl Any {
         Expr::Column(Column::from(self.subquery.subquery.schema().qualified_field(0)))
     }
 
+    /// Whether a row fits, by the least and the greatest of all rows: a subquery that is not correlated is asked for them once.
+    fn by_ends(&self) -> Result<Option<Expr>> {
+        if !self.subquery.subquery.all_out_ref_exprs().is_empty() {
+            return Ok(None);
+        }
+        let [min, max] = minmax::functions();
+        let compared = |end: Arc<AggregateUDF>| -> Result<Expr> {
+            let rows = LogicalPlanBuilder::from(self.subquery.subquery.as_ref().clone());
+            let plan = rows.aggregate(Vec::<Expr>::new(), vec![end.call(vec![self.column()])])?.build()?;
+            let end = Expr::ScalarSubquery(as_subquery(plan, &self.subquery));
+            Ok(binary_expr(self.value.clone(), self.op, end).is_true())
+        };
+        Ok(match self.op {
+            Operator::Lt | Operator::LtEq => Some(compared(max)?),
+            Operator::Gt | Operator::GtEq => Some(compared(min)?),
+            // All rows are the same if the two are.
+            Operator::NotEq => Some(compared(min)?.or(compared(max)?)),
+            _ => None,
+        })
+    }
+
     fn fits(&self, place: &Place<'_>, negated: bool) -> Result<Expr> {
+        // A filter joins by the comparison; elsewhere no join can.
+        if !place.filter
+            && let Some(fits) = self.by_ends()?
+        {
+            return Ok(if negated { fits.is_not_true() } else { fits });
+        }
         let outer = outer(self.value.clone(), place.schema)?;
         let (column, op) = (self.column(), self.op);
         // The column first, if the operator can be turned.
