@@ -314,6 +314,7 @@ async fn values_are_brought_to_the_type_that_holds_all() {
             ("SELECT [bin, X'00', NULL][2], array_has([bin], X'CAFE') FROM n.v WHERE id = 1", "00|true"),
             ("SELECT array_append([1.5e0], 2.5), array_has([0.1e0], 0.1), array_position([1.5e0], 1.50)", "[1.5, 2.5]|true|1"),
             ("SELECT array_concat([1e0], [0.5]), [2.5] || 1e0, [0.5e0, 1] @> [0.5]", "[1.0, 0.5]|[2.5, 1.0]|true"),
+            ("SELECT array_repeat('a', 2), array_resize([1.5e0], 2, 0.5), array_distance([1.0, 2.0], [1.0, 4.0])", "[a, a]|[1.5, 0.5]|2.0"),
             ("SELECT array_has([NULL, 1], 2), array_has([1], 2), array_has([NULL, 0.5e0], 1)", "false|false|false"),
             ("SELECT map(['a', 'b'], [id, id + 1])['b'], MAP {'k': id}['k'] FROM n.v WHERE id < 3 ORDER BY id", "2|1,3|2"),
         ],

@@ -22,7 +22,7 @@ use super::compare::{double, wider};
 const MAP: &str = "map";
 
 /// DataFusion's functions that are served with such arguments.
-const SERVED: [&str; 24] = [
+const SERVED: [&str; 21] = [
     MAP,
     "coalesce",
     "make_array",
@@ -44,9 +44,6 @@ const SERVED: [&str; 24] = [
     "array_replace_n",
     "array_resize",
     "array_union",
-    "array_distance",
-    "array_any_value",
-    "array_repeat",
 ];
 
 /// One of DataFusion's functions, whose arguments are brought to one type here where there is one.
