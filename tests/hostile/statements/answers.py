@@ -68,4 +68,7 @@ def one(value: Any) -> Any:
 
 def number(value: Fraction) -> tuple:
     """To ten digits: averages and sums of floats are added up in another order. Zero has no sign here."""
+    if value.denominator != 1 and abs(value) >= 2**52:
+        # No double has such a fraction.
+        value = Fraction(float(value))
     return ("n", int(value)) if value.denominator == 1 else ("n", f"{float(value):.10g}")
