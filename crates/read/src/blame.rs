@@ -72,13 +72,13 @@ fn unexplained(path: &str, error: ParquetError) -> ReadError {
     }
 }
 
-/// A leaf with those that can't be decoded without it: the keys and values of the map that it is in.
-fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> Vec<usize> {
+/// What a leaf can be decoded with, and is called together with it: the keys and values of the map that it is in, or itself.
+pub(crate) fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
     let path = |leaf: usize| descriptor.column(leaf).path().parts().to_vec();
     let own = path(leaf);
-    let root = descriptor.get_column_root(leaf);
-    let Some(depth) = map_depth(root, &own) else { return vec![leaf] };
-    (0..descriptor.num_columns()).filter(|other| path(*other).starts_with(&own[..depth])).collect()
+    let Some(depth) = map_depth(descriptor.get_column_root(leaf), &own) else { return (own.join("."), vec![leaf]) };
+    let map = &own[..depth];
+    (map.join("."), (0..descriptor.num_columns()).filter(|other| path(*other).starts_with(map)).collect())
 }
 
 /// How many names of a path lead to the outermost map in it.
@@ -109,7 +109,8 @@ impl OpenFile {
         let descriptor = self.metadata.parquet_schema();
         let expected = rows_of(self.footer(), row_groups);
         for leaf in (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf)) {
-            let only = ProjectionMask::leaves(descriptor, with_pairs(descriptor, leaf));
+            let (column, leaves) = with_pairs(descriptor, leaf);
+            let only = ProjectionMask::leaves(descriptor, leaves);
             let decoded = async {
                 let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());
                 let batches = builder.with_projection(only).with_row_groups(row_groups.to_vec()).build()?;
@@ -118,7 +119,7 @@ impl OpenFile {
             };
             let Err(found) = caught(decoded).await.unwrap_or_else(|panic| Err(of_panic(panic))) else { continue };
             return match lift(path, found) {
-                ReadError::Parquet { source, .. } => ReadError::decoding(path, descriptor.column(leaf).path().string(), source),
+                ReadError::Parquet { source, .. } => ReadError::decoding(path, column, source),
                 other => other,
             };
         }
@@ -142,11 +143,12 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, BooleanArray, Int32Array, ListArray, RecordBatch, StringArray};
-    use arrow::datatypes::{DataType, Field, Int32Type, Schema as ArrowSchema};
+    use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, ListArray, MapArray, RecordBatch, StringArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema as ArrowSchema};
     use esker_storage::Storage;
     use esker_types::Coded;
-    use iceberg::spec::{ListType, NestedField, PrimitiveType, Schema, Type};
+    use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, Schema, Type};
     use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
     use parquet::file::properties::{WriterProperties, WriterVersion};
 
@@ -159,14 +161,31 @@ mod tests {
         Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
     }
 
+    fn rotated<T>(mut all: Vec<T>) -> Vec<T> {
+        all.rotate_right(1);
+        all
+    }
+
+    fn map() -> MapArray {
+        let keys = with_id("key", DataType::Int32, 7).with_nullable(false);
+        let fields = Fields::from(vec![keys, with_id("value", DataType::Utf8, 8)]);
+        let pairs = (0..ROWS as i32).map(|i| i % 7).collect::<Int32Array>();
+        let texts = (0..ROWS).map(|i| (i % 3 > 0).then(|| format!("value {i}"))).collect::<StringArray>();
+        let entries = StructArray::new(fields.clone(), vec![Arc::new(pairs), Arc::new(texts)], None);
+        let entry = Arc::new(Field::new("key_value", DataType::Struct(fields), false));
+        MapArray::new(entry, OffsetBuffer::from_lengths(vec![1; ROWS]), entries, None, false)
+    }
+
     /// A file and the ranges of its column chunks.
     fn file(properties: WriterProperties) -> (Vec<u8>, Vec<std::ops::Range<usize>>) {
         let item = Arc::new(with_id("element", DataType::Int32, 4));
+        let map = map();
         let fields = vec![
             with_id("a", DataType::Int32, 1),
             with_id("s", DataType::Utf8, 2),
             with_id("l", DataType::List(item.clone()), 3),
             with_id("b", DataType::Boolean, 5),
+            with_id("m", map.data_type().clone(), 6),
         ];
         let some = |i: usize| i % 5 != 2;
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(
@@ -178,7 +197,10 @@ mod tests {
             Arc::new((0..ROWS).map(|i| some(i).then(|| format!("text {}", i % 50))).collect::<StringArray>()),
             Arc::new(ListArray::new(item, offsets, values, nulls)),
             Arc::new((0..ROWS).map(|i| some(i).then_some(i % 3 == 0)).collect::<BooleanArray>()),
+            Arc::new(map),
         ];
+        // The map is decoded first, to find the column of which an error is.
+        let (fields, columns) = (rotated(fields), rotated(columns));
         let schema = Arc::new(ArrowSchema::new(fields));
         let mut bytes = Vec::new();
         let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).expect("a writer");
@@ -191,15 +213,18 @@ mod tests {
 
     fn adapter() -> Arc<Adapter> {
         let field = |id, name: &str, ty| NestedField::optional(id, name, ty).into();
+        let key = NestedField::map_key_element(7, Type::Primitive(PrimitiveType::Int));
+        let value = NestedField::map_value_element(8, Type::Primitive(PrimitiveType::String), false);
         let element = NestedField::list_element(4, Type::Primitive(PrimitiveType::Int), false).into();
         let fields = [
             field(1, "a", Type::Primitive(PrimitiveType::Int)),
             field(2, "s", Type::Primitive(PrimitiveType::String)),
             field(3, "l", Type::List(ListType::new(element))),
             field(5, "b", Type::Primitive(PrimitiveType::Boolean)),
+            field(6, "m", Type::Map(MapType::new(key.into(), value.into()))),
         ];
         let schema = Schema::builder().with_fields(fields).build().expect("a schema");
-        Arc::new(Adapter::new(target_schema(&schema, &[1, 2, 3, 5]).expect("a target"), &schema, None))
+        Arc::new(Adapter::new(target_schema(&schema, &[1, 2, 3, 5, 6]).expect("a target"), &schema, None))
     }
 
     /// What two ways of reading make of a file: rows, or errors.
@@ -249,7 +274,7 @@ mod tests {
                                 whole += 1;
                             }
                             Err(error) => {
-                                let column = ["a", "s", "l.list.element", "b"][n % chunks.len()];
+                                let column = ["m", "m", "a", "s", "l.list.element", "b"][n % chunks.len()];
                                 let text = error.to_string();
                                 assert!(text.starts_with(&format!("{path}: column {column}: ")), "{text}");
                                 assert!(!error.code().is_passing() && error.file() == Some((path.as_str(), true)), "{text}");

@@ -15,7 +15,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
-use crate::blame::{other_rows, rows_of};
+use crate::blame::{other_rows, rows_of, with_pairs};
 use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
 use crate::{Adapter, ReadError, Result};
@@ -136,9 +136,9 @@ impl Source {
     fn damaged_column(&self) -> Option<String> {
         let descriptor = self.metadata.parquet_schema();
         let expected = rows_of(self.metadata.metadata(), &self.row_groups);
-        let fails = |leaf: &usize| {
+        let fails = |leaves: &[usize]| {
             let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.window.clone(), self.metadata.clone())
-                .with_projection(ProjectionMask::leaves(descriptor, [*leaf]))
+                .with_projection(ProjectionMask::leaves(descriptor, leaves.iter().copied()))
                 .with_row_groups(self.row_groups.clone())
                 .build();
             let rows = |batches: ParquetRecordBatchReader| {
@@ -147,8 +147,9 @@ impl Source {
             let decoded = reader.map(|batches| caught_now(|| rows(batches)));
             !decoded.is_ok_and(|rows| rows.is_ok_and(|rows| rows.is_ok_and(|rows| rows as u64 == expected)))
         };
-        let leaf = (0..descriptor.num_columns()).filter(|leaf| self.projection.leaf_included(*leaf)).find(fails)?;
-        Some(descriptor.column(leaf).path().string())
+        let leaves = (0..descriptor.num_columns()).filter(|leaf| self.projection.leaf_included(*leaf));
+        let mut columns = leaves.map(|leaf| with_pairs(descriptor, leaf));
+        columns.find(|(_, leaves)| fails(leaves)).map(|(column, _)| column)
     }
 }
 
