@@ -115,6 +115,7 @@ UNREAD = [
     "input_value=None",
     "No match for FieldRef",
     "int or Decimal object expected, got str",
+    "between instances of 'str' and 'decimal.Decimal'",
     "Cannot convert LongLiteral",
     "which JSON can't say",
 ]
