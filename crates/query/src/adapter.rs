@@ -6,7 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::compute::cast;
+use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::{DataFusionError, Result};
@@ -15,8 +16,6 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, lit};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use esker_read::{Defaults, Names, field_id};
-
-use crate::shape::renamed;
 
 /// Adapts expressions to the files of one scan, or to those of one partition.
 #[derive(Debug)]
@@ -58,10 +57,10 @@ impl PhysicalExprAdapter for Adapter {
 
 impl Adapter {
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
-        let to = self.table.field_with_name(column.name())?;
-        let id = field_id(to);
+        let (to, target) = (self.table.field_with_name(column.name())?, self.target.field_with_name(column.name())?);
+        let id = field_id(target);
         let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else {
-            let one = renamed(&self.defaults.of(self.with_ids(to))?, to.data_type())?;
+            let one = cast(&self.defaults.of(target)?, to.data_type())?;
             return Ok(lit(ScalarValue::try_from_array(&one, 0)?));
         };
         let from = &self.file[at];
@@ -70,15 +69,10 @@ impl Adapter {
             (own_type, ty) if own_type == ty => own,
             (_, ty) if !ty.is_nested() => Arc::new(CastExpr::new(own, ty.clone(), None)),
             _ => {
-                let (target, to) = (Arc::new(self.with_ids(to).clone()), Arc::new(to.clone()));
+                let (target, to) = (Arc::new(target.clone()), Arc::new(to.clone()));
                 Arc::new(Adapted { column: own, from: from.clone(), target, to, defaults: self.defaults.clone() })
             }
         })
-    }
-
-    fn with_ids<'a>(&'a self, field: &'a Field) -> &'a Field {
-        let id = field_id(field);
-        self.target.fields().iter().find(|f| field_id(f) == id).map_or(field, |f| f.as_ref())
     }
 }
 
@@ -89,7 +83,7 @@ struct Adapted {
     from: FieldRef,
     /// The table's field with ids at every depth.
     target: FieldRef,
-    /// The same as queries see it.
+    /// The table's field as queries see it, which differs in the names of what is nested alone.
     to: FieldRef,
     defaults: Arc<Defaults>,
 }
@@ -124,7 +118,7 @@ impl PhysicalExpr for Adapted {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let array = self.column.evaluate(batch)?.into_array(batch.num_rows())?;
         let converted = self.defaults.convert(&array, &self.from, &self.target)?;
-        Ok(ColumnarValue::Array(renamed(&converted, self.to.data_type())?))
+        Ok(ColumnarValue::Array(cast(&converted, self.to.data_type())?))
     }
 
     fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {

@@ -73,20 +73,21 @@ fn has_namesakes(schema: &Schema) -> bool {
 /// A node whose inputs let no filter through where two of their columns have one name. A projection to other names knows the places of
 /// columns, and so does a join below it.
 fn namesakes(plan: Plan) -> Result<Transformed<Plan>> {
-    if plan.downcast_ref::<Wall>().is_some() {
-        return Ok(Transformed::no(plan));
-    }
     let by_place = plan.downcast_ref::<ProjectionExec>().is_some() && !has_namesakes(&plan.schema());
-    let mistaken = |input: &Plan| has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some());
-    replaced(plan, |_, input| mistaken(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
+    walled(plan, |input| has_namesakes(&input.schema()) && !(by_place && input.downcast_ref::<HashJoinExec>().is_some()))
 }
 
 /// A node that no projection passes on its way to a join whose output is not its left columns and then its right ones.
 fn one_sided(plan: Plan) -> Result<Transformed<Plan>> {
+    walled(plan, is_one_sided)
+}
+
+/// A node with walls before some of its inputs.
+fn walled(plan: Plan, stops: impl Fn(&Plan) -> bool) -> Result<Transformed<Plan>> {
     if plan.downcast_ref::<Wall>().is_some() {
         return Ok(Transformed::no(plan));
     }
-    replaced(plan, |_, input| is_one_sided(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
+    replaced(plan, |_, input| stops(input).then(|| Arc::new(Wall { input: Arc::clone(input) }) as _))
 }
 
 fn is_one_sided(plan: &Plan) -> bool {
@@ -95,17 +96,17 @@ fn is_one_sided(plan: &Plan) -> bool {
     matches!(ty, Some(JoinType::LeftMark | JoinType::RightMark | JoinType::RightSemi | JoinType::RightAnti))
 }
 
-/// Such a join makes no column that the projection right above it leaves out.
+/// A plan in which one-sided joins make no column that the projection right above them leaves out.
 fn embedded(plan: Plan) -> Result<Plan> {
     let embed = |plan: Plan| {
-        let projection = plan.downcast_ref::<ProjectionExec>().filter(|p| is_one_sided(p.input()));
-        let made = match projection.map(|p| (p, p.input())) {
-            Some((projection, join)) => match (join.downcast_ref::<HashJoinExec>(), join.downcast_ref::<NestedLoopJoinExec>()) {
-                (Some(join), _) if !join.contains_projection() => try_embed_projection(projection, join)?,
-                (_, Some(join)) if !join.contains_projection() => try_embed_projection(projection, join)?,
-                _ => None,
-            },
-            None => None,
+        let projection = plan.downcast_ref::<ProjectionExec>().filter(|projection| is_one_sided(projection.input()));
+        let Some(projection) = projection else { return Ok(Transformed::no(plan)) };
+        let hash = projection.input().downcast_ref::<HashJoinExec>().filter(|join| !join.contains_projection());
+        let nested = projection.input().downcast_ref::<NestedLoopJoinExec>().filter(|join| !join.contains_projection());
+        let made = match (hash, nested) {
+            (Some(join), _) => try_embed_projection(projection, join)?,
+            (_, Some(join)) => try_embed_projection(projection, join)?,
+            _ => None,
         };
         Ok(made.map_or_else(|| Transformed::no(plan), Transformed::yes))
     };

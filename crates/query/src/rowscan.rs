@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -19,10 +19,10 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{FormatVersion, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
+use crate::IcebergTable;
 use crate::error::external;
 use crate::met::Owner;
-use crate::shape::{self, renamed};
-use crate::{IcebergTable, semantics};
+use crate::table::{seen, with_ids};
 
 /// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
 pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
@@ -42,9 +42,7 @@ pub(crate) struct RowTable {
 
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Result<Self> {
-        let ids: Vec<i32> = table.iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-        let own = shape::with_anonymous(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref());
-        let own = semantics::mark_fixed(&own, &table.iceberg);
+        let own = seen(with_ids(&table.iceberg).map_err(external)?.as_ref(), &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),
@@ -227,7 +225,7 @@ fn place(batch: &RecordBatch, shape: &Shape, path: &str, start: u64) -> Result<R
             Source::RowId => Arc::new(Int64Array::new_null(n)),
             Source::Own => {
                 own += 1;
-                renamed(batch.column(own - 1), field.data_type())?
+                cast(batch.column(own - 1), field.data_type())?
             }
         });
     }

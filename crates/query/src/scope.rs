@@ -3,7 +3,7 @@
 
 use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, Query, SetExpr, Subscript, TableFactor, TableWithJoins, Value};
 
-use crate::select::{factors, normal, parts};
+use crate::select::{called, factors, normal, parts};
 
 /// What the tables of the queries around an expression are called, from the outermost to its own.
 #[derive(Debug, Default)]
@@ -61,12 +61,8 @@ fn add(body: &SetExpr, tables: &mut Vec<Vec<String>>) {
 fn add_from(from: &TableWithJoins, tables: &mut Vec<Vec<String>>) {
     for factor in factors(from) {
         match factor {
-            TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
-                tables.push(vec![normal(&alias.name)]);
-            }
-            TableFactor::Table { name, .. } => tables.push(parts(name)),
             TableFactor::NestedJoin { table_with_joins, .. } => add_from(table_with_joins, tables),
-            _ => {}
+            factor => tables.extend(called(factor).map(|name| parts(&name))),
         }
     }
 }

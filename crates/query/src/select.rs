@@ -322,7 +322,7 @@ fn name(select: &mut Select, nested: bool) {
     let mut seen: HashMap<String, Vec<Option<String>>> = HashMap::new();
     for item in &mut select.projection {
         let Some((table, name)) = label(item) else { continue };
-        // Else it is a struct that the column is a field of.
+        // What names no table is a struct that the column is a field of.
         let table = table.filter(|table| everything.tables.contains(table));
         let before = seen.entry(name.clone()).or_default();
         let apart = |other: &Option<String>| !nested && matches!((other, &table), (Some(a), Some(b)) if a != b);
@@ -416,13 +416,7 @@ impl Everything {
             _ => None,
         });
         let all = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(options) if plain(options)));
-        let tables = select.from.iter().flat_map(factors).filter_map(|factor| match factor {
-            TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
-                Some(normal(&alias.name))
-            }
-            TableFactor::Table { name, .. } => last(name),
-            _ => None,
-        });
+        let tables = select.from.iter().flat_map(factors).filter_map(called).filter_map(|name| last(&name));
         Self { all, of: of.collect(), tables: tables.collect() }
     }
 
@@ -442,6 +436,17 @@ impl Everything {
 /// What is joined in an item of FROM.
 pub(crate) fn factors(from: &TableWithJoins) -> impl Iterator<Item = &TableFactor> {
     std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation))
+}
+
+/// What a table of FROM is called.
+pub(crate) fn called(factor: &TableFactor) -> Option<ObjectName> {
+    match factor {
+        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(ObjectName(vec![ObjectNamePart::Identifier(alias.name.clone())]))
+        }
+        TableFactor::Table { name, .. } => Some(name.clone()),
+        _ => None,
+    }
 }
 
 /// An expression out of a tree, in which it leaves an empty name behind.

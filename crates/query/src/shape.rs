@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::select;
@@ -56,35 +56,6 @@ fn anonymous(ty: &DataType) -> DataType {
 /// A schema with the lists and maps that DataFusion's functions make.
 pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
     map_schema(schema, anonymous)
-}
-
-/// Values under the names that another type has for the same.
-pub(crate) fn renamed(array: &ArrayRef, ty: &DataType) -> Result<ArrayRef, ArrowError> {
-    if array.data_type() == ty {
-        return Ok(array.clone());
-    }
-    let parts = |array: &StructArray, fields: &Fields| {
-        let columns = array.columns().iter().zip(fields).map(|(column, field)| renamed(column, field.data_type()));
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())
-    };
-    Ok(match (array.data_type(), ty) {
-        (DataType::Struct(_), DataType::Struct(fields)) => Arc::new(parts(array.as_struct(), fields)?),
-        (DataType::List(_), DataType::List(item)) => {
-            let list = array.as_list::<i32>();
-            let values = renamed(list.values(), item.data_type())?;
-            Arc::new(ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned())?)
-        }
-        (DataType::Map(..), DataType::Map(entries, sorted)) => {
-            let map = array.as_map();
-            let DataType::Struct(pair) = entries.data_type() else {
-                return Err(ArrowError::SchemaError("a map without entries".to_owned()));
-            };
-            let made = parts(map.entries(), pair)?;
-            Arc::new(MapArray::try_new(entries.clone(), map.offsets().clone(), made, map.nulls().cloned(), *sorted)?)
-        }
-        (from, _) => return Err(ArrowError::SchemaError(format!("{from} is not {ty} under other names"))),
-    })
 }
 
 /// A table's schema for a scan: strings and binaries of the top level as views, which are sliced rather than copied.

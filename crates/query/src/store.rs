@@ -12,9 +12,10 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema as ArrowSchema};
 use arrow::util::display::array_value_to_string;
-use esker_read::target_schema;
+
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 
+use crate::table::with_ids;
 use crate::wording::sql_type;
 use crate::{QueryError, Result, stored_text};
 
@@ -35,8 +36,7 @@ pub(crate) struct Column {
 /// The columns of a table.
 pub(crate) fn columns(schema: &Schema) -> Result<Vec<Column>> {
     let fields = schema.as_struct().fields();
-    let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
-    let arrow = target_schema(schema, &ids).map_err(|e| QueryError::Execution(e.to_string()))?;
+    let arrow = with_ids(schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| Column {
         path: field.name.clone(),
         ty: field.field_type.as_ref().clone(),

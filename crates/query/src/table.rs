@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
@@ -43,7 +43,7 @@ pub struct IcebergTable {
     write_defaults: HashMap<String, Expr>,
     /// The columns as queries see them.
     schema: SchemaRef,
-    /// The same with field ids at every depth.
+    /// The columns as they are scanned, with field ids at every depth.
     target: SchemaRef,
     pub(crate) reader: Reader,
     pub(crate) stats: Arc<QueryStats>,
@@ -64,7 +64,8 @@ impl IcebergTable {
             Some(snapshot) => catalog.live(&table, snapshot).await?,
             None => Arc::default(),
         };
-        let (schema, target) = (columns(&iceberg)?, target(&iceberg)?);
+        let target = shape::scanned(with_ids(&iceberg).map_err(external)?.as_ref());
+        let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
         Ok(Self { table, live, iceberg, write_defaults, schema, target, reader, stats, catalog: catalog.clone() })
@@ -144,15 +145,20 @@ impl IcebergTable {
     }
 }
 
-/// The columns of a table as they are scanned.
-fn target(iceberg: &Schema) -> crate::Result<SchemaRef> {
+/// All columns of a table in Arrow's types, with field ids at every depth.
+pub(crate) fn with_ids(iceberg: &Schema) -> esker_read::Result<SchemaRef> {
     let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-    Ok(shape::scanned(target_schema(iceberg, &ids).map_err(external)?.as_ref()))
+    target_schema(iceberg, &ids)
 }
 
-/// The columns of a table as queries see them.
+/// Columns of a table as queries see them.
+pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
+    semantics::mark_fixed(&shape::with_anonymous(columns), iceberg)
+}
+
+/// All columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> crate::Result<SchemaRef> {
-    Ok(semantics::mark_fixed(&shape::with_anonymous(target(iceberg)?.as_ref()), iceberg))
+    Ok(seen(&shape::scanned(with_ids(iceberg).map_err(external)?.as_ref()), iceberg))
 }
 
 fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {

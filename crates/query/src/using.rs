@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Distinct, ExceptSelectItem, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName,
-    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor,
-    TableWithJoins, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableWithJoins,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
-use crate::select::{binary, factors, normal, quoted};
+use crate::select::{binary, called, factors, normal, quoted};
 
 /// A column of `USING`, and the tables that have it.
 struct Merged {
@@ -76,17 +76,6 @@ pub(crate) fn apart_in(query: &mut Query) -> Result<(), String> {
     match query.body.as_mut() {
         SetExpr::Select(select) => apart(select, query.order_by.as_mut()),
         _ => Ok(()),
-    }
-}
-
-/// What a table of a join is called.
-fn called(factor: &TableFactor) -> Option<ObjectName> {
-    match factor {
-        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
-            Some(ObjectName(vec![ObjectNamePart::Identifier(alias.name.clone())]))
-        }
-        TableFactor::Table { name, .. } => Some(name.clone()),
-        _ => None,
     }
 }
 

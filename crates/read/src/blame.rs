@@ -72,8 +72,17 @@ fn unexplained(path: &str, error: ParquetError) -> ReadError {
     }
 }
 
+/// The parts of some columns that can be decoded each by itself, with their names: leaves, and maps as a whole.
+pub(crate) fn parts(descriptor: &SchemaDescriptor, columns: &ProjectionMask) -> Vec<(String, Vec<usize>)> {
+    let leaves = (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf));
+    let mut parts: Vec<_> = leaves.map(|leaf| with_pairs(descriptor, leaf)).collect();
+    // The leaves of a map follow one another.
+    parts.dedup();
+    parts
+}
+
 /// What a leaf can be decoded with, and is called together with it: the keys and values of the map that it is in, or itself.
-pub(crate) fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
+fn with_pairs(descriptor: &SchemaDescriptor, leaf: usize) -> (String, Vec<usize>) {
     let path = |leaf: usize| descriptor.column(leaf).path().parts().to_vec();
     let own = path(leaf);
     let Some(depth) = map_depth(descriptor.get_column_root(leaf), &own) else { return (own.join("."), vec![leaf]) };
@@ -108,8 +117,7 @@ impl OpenFile {
         };
         let descriptor = self.metadata.parquet_schema();
         let expected = rows_of(self.footer(), row_groups);
-        for leaf in (0..descriptor.num_columns()).filter(|leaf| columns.leaf_included(*leaf)) {
-            let (column, leaves) = with_pairs(descriptor, leaf);
+        for (column, leaves) in parts(descriptor, columns) {
             let only = ProjectionMask::leaves(descriptor, leaves);
             let decoded = async {
                 let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(self.input.clone(), self.metadata.clone());

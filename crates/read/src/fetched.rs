@@ -15,7 +15,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
-use crate::blame::{other_rows, rows_of, with_pairs};
+use crate::blame::{other_rows, parts, rows_of};
 use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
 use crate::{Adapter, ReadError, Result};
@@ -147,9 +147,7 @@ impl Source {
             let decoded = reader.map(|batches| caught_now(|| rows(batches)));
             !decoded.is_ok_and(|rows| rows.is_ok_and(|rows| rows.is_ok_and(|rows| rows as u64 == expected)))
         };
-        let leaves = (0..descriptor.num_columns()).filter(|leaf| self.projection.leaf_included(*leaf));
-        let mut columns = leaves.map(|leaf| with_pairs(descriptor, leaf));
-        columns.find(|(_, leaves)| fails(leaves)).map(|(column, _)| column)
+        parts(descriptor, &self.projection).into_iter().find(|(_, leaves)| fails(leaves)).map(|(column, _)| column)
     }
 }
 

@@ -63,10 +63,10 @@ fn function(inner: Arc<ScalarUDF>) -> ScalarUDF {
     ScalarUDF::new_from_impl(OneType { inner, signature })
 }
 
-/// A map of a list of keys and one of values.
-pub(super) fn map_of(keys: Expr, values: Expr) -> Expr {
+/// A map of two lists: its keys and its values.
+pub(super) fn map_of(lists: Vec<Expr>) -> Expr {
     static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(function(map_udf())));
-    Expr::ScalarFunction(ScalarFunction::new_udf(FUNCTION.clone(), vec![keys, values]))
+    Expr::ScalarFunction(ScalarFunction::new_udf(FUNCTION.clone(), lists))
 }
 
 /// The type that holds the values of some types, at every depth. A null is of any type.
@@ -116,15 +116,19 @@ fn each(several: &[Fields]) -> Option<Fields> {
     first.iter().enumerate().map(one).collect()
 }
 
+/// An expression of one type in another.
+fn converted(expr: Expr, from: &DataType, to: &DataType) -> Expr {
+    match from {
+        from if from == to => expr,
+        from if from.is_decimal() && *to == DataType::Float64 => double(expr),
+        _ => cast(expr, to.clone()),
+    }
+}
+
 /// Values for one list, in the type that holds all.
 pub(super) fn brought(items: Vec<Expr>, types: &[DataType]) -> Vec<Expr> {
     let Some(one) = common(types) else { return items };
-    let to = |(item, ty): (Expr, &DataType)| match ty {
-        ty if *ty == one => item,
-        ty if ty.is_decimal() && one == DataType::Float64 => double(item),
-        _ => cast(item, one.clone()),
-    };
-    items.into_iter().zip(types).map(to).collect()
+    items.into_iter().zip(types).map(|(item, ty)| converted(item, ty, &one)).collect()
 }
 
 /// Two lists, or a list and an item, of the type that holds all items.
@@ -133,22 +137,16 @@ pub(super) fn lists(sides: [Expr; 2], types: &[DataType; 2]) -> [Expr; 2] {
         DataType::List(item) => item.data_type().clone(),
         ty => ty.clone(),
     };
-    let known = match types {
-        [DataType::List(_), DataType::List(_)] => common(&types.each_ref().map(item)),
-        [DataType::List(_), other] if *other != item(&types[0]) => common(&[item(&types[0]), other.clone()]),
-        [other, DataType::List(_)] if *other != item(&types[1]) => common(&[other.clone(), item(&types[1])]),
-        _ => None,
-    };
+    let items = types.each_ref().map(item);
     // A text beside something else stays a matter for DataFusion, which refuses it.
-    let texts = types.each_ref().map(|ty| item(ty).is_string());
-    let Some(one) = known.filter(|_| texts[0] == texts[1]) else { return sides };
+    let alike = items[0].is_string() == items[1].is_string();
+    let listed = types.iter().any(|ty| matches!(ty, DataType::List(_)));
+    let Some(one) = common(&items).filter(|_| listed && alike) else { return sides };
     let [left, right] = sides;
     let to = |side: Expr, ty: &DataType| match ty {
         DataType::List(own) if *own.data_type() != one => cast(side, DataType::new_list(one.clone(), true)),
         DataType::List(_) => side,
-        ty if *ty == one => side,
-        ty if ty.is_decimal() && one == DataType::Float64 => double(side),
-        _ => cast(side, one.clone()),
+        ty => converted(side, ty, &one),
     };
     [to(left, &types[0]), to(right, &types[1])]
 }

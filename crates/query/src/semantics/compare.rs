@@ -39,7 +39,7 @@ use super::types::{field, is_fixed, is_uuid};
 use super::uuid;
 
 /// Functions that give one of their arguments.
-const CHOOSING: [&str; 8] = ["coalesce", "nvl", "ifnull", "nvl2", "nullif", "greatest", "least", "make_array"];
+const CHOOSING: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
 
 /// Functions whose arguments stay what they are, each for itself.
 const KEEPING: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
@@ -68,10 +68,7 @@ impl ExprPlanner for Operators {
 
     fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         Ok(match NestedFunctionPlanner.plan_make_map(args)? {
-            PlannerResult::Planned(Expr::ScalarFunction(map)) => match <[Expr; 2]>::try_from(map.args) {
-                Ok([keys, values]) => PlannerResult::Planned(map_of(keys, values)),
-                Err(args) => PlannerResult::Original(args),
-            },
+            PlannerResult::Planned(Expr::ScalarFunction(map)) => PlannerResult::Planned(map_of(map.args)),
             other => other,
         })
     }

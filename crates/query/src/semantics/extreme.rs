@@ -59,9 +59,9 @@ pub(crate) struct Windowed<T> {
 
 /// A value that can be ranked for such a window.
 pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'static {
-    /// Those of an array that are not null; `against` for the greatest to be the least.
+    /// The values of an array that are not null; `against` for the greatest to be the least.
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>>;
-    /// The value again.
+    /// The value that is ranked, in its own type.
     fn value(&self, ty: &DataType) -> Result<ScalarValue>;
 }
 
@@ -225,9 +225,8 @@ impl<T: Rank> Accumulator for Windowed<T> {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for _ in ranked::<T>(values, self.max)? {
-            self.held.pop();
-        }
+        let gone = values.first().map_or(0, |values| values.len() - values.logical_null_count());
+        (0..gone).for_each(|_| drop(self.held.pop()));
         Ok(())
     }
 

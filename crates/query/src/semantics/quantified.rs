@@ -20,15 +20,19 @@ const OPERATORS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 /// What the function is called in statements that compares with any item of a list, or all.
 pub(crate) fn name(op: &BinaryOperator, all: bool) -> Option<String> {
     let op = op.to_string();
-    OPERATORS.contains(&op.as_str()).then(|| format!("{op} {}", if all { "ALL" } else { "ANY" }))
+    OPERATORS.contains(&op.as_str()).then(|| called(&op, all))
+}
+
+fn called(op: &str, all: bool) -> String {
+    format!("{op} {}", if all { "ALL" } else { "ANY" })
 }
 
 /// The functions for all operators.
 pub(super) fn functions() -> impl Iterator<Item = ScalarUDF> {
     let of = |op: &'static str| {
         [false, true].map(|all| {
-            let name = format!("{op} {}", if all { "ALL" } else { "ANY" });
-            ScalarUDF::new_from_impl(Quantified { op, all, name, signature: Signature::user_defined(Volatility::Immutable) })
+            let (name, signature) = (called(op, all), Signature::user_defined(Volatility::Immutable));
+            ScalarUDF::new_from_impl(Quantified { op, all, name, signature })
         })
     };
     OPERATORS.into_iter().flat_map(of)
