@@ -491,6 +491,7 @@ async fn lists_and_maps_of_tables_meet_those_that_are_made() {
             ("SELECT min(l), max(l), count(DISTINCT l), count(DISTINCT s) FROM n.t", "[]|[1, 2, NULL]|2|2"),
             ("SELECT id, max(l), first_value(s) FROM n.t GROUP BY id ORDER BY id", "1|[1, 2, NULL]|{a: [1]},2|NULL|NULL,3|[]|{a: NULL}"),
             ("SELECT (SELECT l FROM n.t WHERE id = 1), (SELECT m FROM n.t WHERE id = 1)", "[1, 2, NULL]|{k: 1}"),
+            ("SELECT coalesce(equality_ids, [CAST(7 AS INT)]), count(*) OVER () FROM n.\"t$files\"", "[7]|2,[7]|2"),
             ("SELECT map_keys(m), map_values(m), map_entries(m) FROM n.t ORDER BY id", "[k]|[1]|[{key: k, value: 1}],NULL|NULL|NULL,[]|[]|[]"),
             ("SELECT a.id FROM n.t AS a JOIN n.t AS b ON a.l = b.l AND a.s = b.s AND a.m = b.m ORDER BY 1", "1,3"),
             ("INSERT INTO n.t SELECT id + 10, coalesce(l, [7]), coalesce(m, MAP {'a': 1}), coalesce(s, named_struct('a', [5])) FROM n.t", "3"),

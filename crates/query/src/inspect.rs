@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::DataType::{Boolean, Int32, Int64, Utf8};
+use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, literal_label, partition_label};
 use iceberg::spec::{Datum, ManifestContentType, PrimitiveLiteral, SnapshotRef};
 use serde_json::{Value, json};
 
-use crate::rows::{column, list, table, text_map, time};
+use crate::rows::{column, table, text_map, time};
 use crate::{QueryError, Result};
 
 /// A metadata table of a table's snapshot.
@@ -201,8 +201,8 @@ fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Resul
         column("snapshot_id", Int64),
         column("first_row_id", Int64),
         column("sort_order_id", Int32),
-        column("split_offsets", list(Int64)),
-        column("equality_ids", list(Int32)),
+        column("split_offsets", DataType::new_list(Int64, true)),
+        column("equality_ids", DataType::new_list(Int32, true)),
         column("referenced_data_file", Utf8),
         column("content_offset", Int64),
         column("content_size_in_bytes", Int64),

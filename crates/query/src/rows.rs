@@ -20,11 +20,6 @@ pub(crate) fn time() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
-/// A list of what `item` says.
-pub(crate) fn list(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new("element", item, true)))
-}
-
 /// A map from text to text.
 pub(crate) fn text_map() -> DataType {
     let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
@@ -40,7 +35,7 @@ pub(crate) fn batch<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Opt
     decoder.flush().map_err(failed)
 }
 
-/// The same as a table.
+/// Rows whose fields are the columns by name, as a table.
 pub(crate) fn table<T: Serialize>(columns: Vec<Field>, rows: &[T]) -> Result<Arc<dyn TableProvider>> {
     let schema: SchemaRef = Arc::new(Schema::new(columns.clone()));
     let batches = batch(columns, rows)?.into_iter().collect();
