@@ -464,7 +464,7 @@ impl Config {
         self.all_warehouses().into_iter().map(of).collect()
     }
 
-    /// The same without what must not be shown.
+    /// The configuration without what must not be shown.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         let hide = |secret: &mut Option<String>| {

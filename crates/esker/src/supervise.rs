@@ -48,7 +48,7 @@ impl Supervisor {
         self.handles.push(tokio::spawn(kept.keep(self.stopped.clone(), start)));
     }
 
-    /// The same for a task that does not listen for the end: it is cut off.
+    /// Runs what `start` makes under a name until the server stops, which cuts it off: it need not listen for the end.
     pub(crate) fn run_until_stopped<F>(&mut self, name: &str, start: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,

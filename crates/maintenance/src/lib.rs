@@ -56,7 +56,7 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
     Err(MaintenanceError::Refused(what))
 }
 
-/// The same, where files are going to be deleted: the table may forbid it.
+/// Only tables in Esker's care lose files, and only if they don't forbid it.
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;

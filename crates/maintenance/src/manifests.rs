@@ -52,7 +52,7 @@ pub struct ManifestPlan {
     pub manifests: u64,
     /// The size that new ones aim at.
     pub target_bytes: u64,
-    /// Those that are written anew.
+    /// Manifests that are written anew.
     pub rewrite: Vec<PlannedManifest>,
     /// Manifests that would be as well, but for the job's memory: the next job takes them.
     pub left: u64,

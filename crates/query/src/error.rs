@@ -51,7 +51,7 @@ pub enum QueryError {
     Row {
         /// Rows of parameters that the statement ran for.
         done: usize,
-        /// Those that it was to run for.
+        /// Rows of parameters that the statement was to run for.
         of: usize,
         /// Why.
         source: Box<Self>,

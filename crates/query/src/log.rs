@@ -147,7 +147,7 @@ impl QueryLog {
         self.inner.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those at work, the newest first, and then those that ended.
+    /// The queries at work, the newest first, and then those that ended.
     pub fn newest(&self, limit: usize) -> Vec<QueryRecord> {
         let queries = self.queries();
         let state = |e: &Entry| if e.running.load(Relaxed) { QueryState::Running } else { QueryState::Waiting };

@@ -36,7 +36,7 @@ impl Owner {
 }
 
 impl Owner {
-    /// The same of an error on its way through DataFusion.
+    /// Keeps that a file could not be read, if that is what an error on its way through DataFusion is about.
     pub(crate) fn meets_within(&self, error: &DataFusionError) {
         if let Some(read) = cause::<ReadError>(error) {
             self.meets(read);

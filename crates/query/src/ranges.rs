@@ -53,7 +53,7 @@ impl<'a> FileBounds<'a> {
         own.nulls.filter(|nulls| own.values == Some(rows) && *nulls <= rows)
     }
 
-    /// The same for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
+    /// What is known of a column for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
     /// would also take a column for constant whose bounds are one value, or that counts nothing but nulls. So the count of nulls never
     /// is exact.
     pub(crate) fn statistics(&self, field: &Field) -> ColumnStatistics {

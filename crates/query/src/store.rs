@@ -73,7 +73,7 @@ impl Column {
         self.field.data_type()
     }
 
-    /// The same without the metadata of nested fields, which single values lose.
+    /// The column without the metadata of nested fields, which single values lose.
     pub(crate) fn plain(&self) -> Self {
         let field = Field::new(self.field.name(), without_metadata(self.field.data_type()), self.field.is_nullable());
         Self { field: Arc::new(field), ..self.clone() }

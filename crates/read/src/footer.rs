@@ -18,7 +18,7 @@ use crate::trusted::trusted;
 #[derive(Debug, Clone)]
 pub(crate) struct Footer {
     pub(crate) metadata: ArrowReaderMetadata,
-    /// The same without what it says of the greatest floats, where it has any: NaN is greater and left out.
+    /// The footer without what it says of the greatest floats, where it has any: NaN is greater and left out.
     with_nan: Option<Arc<ParquetMetaData>>,
     pub(crate) chunks: Chunks,
 }

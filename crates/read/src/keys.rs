@@ -75,7 +75,7 @@ impl KeyTable {
         }
     }
 
-    /// The same, of keys that were kept.
+    /// Records deletes of some keys that were kept.
     pub(crate) fn insert_each(&mut self, keys: &[Box<[u8]>], sequence_number: i64) {
         for key in keys {
             self.insert(hash(key), key, sequence_number);

@@ -93,7 +93,7 @@ impl Reader {
         Self { storage, footers, shown, positions, keyed, blocks, names: Arc::default() }
     }
 
-    /// The same for files of a table, which may have no field ids where the table maps names to them.
+    /// The reader for files of a table, which may have no field ids where the table maps names to them.
     #[must_use]
     pub fn naming(&self, metadata: &TableMetadata) -> Self {
         Self { names: Arc::new(Names::of(metadata)), ..self.clone() }
@@ -121,7 +121,7 @@ impl Reader {
         Ok(input)
     }
 
-    /// The same, not kept: for jobs that read a file once.
+    /// The bytes of a file, of which nothing is kept: for jobs that read a file once.
     fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
@@ -189,7 +189,7 @@ impl Reader {
         self.open_whole(path, size, WHOLE_FILE, stats).await
     }
 
-    /// The same, fetching the whole file with one request if it is no larger than `whole` bytes.
+    /// Opens a file, and fetches all of it with one request if it is no larger than `whole` bytes.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
         let mut input = self.unkept(path, size, stats)?;
         if size <= whole {

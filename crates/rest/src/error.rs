@@ -27,7 +27,7 @@ impl ApiError {
         self.code
     }
 
-    /// The same of a change that was certainly not made: no client may take it for an unknown outcome.
+    /// The error of a change that was certainly not made: no client may take it for an unknown outcome.
     #[must_use]
     pub(crate) fn of_change(self) -> Self {
         match self.code.of_change() {

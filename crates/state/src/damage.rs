@@ -84,7 +84,7 @@ impl State {
         Ok(found)
     }
 
-    /// The same of one table.
+    /// Damaged files of one table, by path.
     pub async fn damage_of(&self, table: TableId) -> Result<Vec<DamagedFile>> {
         let rows =
             sqlx::query("SELECT path, missing, error, met_by, first_seen_ms FROM damaged_file WHERE table_id = $1 ORDER BY path")

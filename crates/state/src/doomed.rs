@@ -200,7 +200,7 @@ impl State {
         ids.iter().map(|id| parse_id(id)).collect()
     }
 
-    /// Such files of one table, at most `limit`.
+    /// Files of one table whose time has come, or whose deletion was begun and not confirmed; at most `limit`.
     pub async fn due_dooms(&self, warehouse: Warehouse, table: TableId, now: Millis, limit: u32) -> Result<Vec<Doomed>> {
         let sql =
             sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $3 AND table_id = $4 AND {DUE} ORDER BY path LIMIT $2"));

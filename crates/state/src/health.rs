@@ -251,7 +251,7 @@ impl State {
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
-    /// The same of one table.
+    /// What engines reported of one table in the last [`USE_DAYS`], today among them.
     pub async fn use_of(&self, table: TableId) -> Result<TableUse> {
         let sql = format!("SELECT {USE_SUMS} FROM table_use WHERE table_id = $1 AND day > $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(table.to_string()).bind(now_ms() / DAY_MS - USE_DAYS);

@@ -113,7 +113,7 @@ impl<'a> DeleteIndex<'a> {
         file.sequence_number <= delete.entry.sequence_number && (same || delete.kind == DeleteKind::DeletionVector)
     }
 
-    /// Those of [`Self::positional`] that are about this file alone.
+    /// The deletes of [`Self::positional`] that are about this file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
         let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file().is_some();
         self.positional(file).into_iter().filter(about).collect()

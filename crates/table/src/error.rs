@@ -88,7 +88,7 @@ pub fn plain(error: &iceberg::Error) -> String {
     text
 }
 
-/// The same with the file's name, once.
+/// What an error of the `iceberg` crate says of a file, with the file's name, once.
 fn of_file(path: &str, error: &iceberg::Error) -> String {
     let text = plain(error);
     if text.contains(path) { text } else { format!("{path}: {text}") }

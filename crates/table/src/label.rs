@@ -116,7 +116,7 @@ pub fn partition_dir(spec: &PartitionSpec, schema: &Schema, partition: &Struct) 
     plain_dir(&label(spec, &spec.fields().iter().map(ty).collect::<Vec<_>>(), partition))
 }
 
-/// The same of a label.
+/// The directory of new files of a partition with a label, with a slash at its end: the label, where that is a plain path, or else none.
 pub fn plain_dir(label: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
     if label != "all" && label.chars().all(plain) { format!("{label}/") } else { String::new() }

@@ -59,7 +59,7 @@ impl Manifests {
         Ok(manifest)
     }
 
-    /// The same with partition values as they were written: for who asks after paths and numbers alone.
+    /// A manifest with partition values as they were written: for who asks after paths and numbers alone.
     pub(crate) async fn as_written(&self, file: &ManifestFile) -> Result<Arc<Manifest>> {
         let key = Key::of(file);
         if let Some(found) = self.parsed.get(&key).await {

@@ -43,7 +43,7 @@ impl<'a> PartitionKey<'a> {
         &self.values
     }
 
-    /// The same, without a borrow.
+    /// The key with values of its own.
     pub fn into_owned(self) -> PartitionKey<'static> {
         PartitionKey { spec_id: self.spec_id, values: Cow::Owned(self.values.into_owned()) }
     }
@@ -141,7 +141,7 @@ pub fn partition_types(metadata: &TableMetadata, spec_id: i32) -> PartitionTypes
     fields.iter().map(of).collect()
 }
 
-/// The same of every spec of the table, with its id.
+/// The types that partition values have as the table is now, for every spec of the table, with its id.
 pub fn all_partition_types(metadata: &TableMetadata) -> Vec<(i32, PartitionTypes)> {
     let mut specs: Vec<i32> = metadata.partition_specs_iter().map(|spec| spec.spec_id()).collect();
     specs.sort_unstable();

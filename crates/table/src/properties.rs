@@ -29,9 +29,9 @@ pub struct BadProperty {
 
 /// Properties by key.
 pub trait Properties {
-    /// One.
+    /// The value of a key.
     fn value(&self, key: &str) -> Option<&str>;
-    /// Those whose keys begin so, with what comes after that.
+    /// The properties whose keys begin with `prefix`: what comes after it, and the value.
     fn beginning<'a>(&'a self, prefix: &'a str) -> Box<dyn Iterator<Item = (&'a str, &'a str)> + 'a>;
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn low_zero(bound: Datum) -> Datum {
     }
 }
 
-/// The same for an upper bound.
+/// An upper bound that both zeros are below: engines differ in whether -0.0 is less than 0.0 or equal to it.
 pub(crate) fn high_zero(bound: Datum) -> Datum {
     match bound.literal() {
         PrimitiveLiteral::Float(v) if v.0 == 0.0 => Datum::float(0.0_f32),

@@ -127,7 +127,7 @@ pub async fn reachable(
     Ok(found)
 }
 
-/// The same, without keeping what is found: `visit` is told each file, some more than once.
+/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,

@@ -56,7 +56,7 @@ pub enum ErrorCode {
     Internal,
     /// What is needed is away, overloaded or draining: the same request may succeed a little later.
     Unavailable,
-    /// The same, of a change of which certainly nothing was done. No client takes it for an unknown outcome.
+    /// What a change needs is away or overloaded, and certainly nothing was done. No client takes it for an unknown outcome.
     TooBusy,
 }
 
@@ -148,7 +148,7 @@ impl ErrorCode {
         matches!(self, Self::CommitConflict | Self::CommitStateUnknown | Self::StorageFull | Self::Unavailable | Self::TooBusy)
     }
 
-    /// The same on a change to a table that was certainly not made: clients read 503 as an unknown outcome.
+    /// The code for a change to a table that was certainly not made: clients read 503 as an unknown outcome.
     #[must_use]
     pub const fn of_change(self) -> Self {
         match self {

@@ -96,7 +96,7 @@ pub(crate) async fn propose(context: &JobContext, table: &LoadedTable, rewrite: 
     propose_for(&context.catalog, context.job, &context.cause, table, rewrite).await
 }
 
-/// The same for a job that does not run any more.
+/// Builds the snapshot of a rewrite by a job that may not run any more.
 pub(crate) async fn propose_for(
     catalog: &Catalog,
     job: JobId,

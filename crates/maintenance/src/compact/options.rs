@@ -12,9 +12,9 @@ pub enum Strategy {
     #[default]
     #[serde(rename = "binpack")]
     BinPack,
-    /// The same, sorted within each group.
+    /// Files become files of the right size, with rows sorted within each group.
     Sort,
-    /// The same, sorted along a space-filling curve through some columns, so that each of them prunes.
+    /// Files become files of the right size, sorted along a space-filling curve through some columns, so that each of them prunes.
     #[serde(rename = "zorder")]
     ZOrder,
     /// No data file is rewritten: equality deletes and position deletes become deletion vectors (format version 3) or position

@@ -31,7 +31,7 @@ struct Rounding {
     digits: i32,
 }
 
-/// Such a function of a decimal.
+/// `round`, `trunc`, `ceil` or `floor` of a decimal, which stays one.
 pub(super) fn rewrite_rounding(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let way = match name {
         "round" => Way::Round,

@@ -19,7 +19,7 @@ struct Seconds {
     thousandths: bool,
 }
 
-/// Such a part of a timestamp or a time.
+/// The seconds, or thousandths of them, of a timestamp or a time, with their digits after the point.
 pub(super) fn rewrite_part(args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
     let [part, value] = args else { return Ok(None) };
     let Some(part) = constant(part)? else { return Ok(None) };

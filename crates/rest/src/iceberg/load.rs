@@ -23,7 +23,7 @@ pub(crate) enum Snapshots {
     /// All.
     #[default]
     All,
-    /// Those that branches and tags point at.
+    /// The snapshots that branches and tags point at.
     Refs,
 }
 
