@@ -553,3 +553,118 @@ async fn filters_are_answered_whatever_the_planner_expects_of_them() {
     )
     .await;
 }
+
+/// PostgreSQL 17's answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_are_each_in_their_own_order() {
+    let app = holding(&[
+        "CREATE TABLE n.o (id INT, i INT, s VARCHAR)",
+        "INSERT INTO n.o VALUES (1, 2, 'b'), (2, 1, 'a')",
+        "INSERT INTO n.o VALUES (4, 3, 'd'), (3, NULL, 'c')",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT array_agg(id ORDER BY id DESC), array_agg(id ORDER BY id) FROM n.o", "[4, 3, 2, 1]|[1, 2, 3, 4]"),
+            ("SELECT array_agg(id ORDER BY id), array_agg(i ORDER BY id DESC) FROM n.o", "[1, 2, 3, 4]|[3, NULL, 1, 2]"),
+            (
+                "SELECT string_agg(s, '' ORDER BY s), string_agg(s, '' ORDER BY s DESC), string_agg(s, '' ORDER BY i) FROM n.o",
+                "abcd|dcba|abdc",
+            ),
+            (
+                "SELECT id < 3, array_agg(id ORDER BY id DESC), string_agg(s, '' ORDER BY i) FROM n.o GROUP BY id < 3 ORDER BY 1",
+                "false|[4, 3]|dc,true|[2, 1]|ab",
+            ),
+        ],
+    )
+    .await;
+}
+
+/// PostgreSQL 17's answers, but for `atan2` of integers, which it has no other than as doubles.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_have_the_digits_and_the_reach_of_postgresql() {
+    let app =
+        holding(&["CREATE TABLE n.f (id INT, m DECIMAL(10, 2), li INT[])", "INSERT INTO n.f VALUES (1, 0.01, [1, 2, 1])"]).await;
+    check(
+        &app,
+        &[
+            ("SELECT power(1.25, 2), power(2, -1), power(m, 2) FROM n.f", "1.5625|0.5|0.0001"),
+            ("SELECT atan2(1, 1)", "0.7853981633974483"),
+            ("SELECT replace('aaa', '', 'b'), replace('aba', 'a', 'x'), replace('', '', 'x')", "aaa|xbx|"),
+            ("SELECT array_remove(li, 1), array_replace(li, 1, 9) FROM n.f", "[2]|[9, 2, 9]"),
+            ("SELECT ceiling(1.2), every(id > 0) FROM n.f", "2|true"),
+            ("SELECT count(*) FILTER (WHERE NULL), sum(id) FILTER (WHERE NULL) FROM n.f", "0|NULL"),
+        ],
+    )
+    .await;
+    refused(&app, &[("SELECT 'xy' SIMILAR TO 'x'", "SIMILAR TO is not served")]).await;
+}
+
+/// SQL:2016 8.8: a row is null if all of its values are; 8.2: rows compare value by value, however they are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_null_by_their_values() {
+    let app = holding(&[
+        "CREATE TABLE n.r (id INT, i INT, b BOOLEAN)",
+        "INSERT INTO n.r VALUES (1, 1, true), (2, NULL, true), (3, NULL, NULL)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM n.r WHERE (i, b) IS NULL", "3"),
+            ("SELECT id FROM n.r WHERE ROW(i, b) IS NOT NULL", "1"),
+            ("SELECT id FROM n.r WHERE NOT ROW(i, b) IS NULL ORDER BY id", "1,2"),
+            (
+                "SELECT ROW(1, 2) = ROW(1, NULL), ROW(1, 2) = (1, 2), (1, 2) < row(1, 3), ROW(1, 2) IN (row(1, 2), (3, 4))",
+                "NULL|true|true|true",
+            ),
+            ("SELECT id FROM n.r WHERE ROW(id, i) = ROW(1, 1)", "1"),
+        ],
+    )
+    .await;
+}
+
+/// PostgreSQL 17's answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_a_window_reaches_beyond_the_ends_of_a_type() {
+    let app = holding(&[
+        "CREATE TABLE n.e (id INT, i INT, l BIGINT)",
+        "INSERT INTO n.e VALUES (1, 2147483647, 9223372036854775807), (2, NULL, NULL), (4, -2147483648, -9223372036854775808)",
+    ])
+    .await;
+    for column in ["i", "l"] {
+        let sum = |order: &str| format!("SELECT id, sum(id) OVER (ORDER BY {column} {order}) FROM n.e ORDER BY id");
+        let cases = [
+            (sum("RANGE BETWEEN 1 PRECEDING AND 1 FOLLOWING"), "1|1,2|2,4|4"),
+            (sum("DESC RANGE BETWEEN 1 PRECEDING AND UNBOUNDED FOLLOWING"), "1|5,2|7,4|4"),
+            (sum("RANGE BETWEEN UNBOUNDED PRECEDING AND 1 FOLLOWING"), "1|5,2|7,4|4"),
+        ];
+        check(&app, &cases.each_ref().map(|(sql, wanted)| (sql.as_str(), *wanted))).await;
+    }
+}
+
+/// The subquery is asked first, by a node of the plan above the sort.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_ordered_beside_a_subquery_that_is_asked_first() {
+    let app = holding(&[
+        "CREATE TABLE n.q (id INT, i INT)",
+        "INSERT INTO n.q VALUES (1, 1)",
+        "INSERT INTO n.q VALUES (2, 2147483647), (3, 0), (4, NULL)",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM (SELECT id, i > 1 OR (SELECT count(*) FROM n.q) > 7 AS m FROM n.q) ORDER BY m, id DESC", "3,1,2,4"),
+            ("SELECT id FROM (SELECT id, id IN (SELECT id FROM n.q WHERE i > 0) AS m FROM n.q) ORDER BY m, id DESC", "4,3,2,1"),
+            ("SELECT id FROM n.q ORDER BY id IN (SELECT id FROM n.q WHERE i > 0), id DESC", "4,3,2,1"),
+            ("SELECT id + 1 FROM n.q WHERE id >= (SELECT min(id) FROM n.q) ORDER BY i NULLS FIRST, id", "5,4,2,3"),
+            (
+                "SELECT id, (SELECT max(i) FROM n.q) - i AS m FROM n.q ORDER BY m DESC NULLS LAST",
+                "3|2147483647,1|2147483646,2|0,4|NULL",
+            ),
+        ],
+    )
+    .await;
+}

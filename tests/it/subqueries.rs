@@ -418,3 +418,71 @@ async fn expressions_are_grouped_by_sets() {
     )
     .await;
 }
+
+/// The table around a subquery and that within may be one, and so may the columns that are compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subquery_reads_the_table_around_it() {
+    let app = tables().await;
+    check(
+        &app,
+        &[
+            ("SELECT id FROM n.a WHERE id NOT IN (SELECT id FROM n.a WHERE i = 1) ORDER BY id", "2,3,4"),
+            ("SELECT id, id IN (SELECT id FROM n.a WHERE i = 1) FROM n.a ORDER BY id", "1|true,2|false,3|false,4|false"),
+            ("SELECT count(*) FROM n.a WHERE (id IN (SELECT id FROM n.a WHERE i = 1)) IS TRUE", "1"),
+            ("SELECT id FROM n.a WHERE i >= ALL (SELECT i FROM n.a WHERE i IS NOT NULL)", "3"),
+            ("SELECT id FROM n.a WHERE i < ANY (SELECT i FROM n.a WHERE id < 3) ORDER BY id", "1"),
+            ("SELECT id FROM n.a AS x WHERE x.i NOT IN (SELECT x.i FROM n.a AS x WHERE x.id < 3)", "3"),
+            ("SELECT id FROM n.a WHERE i NOT IN (SELECT i FROM n.a AS x WHERE x.id = n.a.id + 1) ORDER BY id", "1,2,4"),
+            ("SELECT v.i FROM (VALUES (1), (2)) AS v(i) WHERE v.i NOT IN (SELECT v.i FROM (VALUES (1), (3)) AS v(i))", "2"),
+            (
+                "SELECT id FROM n.a WHERE id NOT IN (SELECT id FROM n.a WHERE id IN (SELECT id FROM n.a WHERE id NOT IN (SELECT id FROM n.a WHERE id = 3)))",
+                "3",
+            ),
+            ("WITH c AS (SELECT i FROM n.a WHERE i < 3) SELECT i FROM c WHERE i NOT IN (SELECT i FROM c WHERE i > 1)", "1"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subqueries_are_asked_wherever_a_value_may_stand() {
+    let app = tables().await;
+    check(
+        &app,
+        &[
+            ("SELECT sum(CASE WHEN id IN (SELECT id FROM n.c) THEN 1 ELSE 0 END) FROM n.a", "2"),
+            ("SELECT count(*) FILTER (WHERE i NOT IN (SELECT i FROM n.b)) FROM n.a", "3"),
+            ("SELECT id IN (SELECT id FROM n.c), count(*) FROM n.a GROUP BY id IN (SELECT id FROM n.c) ORDER BY 1", "false|2,true|2"),
+            ("SELECT id FROM n.a ORDER BY id IN (SELECT id FROM n.c), id DESC", "4,3,2,1"),
+            ("SELECT id, row_number() OVER (ORDER BY id NOT IN (SELECT id FROM n.c), id DESC) FROM n.a ORDER BY id", "1|2,2|1,3|4,4|3"),
+            ("SELECT sum((SELECT max(x.i) FROM n.b AS x WHERE x.id = a.id)) FROM n.a AS a", "300"),
+            ("SELECT a.id, b.id FROM n.a AS a LEFT JOIN n.a AS b ON a.id = b.id AND b.i NOT IN (SELECT i FROM n.c WHERE id = 1) ORDER BY 1", "1|NULL,2|2,3|3,4|NULL"),
+            ("SELECT a.id, b.id FROM n.a AS a LEFT JOIN n.a AS b ON a.id = b.id AND a.id NOT IN (SELECT i FROM n.c WHERE id = 1) ORDER BY 1", "1|NULL,2|2,3|3,4|4"),
+            ("SELECT a.id, b.id FROM n.a AS a JOIN n.a AS b ON a.id = b.id AND EXISTS (SELECT 1 FROM n.c WHERE c.id = b.id) ORDER BY 1", "1|1,2|2"),
+            ("SELECT a.id, b.id FROM n.a AS a FULL JOIN n.b AS b ON a.id = b.id AND a.id IN (SELECT id FROM n.c WHERE id = 2) AND b.i IN (SELECT i FROM n.b) ORDER BY 1, 2",
+             "1|NULL,2|2,3|NULL,4|NULL,NULL|1"),
+            ("SELECT * FROM (VALUES (1, (SELECT max(i) FROM n.a)), (2, NULL)) AS v(a, b) ORDER BY 1", "1|3,2|NULL"),
+            ("INSERT INTO n.e (id, i) VALUES (7, (SELECT max(i) FROM n.a)), (8, 9)", "2"),
+            ("SELECT id, i FROM n.e ORDER BY id", "7|3,8|9"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subquery_without_a_row_is_null() {
+    let app = tables().await;
+    check(
+        &app,
+        &[
+            (
+                "SELECT id, (SELECT count(*) FROM n.b AS x WHERE x.id = a.id GROUP BY x.id) FROM n.a AS a ORDER BY id",
+                "1|1,2|1,3|NULL,4|NULL",
+            ),
+            ("SELECT id, (SELECT count(*) FROM n.b AS x WHERE x.id = a.id) FROM n.a AS a ORDER BY id", "1|1,2|1,3|0,4|0"),
+            ("SELECT id, (SELECT count(*) FROM n.b WHERE id = 77 GROUP BY id) FROM n.c ORDER BY id", "1|NULL,2|NULL"),
+            ("SELECT id, (SELECT 1 FROM n.b WHERE id = 77) FROM n.c ORDER BY id", "1|NULL,2|NULL"),
+        ],
+    )
+    .await;
+}

@@ -21,6 +21,7 @@ mod logical;
 mod met;
 mod minmax;
 mod names;
+mod order;
 mod padded;
 mod parameters;
 mod plan;

@@ -18,17 +18,20 @@ use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::projection::{ProjectionExec, try_embed_projection};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
+use crate::order::BelowSubqueries;
 use crate::padded::Padding;
 
 type Plan = Arc<dyn ExecutionPlan>;
 type Rule = Arc<dyn PhysicalOptimizerRule + Send + Sync>;
 
-/// DataFusion's rules for physical plans: those that push down are kept from mistaking columns, and all from mistaking constants.
+/// DataFusion's rules for physical plans: those that push down are kept from mistaking columns, all from mistaking constants, and the
+/// order that is asked for is kept.
 pub(crate) fn rules() -> Vec<Rule> {
     let apart = |rule: Rule| -> Rule {
         match rule.name() {
             name if name.starts_with("FilterPushdown") => Arc::new(ByPlace { inner: rule, wall: namesakes, after: Ok }),
             "ProjectionPushdown" => Arc::new(ByPlace { inner: rule, wall: one_sided, after: embedded }),
+            "OutputRequirements" => Arc::new(BelowSubqueries(rule)),
             _ => rule,
         }
     };

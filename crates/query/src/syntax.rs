@@ -28,6 +28,10 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             return Err(format!("{left} ^ … is a power in some engines and XOR in others: write power(x, y)"));
         }
         Expr::Collate { .. } => return Err("COLLATE is not served".to_owned()),
+        // The planner would take the pattern for a regular expression that any part of the text may match.
+        Expr::SimilarTo { .. } => return Err("SIMILAR TO is not served: use LIKE, or regexp_like(x, '^(…)$')".to_owned()),
+        Expr::IsNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_null).collect(), true)),
+        Expr::IsNotNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_not_null).collect(), true)),
         Expr::BinaryOp { left, op, right } => rows(left, right)?.map(|pairs| compared(&pairs, op)).transpose()?,
         Expr::IsDistinctFrom(left, right) => rows(left, right)?.map(|pairs| distinct(&pairs)),
         Expr::IsNotDistinctFrom(left, right) => rows(left, right)?.map(|pairs| not(distinct(&pairs))),
@@ -48,7 +52,7 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
                 _ => None,
             }
         }
-        Expr::InSubquery { expr, .. } if matches!(bare(expr), Expr::Tuple(_)) => {
+        Expr::InSubquery { expr, .. } if values(expr).is_some() => {
             return Err("a row IN (SELECT …) is not served: EXISTS says the same".to_owned());
         }
         // All bits turned: of the least integer, too, it is one that there is.
@@ -183,11 +187,28 @@ fn bare(expr: &Expr) -> &Expr {
     }
 }
 
-/// The values of two rows in pairs; none if neither is a row.
+/// The values of a row, `(a, b)` or `ROW(a, b)`.
+fn values(expr: &Expr) -> Option<Vec<Expr>> {
+    let function = match bare(expr) {
+        Expr::Tuple(values) => return Some(values.clone()),
+        Expr::Function(function) => function,
+        _ => return None,
+    };
+    let ([ObjectNamePart::Identifier(name)], FunctionArguments::List(list)) = (&function.name.0[..], &function.args) else {
+        return None;
+    };
+    let value = |argument: &FunctionArg| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
+        _ => None,
+    };
+    if normal(name) != "row" { None } else { list.args.iter().map(value).collect() }
+}
+
+/// The values of two rows in pairs; none if one is no row.
 fn rows(left: &Expr, right: &Expr) -> Result<Option<Vec<(Expr, Expr)>>, String> {
-    match (bare(left), bare(right)) {
-        (Expr::Tuple(l), Expr::Tuple(r)) if l.len() == r.len() => Ok(Some(l.iter().cloned().zip(r.iter().cloned()).collect())),
-        (Expr::Tuple(l), Expr::Tuple(r)) => Err(format!("a row of {} values beside one of {}", l.len(), r.len())),
+    match (values(left), values(right)) {
+        (Some(l), Some(r)) if l.len() == r.len() => Ok(Some(l.into_iter().zip(r).collect())),
+        (Some(l), Some(r)) => Err(format!("a row of {} values beside one of {}", l.len(), r.len())),
         _ => Ok(None),
     }
 }
@@ -237,6 +258,14 @@ fn joined(conditions: Vec<Expr>, all: bool) -> Expr {
     let mut one = one.unwrap_or_else(|| Expr::Value(Value::Boolean(all).into()));
     depth::balance(&mut one);
     nested(one)
+}
+
+fn is_null(expr: Expr) -> Expr {
+    nested(Expr::IsNull(Box::new(nested(expr))))
+}
+
+fn is_not_null(expr: Expr) -> Expr {
+    nested(Expr::IsNotNull(Box::new(nested(expr))))
 }
 
 fn not(expr: Expr) -> Expr {

@@ -205,10 +205,13 @@ def sets(pick: random.Random, world: World) -> Query:
 
 def subquery(pick: random.Random, world: World) -> Query:
     _, left, e = one(pick, world)
-    _, right, f = one(pick, world, "b")
+    form = pick.randrange(4)
+    # The tables may be called the same where the inner one does not name the outer.
+    alias = pick.choice("ab") if form in (0, 3) else "b"
+    _, right, f = one(pick, world, alias)
     key = pick.choice(SHARED)
-    inner = spaced(pick, "SELECT", f"b.{key}", "FROM", right, put("WHERE {}", f.condition(1)))
-    match pick.randrange(4):
+    inner = spaced(pick, "SELECT", f"{alias}.{key}", "FROM", right, put("WHERE {}", f.condition(1)))
+    match form:
         case 0:
             test = put(pick.choice(["{} IN ({})", "{} NOT IN ({})"]), f"a.{key}", inner)
         case 1:
@@ -218,7 +221,7 @@ def subquery(pick: random.Random, world: World) -> Query:
                 "a.rid >= ({})", spaced(pick, "SELECT min(b.rid) FROM", right, put("WHERE {}", f"a.{key} = b.{key}"))
             )
         case _:
-            test = put("a.rid > ({})", spaced(pick, "SELECT avg(b.rid) FROM", right))
+            test = put("a.rid > ({})", spaced(pick, f"SELECT avg({alias}.rid) FROM", right))
     return Query(spaced(pick, "SELECT a.rid FROM", left, "WHERE", test).tagged("subquery"))
 
 
@@ -228,14 +231,24 @@ def listed_subquery(pick: random.Random, world: World) -> Query:
     known, key, other = pick.choice(world.tables), pick.choice(SHARED), pick.choice(SHARED)
     right, f = source(pick, known, "b", False)
     inner = f.condition(2)
+    own, g = source(pick, known, "a", False)
     asked = pick.choice([
         put(f"a.{key} IN (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
+        put(f"a.{key} NOT IN (SELECT a.{key} FROM {{}} WHERE {{}})", own, g.condition(2)),
+        put(f"a.{key} < ANY (SELECT a.{key} FROM {{}} WHERE {{}})", own, g.condition(2)),
         put(f"a.{key} NOT IN (SELECT b.{key} FROM {{}} WHERE {{}} AND b.{other} = a.{other})", right, inner),
         put(f"EXISTS (SELECT 1 FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
         put(f"(SELECT count(b.{other}) FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
         put("(SELECT max(b.rid) FROM {} WHERE {})", right, inner),
         put(f"a.{key} >= ALL (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
     ])  # fmt: skip
+    match pick.randrange(5):
+        case 0:
+            made = spaced(pick, "SELECT", put("count(*) FILTER (WHERE {}), count({})", asked, asked), "FROM", left)
+            return Query(spaced(pick, made, where(pick, e)).tagged("subquery in an aggregate"))
+        case 1:
+            made = spaced(pick, "SELECT a.rid FROM", left, where(pick, e), "ORDER BY", asked, "NULLS LAST, a.rid")
+            return Query(made.tagged("subquery in an order"), True)
     return Query(spaced(pick, "SELECT a.rid,", asked, "FROM", left, where(pick, e)).tagged("subquery in a list"))
 
 

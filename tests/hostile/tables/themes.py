@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .. import predicates
 from . import schemas, steps
 from .state import State
 
@@ -140,26 +141,37 @@ def nested_defaults(pick: random.Random, s: State) -> Steps:
 
 def undone(pick: random.Random, s: State) -> Steps:
     few = frozenset(["id", "p"])
-    for _ in range(3):
-        yield steps.insert(pick, s, "craft", few)
-    big = steps.rows(pick, s, 60, few)
-    yield steps.insert(pick, s, "craft", few, rows=big)
-    yield steps.equality(pick, s, field="id")
-    small = {"rewrite-all": False, "strategy": "binpack", "target-file-size-bytes": 4000, "delete-ratio-threshold": 1.0}
-    yield steps.compact(pick, s, **small, **{"remove-dangling-deletes": pick.random() < 0.7})
     if pick.random() < 0.5:
-        yield steps.insert(pick, s)
-    yield steps.compact(
-        pick,
-        s,
-        **{
-            "rewrite-all": True,
-            "remove-dangling-deletes": True,
-            "strategy": pick.choice(["binpack", "convert-deletes"]),
-        },
-    )
+        yield from halves(pick, s)
+    else:
+        for _ in range(3):
+            yield steps.insert(pick, s, "craft", few)
+        big = steps.rows(pick, s, 60, few)
+        yield steps.insert(pick, s, "craft", few, rows=big)
+        yield steps.equality(pick, s, field="id")
+        small = {"rewrite-all": False, "target-file-size-bytes": 4000, "delete-ratio-threshold": 1.0}
+        yield steps.compact(pick, s, strategy="binpack", **small, **{"remove-dangling-deletes": pick.random() < 0.7})
+        if pick.random() < 0.5:
+            yield steps.insert(pick, s)
+        strategy = pick.choice(["binpack", "convert-deletes"])
+        yield steps.compact(pick, s, strategy=strategy, **{"rewrite-all": True, "remove-dangling-deletes": True})
     for _ in range(2):
         yield {"do": "undo", "job": pick.choice([0, 0, -1, -2])}
+
+
+def halves(pick: random.Random, s: State) -> Steps:
+    """An equality delete outlives the compaction of one half of the files, and goes with that of the other."""
+    key = id_of(s, "id")
+    for first in (0, 10, 1000):
+        rows = [row | {key: first + n} for n, row in enumerate(steps.rows(pick, s, 4))]
+        yield steps.insert(pick, s, "craft", rows=rows, statistics="full", **{"without ids": False})
+    if step := steps.equality(pick, s, field="id", scope="table"):
+        yield step | {"fields": [key], "keys": [row for row in s.live() if row[key] in (1, 11, 1001)]}
+    for bound in (["<", [key], 1000, 0], [">=", [key], 1000, 0]):
+        if id_of(s, "id") == key:
+            where = predicates.sql(bound, s.schema, "filter")
+            options = {"rewrite-all": True, "min-input-files": 1, "remove-dangling-deletes": True, "where": where}
+            yield steps.compact(pick, s, strategy="binpack", **options)
 
 
 def bounds(pick: random.Random, s: State) -> Steps:
@@ -180,6 +192,8 @@ def bounds(pick: random.Random, s: State) -> Steps:
 def nanoseconds(pick: random.Random, s: State) -> Steps:
     for by in ("duckdb", "esker", "craft"):
         yield steps.insert(pick, s, by)
+    # Both bounds of each column are one value.
+    yield steps.insert(pick, s, "duckdb", rows=steps.rows(pick, s, 1))
     yield steps.compact(pick, s, **{"rewrite-all": True})
 
 

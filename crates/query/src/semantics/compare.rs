@@ -31,9 +31,10 @@ use super::instant::Instant;
 use super::keys;
 use super::plans::{rewritten, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
-use super::rewrites::{divided, duration, framed, moved, rewrite_cast, rewrite_like, rewrite_trunc};
+use super::rewrites::{divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc};
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
+use super::subqueries::or_null;
 use super::text_literal::{self, bytes, text};
 use super::types::{field, is_fixed, is_uuid};
 use super::uuid;
@@ -273,6 +274,18 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
+        Expr::ScalarFunction(function) if matches!(function.func.name(), "power" | "atan2") => {
+            let mut function = function.clone();
+            for arg in &mut function.args {
+                if arg.get_type(schema)?.is_numeric() {
+                    *arg = double(std::mem::take(arg));
+                }
+            }
+            Some(Expr::ScalarFunction(function))
+        }
+        Expr::ScalarFunction(function) if function.func.name() == "replace" => rewrite_replace(&expr, &function.args)?,
+        Expr::ScalarSubquery(subquery) => or_null(subquery)?.map(Expr::ScalarSubquery),
+        Expr::AggregateFunction(function) => filtered(function, schema)?.map(Expr::AggregateFunction),
         Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
             rewrite_rounding(function.func.name(), &function.args, schema)?
         }

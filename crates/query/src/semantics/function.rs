@@ -28,7 +28,16 @@ struct Function<T> {
 
 /// The function of an expression.
 pub(super) fn call<T: Unary>(inner: T, expr: Expr) -> Expr {
-    let signature = Signature::any(1, Volatility::Immutable);
+    called(inner, expr, Volatility::Immutable)
+}
+
+/// The function of an expression, which stays where it is though its argument is a constant.
+pub(super) fn kept<T: Unary>(inner: T, expr: Expr) -> Expr {
+    called(inner, expr, Volatility::Volatile)
+}
+
+fn called<T: Unary>(inner: T, expr: Expr, volatility: Volatility) -> Expr {
+    let signature = Signature::any(1, volatility);
     Arc::new(ScalarUDF::new_from_impl(Function { inner, signature })).call(vec![expr])
 }
 

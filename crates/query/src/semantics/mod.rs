@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::optimizer::AnalyzerRule;
@@ -14,6 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 
 mod arguments;
+mod asked;
 mod checked;
 mod compare;
 mod constant;
@@ -28,6 +30,7 @@ mod lists;
 mod normal;
 mod now;
 mod numbers;
+mod ordered;
 mod plans;
 mod quantified;
 mod quotient;
@@ -47,6 +50,14 @@ pub(crate) use plans::rewritten;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use types::{mark_fixed, stored, without_marks};
+
+/// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
+/// of a list, which DataFusion has under the same names for the first item.
+const ALIASES: [(&str, &[&str]); 3] = [
+    ("ceil", &["ceiling"]),
+    ("array_remove_all", &["array_remove", "list_remove"]),
+    ("array_replace_all", &["array_replace", "list_replace"]),
+];
 
 /// What every session's configuration says.
 pub(crate) fn options(config: &mut SessionConfig) {
@@ -80,6 +91,16 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         session.register_udf(Arc::new(function))?;
     }
     session.register_udaf(Arc::new(sums::function()))?;
+    for function in ordered::functions() {
+        session.register_udaf(Arc::new(function))?;
+    }
+    for (name, aliases) in ALIASES {
+        if let Ok(function) = session.udf(name) {
+            session.register_udf(Arc::new(function.as_ref().clone().with_aliases(aliases.iter().copied())))?;
+        }
+    }
+    let every = bool_and_udaf().as_ref().clone().with_aliases(["every"]);
+    session.register_udaf(Arc::new(every))?;
     Ok(session)
 }
 

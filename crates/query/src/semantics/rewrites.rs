@@ -4,9 +4,9 @@ use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::datetime::expr_fn::to_local_time;
-use datafusion::logical_expr::expr::{Like, WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::expr::{AggregateFunction, Like, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit,
+    Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit, when,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -131,11 +131,26 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     let Some(first) = order_by.first().filter(|_| frame.units == WindowFrameUnits::Range) else { return Ok(None) };
     let ty = first.expr.get_type(schema)?;
     let added_to = ty.is_numeric() || matches!(ty, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
+    let has_offset = |bound: &WindowFrameBound| !bound.is_unbounded() && *bound != WindowFrameBound::CurrentRow;
+    let offsets = [&frame.start_bound, &frame.end_bound].map(has_offset);
     if added_to {
-        return Ok(None);
+        // Beyond the range of its type DataFusion takes a bound for NULL. One that is wider holds every sum.
+        let wide = match ty {
+            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
+                DataType::Int64
+            }
+            DataType::Int64 | DataType::UInt64 => DataType::Decimal128(38, 0),
+            _ => return Ok(None),
+        };
+        if offsets == [false, false] {
+            return Ok(None);
+        }
+        let mut made = window.clone();
+        made.params.order_by[0].expr = cast(first.expr.clone(), wide);
+        return Ok(Some(made));
     }
-    for bound in [&frame.start_bound, &frame.end_bound] {
-        if !bound.is_unbounded() && *bound != WindowFrameBound::CurrentRow {
+    for offset in offsets {
+        if offset {
             return Err(DataFusionError::Plan(format!(
                 "RANGE with an offset wants an order of numbers, dates or timestamps, not {ty}"
             )));
@@ -145,6 +160,27 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     made.params.window_frame =
         WindowFrame::new_bounds(WindowFrameUnits::Groups, frame.start_bound.clone(), frame.end_bound.clone());
     Ok(Some(made))
+}
+
+/// An aggregate whose filter is a null without a type, which keeps nothing.
+pub(super) fn filtered(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
+    let Some(filter) = &function.params.filter else { return Ok(None) };
+    if !filter.get_type(schema)?.is_null() {
+        return Ok(None);
+    }
+    let mut made = function.clone();
+    made.params.filter = Some(Box::new(lit(false)));
+    Ok(Some(made))
+}
+
+/// `replace` of an empty text replaces nothing, as in PostgreSQL and DuckDB. DataFusion puts the other text between all characters.
+pub(super) fn rewrite_replace(call: &Expr, args: &[Expr]) -> Result<Option<Expr>> {
+    let [value, what, _] = args else { return Ok(None) };
+    let is_text = |expr: &Expr| matches!(expr, Expr::Literal(value, _) if text(value).is_some_and(|text| !text.is_empty()));
+    if is_text(what) {
+        return Ok(None);
+    }
+    Ok(Some(when(what.clone().eq(lit("")), value.clone()).otherwise(call.clone())?))
 }
 
 /// A quotient of decimals, or of a decimal and an integer.

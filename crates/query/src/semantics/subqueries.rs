@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema};
@@ -19,10 +21,15 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use super::asked::below;
+use super::function::{Unary, kept as stays};
 use crate::minmax;
 
 /// After the text of an expression, in the name of a column that holds its values.
 const KEY: &str = "\u{1f}key";
+
+/// After the name of the one column of a subquery, in that of the values that something is compared with.
+const ROW: &str = "\u{1f}row";
 
 /// The rule, for plans whose types agree.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ impl AnalyzerRule for Subqueries {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(rewrite_plan).data()
+        plan.transform_up_with_subqueries(|plan| rewrite_plan(below(plan, |plan| rewrite_plan(plan).data())?)).data()
     }
 }
 
@@ -81,17 +88,49 @@ fn compares(expr: &Expr) -> bool {
 
 /// Whether a correlated subquery has exactly one row for each row around it, though nothing may be aggregated: a join would find none then.
 fn is_one_row(subquery: &Subquery) -> bool {
-    let mut plan = subquery.subquery.as_ref();
+    has_one_row(&subquery.subquery) && !subquery.subquery.all_out_ref_exprs().is_empty()
+}
+
+/// Whether a plan has a row whatever is below it.
+fn has_one_row(mut plan: &LogicalPlan) -> bool {
     loop {
         plan = match plan {
             LogicalPlan::Projection(projection) => &projection.input,
             LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            LogicalPlan::Aggregate(aggregate) => {
-                return aggregate.group_expr.is_empty() && !subquery.subquery.all_out_ref_exprs().is_empty();
-            }
+            LogicalPlan::Aggregate(aggregate) => return aggregate.group_expr.is_empty(),
             _ => return false,
         }
     }
+}
+
+/// A column that is null where a subquery has no row.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OrNull;
+
+impl Unary for OrNull {
+    fn name(&self) -> &'static str {
+        "or_null"
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(input.as_ref().clone().with_nullable(true))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        Ok(Arc::clone(values))
+    }
+}
+
+/// The value of a subquery that may have no row, where DataFusion takes it for one that is never null.
+pub(super) fn or_null(subquery: &Subquery) -> Result<Option<Subquery>> {
+    let plan = subquery.subquery.as_ref();
+    if plan.schema().field(0).is_nullable() || has_one_row(plan) {
+        return Ok(None);
+    }
+    let column = Column::from(plan.schema().qualified_field(0));
+    let value = stays(OrNull, Expr::Column(column.clone())).alias_qualified(column.relation, column.name);
+    let plan = LogicalPlanBuilder::from(plan.clone()).project([value])?.build()?;
+    Ok(Some(as_subquery(plan, subquery)))
 }
 
 /// Where a comparison stands.
@@ -199,13 +238,17 @@ impl Any {
             return Ok(if negated { fits.is_not_true() } else { fits });
         }
         let outer = outer(self.value.clone(), place.schema)?;
-        let (column, op) = (self.column(), self.op);
+        // Under a name of its own: a join forgets which side a column is of, and both may be the same column of the same table.
+        let name = format!("{}{ROW}", self.subquery.subquery.schema().field(0).name());
+        let rows = LogicalPlanBuilder::from(self.subquery.subquery.as_ref().clone());
+        let rows = rows.project([self.column().alias(&name)])?.build()?;
+        let (column, op) = (Expr::Column(Column::new_unqualified(name)), self.op);
         // The column first, if the operator can be turned.
         let condition = match op.swap() {
             Some(turned) => binary_expr(column, turned, outer),
             None => binary_expr(outer, op, column),
         };
-        place.exists(&self.subquery, Some(condition), negated)
+        place.exists(&as_subquery(rows, &self.subquery), Some(condition), negated)
     }
 
     /// Whether there is a row that can't be compared; none if there is none.

@@ -1,0 +1,33 @@
+//! The order that a statement asks for, where the planner would lose it.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
+
+/// DataFusion's rule that marks which order a plan is asked for, below the node that asks subqueries first: it takes a node with several
+/// inputs for one that no order goes through, and the rules after it drop the sort.
+#[derive(Debug)]
+pub(crate) struct BelowSubqueries(pub(crate) Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+
+impl PhysicalOptimizerRule for BelowSubqueries {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.downcast_ref::<ScalarSubqueryExec>().is_none() {
+            return self.0.optimize(plan, config);
+        }
+        let inputs =
+            plan.children().into_iter().map(|input| self.optimize(Arc::clone(input), config)).collect::<Result<Vec<_>>>()?;
+        plan.with_new_children(inputs)
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.0.schema_check()
+    }
+}

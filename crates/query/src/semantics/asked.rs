@@ -1,0 +1,161 @@
+//! Subqueries where DataFusion asks none: in arguments of aggregates and windows, in orders, in conditions of joins, in `VALUES`. What
+//! they answer becomes a column of a projection, where it can be asked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, JoinType};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Subquery, Values, cast};
+
+/// Before the number of an answer, in the name of its column.
+const ANSWER: &str = "\u{1f}answer ";
+
+/// A node whose subqueries are asked below it, by `ask`, which is given the projection or filter that holds them.
+pub(super) fn below(plan: LogicalPlan, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Join(join) => in_join(join, ask),
+        LogicalPlan::Values(values) => in_values(values),
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Sort(_) => in_node(plan, ask),
+        plan => Ok(plan),
+    }
+}
+
+fn in_node(plan: LogicalPlan, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
+    let (Some(input), columns) = (plan.inputs().first().map(|input| (*input).clone()), plan.schema().columns()) else {
+        return Ok(plan);
+    };
+    let (names, sorts) = (NamePreserver::new(&plan), matches!(plan, LogicalPlan::Sort(_)));
+    let aggregates = matches!(plan, LogicalPlan::Aggregate(_));
+    let mut answers = Vec::new();
+    let made = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let made = taken(expr, input.schema(), ("", &mut answers))?;
+        Ok(if made.transformed && !sorts { made.update_data(|expr| name.restore(expr)) } else { made })
+    })?;
+    if answers.is_empty() {
+        return Ok(made.data);
+    }
+    let expressions = made.data.expressions();
+    let made = made.data.with_new_exprs(expressions, vec![ask(beside(input, answers)?)?])?;
+    if aggregates { Ok(made) } else { LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build() }
+}
+
+/// Rows of which a value is a subquery's, each as a plan of its own.
+fn in_values(values: Values) -> Result<LogicalPlan> {
+    let asks = |expr: &Expr| expr.exists(|e| Ok(subquery(e).is_some())).unwrap_or(false);
+    if !values.values.iter().flatten().any(asks) {
+        return Ok(LogicalPlan::Values(values));
+    }
+    let one = |row: Vec<Expr>| {
+        let fields = values.schema.fields().iter();
+        let named = row.into_iter().zip(fields).map(|(value, field)| cast(value, field.data_type().clone()).alias(field.name()));
+        LogicalPlanBuilder::empty(true).project(named)?.build()
+    };
+    let mut rows = values.values.into_iter().map(one);
+    let Some(first) = rows.next() else { return LogicalPlanBuilder::empty(false).build() };
+    rows.try_fold(first?, |all, row| LogicalPlanBuilder::from(all).union(row?)?.build())
+}
+
+fn in_join(join: Join, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
+    let asks = |expr: &Expr| expr.exists(|e| Ok(is_asked(e))).unwrap_or(false);
+    if !join.filter.as_ref().is_some_and(asks) {
+        return Ok(LogicalPlan::Join(join));
+    }
+    let columns = join.schema.columns();
+    let (conditions, rest): (Vec<Expr>, Vec<Expr>) =
+        join.filter.clone().map(split_conjunction_owned).unwrap_or_default().into_iter().partition(asks);
+    if join.join_type == JoinType::Inner {
+        let join = joined(&join, join.left.clone(), join.right.clone(), conjunction(rest))?;
+        let kept = conjunction(conditions).map(|kept| Filter::try_new(kept, Arc::new(join.clone()))).transpose()?;
+        return kept.map_or(Ok(join), |kept| ask(LogicalPlan::Filter(kept)));
+    }
+    let [mut left, mut right] = [Vec::new(), Vec::new()];
+    let mut filter = rest;
+    for condition in conditions {
+        let condition = taken(condition, join.left.schema(), ("left ", &mut left))?.data;
+        filter.push(taken(condition, join.right.schema(), ("right ", &mut right))?.data);
+    }
+    let wide = |input: &Arc<LogicalPlan>, answers: Vec<Expr>| match answers.is_empty() {
+        true => Ok(Arc::clone(input)),
+        false => Ok::<_, datafusion::error::DataFusionError>(Arc::new(ask(beside(input.as_ref().clone(), answers)?)?)),
+    };
+    let (left, right) = (wide(&join.left, left)?, wide(&join.right, right)?);
+    let made = joined(&join, left, right, conjunction(filter))?;
+    LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build()
+}
+
+fn joined(join: &Join, left: Arc<LogicalPlan>, right: Arc<LogicalPlan>, filter: Option<Expr>) -> Result<LogicalPlan> {
+    let (on, constraint) = (join.on.clone(), join.join_constraint);
+    Ok(LogicalPlan::Join(Join::try_new(
+        left,
+        right,
+        on,
+        filter,
+        join.join_type,
+        constraint,
+        join.null_equality,
+        join.null_aware,
+    )?))
+}
+
+/// A plan's columns with some more.
+fn beside(input: LogicalPlan, more: Vec<Expr>) -> Result<LogicalPlan> {
+    let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+    LogicalPlanBuilder::from(input).project(columns.into_iter().chain(more))?.build()
+}
+
+/// An expression in which columns stand for the answers that can be worked out from some columns; `of` is in their names.
+fn taken(expr: Expr, schema: &DFSchema, (of, answers): (&str, &mut Vec<Expr>)) -> Result<Transformed<Expr>> {
+    expr.transform_down(|expr| {
+        if !is_asked(&expr) || !is_of(&expr, schema) {
+            return Ok(Transformed::no(expr));
+        }
+        let mut known = answers.iter().filter_map(|answer| match answer {
+            Expr::Alias(alias) if *alias.expr == expr => Some(alias.name.clone()),
+            _ => None,
+        });
+        let name = known.next().unwrap_or_else(|| format!("{ANSWER}{of}{}", answers.len()));
+        if !answers.iter().any(|answer| matches!(answer, Expr::Alias(alias) if alias.name == name)) {
+            answers.push(expr.alias(&name));
+        }
+        Ok(Transformed::new(Expr::Column(Column::new_unqualified(name)), true, TreeNodeRecursion::Jump))
+    })
+}
+
+fn subquery(expr: &Expr) -> Option<&Subquery> {
+    match expr {
+        Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::SetComparison(SetComparison { subquery, .. })
+        | Expr::Exists(Exists { subquery, .. })
+        | Expr::ScalarSubquery(subquery) => Some(subquery),
+        _ => None,
+    }
+}
+
+/// Whether an expression is a subquery that is asked by a join. One value that is the same for all rows is worked out anywhere.
+fn is_asked(expr: &Expr) -> bool {
+    match expr {
+        Expr::ScalarSubquery(subquery) => !subquery.outer_ref_columns.is_empty(),
+        other => subquery(other).is_some(),
+    }
+}
+
+/// Whether all columns that an expression and its subquery name of the rows around it are among these.
+fn is_of(expr: &Expr, schema: &DFSchema) -> bool {
+    let Some(subquery) = subquery(expr) else { return false };
+    let mut named: HashSet<&Column> = expr.column_refs();
+    for outer in &subquery.outer_ref_columns {
+        let _ = outer.apply(|e| {
+            if let Expr::OuterReferenceColumn(_, column) = e {
+                named.insert(column);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+    }
+    !expr.contains_outer() && named.into_iter().all(|column| schema.has_column(column))
+}
