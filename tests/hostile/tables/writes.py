@@ -112,6 +112,7 @@ def file_schema(schema: Schema, spec: PartitionSpec, step: dict) -> Schema:
 
 def delete(state: State, step: dict) -> None:
     where = step["where"]
+    check_specs(state, step["by"])
     gone = [row for row in state.live() if predicates.holds(where, row) is True]
     remove(state, lambda row: predicates.holds(where, row) is True)
     match step["by"]:
@@ -126,12 +127,19 @@ def delete(state: State, step: dict) -> None:
                 raise Fault("count", f"{sql} answered {n} for {len(gone)}")
 
 
+def check_specs(state: State, by: str) -> None:
+    """DuckDB 1.5.5 writes deletes of files of an older spec under the present one, where they apply to nothing."""
+    if by == "duckdb" and len(state.table.specs()) > 1:
+        raise Refused("DuckDB deletes nothing of a table with several specs")
+
+
 def remove(state: State, gone: Callable[[dict], bool]) -> None:
     state.rows = [row for row, live in zip(state.rows, state.live(), strict=True) if not gone(live)]
 
 
 def update(state: State, step: dict) -> None:
     where, field = step["where"], state.schema.find_field(step["field"])
+    check_specs(state, step["by"])
     spec, changed = state.spec.spec_id, []
     for row, live in zip(state.rows, state.live(), strict=True):
         hit = predicates.holds(where, live) is True

@@ -15,8 +15,11 @@ use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuild
 /// Before the number of an answer, in the name of its column.
 const ANSWER: &str = "\u{1f}answer ";
 
+/// How a projection or a filter that holds subqueries is asked.
+type Ask<'a> = &'a dyn Fn(LogicalPlan) -> Result<LogicalPlan>;
+
 /// A node whose subqueries are asked below it, by `ask`, which is given the projection or filter that holds them.
-pub(super) fn below(plan: LogicalPlan, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
+pub(super) fn below(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Join(join) => in_join(join, ask),
         LogicalPlan::Values(values) => in_values(values),
@@ -25,23 +28,36 @@ pub(super) fn below(plan: LogicalPlan, ask: fn(LogicalPlan) -> Result<LogicalPla
     }
 }
 
-fn in_node(plan: LogicalPlan, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
-    let (Some(input), columns) = (plan.inputs().first().map(|input| (*input).clone()), plan.schema().columns()) else {
+fn in_node(plan: LogicalPlan, ask: Ask<'_>) -> Result<LogicalPlan> {
+    let (Some(mut input), columns) = (plan.inputs().first().map(|input| (*input).clone()), plan.schema().columns()) else {
         return Ok(plan);
     };
     let (names, sorts) = (NamePreserver::new(&plan), matches!(plan, LogicalPlan::Sort(_)));
     let aggregates = matches!(plan, LogicalPlan::Aggregate(_));
-    let mut answers = Vec::new();
+    // An order may name columns that are not selected.
+    let below = match &input {
+        LogicalPlan::Projection(selected) if sorts => Some(selected.input.as_ref().clone()),
+        _ => None,
+    };
+    let [mut answers, mut lower] = [Vec::new(), Vec::new()];
     let made = plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let made = taken(expr, input.schema(), ("", &mut answers))?;
+        let mut made = taken(expr, input.schema(), ("", &mut answers))?;
+        if let Some(below) = &below {
+            made = made.transform_data(|expr| taken(expr, below.schema(), ("lower ", &mut lower)))?;
+        }
         Ok(if made.transformed && !sorts { made.update_data(|expr| name.restore(expr)) } else { made })
     })?;
-    if answers.is_empty() {
+    if let (LogicalPlan::Projection(selected), Some(below), false) = (&input, below, lower.is_empty()) {
+        let answered = lower.iter().map(|answer| Expr::Column(Column::new_unqualified(answer.schema_name().to_string())));
+        let selected: Vec<Expr> = selected.expr.iter().cloned().chain(answered).collect();
+        input = LogicalPlanBuilder::from(ask(beside(below, lower)?)?).project(selected)?.build()?;
+    } else if answers.is_empty() {
         return Ok(made.data);
     }
     let expressions = made.data.expressions();
-    let made = made.data.with_new_exprs(expressions, vec![ask(beside(input, answers)?)?])?;
+    let input = if answers.is_empty() { input } else { ask(beside(input, answers)?)? };
+    let made = made.data.with_new_exprs(expressions, vec![input])?;
     if aggregates { Ok(made) } else { LogicalPlanBuilder::from(made).project(columns.into_iter().map(Expr::Column))?.build() }
 }
 
@@ -61,7 +77,7 @@ fn in_values(values: Values) -> Result<LogicalPlan> {
     rows.try_fold(first?, |all, row| LogicalPlanBuilder::from(all).union(row?)?.build())
 }
 
-fn in_join(join: Join, ask: fn(LogicalPlan) -> Result<LogicalPlan>) -> Result<LogicalPlan> {
+fn in_join(join: Join, ask: Ask<'_>) -> Result<LogicalPlan> {
     let asks = |expr: &Expr| expr.exists(|e| Ok(is_asked(e))).unwrap_or(false);
     if !join.filter.as_ref().is_some_and(asks) {
         return Ok(LogicalPlan::Join(join));

@@ -37,6 +37,7 @@ mod quotient;
 mod rewrites;
 mod rounding;
 mod seconds;
+mod signed;
 mod subqueries;
 mod sums;
 mod text_literal;
@@ -68,6 +69,7 @@ pub(crate) fn options(config: &mut SessionConfig) {
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(grouping::Sets),
+        Arc::new(signed::Signed),
         Arc::new(compare::Comparisons),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),

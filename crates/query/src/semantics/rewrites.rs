@@ -17,6 +17,7 @@ use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
 use super::{quotient, uuid};
+use crate::wording::sql_type;
 
 /// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
 /// nanoseconds.
@@ -165,8 +166,10 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
 /// An aggregate whose filter is a null without a type, which keeps nothing.
 pub(super) fn filtered(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
     let Some(filter) = &function.params.filter else { return Ok(None) };
-    if !filter.get_type(schema)?.is_null() {
-        return Ok(None);
+    match filter.get_type(schema)? {
+        DataType::Null => {}
+        DataType::Boolean => return Ok(None),
+        ty => return Err(DataFusionError::Plan(format!("FILTER wants a condition, not a value of {}", sql_type(&ty)))),
     }
     let mut made = function.clone();
     made.params.filter = Some(Box::new(lit(false)));

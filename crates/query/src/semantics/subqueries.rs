@@ -3,12 +3,13 @@
 //!
 //! With E for "a row fits" and N for "a row can't be compared, and so is unknown", `x IN (…)` is `E OR (N AND NULL)`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::count::count_all;
@@ -23,6 +24,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::asked::below;
 use super::function::{Unary, kept as stays};
+use super::plans;
 use crate::minmax;
 
 /// After the text of an expression, in the name of a column that holds its values.
@@ -41,11 +43,33 @@ impl AnalyzerRule for Subqueries {
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| rewrite_plan(below(plan, |plan| rewrite_plan(plan).data())?)).data()
+        // An answer may be null where what was asked for was not.
+        let aliases = aliases(&plan)?;
+        let rewritten = |plan| {
+            let plan = below(plans::rewritten(plan, apart)?.data, &|plan| rewrite_plan(plan, &aliases).data())?;
+            rewrite_plan(plan, &aliases)?.map_data(LogicalPlan::recompute_schema)
+        };
+        plan.transform_up_with_subqueries(rewritten).data()
     }
 }
 
-fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+/// What columns are called anywhere in a statement that are not called as in their tables.
+fn aliases(plan: &LogicalPlan) -> Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::Alias(alias) = expr {
+                    found.insert(alias.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+fn rewrite_plan(plan: LogicalPlan, aliases: &HashSet<String>) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&plan.inputs());
     match plan {
         LogicalPlan::Filter(filter) => {
@@ -57,7 +81,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             let Filter { predicate, input, .. } = filter;
             let predicate = if asks { kept(predicate, &Place { schema: &schema, filter: true })? } else { predicate };
             let filter = Filter::try_new(predicate, input)?;
-            Ok(Transformed::yes(if outer { by_columns(filter)? } else { LogicalPlan::Filter(filter) }))
+            Ok(Transformed::yes(if outer { by_columns(filter, aliases)? } else { LogicalPlan::Filter(filter) }))
         }
         plan => {
             let names = NamePreserver::new(&plan);
@@ -71,6 +95,20 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             })
         }
     }
+}
+
+/// A correlated subquery whose columns are called like none that it compares with what is around it.
+fn apart(expr: Expr) -> Result<Transformed<Expr>> {
+    let correlated = |subquery: &Subquery| !subquery.outer_ref_columns.is_empty();
+    Ok(match expr {
+        Expr::ScalarSubquery(subquery) if correlated(&subquery) => {
+            Transformed::yes(Expr::ScalarSubquery(columns_named(&subquery, first(&subquery.subquery))?.0))
+        }
+        Expr::Exists(Exists { subquery, negated }) if correlated(&subquery) && !is_one_row(&subquery) => {
+            Transformed::yes(Expr::Exists(Exists { subquery: columns_named(&subquery, lit(true))?.0, negated }))
+        }
+        expr => Transformed::no(expr),
+    })
 }
 
 fn holds(expr: &Expr, what: impl Fn(&Expr) -> bool) -> bool {
@@ -151,7 +189,9 @@ fn kept(expr: Expr, place: &Place<'_>) -> Result<Expr> {
             Ok(binary_expr(kept(*left, place)?, op, kept(*right, place)?))
         }
         // A join by equality, which asks no more.
-        Expr::InSubquery(InSubquery { negated: false, ref subquery, .. }) if !is_one_row(subquery) => Ok(expr),
+        Expr::InSubquery(InSubquery { negated: false, subquery, expr }) if !is_one_row(&subquery) => {
+            Ok(Expr::InSubquery(InSubquery { negated: false, subquery: named(&subquery)?.0, expr }))
+        }
         Expr::Not(inner) => match Any::of(inner.as_ref()) {
             Some(any) => Any { negated: !any.negated, ..any }.is_true(place),
             None => known(Expr::Not(inner), place),
@@ -176,6 +216,23 @@ fn known(expr: Expr, place: &Place<'_>) -> Result<Expr> {
         },
     })
     .data()
+}
+
+fn first(plan: &LogicalPlan) -> Expr {
+    Expr::Column(Column::from(plan.schema().qualified_field(0)))
+}
+
+/// A subquery whose one column has a name of its own, and that column: a join forgets which side a column is of, and both may be the same
+/// column of the same table.
+fn named(subquery: &Subquery) -> Result<(Subquery, Expr)> {
+    columns_named(subquery, first(&subquery.subquery))
+}
+
+fn columns_named(subquery: &Subquery, column: Expr) -> Result<(Subquery, Expr)> {
+    let plan = subquery.subquery.as_ref();
+    let name = format!("{}{ROW}", plan.schema().field(0).name());
+    let rows = LogicalPlanBuilder::from(plan.clone()).project([column.alias(&name)])?.build()?;
+    Ok((as_subquery(rows, subquery), Expr::Column(Column::new_unqualified(name))))
 }
 
 /// Whether a value compares with any row of a subquery.
@@ -206,7 +263,7 @@ impl Any {
 
     /// The one column of the subquery.
     fn column(&self) -> Expr {
-        Expr::Column(Column::from(self.subquery.subquery.schema().qualified_field(0)))
+        first(&self.subquery.subquery)
     }
 
     /// Whether a row fits, by the least and the greatest of all rows: a subquery that is not correlated is asked for them once.
@@ -238,17 +295,14 @@ impl Any {
             return Ok(if negated { fits.is_not_true() } else { fits });
         }
         let outer = outer(self.value.clone(), place.schema)?;
-        // Under a name of its own: a join forgets which side a column is of, and both may be the same column of the same table.
-        let name = format!("{}{ROW}", self.subquery.subquery.schema().field(0).name());
-        let rows = LogicalPlanBuilder::from(self.subquery.subquery.as_ref().clone());
-        let rows = rows.project([self.column().alias(&name)])?.build()?;
-        let (column, op) = (Expr::Column(Column::new_unqualified(name)), self.op);
+        let (rows, column) = named(&self.subquery)?;
+        let op = self.op;
         // The column first, if the operator can be turned.
         let condition = match op.swap() {
             Some(turned) => binary_expr(column, turned, outer),
             None => binary_expr(outer, op, column),
         };
-        place.exists(&as_subquery(rows, &self.subquery), Some(condition), negated)
+        place.exists(&rows, Some(condition), negated)
     }
 
     /// Whether there is a row that can't be compared; none if there is none.
@@ -336,14 +390,18 @@ fn outer(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     .data()
 }
 
-/// A filter of a correlated subquery that compares columns with what is around it. DataFusion groups by such columns, and so can't by what
-/// is made of them: different values of a column may be equal as keys.
-fn by_columns(filter: Filter) -> Result<LogicalPlan> {
+/// A filter of a correlated subquery, which compares columns with what is around it. Columns of one name get names of their own: where
+/// DataFusion makes a join of the subquery, they become one column whatever tables they are of. And so do expressions: it groups by the
+/// columns that are compared, where different values of one may be equal as keys.
+fn by_columns(filter: Filter, aliases: &HashSet<String>) -> Result<LogicalPlan> {
     let Filter { predicate, input, .. } = filter;
     let own = |e: &Expr| {
         e.any_column_refs() && !e.contains_outer() && !matches!(e, Expr::Column(_)) && !e.is_volatile() && !holds(e, is_subquery)
     };
     let around = |e: &Expr| e.contains_outer() && !e.any_column_refs();
+    let schema = Arc::clone(input.schema());
+    let is_one_of_many =
+        |name: &str| aliases.contains(name) || schema.fields().iter().filter(|field| field.name() == name).count() > 1;
     let mut keys: Vec<Expr> = Vec::new();
     let mut named = |expr: Expr| {
         let name = format!("{expr}{KEY}");
@@ -353,12 +411,26 @@ fn by_columns(filter: Filter) -> Result<LogicalPlan> {
         }
         Expr::Column(Column::new_unqualified(name))
     };
-    let conditions = split_conjunction_owned(predicate).into_iter().map(|condition| match condition {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if own(&left) && around(&right) => named(*left).eq(*right),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if around(&left) && own(&right) => named(*right).eq(*left),
-        condition => condition,
-    });
-    let conditions: Vec<Expr> = conditions.collect();
+    let mut conditions = Vec::new();
+    for condition in split_conjunction_owned(predicate) {
+        let condition = match condition {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if own(&left) && around(&right) => {
+                named(*left).eq(*right)
+            }
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if around(&left) && own(&right) => {
+                named(*right).eq(*left)
+            }
+            condition if condition.contains_outer() && !holds(&condition, is_subquery) => {
+                let rename = |expr: Expr| match expr {
+                    Expr::Column(Column { ref name, .. }) if is_one_of_many(name) => Ok(Transformed::yes(named(expr))),
+                    expr => Ok(Transformed::no(expr)),
+                };
+                condition.transform_up(rename).data()?
+            }
+            condition => condition,
+        };
+        conditions.push(condition);
+    }
     let predicate = conjunction(conditions).unwrap_or_else(|| lit(true));
     if keys.is_empty() {
         return Ok(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
