@@ -113,8 +113,8 @@ fn is_of_values(error: &ArrowError) -> bool {
         | ArrowError::DivideByZero
         | ArrowError::ArithmeticOverflow(_)
         | ArrowError::NotYetImplemented(_) => true,
-        // Arrow has no kind of its own for decimals with too many digits.
-        ArrowError::InvalidArgumentError(text) => text.contains(" to store in a Decimal"),
+        // Arrow has no kinds of their own for decimals with too many digits, and for binary that is no text.
+        ArrowError::InvalidArgumentError(text) => [" to store in a Decimal", "UTF-8 data"].iter().any(|told| text.contains(told)),
         _ => false,
     }
 }
