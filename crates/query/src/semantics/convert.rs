@@ -43,6 +43,7 @@ fn is_own(from: &DataType, to: &DataType) -> bool {
             to => to.is_integer() || to.is_floating() || matches!(to, DataType::Date32 | DataType::Decimal128(..)),
         },
         (from, to) if to.is_string() => holds_times(from),
+        (DataType::List(from), DataType::List(to)) => to.data_type().is_string() && holds_times(from.data_type()),
         (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => s > t || whole_digits(*p, *s) > whole_digits(*q, *t),
         (from, DataType::Decimal128(p, s)) if from.is_integer() => integer_digits(from) > whole_digits(*p, *s),
         (from, DataType::Decimal128(..)) => from.is_floating(),
@@ -108,7 +109,7 @@ impl Unary for Convert {
                 cast_with_options(values, &DataType::Decimal128(38, 0), &SAFE)?
             }
             (from, to) if from.is_string() => readable(values, to)?,
-            (from, to) if to.is_string() && holds_times(from) => as_texts(values)?,
+            (from, to) if (to.is_string() || to.is_nested()) && holds_times(from) => as_texts(values)?,
             (DataType::Timestamp(a, _), DataType::Timestamp(b, _)) => {
                 let many = i64::try_from(unit_nanoseconds(*b) / unit_nanoseconds(*a));
                 let many = many.map_err(|e| DataFusionError::External(Box::new(e)))?;

@@ -259,6 +259,14 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let expr = Expr::WindowFunction(window);
             return Ok(if sorts || parts || of_floats { Transformed::yes(expr) } else { Transformed::no(expr) });
         }
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if func.name() == "array_to_string" && !args.is_empty() => {
+            let (from, texts) = (args[0].get_type(schema)?, DataType::new_list(DataType::Utf8, true));
+            let Some(list) = converted(&args[0], &from, &texts, false) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+            };
+            args[0] = list;
+            Expr::ScalarFunction(ScalarFunction { func, args })
+        }
         Expr::ScalarFunction(function) if function.func.name() == "abs" => {
             return checked::rewrite(Expr::ScalarFunction(function), schema);
         }
