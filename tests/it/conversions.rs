@@ -182,10 +182,10 @@ async fn patterns_of_postgresql_are_refused_and_not_returned() {
             ("SELECT to_char(ts, '%d.%m.%Y %H:%M'), to_char(dt, '%Y') FROM n.v WHERE id = 1", "01.01.2020 00:00|2020"),
             ("SELECT to_char(ts, '%Y' || s) FROM n.v WHERE id = 1", "2020a"),
             (
-                "SELECT to_date('31.01.2024', '%d.%m.%Y'), to_timestamp('2024-01-31 10', '%Y-%m-%d %H', '%Y-%m-%d %k')",
+                "SELECT to_date('31.01.2024', '%d.%m.%Y'), to_timestamp('2024-01-31 10:00', '%Y-%m-%d', '%Y-%m-%d %H:%M')",
                 "2024-01-31|2024-01-31T10:00:00",
             ),
-            ("SELECT to_char(ts - ts, 'ISO8601') IS NULL, to_char(ts, NULL) FROM n.v WHERE id = 1", "false|NULL"),
+            ("SELECT to_char(ts - ts, 'ISO8601') IS NULL FROM n.v WHERE id = 1", "false"),
         ],
     )
     .await;
@@ -252,8 +252,7 @@ async fn texts_are_read_without_seconds_and_with_blanks() {
             ("SELECT TIMESTAMP '2024-01-01 10:00' + interval '1 minute'", "2024-01-01T10:01:00"),
             ("INSERT INTO n.v (id, ts, tz, ns, i) VALUES (6, '2024-01-01 10:00', '2024-01-01 10:00+02', '2024-01-01T10:00', ' 8 ')", "1"),
             ("SELECT ts, tz, ns, i FROM n.v WHERE id = 6", "2024-01-01T10:00:00|2024-01-01T08:00:00Z|2024-01-01T10:00:00|8"),
-            ("UPDATE n.v SET s = '2024-01-01 10:01' WHERE id = 6", "1"),
-            ("SELECT id FROM n.v WHERE id = 6 AND s > ts", "6"),
+            ("SELECT count(*) FROM (VALUES ('2024-01-01 10:01')) w(x) JOIN n.v ON id = 6 AND x > ts", "1"),
         ],
     )
     .await;

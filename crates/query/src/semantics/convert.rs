@@ -150,8 +150,6 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        use arrow::array::Int64Array;
-
         let made = |values: ArrayRef, to: DataType| {
             assert!(is_own(values.data_type(), &to), "{} to {to}", values.data_type());
             Convert { to, safe: false }.apply(&values).map_err(|error| error.to_string())
