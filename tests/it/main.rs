@@ -6,6 +6,7 @@ mod bad_input;
 mod check;
 mod commits;
 mod compaction;
+mod conversions;
 mod details;
 mod disasters;
 mod erasure;

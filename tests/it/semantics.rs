@@ -313,7 +313,7 @@ async fn points_in_time_compare_exactly_whatever_their_units() {
             ("SELECT (ts - dt) = arrow_cast(0, 'Duration(Microsecond)') FROM n.v WHERE id <= 2", "true,true"),
             ("SELECT to_timestamp('31.12.2020 01:02:03', '%d.%m.%Y %H:%M:%S')", "2020-12-31T01:02:03"),
             ("SELECT TIMESTAMP '2020-01-01' + INTERVAL '1 month 1 day 1 second'", "2020-02-02T00:00:01"),
-            ("SELECT CAST(ts AS VARCHAR) FROM n.v WHERE id = 2", "0001-01-01T00:00:00"),
+            ("SELECT CAST(ts AS VARCHAR) FROM n.v WHERE id = 2", "0001-01-01 00:00:00"),
             ("SELECT ns FROM n.v WHERE id = 4 UNION SELECT ts FROM n.v WHERE id = 4", "1969-12-31T23:59:59.999999"),
             (
                 "SELECT CASE WHEN id = 2 THEN ts ELSE dt END FROM n.v WHERE id IN (2, 3) ORDER BY id",

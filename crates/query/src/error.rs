@@ -97,21 +97,25 @@ impl From<DataFusionError> for QueryError {
             | DataFusionError::Configuration(_)
             | DataFusionError::Execution(_)
             | DataFusionError::NotImplemented(_) => Self::Statement(text),
-            // What a statement makes of its rows.
-            DataFusionError::ArrowError(error, _)
-                if matches!(
-                    error.as_ref(),
-                    ArrowError::CastError(_)
-                        | ArrowError::ParseError(_)
-                        | ArrowError::DivideByZero
-                        | ArrowError::ArithmeticOverflow(_)
-                ) =>
-            {
-                Self::Statement(text)
-            }
+            DataFusionError::ArrowError(error, _) if is_of_values(error) => Self::Statement(text),
             DataFusionError::ResourcesExhausted(text) => Self::Resources(text.clone()),
             _ => Self::Execution(text),
         }
+    }
+}
+
+/// Whether an error is of what a statement makes of its rows.
+fn is_of_values(error: &ArrowError) -> bool {
+    match error {
+        ArrowError::CastError(_)
+        | ArrowError::ParseError(_)
+        | ArrowError::ComputeError(_)
+        | ArrowError::DivideByZero
+        | ArrowError::ArithmeticOverflow(_)
+        | ArrowError::NotYetImplemented(_) => true,
+        // Arrow has no kinds of their own for decimals with too many digits, and for binary that is no text.
+        ArrowError::InvalidArgumentError(text) => [" to store in a Decimal", "UTF-8 data"].iter().any(|told| text.contains(told)),
+        _ => false,
     }
 }
 

@@ -20,6 +20,7 @@ mod log;
 mod logical;
 mod met;
 mod minmax;
+mod moment;
 mod names;
 mod order;
 mod padded;

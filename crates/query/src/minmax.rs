@@ -28,6 +28,11 @@ struct Ordered {
     max: bool,
 }
 
+/// Whether values of a type are compared as rows: Arrow's own order is not SQL's.
+fn by_rows(ty: &DataType) -> bool {
+    ty.is_nested() || matches!(ty, DataType::Interval(_))
+}
+
 /// An accumulator of floats: the starting value loses against every other.
 macro_rules! floats {
     ($array:ty, $float:ty, $max:expr, $type:expr) => {
@@ -68,13 +73,13 @@ impl AggregateUDFImpl for Ordered {
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match arguments.return_field.data_type() {
             ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Extreme::new(self.max, ty))),
-            ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
+            ty if by_rows(ty) => Ok(Box::new(Nested::new(self.max, ty)?)),
             _ => self.inner.inner().accumulator(arguments),
         }
     }
 
     fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
-        !arguments.return_field.data_type().is_nested() && self.inner.inner().groups_accumulator_supported(arguments)
+        !by_rows(arguments.return_field.data_type()) && self.inner.inner().groups_accumulator_supported(arguments)
     }
 
     fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {

@@ -17,7 +17,7 @@ use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 
 use crate::table::with_ids;
 use crate::wording::sql_type;
-use crate::{QueryError, Result, stored_text};
+use crate::{QueryError, Result, moment, stored_text};
 
 /// Characters of a value that an error shows.
 const SHOWN: usize = 80;
@@ -161,7 +161,8 @@ impl Column {
         let timestamp = matches!(from, DataType::Timestamp(..));
         match ty {
             PrimitiveType::String if text => self.survives(array),
-            PrimitiveType::String if number || date || time || timestamp || from == &DataType::Boolean => self.survives(array),
+            PrimitiveType::String if time || timestamp => self.survives(&moment::as_texts(array)?),
+            PrimitiveType::String if number || date || from == &DataType::Boolean => self.survives(array),
             PrimitiveType::Binary if text || binary => self.survives(array),
             PrimitiveType::Fixed(n) if binary => self.fixed(array, usize::try_from(*n).unwrap_or(usize::MAX)),
             PrimitiveType::Uuid if from == &DataType::FixedSizeBinary(16) => self.survives(array),

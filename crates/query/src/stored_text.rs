@@ -6,10 +6,11 @@ use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array, Int32Array,
     Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::DataType;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Timelike, Utc};
 use iceberg::spec::PrimitiveType;
+
+use crate::moment;
 
 const MICROSECOND: u32 = 1000;
 
@@ -142,8 +143,8 @@ fn timestamp(text: &str, zoned: bool) -> Option<DateTime<Utc>> {
     if !is_year_known(text) {
         return None;
     }
-    let at = string_to_datetime(&Utc, text).ok()?;
-    let elsewhere = string_to_datetime(&FixedOffset::east_opt(3600)?, text).ok()?;
+    let at = moment::read(&Utc, text).ok()?;
+    let elsewhere = moment::read(&FixedOffset::east_opt(3600)?, text).ok()?;
     let says_zone = elsewhere == at;
     (zoned || !says_zone).then_some(at)
 }
@@ -194,6 +195,9 @@ mod tests {
         assert_eq!(timestamp("2026-01-01 00:00:00", false).map(|t| t.timestamp()), Some(1_767_225_600));
         assert_eq!(timestamp("2026-01-01T01:00:00+01:00", true).map(|t| t.timestamp()), Some(1_767_225_600));
         assert_eq!(timestamp("2026-01-01T01:00:00+01:00", false), None);
+        assert_eq!(timestamp("2026-01-01 00:00", false).map(|t| t.timestamp()), Some(1_767_225_600));
+        assert_eq!(timestamp("2026-01-01T01:00+01", true).map(|t| t.timestamp()), Some(1_767_225_600));
+        assert_eq!(timestamp("2026-01-01T01:00Z", false), None);
         assert_eq!(timestamp("2026-13-45", false), None);
     }
 

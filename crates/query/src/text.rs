@@ -2,14 +2,13 @@
 //! is ever printed and read again.
 
 use chrono::Utc;
-use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::{Dialect, DuckDbDialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
 use crate::spark::Spark;
-use crate::{QueryError, Result, depth, select, semantics, syntax};
+use crate::{QueryError, Result, depth, moment, select, semantics, syntax};
 
 /// Between a table's name and what of it is wanted.
 const MARK: char = '\u{1f}';
@@ -260,7 +259,7 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>>
     let ms = match number {
         // Seconds, as Spark takes them.
         true => text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).ok_or_else(bad)?,
-        false => string_to_datetime(&Utc, &text).map_err(|_| bad())?.timestamp_millis(),
+        false => moment::read(&Utc, &text).map_err(|_| bad())?.timestamp_millis(),
     };
     Ok(Some((format!("timestamp={ms}"), end)))
 }
@@ -316,6 +315,7 @@ mod tests {
             "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z' AS x",
             "SELECT * FROM \"t@timestamp=1767225601000\" AS x",
         );
+        same("SELECT * FROM t TIMESTAMP AS OF '2026-01-01 00:01' x", "SELECT * FROM \"t@timestamp=1767225660000\" x");
         same("SELECT * FROM a FOR TIMESTAMP AS OF 10, b", "SELECT * FROM \"a@timestamp=10000\" AS \"a\", b");
         same("SELECT * FROM a /* FOR */ FOR VERSION AS OF 3 -- x", "SELECT * FROM \"a@version=3\" AS \"a\"");
         same(

@@ -37,7 +37,7 @@ pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
 pub use fetched::{Fetched, Positions, Rows, Window};
-pub use floats::{holds_floats, one_nan, one_nan_and_zero};
+pub use floats::{has_many_forms, one_nan, one_nan_and_zero};
 pub use input::Input;
 pub use keys::{column_at, digest};
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};

@@ -3,17 +3,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Datum, new_empty_array};
+use arrow::array::{ArrayRef, ArrowNativeTypeOp, AsArray, Datum, PrimitiveArray, new_empty_array};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, FieldRef, Int8Type, Int16Type, Int32Type,
+    Int64Type,
+};
 use arrow::error::ArrowError;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
-use super::function::of_untyped_null;
+use super::function::{Unary, call, of_untyped_null};
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Checked {
@@ -24,15 +30,76 @@ struct Checked {
 /// Beyond the greatest decimal of 38 digits.
 const TOO_MANY: u128 = 10_u128.pow(38);
 
-/// `left op right` of integers of one type, or of decimals.
-pub(super) fn call(left: Expr, op: Operator, right: Expr) -> Expr {
-    let signature = Signature::any(2, Volatility::Immutable);
-    Arc::new(ScalarUDF::new_from_impl(Checked { op, signature })).call(vec![left, right])
+/// An operation that wraps around as one that fails, if it is one; its operands are rewritten already.
+pub(super) fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let exact = |expr: &Expr| expr.get_type(schema).map(|ty| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _)));
+    let signed = |expr: &Expr| expr.get_type(schema).map(|ty| ty.is_signed_integer());
+    Ok(match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply), right })
+            if exact(&left)? && exact(&right)? =>
+        {
+            let signature = Signature::any(2, Volatility::Immutable);
+            let function = Arc::new(ScalarUDF::new_from_impl(Checked { op, signature }));
+            Transformed::yes(function.call(vec![*left, *right]))
+        }
+        Expr::Negative(operand) if signed(&operand)? => Transformed::yes(call(Counterpart::Negative, *operand)),
+        Expr::ScalarFunction(ScalarFunction { func, mut args })
+            if func.name() == "abs" && args.len() == 1 && signed(&args[0])? =>
+        {
+            Transformed::yes(call(Counterpart::Absolute, args.remove(0)))
+        }
+        expr => Transformed::no(expr),
+    })
 }
 
-/// Whether an operator wraps around.
-pub(super) fn wraps(op: Operator) -> bool {
-    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply)
+/// `-x` or `abs(x)` of integers, the least of which has no counterpart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Counterpart {
+    Negative,
+    Absolute,
+}
+
+impl Counterpart {
+    fn each<T: ArrowPrimitiveType>(self, values: &ArrayRef) -> Result<ArrayRef> {
+        let one = |v: T::Native| match self {
+            Self::Absolute if v.is_ge(T::Native::ZERO) => Ok(v),
+            _ => v
+                .neg_checked()
+                .map_err(|_| DataFusionError::Execution(format!("out of the range of {}: {} {v:?}", T::DATA_TYPE, self.sign()))),
+        };
+        let made: PrimitiveArray<T> = values.as_primitive::<T>().try_unary(one)?;
+        Ok(Arc::new(made))
+    }
+
+    fn sign(self) -> &'static str {
+        match self {
+            Self::Negative => "-",
+            Self::Absolute => "abs",
+        }
+    }
+}
+
+impl Unary for Counterpart {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Negative => "checked_negative",
+            Self::Absolute => "checked_abs",
+        }
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", input.data_type().clone(), input.is_nullable()))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        match values.data_type() {
+            DataType::Int8 => self.each::<Int8Type>(values),
+            DataType::Int16 => self.each::<Int16Type>(values),
+            DataType::Int32 => self.each::<Int32Type>(values),
+            DataType::Int64 => self.each::<Int64Type>(values),
+            other => Err(DataFusionError::Internal(format!("{} of {other}", self.name()))),
+        }
+    }
 }
 
 impl Checked {

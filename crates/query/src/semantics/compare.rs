@@ -24,11 +24,11 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::arguments::{brought, lists, map_of};
 use super::constant::constant;
-use super::convert::{Convert, loses_digits};
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
 use super::instant::Instant;
 use super::keys;
+use super::patterns::{rewrite_patterns, takes_patterns};
 use super::plans::{rewritten, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
 use super::rewrites::{divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc};
@@ -242,12 +242,8 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             .map(|(expr, subquery)| Expr::InSubquery(InSubquery { expr: Box::new(expr), subquery, negated: *negated })),
         Expr::SetComparison(set) => matched(&field(&set.expr)?, &set.expr, &set.subquery)?
             .map(|(expr, subquery)| Expr::SetComparison(SetComparison { expr: Box::new(expr), subquery, ..set.clone() })),
-        Expr::Cast(Cast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?)?,
-        Expr::TryCast(TryCast { expr, field: to }) => {
-            let to = to.data_type();
-            loses_digits(field(expr)?.data_type(), to)
-                .then(|| call(Convert { to: to.clone(), safe: true }, expr.as_ref().clone()))
-        }
+        Expr::Cast(Cast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?, false)?,
+        Expr::TryCast(TryCast { expr, field: to }) => rewrite_cast(expr, to, &field(expr)?, true)?,
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => {
             let (l, r) = (left.get_type(schema)?, right.get_type(schema)?);
             let minus = |left: Expr, right: Expr| binary_expr(left, Operator::Minus, right);
@@ -289,6 +285,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::ScalarFunction(function) if matches!(function.func.name(), "round" | "trunc" | "ceil" | "floor") => {
             rewrite_rounding(function.func.name(), &function.args, schema)?
         }
+        Expr::ScalarFunction(function) if takes_patterns(function.func.name()) => rewrite_patterns(function, schema)?,
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
             let name = function.func.name();

@@ -10,6 +10,8 @@ use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::scalar::ScalarValue;
 
+use super::checked;
+
 /// The value of an expression that is the same for every row and in every statement.
 pub(super) fn constant(expr: &Expr) -> Result<Option<ScalarValue>> {
     if let Expr::Literal(value, _) = expr {
@@ -20,7 +22,8 @@ pub(super) fn constant(expr: &Expr) -> Result<Option<ScalarValue>> {
     }
     let schema = Arc::new(DFSchema::empty());
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(schema.clone()).build());
-    let folded = simplifier.simplify(simplifier.coerce(expr.clone(), &schema)?)?;
+    let exact = simplifier.coerce(expr.clone(), &schema)?.transform_up(|expr| checked::rewrite(expr, &schema))?.data;
+    let folded = simplifier.simplify(exact)?;
     Ok(match folded {
         Expr::Literal(value, _) => Some(value),
         _ => None,

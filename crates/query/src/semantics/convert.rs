@@ -1,15 +1,28 @@
-//! Conversions that lose digits. DataFusion takes a cast beside a literal for one that can be undone: it would look for 5.00 where
-//! `CAST(d AS INT) = 5` also holds for 5.30.
+//! Conversions that are not Arrow's.
+//!
+//! - Those that lose digits: DataFusion takes a cast beside a literal for one that can be undone. It would look for 5.00 where
+//!   `CAST(d AS INT) = 5` also holds for 5.30.
+//! - Those that a value may not fit: the error names the value.
+//! - Those between texts and points in time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use arrow::util::display::{FormatOptions, array_value_to_string};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::Expr;
 
-use super::function::Unary;
+use super::function::{Unary, call};
 use super::instant::unit_nanoseconds;
+use super::zone::is_utc;
+use crate::moment::{as_texts, holds_times, whole};
+use crate::wording::sql_type;
+
+/// What can't be converted becomes null, and is looked for.
+const SAFE: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };
 
 /// A conversion to a type; what can't be converted is null, or an error.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -18,14 +31,63 @@ pub(super) struct Convert {
     pub(super) safe: bool,
 }
 
-/// Whether values of a type lose digits in another.
-pub(super) fn loses_digits(from: &DataType, to: &DataType) -> bool {
+/// An expression of one type in another, where the conversion is not Arrow's.
+pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Option<Expr> {
+    is_own(from, to).then(|| call(Convert { to: to.clone(), safe }, expr.clone()))
+}
+
+fn is_own(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
-        (DataType::Decimal128(_, s), DataType::Decimal128(_, t)) => s > t,
+        (from, to) if from.is_string() => match to {
+            DataType::Timestamp(_, zone) => zone.as_ref().is_none_or(|zone| is_utc(zone)),
+            to => to.is_integer() || to.is_floating() || matches!(to, DataType::Date32 | DataType::Decimal128(..)),
+        },
+        (from, to) if to.is_string() => holds_times(from),
+        (DataType::List(from), DataType::List(to)) => to.data_type().is_string() && holds_times(from.data_type()),
+        (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => s > t || whole_digits(*p, *s) > whole_digits(*q, *t),
+        (from, DataType::Decimal128(p, s)) if from.is_integer() => integer_digits(from) > whole_digits(*p, *s),
+        (from, DataType::Decimal128(..)) => from.is_floating(),
         (from, to) if to.is_integer() => from.is_decimal() || from.is_floating(),
         (DataType::Timestamp(a, _), DataType::Timestamp(b, _)) => unit_nanoseconds(*a) < unit_nanoseconds(*b),
         _ => false,
     }
+}
+
+fn whole_digits(precision: u8, scale: i8) -> i16 {
+    i16::from(precision) - i16::from(scale)
+}
+
+/// Digits of an integer, at most.
+fn integer_digits(ty: &DataType) -> i16 {
+    match ty {
+        DataType::Int8 | DataType::UInt8 => 3,
+        DataType::Int16 | DataType::UInt16 => 5,
+        DataType::Int32 | DataType::UInt32 => 10,
+        DataType::Int64 => 19,
+        _ => 20,
+    }
+}
+
+/// Texts as Arrow reads them for a type.
+fn readable(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    let texts = cast(values, &DataType::Utf8)?;
+    let one = |text| match to {
+        DataType::Timestamp(..) | DataType::Date32 => whole(text),
+        _ => Cow::Borrowed(text.trim()),
+    };
+    let texts: StringArray = texts.as_string::<i32>().iter().map(|text| text.map(one)).collect();
+    Ok(Arc::new(texts))
+}
+
+/// What was made of values, unless one of them is none.
+fn all_made(values: &ArrayRef, made: ArrayRef) -> Result<ArrayRef> {
+    let lost = (made.null_count() > 0).then(|| (0..values.len()).find(|row| values.is_valid(*row) && made.is_null(*row)));
+    let Some(row) = lost.flatten() else { return Ok(made) };
+    let (value, ty) = (array_value_to_string(values, row)?, sql_type(made.data_type()));
+    Err(DataFusionError::Execution(match values.data_type().is_string() {
+        true => format!("'{value}' can't be read as {ty}"),
+        false => format!("{value} does not fit {ty}"),
+    }))
 }
 
 impl Unary for Convert {
@@ -38,15 +100,16 @@ impl Unary for Convert {
     }
 
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
-        let options = CastOptions { safe: self.safe, ..CastOptions::default() };
-        let whole: ArrayRef = match (values.data_type(), &self.to) {
+        let prepared: ArrayRef = match (values.data_type(), &self.to) {
             (from, to) if from.is_floating() && to.is_integer() => {
                 let doubles = cast(values, &DataType::Float64)?;
                 Arc::new(doubles.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even))
             }
             (DataType::Decimal128(_, _), to) if to.is_integer() => {
-                cast_with_options(values, &DataType::Decimal128(38, 0), &options)?
+                cast_with_options(values, &DataType::Decimal128(38, 0), &SAFE)?
             }
+            (from, to) if from.is_string() => readable(values, to)?,
+            (from, to) if (to.is_string() || to.is_nested()) && holds_times(from) => as_texts(values)?,
             (DataType::Timestamp(a, _), DataType::Timestamp(b, _)) => {
                 let many = i64::try_from(unit_nanoseconds(*b) / unit_nanoseconds(*a));
                 let many = many.map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -57,7 +120,8 @@ impl Unary for Convert {
             }
             _ => values.clone(),
         };
-        Ok(cast_with_options(&whole, &self.to, &options)?)
+        let made = cast_with_options(&prepared, &self.to, &SAFE)?;
+        if self.safe { Ok(made) } else { all_made(values, made) }
     }
 }
 
@@ -82,6 +146,31 @@ mod tests {
         for wrong in [f64::NAN, f64::INFINITY, 2_147_483_648.0] {
             assert!(ints(Arc::new(Float64Array::from(vec![wrong]))).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let made = |values: ArrayRef, to: DataType| {
+            assert!(is_own(values.data_type(), &to), "{} to {to}", values.data_type());
+            Convert { to, safe: false }.apply(&values).map_err(|error| error.to_string())
+        };
+        let decimal = DataType::Decimal128(4, 1);
+        let wide = Decimal128Array::from(vec![1_000_000]).with_precision_and_scale(10, 2).expect("a type");
+        for (values, named) in [
+            (Arc::new(Int64Array::from(vec![1, 12345])) as ArrayRef, "12345 does not fit decimal(4, 1)"),
+            (Arc::new(Float64Array::from(vec![1e30])), "1e30 does not fit decimal(4, 1)"),
+            (Arc::new(Float64Array::from(vec![f64::NAN])), "NaN does not fit decimal(4, 1)"),
+            (Arc::new(wide), "10000.00 does not fit decimal(4, 1)"),
+            (Arc::new(StringArray::from(vec![" 12345.6 "])), "' 12345.6 ' can't be read as decimal(4, 1)"),
+        ] {
+            let error = made(values, decimal.clone()).expect_err(named);
+            assert!(error.contains(named), "{error}");
+        }
+        let texts = Arc::new(StringArray::from(vec![Some(" 12 "), None]));
+        assert_eq!(
+            made(texts, DataType::Int32).expect("a number").as_primitive::<Int32Type>().iter().collect::<Vec<_>>(),
+            [Some(12), None]
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The least or the greatest of floats, of all or of a window, and of structs and lists.
+//! The least or the greatest of floats, of all or of a window, and of structs, lists and intervals.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::min_max::MovingMin;
 use datafusion::logical_expr::Accumulator;
-use esker_read::one_nan_and_zero;
+use esker_read::{has_many_forms, one_nan_and_zero};
 
 use crate::wording::sql_type;
 
@@ -69,12 +69,15 @@ pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'sta
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plain {
     value: ScalarValue,
+    /// What is compared in its place, if that is another.
+    key: Option<ScalarValue>,
     against: bool,
 }
 
 impl PartialOrd for Plain {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let order = self.value.partial_cmp(&other.value)?;
+        let (own, others) = (self.key.as_ref().unwrap_or(&self.value), other.key.as_ref().unwrap_or(&other.value));
+        let order = own.partial_cmp(others)?;
         Some(if self.against { order.reverse() } else { order })
     }
 }
@@ -82,7 +85,12 @@ impl PartialOrd for Plain {
 impl Rank for Plain {
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
-        valid.map(|i| Ok(Self { value: ScalarValue::try_from_array(values, i)?, against })).collect()
+        let keys = has_many_forms(values.data_type()).then(|| one_nan_and_zero(values)).transpose()?;
+        let one = |i| {
+            let key = keys.as_ref().map(|keys| ScalarValue::try_from_array(keys, i)).transpose()?;
+            Ok(Self { value: ScalarValue::try_from_array(values, i)?, key, against })
+        };
+        valid.map(one).collect()
     }
 
     fn value(&self, _ty: &DataType) -> Result<ScalarValue> {
@@ -101,7 +109,7 @@ impl Rank for Ranked {
     }
 }
 
-/// `min` or `max` of structs or lists: field by field, value by value, floats in the order of `docs/sql.md`, nulls last.
+/// `min` or `max` of structs, lists or intervals: field by field, value by value, in the order of `docs/sql.md`, nulls last.
 #[derive(Debug)]
 pub(crate) struct Nested {
     held: Option<(OwnedRow, ScalarValue)>,

@@ -1,5 +1,5 @@
-//! What compares, joins, groups or sorts by floats goes by keys in which zeros are one and NaNs are one, the greatest. What is returned or
-//! written stays as it is.
+//! What compares, joins, groups or sorts by floats goes by keys in which zeros are one and NaNs are one, the greatest; what does so by
+//! intervals by keys in which those of one length are one. What is returned or written stays as it is.
 //!
 //! A comparison with a literal needs no key: it is written as ranges in Arrow's order, so that it still prunes. There, NaNs without a sign
 //! are greater than infinity, and those with one less than its negative.
@@ -12,7 +12,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, DFSchema, JoinConstraint};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction, SetComparison, Sort};
+use datafusion::logical_expr::expr::{Between, Case, Cast, InList, InSubquery, ScalarFunction, SetComparison, Sort};
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, BinaryExpr, Distinct, DistinctOn, Expr, ExprSchemable, GroupingSet, LogicalPlan, LogicalPlanBuilder,
@@ -20,10 +20,11 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
-use esker_read::holds_floats;
+use esker_read::has_many_forms;
 
 use super::checked;
 use super::constant::constant;
+use super::convert::converted;
 use super::fit::{always, compares, never};
 use super::normal::{is_key, key, ordered};
 use super::plans::{rewritten, visible};
@@ -45,7 +46,7 @@ pub(super) struct Keys;
 
 impl AnalyzerRule for Keys {
     fn name(&self) -> &'static str {
-        "float_keys"
+        "comparison_keys"
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
@@ -53,8 +54,9 @@ impl AnalyzerRule for Keys {
     }
 }
 
-fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
-    !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| holds_floats(&ty))
+/// Whether an expression goes by a key.
+fn needs_key(expr: &Expr, schema: &DFSchema) -> bool {
+    !is_key(expr) && expr.get_type(schema).is_ok_and(|ty| has_many_forms(&ty))
 }
 
 /// A map is equal to others, and no more: it makes no groups, and has no order.
@@ -90,14 +92,14 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = visible(&plan)?;
     refuse_maps(&plan, &schema)?;
     let plan = match rewritten(plan, |expr| rewrite(expr, &schema))?.data {
-        LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| is_float(&s.expr, &schema)) => {
+        LogicalPlan::Sort(mut sort) if sort.expr.iter().any(|s| needs_key(&s.expr, &schema)) => {
             sort.expr = sorted(sort.expr, &schema);
             LogicalPlan::Sort(sort)
         }
         LogicalPlan::Join(mut join) => {
             let (left, right) = (join.left.schema().clone(), join.right.schema().clone());
             for (l, r) in &mut join.on {
-                if is_float(l, &left) || is_float(r, &right) {
+                if needs_key(l, &left) || needs_key(r, &right) {
                     (*l, *r) = (key(std::mem::take(l)), key(std::mem::take(r)));
                     // The keys of USING are columns, and have done their work by now.
                     join.join_constraint = JoinConstraint::On;
@@ -105,11 +107,11 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             }
             LogicalPlan::Join(join)
         }
-        LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(|f| holds_floats(f.data_type())) => {
+        LogicalPlan::Distinct(Distinct::All(input)) if input.schema().fields().iter().any(|f| has_many_forms(f.data_type())) => {
             let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
             grouped(Aggregate::try_new(input, columns, Vec::new())?)?
         }
-        LogicalPlan::Distinct(Distinct::On(mut on)) if on.on_expr.iter().any(|e| is_float(e, &schema)) => {
+        LogicalPlan::Distinct(Distinct::On(mut on)) if on.on_expr.iter().any(|e| needs_key(e, &schema)) => {
             on.on_expr = on.on_expr.into_iter().map(|e| keyed(e, &schema)).collect();
             on.sort_expr = on.sort_expr.map(|sort| sorted(sort, &schema));
             LogicalPlan::Distinct(Distinct::On(DistinctOn { ..on }))
@@ -122,7 +124,7 @@ fn rewrite_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 }
 
 fn keyed(expr: Expr, schema: &DFSchema) -> Expr {
-    if is_float(&expr, schema) { key(expr) } else { expr }
+    if needs_key(&expr, schema) { key(expr) } else { expr }
 }
 
 fn sorted(sort: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
@@ -133,7 +135,7 @@ fn sorted(sort: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
 fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
     let schema = aggregate.input.schema().clone();
     let distinct: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
-    let floats: Vec<Expr> = distinct.iter().filter(|e| is_float(e, &schema)).cloned().collect();
+    let floats: Vec<Expr> = distinct.iter().filter(|e| needs_key(e, &schema)).cloned().collect();
     if floats.is_empty() {
         return Ok(LogicalPlan::Aggregate(aggregate));
     }
@@ -175,7 +177,7 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
         let own = Expr::Column(column.clone());
         let (relation, field) = wanted.qualified_field(i);
         let value = match distinct.get(i) {
-            Some(expr) if is_float(expr, &schema) => {
+            Some(expr) if needs_key(expr, &schema) => {
                 let value = shown.next().map_or_else(|| own.clone(), Expr::Column);
                 // A group of a smaller set has no value in this column.
                 if sets { when(own.is_not_null(), value).end()? } else { value }
@@ -190,47 +192,51 @@ fn grouped(aggregate: Aggregate) -> Result<LogicalPlan> {
 /// An expression whose operands are rewritten already.
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let made = match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if checked::wraps(op) => {
-            let exact = |ty: DataType| ty.is_integer() || matches!(ty, DataType::Decimal128(_, _));
-            return Ok(match exact(left.get_type(schema)?) && exact(right.get_type(schema)?) {
-                true => Transformed::yes(checked::call(*left, op, *right)),
-                false => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+        expr @ (Expr::BinaryExpr(BinaryExpr { op: Operator::Plus | Operator::Minus | Operator::Multiply, .. })
+        | Expr::Negative(_)) => {
+            return checked::rewrite(expr, schema);
+        }
+        Expr::Cast(Cast { expr, field }) => {
+            let from = expr.get_type(schema)?;
+            return Ok(match converted(&expr, &from, field.data_type(), false) {
+                Some(made) => Transformed::yes(made),
+                None => Transformed::no(Expr::Cast(Cast { expr, field })),
             });
         }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && is_float(&left, schema) => {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(op) && needs_key(&left, schema) => {
             compared(*left, op, *right)
         }
-        Expr::Between(Between { expr, negated, low, high }) if is_float(&expr, schema) => {
+        Expr::Between(Between { expr, negated, low, high }) if needs_key(&expr, schema) => {
             let expr = if expr.is_volatile() { key(*expr) } else { *expr };
             let both = compared(expr.clone(), Operator::GtEq, *low).and(compared(expr, Operator::LtEq, *high));
             if negated { Expr::Not(Box::new(both)) } else { both }
         }
-        Expr::InList(list) if is_float(&list.expr, schema) => listed(list),
-        Expr::InSubquery(InSubquery { expr, subquery, negated }) if is_float(&expr, schema) => {
+        Expr::InList(list) if needs_key(&list.expr, schema) => listed(list),
+        Expr::InSubquery(InSubquery { expr, subquery, negated }) if needs_key(&expr, schema) => {
             Expr::InSubquery(InSubquery { expr: Box::new(key(*expr)), subquery: projected(subquery)?, negated })
         }
-        Expr::SetComparison(set) if is_float(&set.expr, schema) => Expr::SetComparison(SetComparison {
+        Expr::SetComparison(set) if needs_key(&set.expr, schema) => Expr::SetComparison(SetComparison {
             expr: Box::new(key(*set.expr)),
             subquery: projected(set.subquery)?,
             op: set.op,
             quantifier: set.quantifier,
         }),
-        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) if is_float(&operand, schema) => {
+        Expr::Case(Case { expr: Some(operand), when_then_expr, else_expr }) if needs_key(&operand, schema) => {
             let whens = when_then_expr.into_iter().map(|(when, then)| (Box::new(key(*when)), then)).collect();
             Expr::Case(Case { expr: Some(Box::new(key(*operand))), when_then_expr: whens, else_expr })
         }
         Expr::AggregateFunction(mut function) => {
             let params = &mut function.params;
-            let by_floats = params.order_by.iter().any(|s| is_float(&s.expr, schema));
+            let by_floats = params.order_by.iter().any(|s| needs_key(&s.expr, schema));
             let distinct = params.distinct || function.func.name() == "approx_distinct";
-            let of_floats = distinct && params.args.iter().any(|e| is_float(e, schema));
+            let of_floats = distinct && params.args.iter().any(|e| needs_key(e, schema));
             if of_floats {
                 params.args = std::mem::take(&mut params.args).into_iter().map(|e| keyed(e, schema)).collect();
             }
             if ORDERING_ROWS.contains(&function.func.name()) {
                 params.args = std::mem::take(&mut params.args)
                     .into_iter()
-                    .map(|e| if is_float(&e, schema) { ordered(e) } else { e })
+                    .map(|e| if needs_key(&e, schema) { ordered(e) } else { e })
                     .collect();
                 return Ok(Transformed::yes(Expr::AggregateFunction(function)));
             }
@@ -242,9 +248,9 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::WindowFunction(mut window) => {
             let params = &mut window.params;
-            let sorts = params.order_by.iter().any(|s| is_float(&s.expr, schema));
-            let parts = params.partition_by.iter().any(|e| is_float(e, schema));
-            let of_floats = params.distinct && params.args.iter().any(|e| is_float(e, schema));
+            let sorts = params.order_by.iter().any(|s| needs_key(&s.expr, schema));
+            let parts = params.partition_by.iter().any(|e| needs_key(e, schema));
+            let of_floats = params.distinct && params.args.iter().any(|e| needs_key(e, schema));
             params.order_by = sorted(std::mem::take(&mut params.order_by), schema);
             params.partition_by = std::mem::take(&mut params.partition_by).into_iter().map(|e| keyed(e, schema)).collect();
             if of_floats {
@@ -253,19 +259,30 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let expr = Expr::WindowFunction(window);
             return Ok(if sorts || parts || of_floats { Transformed::yes(expr) } else { Transformed::no(expr) });
         }
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if func.name() == "array_to_string" && !args.is_empty() => {
+            let (from, texts) = (args[0].get_type(schema)?, DataType::new_list(DataType::Utf8, true));
+            let Some(list) = converted(&args[0], &from, &texts, false) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })));
+            };
+            args[0] = list;
+            Expr::ScalarFunction(ScalarFunction { func, args })
+        }
+        Expr::ScalarFunction(function) if function.func.name() == "abs" => {
+            return checked::rewrite(Expr::ScalarFunction(function), schema);
+        }
         Expr::ScalarFunction(ScalarFunction { func, args })
-            if FINDING.contains(&func.name()) && args.iter().any(|e| is_float(e, schema)) =>
+            if FINDING.contains(&func.name()) && args.iter().any(|e| needs_key(e, schema)) =>
         {
             Expr::ScalarFunction(ScalarFunction { func, args: args.into_iter().map(|e| keyed(e, schema)).collect() })
         }
         Expr::ScalarFunction(ScalarFunction { func, args })
-            if ORDERING.contains(&func.name()) && args.iter().any(|e| is_float(e, schema)) =>
+            if ORDERING.contains(&func.name()) && args.iter().any(|e| needs_key(e, schema)) =>
         {
-            let args = args.into_iter().map(|e| if is_float(&e, schema) { ordered(e) } else { e }).collect();
+            let args = args.into_iter().map(|e| if needs_key(&e, schema) { ordered(e) } else { e }).collect();
             Expr::ScalarFunction(ScalarFunction { func, args })
         }
         Expr::ScalarFunction(ScalarFunction { func, mut args })
-            if func.name() == "nullif" && args.len() == 2 && args.iter().any(|e| is_float(e, schema)) =>
+            if func.name() == "nullif" && args.len() == 2 && args.iter().any(|e| needs_key(e, schema)) =>
         {
             let (other, value) = (args.pop().unwrap_or_default(), args.pop().unwrap_or_default());
             let equal = binary_expr(key(value.clone()), Operator::Eq, key(other));

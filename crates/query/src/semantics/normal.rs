@@ -1,4 +1,5 @@
-//! Floats as keys: one zero, one NaN. Arrow orders floats by their bits, so that -0.0 is less than 0.0, and a NaN with a sign less than all.
+//! Floats and intervals as keys: one zero, one NaN, one form of each length. Arrow orders floats by their bits, so that -0.0 is less than
+//! 0.0, and a NaN with a sign less than all; intervals by their months, then by their days.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, FieldRef};
@@ -8,7 +9,7 @@ use esker_read::{one_nan, one_nan_and_zero};
 
 use super::function::{Unary, call, is_call};
 
-const NAME: &str = "float_key";
+const NAME: &str = "comparison_key";
 
 /// What is made one: NaNs, and zeros as well where they are to be equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,12 +18,13 @@ enum Normal {
     Nan,
 }
 
-/// The key of an expression of floats.
+/// The key of an expression of floats or intervals.
 pub(super) fn key(expr: Expr) -> Expr {
     if is_key(&expr) { expr } else { call(Normal::Key, expr) }
 }
 
-/// An expression of floats that Arrow orders right: its NaNs are one, the greatest. Zeros keep their signs.
+/// An expression that Arrow orders right: its NaNs are one, the greatest, and zeros keep their signs; an interval has the months and days
+/// that its hours make.
 pub(super) fn ordered(expr: Expr) -> Expr {
     if is_key(&expr) || is_call(&expr, Normal::Nan.name()) { expr } else { call(Normal::Nan, expr) }
 }

@@ -13,6 +13,9 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
+use super::convert::Convert;
+use super::function::Unary;
+
 const DAY: i64 = 86_400_000_000;
 
 /// The functions.
@@ -126,7 +129,9 @@ impl ScalarUDFImpl for ToTimestamp {
         let values = ColumnarValue::values_to_arrays(&arguments.args)?;
         let values = values.first().ok_or_else(|| DataFusionError::Execution("to_timestamp takes a value".to_owned()))?;
         let from = values.data_type();
-        let made = if from.is_numeric() {
+        let made = if from.is_string() {
+            Convert { to, safe: false }.apply(values)?
+        } else if from.is_numeric() {
             // Six digits of a second more.
             let exact = cast_seconds(values)?;
             cast_with_options(&exact, &to, &options)?

@@ -6,17 +6,18 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::datetime::expr_fn::to_local_time;
 use datafusion::logical_expr::expr::{AggregateFunction, Like, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit, when,
+    Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit, try_cast, when,
 };
 use datafusion::scalar::ScalarValue;
 
 use super::constant::constant;
-use super::convert::{Convert, loses_digits};
+use super::convert::converted;
 use super::function::call;
 use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
-use super::{quotient, uuid};
+use super::zone::{self, Shown, is_utc};
+use super::{quotient, sized, uuid};
 use crate::wording::sql_type;
 
 /// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
@@ -207,17 +208,31 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
     Some(quotient::call(decimal(left, l)?, decimal(right, r)?))
 }
 
-fn is_utc(zone: &str) -> bool {
-    matches!(zone, "UTC" | "utc" | "Z" | "+00:00" | "+0000" | "+00")
+/// A conversion that is not Arrow's, or whose type says a length.
+pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
+    let made = match safe {
+        true => converted(expr, from.data_type(), to.data_type(), safe),
+        false => conversion(expr, to, from)?,
+    };
+    let Some(length) = sized::length(to)? else { return Ok(made) };
+    let plain = || match safe {
+        _ if from.data_type() == to.data_type() => expr.clone(),
+        true => try_cast(expr.clone(), to.data_type().clone()),
+        false => cast(expr.clone(), to.data_type().clone()),
+    };
+    Ok(Some(sized::cut(made.unwrap_or_else(plain), length)))
 }
 
-/// Conversions between UUIDs, their text and their bytes, and those that lose digits.
-pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
+/// Conversions between UUIDs, their text and their bytes, those to other time zones, and those that are not Arrow's.
+fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr>> {
     if matches!(to.data_type(), DataType::Date32 | DataType::Timestamp(_, _))
         && let Some(value) = constant(expr)?
         && let Some(text) = text(&value)
     {
         text_literal::check_year(text, to.data_type())?;
+    }
+    if let DataType::Timestamp(_, Some(zone)) = to.data_type() {
+        zone::named(zone)?;
     }
     Ok(match (from.data_type(), to.data_type()) {
         (ty, _) if is_uuid(to) && ty.is_string() => Some(match constant(expr)?.as_ref().and_then(text) {
@@ -231,7 +246,14 @@ pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Resul
             let text = call(uuid::ToText, expr.clone());
             Some(if *ty == DataType::Utf8 { text } else { cast(text, ty.clone()) })
         }
-        // `AT TIME ZONE`, which alone names another zone than UTC: what clocks there show.
+        // `AT TIME ZONE`, which alone names another zone than UTC: the instant at which clocks there show it, or what they show.
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) if !is_utc(zone) => {
+            Some(call(Shown { zone: zone.clone() }, expr.clone()))
+        }
+        (DataType::Date32, DataType::Timestamp(_, Some(zone))) if !is_utc(zone) => {
+            let midnight = cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
+            Some(call(Shown { zone: zone.clone() }, midnight))
+        }
         (DataType::Timestamp(unit, Some(own)), DataType::Timestamp(_, Some(zone))) if own != zone && !is_utc(zone) => {
             Some(to_local_time(vec![cast(expr.clone(), DataType::Timestamp(*unit, Some(zone.clone())))]))
         }
@@ -239,7 +261,6 @@ pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Resul
         (from, ty @ DataType::Timestamp(unit, zone)) if from.is_integer() && *unit != TimeUnit::Second => {
             Some(cast(cast(expr.clone(), DataType::Timestamp(TimeUnit::Second, zone.clone())), ty.clone()))
         }
-        (from, ty) if loses_digits(from, ty) => Some(call(Convert { to: ty.clone(), safe: false }, expr.clone())),
-        _ => None,
+        (from, ty) => converted(expr, from, ty, false),
     })
 }

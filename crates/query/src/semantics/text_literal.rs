@@ -1,6 +1,6 @@
 //! A text beside a value of another type stands for a value of that type: `ts < '9999-12-31'`. One that stands for none is an error.
 
-use arrow::compute::kernels::cast_utils::{parse_decimal, string_to_datetime, string_to_time_nanoseconds};
+use arrow::compute::kernels::cast_utils::{parse_decimal, string_to_time_nanoseconds};
 use arrow::datatypes::{DataType, Decimal128Type, TimeUnit};
 use chrono::{NaiveDate, Utc};
 use datafusion::error::{DataFusionError, Result};
@@ -8,6 +8,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::fit::{Fit, at_instant, fit};
 use super::uuid;
+use crate::moment;
 use crate::stored_text::is_year_known;
 
 const MICROSECOND: i64 = 1_000;
@@ -79,7 +80,7 @@ fn midnight(date: NaiveDate) -> i128 {
 }
 
 fn moment(text: &str, to: &DataType, kind: &str) -> Result<Fit> {
-    let instant = string_to_datetime(&Utc, text.trim()).map_err(|_| wrong(text, kind))?;
+    let instant = moment::read(&Utc, text).map_err(|_| wrong(text, kind))?;
     let nanoseconds = i128::from(instant.timestamp()) * 1_000_000_000 + i128::from(instant.timestamp_subsec_nanos());
     at_instant(nanoseconds, to).ok_or_else(|| wrong(text, kind))
 }
@@ -120,6 +121,8 @@ mod tests {
         let micros = |v| ScalarValue::TimestampMicrosecond(Some(v), None);
         let cases = [
             ("1970-01-01 00:00:01", us.clone(), Fit::At(micros(1_000_000))),
+            ("1970-01-01 00:01", us.clone(), Fit::At(micros(60_000_000))),
+            ("1970-01-01T01:01+01", us.clone(), Fit::At(micros(60_000_000))),
             ("9999-12-31", us.clone(), Fit::At(micros(253_402_214_400_000_000))),
             ("0001-01-01", us.clone(), Fit::At(micros(-62_135_596_800_000_000))),
             ("1970-01-01T00:00:00.0000015Z", us.clone(), Fit::After(micros(1))),

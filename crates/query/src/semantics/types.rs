@@ -8,8 +8,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
-use datafusion::sql::sqlparser::ast::{self, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
 use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
+
+use super::sized::sized;
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
 /// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
@@ -31,18 +33,28 @@ impl TypePlanner for Types {
     fn plan_type_field(&self, ty: &ast::DataType) -> Result<Option<FieldRef>> {
         let name = ty.to_string();
         let ty = match ty {
-            ast::DataType::Timestamp(digits, zone) => timestamp(*digits, zone, &name)?,
-            ast::DataType::Datetime(digits) => timestamp(*digits, &TimezoneInfo::None, &name)?,
-            ast::DataType::TimestampNtz(digits) => timestamp(*digits, &TimezoneInfo::None, &name)?,
+            ast::DataType::Timestamp(digits, zone) => return timestamp(*digits, zone, &name).map(Some),
+            ast::DataType::Datetime(digits) => return timestamp(*digits, &TimezoneInfo::None, &name).map(Some),
+            ast::DataType::TimestampNtz(digits) => return timestamp(*digits, &TimezoneInfo::None, &name).map(Some),
             ast::DataType::Time(digits, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) if digits.is_none_or(|d| d <= 6) => {
-                DataType::Time64(TimeUnit::Microsecond)
+                let ty = DataType::Time64(TimeUnit::Microsecond);
+                return Ok(Some(match digits {
+                    Some(digits @ 0..6) => sized(ty, *digits),
+                    _ => Arc::new(Field::new("", ty, true)),
+                }));
             }
+            ast::DataType::Varchar(length)
+            | ast::DataType::Nvarchar(length)
+            | ast::DataType::CharVarying(length)
+            | ast::DataType::CharacterVarying(length) => return text(*length, &name).map(Some),
+            ast::DataType::Char(_) | ast::DataType::Character(_) => return Err(padded(&name)),
             ast::DataType::Uuid => DataType::FixedSizeBinary(16),
             ast::DataType::Varbinary(_) | ast::DataType::Blob(_) | ast::DataType::Bytes(_) | ast::DataType::Binary(None) => {
                 DataType::Binary
             }
             ast::DataType::Custom(custom, _) => match custom.to_string().to_lowercase().as_str() {
                 "timestamp_ns" => DataType::Timestamp(TimeUnit::Nanosecond, None),
+                "bpchar" | "nchar" => return Err(padded(&name)),
                 "timestamptz_ns" => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
                 _ => return Ok(None),
             },
@@ -52,14 +64,34 @@ impl TypePlanner for Types {
     }
 }
 
-fn timestamp(digits: Option<u64>, zone: &TimezoneInfo, name: &str) -> Result<DataType> {
+/// What is padded with blanks, which count here, is another text in every comparison.
+fn padded(name: &str) -> DataFusionError {
+    DataFusionError::Plan(format!("{name} is not served, as it would be padded with blanks: write VARCHAR"))
+}
+
+/// A text of so many characters at most.
+fn text(length: Option<CharacterLength>, name: &str) -> Result<FieldRef> {
+    Ok(match length {
+        None | Some(CharacterLength::Max) => Arc::new(Field::new("", DataType::Utf8View, true)),
+        Some(CharacterLength::IntegerLength { length, unit: None | Some(CharLengthUnits::Characters) }) if length > 0 => {
+            sized(DataType::Utf8View, length)
+        }
+        Some(_) => return Err(DataFusionError::Plan(format!("{name}: a length is a number of characters, one at least"))),
+    })
+}
+
+fn timestamp(digits: Option<u64>, zone: &TimezoneInfo, name: &str) -> Result<FieldRef> {
     let unit = match digits {
         None | Some(0..=6) => TimeUnit::Microsecond,
         Some(7..=9) => TimeUnit::Nanosecond,
         Some(_) => return Err(DataFusionError::Plan(format!("{name}: a timestamp has at most 9 digits of a second"))),
     };
     let zoned = matches!(zone, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone);
-    Ok(DataType::Timestamp(unit, zoned.then(|| "UTC".into())))
+    let ty = DataType::Timestamp(unit, zoned.then(|| "UTC".into()));
+    Ok(match digits {
+        None | Some(6 | 9) => Arc::new(Field::new("", ty, true)),
+        Some(digits) => sized(ty, digits),
+    })
 }
 
 /// Whether a field's values are UUIDs.

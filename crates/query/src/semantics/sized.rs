@@ -1,0 +1,101 @@
+//! Types with a length: `VARCHAR(3)`, `TIMESTAMP(0)`. Arrow's types have none, so the field of a cast says it, and the cast cuts.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::Expr;
+
+use super::function::{Unary, call};
+
+/// In the metadata of a field: its length. No expression's own field has it.
+const LENGTH: &str = "esker.length";
+
+/// Cuts values to a number of characters, or of digits of a second.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Cut {
+    length: u32,
+}
+
+/// The field of a type with a length.
+pub(super) fn sized(ty: DataType, length: u64) -> FieldRef {
+    Arc::new(Field::new("", ty, true).with_metadata([(LENGTH.to_owned(), length.to_string())].into()))
+}
+
+/// The length that a field says; an error if one is said of what is within it.
+pub(super) fn length(field: &Field) -> Result<Option<u32>> {
+    if within(field.data_type()) {
+        return Err(DataFusionError::Plan("types with a length are not served within lists, structs and maps".to_owned()));
+    }
+    let length = |text: &String| text.parse().map_err(|e| DataFusionError::Plan(format!("a length of {text}: {e}")));
+    field.metadata().get(LENGTH).map(length).transpose()
+}
+
+fn within(ty: &DataType) -> bool {
+    let says = |field: &FieldRef| field.metadata().contains_key(LENGTH) || within(field.data_type());
+    match ty {
+        DataType::Struct(fields) => fields.iter().any(says),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::Map(item, _) => {
+            says(item)
+        }
+        _ => false,
+    }
+}
+
+/// Values of a type without a length, cut to one.
+pub(super) fn cut(expr: Expr, length: u32) -> Expr {
+    call(Cut { length }, expr)
+}
+
+impl Unary for Cut {
+    fn name(&self) -> &'static str {
+        "cut"
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", input.data_type().clone(), input.is_nullable()))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let ty = values.data_type();
+        let digits = match ty {
+            DataType::Timestamp(unit, _) | DataType::Time64(unit) => match unit {
+                TimeUnit::Second => 0,
+                TimeUnit::Millisecond => 3,
+                TimeUnit::Microsecond => 6,
+                TimeUnit::Nanosecond => 9_u32,
+            },
+            _ => {
+                let texts = cast(values, &DataType::Utf8)?;
+                let length = usize::try_from(self.length).map_err(|e| DataFusionError::External(Box::new(e)))?;
+                let short = |text: &'_ str| text.char_indices().nth(length).map_or(text.len(), |(at, _)| at);
+                let cut = texts.as_string::<i32>().iter().map(|text| text.map(|text| &text[..short(text)]));
+                return Ok(cast(&cut.collect::<StringArray>(), ty)?);
+            }
+        };
+        let unit = 10_i64.pow(digits.saturating_sub(self.length));
+        let plain = cast(values, &DataType::Int64)?;
+        // Towards the past, before the epoch too.
+        let cut: Int64Array = plain.as_primitive::<Int64Type>().unary(|v| v.saturating_sub(v.rem_euclid(unit)));
+        Ok(cast(&cut, ty)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+    use arrow::datatypes::TimestampMicrosecondType;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_to_characters_and_timestamps_to_digits() {
+        let cut = |length, values: ArrayRef| Cut { length }.apply(&values).expect("cut");
+        let texts = cut(3, Arc::new(StringArray::from(vec![Some("äöüß"), Some("ab"), Some(""), None])));
+        assert_eq!(texts.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("äöü"), Some("ab"), Some(""), None]);
+        let micros = cut(3, Arc::new(TimestampMicrosecondArray::from(vec![1_999, -1, i64::MIN])));
+        assert_eq!(micros.as_primitive::<TimestampMicrosecondType>().values()[..2], [1_000, -1_000]);
+    }
+}
