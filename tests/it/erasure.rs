@@ -14,12 +14,12 @@ async fn report(app: &TestApp, lake: &Lake<'_>, filter: &str) -> Vec<Value> {
     report["holders"].as_array().expect("holders").clone()
 }
 
-/// Files in storage that hold a text as it is.
+/// Files in storage that hold a text as it is. Metadata is left out: manifests have bounds.
 fn files_with(app: &TestApp, text: &str) -> Vec<String> {
     let files = crate::commits::walk(&app.dir.path().join("warehouse"));
     let holds = |path: &String| {
         let bytes = std::fs::read(path).expect("a file");
-        path.ends_with(".parquet") && bytes.windows(text.len()).any(|w| w == text.as_bytes())
+        !path.ends_with(".avro") && !path.ends_with(".json") && bytes.windows(text.len()).any(|w| w == text.as_bytes())
     };
     files.into_iter().filter(holds).collect()
 }
@@ -127,4 +127,131 @@ async fn no_undo_of_an_expiry_brings_erased_rows_back() {
     assert_eq!((&erasure["outcome"]["complete"], &erasure["outcome"]["files"]), (&json!(true), &json!(1)), "{erasure}");
     let refused = lake.undo(&expiry).await.expect_err("the file is to go");
     assert!(refused.contains(erasure["id"].as_str().expect("an id")), "{refused}");
+}
+
+fn at_head(snapshot: Option<i64>, name: &str, kind: &str) -> Value {
+    json!({"action": "set-snapshot-ref", "ref-name": name, "type": kind, "snapshot-id": snapshot})
+}
+
+/// Without `main` a table is empty; and a branch or tag that holds none of the rows is nobody's to drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    let first = lake.metadata().await.current_snapshot_id();
+    lake.update(json!([at_head(first, "innocent", "tag"), at_head(first, "beside", "branch")])).await;
+    lake.append(&[(3, "z".to_owned(), 0, None)]).await;
+    lake.update(json!([at_head(lake.metadata().await.current_snapshot_id(), "audit", "tag")])).await;
+    let rows = lake.rows().await;
+
+    let refused = lake.run("erase", json!({"where": "id = 3"})).await;
+    let error = refused["error"].as_str().expect("an error");
+    assert!(error.contains("main") && !error.contains("drop"), "nobody is told to drop main: {error}");
+    for (name, told) in [("main", "main can't be dropped"), ("nope", "no branch or tag nope")] {
+        let options = json!({"where": "id = 3", "drop-refs": [name]});
+        let refused = lake.run("erase", options.clone()).await;
+        assert!(refused["error"].as_str().expect("an error").contains(told), "{refused}");
+        let (_, _, message) = app.refused(Method::POST, &lake.management("erase?dry-run=true"), Some(options)).await;
+        assert!(message.contains(told), "{message}");
+        assert_eq!(lake.rows().await, rows);
+    }
+
+    lake.delete_by_position(&HashSet::from([3]), Scope::File).await;
+    let options = json!({"where": "id = 3", "drop-refs": ["innocent", "beside", "audit"]});
+    let report = app.ok(Method::POST, &lake.management("erase?dry-run=true"), Some(options.clone())).await;
+    assert_eq!(report["drop-refs"], json!(["audit"]), "{report}");
+    let job = lake.run("erase", options).await;
+    assert_eq!((&job["outcome"]["refs"], &job["outcome"]["complete"]), (&json!(["audit"]), &json!(true)), "{job}");
+    let refs = app.ok(Method::GET, "/v1/default/namespaces/lake/tables/t", None).await["metadata"]["refs"].clone();
+    assert_eq!(refs.as_object().expect("refs").keys().collect::<Vec<_>>(), ["beside", "innocent", "main"]);
+    assert_eq!(lake.rows().await.len(), 2);
+}
+
+/// Whether the rows are in the table is asked first, in files that deletes apply to as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_is_refused_has_changed_nothing() {
+    let app = TestApp::start().await;
+    for version in [2, 3] {
+        let lake = Lake::create(&app, &format!("v{version}"), version, false, json!({})).await;
+        lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None), (3, "z".to_owned(), 0, None)]).await;
+        lake.delete_by_position(&HashSet::from([2]), Scope::File).await;
+        if version == 2 {
+            lake.upsert(&[(3, 0)], &[]).await;
+        }
+        let before = lake.metadata().await;
+        let refused = lake.run("erase", json!({"where": "id = 1 or id = 2"})).await;
+        assert!(refused["error"].as_str().expect("an error").contains("still in main"), "{refused}");
+        assert_eq!(lake.metadata().await, before, "no commit was made");
+        let job = lake.run("erase", json!({"where": "id = 2"})).await;
+        assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(true)), "{job}");
+    }
+}
+
+/// A table of which files with a row to erase are in quarantine: where `write.data.path` says, in an earlier location, and under a name
+/// that says nothing. Iceberg takes the format from the manifest.
+async fn with_scattered_quarantine<'a>(app: &'a TestApp, secret: &str) -> (Lake<'a>, Value) {
+    let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
+    let lake = Lake::create(app, "t", 2, false, json!({"write.data.path": place("elsewhere/data")})).await;
+    lake.append_at(&format!("{}/data/part-00000", lake.metadata().await.location()), &[(1, secret.to_owned(), 0, None)]).await;
+    lake.update(json!([{"action": "set-location", "location": place("moved")}])).await;
+    lake.append_at(&place("elsewhere/data/1.parquet"), &[(1, secret.to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    lake.append_at(&place("elsewhere/data/2.snappy"), &[(1, secret.to_owned(), 0, None)]).await;
+    lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+    lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expiry["state"], "succeeded", "{expiry}");
+    (lake, expiry)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantined_files_are_hastened_wherever_they_lie_and_whatever_they_are_called() {
+    let app = TestApp::start().await;
+    let (lake, expiry) = with_scattered_quarantine(&app, "secret-row").await;
+    assert_eq!(files_with(&app, "secret-row").len(), 3);
+    let job = lake.run("erase", json!({"where": "s = 'secret-row'"})).await;
+    assert_eq!((&job["outcome"]["complete"], &job["outcome"]["files"]), (&json!(true), &json!(3)), "{job}");
+    let refused = lake.undo(&expiry).await.expect_err("the files are to go");
+    assert!(refused.contains(job["id"].as_str().expect("an id")), "{refused}");
+    sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert_eq!(files_with(&app, "secret-row"), Vec::<String>::new());
+    assert_eq!(report(&app, &lake, "s = 'secret-row'").await, Vec::<Value>::new());
+    assert_eq!((lake.rows().await.len(), lake.missing().await), (1, Vec::new()));
+}
+
+/// Files that were added where they were, outside every place of the table, are not Esker's to delete; that is not kept quiet.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    let imported = format!("file://{}/warehouse/imports/x", app.dir.path().display());
+    lake.append_at(&imported, &[(1, "secret-row".to_owned(), 0, None)]).await;
+    lake.append(&[(2, "y".to_owned(), 0, None)]).await;
+    lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+    let job = lake.run("erase", json!({"where": "id = 1"})).await;
+    assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(false)), "{job}");
+    let holders = job["outcome"]["report"]["holders"].as_array().expect("holders").clone();
+    let holder = holders.iter().find(|h| h["path"] == json!(imported)).expect("it is named");
+    assert!(holder["spared"].as_str().expect("a reason").contains("outside"), "{holder}");
+    sweep(app.catalog(), now_ms()).await.expect("swept");
+    let after = report(&app, &lake, "id = 1").await;
+    assert_eq!((after.len(), &after[0]["path"]), (1, &json!(imported)), "it was spared, and is told still: {after:?}");
+}
+
+/// In a place that tables share, each has its own files.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
+    let app = TestApp::start().await;
+    let shared = format!("file://{}/warehouse/shared", app.dir.path().display());
+    let properties = json!({"write.data.path": shared});
+    let other = Lake::create(&app, "other", 2, false, properties.clone()).await;
+    other.append_at(&format!("{shared}/other/1.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
+    let lake = Lake::create(&app, "t", 2, false, properties).await;
+    lake.append_at(&format!("{shared}/t/1.parquet"), &[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+    let job = lake.run("erase", json!({"where": "id = 1"})).await;
+    assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(true)), "{job}");
+    let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert_eq!(swept.spared, 0);
+    assert_eq!((other.rows().await.len(), other.missing().await, lake.rows().await.len()), (1, Vec::new(), 1));
 }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use esker_catalog::deletion::sweep;
 use esker_tests::{Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
@@ -287,4 +289,34 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     assert_eq!((swept.sick_tables, swept.spared), (1, 0), "{swept:?}");
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
+}
+
+/// What a table had is its own, and nobody else's to reclaim.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_data_path_by_a_purge() {
+    let app = TestApp::start().await;
+    let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
+    let data = place("custom/data");
+    let lake = Lake::create(&app, "t", 2, false, json!({"write.data.path": data.clone()})).await;
+    let row = |id: i64| (id, "x".to_owned(), 0, None);
+    lake.append(&[row(1)]).await;
+    let first = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    lake.update(json!([{"action": "set-location", "location": place("second")}])).await;
+    lake.append_at(&format!("{data}/1.parquet"), &[row(2)]).await;
+    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    assert_eq!(job["outcome"]["files_in"], 2, "{job}");
+    lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let day = now_ms() + 25 * 3600 * 1000;
+    let swept = sweep(app.catalog(), day).await.expect("swept");
+    assert_eq!(swept.spared, 0, "{swept:?}");
+    assert!(!Path::new(&first[7..]).exists() && !Path::new(&format!("{data}/1.parquet")[7..]).exists());
+    assert_eq!((lake.rows().await.len(), lake.missing().await), (2, Vec::new()));
+
+    let current = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    assert!(current.starts_with(&data), "compactions write where the table says: {current}");
+    app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/t?purgeRequested=true", None).await;
+    app.catalog().end_drops(now_ms() + 365 * 24 * 3600 * 1000).await.expect("ended");
+    let swept = sweep(app.catalog(), day).await.expect("swept");
+    assert_eq!(swept.spared, 0, "{swept:?}");
+    assert!(!Path::new(&current[7..]).exists());
 }

@@ -2,7 +2,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{TestApp, Writer};
+use esker_tests::{Lake, TestApp, Writer};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,6 +17,28 @@ fn old_file(location: &str, name: &str, days: u64) -> String {
     let file = File::options().write(true).open(&path[7..]).expect("opened");
     file.set_modified(SystemTime::now() - Duration::from_secs(days * 24 * 3600)).expect("set");
     path
+}
+
+fn place(app: &TestApp, name: &str) -> String {
+    format!("file://{}/warehouse/{name}", app.dir.path().display())
+}
+
+/// As if everything in the warehouse had been written days ago.
+fn age(app: &TestApp) {
+    for path in crate::commits::walk(&app.dir.path().join("warehouse")) {
+        let file = File::options().write(true).open(path).expect("opened");
+        file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
+    }
+}
+
+/// A second look for the orphans of a table of the namespace `lake`, a day after the first.
+async fn second_look(app: &TestApp, name: &str) -> Value {
+    let tables = app.catalog().tables().await.expect("tables");
+    let id = tables.into_iter().find(|row| row.name.to_string() == format!("lake.{name}")).expect("there").id;
+    let all = crate::commits::walk(&app.dir.path().join("warehouse"));
+    let all: Vec<String> = all.into_iter().map(|path| format!("file://{path}")).collect();
+    app.catalog().state().see_orphans(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
+    Lake::open(app, name).run("orphans", json!({})).await
 }
 
 async fn explained(app: &TestApp, path: &str) -> Value {
@@ -166,4 +188,80 @@ async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
     old_file(&location, "metadata/00007-01890a5d.metadata.json", 5);
     let job = app.job("orphans", json!({})).await;
     assert!(job["error"].as_str().expect("an error").contains("esker recover"), "{job}");
+}
+
+/// Manifests may name any file: `add_files` of PyIceberg and Spark takes files where they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
+    let app = TestApp::start().await;
+    let (own, other) =
+        (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
+    let location = own.metadata().await.location().to_owned();
+    other.append_at(&format!("{location}/data/of-other.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
+    old_file(&location, "data/lost.parquet", 9);
+    age(&app);
+    assert_eq!(own.orphans().await["named"].as_array().expect("a list").len(), 1, "only what nobody refers to");
+    let job = second_look(&app, "own").await;
+    assert_eq!((&job["outcome"]["doomed_files"], &job["outcome"]["waiting"]), (&json!(1), &json!(0)), "{job}");
+    let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    assert_eq!((swept.deleted, swept.spared), (1, 0));
+    assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doomed_orphan_that_another_table_came_to_refer_to_is_spared() {
+    let app = TestApp::start().await;
+    let (own, other) =
+        (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
+    let location = own.metadata().await.location().to_owned();
+    let (late, lost) = (format!("{location}/data/late.parquet"), old_file(&location, "data/lost.parquet", 9));
+    old_file(&location, "data/late.parquet", 9);
+    assert_eq!(second_look(&app, "own").await["outcome"]["doomed_files"], 2);
+    other.append_at(&late, &[(1, "x".to_owned(), 0, None)]).await;
+    let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    assert_eq!((swept.deleted, swept.spared, swept.sick_tables), (1, 1, 0));
+    assert!(!std::path::Path::new(&lost[7..]).exists());
+    assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
+}
+
+/// The other may be brought back. Its snapshots lead to where it was before it moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_next_one_there() {
+    let app = TestApp::start().await;
+    let moved = Lake::create(&app, "moved", 2, false, json!({})).await;
+    moved.update(json!([{"action": "set-location", "location": place(&app, "first")}])).await;
+    moved.append(&[(1, "x".to_owned(), 0, None)]).await;
+    moved.update(json!([{"action": "set-location", "location": place(&app, "second")}])).await;
+    app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/moved", None).await;
+    let create = json!({"name": "next", "schema": esker_tests::schema_json(), "location": place(&app, "first")});
+    app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
+    age(&app);
+    let job = second_look(&app, "next").await;
+    assert_eq!((&job["state"], &job["outcome"]["orphans"]), (&json!("succeeded"), &json!(0)), "{job}");
+    sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
+    let dropped = app.catalog().dropped_tables().await.expect("listed").remove(0).row;
+    let cause = esker_catalog::Cause::internal("test");
+    app.catalog().undrop_table(dropped.id, None, &cause).await.expect("back");
+    assert_eq!((moved.rows().await.len(), moved.missing().await), (1, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_an_orphan_while_it_is_not_known_what_another_table_refers_to() {
+    let app = TestApp::start().await;
+    for name in ["own", "other"] {
+        Lake::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
+    }
+    old_file(Lake::open(&app, "own").metadata().await.location(), "data/lost.parquet", 9);
+    let metadata = Lake::open(&app, "other").metadata().await;
+    let list = metadata.current_snapshot().expect("a snapshot").manifest_list()[7..].to_owned();
+    let dir = app.stop().await;
+    let bytes = std::fs::read(&list).expect("read");
+    std::fs::write(&list, b"damaged").expect("written");
+    let app = TestApp::restart(dir).await;
+    let job = second_look(&app, "own").await;
+    let error = job["error"].as_str().expect("an error");
+    assert!(error.contains("lake.other"), "{error}");
+    std::fs::write(&list, bytes).expect("mended");
+    let job = second_look(&app, "own").await;
+    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
 }

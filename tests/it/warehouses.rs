@@ -128,3 +128,45 @@ async fn no_route_lets_a_table_lie_outside_or_in_another_one() {
         }
     }
 }
+
+/// Data files stay where they were written, whatever the location and the properties are by now (specification: paths are absolute).
+#[tokio::test(flavor = "multi_thread")]
+async fn no_location_lies_where_another_table_has_files_or_had_them() {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
+    let tables = "/v1/default/namespaces/n/tables";
+    let create = async |name: &str, location: &str, properties: Value| {
+        let body = json!({"name": name, "schema": schema_json(), "location": place(location), "properties": properties});
+        app.send(Method::POST, tables, Some(body)).await
+    };
+    let update = async |name: &str, update: Value| {
+        let body = json!({"requirements": [], "updates": [update]});
+        app.send(Method::POST, &format!("{tables}/{name}"), Some(body)).await
+    };
+    let named = |(status, body): (reqwest::StatusCode, Value), name: &str| {
+        let message = body["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(status == 400 && message.contains(name) && message.contains("choose a place of its own"), "{status} {body}");
+    };
+    let done = |(status, body): (reqwest::StatusCode, Value)| assert!(status.is_success(), "{body}");
+    done(create("paths", "paths", json!({"write.data.path": place("custom/data")})).await);
+    done(create("moved", "first", json!({})).await);
+    done(create("own", "own", json!({})).await);
+    done(update("moved", json!({"action": "set-location", "location": place("second")})).await);
+    done(update("paths", json!({"action": "remove-properties", "removals": ["write.data.path"]})).await);
+    for (location, name) in [("custom", "n.paths"), ("custom/data/x", "n.paths"), ("first", "n.moved"), ("first/x", "n.moved")] {
+        named(create("x", location, json!({})).await, name);
+        named(update("own", json!({"action": "set-location", "location": place(location)})).await, name);
+        let metadata = json!({"write.metadata.path": place(location)});
+        named(update("own", json!({"action": "set-properties", "updates": metadata})).await, name);
+    }
+    // A table goes back to where it was, and tables share a path for data: writers put their names into it (`write.object-storage`).
+    done(update("moved", json!({"action": "set-location", "location": place("first")})).await);
+    done(update("moved", json!({"action": "set-location", "location": place("second")})).await);
+    done(create("sharing", "sharing", json!({"write.data.path": place("custom/data")})).await);
+    done(update("own", json!({"action": "set-properties", "updates": {"write.data.path": place("custom/data")}})).await);
+    // The place of a table that was dropped is free.
+    done(app.send(Method::DELETE, &format!("{tables}/moved?purgeRequested=true"), None).await);
+    done(create("next", "first", json!({})).await);
+    done(create("after", "second", json!({})).await);
+}

@@ -94,6 +94,24 @@ impl<'a> Lake<'a> {
         file
     }
 
+    /// Appends rows as a Parquet file of any name in any place: a writer says where its files lie.
+    pub async fn append_at(&self, path: &str, rows: &[Row]) {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|r| Some(r.1.as_str())).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|r| Some(r.2)).collect::<Int32Array>()),
+        ];
+        let batch = RecordBatch::try_new(self.arrow_schema().await, columns).expect("a batch");
+        let name = format!("{}.parquet", uuid::Uuid::new_v4());
+        let mut file = self.write(&name, &batch).await;
+        let from = format!("{}/data/{name}", self.metadata().await.location());
+        let to = std::path::Path::new(path.strip_prefix("file://").expect("a local file"));
+        std::fs::create_dir_all(to.parent().expect("a parent")).expect("made");
+        std::fs::rename(from.strip_prefix("file://").expect("a local file"), to).expect("moved");
+        file.file_path(path.to_owned()).partition(Struct::empty());
+        self.add_files(None, &[file], &[]).await;
+    }
+
     /// Commits files of the table's present partition spec, or of another.
     pub async fn add_files(&self, spec_id: Option<i32>, data: &[DataFileBuilder], deletes: &[DataFileBuilder]) {
         let built = |files: &[DataFileBuilder]| files.iter().map(|f| f.build().expect("a file")).collect();

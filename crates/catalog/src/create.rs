@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::skeleton::Skeleton;
-use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result};
+use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result, places};
 
 /// A request to create a table (REST specification, `CreateTableRequest`).
 #[derive(Debug, Clone, Deserialize)]
@@ -149,7 +149,8 @@ impl Catalog {
             protected: existing.as_ref().is_some_and(|e| e.protected),
         };
         let replaces = existing.map(|e| e.id);
-        let new = NewTable { row: row.clone(), recorded_output: None, replaces };
+        let places = places::named(metadata.location(), metadata.properties());
+        let new = NewTable { row: row.clone(), recorded_output: None, replaces, places };
         self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), cause).await?;
         Ok(LoadedTable { row, metadata, json })
     }
@@ -186,7 +187,8 @@ impl Catalog {
         };
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.halt("create-before-insert").await;
-        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
+        let places = places::named(metadata.location(), metadata.properties());
+        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 

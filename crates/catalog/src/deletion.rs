@@ -1,6 +1,6 @@
 //! The one place where table files are deleted, and the reclaiming of what a killed process left behind.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
 use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
@@ -10,9 +10,13 @@ use esker_table::properties::GC_ENABLED;
 use esker_types::{Millis, TableId, caught, now_ms};
 use uuid::Uuid;
 
-use crate::locations::PATH_PROPERTIES;
+use crate::elsewhere::referenced_elsewhere;
+use crate::places::{Place, places_of};
 use crate::referenced::referenced_paths;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
+
+/// Why a file is doomed that nothing leads to.
+pub const ORPHAN: &str = "no snapshot, statistics entry, metadata log or job refers to it";
 
 /// Files of one table taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
@@ -46,7 +50,8 @@ impl Swept {
 /// Deletes a warehouse's files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
 ///
 /// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
-/// no snapshot refers to the file, and it lies inside the table's own locations. Then it is marked, then removed.
+/// no snapshot refers to the file, and it lies inside the table's own places. An orphan goes only if no other table refers to it either.
+/// Then it is marked, then removed.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
@@ -67,6 +72,12 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
 
 async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
+    let looked_in: BTreeSet<&str> = dooms.iter().filter(|d| is_orphan(&d.doom)).map(|d| d.doom.table_location.as_str()).collect();
+    let looked_in: Vec<Location> = looked_in.into_iter().filter_map(|place| Location::parse(place).ok()).collect();
+    let elsewhere = match looked_in.is_empty() {
+        true => Ok(PathSet::default()),
+        false => referenced_elsewhere(catalog, id, &looked_in).await,
+    };
     let held = catalog.hold_commits(id).await?;
     if let Some(row) = state.table_by_id(id).await? {
         // What a state leads to that somebody may decide for is not this one's to judge.
@@ -77,11 +88,25 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         return Err(bad.into());
     }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    let mut waiting = 0;
     for doomed in dooms {
+        let needed = match &elsewhere {
+            Err(_) if is_orphan(&doomed.doom) => {
+                waiting += 1;
+                continue;
+            }
+            Ok(elsewhere) if is_orphan(&doomed.doom) => elsewhere.contains(&doomed.doom.path)?,
+            _ => false,
+        };
         match keep.reason(&doomed.doom)? {
+            _ if needed => spare.entry("another table refers to it".to_owned()).or_default().push(doomed.doom.path),
             None => go.push(doomed.doom),
             Some(why) => spare.entry(why).or_default().push(doomed.doom.path),
         }
+    }
+    if let Err(error) = &elsewhere {
+        swept.failed += waiting;
+        tracing::warn!(table = %id, files = waiting, %error, "orphans were not deleted; it is tried again");
     }
     for (why, paths) in spare {
         swept.spared += paths.len() as u64;
@@ -112,6 +137,10 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
     Ok(())
 }
 
+fn is_orphan(doom: &Doom) -> bool {
+    doom.reason == ORPHAN
+}
+
 /// What must be kept of one table.
 struct Keep {
     /// The living table or view; none if it was dropped for good.
@@ -121,7 +150,7 @@ struct Keep {
     /// Where its files may lie.
     own: Vec<Location>,
     /// Where other tables' files lie.
-    foreign: Vec<(String, Location)>,
+    foreign: Vec<Place>,
     /// Why it is not known whether the table lets anything be deleted.
     undecided: Option<TableError>,
 }
@@ -137,17 +166,15 @@ impl Keep {
             // A view has no files but its metadata.
             Some(row) if row.kind == Kind::View => Self::view(catalog, row).await,
             Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
-            None => Self::dropped(catalog).await,
+            None => Self::dropped(catalog, id).await,
         }
     }
 
     async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
         let metadata = &table.metadata;
         let referenced = referenced_paths(catalog, &table).await?;
-        let paths = PATH_PROPERTIES.iter().filter_map(|key| metadata.properties().get(*key));
-        let own: Vec<Location> =
-            paths.map(String::as_str).chain([metadata.location()]).filter_map(|l| Location::parse(l).ok()).collect();
-        let foreign = other_locations(catalog, Some(table.row.id)).await?;
+        let own = places_of(catalog, &table).await?;
+        let foreign = other_places(catalog, Some(table.row.id)).await?;
         let undecided = GC_ENABLED.checked(metadata.properties()).err();
         Ok(Self { row: Some(table.row), referenced, own, foreign, undecided })
     }
@@ -156,51 +183,70 @@ impl Keep {
         let mut referenced = catalog.path_set();
         referenced.insert(&row.metadata_location);
         let referenced = referenced.finish()?;
-        let foreign = other_locations(catalog, Some(row.id)).await?;
+        let foreign = other_places(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
         Ok(Self { row: Some(row), referenced, own, foreign, undecided: None })
     }
 
-    async fn dropped(catalog: &Catalog) -> Result<Self> {
-        let foreign = other_locations(catalog, None).await?;
-        Ok(Self { row: None, referenced: PathSet::default(), own: Vec::new(), foreign, undecided: None })
+    async fn dropped(catalog: &Catalog, id: TableId) -> Result<Self> {
+        let foreign = other_places(catalog, None).await?;
+        let own = catalog.state().places_of(id).await?;
+        let own = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
+        Ok(Self { row: None, referenced: PathSet::default(), own, foreign, undecided: None })
+    }
+
+    /// Whether a file is in a place that is another's rather than this table's. Of places that enclose each other, as shared ones may, the
+    /// inner one says whose the file is.
+    fn is_foreign(&self, place: &Place, at: &Location) -> bool {
+        let ours = |own: &Location| at.is_inside(own) && (*own == place.at || own.is_inside(&place.at));
+        let decided = place.is_location() || place.dropped || self.row.is_none();
+        at.is_inside(&place.at) && (decided || !self.own.iter().any(ours))
     }
 
     /// Why a file is kept; `None` if it may go.
     fn reason(&self, doom: &Doom) -> Result<Option<String>> {
         let Ok(at) = Location::parse(&doom.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
-        if let Some((name, _)) = self.foreign.iter().find(|(_, l)| at.is_inside(l)) {
-            return Ok(Some(format!("it lies in the location of table {name}")));
+        if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
+            return Ok(Some(format!("it lies in {}, {}", place.at, place.what())));
         }
         let where_it_was = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
+        let inside = where_it_was || self.own.iter().any(|l| at.is_inside(l));
         let why = match &self.row {
-            None if where_it_was => return Ok(None),
-            None => "it lies outside the location that the dropped table had",
+            None if inside => return Ok(None),
+            None => "it lies outside the places that the dropped table had",
             Some(row) if row.table_uuid != doom.table_uuid => "the table has another uuid than when the file was doomed",
             Some(row) if !row.owned => "the table is foreign",
             Some(_) if self.referenced.contains(&doom.path)? => "the table refers to it",
-            Some(_) if where_it_was || self.own.iter().any(|l| at.is_inside(l)) => return Ok(None),
-            Some(_) => "it lies outside the table's locations",
+            Some(_) if inside => return Ok(None),
+            Some(_) => "it lies outside the table's places",
         };
         Ok(Some(why.to_owned()))
     }
 }
 
-/// The names and locations of the tables and views other than `own`, dropped ones that can be brought back included.
-pub async fn other_locations(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<(String, Location)>> {
-    let mut rows = catalog.tables_and_views().await?;
-    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
-    let others = rows.iter().filter(|row| Some(row.id) != own);
-    Ok(others.filter_map(|row| Some((row.name.to_string(), Location::parse(&row.location).ok()?))).collect())
+/// The places of the tables and views other than `own`, dropped ones that can be brought back included.
+pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<Place>> {
+    let places = catalog.places().await?;
+    Ok(places.into_iter().filter(|place| Some(place.owner.id) != own).collect())
 }
 
-/// The table or view in whose location a file lies, the innermost; dropped ones that can be brought back included.
+/// The table or view in whose place a file lies, the innermost; dropped ones that can be brought back included.
 pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>> {
-    let mut rows = catalog.tables_and_views().await?;
-    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
-    let inside = rows.into_iter().filter_map(|row| Some((Location::parse(&row.location).ok()?, row)));
-    let inside = inside.filter(|(location, _)| at.is_inside(location));
-    Ok(inside.max_by_key(|(location, _)| location.to_string().len()).map(|(_, row)| row))
+    let inside = catalog.places().await?.into_iter().filter(|place| at.is_inside(&place.at));
+    let innermost = inside.max_by_key(|place| (place.at.to_string().len(), place.is_location()));
+    Ok(innermost.map(|place| place.owner.as_ref().clone()))
+}
+
+/// Why a sweep would keep each of a table's files that are in quarantine, if it would.
+pub async fn kept(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
+    let keep = Keep::of(catalog, id).await?;
+    let mut kept = BTreeMap::new();
+    for doomed in catalog.state().quarantine_of(id).await? {
+        if let Some(why) = keep.reason(&doomed.doom)? {
+            kept.insert(doomed.doom.path, why);
+        }
+    }
+    Ok(kept)
 }
 
 /// Settles what processes that are gone recorded and did not finish: a file that is part of its table is left, any other is

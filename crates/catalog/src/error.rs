@@ -82,6 +82,16 @@ pub enum CatalogError {
         /// What was found.
         why: String,
     },
+    /// What another table refers to is not known.
+    #[error(
+        "which files {table} refers to can't be found out: {source}; nothing that may be its own is deleted until it can be read, or is dropped"
+    )]
+    Elsewhere {
+        /// The other table.
+        table: String,
+        /// Why not.
+        source: Box<CatalogError>,
+    },
     /// The operation does not apply to this table.
     #[error("{0}")]
     Refused(String),
@@ -133,6 +143,7 @@ impl Coded for CatalogError {
             Self::Behind { .. } => ErrorCode::Forbidden,
             // Not 500, which would leave a committing client in doubt.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
+            Self::Elsewhere { source, .. } => source.code(),
             Self::Batch { code, .. } => *code,
         }
     }

@@ -10,6 +10,7 @@ mod create;
 mod damage;
 pub mod deletion;
 mod drop;
+mod elsewhere;
 mod epoch;
 mod error;
 mod fleet;
@@ -19,6 +20,7 @@ mod ledger;
 mod locations;
 mod namespaces;
 mod paths;
+mod places;
 pub mod recovery;
 mod referenced;
 mod references;
@@ -45,11 +47,13 @@ pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
 pub use cause::{Cause, Outcome};
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
+pub use elsewhere::referenced_elsewhere;
 pub use error::CatalogError;
 pub use fleet::{Examined, Unexamined};
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
+pub use places::{Place, places_of};
 pub use referenced::referenced_paths;
 pub use references::RefChange;
 pub use restore::Restored;
@@ -58,6 +62,7 @@ pub use transaction::TableChange;
 pub use views::{CreateView, LoadedView, ReplaceView, ViewRequirement};
 
 use cache::Caches;
+use elsewhere::Extents;
 use epoch::EpochCheck;
 use ledger::LastWritten;
 use recovery::Behind;
@@ -134,6 +139,8 @@ struct Inner {
     used: Mutex<HashMap<TableId, TableUse>>,
     /// What is kept in the database of the fleet's facts, parsed, with the metadata file that they are of.
     facts: Mutex<HashMap<TableId, (String, Arc<TableFacts>)>>,
+    /// Where the tables' files lie.
+    extents: Mutex<Extents>,
 }
 
 impl Catalog {
@@ -156,7 +163,7 @@ impl Catalog {
         let caches = Caches::new(options.cache_bytes, storage.file_io());
         let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
         let (epoch, behind, sick_tables) = (EpochCheck::default(), Behind::default(), AtomicU64::default());
-        let (changed, used, facts) = (Notify::new(), Mutex::default(), Mutex::default());
+        let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
             state,
             storage,
@@ -171,6 +178,7 @@ impl Catalog {
             changed,
             used,
             facts,
+            extents,
         };
         let this = Self { inner: Arc::new(inner) };
         this.advance_epoch().await;

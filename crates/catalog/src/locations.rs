@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use esker_state::{NamespaceRow, TableRow};
+use esker_state::NamespaceRow;
 use esker_storage::Location;
 use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
@@ -8,10 +8,12 @@ use esker_types::{TableId, TableName};
 use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
-use crate::{Catalog, CatalogError, Result, recovery};
+use crate::{Catalog, CatalogError, Place, Result, recovery};
 
 /// Table properties that name directories of their own.
-pub(crate) const PATH_PROPERTIES: [&str; 2] = ["write.data.path", "write.metadata.path"];
+pub(crate) const PATH_PROPERTIES: [&str; 2] = [DATA_PATH, "write.metadata.path"];
+
+const DATA_PATH: &str = "write.data.path";
 
 /// A name as a directory: what is not plain becomes `_`. Uniqueness comes from the suffix, not from the name.
 fn plain(name: &str) -> String {
@@ -62,32 +64,40 @@ impl Catalog {
         self.check_locations(metadata.location(), metadata.properties(), own).await
     }
 
-    /// Whether a table or view may lie there.
+    /// Whether a table or view may lie there. Where another has its location, nothing else may; where another has or had other files, no
+    /// location, whose orphans would be looked for there, and no metadata. Data may: writers put the table's name into the paths of a
+    /// `write.data.path` that tables share.
     pub(crate) async fn check_locations(
         &self,
         location: &str,
         properties: &HashMap<String, String>,
         own: Option<TableId>,
     ) -> Result<()> {
-        let own_location = Location::parse(location)?;
-        let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key));
-        let mut locations = vec![own_location];
-        for path in paths {
-            locations.push(Location::parse(path)?);
+        let mut wanted = vec![(None, Location::parse(location)?)];
+        for key in PATH_PROPERTIES {
+            if let Some(path) = properties.get(key) {
+                wanted.push((Some(key), Location::parse(path)?));
+            }
         }
-        for location in &locations {
-            self.check_allowed(location)?;
+        for (_, at) in &wanted {
+            self.check_allowed(at)?;
         }
-        let taken = |row: &&TableRow| {
-            Some(row.id) != own && Location::parse(&row.location).is_ok_and(|other| locations.iter().any(|l| l.overlaps(&other)))
-        };
-        match self.tables_and_views().await?.iter().find(taken) {
-            None => Ok(()),
-            Some(row) => Err(CatalogError::Location {
-                location: location.to_owned(),
-                reason: format!("it overlaps with {}, the location of {}", row.location, row.name),
-            }),
+        let places = self.places().await?;
+        let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
+        for (key, at) in wanted {
+            let shared = key == Some(DATA_PATH);
+            if let Some(place) = others.iter().find(|place| at.overlaps(&place.at) && !(shared && !place.is_location())) {
+                let (what, name) = (place.what(), &place.owner.name);
+                let way_out = match place.is_location() {
+                    true => "choose a place of its own".to_owned(),
+                    false => format!("choose a place of its own, or drop {name} for good first"),
+                };
+                let key = key.map_or_else(String::new, |key| format!("{key}: "));
+                let reason = format!("{key}it overlaps with {}, {what}; {way_out}", place.at);
+                return Err(CatalogError::Location { location: at.to_string(), reason });
+            }
         }
+        Ok(())
     }
 
     /// Makes the directories of a local table: engines write into them without making them.

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use esker_table::visit_reachable;
 
 use crate::{Catalog, LoadedTable, PathSet, Result};
@@ -5,15 +7,20 @@ use crate::{Catalog, LoadedTable, PathSet, Result};
 /// Everything that a table's metadata leads to: what its snapshots reach, the metadata log, the current metadata file. What is in
 /// here is never deleted and never an orphan.
 pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<PathSet> {
+    let mut referenced = catalog.path_set();
+    visit_referenced(catalog, table, |path| referenced.insert(path)).await?;
+    Ok(referenced.finish()?)
+}
+
+/// Tells each path that a table's metadata leads to, some more than once.
+pub(crate) async fn visit_referenced(catalog: &Catalog, table: &LoadedTable, mut visit: impl FnMut(&str)) -> Result<()> {
     let metadata = &table.metadata;
     let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-    let mut referenced = catalog.path_set();
-    let source = catalog.manifests();
-    visit_reachable(source, metadata, &snapshots, |path| referenced.insert(path)).await?;
-    referenced.extend(metadata.metadata_log().iter().map(|log| log.metadata_file.as_str()));
+    visit_reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new(), &mut visit).await?;
+    metadata.metadata_log().iter().for_each(|log| visit(&log.metadata_file));
     // Those of snapshots that are gone too: whoever removes a snapshot decides about them.
-    referenced.extend(metadata.statistics_iter().map(|s| s.statistics_path.as_str()));
-    referenced.extend(metadata.partition_statistics_iter().map(|s| s.statistics_path.as_str()));
-    referenced.insert(&table.row.metadata_location);
-    Ok(referenced.finish()?)
+    metadata.statistics_iter().for_each(|s| visit(&s.statistics_path));
+    metadata.partition_statistics_iter().for_each(|s| visit(&s.statistics_path));
+    visit(&table.row.metadata_location);
+    Ok(())
 }

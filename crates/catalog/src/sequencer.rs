@@ -23,7 +23,7 @@ use tracing::Instrument;
 use crate::apply::apply;
 use crate::cause::receipt;
 use crate::restore::{Restored, restore};
-use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
+use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result, places};
 
 /// Times that a batch is replayed after another server process won the race.
 const MAX_REPLAYS: usize = 10;
@@ -344,11 +344,16 @@ impl Catalog {
         working.row.location = Location::parse(working.metadata.location())?.to_string();
         working.row.metadata_location.clone_from(&to);
         settled_outputs.push(to.clone());
+        // Those before, too: a database that an earlier release made knows the location only.
+        let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(m.location(), m.properties()));
+        let places: Vec<String> = before.into_iter().chain(after).collect();
+        let places = if places.iter().all(|place| *place == current.row.location) { Vec::new() } else { places };
         Ok(Swap {
             id: current.row.id,
             from,
             to,
             location: working.row.location.clone(),
+            places,
             dooms,
             settled_outputs,
             revives: Vec::new(),

@@ -14,7 +14,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::create::as_given;
-use crate::{Catalog, CatalogError, Cause, Outcome, Register, Result};
+use crate::{Catalog, CatalogError, Cause, Outcome, Register, Result, places};
 
 /// Times that a commit is applied again after another server process won the race.
 const MAX_REPLAYS: usize = 10;
@@ -119,7 +119,8 @@ impl Catalog {
             protected: false,
         };
         let json = self.write_view(&row, &path, &metadata).await?;
-        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None };
+        let places = places::named(metadata.location(), metadata.properties());
+        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         self.insert(new, "view.created", json!({}), cause).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
@@ -150,7 +151,8 @@ impl Catalog {
         self.check_view_locations(&view.metadata, None).await?;
         view.row.table_uuid = view.metadata.uuid();
         view.row.location = Location::parse(view.metadata.location())?.to_string();
-        let new = NewTable { row: view.row.clone(), recorded_output: None, replaces: None };
+        let places = places::named(view.metadata.location(), view.metadata.properties());
+        let new = NewTable { row: view.row.clone(), recorded_output: None, replaces: None, places };
         self.insert(new, "view.registered", json!({}), cause).await?;
         Ok(view)
     }
@@ -202,6 +204,7 @@ impl Catalog {
             from,
             to: to.clone(),
             location,
+            places: places::named(metadata.location(), metadata.properties()),
             dooms: Vec::new(),
             settled_outputs: vec![to.clone()],
             revives: Vec::new(),

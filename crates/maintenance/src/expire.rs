@@ -11,7 +11,7 @@ use esker_table::{
 use esker_types::{JobId, Millis, now_ms, total};
 use futures::future::BoxFuture;
 use iceberg::TableUpdate;
-use iceberg::spec::{SnapshotRef, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::into_catalog;
@@ -118,9 +118,10 @@ pub(crate) async fn forced(
 
 fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Retained> {
     let all = refs(metadata)?;
-    let expire_refs: Vec<String> = all.keys().filter(|name| drop_refs.contains(*name)).cloned().collect();
-    let heads: HashSet<i64> =
-        all.iter().filter(|(name, _)| !drop_refs.contains(*name)).map(|(_, reference)| reference.snapshot_id).collect();
+    // Without `main` a table is empty.
+    let goes = |name: &String| name != MAIN_BRANCH && drop_refs.contains(name);
+    let expire_refs: Vec<String> = all.keys().filter(|name| goes(name)).cloned().collect();
+    let heads: HashSet<i64> = all.iter().filter(|(name, _)| !goes(name)).map(|(_, reference)| reference.snapshot_id).collect();
     let just_added = just_added(metadata, now_ms())?;
     let goes = |s: &&SnapshotRef| {
         snapshots.contains(&s.snapshot_id()) && !heads.contains(&s.snapshot_id()) && s.timestamp_ms() <= just_added

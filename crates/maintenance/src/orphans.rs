@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use esker_catalog::deletion::{self, ORPHAN};
 use esker_catalog::recovery::is_ahead;
-use esker_catalog::{Catalog, LoadedTable, PathSet, deletion, referenced_paths};
+use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_elsewhere, referenced_paths};
 use esker_storage::Location;
 use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{Millis, now_ms};
@@ -60,7 +61,7 @@ pub struct Counted {
     pub referenced: u64,
     /// Of them, unreferenced but too young to judge.
     pub young: u64,
-    /// Of them, an output in progress, in quarantine already, or in a place of another table.
+    /// Of them, an output in progress, in quarantine already, in a place of another table, or referenced by one.
     pub accounted: u64,
     /// The rest.
     pub orphans: u64,
@@ -146,7 +147,9 @@ struct Look {
     table: LoadedTable,
     referenced: PathSet,
     accounted: PathSet,
-    /// Places of other tables within the table's own.
+    /// What other tables lead to within the table's location.
+    elsewhere: PathSet,
+    /// Places of other tables, within the table's location or the same; and the locations of others that it lies in.
     others: Vec<Location>,
     older_than_ms: Millis,
     counted: Counted,
@@ -174,9 +177,12 @@ impl Look {
         let mut accounted = catalog.path_set();
         catalog.state().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
         let accounted = accounted.finish()?;
-        let others = deletion::other_locations(catalog, Some(table.row.id)).await?;
-        let others = others.into_iter().map(|(_, l)| l).filter(|l| l.overlaps(&location)).collect();
-        Ok(Self { listed, table, referenced, accounted, others, older_than_ms, counted })
+        let elsewhere = referenced_elsewhere(catalog, table.row.id, std::slice::from_ref(&location)).await?;
+        let others = deletion::other_places(catalog, Some(table.row.id)).await?;
+        // What encloses the location, if it is no location itself, is shared: what is referenced says whose a file is.
+        let others = others.into_iter().filter(|p| p.is_location() || p.at == location || p.at.is_inside(&location));
+        let others = others.map(|place| place.at).filter(|at| at.overlaps(&location)).collect();
+        Ok(Self { listed, table, referenced, accounted, elsewhere, others, older_than_ms, counted })
     }
 
     /// The next orphans; none at the end.
@@ -188,7 +194,10 @@ impl Look {
             self.counted.listed += 1;
             if self.referenced.contains(&file.path)? {
                 self.counted.referenced += 1;
-            } else if self.accounted.contains(&file.path)? || self.is_foreign(&file.path)? {
+            } else if self.accounted.contains(&file.path)?
+                || self.is_foreign(&file.path)?
+                || self.elsewhere.contains(&file.path)?
+            {
                 self.counted.accounted += 1;
             } else if file.modified_ms >= self.older_than_ms {
                 self.counted.young += 1;
@@ -218,8 +227,6 @@ impl Look {
     }
 }
 
-const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
-
 /// Looks for a table's orphans, and does nothing.
 pub async fn list_orphans(
     catalog: &Catalog,
@@ -238,7 +245,7 @@ pub async fn list_orphans(
         }
         for Found { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
             let since_ms = catalog.state().orphan_since(&path).await?;
-            named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
+            named.push(Orphan { path, bytes, modified_ms, since_ms, reason: ORPHAN.to_owned() });
         }
     }
     named.sort_by(|a, b| a.path.cmp(&b.path));
@@ -281,7 +288,7 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         let since = state.see_orphans(table.row.id, &paths, began).await?;
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
         let dooms: Vec<_> =
-            due.map(|(f, _)| look.table.row.doom(f.path, Some(f.bytes), REASON, Some(context.job), due_ms)).collect();
+            due.map(|(f, _)| look.table.row.doom(f.path, Some(f.bytes), ORPHAN, Some(context.job), due_ms)).collect();
         outcome.waiting += (paths.len() - dooms.len()) as u64;
         outcome.doomed_files += dooms.len() as u64;
         outcome.doomed_bytes += dooms.iter().filter_map(|d| d.bytes).sum::<u64>();

@@ -53,7 +53,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow 
 }
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TableRow) -> crate::Result<bool> {
-    let new = NewTable { row: row.clone(), recorded_output: None, replaces: None };
+    let new = NewTable { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
     state.publish(warehouse, &[], &[new], &Along::default()).await
 }
 
@@ -63,6 +63,7 @@ fn to(row: &TableRow, from: &str, version: u32) -> Swap {
         from: from.to_owned(),
         to: format!("{}/metadata/{version}.json", row.location),
         location: row.location.clone(),
+        places: Vec::new(),
         dooms: Vec::new(),
         settled_outputs: Vec::new(),
         revives: Vec::new(),
@@ -455,6 +456,40 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
+/// What a table had, it has until it is gone for good and no file of it waits for its deletion.
+async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let (table, other) = (row(warehouse, &n, "t"), row(warehouse, &n, "u"));
+    for row in [&table, &other] {
+        enter(state, warehouse, row).await.expect("entered");
+    }
+    let at = |place: &str| (table.id, format!("file:///w/{place}"));
+    let moved = Swap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
+    assert!(state.publish(warehouse, &[moved], &[], &Along::default()).await.expect("moved"));
+    let of_table = async || {
+        let places = state.places(warehouse).await.expect("read");
+        places.into_iter().filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
+    };
+    assert_eq!(of_table().await, [at("n/t"), at("x")]);
+    let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
+    state.drop_tabular(table.id, None, &[], Some(&keep), &Along::default()).await.expect("dropped");
+    assert_eq!(of_table().await, [at("n/t"), at("x")], "it can be brought back");
+    let doom = table.doom("file:///w/x/1".into(), None, "test", None, 5);
+    state.end_drop(table.id, &[doom], &Along::default()).await.expect("ended");
+    assert_eq!(of_table().await, []);
+    assert_eq!(state.places_of(table.id).await.expect("read"), [at("n/t").1, at("x").1], "files wait for their deletion there");
+
+    let again = TableRow { id: TableId::fresh(), ..other.clone() };
+    let new = NewTable { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
+    state.publish(warehouse, &[], &[new], &Along::default()).await.expect("entered");
+    assert_eq!(state.places_of(again.id).await.expect("read"), [other.location.clone(), at("y").1], "it is the same table");
+    assert!(state.places_of(other.id).await.expect("read").is_empty());
+    let stranger = TableRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
+    let new = NewTable { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
+    state.publish(warehouse, &[], &[new], &Along::default()).await.expect("entered");
+    assert_eq!(state.places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
+}
+
 /// Of a process that is gone, or taken for dead, what it began is found, and it can change nothing any more.
 async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     let (warehouse, n) = with_namespace(state).await;
@@ -529,6 +564,7 @@ on_every_database!(
     what_was_handed_over_is_its_workers_until_the_lease_ends,
     reports_sinks_and_tokens_are_kept,
     a_dropped_table_comes_back_as_it_was,
+    a_place_is_its_tables_until_that_is_gone_for_good,
     a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined,
     damage_is_kept_once_told_once_and_forgotten,
     an_epoch_never_goes_back,

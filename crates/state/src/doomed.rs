@@ -235,6 +235,13 @@ impl State {
         rows.iter().map(doomed_row).collect()
     }
 
+    /// A table's files that were to be deleted and are kept.
+    pub async fn spared_of(&self, table: TableId) -> Result<Vec<Doomed>> {
+        let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE table_id = $1 AND state = 'spared' ORDER BY path"));
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
+        rows.iter().map(doomed_row).collect()
+    }
+
     /// What is known of a path that was ever doomed.
     pub async fn doomed_path(&self, path: &str) -> Result<Option<Doomed>> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE path = $1"));

@@ -3,6 +3,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use crate::doomed::insert_dooms;
+use crate::places::forget_places;
 use crate::tables::insert_tabular;
 use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, flag, parse_id};
 
@@ -98,7 +99,8 @@ impl State {
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TableRow { name: name.clone(), ..dropped.row };
-        let new = NewTable { row, recorded_output: None, replaces: None };
+        // Its places were kept with it.
+        let new = NewTable { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
         sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
@@ -114,6 +116,7 @@ impl State {
             return Ok(false);
         }
         insert_dooms(&mut tx, dooms).await?;
+        forget_places(&mut tx, id).await?;
         along.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)

@@ -21,6 +21,7 @@ mod instances;
 mod jobs;
 mod namespaces;
 mod outputs;
+mod places;
 mod principals;
 mod queue;
 mod reports;
@@ -168,5 +169,6 @@ mod tests {
         let row = state.table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
         assert!(row.owned && !row.protected);
         assert_eq!((row.kind, row.warehouse), (Kind::Table, 1));
+        assert_eq!(state.places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

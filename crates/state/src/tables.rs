@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::doomed::{insert_dooms, revive};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
+use crate::places::{forget_places, inherit_places, insert_places};
 use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
 
 /// What a name in a namespace stands for. Both kinds share one name space.
@@ -99,6 +100,8 @@ pub struct NewTable {
     pub recorded_output: Option<String>,
     /// The entry that this one takes the place of, which must still be there.
     pub replaces: Option<TableId>,
+    /// Where its files lie, as its metadata says.
+    pub places: Vec<String>,
 }
 
 /// A compare-and-swap of a pointer with what belongs in the same transaction.
@@ -112,6 +115,8 @@ pub struct Swap {
     pub to: String,
     /// The location by the new metadata.
     pub location: String,
+    /// Where files lie from now on, if not where they did. What was recorded before stays.
+    pub places: Vec<String>,
     /// Files that this commit leaves unreferenced.
     pub dooms: Vec<Doom>,
     /// Recorded outputs that this commit makes part of the table, or that are doomed by it.
@@ -156,6 +161,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     let namespace = namespace_id(tx, warehouse, &row.name.namespace).await?;
     let key = warehouse.key(&row.name.name);
     if let Some(replaced) = new.replaces {
+        inherit_places(tx, replaced, row.id, row.table_uuid).await?;
         let done = sqlx::query("DELETE FROM tabular WHERE id = $1").bind(replaced.to_string()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(row.kind.missing(&row.name));
@@ -182,6 +188,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     .bind(i64::from(row.protected))
     .execute(&mut **tx)
     .await?;
+    insert_places(tx, row.id, &new.places).await?;
     if let Some(path) = &new.recorded_output {
         sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
@@ -202,6 +209,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    insert_places(tx, swap.id, &swap.places).await?;
     insert_dooms(tx, &swap.dooms).await?;
     for path in &swap.settled_outputs {
         sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
@@ -371,6 +379,9 @@ impl State {
         }
         sqlx::query("DELETE FROM tabular WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         insert_dooms(&mut tx, dooms).await?;
+        if keep.is_none() {
+            forget_places(&mut tx, id).await?;
+        }
         along.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;
         Ok(true)

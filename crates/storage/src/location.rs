@@ -146,6 +146,12 @@ impl Location {
         Self { path: format!("{}/{}", self.path, relative.trim_matches('/')), ..self.clone() }
     }
 
+    /// What it lies in; nothing for a whole bucket, and for a directory at the root of a file system.
+    pub fn parent(&self) -> Option<Self> {
+        let (outer, _) = self.path.rsplit_once('/')?;
+        (self.scheme != Scheme::File || !outer.is_empty()).then(|| Self { path: outer.to_owned(), ..self.clone() })
+    }
+
     /// Whether this is strictly inside `outer`, by whole segments: `/a/orders2` is not inside `/a/orders`.
     pub fn is_inside(&self, outer: &Self) -> bool {
         let same_store = self.scheme == outer.scheme && self.authority == outer.authority;
@@ -214,6 +220,15 @@ mod tests {
         assert!(at("s3://b/x").is_inside(&at("s3://b")));
         assert!(!at("s3://bb/x").overlaps(&at("s3://b")));
         assert!(!at("gs://b/x").overlaps(&at("s3://b/x")));
+    }
+
+    #[test]
+    fn what_lies_in_no_other_place_has_no_parent() {
+        for (inner, outer) in [("s3://b/a/c", Some("s3://b/a")), ("s3://b/a", Some("s3://b")), ("file:///a/b", Some("file:///a"))]
+        {
+            assert_eq!(at(inner).parent(), outer.map(at), "{inner}");
+        }
+        assert_eq!((at("s3://b").parent(), at("file:///a").parent()), (None, None));
     }
 
     #[test]

@@ -127,15 +127,18 @@ pub async fn reachable(
     Ok(found)
 }
 
-/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once.
+/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once. Manifests that one of the snapshots
+/// `seen` added are not opened: who saw all that those lead to knows what is in them.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
+    seen: &HashSet<i64>,
     mut visit: impl FnMut(&str),
 ) -> Result<()> {
-    let Outline { files, manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
+    let Outline { files, mut manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
+    manifests.retain(|_, manifest| !seen.contains(&manifest.added_snapshot_id));
     visit_entries(source, manifests, |entry| visit(entry.file_path())).await
 }
 

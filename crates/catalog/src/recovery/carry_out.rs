@@ -8,7 +8,7 @@ use esker_types::now_ms;
 use serde_json::json;
 
 use super::{Advance, LedgerNamespace, Recovery, SetAside};
-use crate::{Catalog, CatalogError, Cause, Result, referenced_paths};
+use crate::{Catalog, CatalogError, Cause, Result, places, referenced_paths};
 
 /// Carries a plan out. With `reconcile`, this database is from now on the one that takes care of the warehouse, and files may be
 /// deleted again: refused while something is not decided.
@@ -34,7 +34,8 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         let data = json!({"metadata-location": row.metadata_location});
         let event = catalog.event(&cause, "table.recovered", &row.name, data);
         let along = Along { events: vec![event], receipts: Vec::new() };
-        let new = NewTable { row, recorded_output: None, replaces: None };
+        let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
+        let new = NewTable { row, recorded_output: None, replaces: None, places };
         state.publish(warehouse, &[], &[new], &along).await?;
     }
     for Advance { name, to, .. } in &plan.advance {
@@ -43,17 +44,15 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             Err(_) => state.view(warehouse, name).await?,
         };
         let pointed = TableRow { metadata_location: to.uri.clone(), ..row.clone() };
-        let location = match row.kind {
-            Kind::View => catalog.load_view_row(pointed).await?.metadata.location().to_owned(),
-            Kind::Table => catalog.load_row(pointed).await?.metadata.location().to_owned(),
-        };
+        let places = places_at(catalog, pointed).await?;
         let data = json!({"metadata-location": to.uri, "previous-metadata-location": row.metadata_location});
         let event = catalog.event(&cause, "table.recovered", name, data);
         let swap = Swap {
             id: row.id,
             from: row.metadata_location,
             to: to.uri.clone(),
-            location,
+            location: places[0].clone(),
+            places,
             dooms: Vec::new(),
             settled_outputs: Vec::new(),
             revives: Vec::new(),
@@ -70,6 +69,20 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         true => catalog.adopt().await,
         false => Ok(()),
     }
+}
+
+/// The places that the metadata names which a row points at, the location first.
+async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
+    Ok(match row.kind {
+        Kind::View => {
+            let view = catalog.load_view_row(row).await?;
+            places::named(view.metadata.location(), view.metadata.properties())
+        }
+        Kind::Table => {
+            let table = catalog.load_row(row).await?;
+            places::named(table.metadata.location(), table.metadata.properties())
+        }
+    })
 }
 
 /// Puts metadata files that were decided against into quarantine, with what only they lead to. They stay for as long as a dropped table, so

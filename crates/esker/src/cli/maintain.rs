@@ -74,10 +74,10 @@ pub(super) enum MaintainCommand {
         /// How long the last of it may stay in quarantine, e.g. 3d.
         #[arg(long, value_parser = age, default_value = "0s")]
         within: Duration,
-        /// A branch or tag that goes, if it holds any of the rows. Repeatable.
+        /// A branch or tag that goes, if its head holds any of the rows; never `main`. Repeatable.
         #[arg(long = "drop-ref")]
         drop_refs: Vec<String>,
-        /// Say what holds the rows, and do nothing.
+        /// Say what holds the rows, and which branches and tags would go; do nothing.
         #[arg(long)]
         dry_run: bool,
     },
@@ -175,6 +175,12 @@ impl MaintainCommand {
                 let path = format!("{}/erase", client.table_path(&table)?);
                 let report: ErasureReport = client.post(&format!("{path}?dry-run=true"), &options).await?;
                 out(&erasure_report(&report));
+                for name in &options.drop_refs {
+                    match report.drop_refs.contains(name) {
+                        true => out(&format!("  goes: branch or tag {name}")),
+                        false => out(&format!("  stays: branch or tag {name}, which holds none of the rows")),
+                    }
+                }
                 if dry_run || report.holders.is_empty() {
                     return Ok(());
                 }
@@ -183,6 +189,7 @@ impl MaintainCommand {
                     "{} files were rewritten, {} snapshots expired; {} files go from quarantine by the deadline",
                     outcome.files_rewritten, outcome.snapshots, outcome.files
                 ));
+                outcome.refs.iter().for_each(|name| out(&format!("  dropped: branch or tag {name}")));
                 out(&erasure_report(&outcome.report));
                 match outcome.complete {
                     true => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use esker_read::{EqualityBudget, EqualityDeletes};
+use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader};
 use esker_table::{DeleteIndex, LiveFile, LiveFiles};
 use iceberg::spec::TableMetadata;
 use roaring::RoaringTreemap;
@@ -21,21 +21,29 @@ pub(crate) async fn resolve(
     live: &LiveFiles,
     files: &[LiveFile],
 ) -> Result<(ByPath, ByPath)> {
+    let bytes = usize::try_from(context.memory.bytes / 4).unwrap_or(usize::MAX);
+    let budget = EqualityBudget { bytes, dir: context.memory.spill_dir.clone(), keep: false };
+    resolve_within(&context.reader, &budget, &context.counters.reads, metadata, live, files).await
+}
+
+/// The same, outside a job.
+pub(crate) async fn resolve_within(
+    reader: &Reader,
+    budget: &EqualityBudget,
+    stats: &Arc<ReadStats>,
+    metadata: &Arc<TableMetadata>,
+    live: &LiveFiles,
+    files: &[LiveFile],
+) -> Result<(ByPath, ByPath)> {
     if live.deletes.is_empty() {
         return Ok((ByPath::new(), ByPath::new()));
     }
     let index = DeleteIndex::new(live, metadata)?;
-    let stats = &context.counters.reads;
-    let positional = context.reader.deleted_positions(files, &index, stats).await?;
-    let budget = EqualityBudget {
-        bytes: usize::try_from(context.memory.bytes / 4).unwrap_or(usize::MAX),
-        dir: context.memory.spill_dir.clone(),
-        keep: false,
-    };
+    let positional = reader.deleted_positions(files, &index, stats).await?;
     let mut by_equality = ByPath::new();
     for (files, deletes) in index.equality_by_partition(files) {
         let equality = EqualityDeletes::new(metadata, deletes)?;
-        by_equality.extend(equality.positions(&context.reader, metadata, &files, &budget, stats).await?);
+        by_equality.extend(equality.positions(reader, metadata, &files, budget, stats).await?);
     }
     Ok((positional, by_equality))
 }

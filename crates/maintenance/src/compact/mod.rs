@@ -19,7 +19,7 @@ mod sort;
 mod spark;
 
 pub(crate) use commit::{into_catalog, propose, propose_for};
-pub(crate) use deletes::{resolve, union};
+pub(crate) use deletes::{resolve, resolve_within, union};
 pub use group::{Group, PlannedFile};
 pub use named::check_sort_order;
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};

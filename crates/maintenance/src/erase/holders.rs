@@ -3,19 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, LoadedTable};
-use esker_read::{Adapter, FileScan, ReadStats, Reader, target_schema};
-use esker_state::DoomState;
+use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, target_schema};
 use esker_storage::Location;
 use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests, refs, residual};
 use esker_types::Millis;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{DataFileFormat, TableMetadata};
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use super::matching::{fields, matching};
+use super::outside::outside;
 use crate::Result;
-use crate::compact::BATCH;
+use crate::compact::{BATCH, resolve_within, union};
 
 /// Files read at the same time.
 const CONCURRENCY: usize = 4;
@@ -37,6 +38,9 @@ pub struct RowHolder {
     pub snapshots: u64,
     /// When it may be deleted, if it is in quarantine.
     pub due_ms: Option<Millis>,
+    /// Why the file stays, though it is in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spared: Option<String>,
     /// The path under which the quarantine holds the file, if it does.
     #[serde(skip)]
     pub(super) doomed_as: Option<String>,
@@ -50,28 +54,33 @@ impl RowHolder {
             (false, ..) => format!("the rows are in the table: {}", names(&self.in_table)),
             (_, false, ..) => format!("deleted rows of {}", names(&self.refs)),
             (_, _, 1.., _) => format!("{} earlier snapshots", self.snapshots),
-            (.., Some(_)) => "quarantine".to_owned(),
+            (.., Some(_)) => match &self.spared {
+                None => "quarantine".to_owned(),
+                Some(why) => format!("quarantine, and it is not deleted: {why}"),
+            },
             _ => "nothing: an orphan, or a file that is being written".to_owned(),
         }
     }
 }
 
 /// A file that may hold rows.
-struct Suspect {
+pub(super) struct Suspect {
     file: Option<LiveFile>,
     bytes: u64,
     parquet: bool,
     refs: BTreeSet<String>,
     in_table: BTreeSet<String>,
+    /// Branches and tags whose head has it with deletes that may apply, and the rows that these delete.
+    hidden: Vec<(String, Arc<RoaringTreemap>)>,
     snapshots: BTreeSet<i64>,
     /// In quarantine: what it is called there, and when it goes.
-    doomed: Option<(String, Millis)>,
+    pub(super) doomed: Option<(String, Millis)>,
 }
 
 impl Suspect {
-    fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
-        let (refs, in_table, snapshots, doomed) = Default::default();
-        Self { file, bytes, parquet, refs, in_table, snapshots, doomed }
+    pub(super) fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
+        let (refs, in_table, hidden, snapshots, doomed) = Default::default();
+        Self { file, bytes, parquet, refs, in_table, hidden, snapshots, doomed }
     }
 }
 
@@ -82,8 +91,8 @@ pub(super) async fn holders(
     table: &LoadedTable,
     filter: &Expr,
 ) -> Result<(Vec<RowHolder>, HashSet<i64>)> {
-    let suspects = suspects(catalog, table, filter).await?;
     let stats = Arc::new(ReadStats::default());
+    let suspects = suspects(catalog, reader, table, filter, &stats).await?;
     let looks = suspects.into_iter().map(|(path, suspect)| {
         let stats = stats.clone();
         async move {
@@ -97,20 +106,35 @@ pub(super) async fn holders(
     let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
     let (mut found, mut snapshots) = (Vec::new(), HashSet::new());
     while let Some((path, suspect, rows)) = looks.try_next().await? {
-        if rows == Some(0) {
+        if rows.as_ref().is_some_and(RoaringTreemap::is_empty) {
             continue;
         }
         snapshots.extend(&suspect.snapshots);
-        let Suspect { bytes, refs, in_table, snapshots, doomed, .. } = suspect;
+        let Suspect { bytes, refs, mut in_table, hidden, snapshots, doomed, .. } = suspect;
+        let shown = |(_, deleted): &(String, Arc<RoaringTreemap>)| rows.as_ref().is_some_and(|rows| !rows.is_subset(deleted));
+        in_table.extend(hidden.into_iter().filter(shown).map(|(name, _)| name));
+        let (rows, snapshots) = (rows.map(|rows| rows.len()), snapshots.len() as u64);
         let (doomed_as, due_ms) = doomed.unzip();
-        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots: snapshots.len() as u64, due_ms, doomed_as });
+        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots, due_ms, spared: None, doomed_as });
+    }
+    if found.iter().any(|holder| holder.doomed_as.is_some()) {
+        let mut kept = deletion::kept(catalog, table.row.id).await?;
+        for holder in &mut found {
+            holder.spared = holder.doomed_as.as_ref().and_then(|path| kept.remove(path));
+        }
     }
     Ok((found, snapshots))
 }
 
 /// Every file that bounds and partitions do not rule out, by the normal spelling of its path: a listing, the quarantine and manifests
 /// spell it each in their own way.
-async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Result<BTreeMap<String, Suspect>> {
+async fn suspects(
+    catalog: &Catalog,
+    reader: &Reader,
+    table: &LoadedTable,
+    filter: &Expr,
+    stats: &Arc<ReadStats>,
+) -> Result<BTreeMap<String, Suspect>> {
     let (metadata, source) = (&table.metadata, catalog.manifests());
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
@@ -145,62 +169,62 @@ async fn suspects(catalog: &Catalog, table: &LoadedTable, filter: &Expr) -> Resu
             }
         }
     }
-    heads(catalog, metadata, &mut found).await?;
+    heads(catalog, reader, metadata, &mut found, stats).await?;
     outside(catalog, table, &known, &mut found).await?;
     Ok(found)
 }
 
-/// Which heads of branches and tags have the files, and in which of them the rows are.
-async fn heads(catalog: &Catalog, metadata: &TableMetadata, found: &mut BTreeMap<String, Suspect>) -> Result<()> {
+/// Which heads of branches and tags have the files, and what is deleted of them there.
+async fn heads(
+    catalog: &Catalog,
+    reader: &Reader,
+    metadata: &Arc<TableMetadata>,
+    found: &mut BTreeMap<String, Suspect>,
+    stats: &Arc<ReadStats>,
+) -> Result<()> {
+    let bytes = usize::try_from(catalog.options().set_bytes).unwrap_or(usize::MAX);
+    let budget = EqualityBudget { bytes, dir: catalog.options().spill_dir.clone(), keep: false };
+    let mut names: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for (name, reference) in refs(metadata)? {
-        let Some(snapshot) = metadata.snapshot_by_id(reference.snapshot_id) else { continue };
+        names.entry(reference.snapshot_id).or_default().push(name);
+    }
+    for (id, names) in names {
+        let Some(snapshot) = metadata.snapshot_by_id(id) else { continue };
         let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
         let index = DeleteIndex::new(&live, metadata)?;
+        let mut reached = Vec::new();
         for file in &live.data {
             if let Some(suspect) = found.get_mut(&Location::normal(file.file.file_path())) {
-                suspect.refs.insert(name.clone());
-                if !index.any(file) {
-                    suspect.in_table.insert(name.clone());
+                suspect.refs.extend(names.iter().cloned());
+                match index.any(file) {
+                    false => suspect.in_table.extend(names.iter().cloned()),
+                    true => reached.push(file.clone()),
                 }
             }
         }
         for delete in &live.deletes {
             if let Some(suspect) = found.get_mut(&Location::normal(delete.entry.file.file_path())) {
-                suspect.refs.insert(name.clone());
+                suspect.refs.extend(names.iter().cloned());
+            }
+        }
+        if reached.is_empty() {
+            continue;
+        }
+        let (positional, by_equality) = resolve_within(reader, &budget, stats, metadata, &live, &reached).await?;
+        let mut deleted = union(positional, by_equality);
+        for file in reached {
+            let path = file.file.file_path();
+            let deleted = Arc::new(deleted.remove(path).unwrap_or_default());
+            if let Some(suspect) = found.get_mut(&Location::normal(path)) {
+                suspect.hidden.extend(names.iter().map(|name| (name.clone(), deleted.clone())));
             }
         }
     }
     Ok(())
 }
 
-/// Files that no snapshot leads to: in quarantine, or under the table's location and belonging to nothing.
-async fn outside(
-    catalog: &Catalog,
-    table: &LoadedTable,
-    known: &HashSet<String>,
-    found: &mut BTreeMap<String, Suspect>,
-) -> Result<()> {
-    let mut doomed_at: HashMap<String, (String, Millis)> = HashMap::new();
-    for doomed in catalog.state().quarantine_of(table.row.id).await? {
-        if doomed.state == DoomState::Doomed || doomed.state == DoomState::Deleting {
-            doomed_at.insert(Location::normal(&doomed.doom.path), (doomed.doom.path, doomed.doom.due_ms));
-        }
-    }
-    let location = Location::parse(&table.row.location)?;
-    let mut files = catalog.storage().list(&location);
-    while let Some(file) = files.try_next().await? {
-        let doomed = doomed_at.get(&file.uri).cloned();
-        if let Some(suspect) = found.get_mut(&file.uri) {
-            suspect.doomed = doomed;
-        } else if file.uri.ends_with(".parquet") && (doomed.is_some() || !known.contains(&file.uri)) {
-            found.insert(file.uri, Suspect { doomed, ..Suspect::new(None, file.size, true) });
-        }
-    }
-    Ok(())
-}
-
-/// How many rows of a file match, deleted ones included. A column that the file does not have, as in a file of equality deletes, is
-/// null.
+/// Which rows of a file match, by position, deleted ones included. A column that the file does not have, as in a file of equality
+/// deletes, is null.
 async fn rows_in(
     reader: &Reader,
     metadata: &TableMetadata,
@@ -208,16 +232,18 @@ async fn rows_in(
     suspect: &Suspect,
     filter: &Expr,
     stats: &Arc<ReadStats>,
-) -> Result<u64> {
+) -> Result<RoaringTreemap> {
     let schema = metadata.current_schema();
     let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition())));
     let spec = spec.as_ref().map(|(spec, partition)| (spec.as_ref(), *partition));
     let adapter = Arc::new(Adapter::new(target_schema(schema, &fields(filter))?, schema, spec));
     let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
     let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;
-    let mut rows = 0;
+    let (mut rows, mut first) = (RoaringTreemap::new(), 0);
     while let Some(batch) = batches.try_next().await? {
-        rows += matching(filter, &batch, schema)?.true_count() as u64;
+        let found = matching(filter, &batch, schema)?;
+        rows.extend((first..).zip(&found).filter(|(_, found)| *found == Some(true)).map(|(position, _)| position));
+        first += batch.num_rows() as u64;
     }
     Ok(rows)
 }

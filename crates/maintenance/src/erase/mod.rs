@@ -3,10 +3,11 @@
 //! A delete hides rows; they stay in data files that deletes apply to, in files of equality deletes that name their keys, in files of
 //! earlier snapshots, of branches and tags, and in quarantine. The job rewrites the first two, expires the earlier snapshots whatever
 //! the retention policy says, and sets the time of what is in quarantine to the deadline. Branches and tags are people's: those that
-//! hold rows are named, and go if they are asked to.
+//! hold rows are named, and go if they are asked to. `main` never does. An erasure that is refused has changed nothing.
 
 mod holders;
 mod matching;
+mod outside;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -16,6 +17,7 @@ use esker_state::JobFilter;
 use esker_storage::Location;
 use esker_table::refs;
 use esker_types::{JobId, Millis, TableId, now_ms};
+use iceberg::spec::MAIN_BRANCH;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::{execute_compact, parse_filter};
@@ -35,7 +37,7 @@ pub struct EraseOptions {
     pub filter: String,
     /// When the last file has to be gone; default: at once.
     pub deadline_ms: Option<Millis>,
-    /// Branches and tags that go, if they hold any of the rows.
+    /// Branches and tags that go, if their head has a file that holds any of the rows. `main` can't.
     pub drop_refs: BTreeSet<String>,
 }
 
@@ -50,6 +52,9 @@ pub struct ErasureReport {
     pub filter: String,
     /// When what is in quarantine goes.
     pub deadline_ms: Millis,
+    /// Branches and tags that go: of those asked for, the ones that hold any of the rows.
+    #[serde(default)]
+    pub drop_refs: BTreeSet<String>,
     /// The files.
     pub holders: Vec<RowHolder>,
 }
@@ -72,13 +77,23 @@ pub struct EraseOutcome {
     pub complete: bool,
 }
 
-/// What holds rows now.
+/// What holds rows now, and which branches and tags would go.
 pub async fn erasure_report(
     catalog: &Catalog,
     reader: &Reader,
     table: &LoadedTable,
     options: &EraseOptions,
 ) -> Result<ErasureReport> {
+    check_refs(table, &options.drop_refs)?;
+    Ok(report(catalog, reader, table, options).await?.0)
+}
+
+/// The plan of a job. What an earlier attempt dropped is not there any more.
+pub(crate) async fn plan_erase(context: &JobContext, table: &LoadedTable, options: &EraseOptions) -> Result<ErasureReport> {
+    let (catalog, reader) = (&context.catalog, &context.reader);
+    if context.attempt <= 1 {
+        return erasure_report(catalog, reader, table, options).await;
+    }
     Ok(report(catalog, reader, table, options).await?.0)
 }
 
@@ -91,29 +106,46 @@ async fn report(
     check_deletable(catalog, table)?;
     let filter = parse_filter(&options.filter, table.metadata.current_schema())?;
     let (holders, snapshots) = holders(catalog, reader, table, &filter).await?;
+    let held: BTreeSet<&String> = holders.iter().flat_map(|holder| &holder.refs).collect();
+    let goes = |name: &&String| *name != MAIN_BRANCH && held.contains(name);
     let report = ErasureReport {
         table: table.row.name.to_string(),
         filter: options.filter.clone(),
         deadline_ms: options.deadline_ms.unwrap_or_else(now_ms),
+        drop_refs: options.drop_refs.iter().filter(goes).cloned().collect(),
         holders,
     };
     Ok((report, snapshots))
 }
 
-/// The rows must be out of sight before they are made to go.
-fn check_deleted(report: &ErasureReport, spared: &BTreeSet<String>) -> Result<()> {
-    let in_table = report.holders.iter().find(|h| h.in_table.iter().any(|name| !spared.contains(name)));
-    match in_table {
+/// Branches and tags that are to go must be there, and `main` stays.
+fn check_refs(table: &LoadedTable, drop_refs: &BTreeSet<String>) -> Result<()> {
+    let all = refs(&table.metadata)?;
+    match drop_refs.iter().find(|name| *name == MAIN_BRANCH || !all.contains_key(*name)) {
         None => Ok(()),
-        Some(holder) => {
-            let (names, path) = (holder.in_table.iter().cloned().collect::<Vec<_>>().join(", "), &holder.path);
-            let what = format!(
-                "rows of {} where {} are still in {names} (in {path}); delete them there first, or drop what holds them (drop-refs)",
-                report.table, report.filter
-            );
-            Err(MaintenanceError::Refused(what))
+        Some(name) if name == MAIN_BRANCH => {
+            Err(MaintenanceError::Refused("main can't be dropped; delete the rows there first".to_owned()))
         }
+        Some(name) => Err(MaintenanceError::Refused(format!("the table has no branch or tag {name}"))),
     }
+}
+
+/// The rows must be out of sight before they are made to go.
+fn check_deleted(report: &ErasureReport) -> Result<()> {
+    for RowHolder { path, in_table, .. } in &report.holders {
+        let names: Vec<&str> = in_table.iter().filter(|name| !report.drop_refs.contains(*name)).map(String::as_str).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let way_out = match names.iter().any(|name| *name == MAIN_BRANCH) {
+            true => "delete them there first",
+            false => "delete them there first, or drop what holds them (drop-refs)",
+        };
+        let (table, filter, names) = (&report.table, &report.filter, names.join(", "));
+        let what = format!("rows of {table} where {filter} are still in {names} (in {path}); {way_out}");
+        return Err(MaintenanceError::Refused(what));
+    }
+    Ok(())
 }
 
 /// The files that erasures of a table leave to quarantine, with the job: nothing brings them back.
@@ -143,11 +175,11 @@ pub(crate) async fn execute_erase(
             None => Err(MaintenanceError::Refused(format!("table {} was dropped meanwhile", table.row.name))),
         }
     };
+    check_deleted(plan)?;
     // Rows that deletes hide come to nothing in files of their own.
     let branches: BTreeSet<String> = plan.holders.iter().flat_map(|h| h.refs.iter().cloned()).collect();
     let all = refs(&table.metadata)?;
-    for branch in
-        branches.iter().filter(|name| !options.drop_refs.contains(*name) && all.get(*name).is_some_and(|r| r.is_branch()))
+    for branch in branches.iter().filter(|name| !plan.drop_refs.contains(*name) && all.get(*name).is_some_and(|r| r.is_branch()))
     {
         let current = reload().await?;
         let compact = CompactOptions {
@@ -168,8 +200,8 @@ pub(crate) async fn execute_erase(
     }
     let current = reload().await?;
     let (before, snapshots) = report(catalog, reader, &current, &options).await?;
-    check_deleted(&before, &options.drop_refs)?;
-    let expiry = expire::forced(catalog, &current, &snapshots, &options.drop_refs).await?;
+    check_deleted(&before)?;
+    let expiry = expire::forced(catalog, &current, &snapshots, &before.drop_refs).await?;
     outcome.refs.clone_from(&expiry.0.expire_refs);
     outcome.snapshots = execute_expire(context, &current, &expiry.0, &expiry.1).await?.snapshots;
     let current = reload().await?;
@@ -177,6 +209,7 @@ pub(crate) async fn execute_erase(
     let quarantined: Vec<String> = after.holders.iter().filter_map(|h| h.doomed_as.clone()).collect();
     outcome.files = catalog.state().hasten_dooms(&quarantined, deadline_ms).await?;
     outcome.report = report(catalog, reader, &current, &options).await?.0;
-    outcome.complete = outcome.report.holders.iter().all(|h| h.snapshots == 0 && h.due_ms.is_some_and(|due| due <= deadline_ms));
+    let goes = |h: &RowHolder| h.snapshots == 0 && h.spared.is_none() && h.due_ms.is_some_and(|due| due <= deadline_ms);
+    outcome.complete = outcome.report.holders.iter().all(goes);
     Ok(outcome)
 }

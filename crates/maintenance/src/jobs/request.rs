@@ -10,14 +10,14 @@ use super::JobContext;
 use super::handed::{SPARK, is_for_spark};
 use crate::check::{execute_check, plan_check};
 use crate::compact::execute_compact;
-use crate::erase::execute_erase;
+use crate::erase::{execute_erase, plan_erase};
 use crate::expire::{self, Unreferenced, execute_expire};
 use crate::manifests::execute_manifests;
 use crate::orphans::{execute_orphans, plan_orphans};
 use crate::statistics::execute_statistics;
 use crate::{
     CheckOptions, CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
-    check_owned, erasure_report, plan_compact, plan_manifests, plan_statistics,
+    check_owned, plan_compact, plan_manifests, plan_statistics,
 };
 
 /// What a job is to do, as it waits in the queue.
@@ -116,7 +116,7 @@ impl Work {
             }
             Request::Statistics(options) => Self::Statistics(plan_statistics(table, options)?),
             Request::Erase(options) => {
-                let report = erasure_report(&context.catalog, &context.reader, table, options).await?;
+                let report = plan_erase(context, table, options).await?;
                 Self::Erase(Box::new((options.clone(), report)))
             }
             Request::Check(options) => Self::Check(plan_check(&context.catalog, table, options).await?),

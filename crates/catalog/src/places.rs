@@ -1,0 +1,84 @@
+//! Where tables and views have files. A table's files lie where they were written, whatever its location is by now, so that what it had
+//! is its own as well: its earlier locations, and the paths that its properties named.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use esker_state::TableRow;
+use esker_storage::Location;
+use esker_types::TableId;
+
+use crate::locations::PATH_PROPERTIES;
+use crate::{Catalog, LoadedTable, Result};
+
+/// A place where a table or view has files, or had them.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Whose it is.
+    pub owner: Arc<TableRow>,
+    /// The directory.
+    pub at: Location,
+    /// The owner was dropped, and can be brought back.
+    pub dropped: bool,
+}
+
+impl Place {
+    /// Whether it is the owner's present location.
+    pub fn is_location(&self) -> bool {
+        Location::parse(&self.owner.location).is_ok_and(|location| location == self.at)
+    }
+
+    /// What it is, for people.
+    pub fn what(&self) -> String {
+        let name = &self.owner.name;
+        match self.is_location() {
+            true => format!("the location of {name}"),
+            false => format!("where {name} has files, or had them"),
+        }
+    }
+}
+
+/// The places that metadata names, each once, the location first.
+pub(crate) fn named(location: &str, properties: &HashMap<String, String>) -> Vec<String> {
+    let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key)).map(String::as_str);
+    let mut named: Vec<String> = Vec::new();
+    for place in std::iter::once(location).chain(paths).map(Location::normal) {
+        if !named.contains(&place) {
+            named.push(place);
+        }
+    }
+    named
+}
+
+/// Where a table has files, or had them.
+pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Location>> {
+    let mut places = named(table.metadata.location(), table.metadata.properties());
+    places.extend(catalog.state().places_of(table.row.id).await?);
+    let mut places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
+    places.sort();
+    places.dedup();
+    Ok(places)
+}
+
+impl Catalog {
+    /// Every place of the tables and views of the warehouse, dropped ones that can be brought back included.
+    pub async fn places(&self) -> Result<Vec<Place>> {
+        let living = self.tables_and_views().await?.into_iter().map(|row| (row, false));
+        let dropped = self.dropped_tables().await?.into_iter().map(|dropped| (dropped.row, true));
+        let owners: HashMap<TableId, (Arc<TableRow>, bool)> =
+            living.chain(dropped).map(|(row, dropped)| (row.id, (Arc::new(row), dropped))).collect();
+        let mut places = Vec::new();
+        for (owner, dropped) in owners.values() {
+            let at = Location::parse(&owner.location).ok();
+            places.extend(at.map(|at| Place { owner: owner.clone(), at, dropped: *dropped }));
+        }
+        for (id, place) in self.state().places(self.warehouse()).await? {
+            let (Some((owner, dropped)), Ok(at)) = (owners.get(&id), Location::parse(&place)) else { continue };
+            let place = Place { owner: owner.clone(), at, dropped: *dropped };
+            if !place.is_location() {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+}

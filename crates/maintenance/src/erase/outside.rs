@@ -1,0 +1,154 @@
+//! Files that no snapshot leads to and that may hold rows: in quarantine, wherever they lie and whatever they are called, or in one of
+//! the table's places and belonging to nothing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use esker_catalog::{Catalog, LoadedTable, PathSet, Place, deletion, places_of, referenced_elsewhere};
+use esker_storage::{Location, Storage, StorageError};
+use esker_table::metadata_dir;
+use esker_types::Millis;
+use futures::stream::{StreamExt, TryStreamExt};
+
+use super::holders::Suspect;
+use crate::Result;
+
+/// Beginnings of files read at the same time.
+const CONCURRENCY: usize = 16;
+
+/// Bytes of a file that tell what it is: the header of an Avro file has its schema.
+const BEGINNING: u64 = 64 << 10;
+
+/// A file, by the normal spelling of its path, that may hold rows.
+struct Stray {
+    path: String,
+    bytes: u64,
+    /// In quarantine: what it is called there, and when it goes.
+    doomed: Option<(String, Millis)>,
+}
+
+pub(super) async fn outside(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    known: &HashSet<String>,
+    found: &mut BTreeMap<String, Suspect>,
+) -> Result<()> {
+    let mut doomed: BTreeMap<String, (String, Millis)> = BTreeMap::new();
+    for file in catalog.state().quarantine_of(table.row.id).await? {
+        doomed.insert(Location::normal(&file.doom.path), (file.doom.path, file.doom.due_ms));
+    }
+    for (path, doomed) in &doomed {
+        if let Some(suspect) = found.get_mut(path) {
+            suspect.doomed = Some(doomed.clone());
+        }
+    }
+    doomed.retain(|path, _| !found.contains_key(path));
+    let mut strays = loose(catalog, table, |path| known.contains(path) || doomed.contains_key(path)).await?;
+    for (path, doomed) in doomed {
+        strays.push(Stray { path, bytes: 0, doomed: Some(doomed) });
+    }
+    let storage = catalog.storage();
+    let looks = strays.into_iter().map(|stray| async move {
+        let parquet = parquet(storage, &stray).await?;
+        Ok::<_, crate::MaintenanceError>((stray, parquet))
+    });
+    let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
+    while let Some((Stray { path, doomed, .. }, look)) = looks.try_next().await? {
+        if let Some((bytes, parquet)) = look {
+            let mut suspect = Suspect::new(None, bytes, parquet);
+            suspect.doomed = doomed;
+            found.insert(path, suspect);
+        }
+    }
+    Ok(())
+}
+
+/// Files in the table's places that belong to nothing, and those that were to be deleted and are kept.
+async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<Stray>> {
+    let own = places_of(catalog, table).await?;
+    let elsewhere = referenced_elsewhere(catalog, table.row.id, &own).await?;
+    let others = deletion::other_places(catalog, Some(table.row.id)).await?;
+    let places = Places { own, elsewhere, others };
+    let metadata = Location::parse(&metadata_dir(table.metadata.location(), table.metadata.properties()))?;
+    let mut strays: BTreeMap<String, u64> = BTreeMap::new();
+    for place in places.own.iter().filter(|place| !places.own.iter().any(|outer| place.is_inside(outer))) {
+        let mut files = catalog.storage().list(place);
+        while let Some(file) = files.try_next().await? {
+            let at = Location::parse(&file.uri)?;
+            let of_metadata = at.is_inside(&metadata) && !file.uri.ends_with(".parquet");
+            if !known(&file.uri) && !of_metadata && !places.is_anothers(&at)? {
+                strays.insert(file.uri, file.size);
+            }
+        }
+    }
+    for file in catalog.state().spared_of(table.row.id).await? {
+        let Ok(at) = Location::parse(&file.doom.path) else { continue };
+        if !known(&at.to_string()) && !strays.contains_key(&at.to_string()) && !places.is_anothers(&at)? {
+            strays.insert(at.to_string(), 0);
+        }
+    }
+    Ok(strays.into_iter().map(|(path, bytes)| Stray { path, bytes, doomed: None }).collect())
+}
+
+/// Where a table's files lie, and others'.
+struct Places {
+    own: Vec<Location>,
+    /// What other tables lead to within the own ones.
+    elsewhere: PathSet,
+    others: Vec<Place>,
+}
+
+impl Places {
+    /// Whether another table has the file. In places that enclose each other, the inner one says.
+    fn is_anothers(&self, at: &Location) -> Result<bool> {
+        let ours = |place: &Place| self.own.iter().any(|own| at.is_inside(own) && (*own == place.at || own.is_inside(&place.at)));
+        let theirs = |place: &Place| at.is_inside(&place.at) && !ours(place);
+        Ok(self.others.iter().any(theirs) || self.elsewhere.contains(&at.to_string())?)
+    }
+}
+
+/// Whether a file is Parquet, and its size; none if it is gone or holds no rows. What else holds rows can't be looked into.
+async fn parquet(storage: &Storage, stray: &Stray) -> Result<Option<(u64, bool)>> {
+    let bytes = match stray.bytes {
+        0 => storage.size(&stray.path).await?.unwrap_or_default(),
+        bytes => bytes,
+    };
+    if bytes == 0 || stray.path.ends_with(".metadata.json") {
+        return Ok(None);
+    }
+    if stray.path.ends_with(".parquet") {
+        return Ok(Some((bytes, true)));
+    }
+    let beginning = match storage.read_range(&stray.path, 0..bytes.min(BEGINNING)).await {
+        Err(StorageError::NotFound { .. }) => return Ok(None),
+        beginning => beginning?,
+    };
+    Ok(is_parquet(&beginning).map(|parquet| (bytes, parquet)))
+}
+
+/// Whether a file that begins like this is Parquet; none if it holds no rows.
+fn is_parquet(beginning: &[u8]) -> Option<bool> {
+    let has = |text: &[u8]| beginning.windows(text.len()).any(|window| window == text);
+    match beginning {
+        [b'P', b'A', b'R', b'1', ..] => Some(true),
+        // With an encrypted footer.
+        [b'P', b'A', b'R', b'E', ..] | [b'O', b'R', b'C', ..] => Some(false),
+        // Manifests and manifest lists are Avro as well, of records with these names (specification, "Manifests").
+        [b'O', b'b', b'j', 1, ..] if !has(b"manifest_entry") && !has(b"manifest_file") => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_parquet;
+
+    #[test]
+    fn a_file_is_known_by_how_it_begins() {
+        assert_eq!(is_parquet(b"PAR1\x15\x04"), Some(true));
+        for unreadable in [&b"PARE\x15"[..], b"ORC\x08", b"Obj\x01\x04\x16avro.schema\x02{\"name\":\"table\"}"] {
+            assert_eq!(is_parquet(unreadable), Some(false), "{unreadable:?}");
+        }
+        let metadata = [&b"Obj\x01\x04\x16avro.schema\x02{\"name\":\"manifest_entry\"}"[..], b"PFA1", b"{}", b"\x1f\x8b", b""];
+        assert!(metadata.into_iter().all(|beginning| is_parquet(beginning).is_none()));
+    }
+}
