@@ -70,7 +70,7 @@ impl Unary for Cut {
             _ => {
                 let texts = cast(values, &DataType::Utf8)?;
                 let length = usize::try_from(self.length).map_err(|e| DataFusionError::External(Box::new(e)))?;
-                let short = |text: &'_ str| text.char_indices().nth(length).map_or(text.len(), |(at, _)| at);
+                let short = |text: &str| text.char_indices().nth(length).map_or(text.len(), |(at, _)| at);
                 let cut = texts.as_string::<i32>().iter().map(|text| text.map(|text| &text[..short(text)]));
                 return Ok(cast(&cut.collect::<StringArray>(), ty)?);
             }
