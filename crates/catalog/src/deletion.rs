@@ -119,8 +119,12 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
     go.retain(|doom| begun.contains(&doom.path));
     drop(held);
     catalog.halt("sweep-before-delete").await;
+    remove(catalog, go, swept).await
+}
+
+async fn remove(catalog: &Catalog, dooms: Vec<Doom>, swept: &mut Swept) -> Result<()> {
     let mut gone = Vec::new();
-    for doom in go {
+    for doom in dooms {
         match catalog.storage().remove(&doom.path).await {
             Ok(()) => {
                 swept.deleted += 1;
@@ -133,8 +137,7 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
             }
         }
     }
-    state.mark_doomed(&gone, DoomState::Gone, None).await?;
-    Ok(())
+    Ok(catalog.state().mark_doomed(&gone, DoomState::Gone, None).await?)
 }
 
 fn is_orphan(doom: &Doom) -> bool {

@@ -137,7 +137,7 @@ fn check_deleted(report: &ErasureReport) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        let way_out = match names.iter().any(|name| *name == MAIN_BRANCH) {
+        let way_out = match names.contains(&MAIN_BRANCH) {
             true => "delete them there first",
             false => "delete them there first, or drop what holds them (drop-refs)",
         };
