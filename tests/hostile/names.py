@@ -16,9 +16,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def some(pick: random.Random, taken: set[str], hostile: float) -> str:
+def some(pick: random.Random, taken: set[str], hostile: float, for_duckdb: bool = False) -> str:
     """A name that is not taken, and mostly not in another case either: DuckDB knows no such tables."""
-    folded = {name.lower() for name in taken} if pick.random() < 0.9 else taken
+    folded = {name.lower() for name in taken} if for_duckdb or pick.random() < 0.9 else taken
     while True:
         name = pick.choice(HOSTILE) if pick.random() < hostile else f"{pick.choice(PLAIN)}{pick.randrange(100) or ''}"
         if name not in taken and name.lower() not in folded:

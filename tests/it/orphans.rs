@@ -246,12 +246,18 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_an_orphan_while_it_is_not_known_what_another_table_refers_to() {
+async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_files_and_nowhere_else() {
     let app = TestApp::start().await;
-    for name in ["own", "other"] {
-        Lake::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
+    let apart = Lake::create(&app, "apart", 2, false, json!({})).await;
+    apart.append(&[(1, "x".to_owned(), 0, None)]).await;
+    let at = apart.metadata().await.location().to_owned();
+    let shared = json!({"write.data.path": format!("{}/shared", at.rsplit_once('/').expect("a directory").0)});
+    for (name, properties) in [("own", shared.clone()), ("other", shared)] {
+        Lake::create(&app, name, 2, false, properties).await.append(&[(1, "x".to_owned(), 0, None)]).await;
     }
-    old_file(Lake::open(&app, "own").metadata().await.location(), "data/lost.parquet", 9);
+    for name in ["own", "apart"] {
+        old_file(Lake::open(&app, name).metadata().await.location(), "data/lost.parquet", 9);
+    }
     let metadata = Lake::open(&app, "other").metadata().await;
     let list = metadata.current_snapshot().expect("a snapshot").manifest_list()[7..].to_owned();
     let dir = app.stop().await;
@@ -261,6 +267,8 @@ async fn nothing_is_an_orphan_while_it_is_not_known_what_another_table_refers_to
     let job = second_look(&app, "own").await;
     let error = job["error"].as_str().expect("an error");
     assert!(error.contains("lake.other"), "{error}");
+    let job = second_look(&app, "apart").await;
+    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
     std::fs::write(&list, bytes).expect("mended");
     let job = second_look(&app, "own").await;
     assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");

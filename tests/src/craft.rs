@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, ManifestFile, Struct};
@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::lake::{Additions, field, parquet_of};
-use crate::{Lake, TestApp};
+use crate::{Lake, Row, TestApp};
 
 /// Tables of any schema and partition spec, and files that say of themselves whatever a test wants. Their first column is `id`, a long
 /// with the field id 1.

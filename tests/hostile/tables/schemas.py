@@ -96,7 +96,7 @@ def columns(
     taken = {name for name, _ in wanted}
     found = [{"id": ids(), "name": name, "required": False, "type": of} for name, of in wanted]
     for _ in range(more):
-        name = names.some(pick, taken, hostile)
+        name = names.some(pick, taken, hostile, ids.for_duckdb)
         taken.add(name)
         found.append({
             "id": ids(), "name": name, "required": pick.random() < 0.1, "type": kind(pick, version, 0, ids),
