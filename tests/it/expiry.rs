@@ -288,3 +288,82 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
 }
+
+async fn set_on_namespace(app: &TestApp, key: &str, value: &str) {
+    let update = json!({"updates": {key: value}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(update)).await;
+}
+
+/// Whoever froze the table, or said that nothing of it goes, may have done so because of what lies in quarantine.
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_deleted() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let doomed = app.ok(Method::GET, QUARANTINE, None).await;
+    let doomed: Vec<String> =
+        doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
+    let day_after = now_ms() + 25 * 3600 * 1000;
+    let held = async |app: &TestApp, why: &str| {
+        let swept = sweep(app.catalog(), day_after).await.expect("swept");
+        let nothing = (0, 0, 0, 0);
+        assert_eq!((swept.deleted, swept.spared, swept.failed, swept.sick_tables), nothing, "{why}");
+        assert_eq!(swept.held as usize, doomed.len(), "{why}");
+        assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "{why}");
+        let left = app.ok(Method::GET, QUARANTINE, None).await;
+        assert_eq!(left.as_array().expect("files").len(), doomed.len(), "they stay in quarantine: {why}");
+    };
+    for (key, value) in [("gc.enabled", "false"), ("esker.freeze", "true"), ("esker.freeze", "maybe")] {
+        let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: value}}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+        held(&app, &format!("{key} = {value}")).await;
+        let remove = json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": [key]}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(remove)).await;
+    }
+    set_on_namespace(&app, "esker.freeze", "true").await;
+    held(&app, "the namespace").await;
+    // A dropped table can be brought back, and is frozen as long.
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t", None).await;
+    let swept = sweep(app.catalog(), day_after).await.expect("swept");
+    assert_eq!((swept.deleted, swept.held as usize), (0, doomed.len()), "{swept:?}");
+    let dropped = app.ok(Method::GET, "/api/v1/warehouses/default/dropped", None).await;
+    let undrop = format!("/api/v1/warehouses/default/dropped/{}/undrop", dropped[0]["table-id"].as_str().expect("an id"));
+    app.ok(Method::POST, &undrop, Some(json!({}))).await;
+    set_on_namespace(&app, "esker.freeze", "false").await;
+    drop(writer);
+
+    let freeze = |config: &mut esker::Config| drop(config.policy.insert("freeze".to_owned(), "true".to_owned()));
+    let app = TestApp::restart_with(app.stop().await, freeze).await;
+    let removed = json!({"removals": ["esker.freeze"]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(removed)).await;
+    held(&app, "the configuration").await;
+    let app = TestApp::restart(app.stop().await).await;
+    let swept = sweep(app.catalog(), day_after).await.expect("swept");
+    assert_eq!((swept.deleted as usize, swept.spared, swept.held), (doomed.len(), 0, 0), "{swept:?}");
+    assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    let compaction = app.job("compact", json!({})).await;
+    let expiry = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let before = writer.metadata().await;
+    let set = async |value: &str| {
+        let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.freeze": value}}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    };
+    for value in ["true", "maybe"] {
+        set(value).await;
+        for job in [&expiry, &compaction] {
+            let (code, _, message) = app.refused(Method::POST, &undo(job), Some(json!({}))).await;
+            assert!(code == 422 && message.contains("frozen"), "{code} {message}");
+        }
+    }
+    assert_eq!(writer.metadata().await.current_snapshot_id(), before.current_snapshot_id());
+    set("false").await;
+    assert_eq!(app.ok(Method::POST, &undo(&expiry), Some(json!({}))).await["snapshots"], 6);
+    assert_eq!(app.ok(Method::POST, &undo(&compaction), Some(json!({}))).await["files"], 6);
+}

@@ -40,7 +40,7 @@ pub struct Pilot {
 }
 
 /// Properties of a warehouse's namespaces by name.
-type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
+pub type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
 async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
     let rows = catalog.state().all_namespaces(catalog.warehouse()).await?;
@@ -66,6 +66,17 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Re
     let table = catalog.load_row(row.clone()).await?;
     let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
+}
+
+/// By whom a table is frozen, if it is: what else may be wrong with its policy does not count.
+pub fn frozen_by(
+    layers: &Layers,
+    namespaces: &Namespaces,
+    name: &NamespaceName,
+    own: &BTreeMap<String, String>,
+) -> Option<String> {
+    let policy = policy_in(layers, namespaces, name, own);
+    policy.freeze.then(|| policy.origin("freeze").to_string())
 }
 
 /// A table with all that a decision about it rests on but the jobs that there were.

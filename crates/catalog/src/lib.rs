@@ -13,6 +13,7 @@ mod drop;
 mod epoch;
 mod error;
 mod fleet;
+mod freeze;
 mod functions;
 mod halt;
 mod ledger;
@@ -48,6 +49,7 @@ pub use damage::Unreadable;
 pub use error::CatalogError;
 pub use fleet::{Examined, Unexamined};
 pub use halt::Halt;
+pub use freeze::Freeze;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
 pub use referenced::referenced_paths;
@@ -96,6 +98,8 @@ pub struct Options {
     /// What can't be followed of the policy among a table's own properties.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
     /// Where to stop for good or to panic, in tests.
+    /// By whom a table is frozen.
+    pub freeze: Freeze,
     pub halt: Halt,
 }
 
