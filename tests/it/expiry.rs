@@ -367,3 +367,84 @@ async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
     assert_eq!(app.ok(Method::POST, &undo(&expiry), Some(json!({}))).await["snapshots"], 6);
     assert_eq!(app.ok(Method::POST, &undo(&compaction), Some(json!({}))).await["files"], 6);
 }
+
+/// Adds a partition spec, and writes by it from now on.
+async fn partition_by(lake: &Lake<'_>, fields: Value) {
+    lake.update(json!([{"action": "add-spec", "spec": {"fields": fields}}, {"action": "set-default-spec", "spec-id": -1}])).await;
+}
+
+/// What is not needed any more goes, as after `expire_snapshots(clean_expired_metadata => true)`.
+async fn clean(lake: &Lake<'_>, specs: Value, schemas: Value) {
+    lake.update(json!([
+        {"action": "remove-partition-specs", "spec-ids": specs},
+        {"action": "remove-schemas", "schema-ids": schemas},
+    ]))
+    .await;
+}
+
+const EXTRA: [(i32, &str, &str); 4] = [(1, "id", "long"), (2, "s", "string"), (3, "p", "int"), (4, "extra", "int")];
+
+async fn with_extra(lake: &Lake<'_>) {
+    let field = |(id, name, ty): (i32, &str, &str)| json!({"id": id, "name": name, "required": false, "type": ty});
+    lake.evolve(EXTRA.map(field).into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 1, None), (1, "b".to_owned(), 2, None)]).await;
+    let before = lake.metadata().await;
+    let old = before.current_snapshot_id().expect("a snapshot");
+    partition_by(&lake, json!([])).await;
+    with_extra(&lake).await;
+    let update = async |updates: Value| {
+        let body = json!({"requirements": [], "updates": updates});
+        app.send(Method::POST, "/v1/default/namespaces/lake/tables/t", Some(body)).await
+    };
+    // As long as a snapshot needs them, they stay.
+    for (removal, named) in [
+        (json!({"action": "remove-partition-specs", "spec-ids": [0]}), "partition spec 0"),
+        (json!({"action": "remove-schemas", "schema-ids": [0]}), "schema 0"),
+    ] {
+        let (status, body) = update(json!([removal])).await;
+        assert!(status.as_u16() == 400 && body.to_string().contains(named), "{status} {body}");
+    }
+    lake.update(json!([{"action": "remove-snapshot-ref", "ref-name": "main"}])).await;
+    lake.append(&[(5, "e".to_owned(), 3, Some(7))]).await;
+    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
+    clean(&lake, json!([0]), json!([0])).await;
+    let cleaned = lake.metadata().await;
+    assert!(cleaned.partition_spec_by_id(0).is_none() && cleaned.schema_by_id(0).is_none());
+
+    assert_eq!(lake.undo(&expiry).await.expect("undone")["snapshots"], 1);
+    let after = lake.metadata().await;
+    assert_eq!(after.partition_spec_by_id(0), before.partition_spec_by_id(0));
+    assert_eq!(after.schema_by_id(0), before.schema_by_id(0));
+    assert_eq!((after.default_partition_spec_id(), after.current_schema_id()), (1, 1), "what is written by stays");
+    let tag = json!({"action": "create-tag", "name": "old", "snapshot-id": old});
+    app.ok(Method::POST, &lake.management("refs"), Some(tag)).await;
+    let rows = lake.query("SELECT id, s, p FROM lake.t FOR VERSION AS OF 'old' ORDER BY id").await;
+    assert_eq!(rows, [["0", "a", "1"], ["1", "b", "2"]]);
+    assert_eq!(lake.run("check", json!({"files": true})).await["outcome"]["findings"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_an_expiry_is_refused_where_a_spec_of_its_snapshots_is_another_one_by_now() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    partition_by(&lake, json!([{"source-id": 3, "field-id": 1000, "name": "p", "transform": "identity"}])).await;
+    lake.append(&[(0, "a".to_owned(), 1, None)]).await;
+    lake.update(json!([{"action": "set-default-spec", "spec-id": 0}, {"action": "remove-snapshot-ref", "ref-name": "main"}]))
+        .await;
+    lake.append(&[(5, "e".to_owned(), 3, None)]).await;
+    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
+    lake.update(json!([{"action": "remove-partition-specs", "spec-ids": [1]}])).await;
+    partition_by(&lake, json!([{"source-id": 1, "field-id": 1001, "name": "b", "transform": "bucket[4]"}])).await;
+    assert_eq!(lake.metadata().await.default_partition_spec_id(), 1, "the id is given anew");
+    let error = lake.undo(&expiry).await.expect_err("refused");
+    assert!(error.contains("spec-id 1") && error.contains("another one by now"), "{error}");
+    assert_eq!(lake.metadata().await.snapshots().len(), 1);
+}

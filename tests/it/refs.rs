@@ -1,8 +1,9 @@
 //! Branches, tags, rollback.
 
 use esker_tests::{TestApp, Writer};
+use esker_types::now_ms;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const REFS: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/refs";
 
@@ -41,4 +42,120 @@ async fn branches_and_tags_are_made_moved_and_removed_and_mistakes_are_refused_i
     app.ok(Method::POST, REFS, Some(json!({"action": "drop", "name": "dev"}))).await;
     let left = app.ok(Method::GET, REFS, None).await;
     assert_eq!(left["refs"].as_object().expect("refs").keys().collect::<Vec<_>>(), ["main", "v1"]);
+}
+
+const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+
+async fn update(app: &TestApp, updates: Value) -> (u16, Value) {
+    let (status, body) = app.send(Method::POST, TABLE, Some(json!({"requirements": [], "updates": updates}))).await;
+    (status.as_u16(), body)
+}
+
+/// Java's `SnapshotRef.Builder` and PyIceberg's model refuse them, and with them the whole table.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..3).await;
+    let head = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    for (change, named) in [
+        (json!({"action": "create-tag", "name": "y", "max-ref-age-ms": 0}), "max-ref-age-ms"),
+        (json!({"action": "create-branch", "name": "y", "max-ref-age-ms": -1}), "max-ref-age-ms"),
+        (json!({"action": "create-branch", "name": ""}), "name"),
+        (json!({"action": "create-tag", "name": ""}), "name"),
+        (json!({"action": "fast-forward", "branch": "", "to": "main"}), "name"),
+    ] {
+        let (code, _, message) = app.refused(Method::POST, REFS, Some(change.clone())).await;
+        assert!(code == 400 && message.contains(named), "{change}: {code} {message}");
+        assert!(named == "name" || message.contains("must be greater than 0"), "{change}: {message}");
+    }
+    let reference = |name: &str, ty: &str, option: &str, value: i64| {
+        let mut set = json!({"action": "set-snapshot-ref", "ref-name": name, "type": ty, "snapshot-id": head});
+        if !option.is_empty() {
+            set[option] = value.into();
+        }
+        set
+    };
+    for (set, named) in [
+        (reference("main", "branch", "min-snapshots-to-keep", 0), "min-snapshots-to-keep"),
+        (reference("main", "branch", "max-snapshot-age-ms", 0), "max-snapshot-age-ms"),
+        (reference("main", "branch", "max-ref-age-ms", -5), "max-ref-age-ms"),
+        (reference("y", "tag", "max-ref-age-ms", 0), "max-ref-age-ms"),
+        (reference("main", "tag", "", 0), "main is a branch"),
+        (reference("", "branch", "", 0), "name"),
+    ] {
+        let (code, body) = update(&app, json!([set])).await;
+        assert!(code == 400 && body["error"]["message"].as_str().expect("a message").contains(named), "{set}: {code} {body}");
+        // So does a transaction of several tables.
+        let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": [set]});
+        let transaction = json!({"table-changes": [change]});
+        let (code, _, message) = app.refused(Method::POST, "/v1/default/transactions/commit", Some(transaction)).await;
+        assert!(code == 400 && message.contains(named), "{set}: {code} {message}");
+    }
+    let left = app.ok(Method::GET, REFS, None).await;
+    assert_eq!(left["refs"].as_object().expect("refs").keys().collect::<Vec<_>>(), ["main"]);
+    for option in ["min-snapshots-to-keep", "max-snapshot-age-ms", "max-ref-age-ms"] {
+        assert_eq!(update(&app, json!([reference("main", "branch", option, 1)])).await.0, 200);
+    }
+}
+
+/// A table that came so is written all the same: what it has is not made worse.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_came_with_such_a_reference_can_be_written() {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    doctored(&app, |metadata| metadata["refs"]["main"]["min-snapshots-to-keep"] = 0.into()).await;
+    let job = app.job("compact", json!({"courtesy-seconds": 0})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!(writer.ids().await.expect("ids").len(), 60);
+}
+
+/// Points the table at a metadata file that somebody else changed.
+async fn doctored(app: &TestApp, change: impl FnOnce(&mut Value)) {
+    let before = app.ok(Method::GET, TABLE, None).await;
+    let at = before["metadata-location"].as_str().expect("a location");
+    let mut metadata: Value = serde_json::from_slice(&std::fs::read(&at[7..]).expect("read")).expect("JSON");
+    change(&mut metadata);
+    let to =
+        format!("{}/metadata/90000-{}.metadata.json", before["metadata"]["location"].as_str().expect("a location"), now_ms());
+    std::fs::write(&to[7..], metadata.to_string()).expect("written");
+    let register = json!({"name": "t", "metadata-location": to, "overwrite": true});
+    app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+}
+
+/// Whoever reads the snapshot looks its schema and its manifests' partition specs up in the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_set_to_a_snapshot_whose_schema_or_partition_spec_the_table_has_not() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..3).await;
+    let old = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let fields = json!([
+        {"id": 1, "name": "id", "required": false, "type": "long"},
+        {"id": 2, "name": "s", "required": false, "type": "string"},
+        {"id": 3, "name": "x", "required": false, "type": "string"},
+    ]);
+    let spec = json!({"fields": [{"source-id": 1, "field-id": 1000, "name": "b", "transform": "bucket[4]"}]});
+    let evolved = json!([
+        {"action": "add-schema", "schema": {"type": "struct", "fields": fields}},
+        {"action": "set-current-schema", "schema-id": -1},
+        {"action": "add-spec", "spec": spec},
+        {"action": "set-default-spec", "spec-id": -1},
+    ]);
+    assert_eq!(update(&app, evolved).await.0, 200);
+    let head = json!([{"action": "set-snapshot-ref", "ref-name": "old", "type": "tag", "snapshot-id": old}]);
+    for (list, key, named) in [("partition-specs", "spec-id", "partition spec 0"), ("schemas", "schema-id", "schema 0")] {
+        doctored(&app, |metadata| metadata[list].as_array_mut().expect("a list").retain(|e| e[key] != 0)).await;
+        for change in [
+            json!({"action": "create-tag", "name": "old", "snapshot-id": old}),
+            json!({"action": "create-branch", "name": "old", "snapshot-id": old}),
+        ] {
+            let (code, _, message) = app.refused(Method::POST, REFS, Some(change.clone())).await;
+            assert!(code == 400 && message.contains(named), "{change}: {code} {message}");
+        }
+        let (code, body) = update(&app, head.clone()).await;
+        assert!(code == 400 && body.to_string().contains(named), "{code} {body}");
+    }
 }

@@ -20,6 +20,7 @@ mod ledger;
 mod locations;
 mod namespaces;
 mod paths;
+mod readable;
 pub mod recovery;
 mod referenced;
 mod references;

@@ -131,7 +131,8 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
     let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id()) && !before.contains(&s.snapshot_id());
     let missing: Vec<SnapshotRef> = earlier.snapshots().filter(missing).cloned().collect();
-    let files = there(catalog, job, &earlier, &missing).await?;
+    let (files, specs) = there(catalog, job, &earlier, &missing).await?;
+    let restored = restored.with_specs(&earlier, &specs)?;
     let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
     let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
     let cause = Cause { principal: principal.to_string(), receipt: None };
@@ -142,16 +143,23 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 
-/// Every file that some snapshots lead to, if each is in storage. Manifest lists and manifests may be in a cache and gone all the same.
-async fn there(catalog: &Catalog, job: &Job, metadata: &TableMetadata, snapshots: &[SnapshotRef]) -> Result<Vec<String>> {
+/// Every file that some snapshots lead to, if each is in storage, and the ids of the partition specs. Manifest lists and manifests may be
+/// in a cache and gone all the same.
+async fn there(
+    catalog: &Catalog,
+    job: &Job,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+) -> Result<(Vec<String>, HashSet<i64>)> {
     let lists: Vec<String> = snapshots.iter().map(|s| s.manifest_list().to_owned()).collect();
     check_there(catalog, job, &lists).await?;
     let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
+    let specs = manifests.values().map(|manifest| i64::from(manifest.partition_spec_id)).collect();
     check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
     let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
     let files: Vec<String> = files.into_keys().collect();
     check_there(catalog, job, &files).await?;
-    Ok(files)
+    Ok((files, specs))
 }
 
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
