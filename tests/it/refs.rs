@@ -124,6 +124,91 @@ async fn doctored(app: &TestApp, change: impl FnOnce(&mut Value)) {
     app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
 }
 
+/// Appends to main with a write-audit-publish id.
+async fn append_as(app: &TestApp, ids: std::ops::Range<i64>, wap_id: &str) -> i64 {
+    let mut body = Writer::new(app).prepare_append(ids).await.body().clone();
+    let updates = body["updates"].as_array_mut().expect("updates");
+    let added = updates.iter_mut().find(|u| u["action"] == "add-snapshot").expect("a snapshot");
+    added["snapshot"]["summary"]["wap.id"] = wap_id.into();
+    let id = added["snapshot"]["snapshot-id"].as_i64().expect("an id");
+    app.ok(Method::POST, TABLE, Some(body)).await;
+    id
+}
+
+async fn roll_back(app: &TestApp, to: i64) {
+    app.ok(Method::POST, REFS, Some(json!({"action": "rollback", "snapshot-id": to}))).await;
+}
+
+fn publish(wap_id: &str) -> Option<Value> {
+    Some(json!({"action": "publish", "wap-id": wap_id}))
+}
+
+fn staged(view: &Value) -> Vec<(String, i64)> {
+    let staged = view["staged"].as_array().expect("a list").iter();
+    staged.map(|s| (s["wap-id"].as_str().expect("an id").to_owned(), s["snapshot-id"].as_i64().expect("an id"))).collect()
+}
+
+/// As PyIceberg's overwrite stages it: one operation, two snapshots, one id.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..3).await;
+    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let (first, second) = (append_as(&app, 10..12, "C").await, append_as(&app, 20..22, "C").await);
+    roll_back(&app, base).await;
+    let view = app.ok(Method::GET, REFS, None).await;
+    assert_eq!(staged(&view), [("C".to_owned(), first), ("C".to_owned(), second)]);
+    let view = app.ok(Method::POST, REFS, publish("C")).await;
+    assert_eq!((&view["current-snapshot-id"], staged(&view)), (&json!(second), Vec::new()), "{view}");
+    assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 11, 20, 21]);
+    let (code, _, message) = app.refused(Method::POST, REFS, publish("C")).await;
+    assert!(code == 422 && message.contains("published already"), "{message}");
+
+    let pair = [append_as(&app, 30..31, "D").await, append_as(&app, 40..41, "D").await];
+    roll_back(&app, second).await;
+    writer.append(50..51).await;
+    let (code, _, message) = app.refused(Method::POST, REFS, publish("D")).await;
+    assert!(code == 422 && pair.iter().all(|id| message.contains(&id.to_string())), "main has moved on: {message}");
+    assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 11, 20, 21, 50]);
+    assert_eq!(staged(&app.ok(Method::GET, REFS, None).await).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_snapshots_staged_apart_under_one_id_neither_is_published() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..3).await;
+    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let mut pair = Vec::new();
+    for ids in [10..11, 20..21] {
+        pair.push(append_as(&app, ids, "C").await);
+        roll_back(&app, base).await;
+    }
+    let (code, _, message) = app.refused(Method::POST, REFS, publish("C")).await;
+    assert!(code == 422 && pair.iter().all(|id| message.contains(&id.to_string())), "{message}");
+    assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_append_that_was_taken_over_is_not_listed_as_staged() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..3).await;
+    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    append_as(&app, 10..11, "A").await;
+    roll_back(&app, base).await;
+    let other = append_as(&app, 20..21, "B").await;
+    roll_back(&app, base).await;
+    writer.append(30..31).await;
+    let view = app.ok(Method::POST, REFS, publish("A")).await;
+    assert_eq!(staged(&view), [("B".to_owned(), other)]);
+    assert_eq!(writer.ids().await.expect("ids"), [0, 1, 2, 10, 30]);
+}
+
 /// Whoever reads the snapshot looks its schema and its manifests' partition specs up in the table.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_set_to_a_snapshot_whose_schema_or_partition_spec_the_table_has_not() {

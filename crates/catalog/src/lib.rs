@@ -49,12 +49,12 @@ pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
 pub use error::CatalogError;
 pub use fleet::{Examined, Unexamined};
-pub use halt::Halt;
 pub use freeze::Freeze;
+pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
 pub use referenced::referenced_paths;
-pub use references::RefChange;
+pub use references::{RefChange, staged};
 pub use restore::Restored;
 pub use sequencer::{Change, Committed, Proposal, Rebase};
 pub use transaction::TableChange;
@@ -98,9 +98,9 @@ pub struct Options {
     pub spill_dir: PathBuf,
     /// What can't be followed of the policy among a table's own properties.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
-    /// Where to stop for good or to panic, in tests.
     /// By whom a table is frozen.
     pub freeze: Freeze,
+    /// Where to stop for good or to panic, in tests.
     pub halt: Halt,
 }
 
