@@ -40,7 +40,7 @@ pub struct Pilot {
 }
 
 /// Properties of a warehouse's namespaces by name.
-pub type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
+type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
 async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
     let rows = catalog.state().all_namespaces(catalog.warehouse()).await?;
