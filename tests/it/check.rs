@@ -394,3 +394,58 @@ async fn the_command_fails_if_it_finds_something() {
     assert!(!damaged.status.success(), "{damaged:?}");
     assert!(said.contains("missing-file") && said.contains(&path) && said.contains("repair:"), "{said}");
 }
+
+/// Engines look a manifest's spec and a snapshot's schema up in the table, and fail where it has them not.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_found() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 1, None)]).await;
+    let old = lake.metadata().await.current_snapshot().expect("a snapshot").clone();
+    let spec = json!({"fields": []});
+    lake.update(json!([{"action": "add-spec", "spec": spec}, {"action": "set-default-spec", "spec-id": -1}])).await;
+    let manifest = lake.live(&lake.metadata().await).await.manifests[0].manifest_path.clone();
+    let field = |id: i32, name: &str, ty: &str| json!({"id": id, "name": name, "required": false, "type": ty});
+    let fields = [field(1, "id", "long"), field(2, "s", "string"), field(3, "p", "int"), field(4, "extra", "int")];
+    lake.evolve(json!(fields)).await;
+    lake.append(&[(1, "b".to_owned(), 2, None)]).await;
+    assert_eq!(kinds(&check(&lake, json!({"files": true})).await), Vec::<String>::new());
+
+    let loaded = app.ok(Method::GET, "/v1/default/namespaces/lake/tables/t", None).await;
+    let mut metadata = loaded["metadata"].clone();
+    for (list, key) in [("partition-specs", "spec-id"), ("schemas", "schema-id")] {
+        metadata[list].as_array_mut().expect("a list").retain(|entry| entry[key] != 0);
+    }
+    let register = async |metadata: &Value, number: u32| {
+        let at =
+            format!("{}/metadata/{number}-{}.metadata.json", metadata["location"].as_str().expect("a location"), JobId::fresh());
+        std::fs::write(&at[7..], metadata.to_string()).expect("written");
+        let register = json!({"name": "t", "metadata-location": at, "overwrite": true});
+        app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
+    };
+    register(&metadata, 90000).await;
+    let outcome = check(&lake, json!({})).await;
+    assert_eq!(kinds(&outcome), ["unknown-spec", "unknown-schema"], "{outcome}");
+    let findings = outcome["findings"].as_array().expect("findings");
+    assert_eq!(findings[0]["path"], json!(manifest));
+    assert!(findings[0]["what"].as_str().expect("told").contains("partition spec 0"), "{outcome}");
+    assert_eq!((&findings[1]["path"], &findings[1]["snapshot_id"]), (&json!(old.manifest_list()), &json!(old.snapshot_id())));
+
+    let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id()});
+    let (code, _, message) = app.refused(Method::POST, &lake.management("refs"), Some(back)).await;
+    assert!(code == 400 && message.contains("schema 0"), "nothing goes back there: {code} {message}");
+
+    // Once main is without it, an earlier snapshot still leads there.
+    let mut parted = metadata.clone();
+    let list = parted["snapshots"].as_array_mut().expect("snapshots");
+    let newest = list.iter().find(|s| s["snapshot-id"] != old.snapshot_id()).expect("the other").clone();
+    list.retain(|s| s["snapshot-id"] == old.snapshot_id());
+    parted["refs"] = json!({"old": {"snapshot-id": old.snapshot_id(), "type": "branch"}});
+    parted["snapshot-log"] = json!([]);
+    parted["current-snapshot-id"] = json!(-1);
+    parted["last-sequence-number"] = newest["sequence-number"].clone();
+    register(&parted, 90001).await;
+    lake.append(&[(2, "c".to_owned(), 2, None)]).await;
+    assert_eq!(kinds(&check(&lake, json!({})).await), ["unknown-schema"]);
+    assert_eq!(kinds(&check(&lake, json!({"files": true})).await), ["unknown-spec", "unknown-schema"]);
+}

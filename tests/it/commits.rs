@@ -118,3 +118,41 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
         "what was told to be nothing was nothing"
     );
 }
+
+/// Whoever reads the snapshot looks its schema up in the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_a_schema_that_the_table_has_not_is_refused() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    let mut body = writer.prepare_append(0..3).await.body().clone();
+    let updates = body["updates"].as_array_mut().expect("updates");
+    let added = updates.iter_mut().find(|u| u["action"] == "add-snapshot").expect("a snapshot");
+    added["snapshot"]["schema-id"] = 9.into();
+    let (code, _, message) = app.refused(Method::POST, TABLE, Some(body)).await;
+    assert!(code == 400 && message.contains("schema 9"), "{code} {message}");
+    assert!(writer.metadata().await.current_snapshot().is_none());
+}
+
+/// What no commit may make of a table, none may make a table of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    let schema =
+        json!({"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": false, "type": "long"}]});
+    let reference =
+        json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 1, "max-ref-age-ms": 0});
+    for (update, named) in [
+        (reference, "max-ref-age-ms"),
+        (
+            json!({"action": "add-encryption-key", "encryption-key": {"key-id": "k", "encrypted-key-metadata": "AA=="}}),
+            "encrypted tables",
+        ),
+    ] {
+        let create = json!({"requirements": [{"type": "assert-create"}], "updates": [
+            {"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}, update]});
+        let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/tables/new", Some(create)).await;
+        assert!(code == 400 && message.contains(named), "{code} {message}");
+    }
+}

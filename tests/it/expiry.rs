@@ -320,3 +320,163 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     assert_eq!(swept.spared, 0, "{swept:?}");
     assert!(!Path::new(&current[7..]).exists());
 }
+
+async fn set_on_namespace(app: &TestApp, key: &str, value: &str) {
+    let update = json!({"updates": {key: value}});
+    app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(update)).await;
+}
+
+/// Whoever froze the table, or said that nothing of it goes, may have done so because of what lies in quarantine.
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_deleted() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let doomed = app.ok(Method::GET, QUARANTINE, None).await;
+    let doomed: Vec<String> =
+        doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
+    let day_after = now_ms() + 25 * 3600 * 1000;
+    let held = async |app: &TestApp, why: &str| {
+        let swept = sweep(app.catalog(), day_after).await.expect("swept");
+        let nothing = (0, 0, 0, 0);
+        assert_eq!((swept.deleted, swept.spared, swept.failed, swept.sick_tables), nothing, "{why}");
+        assert_eq!(swept.held as usize, doomed.len(), "{why}");
+        assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "{why}");
+        let left = app.ok(Method::GET, QUARANTINE, None).await;
+        assert_eq!(left.as_array().expect("files").len(), doomed.len(), "they stay in quarantine: {why}");
+    };
+    for (key, value) in [("gc.enabled", "false"), ("esker.freeze", "true"), ("esker.freeze", "maybe")] {
+        let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: value}}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+        held(&app, &format!("{key} = {value}")).await;
+        let remove = json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": [key]}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(remove)).await;
+    }
+    set_on_namespace(&app, "esker.freeze", "true").await;
+    held(&app, "the namespace").await;
+    // A dropped table can be brought back, and is frozen as long.
+    app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t", None).await;
+    let swept = sweep(app.catalog(), day_after).await.expect("swept");
+    assert_eq!((swept.deleted, swept.held as usize), (0, doomed.len()), "{swept:?}");
+    let dropped = app.ok(Method::GET, "/api/v1/warehouses/default/dropped", None).await;
+    let undrop = format!("/api/v1/warehouses/default/dropped/{}/undrop", dropped[0]["table-id"].as_str().expect("an id"));
+    app.ok(Method::POST, &undrop, Some(json!({}))).await;
+    set_on_namespace(&app, "esker.freeze", "false").await;
+    drop(writer);
+
+    let freeze = |config: &mut esker::Config| drop(config.policy.insert("freeze".to_owned(), "true".to_owned()));
+    let app = TestApp::restart_with(app.stop().await, freeze).await;
+    let removed = json!({"removals": ["esker.freeze"]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(removed)).await;
+    held(&app, "the configuration").await;
+    let app = TestApp::restart(app.stop().await).await;
+    let swept = sweep(app.catalog(), day_after).await.expect("swept");
+    assert_eq!((swept.deleted as usize, swept.spared, swept.held), (doomed.len(), 0, 0), "{swept:?}");
+    assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
+    assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    let compaction = app.job("compact", json!({})).await;
+    let expiry = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    let before = writer.metadata().await;
+    let set = async |value: &str| {
+        let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.freeze": value}}]});
+        app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    };
+    for value in ["true", "maybe"] {
+        set(value).await;
+        for job in [&expiry, &compaction] {
+            let (code, _, message) = app.refused(Method::POST, &undo(job), Some(json!({}))).await;
+            assert!(code == 422 && message.contains("frozen"), "{code} {message}");
+        }
+    }
+    assert_eq!(writer.metadata().await.current_snapshot_id(), before.current_snapshot_id());
+    set("false").await;
+    assert_eq!(app.ok(Method::POST, &undo(&expiry), Some(json!({}))).await["snapshots"], 6);
+    assert_eq!(app.ok(Method::POST, &undo(&compaction), Some(json!({}))).await["files"], 6);
+}
+
+/// Adds a partition spec, and writes by it from now on.
+async fn partition_by(lake: &Lake<'_>, fields: Value) {
+    lake.update(json!([{"action": "add-spec", "spec": {"fields": fields}}, {"action": "set-default-spec", "spec-id": -1}])).await;
+}
+
+/// What is not needed any more goes, as after `expire_snapshots(clean_expired_metadata => true)`.
+async fn clean(lake: &Lake<'_>, specs: Value, schemas: Value) {
+    lake.update(json!([
+        {"action": "remove-partition-specs", "spec-ids": specs},
+        {"action": "remove-schemas", "schema-ids": schemas},
+    ]))
+    .await;
+}
+
+const EXTRA: [(i32, &str, &str); 4] = [(1, "id", "long"), (2, "s", "string"), (3, "p", "int"), (4, "extra", "int")];
+
+async fn with_extra(lake: &Lake<'_>) {
+    let field = |(id, name, ty): (i32, &str, &str)| json!({"id": id, "name": name, "required": false, "type": ty});
+    lake.evolve(EXTRA.map(field).into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 1, None), (1, "b".to_owned(), 2, None)]).await;
+    let before = lake.metadata().await;
+    let old = before.current_snapshot_id().expect("a snapshot");
+    partition_by(&lake, json!([])).await;
+    with_extra(&lake).await;
+    let update = async |updates: Value| {
+        let body = json!({"requirements": [], "updates": updates});
+        app.send(Method::POST, "/v1/default/namespaces/lake/tables/t", Some(body)).await
+    };
+    // As long as a snapshot needs them, they stay.
+    for (removal, named) in [
+        (json!({"action": "remove-partition-specs", "spec-ids": [0]}), "partition spec 0"),
+        (json!({"action": "remove-schemas", "schema-ids": [0]}), "schema 0"),
+    ] {
+        let (status, body) = update(json!([removal])).await;
+        assert!(status.as_u16() == 400 && body.to_string().contains(named), "{status} {body}");
+    }
+    lake.update(json!([{"action": "remove-snapshot-ref", "ref-name": "main"}])).await;
+    lake.append(&[(5, "e".to_owned(), 3, Some(7))]).await;
+    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
+    clean(&lake, json!([0]), json!([0])).await;
+    let cleaned = lake.metadata().await;
+    assert!(cleaned.partition_spec_by_id(0).is_none() && cleaned.schema_by_id(0).is_none());
+
+    assert_eq!(lake.undo(&expiry).await.expect("undone")["snapshots"], 1);
+    let after = lake.metadata().await;
+    assert_eq!(after.partition_spec_by_id(0), before.partition_spec_by_id(0));
+    assert_eq!(after.schema_by_id(0), before.schema_by_id(0));
+    assert_eq!((after.default_partition_spec_id(), after.current_schema_id()), (1, 1), "what is written by stays");
+    let tag = json!({"action": "create-tag", "name": "old", "snapshot-id": old});
+    app.ok(Method::POST, &lake.management("refs"), Some(tag)).await;
+    let rows = lake.query("SELECT id, s, p FROM lake.t FOR VERSION AS OF 'old' ORDER BY id").await;
+    assert_eq!(rows, [["0", "a", "1"], ["1", "b", "2"]]);
+    assert_eq!(lake.run("check", json!({"files": true})).await["outcome"]["findings"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_an_expiry_is_refused_where_a_spec_of_its_snapshots_is_another_one_by_now() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    partition_by(&lake, json!([{"source-id": 3, "field-id": 1000, "name": "p", "transform": "identity"}])).await;
+    lake.append(&[(0, "a".to_owned(), 1, None)]).await;
+    lake.update(json!([{"action": "set-default-spec", "spec-id": 0}, {"action": "remove-snapshot-ref", "ref-name": "main"}]))
+        .await;
+    lake.append(&[(5, "e".to_owned(), 3, None)]).await;
+    let expiry = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
+    lake.update(json!([{"action": "remove-partition-specs", "spec-ids": [1]}])).await;
+    partition_by(&lake, json!([{"source-id": 1, "field-id": 1001, "name": "b", "transform": "bucket[4]"}])).await;
+    assert_eq!(lake.metadata().await.default_partition_spec_id(), 1, "the id is given anew");
+    let error = lake.undo(&expiry).await.expect_err("refused");
+    assert!(error.contains("spec-id 1") && error.contains("another one by now"), "{error}");
+    assert_eq!(lake.metadata().await.snapshots().len(), 1);
+}

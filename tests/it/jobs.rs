@@ -307,3 +307,17 @@ async fn a_job_whose_commit_meets_a_store_that_is_away_is_tried_again() {
     assert_eq!(job["state"], "succeeded", "{job}");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_table_that_was_frozen_while_it_waited_does_nothing() {
+    let app = TestApp::start_with(|config| config.maintenance.jobs = 0).await;
+    let writer = Writer::six_files(&app).await;
+    let (_, accepted) = start(&app, "compact", json!({}), None).await;
+    let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.freeze": "true"}}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let before = writer.metadata().await;
+    let app = TestApp::restart(app.stop().await).await;
+    let job = app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
+    assert!(job["state"] == "failed" && job["error"].to_string().contains("frozen by table property"), "{job}");
+    assert_eq!(Writer::new(&app).metadata().await.snapshots().len(), before.snapshots().len());
+}

@@ -273,3 +273,26 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
     let job = second_look(&app, "own").await;
     assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
 }
+
+/// A name that is no path of a store, or no location, is nobody's: it is left where it is, and the others are looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_location_can_have_stops_no_listing_and_is_no_orphan() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    writer.append(0..10).await;
+    let location = writer.metadata().await.location().to_owned();
+    let orphan = old_file(&location, "data/lost.parquet", 5);
+    let odd = ["data/a\tb.parquet", "data/a#b.parquet", "data/a?b.parquet", "tab\there/c.parquet"];
+    let odd = odd.map(|name| old_file(&location, name, 5));
+    // Another table within, so that places are compared.
+    let inner = json!({"name": "inner", "schema": esker_tests::schema_json(), "location": format!("{location}/inner")});
+    let (status, body) = app.send(Method::POST, "/v1/default/namespaces/n/tables", Some(inner)).await;
+    assert!(status.is_success() || status.is_client_error(), "{body}");
+    let listed =
+        app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true", Some(json!({}))).await;
+    assert_eq!((&listed["orphans"], &listed["named"][0]["path"]), (&json!(1), &json!(orphan)), "{listed}");
+    let job = app.job("orphans", json!({})).await;
+    assert_eq!((&job["state"], &job["outcome"]["orphans"]), (&json!("succeeded"), &json!(1)), "{job}");
+    assert!(odd.iter().all(|path| std::path::Path::new(&path[7..]).exists()));
+}

@@ -7,9 +7,9 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker::server::Server;
 use esker_catalog::Catalog;
+use esker_storage::Disk;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ impl TestApp {
 
     /// With other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_on(Arc::new(LocalFileSystem::new()), change).await
+        Self::start_on(Arc::new(Disk::default()), change).await
     }
 
     /// On another storage.

@@ -12,7 +12,7 @@ pub mod policy;
 
 pub use decide::{Considered, Decision, Verdict};
 pub use error::PolicyError;
-pub use pilot::{NAME, Pilot, PilotOptions, Recommendation, policy_of, recommendations};
+pub use pilot::{NAME, Pilot, PilotOptions, Recommendation, frozen_by, policy_of, recommendations};
 pub use policy::{Layer, Layers, Origin, Policy, Setting};
 
 /// The result of reading a policy.

@@ -68,6 +68,17 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Re
     Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
 }
 
+/// By whom a table is frozen, if it is: what else may be wrong with its policy does not count.
+pub fn frozen_by(
+    layers: &Layers,
+    namespaces: &Namespaces,
+    name: &NamespaceName,
+    own: &BTreeMap<String, String>,
+) -> Option<String> {
+    let policy = policy_in(layers, namespaces, name, own);
+    policy.freeze.then(|| policy.origin("freeze").to_string())
+}
+
 /// A table with all that a decision about it rests on but the jobs that there were.
 struct Looked {
     examined: Examined,

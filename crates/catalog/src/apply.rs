@@ -3,6 +3,7 @@
 use iceberg::spec::TableMetadata;
 use iceberg::{ErrorKind, TableRequirement, TableUpdate};
 
+use crate::readable::{check_reference, check_schemas};
 use crate::{CatalogError, Result};
 
 /// Checks the requirements and applies the updates, in a builder of its own: the builder keeps one entry of the snapshot log
@@ -20,12 +21,14 @@ pub(crate) fn apply(
     for update in &updates {
         check_update(metadata, update)?;
     }
+    let (added, removed) = (added_snapshots(&updates), removed_schemas(&updates));
     let mut builder = metadata.clone().into_builder(location.map(str::to_owned));
     for update in updates {
         let stale = matches!(update, TableUpdate::AddSnapshot { .. });
         builder = update.apply(builder).map_err(|e| refuse(&e, stale))?;
     }
     let built = builder.build().map_err(|e| refuse(&e, false))?;
+    check_schemas(&built.metadata, &added, &removed)?;
     Ok((!built.changes.is_empty()).then_some(built.metadata))
 }
 
@@ -71,12 +74,30 @@ fn check(metadata: &TableMetadata, requirement: &TableRequirement) -> std::resul
     }
 }
 
-fn check_update(metadata: &TableMetadata, update: &TableUpdate) -> Result<()> {
+pub(crate) fn added_snapshots(updates: &[TableUpdate]) -> Vec<i64> {
+    let added = |update: &TableUpdate| match update {
+        TableUpdate::AddSnapshot { snapshot } => Some(snapshot.snapshot_id()),
+        _ => None,
+    };
+    updates.iter().filter_map(added).collect()
+}
+
+fn removed_schemas(updates: &[TableUpdate]) -> Vec<i32> {
+    let removed = |update: &TableUpdate| match update {
+        TableUpdate::RemoveSchemas { schema_ids } => schema_ids.clone(),
+        _ => Vec::new(),
+    };
+    updates.iter().flat_map(removed).collect()
+}
+
+/// What the builder takes and no table should have.
+pub(crate) fn check_update(metadata: &TableMetadata, update: &TableUpdate) -> Result<()> {
     match update {
         TableUpdate::AssignUuid { uuid } if *uuid != metadata.uuid() => {
             Err(CatalogError::Invalid(format!("can't change the table's uuid from {} to {uuid}", metadata.uuid())))
         }
         TableUpdate::AddEncryptionKey { .. } => Err(CatalogError::Invalid("encrypted tables are not supported".to_owned())),
+        TableUpdate::SetSnapshotRef { ref_name, reference } => check_reference(metadata, ref_name, reference),
         _ => Ok(()),
     }
 }

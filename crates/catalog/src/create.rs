@@ -12,6 +12,8 @@ use iceberg::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::apply::{added_snapshots, check_update};
+use crate::readable::check_schemas;
 use crate::skeleton::Skeleton;
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result, places};
 
@@ -226,11 +228,16 @@ impl Catalog {
             Some(location) => as_given(&location)?,
             None => self.default_location(name).await?.to_string(),
         };
-        let mut builder = skeleton.build(&location)?.into_builder(None);
+        let empty = skeleton.build(&location)?;
+        rest.iter().try_for_each(|update| check_update(&empty, update))?;
+        let added = added_snapshots(&rest);
+        let mut builder = empty.into_builder(None);
         for update in rest {
             builder = update.apply(builder).map_err(invalid)?;
         }
-        Ok(builder.build().map_err(invalid)?.metadata)
+        let metadata = builder.build().map_err(invalid)?.metadata;
+        check_schemas(&metadata, &added, &[])?;
+        Ok(metadata)
     }
 }
 

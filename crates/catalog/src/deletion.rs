@@ -32,6 +32,8 @@ pub struct Swept {
     pub spared: u64,
     /// Files that the storage would not remove; they are tried again.
     pub failed: u64,
+    /// Files whose time is over and that stay in quarantine, because their table is frozen or says `gc.enabled=false`.
+    pub held: u64,
     /// Tables of which nothing could be deleted, because what they refer to can't be found out. The log names them.
     pub sick_tables: u64,
 }
@@ -43,6 +45,7 @@ impl Swept {
         self.bytes += other.bytes;
         self.spared += other.spared;
         self.failed += other.failed;
+        self.held += other.held;
         self.sick_tables += other.sick_tables;
     }
 }
@@ -51,7 +54,7 @@ impl Swept {
 ///
 /// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
 /// no snapshot refers to the file, and it lies inside the table's own places. An orphan goes only if no other table refers to it either.
-/// Then it is marked, then removed.
+/// Then it is marked, then removed. Of a table that is frozen or says `gc.enabled=false` nothing is, for as long as that is so.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
@@ -82,6 +85,11 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
     if let Some(row) = state.table_by_id(id).await? {
         // What a state leads to that somebody may decide for is not this one's to judge.
         catalog.check_only_tip(&row).await?;
+    }
+    if let Some(why) = held_by(catalog, id).await? {
+        swept.held += dooms.len() as u64;
+        tracing::debug!(table = %id, files = dooms.len(), why, "files in quarantine are held");
+        return Ok(());
     }
     let mut keep = Keep::of(catalog, id).await?;
     if let Some(bad) = keep.undecided.take() {
@@ -144,6 +152,24 @@ fn is_orphan(doom: &Doom) -> bool {
     doom.reason == ORPHAN
 }
 
+/// The table or view, or what it was dropped as and can be brought back.
+async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
+    Ok(match catalog.state().table_by_id(id).await? {
+        Some(row) => Some(row),
+        None => catalog.state().dropped_table(id).await?.map(|dropped| dropped.row),
+    })
+}
+
+/// Why nothing of a table is deleted for now: its files stay in quarantine until that is over.
+async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
+    let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == Kind::Table) else { return Ok(None) };
+    let table = catalog.load_row(row).await?;
+    if matches!(GC_ENABLED.checked(table.metadata.properties()), Ok(false)) {
+        return Ok(Some("it says gc.enabled=false".to_owned()));
+    }
+    Ok(catalog.frozen_by(&table).await?.map(|by| format!("it is frozen by {by}")))
+}
+
 /// What must be kept of one table.
 struct Keep {
     /// The living table or view; none if it was dropped for good.
@@ -161,11 +187,7 @@ struct Keep {
 impl Keep {
     /// A table that was dropped and can be brought back is kept like one that lives.
     async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
-        let row = match catalog.state().table_by_id(id).await? {
-            Some(row) => Some(row),
-            None => catalog.state().dropped_table(id).await?.map(|dropped| dropped.row),
-        };
-        match row {
+        match row_of(catalog, id).await? {
             // A view has no files but its metadata.
             Some(row) if row.kind == Kind::View => Self::view(catalog, row).await,
             Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,

@@ -14,6 +14,7 @@ mod elsewhere;
 mod epoch;
 mod error;
 mod fleet;
+mod freeze;
 mod functions;
 mod halt;
 mod ledger;
@@ -21,6 +22,7 @@ mod locations;
 mod namespaces;
 mod paths;
 mod places;
+mod readable;
 pub mod recovery;
 mod referenced;
 mod references;
@@ -50,12 +52,13 @@ pub use damage::Unreadable;
 pub use elsewhere::referenced_elsewhere;
 pub use error::CatalogError;
 pub use fleet::{Examined, Unexamined};
+pub use freeze::Freeze;
 pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
 pub use places::{Place, places_of};
 pub use referenced::referenced_paths;
-pub use references::RefChange;
+pub use references::{RefChange, staged};
 pub use restore::Restored;
 pub use sequencer::{Change, Committed, Proposal, Rebase};
 pub use transaction::TableChange;
@@ -100,6 +103,8 @@ pub struct Options {
     pub spill_dir: PathBuf,
     /// What can't be followed of the policy among a table's own properties.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
+    /// By whom a table is frozen.
+    pub freeze: Freeze,
     /// Where to stop for good or to panic, in tests.
     pub halt: Halt,
 }

@@ -1,5 +1,6 @@
 //! Branches, tags, rollback and write-audit-publish, as commits that anybody could have sent.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use esker_table::{ancestors, cherry_pick, refs};
@@ -53,11 +54,56 @@ pub enum RefChange {
         /// Where to.
         to: String,
     },
-    /// Publish a staged snapshot on main: one written with `wap.id`.
+    /// Publish what is staged under a `wap.id` on main: a snapshot, or a chain of them that begins at main's head.
     Publish {
         /// The id that it was written with.
         wap_id: String,
     },
+}
+
+/// What snapshots are written with that are to be published later.
+const WAP_ID: &str = "wap.id";
+/// What Iceberg writes into the snapshot that publishes such a one.
+const PUBLISHED: &str = "published-wap-id";
+
+fn property<'a>(snapshot: &'a SnapshotRef, key: &str) -> Option<&'a str> {
+    snapshot.summary().additional_properties.get(key).map(String::as_str)
+}
+
+/// The write-audit-publish ids that main has.
+fn published(metadata: &TableMetadata) -> HashSet<&str> {
+    let ids = |s| [WAP_ID, PUBLISHED].into_iter().filter_map(move |key| property(s, key));
+    ancestors(metadata, metadata.current_snapshot()).flat_map(ids).collect()
+}
+
+/// The snapshots that wait to be published, the oldest first, each with its write-audit-publish id. None of an id that main has.
+pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
+    let published = published(metadata);
+    let staged = metadata.snapshots().filter_map(|s| Some((property(s, WAP_ID)?, s)));
+    let mut staged: Vec<_> = staged.filter(|(id, _)| !published.contains(id)).collect();
+    staged.sort_by_key(|(_, s)| (s.sequence_number(), s.timestamp_ms(), s.snapshot_id()));
+    staged
+}
+
+/// What is staged under an id, the newest first: one snapshot, or several of which each was written on the one before.
+fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
+    let staged: Vec<&SnapshotRef> = staged(metadata).into_iter().filter(|(id, _)| *id == wap_id).map(|(_, s)| s).collect();
+    let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id()).collect();
+    let ends: Vec<&SnapshotRef> = staged.iter().copied().filter(|s| !parents.contains(&s.snapshot_id())).collect();
+    match ends.as_slice() {
+        [end] => Ok(ancestors(metadata, Some(*end)).take_while(|s| property(s, WAP_ID) == Some(wap_id)).collect()),
+        [] if published(metadata).contains(wap_id) => Err(CatalogError::Refused(format!("wap id {wap_id} is published already"))),
+        [] => Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}"))),
+        _ => Err(CatalogError::Refused(format!(
+            "the staged snapshots {} all have the wap id {wap_id}, and were not written one on the other; make a branch at the one that is \
+             meant, and fast-forward main to it",
+            ids(&staged)
+        ))),
+    }
+}
+
+fn ids(snapshots: &[&SnapshotRef]) -> String {
+    snapshots.iter().map(|s| s.snapshot_id().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 struct RefCommit {
@@ -83,17 +129,23 @@ impl Rebase for RefCommit {
 impl RefCommit {
     async fn publish(&self, table: &LoadedTable, wap_id: &str) -> Result<Proposal> {
         let metadata = &table.metadata;
-        let has =
-            |snapshot: &SnapshotRef, key: &str| snapshot.summary().additional_properties.get(key).is_some_and(|v| v == wap_id);
-        if ancestors(metadata, metadata.current_snapshot()).any(|s| has(s, "published-wap-id") || has(s, "wap.id")) {
-            return Err(CatalogError::Refused(format!("wap id {wap_id} is published already")));
-        }
-        let staged = metadata.snapshots().find(|s| has(s, "wap.id"));
-        let staged = staged.ok_or_else(|| CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}")))?;
-        if staged.parent_snapshot_id() == metadata.current_snapshot_id() {
-            let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, staged.snapshot_id())?;
+        let chain = chain(metadata, wap_id)?;
+        let (Some(newest), Some(oldest)) = (chain.first().copied(), chain.last()) else {
+            return Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}")));
+        };
+        if oldest.parent_snapshot_id() == metadata.current_snapshot_id() {
+            let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, newest.snapshot_id())?;
             return Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() });
         }
+        if chain.len() > 1 {
+            let what = format!(
+                "the staged snapshots {} all have the wap id {wap_id}, and main has moved on since; only a single append can be taken over \
+                 then",
+                ids(&chain)
+            );
+            return Err(CatalogError::Refused(what));
+        }
+        self.catalog.check_snapshot(metadata, newest).await?;
         let (state, warehouse, id) = (self.catalog.state().clone(), self.catalog.warehouse(), table.row.id);
         let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
             let state = state.clone();
@@ -103,7 +155,7 @@ impl RefCommit {
             }
             .boxed()
         };
-        let picked = cherry_pick(self.catalog.manifests(), metadata, staged, &record).await?;
+        let picked = cherry_pick(self.catalog.manifests(), metadata, newest, &record).await?;
         Ok(Proposal {
             requirements: picked.requirements,
             updates: picked.updates,

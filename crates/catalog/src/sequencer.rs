@@ -288,6 +288,9 @@ impl Catalog {
             Some(restored) => restore(&table.metadata, base, restored)?,
             None => apply(&table.metadata, base, &proposal.requirements, updates)?,
         };
+        if let Some(after) = &metadata {
+            self.check_readable(&table.metadata, after, &proposal.updates).await?;
+        }
         if let (Some(metadata), true) = (&metadata, moves) {
             self.check_metadata_locations(metadata, Some(table.row.id)).await?;
             self.make_directories(metadata).await?;

@@ -86,7 +86,8 @@ async fn keep_house(catalog: &Catalog) {
         Err(error) => tracing::error!(warehouse, %error, "what dead servers left could not be reclaimed; it is tried again"),
     }
     match deletion::sweep(catalog, now_ms()).await {
-        Ok(swept) if swept == Swept::default() => {}
+        // What is held is held again in a minute.
+        Ok(swept) if swept == (Swept { held: swept.held, ..Swept::default() }) => {}
         Ok(swept) => tracing::info!(warehouse, ?swept, "quarantine swept"),
         Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; it is tried again"),
     }

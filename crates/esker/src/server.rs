@@ -13,8 +13,8 @@ use esker_read::{BlockCache, BlockOptions, Reader};
 use esker_report::deliver;
 use esker_rest::{App, AppOptions, Tasks};
 use esker_state::State;
+use esker_storage::Disk;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, watch};
@@ -52,7 +52,7 @@ pub struct Server {
 impl Server {
     /// Starts.
     pub async fn start(config: &Config) -> Result<Self> {
-        Self::start_on(config, Arc::new(LocalFileSystem::new())).await
+        Self::start_on(config, Arc::new(Disk::default())).await
     }
 
     /// Starts with a store of the caller's in place of the local file system.

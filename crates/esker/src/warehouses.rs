@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_catalog::{Halt, Options};
+use esker_autopilot::{Layers, frozen_by};
+use esker_catalog::{Freeze, Halt, Options};
 use esker_storage::{Location, Scheme, Storage, StorageOptions};
 use object_store::ObjectStore;
 
@@ -48,6 +49,8 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         None => Location::of_path(&dir.join("warehouse"))?,
     };
     let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
+    let layers = Layers::new(name, &config.policy, &warehouse.policy, &warehouse.namespaces);
+    let layers = layers.map_err(|e| Error::Config(e.to_string()))?;
     let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
     Ok(Options {
         warehouse: name.to_owned(),
@@ -63,6 +66,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         set_bytes: config.maintenance.memory_bytes / 8,
         spill_dir: config.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
+        freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
         halt: Halt { halt_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() },
     })
 }

@@ -56,6 +56,17 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
     Err(MaintenanceError::Refused(what))
 }
 
+/// Nothing is done to a table that is frozen, whoever asks.
+async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
+    match catalog.frozen_by(table).await? {
+        None => Ok(()),
+        Some(by) => {
+            let what = format!("{} is frozen by {by}; set freeze to false to maintain it", table.row.name);
+            Err(MaintenanceError::Refused(what))
+        }
+    }
+}
+
 /// Only tables in Esker's care lose files, and only if they don't forbid it.
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;

@@ -194,6 +194,9 @@ impl Look {
             self.counted.listed += 1;
             if self.referenced.contains(&file.path)? {
                 self.counted.referenced += 1;
+            } else if Location::parse(&file.path).is_err() {
+                // No table can have it, and the sweep would not touch it.
+                tracing::warn!(path = file.path, "a file whose name is no location is passed over");
             } else if self.accounted.contains(&file.path)?
                 || self.is_foreign(&file.path)?
                 || self.elsewhere.contains(&file.path)?

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::erase::erased;
 use crate::jobs::current;
 use crate::reverse::reverse;
-use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result};
+use crate::{ExpireOutcome, ExpirePlan, MaintenanceError, Result, check_not_frozen};
 
 /// Files that the storage is asked for at the same time.
 const CONCURRENCY: usize = 32;
@@ -62,7 +62,8 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 }
 
 /// Undoes an expiry (its snapshots, branches and tags are in the table again), a removal of orphans (they stay), or a compaction (the
-/// files that it replaced are in the table again, in place of its own).
+/// files that it replaced are in the table again, in place of its own). Refused while the table is frozen, but for orphans, of which it
+/// touches only what is in quarantine.
 ///
 /// The undo is a record of its own, which that of the job names. A job is taken back once.
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
@@ -106,11 +107,18 @@ async fn take_back(catalog: &Catalog, job: &Job, principal: &Principal) -> Resul
         }
         "expire" => undo_expire(catalog, job, principal).await,
         "compact" => {
-            let files = reverse(catalog, &current(catalog, job).await?, job, principal).await?;
+            let files = reverse(catalog, &thawed(catalog, job).await?, job, principal).await?;
             Ok(Undone { files, ..Undone::default() })
         }
         kind => refused(format!("job {} is of the kind {kind}, which can't be undone", job.id)),
     }
+}
+
+/// The job's table as it is now, if it is not frozen.
+async fn thawed(catalog: &Catalog, job: &Job) -> Result<LoadedTable> {
+    let table = current(catalog, job).await?;
+    check_not_frozen(catalog, &table).await?;
+    Ok(table)
 }
 
 async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
@@ -118,12 +126,13 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     if ids.is_empty() && refs.is_empty() {
         return Ok(Undone::default());
     }
-    let table = current(catalog, job).await?;
+    let table = thawed(catalog, job).await?;
     let before: HashSet<i64> = table.metadata.snapshots().map(|s| s.snapshot_id()).collect();
     let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
     let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id()) && !before.contains(&s.snapshot_id());
     let missing: Vec<SnapshotRef> = earlier.snapshots().filter(missing).cloned().collect();
-    let files = there(catalog, job, &earlier, &missing).await?;
+    let (files, specs) = there(catalog, job, &earlier, &missing).await?;
+    let restored = restored.with_specs(&earlier, &specs)?;
     let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
     let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
     let cause = Cause { principal: principal.to_string(), receipt: None };
@@ -134,16 +143,23 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 
-/// Every file that some snapshots lead to, if each is in storage. Manifest lists and manifests may be in a cache and gone all the same.
-async fn there(catalog: &Catalog, job: &Job, metadata: &TableMetadata, snapshots: &[SnapshotRef]) -> Result<Vec<String>> {
+/// Every file that some snapshots lead to, if each is in storage, and the ids of the partition specs. Manifest lists and manifests may be
+/// in a cache and gone all the same.
+async fn there(
+    catalog: &Catalog,
+    job: &Job,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+) -> Result<(Vec<String>, HashSet<i64>)> {
     let lists: Vec<String> = snapshots.iter().map(|s| s.manifest_list().to_owned()).collect();
     check_there(catalog, job, &lists).await?;
     let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
+    let specs = manifests.values().map(|manifest| i64::from(manifest.partition_spec_id)).collect();
     check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
     let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
     let files: Vec<String> = files.into_keys().collect();
     check_there(catalog, job, &files).await?;
-    Ok(files)
+    Ok((files, specs))
 }
 
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {

@@ -6,12 +6,14 @@
 
 mod adapter;
 mod cloud;
+mod disk;
 mod error;
 mod http;
 mod listing;
 mod location;
 mod store;
 
+pub use disk::Disk;
 pub use error::{StorageError, storage_cause};
 pub use listing::Part;
 pub use location::{Location, Scheme};

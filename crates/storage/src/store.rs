@@ -7,14 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use iceberg::io::{FileIO, FileIOBuilder};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::adapter::Factory;
 use crate::http::Requests;
 use crate::listing::{Part, directories, list_beside, list_part, split};
-use crate::{Location, Result, Scheme, StorageError, cloud};
+use crate::{Disk, Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub struct StorageOptions {
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalFileSystem::new()) }
+        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(Disk::default()) }
     }
 }
 

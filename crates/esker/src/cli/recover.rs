@@ -6,8 +6,8 @@ use clap::Args;
 use esker_catalog::Catalog;
 use esker_catalog::recovery::{Recovery, Tip, plan_recovery, recover};
 use esker_state::State;
+use esker_storage::Disk;
 use esker_types::{TableName, split_names};
-use object_store::local::LocalFileSystem;
 
 use super::out;
 use crate::server::{data_dir, lock};
@@ -56,7 +56,7 @@ impl Recover {
         };
         let choices: BTreeMap<TableName, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
         let state = State::open(config.database(&dir)?).await?;
-        let plans = warehouses::plan(&config, &dir, &(Arc::new(LocalFileSystem::new()) as _))?;
+        let plans = warehouses::plan(&config, &dir, &(Arc::new(Disk::default()) as _))?;
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {
             let catalog = Catalog::open(state.clone(), storage, options).await?;

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub enum FindingKind {
     /// A manifest or manifest list that can't be read.
     UnreadableManifest,
+    /// A manifest of a partition spec that the table has not.
+    UnknownSpec,
+    /// A snapshot of a schema that the table has not.
+    UnknownSchema,
     /// A file that is not in storage.
     MissingFile,
     /// A file of another size than its manifest says.
@@ -35,6 +39,8 @@ impl FindingKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnreadableManifest => "unreadable-manifest",
+            Self::UnknownSpec => "unknown-spec",
+            Self::UnknownSchema => "unknown-schema",
             Self::MissingFile => "missing-file",
             Self::WrongSize => "wrong-size",
             Self::UnreadableFile => "unreadable-file",
@@ -53,6 +59,10 @@ impl FindingKind {
             Self::UnreadableManifest | Self::MissingFile | Self::WrongSize | Self::UnreadableFile => {
                 "bring the file back from the store's versions or a backup; or roll back to a snapshot without it; or delete it from \
                  the table with an engine that can"
+            }
+            Self::UnknownSpec | Self::UnknownSchema => {
+                "other engines can't read the snapshot: move main and the branches to one without it, and take its rows over by INSERT from \
+                 its version; or let it expire"
             }
             Self::WrongRecordCount => "read the file by itself, delete it from the table, and insert its rows",
             Self::WrongPartition => {

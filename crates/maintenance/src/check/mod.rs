@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_manifests};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, TableError, load_manifests};
 use esker_types::{Coded, ErrorCode, total};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{MAIN_BRANCH, SnapshotRef};
+use iceberg::spec::{MAIN_BRANCH, ManifestFile, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
@@ -108,8 +108,12 @@ struct Check<'a> {
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
+    outcome.findings.extend(of_unknown_schemas(&table.metadata));
     let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else { return Ok(outcome) };
     let live = alive(context, table, snapshot, &mut outcome).await?;
+    if plan.options.files {
+        outcome.findings.extend(of_other_snapshots(context, table, snapshot).await?);
+    }
     let check = Check {
         context,
         table,
@@ -156,6 +160,52 @@ fn summed(notes: &mut Vec<String>) {
     notes.sort();
 }
 
+fn unreadable(path: &str, error: TableError) -> Result<Finding> {
+    match error.code().is_passing() {
+        true => Err(error.into()),
+        false => Ok(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
+    }
+}
+
+fn of_unknown_schemas(metadata: &TableMetadata) -> Vec<Finding> {
+    let unknown = |s: &SnapshotRef| {
+        let id = s.schema_id().filter(|id| metadata.schema_by_id(*id).is_none())?;
+        let what = format!("snapshot {} is of schema {id}, which the table has not", s.snapshot_id());
+        let finding = Finding::new(FindingKind::UnknownSchema, s.manifest_list(), what);
+        Some(Finding { snapshot_id: Some(s.snapshot_id()), ..finding })
+    };
+    metadata.snapshots().filter_map(unknown).collect()
+}
+
+fn of_unknown_specs(metadata: &TableMetadata, manifests: &[ManifestFile]) -> Vec<Finding> {
+    let unknown = manifests.iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
+    let finding = |manifest: &ManifestFile| {
+        let what = format!("it is of partition spec {}, which the table has not", manifest.partition_spec_id);
+        let finding = Finding::new(FindingKind::UnknownSpec, &manifest.manifest_path, what);
+        Finding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
+    };
+    unknown.map(finding).collect()
+}
+
+/// What manifest lists tell of the snapshots that are not looked into, each manifest once.
+async fn of_other_snapshots(context: &JobContext, table: &LoadedTable, looked_at: &SnapshotRef) -> Result<Vec<Finding>> {
+    let (source, metadata) = (context.catalog.manifests(), &table.metadata);
+    let (mut seen, mut findings) = (HashSet::new(), Vec::new());
+    let known = load_manifests(source, metadata, looked_at).await.unwrap_or_default();
+    seen.extend(known.into_iter().map(|manifest| manifest.manifest_path));
+    for snapshot in metadata.snapshots().filter(|s| s.snapshot_id() != looked_at.snapshot_id()) {
+        context.go_on()?;
+        match load_manifests(source, metadata, snapshot).await {
+            Ok(mut manifests) => {
+                manifests.retain(|manifest| seen.insert(manifest.manifest_path.clone()));
+                findings.extend(of_unknown_specs(metadata, &manifests));
+            }
+            Err(error) => findings.push(unreadable(snapshot.manifest_list(), error)?),
+        }
+    }
+    Ok(findings)
+}
+
 /// What is alive, as far as manifests can be read; those that can't are findings.
 async fn alive(
     context: &JobContext,
@@ -165,10 +215,6 @@ async fn alive(
 ) -> Result<LiveFiles> {
     let source = context.catalog.manifests();
     let mut live = LiveFiles::default();
-    let unreadable = |path: &str, error: esker_table::TableError| match error.code().is_passing() {
-        true => Err(MaintenanceError::from(error)),
-        false => Ok(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
-    };
     let manifests = match load_manifests(source, &table.metadata, snapshot).await {
         Ok(manifests) => manifests,
         Err(error) => {
@@ -176,6 +222,7 @@ async fn alive(
             return Ok(live);
         }
     };
+    outcome.findings.extend(of_unknown_specs(&table.metadata, &manifests));
     for file in manifests {
         match source.load(&table.metadata, &file).await {
             Ok(manifest) => live.add_manifest(&file, &manifest),

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
 use super::{JobContext, Maintenance, Request, Work};
-use crate::{MaintenanceError, Result};
+use crate::{MaintenanceError, Result, check_not_frozen};
 
 /// Between looks into the queue when nobody says that something is there.
 const POLL: Duration = Duration::from_secs(2);
@@ -176,6 +176,10 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
     catalog.halt(&format!("job-{}", job.kind)).await;
     let request = Request::of(job)?;
     let table = current(maintenance.catalog(), job).await?;
+    if !request.only_looks() {
+        // It may have been frozen since somebody asked.
+        check_not_frozen(catalog, &table).await?;
+    }
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
     let work = match kept {
         Some((_, work)) => work,

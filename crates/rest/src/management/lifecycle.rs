@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
-use esker_catalog::RefChange;
+use esker_catalog::{RefChange, staged};
 use esker_state::DroppedTable;
 use esker_types::{ErrorCode, TableId, TableName};
 use serde::{Deserialize, Serialize};
@@ -133,10 +133,8 @@ pub(crate) async fn list_refs(warehouse: In, InTable(name): InTable) -> Result<J
 
 fn view(table: &esker_catalog::LoadedTable) -> Result<Value, ApiError> {
     let refs = esker_table::refs(&table.metadata)?;
-    let staged = table.metadata.snapshots().filter_map(|s| {
-        let wap = s.summary().additional_properties.get("wap.id")?;
-        Some(json!({"wap-id": wap, "snapshot-id": s.snapshot_id(), "timestamp-ms": s.timestamp_ms()}))
-    });
+    let staged = staged(&table.metadata).into_iter();
+    let staged = staged.map(|(wap, s)| json!({"wap-id": wap, "snapshot-id": s.snapshot_id(), "timestamp-ms": s.timestamp_ms()}));
     Ok(json!({"current-snapshot-id": table.metadata.current_snapshot_id(), "refs": refs,
         "staged": staged.collect::<Vec<_>>()}))
 }
