@@ -17,6 +17,7 @@ mod functions;
 mod halt;
 mod ledger;
 mod locations;
+mod moves;
 mod namespaces;
 mod paths;
 pub mod recovery;
