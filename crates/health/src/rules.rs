@@ -266,7 +266,8 @@ mod tests {
             ..healthy()
         };
         let mut found = codes(&facts);
-        found.extend(assess(Err(Some(("gone", false))), &[lost("a")], NOW).findings.iter().map(|f| f.code));
+        let damage = [lost("a"), Damage { snapshot_id: Some(1), ..lost("b") }];
+        found.extend(assess(Err(Some(("gone", false))), &damage, NOW).findings.iter().map(|f| f.code));
         found.sort_unstable();
         let mut all = crate::CODES.to_vec();
         all.sort_unstable();
