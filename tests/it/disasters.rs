@@ -99,6 +99,17 @@ impl Disaster {
         self.lake().delete_by_position(&HashSet::from([id]), Scope::File).await;
     }
 
+    /// The table's metadata files go to another directory from now on.
+    async fn relocate(&mut self) {
+        let location = self.lake().metadata().await.location().to_owned();
+        let update = match self.random.below(3) {
+            0 => json!([{"action": "remove-properties", "removals": ["write.metadata.path"]}]),
+            n => json!([{"action": "set-properties", "updates": {"write.metadata.path": format!("{location}/meta-{n}")}}]),
+        };
+        self.lake().update(update.clone()).await;
+        self.log.push(format!("relocated: {update}"));
+    }
+
     /// A job of every kind comes up; nothing destructive happens to the other catalog's table.
     async fn maintain(&mut self) {
         let (kind, options) = match self.random.below(5) {
@@ -241,10 +252,10 @@ fn epoch(dir: &Path) -> i64 {
     serde_json::from_slice::<serde_json::Value>(&mark).ok().and_then(|mark| mark["epoch"].as_i64()).unwrap_or(0)
 }
 
-/// The metadata files beside one.
-fn metadata_files(beside: &str) -> Vec<String> {
-    let dir = Path::new(&beside[7..]).parent().expect("a directory");
-    crate::commits::walk(dir).into_iter().filter(|file| file.ends_with(".metadata.json")).collect()
+/// The metadata files of the table that one is of, in whichever directory.
+fn metadata_files(one: &str) -> Vec<String> {
+    let location = Path::new(&one[7..]).parent().and_then(Path::parent).expect("a location");
+    crate::commits::walk(location).into_iter().filter(|file| file.ends_with(".metadata.json")).collect()
 }
 
 /// The number in a metadata file's name.
@@ -274,13 +285,14 @@ async fn foreign_table(app: &TestApp) -> Vec<String> {
 async fn run(seed: u64) {
     let mut history = Disaster::begin(seed).await;
     for _ in 0..6 + history.random.below(14) {
-        match history.random.below(12) {
+        match history.random.below(13) {
             0..4 => history.append().await,
             4 => history.delete().await,
             5..8 => history.maintain().await,
             8 => history.sweep().await,
             9 => history.kill().await,
             10 => history.back_up().await,
+            11 => history.relocate().await,
             _ => history.restore().await,
         }
         history.check().await;

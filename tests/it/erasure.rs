@@ -150,8 +150,14 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     assert!(error.contains("main") && !error.contains("drop"), "nobody is told to drop main: {error}");
     for (name, told) in [("main", "main can't be dropped"), ("nope", "no branch or tag nope")] {
         let options = json!({"where": "id = 3", "drop-refs": [name]});
-        let refused = lake.run("erase", options.clone()).await;
-        assert!(refused["error"].as_str().expect("an error").contains(told), "{refused}");
+        let (_, body) = app.send(Method::POST, &lake.management("erase"), Some(options.clone())).await;
+        match body["job-id"].as_str() {
+            Some(id) => {
+                let job = app.finished(id).await;
+                assert!(job["error"].as_str().expect("an error").contains(told), "{job}");
+            }
+            None => assert!(body.to_string().contains(told), "{body}"),
+        }
         let (_, _, message) = app.refused(Method::POST, &lake.management("erase?dry-run=true"), Some(options)).await;
         assert!(message.contains(told), "{message}");
         assert_eq!(lake.rows().await, rows);
@@ -254,4 +260,28 @@ async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert_eq!(swept.spared, 0);
     assert_eq!((other.rows().await.len(), other.missing().await, lake.rows().await.len()), (1, Vec::new(), 1));
+}
+
+/// A file that nobody reads, as a killed writer leaves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stray_file_that_cannot_be_read_stops_no_erasure() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(1, "secret-row".to_owned(), 0, None)]).await;
+    lake.append(&[(2, "y".to_owned(), 0, None)]).await;
+    let location = lake.metadata().await.location()[7..].to_owned();
+    let whole = std::fs::read(&lake.data_files().await[0].file_path()[7..]).expect("read");
+    let stray = |name: &str| format!("{location}/data/{name}.parquet");
+    for (name, bytes) in
+        [("cut", &whole[..300.min(whole.len() / 2)]), ("empty", &[][..]), ("other", &b"PAR1 and nothing else"[..])]
+    {
+        std::fs::write(stray(name), bytes).expect("written");
+    }
+    lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+    let job = lake.run("erase", json!({"where": "id = 1"})).await;
+    assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(false)), "{job}");
+    let holders = job["outcome"]["report"]["holders"].as_array().expect("holders").clone();
+    assert!(holders.iter().any(|h| h["path"] == json!(format!("file://{}", stray("cut"))) && h["rows"].is_null()), "{holders:?}");
+    sweep(app.catalog(), now_ms()).await.expect("swept");
+    assert_eq!(files_with(&app, "secret-row"), Vec::<String>::new(), "what could be read is gone");
 }

@@ -141,6 +141,27 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     assert_eq!(writer.ids().await.expect("ids"), expected);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_tells_the_references_that_are_back_and_not_one_that_was_made_anew() {
+    let app = TestApp::start().await;
+    let writer = compacted(&app).await;
+    let first = writer.metadata().await.snapshots().map(|s| (s.timestamp_ms(), s.snapshot_id())).min().expect("snapshots").1;
+    let tag = |name: &str| json!({"action": "set-snapshot-ref", "ref-name": name, "type": "tag", "snapshot-id": first, "max-ref-age-ms": 1});
+    let tags = json!({"requirements": [], "updates": [tag("kept"), tag("taken")]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tags)).await;
+    let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(job["outcome"]["refs"], 2, "{job}");
+    let now = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let branch = json!({"requirements": [], "updates": [
+        {"action": "set-snapshot-ref", "ref-name": "taken", "type": "branch", "snapshot-id": now}]});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(branch)).await;
+    let undone = app.ok(Method::POST, &undo(&job), Some(json!({}))).await;
+    assert_eq!((&undone["snapshots"], &undone["refs"]), (&json!(6), &json!(["kept"])), "{undone}");
+    let metadata = writer.metadata().await;
+    let at = |name: &str| metadata.snapshot_for_ref(name).map(|s| s.snapshot_id());
+    assert_eq!((at("kept"), at("taken")), (Some(first), Some(now)));
+}
+
 /// `ESKER_SNAPSHOTS` says how many (300; `make soak` runs 50,000 beside fewer, and prints how long each takes).
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::print_stdout, reason = "the soak shows how time grows with the history")]
@@ -251,7 +272,7 @@ async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_anothe
 }
 
 /// The text under a key, however deep it is.
-fn find(json: &Value, key: &str) -> Option<String> {
+pub(crate) fn find(json: &Value, key: &str) -> Option<String> {
     match json {
         Value::Object(map) => match map.get(key).and_then(Value::as_str) {
             Some(text) => Some(text.to_owned()),

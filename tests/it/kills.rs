@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::commits::walk;
+use crate::expiry::find;
 
 /// Under which every request of a victim is sent.
 const KEY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -162,6 +163,32 @@ async fn a_kill_before_the_swap_loses_the_commit_and_nothing_else() {
     assert_no_leftovers(&app).await;
     writer.append(60..65).await;
     assert_eq!(writer.ids().await.expect("ids").len(), 65);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_of_a_commit_that_moves_the_metadata_leaves_the_table_as_it_was_or_moved() {
+    for point in ["commit-between-metadata-files", "commit-before-swap", "commit-after-swap"] {
+        let update = |commit: &Value| {
+            let list = find(commit, "manifest-list").expect("a snapshot");
+            let dir = format!("{}/elsewhere", list.rsplit_once('/').expect("a directory").0);
+            json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"write.metadata.path": dir}}]})
+        };
+        let mut sent = Value::Null;
+        let app = die_at(point, TABLE, |commit| {
+            sent = update(&commit);
+            sent.clone()
+        })
+        .await;
+        let writer = Writer::new(&app);
+        let moved = writer.metadata().await.properties().contains_key("write.metadata.path");
+        assert_eq!(moved, point == "commit-after-swap");
+        assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
+        assert_no_leftovers(&app).await;
+        app.ok(Method::POST, TABLE, Some(sent)).await;
+        writer.append(60..65).await;
+        assert_eq!(writer.ids().await.expect("ids").len(), 65, "{point}");
+        assert_no_leftovers(&app).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

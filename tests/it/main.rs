@@ -17,6 +17,7 @@ mod jobs;
 mod kills;
 mod lifecycle;
 mod manifests;
+mod moved;
 mod nested;
 mod ops;
 mod orphans;

@@ -20,7 +20,7 @@ const YEAR: i64 = 365 * 24 * 3600 * 1000;
 
 const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
-fn copy_database(from: &Path, to: &Path) {
+pub(crate) fn copy_database(from: &Path, to: &Path) {
     for name in DATABASE {
         match from.join(name).exists() {
             // Over the file that is there, which stays the same one to the system.
@@ -30,13 +30,13 @@ fn copy_database(from: &Path, to: &Path) {
     }
 }
 
-async fn plan(app: &TestApp, choices: &[(&str, &str)]) -> Recovery {
+pub(crate) async fn plan(app: &TestApp, choices: &[(&str, &str)]) -> Recovery {
     let choices: BTreeMap<_, _> =
         choices.iter().map(|(table, uri)| (table.parse().expect("a name"), (*uri).to_owned())).collect();
     plan_recovery(app.catalog(), &choices).await.expect("planned")
 }
 
-async fn metadata_location(app: &TestApp) -> String {
+pub(crate) async fn metadata_location(app: &TestApp) -> String {
     app.ok(Method::GET, TABLE, None).await["metadata-location"].as_str().expect("a location").to_owned()
 }
 

@@ -6,6 +6,7 @@ use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
+use crate::moves::metadata_files;
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
 
 /// Times that a drop is worked out anew after a commit came between.
@@ -135,11 +136,12 @@ impl Catalog {
         }
         let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
         let found = reachable(self.manifests(), metadata, &snapshots, &HashSet::new()).await?;
-        let logged = metadata.metadata_log().iter().map(|log| (log.metadata_file.clone(), None));
-        let current = (table.row.metadata_location.clone(), Some(table.json.bytes().len() as u64));
+        let current = &table.row.metadata_location;
+        let size = |path: &String| (path == current).then(|| table.json.bytes().len() as u64);
+        let metadata_files = metadata_files(table).into_iter().map(|path| (path.clone(), size(&path)));
         let files = found.files.into_iter().map(|(path, (_, bytes))| (path, bytes));
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let doom = |(path, bytes)| table.row.doom(path, bytes, "the table was dropped with purge", None, due_ms);
-        Ok(files.chain(logged).chain([current]).map(doom).collect())
+        Ok(files.chain(metadata_files).map(doom).collect())
     }
 }

@@ -19,6 +19,7 @@ mod functions;
 mod halt;
 mod ledger;
 mod locations;
+mod moves;
 mod namespaces;
 mod paths;
 mod places;

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use esker_table::visit_reachable;
 
+use crate::moves::metadata_files;
 use crate::{Catalog, LoadedTable, PathSet, Result};
 
 /// Everything that a table's metadata leads to: what its snapshots reach, the metadata log, the current metadata file. What is in
@@ -17,10 +18,9 @@ pub(crate) async fn visit_referenced(catalog: &Catalog, table: &LoadedTable, mut
     let metadata = &table.metadata;
     let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
     visit_reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new(), &mut visit).await?;
-    metadata.metadata_log().iter().for_each(|log| visit(&log.metadata_file));
+    metadata_files(table).iter().for_each(|path| visit(path));
     // Those of snapshots that are gone too: whoever removes a snapshot decides about them.
     metadata.statistics_iter().for_each(|s| visit(&s.statistics_path));
     metadata.partition_statistics_iter().for_each(|s| visit(&s.statistics_path));
-    visit(&table.row.metadata_location);
     Ok(())
 }

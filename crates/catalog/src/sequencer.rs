@@ -22,6 +22,7 @@ use tracing::Instrument;
 
 use crate::apply::apply;
 use crate::cause::receipt;
+use crate::moves::{left_behind, metadata_files, with_left_behind};
 use crate::restore::{Restored, restore};
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result, places};
 
@@ -324,11 +325,13 @@ impl Catalog {
         if !wanted || !before.row.owned {
             return Vec::new();
         }
-        let kept: HashSet<&str> = after.metadata_log().iter().map(|log| log.metadata_file.as_str()).collect();
+        let kept: HashSet<String> =
+            with_left_behind(after.metadata_log().iter().map(|log| log.metadata_file.clone()).collect()).into_iter().collect();
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let reason = "it fell out of the metadata log (write.metadata.previous-versions-max)";
-        let gone = before.metadata.metadata_log().iter().filter(|log| !kept.contains(log.metadata_file.as_str()));
-        gone.map(|log| before.row.doom(log.metadata_file.clone(), None, reason, None, due_ms)).collect()
+        let now = &before.row.metadata_location;
+        let gone = metadata_files(before).into_iter().filter(|file| file != now && !kept.contains(file));
+        gone.map(|file| before.row.doom(file, None, reason, None, due_ms)).collect()
     }
 
     /// Writes the metadata file that `working` gets, and says what has to be swapped.
@@ -343,10 +346,9 @@ impl Catalog {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
-        self.write_metadata_file(&current.row, &to, working.json.bytes().clone()).await?;
+        settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(working.metadata.location())?.to_string();
         working.row.metadata_location.clone_from(&to);
-        settled_outputs.push(to.clone());
         // Those before, too: a database that an earlier release made knows the location only.
         let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(m.location(), m.properties()));
         let places: Vec<String> = before.into_iter().chain(after).collect();
@@ -448,8 +450,9 @@ impl Catalog {
     /// Hands a metadata file that never became current to the deleting function. A failure leaves the recorded intent,
     /// which the next start settles.
     pub(crate) async fn discard(&self, row: &TableRow, uri: &str, reason: &str) {
-        let doom = row.doom(uri.to_owned(), None, reason, None, now_ms());
-        if let Err(error) = self.state().doom(&[doom]).await {
+        let files = std::iter::once(uri.to_owned()).chain(left_behind(row, uri));
+        let dooms: Vec<Doom> = files.map(|file| row.doom(file, None, reason, None, now_ms())).collect();
+        if let Err(error) = self.state().doom(&dooms).await {
             tracing::warn!(%error, uri, "a metadata file was left behind");
         }
     }

@@ -118,7 +118,8 @@ impl Catalog {
             owned: true,
             protected: false,
         };
-        let json = self.write_view(&row, &path, &metadata).await?;
+        let json = view_json(&path, &metadata)?;
+        self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::named(metadata.location(), metadata.properties());
         let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         self.insert(new, "view.created", json!({}), cause).await?;
@@ -193,7 +194,8 @@ impl Catalog {
         self.check_view_locations(&metadata, Some(current.row.id)).await?;
         let from = current.row.metadata_location.clone();
         let to = Self::metadata_path(metadata.location(), metadata.properties(), Some(&from))?;
-        let json = self.write_view(&current.row, &to, &metadata).await?;
+        let json = view_json(&to, &metadata)?;
+        let settled_outputs = self.write_following(&current.row, &to, json.clone()).await?;
         let location = Location::parse(metadata.location())?.to_string();
         let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
@@ -206,7 +208,7 @@ impl Catalog {
             location,
             places: places::named(metadata.location(), metadata.properties()),
             dooms: Vec::new(),
-            settled_outputs: vec![to.clone()],
+            settled_outputs,
             revives: Vec::new(),
         };
         match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
@@ -249,13 +251,12 @@ impl Catalog {
     async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>) -> Result<()> {
         self.check_locations(metadata.location(), metadata.properties(), own).await
     }
+}
 
-    async fn write_view(&self, row: &TableRow, uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
-        let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
-        let json = Bytes::from(ordered(metadata).map_err(invalid)?);
-        self.write_metadata_file(row, uri, json.clone()).await?;
-        Ok(json)
-    }
+/// What a view's metadata file holds.
+fn view_json(uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
+    let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
+    Ok(Bytes::from(ordered(metadata).map_err(invalid)?))
 }
 
 fn invalid(error: iceberg::Error) -> CatalogError {

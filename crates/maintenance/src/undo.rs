@@ -6,7 +6,7 @@ use std::fmt::Display;
 use esker_catalog::{Catalog, CatalogError, Cause, Change, LoadedTable, Proposal, Restored};
 use esker_state::{Job, StateError};
 use esker_storage::Location;
-use esker_table::{code_of, outline, reachable};
+use esker_table::{code_of, outline, reachable, refs as all_refs};
 use esker_types::{Coded, ErrorCode, JobId, Principal, now_ms};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{SnapshotRef, TableMetadata};
@@ -139,7 +139,11 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     // Whoever doomed a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
     let proposal = Proposal { updates, restore, revives, cause, ..Proposal::default() };
-    catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?;
+    let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
+    // One that was made anew since is left as it is.
+    let (taken, then, now) = (all_refs(&table.metadata)?, all_refs(&earlier)?, all_refs(&now)?);
+    let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);
+    let refs = refs.into_iter().filter(is_back).collect();
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
 }
 

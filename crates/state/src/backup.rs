@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use esker_types::{Millis, now_ms};
-use sqlx::AnyPool;
+use sqlx::{AnyConnection, Connection, Row};
 
-use crate::database::{Database, Use};
+use crate::database::{Database, Use, known_step};
 use crate::epochs::BACKUP;
 use crate::{Result, StateError};
 
@@ -58,7 +58,7 @@ impl Database {
         let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(&pool).await;
         pool.close().await;
         copied?;
-        check_and_mark(&partial, now_ms()).await?;
+        check_and_mark(&partial, self.file()?, now_ms()).await?;
         std::fs::rename(&partial, to).map_err(failed(to))?;
         sync(to)
     }
@@ -70,14 +70,17 @@ impl Database {
         let mut begin = [0; 16];
         let read = File::open(from).and_then(|mut file| file.read(&mut begin)).map_err(failed(from))?;
         if &begin[..read] != MAGIC {
-            return Err(StateError::Corrupt(format!("{} is not an SQLite database", from.display())));
+            return Err(StateError::Unfit { path: from.to_owned(), why: "it is not an SQLite database".to_owned() });
         }
         let partial = beside(path, ".partial");
         remove(&partial)?;
         std::fs::copy(from, &partial).map_err(failed(from))?;
         let when = std::fs::metadata(from).and_then(|found| found.modified()).map_err(failed(from))?;
         let when = when.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(0));
-        check_and_mark(&partial, when).await?;
+        if let Err(error) = check_and_mark(&partial, from, when).await {
+            remove(&partial)?;
+            return Err(error);
+        }
         let kept = path.exists().then(|| beside(path, &format!(".before-{}", now_ms())));
         if let Some(kept) = &kept {
             for suffix in BESIDE.iter().filter(|suffix| beside(path, suffix).exists()) {
@@ -101,27 +104,49 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that a file is a sound database of Esker's, and marks it as a backup, unless it is one already.
-async fn check_and_mark(path: &Path, when: Millis) -> Result<()> {
-    let corrupt = |why: String| StateError::Corrupt(format!("{}: {why}", path.display()));
-    let pool = Database::Sqlite(path.to_owned()).pool(Use::Changes).await.map_err(|e| corrupt(e.to_string()))?;
-    let marked = mark(&pool, when).await;
-    pool.close().await;
-    match marked {
-        Ok(None) => sync(path),
-        Ok(Some(why)) => Err(corrupt(why)),
-        Err(e) => Err(corrupt(e.to_string())),
+/// Makes sure that a file is a sound database of this version's or an earlier one's, and marks it as a backup, unless it is one already.
+/// What is wrong is said of the file that it was copied from.
+async fn check_and_mark(path: &Path, copied_from: &Path, when: Millis) -> Result<()> {
+    let unfit = |why: String| StateError::Unfit { path: copied_from.to_owned(), why };
+    let damaged = |e: sqlx::Error| match e {
+        sqlx::Error::Database(e) => unfit(format!("it is damaged: {}", e.message())),
+        e => unfit(format!("it can't be read: {e}")),
+    };
+    // One connection: a pool tries again for long what can't be opened.
+    let mut connection = Database::Sqlite(path.to_owned()).connection().await.map_err(damaged)?;
+    let why = mark(&mut connection, when).await;
+    let closed = connection.close().await;
+    match why.map_err(damaged)? {
+        Some(why) => Err(unfit(why)),
+        None => {
+            closed.map_err(damaged)?;
+            sync(path)
+        }
     }
 }
 
-/// Marks a database as a backup; what is wrong with it, if something is.
-async fn mark(pool: &AnyPool, when: Millis) -> std::result::Result<Option<String>, sqlx::Error> {
-    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(pool).await?;
+/// Marks a database as a backup; or says what is wrong with it.
+async fn mark(connection: &mut AnyConnection, when: Millis) -> std::result::Result<Option<String>, sqlx::Error> {
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await?;
     if found != "ok" {
-        return Ok(Some(found));
+        return Ok(Some(format!("it is damaged: {found}")));
+    }
+    let sql = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('_sqlx_migrations', 'meta', 'warehouse')";
+    let tables: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+    if tables < 3 {
+        return Ok(Some("it is not a state database of Esker's".to_owned()));
+    }
+    for step in sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version").fetch_all(&mut *connection).await?
+    {
+        let (version, checksum): (i64, Vec<u8>) = (step.try_get(0)?, step.try_get(1)?);
+        match known_step(version) {
+            None => return Ok(Some("it is of a later version of Esker: restore it with that one".to_owned())),
+            Some(known) if known != checksum => return Ok(Some("its tables were not made by a release of Esker's".to_owned())),
+            Some(_) => {}
+        }
     }
     let sql = "INSERT INTO meta (key, value) SELECT $1 || id, $2 FROM warehouse WHERE true ON CONFLICT (key) DO NOTHING";
-    sqlx::query(sql).bind(BACKUP).bind(when.to_string()).execute(pool).await?;
+    sqlx::query(sql).bind(BACKUP).bind(when.to_string()).execute(connection).await?;
     Ok(None)
 }
 
@@ -159,8 +184,50 @@ mod tests {
         before.close().await;
 
         std::fs::write(&backup, "no database").expect("written");
-        assert!(matches!(database.restore(&backup).await, Err(StateError::Corrupt(_))));
+        assert!(matches!(database.restore(&backup).await, Err(StateError::Unfit { .. })));
         let state = State::open(database).await.expect("as it was");
         assert_eq!(state.epoch(warehouse).await.expect("read").now, 3);
+    }
+
+    async fn change(path: &Path, sql: &'static str) {
+        let mut connection = Database::Sqlite(path.to_owned()).connection().await.expect("opened");
+        sqlx::raw_sql(sql).execute(&mut connection).await.expect("changed");
+        connection.close().await.expect("closed");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_can_be_no_backup_is_refused_by_its_name_and_replaces_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, backup) = (dir.path().join("esker.db"), dir.path().join("backup.db"));
+        let database = Database::Sqlite(path.clone());
+        let state = State::open(database.clone()).await.expect("opened");
+        let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
+        state.set_epoch(warehouse, 3, 3).await.expect("set");
+        database.back_up(&backup).await.expect("backed up");
+        state.close().await;
+        let whole = std::fs::read(&backup).expect("read");
+        let [cut, newer, other, foreign] = ["cut.db", "newer.db", "other.db", "foreign.db"].map(|name| dir.path().join(name));
+        std::fs::write(&cut, &whole[..whole.len() / 2]).expect("written");
+        std::fs::write(&newer, &whole).expect("written");
+        change(
+            &newer,
+            "INSERT INTO _sqlx_migrations SELECT 99999, 'later', installed_on, 1, checksum, 0 FROM _sqlx_migrations LIMIT 1",
+        )
+        .await;
+        std::fs::write(&other, &whole).expect("written");
+        change(&other, "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1").await;
+        change(&foreign, "CREATE TABLE warehouse (id INTEGER); CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT)").await;
+        let files = || std::fs::read_dir(dir.path()).expect("listed").count();
+        let before = files();
+        for (file, why) in
+            [(&cut, "damaged"), (&newer, "later version"), (&other, "not made by"), (&foreign, "not a state database")]
+        {
+            let error = database.restore(file).await.expect_err("refused").to_string();
+            assert!(error.contains(file.to_str().expect("text")) && error.contains(why), "{error}");
+        }
+        assert_eq!(files(), before, "nothing was put aside, nothing is left");
+        let state = State::open(database).await.expect("as it was");
+        assert_eq!(state.epoch(warehouse).await.expect("read").now, 3);
+        state.close().await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateDatabase, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
 
 use crate::{Result, StateError};
 
@@ -117,6 +117,13 @@ impl Database {
         }
     }
 
+    /// A connection by itself, with nothing set.
+    pub(crate) async fn connection(&self) -> std::result::Result<AnyConnection, sqlx::Error> {
+        install_default_drivers();
+        let url = self.url().map_err(|e| sqlx::Error::Configuration(Box::new(e)))?;
+        AnyConnection::connect(&url).await
+    }
+
     /// Brings the schema up to date, as one change: servers that start at the same time wait for one another.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
@@ -168,6 +175,11 @@ impl Database {
             }
         }
     }
+}
+
+/// The checksum of a step of SQLite's schema that this version knows.
+pub(crate) fn known_step(version: i64) -> Option<Vec<u8>> {
+    SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
 /// Whether a pooled connection is out of any transaction; one that is not is thrown away.

@@ -72,6 +72,14 @@ pub enum StateError {
     /// The configured URL is of no database that state can live in.
     #[error("state.url: no database of the scheme {0:?} is supported; give postgres://USER@HOST/DATABASE, or nothing for SQLite")]
     Url(String),
+    /// A file is not a database that could take the place of this one.
+    #[error("{}: {why}", path.display())]
+    Unfit {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A file of the database, or a backup, can't be used.
     #[error("{}: {source}", path.display())]
     File {
@@ -133,7 +141,7 @@ impl Coded for StateError {
             Self::Full => ErrorCode::StorageFull,
             Self::Sql(e) if is_away(e) => ErrorCode::Unavailable,
             Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => ErrorCode::Internal,
-            Self::File { .. } | Self::NotAFile => ErrorCode::Internal,
+            Self::File { .. } | Self::Unfit { .. } | Self::NotAFile => ErrorCode::Internal,
         }
     }
 }

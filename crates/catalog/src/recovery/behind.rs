@@ -71,9 +71,13 @@ impl Catalog {
             let why = match examine(self, &entry, &Look { beside, ..look.clone() }).await.map(|found| found.verdict) {
                 Ok(Verdict::Current) => return Ok(None),
                 Ok(Verdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
-                Ok(Verdict::Ambiguous(tips)) => {
+                Ok(Verdict::Ambiguous(tips)) if tips.len() > 1 => {
                     let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
                     format!("more than one metadata file may be its current one: {}", tips.join(", "))
+                }
+                Ok(Verdict::Ambiguous(tips)) => {
+                    let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
+                    format!("its metadata file is gone, and {} was not built on it as far as it says", tips.concat())
                 }
                 Err(CatalogError::Storage(e)) if !matches!(e, StorageError::NotFound { .. }) => return Err(e.into()),
                 Err(e) => e.to_string(),

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use esker_state::TableRow;
 use esker_storage::{Location, StorageError};
+use esker_table::metadata_dir;
 use esker_types::Millis;
 use futures::TryStreamExt;
 use serde::Deserialize;
 
-use super::tips::{Candidate, Entry, Tip, Verdict, judge, version};
+use super::tips::{Candidate, Entry, Tip, Verdict, distinct, identity, judge, version};
 use crate::ledger::LedgerEntry;
 use crate::{Catalog, CatalogError, Result};
 
@@ -25,23 +26,28 @@ struct LogEntry {
     file: String,
 }
 
-/// A metadata file and those that it was built on. A log is cut after some entries; what is older is in the log of its oldest file.
+/// What a metadata file and those that it was built on are known by. A log is cut after some entries; what is older is in the log of its oldest file.
 #[derive(Debug)]
 pub(super) struct Ancestry {
-    pub(super) files: HashSet<String>,
+    files: HashSet<String>,
     oldest: String,
 }
 
 impl Ancestry {
     pub(super) async fn of(catalog: &Catalog, uri: &str) -> Result<Self> {
-        let mut this = Self { files: HashSet::from([uri.to_owned()]), oldest: uri.to_owned() };
+        let mut this = Self::alone(uri);
         this.extend(catalog).await?;
         Ok(this)
     }
 
     /// Only the file itself, where it is gone or says nothing.
     fn alone(uri: &str) -> Self {
-        Self { files: HashSet::from([uri.to_owned()]), oldest: uri.to_owned() }
+        Self { files: HashSet::from([identity(uri).to_owned()]), oldest: uri.to_owned() }
+    }
+
+    /// Whether a file is one of them.
+    fn holds(&self, uri: &str) -> bool {
+        self.files.contains(identity(uri))
     }
 
     /// Follows the log of the oldest file; `false`: there is nothing before it.
@@ -59,7 +65,7 @@ impl Ancestry {
         if let Some(oldest) = oldest {
             self.oldest.clone_from(oldest);
         }
-        self.files.extend(logged.log.into_iter().map(|entry| entry.file));
+        self.files.extend(logged.log.iter().map(|entry| identity(&entry.file).to_owned()));
         Ok(found)
     }
 
@@ -111,57 +117,82 @@ pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Look)
         }
         false => None,
     };
-    let mut strangers = Vec::new();
-    for (uri, version) in unknown_files(catalog, entry, look, there).await? {
-        if catalog.state().is_accounted(&uri, look.sound).await? {
-            continue;
-        }
-        match candidate(catalog, entry, uri, version).await {
-            Ok(found) => strangers.extend(found),
-            // Deleted since it was listed.
-            Err(CatalogError::Storage(StorageError::NotFound { .. }) | CatalogError::MetadataGone { .. }) => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let strangers = strangers(catalog, entry, look, there).await?;
     let points = Entry { uri: entry.metadata_location.clone(), version: at, tip: own };
-    let verdict = judge(&points, &strangers);
+    let verdict = judge(&points, &distinct(&strangers));
     if verdict == Verdict::Current && !there {
         return Err(CatalogError::Invalid(format!("{} is gone, and there is none newer", entry.metadata_location)));
     }
     Ok(Examined { verdict, strangers })
 }
 
-/// The metadata files that the entry's was not built on. Of a foreign table, to which another catalog may commit, only
-/// those that are named.
-async fn unknown_files(catalog: &Catalog, entry: &LedgerEntry, look: &Look, there: bool) -> Result<Vec<(String, u64)>> {
-    let at = version(&entry.metadata_location).unwrap_or(0);
-    let mut files: Vec<(String, u64)> = look.beside.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
-    if entry.owned {
-        let since = look.since_ms.unwrap_or(Millis::MIN);
-        // A table may have moved to another directory since the ledger was written, or since the backup.
-        for beside in std::iter::once(&entry.metadata_location).chain(&look.beside) {
-            let found = metadata_files(catalog, beside).await?.into_iter();
-            files.extend(found.filter(|f| f.modified_ms >= since).map(|f| (f.uri, f.version)));
-        }
-    }
-    files.sort();
-    files.dedup();
-    if entry.view {
-        files.retain(|(uri, version)| *version >= at && *uri != entry.metadata_location);
-        return Ok(files);
-    }
-    let mut ancestry = match there {
+/// The metadata files that the entry's was not built on, and of which nobody knows that they did not come about. Of a foreign table, to
+/// which another catalog may commit, only those that are named.
+async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &Look, there: bool) -> Result<Vec<Candidate>> {
+    let mut ancestry = match there && !entry.view {
         true => Ancestry::of(catalog, &entry.metadata_location).await?,
         false => Ancestry::alone(&entry.metadata_location),
     };
-    files.retain(|(uri, _)| !ancestry.files.contains(uri));
+    let mut files: Vec<(String, u64)> = look.beside.iter().filter_map(|uri| Some((uri.clone(), version(uri)?))).collect();
+    // A table may have moved to another directory since the ledger was written, or since the backup.
+    let mut open: Vec<String> =
+        std::iter::once(&entry.metadata_location).chain(&look.beside).map(|uri| directory(uri).to_owned()).collect();
+    let (mut looked, mut strangers) = (HashSet::new(), Vec::new());
+    loop {
+        for dir in open.drain(..).filter(|_| entry.owned) {
+            if looked.insert(Location::normal(&dir)) {
+                let found = metadata_files(catalog, &dir).await?.into_iter();
+                let since = look.since_ms.unwrap_or(Millis::MIN);
+                files.extend(found.filter(|f| f.modified_ms >= since).map(|f| (f.uri, f.version)));
+            }
+        }
+        files.sort();
+        files.dedup();
+        for (uri, version) in unknown(catalog, entry, std::mem::take(&mut files), (&mut ancestry, there)).await? {
+            if catalog.state().is_accounted(&uri, look.sound).await? {
+                continue;
+            }
+            match candidate(catalog, entry, uri, version).await {
+                Ok(found) => strangers.extend(found),
+                // Deleted since it was listed.
+                Err(CatalogError::Storage(StorageError::NotFound { .. }) | CatalogError::MetadataGone { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        // A commit that moved the table's metadata left its file where they were; those after it lie where that says.
+        let homes: HashSet<&String> = strangers.iter().map(|c: &Candidate| &c.home).collect();
+        open.extend(homes.into_iter().filter(|home| entry.owned && !looked.contains(&Location::normal(home))).cloned());
+        if open.is_empty() {
+            return Ok(strangers);
+        }
+    }
+}
+
+/// Of some metadata files those that the entry's was not built on.
+async fn unknown(
+    catalog: &Catalog,
+    entry: &LedgerEntry,
+    mut files: Vec<(String, u64)>,
+    (ancestry, there): (&mut Ancestry, bool),
+) -> Result<Vec<(String, u64)>> {
+    let at = version(&entry.metadata_location).unwrap_or(0);
+    files.retain(|(uri, _)| !ancestry.holds(uri));
+    if entry.view {
+        files.retain(|(_, version)| *version >= at);
+        return Ok(files);
+    }
     if let (Some(oldest), true) = (files.iter().map(|(_, version)| *version).min(), there) {
         ancestry.reach(catalog, oldest).await?;
     }
     // What is as old as the oldest that is known can't have left this history.
     let reached = if there { ancestry.reached() } else { at };
-    files.retain(|(uri, version)| !ancestry.files.contains(uri) && *version > reached);
+    files.retain(|(uri, version)| !ancestry.holds(uri) && *version > reached);
     Ok(files)
+}
+
+/// The directory of a file.
+fn directory(uri: &str) -> &str {
+    uri.rsplit_once('/').map_or(uri, |(dir, _)| dir)
 }
 
 /// A metadata file in a directory.
@@ -171,9 +202,8 @@ pub(super) struct MetadataFile {
     pub(super) modified_ms: Millis,
 }
 
-/// The metadata files beside one, spelt as it is: a client's `s3a://` is in the logs as well.
-pub(super) async fn metadata_files(catalog: &Catalog, beside: &str) -> Result<Vec<MetadataFile>> {
-    let dir = beside.rsplit_once('/').map_or(beside, |(dir, _)| dir);
+/// The metadata files in a directory, spelt as it is: a client's `s3a://` is in the logs as well.
+pub(super) async fn metadata_files(catalog: &Catalog, dir: &str) -> Result<Vec<MetadataFile>> {
     let location = Location::parse(dir)?;
     let files: Vec<_> = catalog.storage().list(&location).try_collect().await?;
     let metadata = files.into_iter().filter(|f| f.uri.ends_with(".metadata.json"));
@@ -195,31 +225,33 @@ pub(super) async fn candidate(catalog: &Catalog, entry: &LedgerEntry, uri: Strin
         let view = catalog.load_view_row(row).await?;
         let updated_ms = view.metadata.current_version().timestamp_ms();
         let tip = Tip { uri, updated_ms, snapshot: None, commits };
-        return Ok((view.metadata.uuid() == entry.uuid).then_some(Candidate { tip, version, log: None }));
+        let home = metadata_dir(view.metadata.location(), view.metadata.properties());
+        return Ok((view.metadata.uuid() == entry.uuid).then_some(Candidate { tip, version, log: None, home }));
     }
     let (metadata, _) = catalog.metadata_at(&uri).await?;
     if metadata.uuid() != entry.uuid {
         return Ok(None);
     }
-    let log = metadata.metadata_log().iter().map(|log| log.metadata_file.clone()).collect();
+    let log = metadata.metadata_log().iter().map(|log| identity(&log.metadata_file).to_owned()).collect();
+    let home = metadata_dir(metadata.location(), metadata.properties());
     let tip = Tip { uri, updated_ms: metadata.last_updated_ms(), snapshot: metadata.current_snapshot_id(), commits };
-    Ok(Some(Candidate { tip, version, log: Some(log) }))
+    Ok(Some(Candidate { tip, version, log: Some(log), home }))
 }
 
 /// Whether a file of a table's or view's history is not what its entry was built on, nor known not to have come about.
 pub(super) async fn is_unknown(catalog: &Catalog, row: &TableRow, uri: &str) -> Result<bool> {
     let (Some(wanted), Some(at)) = (version(uri), version(&row.metadata_location)) else { return Ok(false) };
-    if row.metadata_location == uri {
+    if identity(&row.metadata_location) == identity(uri) {
         return Ok(false);
     }
     let unknown = match row.kind {
         esker_state::Kind::View => wanted >= at,
         esker_state::Kind::Table => {
             let mut ancestry = Ancestry::of(catalog, &row.metadata_location).await?;
-            if !ancestry.files.contains(uri) {
+            if !ancestry.holds(uri) {
                 ancestry.reach(catalog, wanted).await?;
             }
-            !ancestry.files.contains(uri) && wanted > ancestry.reached()
+            !ancestry.holds(uri) && wanted > ancestry.reached()
         }
     };
     Ok(unknown && !catalog.state().is_accounted(uri, true).await?)

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use esker_storage::Location;
 use esker_types::{Millis, TableId, TableName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ledger::Ledger;
 use crate::{Catalog, CatalogError, Result};
@@ -22,8 +23,8 @@ pub(crate) use behind::Behind;
 pub use carry_out::recover;
 use history::{Examined, Look, candidate, examine, metadata_files};
 use tips::Verdict;
-pub(crate) use tips::version;
 pub use tips::{Tip, is_ahead};
+pub(crate) use tips::{unique_name, version};
 
 /// Directories below the warehouse that are looked into for tables.
 const DEPTH: usize = 8;
@@ -123,9 +124,22 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     plan.undecided.extend(refused.into_iter().filter(|u| choices.keys().all(|name| key(name) != key(&u.name))));
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
+    // A table without an entry that has the UUID of one is that one, elsewhere.
+    let (mut elsewhere, mut unknown): (HashMap<Uuid, Vec<String>>, Vec<Stray>) = Default::default();
+    let ours: HashSet<Uuid> = [&known.entries, &ledger.entries, &known.dropped].into_iter().flatten().map(|e| e.uuid).collect();
+    for (stray, uuid) in strays(catalog, &known, &ledger).await? {
+        match uuid.filter(|uuid| ours.contains(uuid)) {
+            Some(uuid) => elsewhere.entry(uuid).or_default().extend(stray.tips),
+            None => unknown.push(stray),
+        }
+    }
+    plan.strays = unknown;
     for entry in entries {
         let choice = choices.iter().find(|(name, _)| key(name) == key(&entry.name)).map(|(_, uri)| uri.as_str());
-        let beside = ledgers.get(&(entry.id, entry.uuid)).cloned().into_iter().collect();
+        let mut beside: Vec<String> = ledgers.get(&(entry.id, entry.uuid)).cloned().into_iter().collect();
+        if entry.owned {
+            beside.extend(elsewhere.get(&entry.uuid).into_iter().flatten().cloned());
+        }
         let look = Look { beside, sound: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();
         // One sick table must not keep the others from being put right.
@@ -133,7 +147,6 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
             plan.undecided.push(Undecided { name, why: e.to_string(), tips: Vec::new() });
         }
     }
-    plan.strays = strays(catalog, &known, &ledger).await?;
     Ok(plan)
 }
 
@@ -157,7 +170,12 @@ async fn plan_entry(
             Verdict::Current => None,
             Verdict::Advance(to) => Some(to),
             Verdict::Ambiguous(tips) => {
-                let why = "more than one metadata file may be the current one".to_owned();
+                let why = match tips.as_slice() {
+                    [_] => {
+                        format!("{} is gone, and the only one that may be current was not built on it", entry.metadata_location)
+                    }
+                    _ => "more than one metadata file may be the current one".to_owned(),
+                };
                 plan.undecided.push(Undecided { name: entry.name, why, tips });
                 return Ok(());
             }
@@ -210,9 +228,10 @@ async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &Look, uri: &str) 
     Ok((candidate.tip, strangers.into_iter().map(|c| c.tip.uri).collect()))
 }
 
-/// Tables below the warehouse that neither database nor ledger have.
-async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<Stray>> {
+/// Tables below the warehouse where neither database nor ledger have one, with their UUIDs as far as they can be read.
+async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(Stray, Option<Uuid>)>> {
     let dropped: HashSet<&String> = ledger.dropped.iter().map(|e| &e.location).collect();
+    let dropped_uuids: HashSet<Uuid> = ledger.dropped.iter().map(|e| e.uuid).collect();
     let all = [known, ledger].into_iter().flat_map(|l| &l.entries).chain(&known.dropped);
     let all: Vec<Location> = all.filter_map(|e| Location::parse(&e.location).ok()).collect();
     let (mut open, mut found) = (vec![catalog.options().location.clone()], Vec::new());
@@ -225,18 +244,19 @@ async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Ve
             let inside = catalog.storage().directories(&location).await?;
             let metadata = inside.iter().find(|dir| dir.to_string().ends_with("/metadata"));
             let files = match metadata {
-                Some(dir) => metadata_files(catalog, &dir.join("x").to_string()).await?,
+                Some(dir) => metadata_files(catalog, &dir.to_string()).await?,
                 None => Vec::new(),
             };
             if let Some(newest) = files.iter().map(|f| f.version).max() {
                 let mut tips: Vec<String> = files.into_iter().filter(|f| f.version == newest).map(|f| f.uri).collect();
                 tips.sort();
                 let location = location.to_string();
-                let note = match dropped.contains(&location) {
+                let uuid = uuid_at(catalog, &tips[0]).await;
+                let note = match dropped.contains(&location) || uuid.is_some_and(|uuid| dropped_uuids.contains(&uuid)) {
                     true => "it was dropped, and could be brought back",
                     false => "it was dropped before, or made after the ledger was written",
                 };
-                found.push(Stray { location, tips, note: note.to_owned() });
+                found.push((Stray { location, tips, note: note.to_owned() }, uuid));
             } else {
                 below.extend(inside);
             }
@@ -244,4 +264,15 @@ async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Ve
         open = below;
     }
     Ok(found)
+}
+
+/// The UUID of the table or view that a metadata file is of, if it can be read.
+async fn uuid_at(catalog: &Catalog, uri: &str) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Of {
+        #[serde(alias = "table-uuid", alias = "view-uuid")]
+        uuid: Uuid,
+    }
+    let json = catalog.json_at(uri).await.ok()?;
+    serde_json::from_slice::<Of>(&json).ok().map(|of| of.uuid)
 }

@@ -1,9 +1,10 @@
 //! Which of a table's metadata files is the current one, by what the files say of one another.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use esker_types::Millis;
 use serde::Serialize;
+use uuid::Uuid;
 
 /// A metadata file that may be current.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,8 +25,10 @@ pub(crate) struct Candidate {
     pub(crate) tip: Tip,
     /// The number that its name begins with.
     pub(crate) version: u64,
-    /// The files that were current before, by its metadata log. Unknown for a view.
+    /// What the files are known by that were current before, by its metadata log. Unknown for a view.
     pub(crate) log: Option<HashSet<String>>,
+    /// The directory in which the metadata file after it lies, by what it says.
+    pub(crate) home: String,
 }
 
 /// What the entry points at.
@@ -53,6 +56,32 @@ pub(crate) fn version(uri: &str) -> Option<u64> {
     let name = uri.rsplit('/').next()?.trim_start_matches('v');
     let end = name.find(|c: char| !c.is_ascii_digit()).unwrap_or(name.len());
     name[..end].parse().ok()
+}
+
+/// The name of a metadata file, if it has a UUID and is no other file's.
+pub(crate) fn unique_name(uri: &str) -> Option<&str> {
+    let name = uri.rsplit('/').next()?;
+    let uuid = name.split_once('-')?.1.get(..36)?;
+    Uuid::try_parse(uuid).ok().map(|_| name)
+}
+
+/// What a metadata file is known by, wherever it lies. A commit that moves a table's metadata leaves its file in the directory before as
+/// well, and names of more than one file are no good for it.
+pub(crate) fn identity(uri: &str) -> &str {
+    unique_name(uri).unwrap_or(uri)
+}
+
+/// Of the places of one file that in which the table's metadata lie, as the file has it.
+pub(crate) fn distinct(files: &[Candidate]) -> Vec<Candidate> {
+    let is_home = |c: &Candidate| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.home);
+    let mut found: BTreeMap<&str, &Candidate> = BTreeMap::new();
+    for file in files {
+        let place = found.entry(identity(&file.tip.uri)).or_insert(file);
+        if !is_home(place) && is_home(file) {
+            *place = file;
+        }
+    }
+    found.into_values().cloned().collect()
 }
 
 /// Whether a file is a metadata file that was made after another.
@@ -84,7 +113,7 @@ pub(crate) fn judge(entry: &Entry, others: &[Candidate]) -> Verdict {
 /// Whether no other file builds on this one. A view's files don't say: one of the newest version counts, and one beside the entry.
 fn is_tip(entry: &Entry, one: &Candidate, others: &[Candidate]) -> bool {
     match one.log {
-        Some(_) => !others.iter().any(|c| c.log.as_ref().is_some_and(|log| log.contains(&one.tip.uri))),
+        Some(_) => !others.iter().any(|c| c.log.as_ref().is_some_and(|log| log.contains(identity(&one.tip.uri)))),
         None => one.version == entry.version || !others.iter().any(|c| c.version > one.version),
     }
 }
@@ -94,11 +123,11 @@ fn builds_on(entry: &Entry, tip: &Candidate, others: &[Candidate]) -> bool {
     let Some(log) = &tip.log else { return tip.version > entry.version };
     let mut chain: HashSet<&String> = log.iter().collect();
     let mut open: Vec<&String> = chain.iter().copied().collect();
-    while let Some(uri) = open.pop() {
-        let found = others.iter().find(|c| c.tip.uri == *uri).and_then(|c| c.log.as_ref());
+    while let Some(file) = open.pop() {
+        let found = others.iter().find(|c| identity(&c.tip.uri) == file).and_then(|c| c.log.as_ref());
         open.extend(found.into_iter().flatten().filter(|before| chain.insert(before)));
     }
-    chain.contains(&entry.uri)
+    chain.iter().any(|file| *file == identity(&entry.uri))
 }
 
 #[cfg(test)]
@@ -111,7 +140,7 @@ mod tests {
 
     fn file(name: &str, log: &[&str]) -> Candidate {
         let log = log.iter().map(|l| format!("m/{l}")).collect();
-        Candidate { version: version(name).expect("a version"), tip: tip(name), log: Some(log) }
+        Candidate { version: version(name).expect("a version"), tip: tip(name), log: Some(log), home: "m".to_owned() }
     }
 
     fn judged_at(entry: &str, files: &[Candidate]) -> String {
@@ -160,6 +189,29 @@ mod tests {
         assert_eq!(judged(&cut), "m/00004-d");
         assert_eq!(judged(&[file("00009-z", &["00008-y"])]), "00001-a 00009-z", "nothing of its log is known");
         assert_eq!(judged(&[file("00002-z", &["00001-other"])]), "00001-a 00002-z");
+    }
+
+    #[test]
+    fn a_file_in_two_directories_is_one_and_lies_where_it_says() {
+        let name = "00002-0197f3c2-0000-7000-8000-000000000002.metadata.json";
+        let at = |dir: &str| Candidate {
+            tip: Tip { uri: format!("{dir}/{name}"), ..tip("x") },
+            log: Some(HashSet::from(["m/00001-a".to_owned()])),
+            home: "new".to_owned(),
+            ..file("00002-b", &[])
+        };
+        let next = Candidate { log: Some(HashSet::from([identity(name).to_owned()])), ..file("00003-c", &[]) };
+        for files in [[at("m"), at("new")], [at("new"), at("m")]] {
+            let found = distinct(&files);
+            assert_eq!(found.iter().map(|c| c.tip.uri.as_str()).collect::<Vec<_>>(), [format!("new/{name}")]);
+            assert_eq!(judged(&found), format!("new/{name}"));
+            assert_eq!(
+                judged(&distinct(&[files.to_vec(), vec![next.clone()]].concat())),
+                "m/00003-c",
+                "what was built on either"
+            );
+        }
+        assert_eq!(distinct(&[file("00002-a", &[]), file("00002-b", &[])]).len(), 2, "names without a UUID tell nothing");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub enum FindingKind {
     UnknownSpec,
     /// A snapshot of a schema that the table has not.
     UnknownSchema,
+    /// A manifest or manifest list of an earlier snapshot that can't be read.
+    UnreadableSnapshot,
     /// A file that is not in storage.
     MissingFile,
     /// A file of another size than its manifest says.
@@ -41,6 +43,7 @@ impl FindingKind {
             Self::UnreadableManifest => "unreadable-manifest",
             Self::UnknownSpec => "unknown-spec",
             Self::UnknownSchema => "unknown-schema",
+            Self::UnreadableSnapshot => "unreadable-snapshot",
             Self::MissingFile => "missing-file",
             Self::WrongSize => "wrong-size",
             Self::UnreadableFile => "unreadable-file",
@@ -63,6 +66,10 @@ impl FindingKind {
             Self::UnknownSpec | Self::UnknownSchema => {
                 "other engines can't read the snapshot: move main and the branches to one without it, and take its rows over by INSERT from \
                  its version; or let it expire"
+            }
+            Self::UnreadableSnapshot => {
+                "bring the file back from the store's versions or a backup; or expire the snapshot, after dropping what branch or tag needs \
+                 it: esker maintain expire TABLE --older-than AGE. Until then orphans are not looked for, and nothing is erased"
             }
             Self::WrongRecordCount => "read the file by itself, delete it from the table, and insert its rows",
             Self::WrongPartition => {
