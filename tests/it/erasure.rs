@@ -153,7 +153,7 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
         let (_, body) = app.send(Method::POST, &lake.management("erase"), Some(options.clone())).await;
         match body["job-id"].as_str() {
             Some(id) => {
-                let job = app.finished(id).await;
+                let job = app.wait_for_job(id).await;
                 assert!(job["error"].as_str().expect("an error").contains(told), "{job}");
             }
             None => assert!(body.to_string().contains(told), "{body}"),

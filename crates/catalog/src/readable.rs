@@ -123,7 +123,7 @@ impl Catalog {
         let snapshots: Vec<SnapshotRef> = after.snapshots().cloned().collect();
         let found = outline(self.manifests(), after, &snapshots, &HashSet::new()).await;
         let found = found.map_err(|e| unread("whether partition specs are in use can't be found out", e))?;
-        match found.manifests.values().find(|m| removed.contains(&m.partition_spec_id)) {
+        match found.manifests.values().map(|(_, m)| m).find(|m| removed.contains(&m.partition_spec_id)) {
             Some(manifest) => {
                 let (path, spec) = (&manifest.manifest_path, manifest.partition_spec_id);
                 refused(format!("partition spec {spec} can't be removed: {path}, which a snapshot leads to, is of it"))

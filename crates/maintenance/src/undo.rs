@@ -158,7 +158,7 @@ async fn there(
     let lists: Vec<String> = snapshots.iter().map(|s| s.manifest_list().to_owned()).collect();
     check_there(catalog, job, &lists).await?;
     let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
-    let specs = manifests.values().map(|manifest| i64::from(manifest.partition_spec_id)).collect();
+    let specs = manifests.values().map(|(_, manifest)| i64::from(manifest.partition_spec_id)).collect();
     check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
     let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
     let files: Vec<String> = files.into_keys().collect();

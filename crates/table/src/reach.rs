@@ -234,7 +234,7 @@ pub async fn visit_reachable(
 ) -> Result<()> {
     let Outline { files, mut manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
-    manifests.retain(|_, manifest| !seen.contains(&manifest.added_snapshot_id));
+    manifests.retain(|_, (_, manifest)| !seen.contains(&manifest.added_snapshot_id));
     visit_entries(source, manifests, &mut Lenience::None, |entry| visit(entry.file_path())).await
 }
 
