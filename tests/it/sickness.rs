@@ -571,3 +571,69 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
         assert_eq!(jobs.as_array().expect("jobs").len(), 1, "{jobs}");
     }
 }
+
+/// A snapshot between others that alone leads to a data file; its manifest list or its manifest is lost. Returns the server, the
+/// snapshot, what was lost, and the data file.
+async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
+    let app = TestApp::start().await;
+    let writer = Writer::six_files(&app).await;
+    let before = writer.data_files().await;
+    writer.append(60..65).await;
+    let only = writer.data_files().await.into_iter().find(|file| !before.contains(file)).expect("a new file");
+    let metadata = writer.metadata().await;
+    let sick = metadata.current_snapshot().expect("a snapshot").clone();
+    assert_eq!(app.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
+    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
+    let manifests = esker_table::load_manifests(&source, &metadata, &sick).await.expect("manifests");
+    let of_sick = manifests.into_iter().find(|m| m.added_snapshot_id == sick.snapshot_id()).expect("its own").manifest_path;
+    let lost = if of_list { sick.manifest_list().to_owned() } else { of_sick };
+    std::fs::remove_file(path(&lost)).expect("removed");
+    // A server that has read a manifest keeps it.
+    (TestApp::restart(app.stop().await).await, sick.snapshot_id(), lost, only)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_snapshot_that_cant_be_read_is_a_finding_until_it_expires_and_then_stops_nothing() {
+    for of_list in [true, false] {
+        let (app, id, lost, only) = with_a_sick_snapshot(of_list).await;
+        let writer = Writer::new(&app);
+        assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
+        let job = app.job("orphans", json!({})).await;
+        let error = job["error"].as_str().expect("an error");
+        assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(1)), "{job}");
+        assert!(error.contains(&lost) && error.contains(&id.to_string()) && error.contains("expire"), "{error}");
+        let sick = until_found(&app, "n.t", "damaged-snapshots", true).await;
+        let found = finding(&sick, "damaged-snapshots").expect("a finding");
+        let (evidence, way_out) = (found["evidence"].as_str().expect("text"), found["recommendation"].as_str().expect("text"));
+        assert!(evidence.contains(&format!("snapshot {id}")) && evidence.contains(&format!("{lost} is gone")), "{evidence}");
+        assert!(found["severity"] == "warning" && way_out.contains("maintain expire"), "{found}");
+        assert!(finding(&sick, "damaged-files").is_none(), "the table itself is whole: {sick}");
+        assert!(text(&app, "/metrics").await.contains("esker_damaged_files 0"));
+
+        let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+        assert_eq!((&job["state"], &job["outcome"]["snapshots"]), (&json!("succeeded"), &json!(7)), "{job}");
+        let unread = &job["outcome"]["unread"];
+        assert_eq!((&unread[0]["path"], &unread[0]["snapshot-id"]), (&json!(lost), &json!(id)), "{job}");
+        let swept = sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
+        assert!(swept.sick_tables == 0 && swept.deleted > 0, "{swept:?}");
+        assert!(std::path::Path::new(path(&only)).exists(), "what could not be judged stays");
+        until_found(&app, "n.t", "damaged-snapshots", false).await;
+        // The data file, and the manifest if that was not what was lost.
+        let orphans = app.ok(Method::POST, &format!("{TABLE}/orphans?dry-run=true"), Some(json!({}))).await;
+        assert_eq!(orphans["young"], if of_list { 2 } else { 1 }, "{orphans}");
+        assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_an_earlier_snapshot_that_cant_be_read_and_tells_health() {
+    for of_list in [true, false] {
+        let (app, id, lost, _) = with_a_sick_snapshot(of_list).await;
+        let job = app.job("check", json!({})).await;
+        let findings = job["outcome"]["findings"].as_array().expect("findings");
+        let named: Vec<_> = findings.iter().map(|f| (&f["kind"], &f["path"], &f["snapshot-id"])).collect();
+        assert_eq!(named, [(&json!("unreadable-snapshot"), &json!(lost), &json!(id))], "{job}");
+        assert!(findings[0]["repair"].as_str().expect("text").contains("expire"), "{job}");
+        until_found(&app, "n.t", "damaged-snapshots", true).await;
+    }
+}

@@ -176,12 +176,11 @@ pub(crate) fn decide(known: &Known<'_>) -> Decision {
 fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verdict, String) {
     let Known { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();
-    if let Some(file) = known.damage.first().filter(|_| kind == "compact") {
-        let reason = format!(
-            "{} of its files can't be read, {} among them: it is tried when they are mended",
-            known.damage.len(),
-            file.path
-        );
+    // What an earlier snapshot leads to, a compaction does not read.
+    let damaged: Vec<&Damage> = known.damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
+    if let Some(file) = damaged.first().filter(|_| kind == "compact") {
+        let n = damaged.len();
+        let reason = format!("{n} of its files can't be read, {} among them: it is tried when they are mended", file.path);
         return (Verdict::Leave, reason);
     }
     let forced = kind == "compact" && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use esker_health::Damage;
 use esker_state::{DamagedFile, NewEvent, TableRow};
-use esker_types::{TableId, now_ms};
+use esker_storage::Listed;
+use esker_table::TableError;
+use esker_types::{Coded, ErrorCode, TableId, now_ms};
 use serde_json::json;
 
-use crate::{Catalog, Result};
+use crate::{Catalog, LoadedTable, Result};
 
 /// Files looked at again in one go.
 const AGAIN: usize = 200;
@@ -21,16 +23,33 @@ pub struct Unreadable {
     pub error: String,
     /// What is there makes no sense; else it could not be fetched, which may pass.
     pub decoding: bool,
+    /// The snapshot that leads to it, where it is a manifest list or manifest.
+    pub snapshot_id: Option<i64>,
+}
+
+impl Unreadable {
+    /// The manifest list or manifest of a snapshot that could not be read, if that is what went wrong.
+    pub fn of_snapshot(error: &TableError) -> Option<Self> {
+        let (id, path) = error.of_snapshot()?;
+        let decoding = error.code() == ErrorCode::DataInvalid;
+        Some(Self { path: path.to_owned(), error: error.to_string(), decoding, snapshot_id: Some(id) })
+    }
+}
+
+/// Whether a table has a snapshot that is not its current one.
+fn is_earlier(table: &LoadedTable, id: i64) -> bool {
+    table.metadata.current_snapshot_id() != Some(id) && table.metadata.snapshot_by_id(id).is_some()
 }
 
 pub(crate) fn damage(file: DamagedFile) -> Damage {
-    let DamagedFile { path, missing, error, met_by, .. } = file;
-    Damage { path, missing, error, met_by }
+    let DamagedFile { path, missing, error, met_by, snapshot_id, .. } = file;
+    Damage { path, missing, error, met_by, snapshot_id }
 }
 
 impl Catalog {
     /// Keeps that a job or a query could not read a file, if that is so for good: the file is part of the table's current snapshot, and
-    /// is gone, has another size than its manifest says, or can't be decoded.
+    /// is gone, has another size than its manifest says, or can't be decoded. Or an earlier snapshot leads to it, and it is gone or can't
+    /// be decoded; who needs the manifests of the current one finds out himself.
     pub async fn note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
         match self.try_note_damage(table, met, met_by).await {
             Ok(()) => {}
@@ -40,18 +59,27 @@ impl Catalog {
 
     async fn try_note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) -> Result<()> {
         let Some(row) = self.state().table_by_id(table).await? else { return Ok(()) };
-        let Some(size) = self.sizes(&row).await?.remove(&met.path) else { return Ok(()) };
+        let size = match met.snapshot_id {
+            None => match self.sizes(&row).await?.remove(&met.path) {
+                None => return Ok(()),
+                size => size,
+            },
+            Some(id) if is_earlier(&self.load_row(row.clone()).await?, id) => None,
+            Some(_) => return Ok(()),
+        };
         let found = self.storage().stat(&met.path).await?;
-        if found.as_ref().is_some_and(|found| found.size == size) && !met.decoding {
+        if found.as_ref().is_some_and(|found| size.is_none_or(|size| found.size == size)) && !met.decoding {
             return Ok(());
         }
         let missing = found.is_none();
-        let error = match &found {
-            Some(found) if found.size != size => format!("it has {} bytes where its manifest says {size}", found.size),
+        let error = match (&found, size) {
+            (Some(found), Some(size)) if found.size != size => {
+                format!("it has {} bytes where its manifest says {size}", found.size)
+            }
             _ => met.error.clone(),
         };
-        let (path, met_by) = (met.path.clone(), met_by.to_owned());
-        let file = DamagedFile { path, missing, error, met_by, first_seen_ms: now_ms() };
+        let (path, met_by, snapshot_id) = (met.path.clone(), met_by.to_owned(), met.snapshot_id);
+        let file = DamagedFile { path, missing, error, met_by, first_seen_ms: now_ms(), snapshot_id };
         let event = self.damage_event("table.file-damaged", &row, &[&file]);
         if self.state().note_damage(table, &file, event).await? {
             let DamagedFile { path, error, met_by, .. } = &file;
@@ -86,17 +114,17 @@ impl Catalog {
         for (table, files) in self.state().damage(self.warehouse()).await? {
             let Some(row) = self.state().table_by_id(table).await? else { continue };
             // What can't be read says nothing of its files.
-            let Ok(sizes) = self.sizes(&row).await else { continue };
+            let (Ok(sizes), Ok(now)) = (self.sizes(&row).await, self.load_row(row.clone()).await) else { continue };
             let mut over = Vec::new();
             for file in files.iter().take(AGAIN) {
-                let mended = match sizes.get(&file.path) {
-                    None => true,
-                    Some(size) => self
-                        .storage()
-                        .stat(&file.path)
-                        .await?
-                        .is_some_and(|found| found.size == *size && (file.missing || found.modified_ms > file.first_seen_ms)),
+                let (needed, size) = match file.snapshot_id {
+                    None => (sizes.contains_key(&file.path), sizes.get(&file.path)),
+                    Some(id) => (is_earlier(&now, id), None),
                 };
+                let back = |found: Listed| {
+                    size.is_none_or(|size| found.size == *size) && (file.missing || found.modified_ms > file.first_seen_ms)
+                };
+                let mended = !needed || self.storage().stat(&file.path).await?.is_some_and(back);
                 if mended {
                     over.push(file);
                 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::locations::PATH_PROPERTIES;
 use crate::referenced::referenced_paths;
-use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
+use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
 
 /// Files of one table taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
@@ -58,6 +58,11 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
         let done = caught(sweep_table(catalog, table, dooms, &mut swept)).await;
         if let Err(error) = done.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
             swept.sick_tables += 1;
+            if let CatalogError::Table(error) = &error
+                && let Some(met) = Unreadable::of_snapshot(error)
+            {
+                catalog.note_damage(table, &met, "met by the sweep of the quarantine").await;
+            }
             tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
     }

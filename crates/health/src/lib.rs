@@ -38,9 +38,10 @@ impl Severity {
 }
 
 /// The codes of all findings.
-pub const CODES: [&str; 10] = [
+pub const CODES: [&str; 11] = [
     "unreadable",
     "damaged-files",
+    "damaged-snapshots",
     "bad-property",
     "small-files",
     "equality-deletes",
@@ -75,7 +76,7 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
 }
 
-/// A data or delete file of the table's current snapshot that somebody could not read.
+/// A file of the table that somebody could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The file.
@@ -86,6 +87,8 @@ pub struct Damage {
     pub error: String,
     /// What met it first: a job, a query.
     pub met_by: String,
+    /// The earlier snapshot that leads to it; none: it is a data or delete file of the current one.
+    pub snapshot_id: Option<i64>,
 }
 
 /// Judges a table at the time `now` (milliseconds since the epoch): by its facts, or by why they can't be had and whether that may pass,
@@ -98,6 +101,7 @@ pub fn assess(facts: Result<&TableFacts, Option<(&str, bool)>>, damage: &[Damage
         Err(None) => Vec::new(),
     };
     findings.extend(rules::damaged(damage));
+    findings.extend(rules::damaged_snapshots(damage));
     findings.sort_by(|a, b| b.points.cmp(&a.points).then(a.code.cmp(b.code)));
     let lost: u32 = findings.iter().map(|f| f.points).sum();
     Assessment { score: 100_u32.saturating_sub(lost), findings }

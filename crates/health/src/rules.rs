@@ -22,21 +22,43 @@ pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
     Finding { code: "unreadable", severity, points: 100, evidence: why.to_owned(), recommendation }
 }
 
-/// Files that somebody could not read.
-pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
-    let told = |damage: &Damage| {
+/// Names some damaged files, and how many there are beside them.
+fn told(damage: &[&Damage]) -> String {
+    let told = |damage: &&Damage| {
         let how = if damage.missing { "is gone" } else { "is damaged" };
-        format!("{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
+        let of = damage.snapshot_id.map_or_else(String::new, |id| format!("snapshot {id}: "));
+        format!("{of}{} {how}: {} ({})", damage.path, damage.error, damage.met_by)
     };
     let mut named: Vec<String> = damage.iter().take(NAMED).map(told).collect();
     if damage.len() > NAMED {
         named.push(format!("and {} more", damage.len() - NAMED));
     }
+    named.join("; ")
+}
+
+/// Files of earlier snapshots that somebody could not read. The table is whole; what must know all that it refers to stands still.
+pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
+    let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_some()).collect();
+    (!damage.is_empty()).then(|| Finding {
+        code: "damaged-snapshots",
+        severity: Severity::Warning,
+        points: 20,
+        evidence: told(&damage),
+        recommendation: "bring the files back from the store's versions or a backup, or expire the snapshots: esker maintain expire TABLE \
+                         --older-than AGE, after dropping what branch or tag needs them; until then orphans are not looked for, nothing \
+                         is erased, and nothing in quarantine is deleted"
+            .to_owned(),
+    })
+}
+
+/// Files of the current snapshot that somebody could not read.
+pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
+    let damage: Vec<&Damage> = damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     (!damage.is_empty()).then(|| Finding {
         code: "damaged-files",
         severity: Severity::Critical,
         points: 60,
-        evidence: named.join("; "),
+        evidence: told(&damage),
         recommendation:
             "bring the files back from the store's versions or a backup, or delete their rows by what the table is made from; \
                          `esker explain FILE` says what is known of one"
@@ -244,7 +266,8 @@ mod tests {
             ..healthy()
         };
         let mut found = codes(&facts);
-        found.extend(assess(Err(Some(("gone", false))), &[lost("a")], NOW).findings.iter().map(|f| f.code));
+        let damage = [lost("a"), Damage { snapshot_id: Some(1), ..lost("b") }];
+        found.extend(assess(Err(Some(("gone", false))), &damage, NOW).findings.iter().map(|f| f.code));
         found.sort_unstable();
         let mut all = crate::CODES.to_vec();
         all.sort_unstable();
@@ -261,7 +284,20 @@ mod tests {
     }
 
     fn lost(path: &str) -> Damage {
-        Damage { path: path.to_owned(), missing: true, error: "not found".to_owned(), met_by: "job 7".to_owned() }
+        let (error, met_by) = ("not found".to_owned(), "job 7".to_owned());
+        Damage { path: path.to_owned(), missing: true, error, met_by, snapshot_id: None }
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_snapshot_is_a_warning_that_names_both() {
+        let earlier = Damage { snapshot_id: Some(42), ..lost("snap-42.avro") };
+        let found = assess(Ok(&healthy()), &[lost("f"), earlier.clone()], NOW).findings;
+        assert_eq!(found.iter().map(|f| f.code).collect::<Vec<_>>(), ["damaged-files", "damaged-snapshots"]);
+        assert!(!found[0].evidence.contains("snap-42.avro"), "{}", found[0].evidence);
+        let alone = assess(Ok(&healthy()), &[earlier], NOW);
+        assert_eq!((alone.score, alone.findings[0].severity), (80, Severity::Warning));
+        assert_eq!(alone.findings[0].evidence, "snapshot 42: snap-42.avro is gone: not found (job 7)");
+        assert!(alone.findings[0].recommendation.contains("expire"), "{}", alone.findings[0].recommendation);
     }
 
     #[test]

@@ -94,9 +94,10 @@ impl MaintenanceError {
         let (path, decoding) = match self {
             Self::Read(e) => e.file()?,
             Self::Storage(e) => (e.uri()?, false),
+            Self::Table(e) | Self::Catalog(CatalogError::Table(e)) => return Unreadable::of_snapshot(e),
             _ => return None,
         };
-        Some(Unreadable { path: path.to_owned(), error: self.to_string(), decoding })
+        Some(Unreadable { path: path.to_owned(), error: self.to_string(), decoding, snapshot_id: None })
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
 use esker_storage::Location;
 use esker_table::{
-    ExpiryPolicy, FileKind, Files, Reachable, Retained, just_added, outline, reachable, refs, requirement_for_refs,
-    snapshots_to_expire,
+    ExpiryPolicy, FileKind, Files, Reachable, Retained, Unread, just_added, outline, reachable_as_far, refs,
+    requirement_for_refs, snapshots_to_expire,
 };
 use esker_types::{JobId, Millis, now_ms, total};
 use futures::future::BoxFuture;
@@ -62,6 +62,9 @@ pub struct ExpirePlan {
     /// The snapshots go whatever the retention policy says, because rows in them are to be erased.
     #[serde(default)]
     pub forced: bool,
+    /// What can't be read of the snapshots that go. What only that leads to stays in storage, until a look for orphans finds it.
+    #[serde(default)]
+    pub unread: Vec<Unread>,
 }
 
 impl ExpirePlan {
@@ -85,6 +88,9 @@ pub struct ExpireOutcome {
     /// The table's metadata file before: what an undo takes the snapshots from.
     #[serde(default)]
     pub metadata_before: String,
+    /// What could not be read of the snapshots that went. What only that leads to is still in storage; a look for orphans finds it.
+    #[serde(default)]
+    pub unread: Vec<Unread>,
     /// Seconds that the commit took. What it removes was worked out for the plan.
     pub seconds: f64,
 }
@@ -113,6 +119,10 @@ pub(crate) async fn forced(
     check_deletable(catalog, table)?;
     let verdict = forced_verdict(&table.metadata, snapshots, drop_refs)?;
     let (plan, unreferenced) = plan_of(catalog, table, ExpiryPolicy::default(), now_ms(), verdict).await?;
+    if let Some(file) = plan.unread.first() {
+        let what = "what it leads to may hold the rows: bring the file back, or expire the snapshot and the orphans first";
+        return Err(MaintenanceError::Refused(format!("{file}; {what}")));
+    }
     Ok((ExpirePlan { forced: true, ..plan }, unreferenced))
 }
 
@@ -161,6 +171,7 @@ async fn plan_of(
         files: files.collect(),
         grace_ms: catalog.options().grace_ms,
         forced: false,
+        unread: unreferenced.unread.clone(),
     };
     Ok((plan, unreferenced))
 }
@@ -185,6 +196,8 @@ pub(crate) struct Unreferenced {
     known: HashSet<i64>,
     /// Manifests of those that stay.
     retained_manifests: HashSet<String>,
+    /// What can't be read of those that go.
+    unread: Vec<Unread>,
 }
 
 impl Unreferenced {
@@ -194,14 +207,16 @@ impl Unreferenced {
             metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
         let known = metadata.snapshots().map(|s| s.snapshot_id()).collect();
         if expiring.is_empty() {
-            return Ok(Self { files: Files::new(), newest: 0, known, retained_manifests: HashSet::new() });
+            let (files, retained_manifests, unread) = Default::default();
+            return Ok(Self { files, newest: 0, known, retained_manifests, unread });
         }
         let kept = outline(source, metadata, &retained, &HashSet::new()).await?;
         let retained_manifests: HashSet<String> = kept.manifests.keys().cloned().collect();
         // Of the manifests, those alone are opened that differ, and those that may hold what these hold.
-        let Reachable { mut files, newest } = reachable(source, metadata, &expiring, &retained_manifests).await?;
+        let found = reachable_as_far(source, metadata, &expiring, &retained_manifests).await?;
+        let (Reachable { mut files, newest }, unread) = found;
         kept.take_out(source, &mut files, newest, Location::normal).await?;
-        Ok(Self { files, newest, known, retained_manifests })
+        Ok(Self { files, newest, known, retained_manifests, unread })
     }
 
     /// The files again, less those that snapshots made since then refer to.
@@ -229,6 +244,9 @@ pub(crate) async fn execute_expire(
         return Ok(ExpireOutcome::default());
     }
     context.progress.set_total(plan.files.len() as u64);
+    for file in &unreferenced.unread {
+        context.progress.note(format!("{file}; what only that leads to stays in storage, until a look for orphans finds it"));
+    }
     let commit = Arc::new(ExpireCommit {
         catalog: context.catalog.clone(),
         job: context.job,
@@ -311,6 +329,7 @@ impl ExpireCommit {
             doomed_files: files.len() as u64,
             doomed_bytes: total(files.values().filter_map(|(_, bytes)| *bytes)),
             metadata_before: table.row.metadata_location.clone(),
+            unread: self.unreferenced.unread.clone(),
             seconds: 0.0,
         };
         Ok(Proposal {

@@ -29,7 +29,7 @@ impl Owner {
     /// Keeps that a file could not be read, if that is so for good. The query does not wait for it.
     pub(crate) fn meets(&self, error: &ReadError) {
         let Some((path, decoding)) = error.file() else { return };
-        let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding };
+        let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding, snapshot_id: None };
         let this = self.clone();
         tokio::spawn(async move { this.catalog.note_damage(this.table, &met, "met by a query").await });
     }

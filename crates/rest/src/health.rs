@@ -17,14 +17,15 @@ pub(crate) struct Examined {
     pub(crate) row: TableRow,
     /// What the verdict rests on, or why there is nothing.
     pub(crate) facts: Result<Arc<TableFacts>, Unexamined>,
-    /// Files that somebody could not read.
+    /// Files of the current snapshot that somebody could not read.
     pub(crate) damaged: usize,
     pub(crate) assessment: Assessment,
 }
 
 impl Examined {
     fn new(catalog: &Catalog, examined: esker_catalog::Examined) -> Self {
-        let (assessment, damaged) = (examined.assess(now_ms()), examined.damage.len());
+        let assessment = examined.assess(now_ms());
+        let damaged = examined.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
         Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, facts: examined.facts, damaged, assessment }
     }
 

@@ -413,6 +413,7 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
         error: "not found".to_owned(),
         met_by: met_by.to_owned(),
         first_seen_ms: 0,
+        snapshot_id: (path == "b").then_some(-7),
     };
     let note = async |path, met_by| state.note_damage(table.id, &file(path, met_by), event("table.file-damaged")).await;
     assert!(note("a", "job 1").await.expect("noted") && note("b", "job 1").await.expect("noted"));
@@ -422,6 +423,7 @@ async fn damage_is_kept_once_told_once_and_forgotten(state: &State) {
     let kept = state.damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(kept.iter().map(|f| (f.path.as_str(), f.met_by.as_str())).collect::<Vec<_>>(), [("a", "job 1"), ("b", "job 1")]);
     assert!(kept[0].missing && kept[0].first_seen_ms > 0);
+    assert_eq!((kept[0].snapshot_id, kept[1].snapshot_id), (None, Some(-7)));
     state.forget_damage(table.id, &["a".to_owned()], event("table.file-mended")).await.expect("forgotten");
     assert_eq!(state.damage_of(table.id).await.expect("read").iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["b"]);
 }

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 
 use crate::{Along, NewEvent, Result, State, Warehouse, flag, parse_id};
 
-/// A data or delete file that somebody could not read.
+/// A file of a table's that somebody could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedFile {
     /// The file.
@@ -21,6 +21,8 @@ pub struct DamagedFile {
     pub met_by: String,
     /// When, in milliseconds since the epoch.
     pub first_seen_ms: Millis,
+    /// The earlier snapshot that leads to it; none: it is a data or delete file of the current one.
+    pub snapshot_id: Option<i64>,
 }
 
 fn damaged(row: &AnyRow, first: usize) -> Result<DamagedFile> {
@@ -30,6 +32,7 @@ fn damaged(row: &AnyRow, first: usize) -> Result<DamagedFile> {
         error: row.try_get(first + 2)?,
         met_by: row.try_get(first + 3)?,
         first_seen_ms: row.try_get(first + 4)?,
+        snapshot_id: row.try_get(first + 5)?,
     })
 }
 
@@ -38,7 +41,8 @@ impl State {
     pub async fn note_damage(&self, table: TableId, file: &DamagedFile, event: NewEvent) -> Result<bool> {
         let mut tx = self.begin().await?;
         let query = sqlx::query(
-            "INSERT INTO damaged_file (table_id, path, missing, error, met_by, first_seen_ms) VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO damaged_file (table_id, path, missing, error, met_by, first_seen_ms, snapshot_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT DO NOTHING",
         )
         .bind(table.to_string())
@@ -46,7 +50,8 @@ impl State {
         .bind(i64::from(file.missing))
         .bind(&file.error)
         .bind(&file.met_by)
-        .bind(now_ms());
+        .bind(now_ms())
+        .bind(file.snapshot_id);
         let new = query.execute(&mut *tx).await?.rows_affected() > 0;
         if new {
             Along { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
@@ -70,7 +75,7 @@ impl State {
     /// Damaged files of each table of a warehouse that has any, by path.
     pub async fn damage(&self, warehouse: Warehouse) -> Result<HashMap<TableId, Vec<DamagedFile>>> {
         let rows = sqlx::query(
-            "SELECT d.table_id, d.path, d.missing, d.error, d.met_by, d.first_seen_ms FROM damaged_file d
+            "SELECT d.table_id, d.path, d.missing, d.error, d.met_by, d.first_seen_ms, d.snapshot_id FROM damaged_file d
              JOIN tabular t ON t.id = d.table_id JOIN namespace n ON n.id = t.namespace_id
              WHERE n.warehouse_id = $1 ORDER BY d.table_id, d.path",
         )
@@ -86,11 +91,9 @@ impl State {
 
     /// Damaged files of one table, by path.
     pub async fn damage_of(&self, table: TableId) -> Result<Vec<DamagedFile>> {
-        let rows =
-            sqlx::query("SELECT path, missing, error, met_by, first_seen_ms FROM damaged_file WHERE table_id = $1 ORDER BY path")
-                .bind(table.to_string())
-                .fetch_all(&self.readers)
-                .await?;
+        let sql =
+            "SELECT path, missing, error, met_by, first_seen_ms, snapshot_id FROM damaged_file WHERE table_id = $1 ORDER BY path";
+        let rows = sqlx::query(sql).bind(table.to_string()).fetch_all(&self.readers).await?;
         rows.iter().map(|row| damaged(row, 0)).collect()
     }
 }

@@ -19,6 +19,14 @@ pub enum TableError {
         /// What is wrong with it.
         source: Box<iceberg::Error>,
     },
+    /// A snapshot leads to a file that can't be read.
+    #[error("{}", of_snapshot(.snapshot_id, .source))]
+    OfSnapshot {
+        /// The snapshot.
+        snapshot_id: i64,
+        /// What is wrong with which file.
+        source: Box<TableError>,
+    },
     /// What the caller does on the way (recording files, reading deletes) failed.
     #[error(transparent)]
     Carried(#[from] Carried),
@@ -44,6 +52,15 @@ impl TableError {
     pub fn file(path: &str, source: iceberg::Error) -> Self {
         Self::File { path: path.to_owned(), source: Box::new(source) }
     }
+
+    /// The snapshot and the manifest list or manifest of it that can't be read, if that is what went wrong.
+    pub fn of_snapshot(&self) -> Option<(i64, &str)> {
+        let Self::OfSnapshot { snapshot_id, source } = self else { return None };
+        match source.as_ref() {
+            Self::File { path, .. } => Some((*snapshot_id, path)),
+            _ => None,
+        }
+    }
 }
 
 impl Coded for TableError {
@@ -51,6 +68,7 @@ impl Coded for TableError {
         match self {
             Self::Iceberg(e) => code_of(e),
             Self::File { source, .. } => code_of(source),
+            Self::OfSnapshot { source, .. } => source.code(),
             Self::Carried(e) => e.code(),
             Self::Invalid(_) | Self::Filter(_) => ErrorCode::BadRequest,
             Self::Property(_) => ErrorCode::Refused,
@@ -92,6 +110,17 @@ pub fn plain(error: &iceberg::Error) -> String {
 fn of_file(path: &str, error: &iceberg::Error) -> String {
     let text = plain(error);
     if text.contains(path) { text } else { format!("{path}: {text}") }
+}
+
+/// What led to a file that can't be read, and the way out where it is a lasting one: an expired snapshot is not asked for its files.
+fn of_snapshot(id: &i64, error: &TableError) -> String {
+    match error.code().is_passing() {
+        true => format!("snapshot {id}: {error}"),
+        false => format!(
+            "snapshot {id}: {error}; bring the file back from the store's versions or a backup, or expire the snapshot, if no branch or \
+             tag needs it"
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@ use producer::copy_of;
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use properties::BadProperty;
 pub use ranges::source_range;
-pub use reach::{FileKind, Files, Outline, Reachable, outline, reachable, visit_reachable};
+pub use reach::{
+    FileKind, Files, Outline, Reachable, Unread, outline, outline_as_far, reachable, reachable_as_far, visit_reachable,
+};
 pub use refs::{ancestors, refs, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};

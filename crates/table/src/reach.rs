@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
+use esker_types::{Coded, ErrorCode};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{DataContentType, Manifest, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
 
-use crate::{Manifests, Result, load_manifests};
+use crate::{Manifests, Result, TableError, load_manifests};
 
 /// Manifest lists read at the same time.
 const LISTS: usize = 16;
@@ -46,8 +48,48 @@ pub struct Reachable {
 pub struct Outline {
     /// The files.
     pub files: Files,
-    /// The manifests among them, by path.
-    pub manifests: BTreeMap<String, ManifestFile>,
+    /// The manifests among them, by path, each with a snapshot that leads to it.
+    pub manifests: BTreeMap<String, (i64, ManifestFile)>,
+}
+
+/// A manifest list or manifest that can't be read, and not for a while only.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Unread {
+    /// The snapshot that leads to it.
+    pub snapshot_id: i64,
+    /// The file.
+    pub path: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { snapshot_id, path, error } = self;
+        match error.contains(path.as_str()) {
+            true => write!(f, "snapshot {snapshot_id}: {error}"),
+            false => write!(f, "snapshot {snapshot_id}: {path}: {error}"),
+        }
+    }
+}
+
+/// What can't be read ends a walk, or is left out and told.
+enum Lenience<'a> {
+    None,
+    Tell(&'a mut Vec<Unread>),
+}
+
+impl Lenience<'_> {
+    fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
+        match self {
+            Self::Tell(unread) if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid) => {
+                unread.push(Unread { snapshot_id, path: path.to_owned(), error: error.to_string() });
+                Ok(())
+            }
+            _ => Err(TableError::OfSnapshot { snapshot_id, source: Box::new(error) }),
+        }
+    }
 }
 
 /// Reads the manifest lists of the given snapshots. Manifests in `skip` do not appear.
@@ -57,19 +99,47 @@ pub async fn outline(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Outline> {
+    outline_with(source, metadata, snapshots, skip, &mut Lenience::None).await
+}
+
+/// Reads the manifest lists of the given snapshots as far as they can be read.
+pub async fn outline_as_far(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+) -> Result<(Outline, Vec<Unread>)> {
+    let mut unread = Vec::new();
+    let found = outline_with(source, metadata, snapshots, skip, &mut Lenience::Tell(&mut unread)).await?;
+    Ok((found, unread))
+}
+
+async fn outline_with(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+    lenience: &mut Lenience<'_>,
+) -> Result<Outline> {
     let mut found = Outline::default();
     let size = |bytes: i64| u64::try_from(bytes).ok();
     let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, metadata, snapshot).boxed()).collect();
     let mut lists = futures::stream::iter(lists).buffered(LISTS);
     for snapshot in snapshots {
-        let list = lists.try_next().await?.unwrap_or_default();
+        let id = snapshot.snapshot_id();
+        let list = match lists.next().await.unwrap_or_else(|| Ok(Vec::new())) {
+            Ok(list) => list,
+            Err(error) => {
+                lenience.take(id, snapshot.manifest_list(), error)?;
+                continue;
+            }
+        };
         found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
         for manifest in list.into_iter().filter(|manifest| !skip.contains(&manifest.manifest_path)) {
             let length = size(manifest.manifest_length);
             found.files.insert(manifest.manifest_path.clone(), (FileKind::Manifest, length));
-            found.manifests.insert(manifest.manifest_path.clone(), manifest);
+            found.manifests.insert(manifest.manifest_path.clone(), (id, manifest));
         }
-        let id = snapshot.snapshot_id();
         if let Some(stats) = metadata.statistics_for_snapshot(id) {
             found.files.insert(stats.statistics_path.clone(), (FileKind::Statistics, size(stats.file_size_in_bytes)));
         }
@@ -95,7 +165,8 @@ impl Outline {
             paths.iter().filter_map(|path| files.remove(path)).filter(is_content).count()
         };
         self.files.keys().for_each(|path| left -= take(path));
-        let old: Vec<ManifestFile> = self.manifests.values().filter(|m| m.min_sequence_number <= newest).cloned().collect();
+        let old: Vec<ManifestFile> =
+            self.manifests.values().map(|(_, m)| m).filter(|m| m.min_sequence_number <= newest).cloned().collect();
         let mut read = futures::stream::iter(old).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
         while left > 0
             && let Some(manifest) = read.try_next().await?
@@ -113,9 +184,34 @@ pub async fn reachable(
     snapshots: &[SnapshotRef],
     skip: &HashSet<String>,
 ) -> Result<Reachable> {
-    let Outline { files, manifests } = outline(source, metadata, snapshots, skip).await?;
+    walk(source, metadata, snapshots, skip, Lenience::None).await
+}
+
+/// Walks the given snapshots as far as they can be read. Neither what can't be read nor what only that leads to is among the files.
+pub async fn reachable_as_far(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+) -> Result<(Reachable, Vec<Unread>)> {
+    let mut unread = Vec::new();
+    let mut found = walk(source, metadata, snapshots, skip, Lenience::Tell(&mut unread)).await?;
+    for file in &unread {
+        found.files.remove(&file.path);
+    }
+    Ok((found, unread))
+}
+
+async fn walk(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshots: &[SnapshotRef],
+    skip: &HashSet<String>,
+    mut lenience: Lenience<'_>,
+) -> Result<Reachable> {
+    let Outline { files, manifests } = outline_with(source, metadata, snapshots, skip, &mut lenience).await?;
     let mut found = Reachable { files, newest: 0 };
-    visit_entries(source, manifests, |entry| {
+    visit_entries(source, manifests, &mut lenience, |entry| {
         let kind = match entry.content_type() {
             DataContentType::Data => FileKind::Data,
             _ => FileKind::Delete,
@@ -136,7 +232,7 @@ pub async fn visit_reachable(
 ) -> Result<()> {
     let Outline { files, manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
-    visit_entries(source, manifests, |entry| visit(entry.file_path())).await
+    visit_entries(source, manifests, &mut Lenience::None, |entry| visit(entry.file_path())).await
 }
 
 /// Owns what it borrows elsewhere, so that it can run beside others in one stream.
@@ -146,13 +242,20 @@ async fn as_written(manifests: Manifests, file: ManifestFile) -> Result<Arc<Mani
 
 async fn visit_entries(
     source: &Manifests,
-    manifests: BTreeMap<String, ManifestFile>,
+    manifests: BTreeMap<String, (i64, ManifestFile)>,
+    lenience: &mut Lenience<'_>,
     mut visit: impl FnMut(&ManifestEntry),
 ) -> Result<()> {
-    let mut read =
-        futures::stream::iter(manifests.into_values()).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
-    while let Some(manifest) = read.try_next().await? {
-        visit_alive(&manifest, &mut visit);
+    let read = manifests.into_iter().map(|(path, (snapshot_id, manifest))| {
+        let source = source.clone();
+        async move { (snapshot_id, path, as_written(source, manifest).await) }.boxed()
+    });
+    let mut read = futures::stream::iter(read).buffered(MANIFESTS);
+    while let Some((snapshot_id, path, manifest)) = read.next().await {
+        match manifest {
+            Ok(manifest) => visit_alive(&manifest, &mut visit),
+            Err(error) => lenience.take(snapshot_id, &path, error)?,
+        }
     }
     Ok(())
 }

@@ -138,6 +138,10 @@ impl MaintainCommand {
                     bytes_for_people(outcome.doomed_bytes),
                     outcome.seconds,
                 ));
+                if !outcome.unread.is_empty() {
+                    out(&format!("what only these lead to is still in storage; esker maintain orphans {table} finds it:"));
+                    outcome.unread.iter().for_each(|file| out(&format!("  {file}")));
+                }
                 Ok(())
             }
             Self::Manifests { table, dry_run, branch, rewrite_all } => {
@@ -232,6 +236,9 @@ fn expire_plan(plan: &ExpirePlan) -> String {
     )];
     for name in &plan.expire_refs {
         lines.push(format!("  branch or tag {name} goes: it is older than its max-ref-age"));
+    }
+    for file in &plan.unread {
+        lines.push(format!("  {file}; what only that leads to stays in storage"));
     }
     for kind in ["data", "delete", "manifest", "manifest-list", "statistics"] {
         let of_kind = || plan.files.iter().filter(|f| f.kind == kind);

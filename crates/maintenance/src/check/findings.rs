@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum FindingKind {
     /// A manifest or manifest list that can't be read.
     UnreadableManifest,
+    /// A manifest or manifest list of an earlier snapshot that can't be read.
+    UnreadableSnapshot,
     /// A file that is not in storage.
     MissingFile,
     /// A file of another size than its manifest says.
@@ -35,6 +37,7 @@ impl FindingKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnreadableManifest => "unreadable-manifest",
+            Self::UnreadableSnapshot => "unreadable-snapshot",
             Self::MissingFile => "missing-file",
             Self::WrongSize => "wrong-size",
             Self::UnreadableFile => "unreadable-file",
@@ -53,6 +56,10 @@ impl FindingKind {
             Self::UnreadableManifest | Self::MissingFile | Self::WrongSize | Self::UnreadableFile => {
                 "bring the file back from the store's versions or a backup; or roll back to a snapshot without it; or delete it from \
                  the table with an engine that can"
+            }
+            Self::UnreadableSnapshot => {
+                "bring the file back from the store's versions or a backup; or expire the snapshot, after dropping what branch or tag needs \
+                 it: esker maintain expire TABLE --older-than AGE. Until then orphans are not looked for, and nothing is erased"
             }
             Self::WrongRecordCount => "read the file by itself, delete it from the table, and insert its rows",
             Self::WrongPartition => {

@@ -5,6 +5,7 @@ mod columns;
 mod data;
 mod findings;
 mod origin;
+mod snapshots;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -118,6 +119,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
         origins: Origins::new(context, table),
     };
     outcome.findings.extend(about_deletes(&live));
+    outcome.findings.extend(snapshots::unreadable(context, table, snapshot.snapshot_id()).await?);
     context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
     let paths: Vec<(LiveFile, Option<DeleteKind>)> = (live.data.into_iter().map(|file| (file, None)))
         .chain(live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind))))

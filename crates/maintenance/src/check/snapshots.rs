@@ -1,0 +1,53 @@
+//! The snapshots beside the one that is checked: what leads to their files is to be there, or nothing can be told of what they need.
+
+use std::collections::HashSet;
+
+use esker_catalog::{LoadedTable, Unreadable};
+use esker_table::{Unread, outline_as_far};
+use esker_types::Coded;
+use futures::stream::{StreamExt, TryStreamExt};
+use iceberg::spec::{ManifestFile, SnapshotRef};
+
+use super::{CONCURRENCY, Finding, FindingKind};
+use crate::jobs::JobContext;
+use crate::{MaintenanceError, Result};
+
+/// Manifest lists and manifests of snapshots other than `checked` that can't be read. Health is told of them as well.
+pub(super) async fn unreadable(context: &JobContext, table: &LoadedTable, checked: i64) -> Result<Vec<Finding>> {
+    let (catalog, metadata) = (&context.catalog, &table.metadata);
+    let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
+        metadata.snapshots().cloned().partition(|s| s.snapshot_id() == checked);
+    // Those of the checked one are findings already.
+    let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
+    let known: HashSet<String> = known.manifests.into_keys().collect();
+    let (found, mut unread) = outline_as_far(catalog.manifests(), metadata, &others, &known).await?;
+    let looks = found.manifests.into_values().map(|(id, manifest)| async move {
+        context.go_on()?;
+        look(context, table, id, &manifest).await
+    });
+    let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+    while let Some(found) = looks.try_next().await? {
+        unread.extend(found);
+    }
+    let mut findings = Vec::new();
+    for Unread { snapshot_id, path, error } in unread {
+        let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
+        catalog.note_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
+        let what = format!("snapshot {snapshot_id} leads to it: {error}");
+        findings.push(Finding { snapshot_id: Some(snapshot_id), ..Finding::new(FindingKind::UnreadableSnapshot, &path, what) });
+    }
+    Ok(findings)
+}
+
+/// A server that has read a manifest keeps it, so that storage is asked as well.
+async fn look(context: &JobContext, table: &LoadedTable, snapshot_id: i64, manifest: &ManifestFile) -> Result<Option<Unread>> {
+    let path = manifest.manifest_path.clone();
+    if context.catalog.storage().size(&path).await?.is_none() {
+        return Ok(Some(Unread { snapshot_id, path, error: "it is not in storage".to_owned() }));
+    }
+    match context.catalog.manifests().load(&table.metadata, manifest).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.code().is_passing() => Err(MaintenanceError::from(error)),
+        Err(error) => Ok(Some(Unread { snapshot_id, path, error: error.to_string() })),
+    }
+}
