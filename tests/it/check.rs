@@ -429,7 +429,7 @@ async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_foun
     let findings = outcome["findings"].as_array().expect("findings");
     assert_eq!(findings[0]["path"], json!(manifest));
     assert!(findings[0]["what"].as_str().expect("told").contains("partition spec 0"), "{outcome}");
-    assert_eq!((&findings[1]["path"], &findings[1]["snapshot_id"]), (&json!(old.manifest_list()), &json!(old.snapshot_id())));
+    assert_eq!((&findings[1]["path"], &findings[1]["snapshot-id"]), (&json!(old.manifest_list()), &json!(old.snapshot_id())));
 
     let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id()});
     let (code, _, message) = app.refused(Method::POST, &lake.management("refs"), Some(back)).await;

@@ -29,14 +29,14 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
     let doomed: Vec<String> =
         doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
     assert_eq!(doomed.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
-    assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "in place during the grace period");
+    assert!(doomed.iter().all(|p| Path::new(p).exists()), "in place during the grace period");
     app.ok(Method::POST, "/api/v1/quarantine/sweep", None).await;
-    assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "a sweep spares what is not due");
+    assert!(doomed.iter().all(|p| Path::new(p).exists()), "a sweep spares what is not due");
 
     let day_after = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
     assert_eq!((swept.deleted as usize, swept.spared, swept.failed), (doomed.len(), 0, 0));
-    assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
+    assert!(doomed.iter().all(|p| !Path::new(p).exists()));
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     let orphans = "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true";
     assert_eq!(app.ok(Method::POST, orphans, Some(json!({}))).await["orphans"], 0);
@@ -55,7 +55,7 @@ async fn a_doomed_file_that_is_referenced_again_is_spared() {
     catalog.state().doom(&[doom(&live), doom(&outside)]).await.expect("doomed");
     let swept = sweep(catalog, now_ms()).await.expect("swept");
     assert_eq!((swept.deleted, swept.spared), (0, 2));
-    assert!(std::path::Path::new(&live[7..]).exists() && std::path::Path::new(&outside[7..]).exists());
+    assert!(Path::new(&live[7..]).exists() && Path::new(&outside[7..]).exists());
     let note = catalog.state().doomed_path(&live).await.expect("read").expect("a record").note;
     assert_eq!(note.as_deref(), Some("the table refers to it"));
 }
@@ -80,7 +80,7 @@ async fn a_tag_keeps_its_snapshot_and_its_files() {
     let kept = metadata.snapshot_by_id(tagged).expect("the tagged snapshot");
     let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
     let live = esker_table::load_live(&source, &metadata, kept).await.expect("its manifests");
-    assert!(live.data.iter().all(|f| std::path::Path::new(&f.file.file_path()[7..]).exists()));
+    assert!(live.data.iter().all(|f| Path::new(&f.file.file_path()[7..]).exists()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,15 +91,15 @@ async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
     let other = json!({"name": "other", "schema": esker_tests::schema_json()});
     let other = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(other)).await;
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
-    assert!(files.iter().all(|f| std::path::Path::new(&f[7..]).exists()), "still there while it can be brought back");
+    assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there while it can be brought back");
     let (day, now) = (24 * 3600 * 1000, now_ms());
     assert_eq!(app.catalog().end_drops(now + 6 * day).await.expect("looked"), 0);
     assert_eq!(app.catalog().end_drops(now + 8 * day).await.expect("ended"), 1);
     sweep(app.catalog(), now + day / 2).await.expect("swept");
-    assert!(files.iter().all(|f| std::path::Path::new(&f[7..]).exists()), "still there during the grace period");
+    assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there during the grace period");
     sweep(app.catalog(), now + 2 * day).await.expect("swept");
-    assert!(files.iter().all(|f| !std::path::Path::new(&f[7..]).exists()));
-    assert!(std::path::Path::new(&other["metadata-location"].as_str().expect("a location")[7..]).exists());
+    assert!(files.iter().all(|f| !Path::new(&f[7..]).exists()));
+    assert!(Path::new(&other["metadata-location"].as_str().expect("a location")[7..]).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +126,7 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
     for snapshot in after.snapshots() {
         let live = esker_table::load_live(&source, &after, snapshot).await.expect("its manifests");
-        assert!(live.data.iter().all(|f| std::path::Path::new(&f.file.file_path()[7..]).exists()));
+        assert!(live.data.iter().all(|f| Path::new(&f.file.file_path()[7..]).exists()));
     }
     let expected: Vec<i64> = (0..60).chain(100..110).collect();
     assert_eq!(writer.ids().await.expect("ids"), expected);
@@ -301,12 +301,12 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     std::fs::write(&left[7..], "left").expect("written");
     state.doom(&[well_row.doom(left.clone(), None, "test", None, 0)]).await.expect("doomed");
     let metadata = sick["metadata-location"].as_str().expect("a location");
-    let path = std::path::Path::new(&metadata[7..]);
+    let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");
     // Whatever read it before keeps it in a cache.
     let app = TestApp::restart(app.stop().await).await;
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
-    assert!(!std::path::Path::new(&left[7..]).exists(), "{swept:?}");
+    assert!(!Path::new(&left[7..]).exists(), "{swept:?}");
     assert_eq!((swept.sick_tables, swept.spared), (1, 0), "{swept:?}");
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
@@ -362,7 +362,7 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
         let nothing = (0, 0, 0, 0);
         assert_eq!((swept.deleted, swept.spared, swept.failed, swept.sick_tables), nothing, "{why}");
         assert_eq!(swept.held as usize, doomed.len(), "{why}");
-        assert!(doomed.iter().all(|p| std::path::Path::new(p).exists()), "{why}");
+        assert!(doomed.iter().all(|p| Path::new(p).exists()), "{why}");
         let left = app.ok(Method::GET, QUARANTINE, None).await;
         assert_eq!(left.as_array().expect("files").len(), doomed.len(), "they stay in quarantine: {why}");
     };
@@ -393,7 +393,7 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     let app = TestApp::restart(app.stop().await).await;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
     assert_eq!((swept.deleted as usize, swept.spared, swept.held), (doomed.len(), 0, 0), "{swept:?}");
-    assert!(doomed.iter().all(|p| !std::path::Path::new(p).exists()));
+    assert!(doomed.iter().all(|p| !Path::new(p).exists()));
     assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 

@@ -248,22 +248,22 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_files_and_nowhere_else() {
     let app = TestApp::start().await;
-    let apart = Lake::create(&app, "apart", 2, false, json!({})).await;
-    apart.append(&[(1, "x".to_owned(), 0, None)]).await;
-    let at = apart.metadata().await.location().to_owned();
-    let shared = json!({"write.data.path": format!("{}/shared", at.rsplit_once('/').expect("a directory").0)});
-    for (name, properties) in [("own", shared.clone()), ("other", shared)] {
-        Lake::create(&app, name, 2, false, properties).await.append(&[(1, "x".to_owned(), 0, None)]).await;
+    for name in ["own", "other", "apart"] {
+        Lake::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
     }
+    let other = Lake::open(&app, "other");
+    let own_location = Lake::open(&app, "own").metadata().await.location().to_owned();
+    other.append_at(&format!("{own_location}/data/of-other.parquet"), &[(2, "y".to_owned(), 0, None)]).await;
     for name in ["own", "apart"] {
         old_file(Lake::open(&app, name).metadata().await.location(), "data/lost.parquet", 9);
     }
-    let metadata = Lake::open(&app, "other").metadata().await;
-    let list = metadata.current_snapshot().expect("a snapshot").manifest_list()[7..].to_owned();
-    let dir = app.stop().await;
+    age(&app);
+    // From now on it is known where the files of each are.
+    assert_eq!(Lake::open(&app, "own").orphans().await["named"].as_array().expect("a list").len(), 1);
+    other.append(&[(3, "z".to_owned(), 0, None)]).await;
+    let list = other.metadata().await.current_snapshot().expect("a snapshot").manifest_list()[7..].to_owned();
     let bytes = std::fs::read(&list).expect("read");
     std::fs::write(&list, b"damaged").expect("written");
-    let app = TestApp::restart(dir).await;
     let job = second_look(&app, "own").await;
     let error = job["error"].as_str().expect("an error");
     assert!(error.contains("lake.other"), "{error}");

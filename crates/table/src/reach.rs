@@ -223,8 +223,9 @@ async fn walk(
     Ok(found)
 }
 
-/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once. Manifests that one of the snapshots
-/// `seen` added are not opened: who saw all that those lead to knows what is in them.
+/// Walks the given snapshots and keeps nothing: `visit` is told each file, some more than once.
+///
+/// Manifests that one of the snapshots `seen` added are not opened: who saw all that those lead to knows what is in them.
 pub async fn visit_reachable(
     source: &Manifests,
     metadata: &TableMetadata,

@@ -197,12 +197,10 @@ async fn of_other_snapshots(context: &JobContext, table: &LoadedTable, looked_at
     seen.extend(known.into_iter().map(|manifest| manifest.manifest_path));
     for snapshot in metadata.snapshots().filter(|s| s.snapshot_id() != looked_at.snapshot_id()) {
         context.go_on()?;
-        match load_manifests(source, metadata, snapshot).await {
-            Ok(mut manifests) => {
-                manifests.retain(|manifest| seen.insert(manifest.manifest_path.clone()));
-                findings.extend(of_unknown_specs(metadata, &manifests));
-            }
-            Err(error) => findings.push(unreadable(snapshot.manifest_list(), error)?),
+        // Of one that can't be read there is a finding already.
+        if let Ok(mut manifests) = load_manifests(source, metadata, snapshot).await {
+            manifests.retain(|manifest| seen.insert(manifest.manifest_path.clone()));
+            findings.extend(of_unknown_specs(metadata, &manifests));
         }
     }
     Ok(findings)
