@@ -86,7 +86,7 @@ impl Catalog {
         let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
         for (key, at) in wanted {
             let shared = key == Some(DATA_PATH);
-            if let Some(place) = others.iter().find(|place| at.overlaps(&place.at) && !(shared && !place.is_location())) {
+            if let Some(place) = others.iter().find(|place| at.overlaps(&place.at) && (!shared || place.is_location())) {
                 let (what, name) = (place.what(), &place.owner.name);
                 let way_out = match place.is_location() {
                     true => "choose a place of its own".to_owned(),

@@ -62,8 +62,9 @@ fn of_undo(job: &Job, error: MaintenanceError) -> MaintenanceError {
 }
 
 /// Undoes an expiry (its snapshots, branches and tags are in the table again), a removal of orphans (they stay), or a compaction (the
-/// files that it replaced are in the table again, in place of its own). Refused while the table is frozen, but for orphans, of which it
-/// touches only what is in quarantine.
+/// files that it replaced are in the table again, in place of its own).
+///
+/// It is refused while the table is frozen, but for orphans, of which it touches only what is in quarantine.
 ///
 /// The undo is a record of its own, which that of the job names. A job is taken back once.
 pub async fn undo(catalog: &Catalog, job: &Job, principal: &Principal) -> Result<Undone> {
