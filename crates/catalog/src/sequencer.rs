@@ -349,7 +349,7 @@ impl Catalog {
         settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(working.metadata.location())?.to_string();
         working.row.metadata_location.clone_from(&to);
-        // Those before, too: a database that an earlier release made knows the location only.
+        // The places before the commit, too: a database that an earlier release made knows the location only.
         let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(m.location(), m.properties()));
         let places: Vec<String> = before.into_iter().chain(after).collect();
         let places = if places.iter().all(|place| *place == current.row.location) { Vec::new() } else { places };

@@ -75,7 +75,7 @@ pub(crate) fn as_texts(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 }
 
 fn each(values: &ArrayRef, text: impl Fn(i64) -> Option<String>) -> Result<ArrayRef, ArrowError> {
-    // The same bits under another type: nothing is converted.
+    // A cast to the integer that a timestamp is kept as: nothing is converted.
     let plain = cast(values, &DataType::Int64)?;
     let one =
         |v: i64| text(v).ok_or_else(|| ArrowError::CastError(format!("a {} of the value {v} has no text", values.data_type())));

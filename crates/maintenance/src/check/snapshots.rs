@@ -17,7 +17,7 @@ pub(super) async fn unreadable(context: &JobContext, table: &LoadedTable, checke
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
         metadata.snapshots().cloned().partition(|s| s.snapshot_id() == checked);
-    // Those of the checked one are findings already.
+    // Manifests of the checked snapshot are findings already.
     let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
     let (found, mut unread) = outline_as_far(catalog.manifests(), metadata, &others, &known).await?;

@@ -26,7 +26,7 @@ pub(crate) async fn resolve(
     resolve_within(&context.reader, &budget, &context.counters.reads, metadata, live, files).await
 }
 
-/// The same, outside a job.
+/// What [`resolve`] tells, for callers that are no job, within a budget.
 pub(crate) async fn resolve_within(
     reader: &Reader,
     budget: &EqualityBudget,

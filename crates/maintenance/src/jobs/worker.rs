@@ -177,7 +177,7 @@ async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, m
     let request = Request::of(job)?;
     let table = current(maintenance.catalog(), job).await?;
     if !request.only_looks() {
-        // It may have been frozen since somebody asked.
+        // The table may have been frozen since somebody asked.
         check_not_frozen(catalog, &table).await?;
     }
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);

@@ -55,7 +55,7 @@ impl Unary for Instant {
             DataType::Date32 => values.as_primitive::<Date32Type>().unary(|v| i128::from(v) * DAY),
             DataType::Timestamp(unit, _) => {
                 let unit = unit_nanoseconds(*unit);
-                // The same bits under another type: nothing is converted.
+                // A cast to the integer that a timestamp is kept as: nothing is converted.
                 let plain = cast(values, &DataType::Int64)?;
                 plain.as_primitive::<Int64Type>().unary(|v| i128::from(v) * unit)
             }
