@@ -112,9 +112,6 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
     outcome.findings.extend(of_unknown_schemas(&table.metadata));
     let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else { return Ok(outcome) };
     let live = alive(context, table, snapshot, &mut outcome).await?;
-    if plan.options.files {
-        outcome.findings.extend(of_other_snapshots(context, table, snapshot).await?);
-    }
     let check = Check {
         context,
         table,
@@ -123,7 +120,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
         origins: Origins::new(context, table),
     };
     outcome.findings.extend(about_deletes(&live));
-    outcome.findings.extend(snapshots::unreadable(context, table, snapshot.snapshot_id()).await?);
+    outcome.findings.extend(snapshots::others(context, table, snapshot.snapshot_id(), plan.options.files).await?);
     context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
     let paths: Vec<(LiveFile, Option<DeleteKind>)> = (live.data.into_iter().map(|file| (file, None)))
         .chain(live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind))))
@@ -179,31 +176,14 @@ fn of_unknown_schemas(metadata: &TableMetadata) -> Vec<Finding> {
     metadata.snapshots().filter_map(unknown).collect()
 }
 
-fn of_unknown_specs(metadata: &TableMetadata, manifests: &[ManifestFile]) -> Vec<Finding> {
-    let unknown = manifests.iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
+fn of_unknown_specs<'a>(metadata: &TableMetadata, manifests: impl IntoIterator<Item = &'a ManifestFile>) -> Vec<Finding> {
+    let unknown = manifests.into_iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
     let finding = |manifest: &ManifestFile| {
         let what = format!("it is of partition spec {}, which the table has not", manifest.partition_spec_id);
         let finding = Finding::new(FindingKind::UnknownSpec, &manifest.manifest_path, what);
         Finding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
     };
     unknown.map(finding).collect()
-}
-
-/// What manifest lists tell of the snapshots that are not looked into, each manifest once.
-async fn of_other_snapshots(context: &JobContext, table: &LoadedTable, looked_at: &SnapshotRef) -> Result<Vec<Finding>> {
-    let (source, metadata) = (context.catalog.manifests(), &table.metadata);
-    let (mut seen, mut findings) = (HashSet::new(), Vec::new());
-    let known = load_manifests(source, metadata, looked_at).await.unwrap_or_default();
-    seen.extend(known.into_iter().map(|manifest| manifest.manifest_path));
-    for snapshot in metadata.snapshots().filter(|s| s.snapshot_id() != looked_at.snapshot_id()) {
-        context.go_on()?;
-        // Of one that can't be read there is a finding already.
-        if let Ok(mut manifests) = load_manifests(source, metadata, snapshot).await {
-            manifests.retain(|manifest| seen.insert(manifest.manifest_path.clone()));
-            findings.extend(of_unknown_specs(metadata, &manifests));
-        }
-    }
-    Ok(findings)
 }
 
 /// What is alive, as far as manifests can be read; those that can't are findings.

@@ -8,12 +8,13 @@ use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestFile, SnapshotRef};
 
-use super::{CONCURRENCY, Finding, FindingKind};
+use super::{CONCURRENCY, Finding, FindingKind, of_unknown_specs};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
-/// Manifest lists and manifests of snapshots other than `checked` that can't be read. Health is told of them as well.
-pub(super) async fn unreadable(context: &JobContext, table: &LoadedTable, checked: i64) -> Result<Vec<Finding>> {
+/// Manifest lists and manifests of snapshots other than `checked` that can't be read, of which health is told as well; with `specs` also
+/// manifests of a partition spec that the table has not.
+pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i64, specs: bool) -> Result<Vec<Finding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
         metadata.snapshots().cloned().partition(|s| s.snapshot_id() == checked);
@@ -21,6 +22,10 @@ pub(super) async fn unreadable(context: &JobContext, table: &LoadedTable, checke
     let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
     let (found, mut unread) = outline_as_far(catalog.manifests(), metadata, &others, &known).await?;
+    let mut findings = match specs {
+        true => of_unknown_specs(metadata, found.manifests.values().map(|(_, manifest)| manifest)),
+        false => Vec::new(),
+    };
     let looks = found.manifests.into_values().map(|(id, manifest)| async move {
         context.go_on()?;
         look(context, table, id, &manifest).await
@@ -29,7 +34,6 @@ pub(super) async fn unreadable(context: &JobContext, table: &LoadedTable, checke
     while let Some(found) = looks.try_next().await? {
         unread.extend(found);
     }
-    let mut findings = Vec::new();
     for Unread { snapshot_id, path, error } in unread {
         let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
         catalog.note_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
