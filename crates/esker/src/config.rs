@@ -457,11 +457,13 @@ impl Config {
 
     /// What is said of each warehouse's tables.
     pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
-        let of = |(name, w): (String, Warehouse)| {
-            let layers = Layers::new(&name, &self.policy, &w.policy, &w.namespaces);
-            Ok((name, layers.map_err(|e| Error::Config(e.to_string()))?))
-        };
+        let of = |(name, w): (String, Warehouse)| Ok((name.clone(), self.layers_of(&name, &w)?));
         self.all_warehouses().into_iter().map(of).collect()
+    }
+
+    /// What is said of the tables of one warehouse.
+    pub(crate) fn layers_of(&self, name: &str, warehouse: &Warehouse) -> Result<Layers> {
+        Layers::new(name, &self.policy, &warehouse.policy, &warehouse.namespaces).map_err(|e| Error::Config(e.to_string()))
     }
 
     /// The configuration without what must not be shown.

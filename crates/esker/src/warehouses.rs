@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_autopilot::{Layers, frozen_by};
+use esker_autopilot::frozen_by;
 use esker_catalog::{Freeze, Halt, Options};
 use esker_storage::{Location, Scheme, Storage, StorageOptions};
 use object_store::ObjectStore;
@@ -49,8 +49,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         None => Location::of_path(&dir.join("warehouse"))?,
     };
     let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
-    let layers = Layers::new(name, &config.policy, &warehouse.policy, &warehouse.namespaces);
-    let layers = layers.map_err(|e| Error::Config(e.to_string()))?;
+    let layers = config.layers_of(name, warehouse)?;
     let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
     Ok(Options {
         warehouse: name.to_owned(),
