@@ -15,7 +15,7 @@ use crate::places::{Place, places_of};
 use crate::referenced::referenced_paths;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
 
-/// Why a file is doomed that nothing leads to.
+/// The reason that the quarantine has for an orphan: a file that nothing leads to.
 pub const ORPHAN: &str = "no snapshot, statistics entry, metadata log or job refers to it";
 
 /// Files of one table taken up in one sweep.

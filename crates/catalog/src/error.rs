@@ -89,7 +89,7 @@ pub enum CatalogError {
     Elsewhere {
         /// The other table.
         table: String,
-        /// Why not.
+        /// Why the other table can't be read.
         source: Box<CatalogError>,
     },
     /// The operation does not apply to this table.

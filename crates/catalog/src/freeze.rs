@@ -32,7 +32,7 @@ impl fmt::Debug for Freeze {
 }
 
 impl Catalog {
-    /// By whom a table is frozen; none if it is not.
+    /// Tells by whom a table is frozen by its policy; none if nobody froze it.
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
         let namespaces = self.state().all_namespaces(self.warehouse()).await?;
         let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();

@@ -104,7 +104,7 @@ pub struct Options {
     pub spill_dir: PathBuf,
     /// What can't be followed of the policy among a table's own properties.
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
-    /// By whom a table is frozen.
+    /// What tells by whom a table is frozen, if it is.
     pub freeze: Freeze,
     /// Where to stop for good or to panic, in tests.
     pub halt: Halt,

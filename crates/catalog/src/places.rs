@@ -14,7 +14,7 @@ use crate::{Catalog, LoadedTable, Result};
 /// A place where a table or view has files, or had them.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Whose it is.
+    /// The table or view that the place belongs to.
     pub owner: Arc<TableRow>,
     /// The directory.
     pub at: Location,

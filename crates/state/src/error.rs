@@ -75,9 +75,9 @@ pub enum StateError {
     /// A file is not a database that could take the place of this one.
     #[error("{}: {why}", path.display())]
     Unfit {
-        /// Which.
+        /// The file that was given.
         path: std::path::PathBuf,
-        /// Why not.
+        /// Why the file can't be used.
         why: String,
     },
     /// A file of the database, or a backup, can't be used.
