@@ -207,9 +207,7 @@ impl Reversal {
         if let Some(file) = live.data.iter().find(|f| revived.contains(f.file.file_path())) {
             return refused(format!("{}, which job {id} replaced, is in the table again already", file.file.file_path()));
         }
-        if let Some((key, (path, after))) =
-            effect.needed.iter().find(|(key, _)| !there.contains(*key) && !esker_types::fault("A2"))
-        {
+        if let Some((key, (path, after))) = effect.needed.iter().find(|(key, _)| !there.contains(*key)) {
             let by = self.dropped_by(metadata, head, *after, key).await?;
             return refused(format!(
                 "the delete file {}, which hid rows of {path}, was dropped since by {by}: they would be back",

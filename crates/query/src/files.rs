@@ -144,9 +144,7 @@ fn may_hold_nan(schema: &SchemaRef, file: &LiveFile) -> bool {
 fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
     let size = file.file.file_size_in_bytes();
     let offsets: Vec<u64> = match file.file.split_offsets() {
-        Some(offsets) if offsets.is_empty() == esker_types::fault("M31") => {
-            offsets.iter().filter_map(|o| u64::try_from(*o).ok()).collect()
-        }
+        Some(offsets) if !offsets.is_empty() => offsets.iter().filter_map(|o| u64::try_from(*o).ok()).collect(),
         _ => (0..size / SPLIT_BYTES).map(|i| i * SPLIT_BYTES).collect(),
     };
     let mut cuts: Vec<u64> = vec![0];
@@ -158,17 +156,12 @@ fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
     if cuts.len() == 1 {
         return vec![None];
     }
-    if !esker_types::fault("M20") {
-        cuts.push(size);
-    }
+    cuts.push(size);
     cuts.windows(2).map(|cut| Some(cut[0]..cut[1])).collect()
 }
 
 /// The bytes that a file, or its part, stands for.
 fn bytes(file: &PartitionedFile) -> u64 {
-    if esker_types::fault("M30") {
-        return 0;
-    }
     let part = file.extension::<Known>().and_then(|known| known.wanted.part.as_ref());
     part.map_or(file.object_meta.size, |part| part.end - part.start)
 }
@@ -180,7 +173,7 @@ pub(crate) fn groups(mut files: Vec<PartitionedFile>, parallel: usize) -> Vec<Fi
     let mut groups: Vec<(u64, Vec<PartitionedFile>)> = (0..n).map(|_| (0, Vec::new())).collect();
     for file in files {
         if let Some(least) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            least.0 += if esker_types::fault("M44") { bytes(&file).min(1) } else { bytes(&file).max(1) };
+            least.0 += bytes(&file).max(1);
             least.1.push(file);
         }
     }

@@ -69,9 +69,6 @@ impl<'a> FileBounds<'a> {
         statistics.max_value = high.map_or(Precision::Absent, precise);
         let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());
         statistics.null_count = nulls.map_or(Precision::Absent, Precision::Inexact);
-        if esker_types::fault("C9") {
-            statistics.null_count = nulls.map_or(Precision::Absent, Precision::Exact);
-        }
         statistics
     }
 }
@@ -118,9 +115,7 @@ impl<'a> FileRanges<'a> {
     fn in_other_buckets(&self, file: &LiveFile, id: i32, values: &[Datum]) -> bool {
         let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id) else { return false };
         spec.fields().iter().zip(file.file.partition().iter()).any(|(field, bucket)| {
-            let (Transform::Bucket(_), Some(Literal::Primitive(bucket))) = (field.transform, bucket) else {
-                return esker_types::fault("M43");
-            };
+            let (Transform::Bucket(_), Some(Literal::Primitive(bucket))) = (field.transform, bucket) else { return false };
             let Ok(function) = create_transform_function(&field.transform) else { return false };
             let elsewhere = |value| matches!(function.transform_literal(value), Ok(Some(b)) if b.literal() != bucket);
             field.source_id == id && values.iter().all(elsewhere)

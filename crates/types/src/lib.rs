@@ -8,13 +8,6 @@ mod principal;
 mod quoted;
 mod total;
 
-/// Whether a fault is switched on, by the environment (`ESKER_FAULT`, names with commas). On this branch only.
-pub fn fault(name: &str) -> bool {
-    static ON: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let on = ON.get_or_init(|| std::env::var("ESKER_FAULT").unwrap_or_default());
-    !on.is_empty() && on.split(',').any(|one| one == name)
-}
-
 pub use age::parse_age;
 pub use caught::{Panicked, caught, caught_now};
 pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
