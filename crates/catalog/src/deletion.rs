@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-use esker_state::{Doom, DoomState, Doomed, Kind, Output, TableRow};
+use esker_state::{Doom, DoomKind, DoomState, Doomed, Kind, Output, TableRow};
 use esker_storage::Location;
 use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
@@ -14,9 +14,6 @@ use crate::elsewhere::referenced_elsewhere;
 use crate::places::{Place, places_of};
 use crate::referenced::referenced_paths;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
-
-/// The reason that the quarantine has for an orphan: a file that nothing leads to.
-pub const ORPHAN: &str = "no snapshot, statistics entry, metadata log or job refers to it";
 
 /// Files of one table taken up in one sweep.
 const SWEEP_LIMIT: u32 = 10_000;
@@ -154,7 +151,7 @@ async fn remove(catalog: &Catalog, dooms: Vec<Doom>, swept: &mut Swept) -> Resul
 }
 
 fn is_orphan(doom: &Doom) -> bool {
-    doom.reason == ORPHAN
+    doom.kind == DoomKind::Orphan
 }
 
 /// The table or view, or what it was dropped as and can be brought back.
@@ -322,6 +319,7 @@ pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &s
                 table_uuid: Uuid::nil(),
                 table_location: catalog.options().location.to_string(),
                 job: None,
+                kind: DoomKind::Own,
                 reason: reason.to_owned(),
                 bytes: None,
                 due_ms: now_ms(),

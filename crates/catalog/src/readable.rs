@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use esker_table::{TableError, load_manifests, outline, refs};
+use esker_table::{load_manifests, outline, refs};
 use esker_types::Coded;
 use iceberg::TableUpdate;
 use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
@@ -66,14 +66,6 @@ fn missing_schema(metadata: &TableMetadata, snapshot: &Snapshot) -> Option<Strin
     Some(format!("snapshot {} is of schema {schema}, which the table has not", snapshot.snapshot_id()))
 }
 
-/// What a manifest list is asked for can't be told: for a while, or because of what was asked for.
-fn unread(what: &str, error: TableError) -> CatalogError {
-    match error.code().is_passing() {
-        true => error.into(),
-        false => CatalogError::Invalid(format!("{what}: {error}")),
-    }
-}
-
 impl Catalog {
     /// What a branch or tag is set to can be read by the table's schemas and partition specs, and no spec goes that a manifest is of.
     pub(crate) async fn check_readable(
@@ -107,7 +99,10 @@ impl Catalog {
             return refused(format!("{what}: {out}"));
         }
         let manifests = load_manifests(self.manifests(), metadata, snapshot).await;
-        let manifests = manifests.map_err(|e| unread(&format!("snapshot {id} can't be read"), e))?;
+        let manifests = manifests.map_err(|e| match e.code().is_passing() {
+            true => e.into(),
+            false => CatalogError::Invalid(format!("snapshot {id} can't be read: {e}")),
+        })?;
         match manifests.iter().find(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none()) {
             Some(manifest) => {
                 let (path, spec) = (&manifest.manifest_path, manifest.partition_spec_id);
@@ -121,8 +116,8 @@ impl Catalog {
 
     async fn check_specs_unused(&self, after: &TableMetadata, removed: &[i32]) -> Result<()> {
         let snapshots: Vec<SnapshotRef> = after.snapshots().cloned().collect();
-        let found = outline(self.manifests(), after, &snapshots, &HashSet::new()).await;
-        let found = found.map_err(|e| unread("whether partition specs are in use can't be found out", e))?;
+        // A manifest list that is lost or damaged is the table's own trouble, and keeps its meaning.
+        let found = outline(self.manifests(), after, &snapshots, &HashSet::new()).await?;
         match found.manifests.values().map(|(_, m)| m).find(|m| removed.contains(&m.partition_spec_id)) {
             Some(manifest) => {
                 let (path, spec) = (&manifest.manifest_path, manifest.partition_spec_id);

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use esker_catalog::deletion::{self, ORPHAN};
+use esker_catalog::deletion;
 use esker_catalog::recovery::is_ahead;
 use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_elsewhere, referenced_paths};
+use esker_state::{Doom, DoomKind};
 use esker_storage::Location;
 use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{Millis, now_ms};
@@ -19,6 +20,9 @@ const DAY_MS: Millis = 24 * 3600 * 1000;
 
 /// Between the look that finds a file first and the one that may put it into quarantine.
 const BETWEEN_LOOKS_MS: Millis = DAY_MS;
+
+/// Why a file is an orphan, for people.
+const REASON: &str = "no snapshot, statistics entry, metadata log or job refers to it";
 
 /// Orphans that a report names; beyond it they are counted.
 const NAMED: usize = 10_000;
@@ -248,7 +252,7 @@ pub async fn list_orphans(
         }
         for Found { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
             let since_ms = catalog.state().orphan_since(&path).await?;
-            named.push(Orphan { path, bytes, modified_ms, since_ms, reason: ORPHAN.to_owned() });
+            named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
         }
     }
     named.sort_by(|a, b| a.path.cmp(&b.path));
@@ -290,8 +294,12 @@ pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, p
         let paths: Vec<String> = found.iter().map(|f| f.path.clone()).collect();
         let since = state.see_orphans(table.row.id, &paths, began).await?;
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
-        let dooms: Vec<_> =
-            due.map(|(f, _)| look.table.row.doom(f.path, Some(f.bytes), ORPHAN, Some(context.job), due_ms)).collect();
+        let dooms: Vec<_> = due
+            .map(|(f, _)| {
+                let doom = look.table.row.doom(f.path, Some(f.bytes), REASON, Some(context.job), due_ms);
+                Doom { kind: DoomKind::Orphan, ..doom }
+            })
+            .collect();
         outcome.waiting += (paths.len() - dooms.len()) as u64;
         outcome.doomed_files += dooms.len() as u64;
         outcome.doomed_bytes += dooms.iter().filter_map(|d| d.bytes).sum::<u64>();

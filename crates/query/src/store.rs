@@ -15,6 +15,7 @@ use arrow::util::display::array_value_to_string;
 
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 
+use crate::error::external;
 use crate::table::with_ids;
 use crate::wording::sql_type;
 use crate::{QueryError, Result, moment, stored_text};
@@ -36,7 +37,7 @@ pub(crate) struct Column {
 /// The columns of a table.
 pub(crate) fn columns(schema: &Schema) -> Result<Vec<Column>> {
     let fields = schema.as_struct().fields();
-    let arrow = with_ids(schema).map_err(|e| QueryError::Execution(e.to_string()))?;
+    let arrow = with_ids(schema).map_err(external)?;
     let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| Column {
         path: field.name.clone(),
         ty: field.field_type.as_ref().clone(),

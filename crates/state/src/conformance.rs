@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    Along, DamagedFile, Database, Doom, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt, NewTable,
-    NoFacts, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
+    Along, DamagedFile, Database, Doom, DoomKind, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt,
+    NewTable, NoFacts, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -129,8 +129,12 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let dooms: Vec<Doom> = (0..3).map(|i| table.doom(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
+    let mut dooms: Vec<Doom> = (0..3).map(|i| table.doom(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
+    dooms[1].kind = DoomKind::Orphan;
     state.doom(&dooms).await.expect("doomed");
+    let quarantine = state.quarantine_of(table.id).await.expect("read");
+    let recorded: Vec<&Doom> = quarantine.iter().map(|doomed| &doomed.doom).collect();
+    assert_eq!(recorded, dooms.iter().collect::<Vec<_>>(), "what is recorded is read");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
     assert!(state.due_dooms(warehouse, table.id, 4, 10).await.expect("due").is_empty());
     let due: Vec<String> =

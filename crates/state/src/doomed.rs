@@ -27,6 +27,33 @@ pub struct DoomedByJob {
     pub deleting: i64,
 }
 
+/// What a file in quarantine was, which decides what a sweep asks before it deletes the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DoomKind {
+    /// Written for its table, or part of it once: only the table itself can still need it.
+    #[default]
+    Own,
+    /// Found where the table's files lie, with nothing that leads to it: another table may refer to it.
+    Orphan,
+}
+
+impl DoomKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Orphan => "orphan",
+        }
+    }
+
+    /// A kind that is not known, as a later version may write it, is asked most of.
+    fn parse(text: &str) -> Self {
+        match text {
+            "own" => Self::Own,
+            _ => Self::Orphan,
+        }
+    }
+}
+
 /// A file to be put into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doom {
@@ -44,6 +71,8 @@ pub struct Doom {
     pub table_location: String,
     /// The job that doomed it, if one did.
     pub job: Option<JobId>,
+    /// What the file was.
+    pub kind: DoomKind,
     /// Why, for people.
     pub reason: String,
     /// Its size, where known.
@@ -103,11 +132,11 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Any>, dooms: &[Doom]) 
         // A path doomed before and spared may be doomed again.
         sqlx::query(
             "INSERT INTO doomed (path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes,
-                                 state, doomed_ms, due_ms, changed_ms, warehouse_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'doomed', $9, $10, $9, $11)
+                                 state, doomed_ms, due_ms, changed_ms, warehouse_id, kind)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'doomed', $9, $10, $9, $11, $12)
              ON CONFLICT (path) DO UPDATE SET table_id = $2, table_name = $3, table_uuid = $4, table_location = $5,
                  job_id = $6, reason = $7, bytes = $8, state = 'doomed', note = NULL, doomed_ms = $9, due_ms = $10,
-                 changed_ms = $9, warehouse_id = $11
+                 changed_ms = $9, warehouse_id = $11, kind = $12
              WHERE doomed.state IN ('spared', 'gone')",
         )
         .bind(&doom.path)
@@ -121,6 +150,7 @@ pub(crate) async fn insert_dooms(tx: &mut Transaction<'_, Any>, dooms: &[Doom]) 
         .bind(now)
         .bind(doom.due_ms)
         .bind(doom.warehouse)
+        .bind(doom.kind.as_str())
         .execute(&mut **tx)
         .await?;
     }
@@ -160,7 +190,7 @@ pub(crate) async fn revive(tx: &mut Transaction<'_, Any>, paths: &[String]) -> R
 const DUE: &str = "(state = 'deleting' OR (state = 'doomed' AND due_ms <= $1))";
 
 const SELECT: &str = "SELECT path, table_id, table_name, table_uuid, table_location, job_id, reason, bytes, due_ms, state, note,
-    warehouse_id FROM doomed";
+    warehouse_id, kind FROM doomed";
 
 fn doomed_row(row: &AnyRow) -> Result<Doomed> {
     let job: Option<String> = row.try_get(5)?;
@@ -172,6 +202,7 @@ fn doomed_row(row: &AnyRow) -> Result<Doomed> {
         table_uuid: parse_id(row.try_get(3)?)?,
         table_location: row.try_get(4)?,
         job: job.map(|j| parse_id(&j)).transpose()?,
+        kind: DoomKind::parse(row.try_get(12)?),
         reason: row.try_get(6)?,
         bytes: row.try_get::<Option<i64>, _>(7)?.and_then(|b| u64::try_from(b).ok()),
         due_ms: row.try_get(8)?,

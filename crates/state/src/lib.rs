@@ -41,7 +41,7 @@ pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
 pub use damage::DamagedFile;
 pub use database::Database;
 use database::Use;
-pub use doomed::{Doom, DoomState, Doomed, DoomedByJob};
+pub use doomed::{Doom, DoomKind, DoomState, Doomed, DoomedByJob};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
@@ -156,6 +156,10 @@ mod tests {
             "INSERT INTO namespace VALUES (1, 1, 'N', '', '{\"a\":\"b\"}')",
             "INSERT INTO iceberg_table VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, 'T', '01890a5d-ac96-774b-bcce-b302099a8058',
                 'file:///w/n/t', 'file:///w/n/t/metadata/0.json', 1, 0, 0)",
+            "INSERT INTO doomed SELECT 'file:///w/n/t/o', id, 'N.T', table_uuid, location, NULL,
+                'no snapshot, statistics entry, metadata log or job refers to it', 1, 'doomed', NULL, 0, 0, 0 FROM iceberg_table",
+            "INSERT INTO doomed SELECT 'file:///w/n/t/p', id, 'N.T', table_uuid, location, NULL,
+                'no snapshot refers to it since the expiry of snapshots', 1, 'doomed', NULL, 0, 0, 0 FROM iceberg_table",
         ] {
             sqlx::query(sql).execute(&pool).await.expect("inserted");
         }
@@ -169,6 +173,9 @@ mod tests {
         let row = state.table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
         assert!(row.owned && !row.protected);
         assert_eq!((row.kind, row.warehouse), (Kind::Table, 1));
+        let quarantine = state.quarantine_of(row.id).await.expect("read");
+        let kinds: Vec<DoomKind> = quarantine.iter().map(|doomed| doomed.doom.kind).collect();
+        assert_eq!(kinds, [DoomKind::Orphan, DoomKind::Own], "of earlier versions, an orphan is known by its reason");
         assert_eq!(state.places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

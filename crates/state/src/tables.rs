@@ -7,7 +7,7 @@ use crate::doomed::{insert_dooms, revive};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
 use crate::places::{forget_places, inherit_places, insert_places};
-use crate::{Along, Doom, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
+use crate::{Along, Doom, DoomKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
 
 /// What a name in a namespace stands for. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct TableRow {
 }
 
 impl TableRow {
-    /// The quarantine record of one of this table's files.
+    /// The quarantine record of one of this table's own files.
     pub fn doom(&self, path: String, bytes: Option<u64>, reason: &str, job: Option<JobId>, due_ms: Millis) -> Doom {
         Doom {
             path,
@@ -84,6 +84,7 @@ impl TableRow {
             table_uuid: self.table_uuid,
             table_location: self.location.clone(),
             job,
+            kind: DoomKind::Own,
             reason: reason.to_owned(),
             bytes,
             due_ms,
