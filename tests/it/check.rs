@@ -291,7 +291,7 @@ async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_w
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;
     let mut files: Vec<DataFile> = Vec::new();
-    for name in ["gone", "cut", "miscounted", "whole"] {
+    for name in ["gone", "cut", "miscounted", "whole", "empty"] {
         let batch = rows(&lake, 0..4, &[Some(0); 4]).await;
         let mut file = lake.write(&format!("{name}.parquet"), &batch).await;
         if name == "miscounted" {
@@ -304,11 +304,13 @@ async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_w
     std::fs::remove_file(path(0)).expect("removed");
     let bytes = std::fs::read(path(1)).expect("a file");
     std::fs::write(path(1), &bytes[..bytes.len() - 20]).expect("written");
+    std::fs::write(path(4), b"").expect("emptied");
     for options in [json!({}), json!({"files": true})] {
         let outcome = check(&lake, options).await;
-        assert_eq!(kinds(&outcome), ["missing-file", "wrong-size", "unreadable-file", "wrong-record-count"], "{outcome}");
+        let expected = ["missing-file", "wrong-size", "wrong-size", "unreadable-file", "unreadable-file", "wrong-record-count"];
+        assert_eq!(kinds(&outcome), expected, "{outcome}");
         assert!(!outcome.to_string().contains("whole.parquet"), "{outcome}");
-        assert_eq!(outcome["files"], 4);
+        assert_eq!(outcome["files"], 5);
     }
 }
 
@@ -328,6 +330,27 @@ async fn a_damaged_manifest_is_a_finding_and_the_others_are_looked_at() {
     let found = one(&outcome);
     assert_eq!((&found["kind"], &found["path"]), (&json!("unreadable-manifest"), &json!(damaged)), "{found}");
     assert_eq!(outcome["files"], 1);
+}
+
+/// A server keeps metadata that it has read, and so goes on without it until it is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_is_gone_while_the_server_has_it_in_memory_is_found() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None)]).await;
+    lake.append(&[(1, "b".to_owned(), 0, None)]).await;
+    let live = lake.live(&lake.metadata().await).await;
+    let loaded = app.ok(Method::GET, &lake.path(), None).await;
+    let metadata = loaded["metadata-location"].as_str().expect("a location").to_owned();
+    let gone = std::collections::BTreeSet::from([metadata, live.manifests[0].manifest_path.clone()]);
+    assert_eq!(check(&lake, json!({})).await["findings"], json!([]), "the server has read them");
+    for path in &gone {
+        std::fs::remove_file(&path[7..]).expect("removed");
+    }
+    let outcome = check(&lake, json!({})).await;
+    let found = outcome["findings"].as_array().expect("findings").iter();
+    let found = found.map(|f| f["path"].as_str().expect("a path").to_owned()).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(found, gone, "{outcome}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

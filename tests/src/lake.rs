@@ -86,7 +86,8 @@ impl<'a> Lake<'a> {
         Self { app, storage: Storage::local(), name: name.to_owned() }
     }
 
-    pub(crate) fn path(&self) -> String {
+    /// Where the REST catalog has the table.
+    pub fn path(&self) -> String {
         format!("/v1/default/namespaces/lake/tables/{}", self.name)
     }
 

@@ -77,7 +77,7 @@ impl ReadError {
     /// The file that could not be read, and whether what is there makes no sense (else it could not be fetched).
     pub fn file(&self) -> Option<(&str, bool)> {
         match self {
-            Self::Storage(e) => Some((e.uri()?, false)),
+            Self::Storage(e) => Some((e.uri()?, matches!(e, StorageError::Short { .. }))),
             Self::Parquet { source: ParquetError::NYI(_), .. } => None,
             // A decoder hands on what the storage said, which says nothing of the file.
             Self::Parquet { path, source } => (!below(source).is_passing()).then_some((path, true)),

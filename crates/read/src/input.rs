@@ -237,14 +237,19 @@ impl Input {
         Ok(Some((*base, form)))
     }
 
-    fn failed(&self, error: object_store::Error) -> ParquetError {
-        ParquetError::External(Box::new(ReadError::from(StorageError::new(&self.path, error))))
+    async fn failed(&self, end: u64, error: object_store::Error) -> ParquetError {
+        let error = StorageError::of_range(&self.path, (self.store.as_ref(), &self.object), end, error).await;
+        ParquetError::External(Box::new(ReadError::from(error)))
     }
 
     async fn fetch(&self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
         ReadStats::add(&self.stats.requests, 1);
         ReadStats::add(&self.stats.bytes_read, range.end.saturating_sub(range.start));
-        self.store.get_range(&self.object, range).await.map_err(|e| self.failed(e))
+        let end = range.end;
+        match self.store.get_range(&self.object, range).await {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => Err(self.failed(end, e).await),
+        }
     }
 
     /// The parts that serve a range: a chunk as a whole where much of it is wanted or it is here already, else its segments.
@@ -378,7 +383,10 @@ impl AsyncFileReader for Input {
                 None => {
                     ReadStats::add(&this.stats.requests, 1);
                     ReadStats::add(&this.stats.bytes_read, ranges.iter().map(|r| r.end - r.start).sum());
-                    this.store.get_ranges(&this.object, &ranges).await.map_err(|e| this.failed(e))
+                    match this.store.get_ranges(&this.object, &ranges).await {
+                        Ok(all) => Ok(all),
+                        Err(e) => Err(this.failed(ranges.iter().map(|r| r.end).max().unwrap_or(0), e).await),
+                    }
                 }
             }
         }

@@ -3,6 +3,8 @@ use std::io;
 
 use esker_types::{Coded, ErrorCode, causes, code_of_io};
 use object_store::client::HttpError;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 /// A failed storage operation. Every variant names the URI.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,16 @@ pub enum StorageError {
         /// The store's own error.
         source: object_store::Error,
     },
+    /// The file ends before what is read of it.
+    #[error("{uri}: it has {size} bytes, and is read to byte {end}: it was cut or replaced")]
+    Short {
+        /// The file.
+        uri: String,
+        /// Its bytes.
+        size: u64,
+        /// The end of what was to be read.
+        end: u64,
+    },
     /// Any other failure of the store.
     #[error("{uri}: {source}")]
     Io {
@@ -77,6 +89,7 @@ impl StorageError {
             | Self::InvalidLocation { uri, .. }
             | Self::Denied { uri, .. }
             | Self::Away { uri, .. }
+            | Self::Short { uri, .. }
             | Self::Io { uri, .. } => Some(uri),
             Self::UnknownOption { .. } => None,
         }
@@ -107,6 +120,17 @@ impl StorageError {
             None => Self::Io { uri, source },
         }
     }
+
+    /// Why bytes up to `end` could not be read: stores have no word of their own for a file that ends before them, so its size is asked for.
+    pub async fn of_range(uri: &str, (store, path): (&dyn ObjectStore, &Path), end: u64, source: object_store::Error) -> Self {
+        match Self::new(uri, source) {
+            Self::Io { uri, source } => match store.head(path).await {
+                Ok(meta) if meta.size < end => Self::Short { uri, size: meta.size, end },
+                _ => Self::Io { uri, source },
+            },
+            error => error,
+        }
+    }
 }
 
 impl Coded for StorageError {
@@ -117,6 +141,7 @@ impl Coded for StorageError {
             Self::InvalidLocation { .. } | Self::UnknownOption { .. } => ErrorCode::BadRequest,
             Self::Denied { .. } => ErrorCode::Forbidden,
             Self::Away { .. } => ErrorCode::Unavailable,
+            Self::Short { .. } => ErrorCode::DataInvalid,
             Self::Io { .. } => ErrorCode::Internal,
         }
     }

@@ -131,7 +131,11 @@ impl Storage {
     /// Bytes of a file.
     pub async fn read_range(&self, uri: &str, range: Range<u64>) -> Result<Bytes> {
         let (store, path) = self.object(uri)?;
-        store.get_range(&path, range).await.map_err(|e| StorageError::new(uri, e))
+        let end = range.end;
+        match store.get_range(&path, range).await {
+            Ok(bytes) => Ok(bytes),
+            Err(e) => Err(StorageError::of_range(uri, (store.as_ref(), &path), end, e).await),
+        }
     }
 
     /// Writes a whole file, which appears complete or not at all.
@@ -269,6 +273,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use esker_types::{Coded, ErrorCode};
+
     use super::*;
 
     #[tokio::test]
@@ -288,6 +294,18 @@ mod tests {
             storage.remove(&uri).await.expect("removing twice is fine");
             assert!(matches!(storage.read(&uri).await, Err(StorageError::NotFound { .. })));
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_before_what_is_read_of_it_is_damaged() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let root = Location::of_path(dir.path()).expect("valid");
+        let storage = Storage::local();
+        let uri = root.join("x").to_string();
+        storage.write(&uri, Bytes::new()).await.expect("written");
+        let error = storage.read_range(&uri, 0..8).await.expect_err("nothing is in it");
+        assert!(matches!(error, StorageError::Short { size: 0, end: 8, .. }), "{error}");
+        assert_eq!(error.code(), ErrorCode::DataInvalid);
     }
 
     #[tokio::test]

@@ -27,6 +27,9 @@ use origin::Origins;
 /// Files looked at at the same time.
 const CONCURRENCY: usize = 16;
 
+/// What is said of metadata that a server has in memory only.
+const GONE: &str = "it is not in storage";
+
 /// Options of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -110,6 +113,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
     outcome.findings.extend(of_unknown_schemas(&table.metadata));
+    outcome.findings.extend(not_in_storage(context, &[&table.row.metadata_location]).await?);
     let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else { return Ok(outcome) };
     let live = alive(context, table, snapshot, &mut outcome).await?;
     let check = Check {
@@ -203,13 +207,30 @@ async fn alive(
         }
     };
     outcome.findings.extend(of_unknown_specs(&table.metadata, &manifests));
-    for file in manifests {
-        match source.load(&table.metadata, &file).await {
-            Ok(manifest) => live.add_manifest(&file, &manifest),
+    let mut read = Vec::new();
+    for file in &manifests {
+        match source.load(&table.metadata, file).await {
+            Ok(manifest) => {
+                live.add_manifest(file, &manifest);
+                read.push(file.manifest_path.as_str());
+            }
             Err(error) => outcome.findings.push(unreadable(&file.manifest_path, error)?),
         }
     }
+    outcome.findings.extend(not_in_storage(context, &read).await?);
     Ok(live)
+}
+
+/// Of metadata that was read those that are gone: a server that has read such a file keeps it, and would miss it at its next start.
+async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<Finding>> {
+    let storage = context.catalog.storage();
+    let looks = read.iter().map(|path| async move {
+        context.go_on()?;
+        let gone = storage.size(path).await?.is_none();
+        Ok::<_, MaintenanceError>(gone.then(|| Finding::new(FindingKind::MissingFile, path, GONE.to_owned())))
+    });
+    let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+    looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
 }
 
 /// Deletes about files that are not there, and two vectors about one file: only one of them is ever applied.

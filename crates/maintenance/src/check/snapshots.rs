@@ -8,7 +8,7 @@ use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestFile, SnapshotRef};
 
-use super::{CONCURRENCY, Finding, FindingKind, of_unknown_specs};
+use super::{CONCURRENCY, Finding, FindingKind, GONE, of_unknown_specs};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -47,7 +47,7 @@ pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i
 async fn look(context: &JobContext, table: &LoadedTable, snapshot_id: i64, manifest: &ManifestFile) -> Result<Option<Unread>> {
     let path = manifest.manifest_path.clone();
     if context.catalog.storage().size(&path).await?.is_none() {
-        return Ok(Some(Unread { snapshot_id, path, error: "it is not in storage".to_owned() }));
+        return Ok(Some(Unread { snapshot_id, path, error: GONE.to_owned() }));
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),
