@@ -29,6 +29,7 @@ mod recovery;
 mod refs;
 mod semantics;
 mod sickness;
+mod spelled;
 mod statements;
 mod statistics;
 mod storage;

@@ -174,10 +174,10 @@ impl Engine {
         depth::check_plan(&plan)?;
         let parameters = parameters::fields(&plan, parameters, &implied)?;
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        only_queries.verify_plan(&plan).map_err(|e| {
+        only_queries.verify_plan(&plan).map_err(|_| {
             QueryError::Statement(format!(
-                "only queries, INSERT, CREATE TABLE AS, DELETE and UPDATE are served: {}",
-                QueryError::from(e)
+                "only queries, INSERT, CREATE TABLE AS, DELETE and UPDATE are served, not {}",
+                kind(sql)
             ))
         })?;
         // What types the answer has is known once the rules of types have been applied.
@@ -322,6 +322,19 @@ fn counted(
         }
     });
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// The words that say what a statement is.
+fn kind(sql: &str) -> String {
+    const OBJECTS: [&str; 6] = ["TABLE", "VIEW", "SCHEMA", "DATABASE", "FUNCTION", "INDEX"];
+    let mut words = sql.split_whitespace().map(str::to_ascii_uppercase);
+    match words.next().filter(|word| word.chars().all(char::is_alphabetic)) {
+        Some(first) => match words.next().filter(|word| OBJECTS.contains(&word.as_str())) {
+            Some(second) => format!("{first} {second}"),
+            None => first,
+        },
+        None => "this".to_owned(),
+    }
 }
 
 /// The shape of an answer: as it is told before the statement runs, and as it comes.

@@ -5,7 +5,7 @@ use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
 use esker_write::WriteError;
 
-use crate::wording::told;
+use crate::wording::{pattern, told};
 
 /// Why a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,9 @@ impl From<DataFusionError> for QueryError {
             Some(Self::Statement(what)) => return Self::Statement(what.clone()),
             Some(own) => return Self::Read { code: own.code(), message: own.to_string() },
             None => {}
+        }
+        if let Some(what) = pattern(&error.to_string()) {
+            return Self::Statement(what);
         }
         let text = told(&error);
         match root(&error) {

@@ -13,8 +13,8 @@ use datafusion::logical_expr::{DdlStatement, Expr as PlanExpr, LogicalPlan, Logi
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, ObjectNamePart, SelectItem, SetExpr,
-    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
+    Assignment, AssignmentTarget, Delete, Expr, FromTable, Insert, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr,
+    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update, With,
 };
 use esker_catalog::{Catalog, LoadedTable};
 use esker_read::Reader;
@@ -25,7 +25,7 @@ use crate::select::{self, normal, parts, quoted};
 use crate::store::{self, Column};
 use crate::target::Target;
 use crate::text::Parsed;
-use crate::{Result, parameters, rowscan, text, values};
+use crate::{Result, information, parameters, rowscan, text, values};
 
 /// A statement's plan, with what is to be done with its rows.
 pub(crate) struct Planned {
@@ -60,6 +60,7 @@ pub(crate) async fn plan(
     parameters::place(&mut parsed, session, bound)?;
     let mut planner = Planner { session, warehouses, implied: BTreeMap::new() };
     let (plan, action) = planner.plan(parsed.statement).await?;
+    let plan = information::told(plan, planner.session.catalog_list())?;
     Ok(Planned { plan, action, parameters: parsed.parameters, implied: planner.implied })
 }
 
@@ -71,11 +72,15 @@ impl Planner<'_> {
     async fn plan(&mut self, statement: Statement) -> Result<(LogicalPlan, Action)> {
         let statement = match statement {
             Statement::Statement(statement) => match *statement {
-                SqlStatement::Delete(delete) => return self.delete(delete).await,
-                SqlStatement::Update(update) => return self.update(update).await,
-                SqlStatement::Insert(insert) => return self.insert(insert).await,
+                SqlStatement::Delete(delete) => return self.delete(delete, None).await,
+                SqlStatement::Update(update) => return self.update(update, None).await,
+                SqlStatement::Insert(insert) => return self.insert(insert, None).await,
+                SqlStatement::Query(query) if changes(&query) => return self.change_with(*query).await,
                 other => Statement::Statement(Box::new(other)),
             },
+            Statement::Explain(explain) if !is_query(&explain.statement) => {
+                return Err(refused("EXPLAIN takes a query; of a statement that changes rows explain the SELECT of its rows"));
+            }
             other => other,
         };
         Ok(match self.rows(statement).await? {
@@ -101,6 +106,25 @@ impl Planner<'_> {
         }
     }
 
+    /// A statement that changes rows after a `WITH`, whose queries its own may name.
+    async fn change_with(&mut self, query: Query) -> Result<(LogicalPlan, Action)> {
+        let Query { with, body, .. } = query;
+        match *body {
+            SetExpr::Insert(SqlStatement::Insert(insert)) => self.insert(insert, with).await,
+            SetExpr::Update(SqlStatement::Update(update)) => self.update(update, with).await,
+            SetExpr::Delete(SqlStatement::Delete(delete)) => self.delete(delete, with).await,
+            _ => Err(refused("only INSERT, UPDATE and DELETE change rows after a WITH")),
+        }
+    }
+
+    /// The default of a column, for where a statement says `DEFAULT`.
+    fn default_of(&mut self, column: &Column, schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> Result<Expr> {
+        match default(schema, at, provider)? {
+            PlanExpr::Literal(value, _) => values::known_default(column, value, self.session),
+            _ => Err(refused(format!("the default of column {} can't be written; give it a value", column.name()))),
+        }
+    }
+
     /// Notes what the column is that a parameter is put into.
     fn imply(&mut self, value: &Expr, column: &Column) {
         if let Some(number) = parameters::number(value) {
@@ -108,15 +132,23 @@ impl Planner<'_> {
         }
     }
 
-    async fn insert(&mut self, insert: Insert) -> Result<(LogicalPlan, Action)> {
-        let (name, given, mut source) = parts_of(insert)?;
+    async fn insert(&mut self, insert: Insert, with: Option<With>) -> Result<(LogicalPlan, Action)> {
+        let (name, given, source) = parts_of(insert)?;
         let table = named(&name)?;
         let target = Target::find(self.warehouses, &table).await?;
         let loaded = target.load().await?;
         let schema = loaded.metadata.current_schema().clone();
         let all = store::columns(&schema)?;
         let listed = listed(&target, &all, &given)?;
+        let provider = self.provider(&table).await?;
+        let mut source = source.unwrap_or_else(|| Box::new(select::defaults(listed.len())));
+        source.with = around(with, source.with.take())?;
         if let SetExpr::Values(rows) = source.body.as_mut() {
+            for row in &mut rows.rows {
+                for (value, at) in row.content.iter_mut().zip(&listed).filter(|(value, _)| values::is_default(value)) {
+                    *value = self.default_of(&all[*at], &schema, *at, provider.as_deref())?;
+                }
+            }
             for row in &rows.rows {
                 for (value, at) in row.content.iter().zip(&listed) {
                     self.imply(value, &all[*at]);
@@ -130,7 +162,6 @@ impl Planner<'_> {
         if made.len() != listed.len() {
             return Err(refused(format!("INSERT INTO {}: {} values for {} columns", target.name, made.len(), listed.len())));
         }
-        let provider = self.provider(&table).await?;
         let mut columns = Vec::with_capacity(all.len());
         for (at, column) in all.iter().enumerate() {
             let expr = match listed.iter().position(|listed| *listed == at) {
@@ -147,7 +178,7 @@ impl Planner<'_> {
         Ok(self.session.schema_for_ref(table.clone())?.table(table.table()).await?)
     }
 
-    async fn delete(&mut self, delete: Delete) -> Result<(LogicalPlan, Action)> {
+    async fn delete(&mut self, delete: Delete, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let Delete { tables, from, using, selection, returning, output, order_by, limit, .. } = delete;
         let more = !tables.is_empty() || using.is_some() || returning.is_some() || output.is_some();
         if more || !order_by.is_empty() || limit.is_some() {
@@ -157,11 +188,11 @@ impl Planner<'_> {
         let rows = Rows::of(self.warehouses, &from).await?;
         let selection = selection.map(|selection| rows.bare(selection));
         let columns = rows.places[..2].iter().map(|name| select::column(name)).collect();
-        let query = select::query(columns, rows.from, selection);
+        let query = Query { with, ..select::query(columns, rows.from, selection) };
         Ok((self.session.statement_to_plan(select::statement(query)).await?, Action::Delete(rows.target)))
     }
 
-    async fn update(&mut self, update: Update) -> Result<(LogicalPlan, Action)> {
+    async fn update(&mut self, update: Update, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let Update { table, assignments, from, selection, returning, output, or, order_by, limit, .. } = update;
         let more = from.is_some() || returning.is_some() || output.is_some() || or.is_some();
         if more || !order_by.is_empty() || limit.is_some() {
@@ -178,8 +209,16 @@ impl Planner<'_> {
         }
         let schema = rows.loaded.metadata.current_schema();
         let mut columns: Vec<SelectItem> = rows.places.iter().map(|name| select::column(name)).collect();
-        for column in store::columns(schema)? {
+        let provider = match values.values().any(values::is_default) {
+            true => self.provider(&rows.table).await?,
+            false => None,
+        };
+        for (at, column) in store::columns(schema)?.into_iter().enumerate() {
             columns.push(match values.remove(column.name()) {
+                Some(expr) if values::is_default(&expr) => SelectItem::ExprWithAlias {
+                    expr: self.default_of(&column, schema, at, provider.as_deref())?,
+                    alias: quoted(column.name()),
+                },
                 Some(expr) => {
                     self.imply(&expr, &column);
                     SelectItem::ExprWithAlias { expr, alias: quoted(column.name()) }
@@ -191,13 +230,39 @@ impl Planner<'_> {
             return Err(refused(format!("{} has no column {unknown}", rows.target.name)));
         }
         let action = Action::Update { target: rows.target, schema: schema.schema_id() };
-        let query = select::query(columns, rows.from, selection);
+        let query = Query { with, ..select::query(columns, rows.from, selection) };
         Ok((self.session.statement_to_plan(select::statement(query)).await?, action))
     }
 }
 
-/// The table of an `INSERT`, the columns that it lists, and its query.
-fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Box<datafusion::sql::sqlparser::ast::Query>)> {
+/// Whether a query is a statement that changes rows after a `WITH`.
+fn changes(query: &Query) -> bool {
+    matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_))
+}
+
+fn is_query(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(inner) => matches!(inner.as_ref(), SqlStatement::Query(query) if !changes(query)),
+        _ => false,
+    }
+}
+
+/// The queries of one `WITH` around another.
+fn around(outer: Option<With>, inner: Option<With>) -> Result<Option<With>> {
+    let (Some(mut outer), Some(inner)) = (outer.clone(), inner.clone()) else { return Ok(outer.or(inner)) };
+    for own in inner.cte_tables {
+        let name = normal(&own.alias.name);
+        if outer.cte_tables.iter().any(|other| normal(&other.alias.name) == name) {
+            return Err(refused(format!("two queries of WITH are called {name}: name them apart")));
+        }
+        outer.cte_tables.push(own);
+    }
+    outer.recursive |= inner.recursive;
+    Ok(Some(outer))
+}
+
+/// The table of an `INSERT`, the columns that it lists, and its query; none for `DEFAULT VALUES`.
+fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Option<Box<Query>>)> {
     let more = insert.or.is_some()
         || insert.ignore
         || insert.table_alias.is_some()
@@ -218,7 +283,7 @@ fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Box<datafusi
         || !insert.multi_table_when_clauses.is_empty()
         || insert.multi_table_else_clause.is_some();
     match (insert.table, insert.source) {
-        (TableObject::TableName(name), Some(source)) if !more => Ok((name, insert.columns, source)),
+        (TableObject::TableName(name), source) if !more => Ok((name, insert.columns, source)),
         _ => Err(refused("INSERT takes INTO, a table, a list of columns, and VALUES or a query alone here")),
     }
 }
@@ -259,6 +324,8 @@ fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> 
 struct Rows {
     target: Target,
     loaded: LoadedTable,
+    /// As the statement names it.
+    table: TableReference,
     /// What its columns may be qualified by, and its whole name, if it has no other.
     alias: String,
     whole: Vec<String>,
@@ -298,7 +365,7 @@ impl Rows {
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
         let places = rowscan::places(loaded.metadata.current_schema());
-        Ok(Self { target, loaded, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
+        Ok(Self { target, loaded, table, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 
     /// An expression whose columns are qualified by the bare name of the table, if by any.

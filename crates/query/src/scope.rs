@@ -1,61 +1,136 @@
-//! Fields of structs of tables that a query around this one names. The planner knows the columns of such tables, but no `a.s.x`: it is
-//! written as `a.s['x']`.
+//! Columns of tables that a query around this one names. A name before a dot is looked for among the tables of all queries around it before
+//! it may be a struct of this one's; the planner would look for a struct first.
 
-use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, Query, SetExpr, Subscript, TableFactor, TableWithJoins, Value};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, FromTable, Ident, Query, Select, SetExpr, Statement, Subscript, TableFactor, TableWithJoins, Value,
+};
 
-use crate::select::{called, factors, normal, parts};
+use crate::select::{called, factors, normal, parts, quoted};
+
+/// Before the name of a table of a query around: with it the planner finds that table, and no column.
+const AROUND: &str = "\u{1f}";
 
 /// What the tables of the queries around an expression are called, from the outermost to its own.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
-    queries: Vec<Vec<Vec<String>>>,
+    queries: Vec<Level>,
+    /// Whether the next query is one in `FROM`, which knows no tables beside it.
+    apart: bool,
+}
+
+#[derive(Debug, Default)]
+struct Level {
+    tables: Vec<Vec<String>>,
+    /// Queries of its `WITH` that are still to come.
+    named: usize,
+    /// Whether the tables of the query right around it are none that it knows.
+    apart: bool,
 }
 
 impl Scope {
     pub(crate) fn enter(&mut self, query: &Query) {
-        let mut tables = Vec::new();
-        add(&query.body, &mut tables);
-        self.queries.push(tables);
+        let mut apart = std::mem::take(&mut self.apart);
+        if let Some(around) = self.queries.last_mut().filter(|around| around.named > 0) {
+            around.named -= 1;
+            apart = true;
+        }
+        let mut level = Level { tables: Vec::new(), named: query.with.as_ref().map_or(0, |with| with.cte_tables.len()), apart };
+        if let SetExpr::Select(select) = query.body.as_ref() {
+            level.tables = of(&select.from);
+        }
+        self.queries.push(level);
     }
 
     pub(crate) fn leave(&mut self) {
         self.queries.pop();
     }
 
-    /// A field of a struct that is a column of an outer table, as the planner finds it.
-    pub(crate) fn outer_field(&self, names: &[Ident]) -> Option<Expr> {
+    /// One of several of a set operation, each of which has tables of its own.
+    pub(crate) fn select(&mut self, select: &Select) {
+        if let Some(own) = self.queries.last_mut() {
+            own.tables = of(&select.from);
+        }
+    }
+
+    /// What a statement changes is a table of all of its subqueries.
+    pub(crate) fn changes(&mut self, statement: &Statement) {
+        let tables = match statement {
+            Statement::Update(update) => of(std::slice::from_ref(&update.table)),
+            Statement::Delete(delete) => match &delete.from {
+                FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from) => of(from),
+            },
+            _ => return,
+        };
+        self.queries.push(Level { tables, ..Level::default() });
+    }
+
+    /// A query in `FROM`, if it is one.
+    pub(crate) fn beside(&mut self, factor: &TableFactor) {
+        self.apart = matches!(factor, TableFactor::Derived { lateral: false, .. });
+    }
+
+    /// A column of an outer table, or a field of one that is a struct, as the planner finds it. An error says what else it would find.
+    pub(crate) fn outer(&self, names: &[Ident]) -> Result<Option<Expr>, String> {
+        let Some((table, length, nearer)) = self.found(names) else { return Ok(None) };
+        // `n.t` is what `FROM n.t` has, but the planner finds it in `FROM n.u AS t` as well.
+        if let (Some(name), true) = (table.last(), table.len() > 1)
+            && nearer.iter().any(|level| level.tables.iter().any(|other| other.len() == 1 && other[0] == *name))
+        {
+            let table = table.join(".");
+            return Err(format!("{table} is of a query around, and another table is called {name} here: give {table} an alias"));
+        }
+        Ok(column(&table, length, names))
+    }
+
+    /// The outer table that names are of a column of, how many of them name it, and the levels within that of the table.
+    fn found(&self, names: &[Ident]) -> Option<(Vec<String>, usize, &[Level])> {
         let written: Vec<String> = names.iter().map(normal).collect();
-        let length = |tables: &Vec<Vec<String>>| {
-            // `n.t` can be called `t` as well.
-            let ways = tables.iter().flat_map(|table| (0..table.len()).map(|from| &table[from..]));
-            ways.filter(|table| written.starts_with(table)).map(<[String]>::len).max()
+        // `n.t` can be called `t` as well.
+        let ways = |tables: &'_ [Vec<String>]| {
+            let ways = tables.iter().flat_map(|table| (0..table.len()).map(move |from| (table, table.len() - from)));
+            let fits = |(table, length): &(&Vec<String>, usize)| written.starts_with(&table[table.len() - length..]);
+            ways.filter(fits).map(|(table, length)| (table.clone(), length)).max_by_key(|(_, length)| *length)
         };
         let (own, outer) = self.queries.split_last()?;
-        if length(own).is_some() {
+        if ways(&own.tables).is_some() {
             return None;
         }
-        let column = outer.iter().rev().find_map(length)? + 1;
-        let fields = names.get(column..).filter(|fields| !fields.is_empty())?;
-        let subscript = |name: &Ident| {
-            let index = Expr::Value(Value::SingleQuotedString(normal(name)).into());
-            AccessExpr::Subscript(Subscript::Index { index })
-        };
-        Some(Expr::CompoundFieldAccess {
-            root: Box::new(Expr::CompoundIdentifier(names[..column].to_vec())),
-            access_chain: fields.iter().map(subscript).collect(),
-        })
+        let mut apart = own.apart;
+        for (at, level) in outer.iter().enumerate().rev() {
+            let known = !std::mem::replace(&mut apart, level.apart);
+            if let Some((table, length)) = ways(&level.tables).filter(|_| known) {
+                return Some((table, length, &self.queries[at + 1..]));
+            }
+        }
+        None
     }
 }
 
-fn add(body: &SetExpr, tables: &mut Vec<Vec<String>>) {
-    match body {
-        SetExpr::Select(select) => select.from.iter().for_each(|from| add_from(from, tables)),
-        SetExpr::SetOperation { left, right, .. } => {
-            add(left, tables);
-            add(right, tables);
-        }
-        _ => {}
+/// A column of a table of a query around, which the first of some names are.
+fn column(table: &[String], length: usize, names: &[Ident]) -> Option<Expr> {
+    let (column, fields) = names.get(length..)?.split_first()?;
+    let mut whole: Vec<Ident> = table.iter().map(|part| quoted(part)).collect();
+    // With the name of a warehouse it would be of too many parts.
+    if whole.len() < 3 {
+        whole.insert(0, quoted(AROUND));
     }
+    whole.push(column.clone());
+    let root = Expr::CompoundIdentifier(whole);
+    if fields.is_empty() {
+        return Some(root);
+    }
+    let subscript = |name: &Ident| {
+        let index = Expr::Value(Value::SingleQuotedString(normal(name)).into());
+        AccessExpr::Subscript(Subscript::Index { index })
+    };
+    Some(Expr::CompoundFieldAccess { root: Box::new(root), access_chain: fields.iter().map(subscript).collect() })
+}
+
+/// What the tables of a `FROM` are called.
+fn of(from: &[TableWithJoins]) -> Vec<Vec<String>> {
+    let mut tables = Vec::new();
+    from.iter().for_each(|from| add_from(from, &mut tables));
+    tables
 }
 
 fn add_from(from: &TableWithJoins, tables: &mut Vec<Vec<String>>) {

@@ -7,9 +7,10 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement, TableAlias,
-    TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Parens, Query, Select,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, ShowStatementFilter, Statement as SqlStatement,
+    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, ValueWithSpan, Values, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
 use crate::scope::Scope;
@@ -70,6 +71,7 @@ impl VisitorMut for Rewriter {
     type Break = ();
 
     fn pre_visit_statement(&mut self, statement: &mut SqlStatement) -> ControlFlow<()> {
+        self.scope.changes(statement);
         // The planner makes a text of such a statement.
         let hostile = match statement {
             SqlStatement::ShowVariable { .. } | SqlStatement::ShowColumns { .. } | SqlStatement::ShowCreate { .. } => {
@@ -105,6 +107,9 @@ impl VisitorMut for Rewriter {
         if query.settings.is_some() || query.format_clause.is_some() {
             return self.refused("SETTINGS or FORMAT");
         }
+        if syntax::limited_by_query(query) {
+            return self.refused("a subquery in LIMIT or OFFSET (write the number, or a parameter)");
+        }
         if let Some(what) = syntax::uncounted(&query.body) {
             return self.refused(what);
         }
@@ -124,6 +129,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        self.scope.select(select);
         // One of several in a set operation; any other is done.
         if let Err(what) = using::apart(select, None) {
             return self.wrong(what);
@@ -147,10 +153,12 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         regroup(expr);
-        if let Expr::CompoundIdentifier(names) = expr
-            && let Some(field) = self.scope.outer_field(names)
-        {
-            *expr = field;
+        if let Expr::CompoundIdentifier(names) = expr {
+            match self.scope.outer(names) {
+                Ok(Some(column)) => *expr = column,
+                Ok(None) => {}
+                Err(what) => return self.wrong(what),
+            }
         }
         match syntax::rewrite(expr) {
             Ok(()) => ControlFlow::Continue(()),
@@ -159,6 +167,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        self.scope.beside(factor);
         match factor {
             TableFactor::Table { name, version: Some(_), .. } => {
                 self.wrong(format!("{name}: AS OF wants a literal: a number, 'a string' or TIMESTAMP '…'"))
@@ -520,9 +529,19 @@ pub(crate) fn query(projection: Vec<SelectItem>, from: TableWithJoins, selection
         value_table_mode: None,
         flavor: SelectFlavor::Standard,
     };
+    of(SetExpr::Select(Box::new(select)))
+}
+
+/// The query for one row of so many defaults.
+pub(crate) fn defaults(columns: usize) -> Query {
+    let row = vec![Expr::Identifier(Ident::new("DEFAULT")); columns];
+    of(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: vec![Parens::with_empty_span(row)] }))
+}
+
+fn of(body: SetExpr) -> Query {
     Query {
         with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
+        body: Box::new(body),
         order_by: None,
         limit_clause: None,
         fetch: None,

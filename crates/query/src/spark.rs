@@ -2,7 +2,9 @@
 
 use std::any::TypeId;
 
-use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect};
+use datafusion::sql::sqlparser::dialect::{DatabricksDialect, Dialect, Precedence};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// Reads what Spark wrote.
 #[derive(Debug)]
@@ -11,6 +13,11 @@ pub(crate) struct Spark;
 impl Dialect for Spark {
     fn dialect(&self) -> TypeId {
         TypeId::of::<DatabricksDialect>()
+    }
+
+    fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
+        // As `+` does, where the parser takes it for one that binds as `*`.
+        (parser.peek_token_ref().token == Token::StringConcat).then(|| Ok(self.prec_value(Precedence::PlusMinus)))
     }
 
     fn is_delimited_identifier_start(&self, c: char) -> bool {

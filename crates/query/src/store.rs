@@ -168,7 +168,7 @@ impl Column {
             PrimitiveType::Fixed(n) if binary => self.fixed(array, usize::try_from(*n).unwrap_or(usize::MAX)),
             PrimitiveType::Uuid if from == &DataType::FixedSizeBinary(16) => self.survives(array),
             PrimitiveType::Int | PrimitiveType::Long | PrimitiveType::Decimal { .. } if number => self.comes_back(array),
-            PrimitiveType::Float | PrimitiveType::Double if from.is_integer() => self.comes_back(array),
+            PrimitiveType::Float | PrimitiveType::Double if from.is_integer() || is_whole(from) => self.comes_back(array),
             PrimitiveType::Float | PrimitiveType::Double if number => self.nearest(array),
             PrimitiveType::Date if date || timestamp => self.comes_back(array),
             PrimitiveType::Time if time => self.comes_back(array),
@@ -279,6 +279,11 @@ fn within(child: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> {
     let both = NullBuffer::union(child.nulls(), Some(nulls));
     let data = child.to_data().into_builder().nulls(both).build().map_err(QueryError::from)?;
     Ok(make_array(data))
+}
+
+/// Whether decimals are integers, as those beyond `BIGINT` are.
+fn is_whole(ty: &DataType) -> bool {
+    matches!(ty, DataType::Decimal128(_, ..=0))
 }
 
 /// With 0.0 for -0.0, which no number but those of floating point knows.

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Subscript, TypedString, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause,
+    ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Subscript, TypedString, UnaryOperator,
+    Value, VisitMut, VisitorMut,
 };
 
 use crate::depth;
@@ -183,6 +183,18 @@ pub(crate) fn name_recursive(query: &mut Query) {
                 *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: column.name.clone() };
             }
         }
+    }
+}
+
+/// Whether a query says by a subquery how many rows it wants.
+pub(crate) fn limited_by_query(query: &Query) -> bool {
+    let asks = |expr: &Expr| matches!(bare(expr), Expr::Subquery(_));
+    match &query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+            limit.iter().chain(offset.iter().map(|offset| &offset.value)).any(asks)
+        }
+        Some(LimitClause::OffsetCommaLimit { offset, limit }) => asks(offset) || asks(limit),
+        None => false,
     }
 }
 

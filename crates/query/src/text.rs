@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, DuckDbDialect, GenericDialect
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
 
+use crate::dialect::Postgres;
 use crate::spark::Spark;
 use crate::{QueryError, Result, depth, moment, select, semantics, syntax};
 
@@ -85,9 +86,9 @@ fn wrong(what: impl Into<String>) -> QueryError {
 /// `t FOR VERSION AS OF v` (`FOR TIMESTAMP AS OF`; Spark's forms without `FOR`; `SYSTEM_VERSION` and `SYSTEM_TIME`) is a name that says so.
 pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
     let dialect: &dyn Dialect = match grammar {
-        Grammar::Standard => &GenericDialect {},
+        Grammar::Standard => &Postgres(&GenericDialect {}),
         Grammar::Spark => &Spark,
-        Grammar::DuckDb => &DuckDbDialect {},
+        Grammar::DuckDb => &Postgres(&DuckDbDialect {}),
     };
     let (tokens, parameters) = tokens(sql, dialect)?;
     depth::check(&tokens)?;

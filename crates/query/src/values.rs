@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::Values;
+use datafusion::sql::sqlparser::ast::{Expr, Values};
 
 use crate::error::external;
 use crate::parameters::call;
@@ -17,6 +17,47 @@ use crate::{QueryError, Result};
 
 /// What begins the names of the functions that store values in columns.
 const FUNCTION: &str = "\u{1f}store=";
+
+/// What begins the names of the functions that are the defaults of columns.
+const DEFAULT: &str = "\u{1f}default=";
+
+/// Whether a value is the word for the default of its column.
+pub(crate) fn is_default(value: &Expr) -> bool {
+    matches!(value, Expr::Identifier(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("default"))
+}
+
+/// The default of a column as an expression.
+pub(crate) fn known_default(column: &Column, value: ScalarValue, session: &mut SessionState) -> Result<Expr> {
+    let name = format!("{DEFAULT}{}", column.name());
+    let signature = Signature::nullary(Volatility::Immutable);
+    session.register_udf(Arc::new(ScalarUDF::new_from_impl(Default { name: name.clone(), value, signature })))?;
+    Ok(call(&name, Vec::new()))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Default {
+    name: String,
+    value: ScalarValue,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Default {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> datafusion::error::Result<DataType> {
+        Ok(self.value.data_type())
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> datafusion::error::Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(self.value.clone()))
+    }
+}
 
 /// Makes every value of some rows one of its column.
 pub(crate) fn stored(values: &mut Values, columns: &[&Column], session: &mut SessionState) -> Result<()> {

@@ -12,7 +12,7 @@ use iceberg::spec::ViewRepresentation;
 
 use crate::names::{Names, exactly};
 use crate::text::{Grammar, Parsed};
-use crate::{QueryError, Result, plan, shape, text};
+use crate::{QueryError, Result, information, plan, shape, text};
 
 /// Views within views, at most.
 const DEPTH: usize = 16;
@@ -76,7 +76,7 @@ async fn planned(
         return Err(QueryError::Statement("its text reads information_schema".to_owned()));
     }
     // Boxed: a view's text may name views.
-    let plan = Box::pin(session.statement_to_plan(statement)).await?;
+    let plan = information::told(Box::pin(session.statement_to_plan(statement)).await?, session.catalog_list())?;
 
     // The view's columns have names and types of their own, whatever those of its text are.
     let schema = view.metadata.current_schema();

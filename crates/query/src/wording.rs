@@ -16,12 +16,12 @@ pub(crate) fn told(error: &DataFusionError) -> String {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => return text.clone(),
             ParserError::RecursionLimitExceeded => return "the statement is nested too deeply".to_owned(),
         },
-        DataFusionError::SchemaError(error, _) => return schema(error).replace('\u{1f}', ":"),
+        DataFusionError::SchemaError(error, _) => return schema(error).replace("\u{1f}.", "").replace('\u{1f}', ":"),
         DataFusionError::ArrowError(error, _) => arrow(error),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => return told(inner),
         DataFusionError::Shared(inner) => return told(inner),
         DataFusionError::Collection(all) => return all.first().map_or_else(String::new, told),
-        DataFusionError::NotImplemented(text) => format!("not supported: {}", unsupported(text)),
+        DataFusionError::NotImplemented(text) => unsupported(text),
         DataFusionError::Internal(text) => format!("the statement could not be worked on: {text}"),
         DataFusionError::Plan(text)
         | DataFusionError::Configuration(text)
@@ -29,18 +29,87 @@ pub(crate) fn told(error: &DataFusionError) -> String {
         | DataFusionError::ResourcesExhausted(text) => text.clone(),
         other => other.strip_backtrace(),
     };
-    plain(&text)
+    pattern(&text).unwrap_or_else(|| plain(&in_other_words(&text)))
+}
+
+/// That a pattern is no regular expression, if that is what a text says.
+pub(crate) fn pattern(text: &str) -> Option<String> {
+    const PARSED: &str = "regex parse error:\n    ";
+    const COMPILED: &str = "Regular expression did not compile: ";
+    if let Some((_, rest)) = text.split_once(PARSED) {
+        let shown = rest.lines().next().unwrap_or_default();
+        // `~*` asks so.
+        let shown = shown.strip_prefix("(?i)").unwrap_or(shown);
+        let why = rest.split_once("\nerror: ").map_or("", |(_, why)| why.lines().next().unwrap_or_default());
+        return Some(format!("'{shown}' is not a regular expression: {why}"));
+    }
+    if let Some((_, rest)) = text.split_once("regex parse error:\n") {
+        let why = rest.split_once("\nerror: ").map_or("", |(_, why)| why.lines().next().unwrap_or_default());
+        return Some(format!("a pattern of several lines is not a regular expression: {why}"));
+    }
+    let (_, rest) = text.split_once(COMPILED)?;
+    Some(match rest.contains("CompiledTooBig") {
+        true => "a regular expression is too large".to_owned(),
+        false => format!("'{rest}' is not a regular expression"),
+    })
+}
+
+/// What the planner says of a statement that it does not take, and what is wrong with the statement.
+const WORDS: [(&str, &str); 9] = [
+    (
+        "frame offsets for ROWS / GROUPS must be non negative integers",
+        "the offset of a window frame of ROWS or GROUPS is a whole number that is written out, no expression, parameter or negative number",
+    ),
+    (
+        "unnest() does not support null yet",
+        "unnest wants a list: CAST a NULL or a parameter to one, as in CAST(NULL AS BIGINT[])",
+    ),
+    (
+        "There is only support Literal types for field at idx:",
+        "the offset and the default of lag, lead and nth_value are constants here: write CASE or coalesce around the function",
+    ),
+    (
+        "Correlated scalar subquery must be aggregated to return at most one row",
+        "a subquery of one value that names columns of the tables around it must be of one row for sure: put its column into max or min",
+    ),
+    (
+        "Correlated scalar subquery can only be used in Projection, Filter, Aggregate plan nodes",
+        "a subquery that names columns of the tables around it is served in select lists, WHERE and HAVING alone: move it there",
+    ),
+    (
+        "Correlated scalar subquery in the GROUP BY clause must also be in the aggregate expressions",
+        "a subquery in GROUP BY must be in the select list as well",
+    ),
+    (
+        "Physical plan does not support logical expression WindowFunction",
+        "a window function stands in a select list or ORDER BY alone: select it in a subquery, and filter around it",
+    ),
+    (
+        "Aggregate functions are not allowed in the WHERE clause",
+        "an aggregate function does not stand in WHERE: use HAVING, or a subquery",
+    ),
+    (
+        "Cannot infer common string type for string concat operation Null || Null",
+        "the parts of a text have no type: CAST one of them",
+    ),
+];
+
+/// What is wrong with a statement, where the planner says it in words of its own.
+fn in_other_words(text: &str) -> String {
+    let known = WORDS.iter().find(|(theirs, _)| text.contains(theirs));
+    known.map_or_else(|| text.to_owned(), |(_, ours)| (*ours).to_owned())
 }
 
 /// What is not supported, where the planner prints its own trees.
-fn unsupported(text: &str) -> &str {
-    const ELSEWHERE: &str = "a subquery here: subqueries that name columns of the tables around them are served in WHERE, HAVING and \
-                             select lists, and those of one value where equality ties them to the tables around them";
+fn unsupported(text: &str) -> String {
     if text.contains("Subquery(") || text.contains("Exists(") || text.contains("OuterReferenceColumn") {
-        return ELSEWHERE;
+        return "a subquery that names columns of the query around it is served in WHERE, HAVING and select lists, one of a value or after \
+                LATERAL where equality ties it to that query, and none names columns of queries farther out: a join says the same"
+            .to_owned();
     }
     // Only the kind of what there is a tree of.
-    text.split_once(" { ").map_or(text, |(kind, _)| kind).trim_start_matches("Unsupported ast node in sqltorel: ")
+    let kind = text.split_once(" { ").map_or(text, |(kind, _)| kind).trim_start_matches("Unsupported ast node in sqltorel: ");
+    format!("not supported: {kind}")
 }
 
 fn schema(error: &SchemaError) -> String {
@@ -119,7 +188,7 @@ pub(crate) fn plain(text: &str) -> String {
     for noise in NOISE {
         text = text.replace(noise, "");
     }
-    let text = text.replace(".\u{1f}", ".").replace('\u{1f}', ":").replace("DataFusion", "the planner");
+    let text = text.replace("\u{1f}.", "").replace(".\u{1f}", ".").replace('\u{1f}', ":").replace("DataFusion", "the planner");
     let (mut out, mut rest) = (String::with_capacity(text.len()), text.as_str());
     while let Some(at) = rest.find(|c: char| c.is_alphanumeric() || c == '_') {
         out.push_str(&rest[..at]);
@@ -246,6 +315,14 @@ mod tests {
         assert_eq!(plain("Decimal128(10, 2) to Timestamp(µs, \"UTC\")"), "decimal(10, 2) to timestamp with time zone");
         assert_eq!(plain("Timestamp(Nanosecond, None) is not Date32"), "timestamp is not date");
         assert_eq!(plain("column Int64s, my_Utf8"), "column Int64s, my_Utf8");
+    }
+
+    #[test]
+    fn a_pattern_that_is_no_regular_expression_is_named() {
+        let parsed = "regex parse error:\n    (?i)a(\n         ^\nerror: unclosed group";
+        assert_eq!(pattern(parsed).as_deref(), Some("'a(' is not a regular expression: unclosed group"));
+        assert_eq!(pattern("Regular expression did not compile: *").as_deref(), Some("'*' is not a regular expression"));
+        assert_eq!(pattern("'abc' is not a number"), None);
     }
 
     #[test]

@@ -18,16 +18,21 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::compare::{double, wider};
+use super::sets;
 
 const MAP: &str = "map";
 
 /// DataFusion's functions that are served with such arguments.
-const SERVED: [&str; 21] = [
+const SERVED: [&str; 25] = [
     MAP,
     "coalesce",
+    "greatest",
+    "least",
+    "nullif",
     "make_array",
     "array_append",
     "array_concat",
+    "array_distinct",
     "array_except",
     "array_has",
     "array_has_all",
@@ -45,6 +50,20 @@ const SERVED: [&str; 21] = [
     "array_resize",
     "array_union",
 ];
+
+/// Those that take texts for UUIDs where a UUID is among their arguments.
+pub(super) const BESIDE_UUIDS: [&str; 4] = ["coalesce", "greatest", "least", "nullif"];
+
+/// Those that DataFusion brings to one type itself, if none of them is a UUID.
+const OWN_TYPE: [&str; 3] = ["greatest", "least", "nullif"];
+
+/// Whether there are texts, and 16 bytes, and nothing else but nulls.
+pub(super) fn texts_and_uuids(types: &[DataType]) -> bool {
+    let is_uuid = |ty: &DataType| *ty == DataType::FixedSizeBinary(16);
+    types.iter().any(is_uuid)
+        && types.iter().any(DataType::is_string)
+        && types.iter().all(|ty| is_uuid(ty) || ty.is_string() || ty.is_null())
+}
 
 /// One of DataFusion's functions, whose arguments are brought to one type here where there is one.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -192,6 +211,13 @@ fn without_nulls(list: &Expr) -> bool {
     }
 }
 
+impl OneType {
+    /// Whether a UUID is what it gives, of texts that are still to be read as one.
+    fn chooses_uuids(&self, types: &[DataType]) -> bool {
+        BESIDE_UUIDS.contains(&self.name()) && texts_and_uuids(types)
+    }
+}
+
 impl ScalarUDFImpl for OneType {
     fn name(&self) -> &str {
         self.inner.name()
@@ -206,7 +232,11 @@ impl ScalarUDFImpl for OneType {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        if let Some(unified) = unified(&self.inner.signature().type_signature, types) {
+        if self.chooses_uuids(types) {
+            return Ok(types.to_vec());
+        }
+        let own = OWN_TYPE.contains(&self.name());
+        if let Some(unified) = unified(&self.inner.signature().type_signature, types).filter(|_| !own) {
             return Ok(unified);
         }
         let fields: Vec<FieldRef> = types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
@@ -214,10 +244,17 @@ impl ScalarUDFImpl for OneType {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        if self.chooses_uuids(types) {
+            return Ok(DataType::FixedSizeBinary(16));
+        }
         self.inner.return_type(types)
     }
 
     fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<DataType> = arguments.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        if self.chooses_uuids(&types) {
+            return Ok(Arc::new(Field::new(self.name(), DataType::FixedSizeBinary(16), true)));
+        }
         self.inner.return_field_from_args(arguments)
     }
 
@@ -226,6 +263,9 @@ impl ScalarUDFImpl for OneType {
         if self.name() == MAP && arguments.args.iter().any(|list| matches!(list, ColumnarValue::Array(_))) {
             let lists = ColumnarValue::values_to_arrays(&arguments.args)?;
             arguments.args = lists.into_iter().map(ColumnarValue::Array).collect();
+        }
+        if let Some(chosen) = sets::chosen(self.name(), &arguments.args)? {
+            return Ok(chosen);
         }
         self.inner.invoke_with_args(arguments)
     }

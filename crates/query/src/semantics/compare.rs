@@ -11,7 +11,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::get_field;
 use datafusion::functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, SetComparison};
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, Placeholder, ScalarFunction, SetComparison};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
@@ -22,7 +22,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use super::arguments::{brought, lists, map_of};
+use super::arguments::{BESIDE_UUIDS, brought, lists, map_of, texts_and_uuids};
 use super::constant::constant;
 use super::fit::{Fit, compared, compares, fit};
 use super::function::call;
@@ -31,7 +31,9 @@ use super::keys;
 use super::patterns::{rewrite_patterns, takes_patterns};
 use super::plans::{rewritten, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
-use super::rewrites::{divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc};
+use super::rewrites::{
+    divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc, shifted,
+};
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
 use super::subqueries::or_null;
@@ -63,6 +65,8 @@ impl ExprPlanner for Operators {
     }
 
     fn plan_array_literal(&self, items: Vec<Expr>, schema: &DFSchema) -> Result<PlannerResult<Vec<Expr>>> {
+        let mut items = items;
+        beside_uuids(items.iter_mut(), schema)?;
         let types = items.iter().map(|item| item.get_type(schema)).collect::<Result<Vec<_>>>()?;
         Ok(PlannerResult::Original(brought(items, &types)))
     }
@@ -106,6 +110,10 @@ impl ExprPlanner for Operators {
             }
             BinaryOperator::StringConcat | BinaryOperator::AtArrow | BinaryOperator::ArrowAt => {
                 let types = [left.get_type(schema)?, right.get_type(schema)?];
+                if *op == BinaryOperator::StringConcat && types.iter().all(DataType::is_null) {
+                    let (left, right) = (as_text(left), as_text(right));
+                    return Ok(PlannerResult::Original(RawBinaryExpr { left, right, ..expr }));
+                }
                 let [left, right] = lists([left.clone(), right.clone()], &types);
                 return Ok(PlannerResult::Original(RawBinaryExpr { left, right, ..expr }));
             }
@@ -123,6 +131,17 @@ impl ExprPlanner for Operators {
             }),
             _ => Ok(PlannerResult::Original(expr)),
         }
+    }
+}
+
+/// What has no type yet as a text.
+fn as_text(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Placeholder(placeholder) => {
+            let field = Some(Arc::new(Field::new("", DataType::Utf8View, true)));
+            Expr::Placeholder(Placeholder { field, ..placeholder.clone() })
+        }
+        expr => cast(expr.clone(), DataType::Utf8View),
     }
 }
 
@@ -228,6 +247,39 @@ fn widened(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
+/// Writes the texts among some alternatives as the UUIDs that they spell, if the others are UUIDs; whether it did.
+fn beside_uuids<'a>(alternatives: impl Iterator<Item = &'a mut Expr>, schema: &DFSchema) -> Result<bool> {
+    let mut all = alternatives.map(|expr| Ok((field(expr, schema)?, expr))).collect::<Result<Vec<_>>>()?;
+    let any = |is: &dyn Fn(&Field) -> bool| all.iter().any(|(field, _)| is(field));
+    let is_text = |field: &Field| field.data_type().is_string();
+    if !any(&is_text) || !any(&|field| matches!(field.data_type(), DataType::FixedSizeBinary(16))) {
+        return Ok(false);
+    }
+    if any(&is_fixed) {
+        return Err(DataFusionError::Plan(
+            "a text beside a fixed(16): write it as X'…', or CAST the fixed to VARBINARY".to_owned(),
+        ));
+    }
+    if any(&|field| !is_text(field) && !is_uuid(field) && !field.data_type().is_null()) {
+        return Ok(false);
+    }
+    let uuid = Arc::new(Field::new("", DataType::FixedSizeBinary(16), true));
+    for (from, expr) in &mut all {
+        if is_text(from)
+            && let Some(made) = rewrite_cast(expr, &uuid, from, false)?
+        {
+            **expr = made;
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a UUID is among the arguments of a function, and a text.
+fn is_beside_uuid(function: &ScalarFunction, schema: &DFSchema) -> Result<bool> {
+    let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
+    Ok(texts_and_uuids(&types))
+}
+
 /// An expression whose operands are rewritten already.
 fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let field = |expr: &Expr| field(expr, schema);
@@ -266,7 +318,11 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             divided(left, right, (left.get_type(schema)?, right.get_type(schema)?))
         }
         Expr::Like(like) => rewrite_like(like)?,
-        Expr::WindowFunction(window) => framed(window, schema)?.map(|window| Expr::WindowFunction(Box::new(window))),
+        Expr::WindowFunction(window) => {
+            let made = shifted(window, schema)?;
+            let framed = framed(made.as_ref().unwrap_or(window), schema)?;
+            framed.or(made).map(|window| Expr::WindowFunction(Box::new(window)))
+        }
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
@@ -286,6 +342,11 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             rewrite_rounding(function.func.name(), &function.args, schema)?
         }
         Expr::ScalarFunction(function) if takes_patterns(function.func.name()) => rewrite_patterns(function, schema)?,
+        Expr::ScalarFunction(function) if BESIDE_UUIDS.contains(&function.func.name()) && is_beside_uuid(function, schema)? => {
+            let mut function = function.clone();
+            beside_uuids(function.args.iter_mut(), schema)?;
+            Some(Expr::ScalarFunction(function))
+        }
         Expr::ScalarFunction(function) => {
             let types = function.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
             let name = function.func.name();
@@ -560,6 +621,8 @@ fn rewrite_case(case: &Case, schema: &DFSchema) -> Result<Option<Expr>> {
             }
         }
     }
+    let alternatives = made.when_then_expr.iter_mut().map(|(_, then)| then).chain(&mut made.else_expr);
+    changed |= beside_uuids(alternatives.map(Box::as_mut), schema)?;
     let results = || case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
     let types = results().map(|then| then.get_type(schema)).collect::<Result<Vec<_>>>()?;
     if types.contains(&DataType::Boolean) && results().any(|then| may_fail(then)) {

@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF, Volatility, create_udf};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
+use datafusion::scalar::ScalarValue;
 
 mod arguments;
 mod asked;
@@ -38,6 +41,7 @@ mod quotient;
 mod rewrites;
 mod rounding;
 mod seconds;
+mod sets;
 mod signed;
 mod sized;
 mod subqueries;
@@ -53,7 +57,7 @@ pub(crate) use numbers::numbers;
 pub(crate) use plans::rewritten;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
-pub(crate) use types::{mark_fixed, stored, without_marks};
+pub(crate) use types::{mark_fixed, stored, type_name, without_marks};
 
 /// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
 /// of a list, which DataFusion has under the same names for the first item.
@@ -99,6 +103,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     for function in ordered::functions() {
         session.register_udaf(Arc::new(function))?;
     }
+    session.register_udf(Arc::new(version()))?;
     for (name, aliases) in ALIASES {
         if let Ok(function) = session.udf(name) {
             session.register_udf(Arc::new(function.as_ref().clone().with_aliases(aliases.iter().copied())))?;
@@ -107,6 +112,12 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let every = bool_and_udaf().as_ref().clone().with_aliases(["every"]);
     session.register_udaf(Arc::new(every))?;
     Ok(session)
+}
+
+/// What is asked, and its release.
+fn version() -> ScalarUDF {
+    let told = ScalarValue::from(format!("Esker {}", env!("CARGO_PKG_VERSION")));
+    create_udf("version", Vec::new(), DataType::Utf8, Volatility::Immutable, Arc::new(move |_| Ok(told.clone().into())))
 }
 
 /// A plan to which the rules have been applied, once: a comparison that is written in ranges of floats is not one of ranges to be
@@ -139,9 +150,27 @@ pub(crate) async fn physical(session: &SessionState, plan: &LogicalPlan) -> Resu
             let options = plain.config_mut().options_mut();
             options.execution.collect_statistics = false;
             options.optimizer.enable_leaf_expression_pushdown = false;
-            planned(&plain, plan).await.map_err(|_| error)
+            planned(&plain, plan).await.map_err(|_| if correlated(plan) { beyond(error) } else { error })
         }
         planned => planned,
+    }
+}
+
+/// Whether a plan has subqueries that name columns of what is around them.
+fn correlated(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let looked = plan.apply_with_subqueries(|node| {
+        found |= node.expressions().iter().any(|expr| expr.contains_outer());
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    looked.is_ok() && found
+}
+
+/// What a column means that was there when a statement was planned and is not when its subqueries become joins.
+fn beyond(error: DataFusionError) -> DataFusionError {
+    match error.find_root() {
+        DataFusionError::SchemaError(..) => DataFusionError::NotImplemented("OuterReferenceColumn".to_owned()),
+        _ => error,
     }
 }
 

@@ -164,6 +164,26 @@ pub(super) fn framed(window: &WindowFunction, schema: &DFSchema) -> Result<Optio
     Ok(Some(made))
 }
 
+/// `lag` or `lead`, whose offset and default are written as the constants that they are. An offset that is null finds no row at all, not
+/// even the default (PostgreSQL).
+pub(super) fn shifted(window: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
+    if !matches!(window.fun.name(), "lag" | "lead") || window.params.args.len() < 2 {
+        return Ok(None);
+    }
+    let mut made = window.clone();
+    for arg in &mut made.params.args[1..] {
+        if let Some(value) = constant(arg)? {
+            *arg = lit(value);
+        }
+    }
+    if matches!(&made.params.args[1], Expr::Literal(offset, _) if offset.is_null()) {
+        let types = window.params.args.iter().step_by(2).map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
+        let ty = types.into_iter().find(|ty| !ty.is_null()).unwrap_or(DataType::Null);
+        made.params.args = vec![lit(ScalarValue::try_from(&ty)?)];
+    }
+    Ok((made.params.args != window.params.args).then_some(made))
+}
+
 /// An aggregate whose filter is a null without a type, which keeps nothing.
 pub(super) fn filtered(function: &AggregateFunction, schema: &DFSchema) -> Result<Option<AggregateFunction>> {
     let Some(filter) = &function.params.filter else { return Ok(None) };

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, Ti
 use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
 
 use super::sized::sized;
+use crate::wording::sql_type;
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
 /// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
@@ -166,6 +167,47 @@ fn places(ty: &Type) -> Vec<String> {
             let keys = within(&map.key_field.field_type, KEY.to_string());
             keys.chain(within(&map.value_field.field_type, ELEMENT.to_string())).collect()
         }
+    }
+}
+
+/// What SQL calls the type of a column.
+pub(crate) fn type_name(field: &Field) -> String {
+    let marks = field.metadata().get(FIXED).map(|marks| marks.split(NEXT).collect::<Vec<_>>());
+    named(field.data_type(), "", &marks.unwrap_or_default())
+}
+
+/// A type that is at a path, of which some are of a `fixed(16)`.
+fn named(ty: &DataType, path: &str, fixed: &[&str]) -> String {
+    let within = |field: &Field, step: &str| named(field.data_type(), &format!("{path}{step}"), fixed);
+    match ty {
+        DataType::Boolean => "BOOLEAN".to_owned(),
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::Float32 => "REAL".to_owned(),
+        DataType::Float64 => "DOUBLE".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Time64(_) => "TIME".to_owned(),
+        DataType::Timestamp(unit, zone) => {
+            let name = if zone.is_some() { "TIMESTAMPTZ" } else { "TIMESTAMP" };
+            format!("{name}{}", if *unit == TimeUnit::Nanosecond { "_NS" } else { "" })
+        }
+        ty if ty.is_string() => "VARCHAR".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "VARBINARY".to_owned(),
+        DataType::FixedSizeBinary(16) if !fixed.contains(&path) => "UUID".to_owned(),
+        DataType::FixedSizeBinary(length) => format!("FIXED({length})"),
+        DataType::List(item) => format!("{}[]", within(item, &ELEMENT.to_string())),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|f| format!("{} {}", f.name(), within(f, &format!("{FIELD}{}", f.name()))));
+            format!("STRUCT({})", fields.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("MAP({}, {})", within(&pair[0], &KEY.to_string()), within(&pair[1], &ELEMENT.to_string()))
+            }
+            _ => "MAP".to_owned(),
+        },
+        other => sql_type(other).to_uppercase(),
     }
 }
 
