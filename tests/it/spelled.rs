@@ -167,9 +167,19 @@ async fn a_text_beside_a_uuid_is_one_where_one_is_chosen() {
         ],
     )
     .await;
+    let union = format!("SELECT u FROM n.v WHERE id = 4 UNION ALL SELECT {other} UNION ALL SELECT NULL");
+    check(
+        &app,
+        &[(
+            &format!("SELECT CAST(u AS VARCHAR) FROM ({union}) q ORDER BY 1"),
+            "0000cafe-0000-0000-0000-000000000000,0000cafe-0000-0000-0000-000000000001,NULL",
+        )],
+    )
+    .await;
     refused(
         &app,
         &[
+            ("SELECT u FROM n.v UNION SELECT 'text'", "'text' is not a uuid"),
             ("SELECT coalesce(u, 'text') FROM n.v", "'text' is not a uuid"),
             ("SELECT CASE WHEN id = 1 THEN u ELSE 'text' END FROM n.v", "'text' is not a uuid"),
         ],
@@ -284,6 +294,10 @@ async fn what_is_not_served_is_said_in_words_of_sql() {
             ("DROP TABLE n.v", "are served, not DROP TABLE"),
             ("TRUNCATE TABLE n.v", "are served, not TRUNCATE TABLE"),
             ("SET x = 1", "are served, not SET"),
+            ("SHOW TABLES FROM n", "information_schema.tables"),
+            ("SHOW SCHEMAS", "information_schema.schemata"),
+            ("UPDATE n.v SET i = sum(i)", "UPDATE sets column i for each row, and sum is of many"),
+            ("UPDATE n.v SET i = 1 + row_number() OVER ()", "and row_number is of many"),
             (
                 "SELECT sum(i) OVER (ORDER BY id ROWS BETWEEN i PRECEDING AND CURRENT ROW) FROM n.v",
                 "a whole number that is written out",

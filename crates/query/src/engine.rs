@@ -333,7 +333,7 @@ fn kind(sql: &str) -> String {
             Some(second) => format!("{first} {second}"),
             None => first,
         },
-        None => "this".to_owned(),
+        None => "this statement".to_owned(),
     }
 }
 

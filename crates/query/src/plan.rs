@@ -25,7 +25,7 @@ use crate::select::{self, normal, parts, quoted};
 use crate::store::{self, Column};
 use crate::target::Target;
 use crate::text::Parsed;
-use crate::{Result, information, parameters, rowscan, text, values};
+use crate::{Result, information, parameters, rowscan, syntax, text, values};
 
 /// A statement's plan, with what is to be done with its rows.
 pub(crate) struct Planned {
@@ -203,6 +203,12 @@ impl Planner<'_> {
         let mut values: HashMap<String, Expr> = HashMap::new();
         for Assignment { target, value } in assignments {
             let column = assigned(&target, &rows)?;
+            let known = |name: &str| self.session.aggregate_functions().contains_key(name);
+            if let Some(what) = syntax::of_many_rows(&value, &known) {
+                return Err(refused(format!(
+                    "UPDATE sets column {column} for each row, and {what} is of many: ask a subquery for it"
+                )));
+            }
             if values.insert(column.clone(), rows.bare(value)).is_some() {
                 return Err(refused(format!("UPDATE sets column {column} twice")));
             }

@@ -7,7 +7,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause,
     ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Subscript, TypedString, UnaryOperator,
-    Value, VisitMut, VisitorMut,
+    Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use crate::depth;
@@ -183,6 +183,43 @@ pub(crate) fn name_recursive(query: &mut Query) {
                 *item = SelectItem::ExprWithAlias { expr: taken(expr), alias: column.name.clone() };
             }
         }
+    }
+}
+
+/// What of an expression is a value of many rows, outside of its subqueries: a window function, or one of those that are known to aggregate.
+pub(crate) fn of_many_rows(expr: &Expr, aggregates: &dyn Fn(&str) -> bool) -> Option<String> {
+    struct Many<'a> {
+        aggregates: &'a dyn Fn(&str) -> bool,
+        queries: usize,
+    }
+    impl Visitor for Many<'_> {
+        type Break = String;
+
+        fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<String> {
+            self.queries += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<String> {
+            self.queries -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<String> {
+            match expr {
+                Expr::Function(function) if self.queries == 0 => match function.name.0.as_slice() {
+                    [ObjectNamePart::Identifier(name)] if function.over.is_some() || (self.aggregates)(&normal(name)) => {
+                        ControlFlow::Break(normal(name))
+                    }
+                    _ => ControlFlow::Continue(()),
+                },
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    match expr.visit(&mut Many { aggregates, queries: 0 }) {
+        ControlFlow::Break(name) => Some(name),
+        ControlFlow::Continue(()) => None,
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn pattern(text: &str) -> Option<String> {
 }
 
 /// What the planner says of a statement that it does not take, and what is wrong with the statement.
-const WORDS: [(&str, &str); 9] = [
+const WORDS: [(&str, &str); 12] = [
     (
         "frame offsets for ROWS / GROUPS must be non negative integers",
         "the offset of a window frame of ROWS or GROUPS is a whole number that is written out, no expression, parameter or negative number",
@@ -87,6 +87,18 @@ const WORDS: [(&str, &str); 9] = [
     (
         "Aggregate functions are not allowed in the WHERE clause",
         "an aggregate function does not stand in WHERE: use HAVING, or a subquery",
+    ),
+    (
+        "SHOW TABLES IN not supported",
+        "SHOW TABLES takes no FROM or IN: SELECT table_name FROM information_schema.tables WHERE table_schema = '…'",
+    ),
+    (
+        "Unsupported SQL statement: SHOW SCHEMAS",
+        "SHOW SCHEMAS is not served: SELECT schema_name FROM information_schema.schemata",
+    ),
+    (
+        "Unsupported SQL statement: SHOW DATABASES",
+        "SHOW DATABASES is not served: SELECT schema_name FROM information_schema.schemata",
     ),
     (
         "Cannot infer common string type for string concat operation Null || Null",

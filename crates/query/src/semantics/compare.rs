@@ -198,6 +198,7 @@ fn taken(from: &Expr, made: Expr, schema: &DFSchema) -> Result<Expr> {
 /// Inputs of a union whose columns DataFusion would bring to a type that does not hold all of their values.
 fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
     for column in 0..union.schema.fields().len() {
+        texts_as_uuids(&mut union, column)?;
         let types: Vec<DataType> = union.inputs.iter().map(|input| input.schema().field(column).data_type().clone()).collect();
         let Some(wide) = wider(&types) else { continue };
         for input in &mut union.inputs {
@@ -213,6 +214,36 @@ fn unite(mut union: datafusion::logical_expr::Union) -> Result<LogicalPlan> {
         }
     }
     Ok(LogicalPlan::Union(union))
+}
+
+/// The texts of a union's column as UUIDs, if other inputs have UUIDs there.
+fn texts_as_uuids(union: &mut datafusion::logical_expr::Union, column: usize) -> Result<()> {
+    let is_text = |input: &Arc<LogicalPlan>| input.schema().field(column).data_type().is_string();
+    let fits = |input: &Arc<LogicalPlan>| {
+        let field = input.schema().field(column);
+        is_uuid(field) || field.data_type().is_string() || field.data_type().is_null()
+    };
+    let any = union.inputs.iter().any(|input| is_uuid(input.schema().field(column)));
+    if !any || !union.inputs.iter().all(fits) {
+        return Ok(());
+    }
+    let uuid = Arc::new(Field::new("", DataType::FixedSizeBinary(16), true));
+    for input in union.inputs.iter_mut().filter(|input| is_text(input)) {
+        let schema = input.schema().clone();
+        let columns = schema.columns().into_iter().enumerate().map(|(i, c)| {
+            let own = Expr::Column(c.clone());
+            Ok(match i == column {
+                true => match rewrite_cast(&own, &uuid, &schema.fields()[i], false)? {
+                    Some(made) => made.alias_qualified(c.relation, c.name),
+                    None => own,
+                },
+                false => own,
+            })
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        *input = Arc::new(LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?);
+    }
+    Ok(())
 }
 
 /// The type that holds the values of some types, where DataFusion would take another.
