@@ -13,6 +13,14 @@ pub enum FormatError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A file of Avro, or what is in it, is damaged.
+    #[error("{what}: {why}")]
+    Avro {
+        /// The file, and the field in it.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What is said contradicts itself.
     #[error("{what}: {why}")]
     Invalid {
@@ -35,7 +43,7 @@ impl FormatError {
 impl Coded for FormatError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Json { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
+            Self::Json { .. } | Self::Avro { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
         }
     }
 }

@@ -3,10 +3,14 @@
 //! Bytes in, values out: nothing here waits, and nothing knows a store, Arrow or a query engine. What exists is read leniently, as Java's
 //! parsers read it; what is unknown is kept and written back; what can't be understood of one value costs that value alone.
 
+mod avro;
 mod default;
 mod error;
 mod extra;
+mod file;
 mod json;
+mod manifest;
+mod names;
 mod partition;
 mod schema;
 mod snapshot;
@@ -16,10 +20,20 @@ mod transform;
 mod types;
 mod value;
 
+pub use avro::Codec;
 pub use default::DefaultValue;
 pub use error::{FormatError, Result};
 pub use extra::Extra;
+pub use file::{
+    Bound, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    ManifestStatus, Stats, UNASSIGNED_SEQUENCE_NUMBER,
+};
 pub use json::{json_of, value_of};
+pub use manifest::{
+    Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList, PartitionColumn,
+    Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
+};
+pub use names::{avro_name, valid_avro_name};
 pub use partition::{
     FIRST_PARTITION_FIELD_ID, Partition, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
 };
