@@ -5,6 +5,8 @@
 
 mod avro;
 mod default;
+#[cfg(test)]
+mod dice;
 mod error;
 mod extra;
 mod file;
@@ -12,6 +14,7 @@ mod json;
 mod manifest;
 mod names;
 mod partition;
+mod puffin;
 mod schema;
 mod snapshot;
 mod sort;
@@ -36,6 +39,10 @@ pub use manifest::{
 pub use names::{avro_name, valid_avro_name};
 pub use partition::{
     FIRST_PARTITION_FIELD_ID, Partition, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
+};
+pub use puffin::{
+    NewBlob, PUFFIN_TAIL, PuffinBlob, PuffinCodec, PuffinMetadata, PuffinWriter, puffin_footer_length, read_puffin,
+    read_puffin_footer,
 };
 pub use schema::{Schema, SchemaRef};
 pub use snapshot::{MAIN_BRANCH, MetadataLog, OPERATION, ReferenceKind, Snapshot, SnapshotLog, SnapshotRef, SnapshotReference};

@@ -2,7 +2,7 @@
 
 use flate2::Decompress;
 
-use super::codec::Codec;
+use super::codec::{Codec, budget};
 use super::cursor::{Broken, Cursor};
 use super::schema::WriterSchema;
 use crate::{FormatError, Result};
@@ -15,10 +15,6 @@ pub(super) const SYNC: usize = 16;
 pub(super) const SCHEMA_KEY: &str = "avro.schema";
 /// The header's key for the codec.
 pub(super) const CODEC_KEY: &str = "avro.codec";
-
-/// How many bytes a file's blocks may be decompressed to: so many, and a hundred for each of its own. Manifests are compressed to a twentieth;
-/// one that claims more must not take the memory of all others.
-const BUDGET: usize = 64 << 20;
 
 /// A container file.
 #[derive(Debug)]
@@ -69,15 +65,7 @@ impl<'a> Container<'a> {
         let schema = WriterSchema::parse(json).map_err(|why| bad(format!("its schema is damaged: {why}")))?;
         let codec = String::from_utf8_lossy(find(CODEC_KEY).unwrap_or_default());
         let codec = Codec::named(&codec).ok_or_else(|| bad(format!("its codec is not supported: {codec}")))?;
-        Ok(Self {
-            what,
-            metadata,
-            schema,
-            codec,
-            sync,
-            rest: cursor,
-            budget: file.len().saturating_mul(100).saturating_add(BUDGET),
-        })
+        Ok(Self { what, metadata, schema, codec, sync, rest: cursor, budget: budget(file.len()) })
     }
 
     /// The schema that it was written with.

@@ -12,6 +12,7 @@ mod value;
 mod write;
 
 pub use codec::Codec;
+pub(crate) use codec::{budget, unzstd};
 pub(crate) use container::{Container, Scratch};
 pub(crate) use cursor::{Broken, Cursor, Read};
 pub(crate) use schema::{Field, Kind, WriterSchema};

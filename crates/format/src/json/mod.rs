@@ -3,6 +3,7 @@
 #[macro_use]
 mod object;
 mod parts;
+mod puffin;
 mod types;
 mod value;
 

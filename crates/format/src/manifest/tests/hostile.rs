@@ -7,55 +7,10 @@ use proptest::test_runner::TestRunner;
 
 use super::sample::{entry, list, manifest, written};
 use crate::avro::{Container, ContainerWriter, Scratch, put_bytes};
+use crate::dice::Dice;
 use crate::*;
 
 const CODECS: [Codec; 4] = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard];
-
-/// Numbers by a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
-    }
-
-    /// Changes some bytes: flips, cuts, puts in, doubles, and puts bytes that make large numbers.
-    fn damage(&mut self, file: &[u8]) -> Vec<u8> {
-        let mut file = file.to_vec();
-        for _ in 0..=self.below(4) {
-            let at = self.below(file.len());
-            match self.below(7) {
-                0 => file.truncate(at),
-                1 => {
-                    let end = (at + self.below(9)).min(file.len());
-                    file.drain(at..end);
-                }
-                2 => file.insert(at, self.below(256) as u8),
-                3 => {
-                    let end = (at + self.below(64)).min(file.len());
-                    let piece = file[at..end].to_vec();
-                    file.splice(at..at, piece);
-                }
-                4 => {
-                    let end = (at + 1 + self.below(8)).min(file.len());
-                    file[at..end].fill(0xff);
-                }
-                _ => {
-                    if let Some(byte) = file.get_mut(at) {
-                        *byte ^= 1 << self.below(8);
-                    }
-                }
-            }
-            if file.is_empty() {
-                break;
-            }
-        }
-        file
-    }
-}
 
 fn one<S: Strategy>(strategy: S) -> S::Value {
     strategy.new_tree(&mut TestRunner::deterministic()).expect("a value").current()
@@ -72,7 +27,7 @@ fn manifests() -> Vec<Vec<u8>> {
 
 #[test]
 fn damaged_manifests_are_errors_or_other_values() {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
     let mut read = 0;
     for file in manifests() {
         for _ in 0..400 {
@@ -92,7 +47,7 @@ fn damaged_manifests_are_errors_or_other_values() {
 
 #[test]
 fn damaged_lists_are_errors_or_other_values() {
-    let mut dice = Dice(0x1234_5678_9abc_def1);
+    let mut dice = Dice::new(0x1234_5678_9abc_def1);
     for version in 1..=3 {
         let manifests = one(vec(manifest(version), 4));
         for codec in CODECS {
