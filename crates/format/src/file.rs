@@ -147,9 +147,67 @@ impl<T> FromIterator<(i32, T)> for IdMap<T> {
     }
 }
 
+/// Bounds of columns, by their field ids. Those of the files of one manifest share memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct BoundMap {
+    /// Rising ids, and where their bounds end.
+    ends: Box<[(i32, u32)]>,
+    bytes: Bytes,
+}
+
+impl BoundMap {
+    /// Of fields with rising ids, whose bounds end at places of the bytes. Else it is none.
+    pub(crate) fn of(ends: Box<[(i32, u32)]>, bytes: Bytes) -> Option<Self> {
+        let rises = ends.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1);
+        let fits = ends.last().is_none_or(|(_, end)| *end as usize <= bytes.len());
+        (rises && fits).then_some(Self { ends, bytes })
+    }
+
+    fn at(&self, at: usize) -> Bound {
+        let start = if at == 0 { 0 } else { self.ends[at - 1].1 };
+        Bound(self.bytes.slice(start as usize..self.ends[at].1 as usize))
+    }
+
+    /// The bound of a field.
+    pub fn get(&self, field_id: i32) -> Option<Bound> {
+        self.ends.binary_search_by_key(&field_id, |(id, _)| *id).ok().map(|at| self.at(at))
+    }
+
+    /// Fields and their bounds, by rising ids.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i32, Bound)> {
+        self.ends.iter().enumerate().map(|(at, (id, _))| (*id, self.at(at)))
+    }
+
+    /// How many fields have a bound.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether no field has a bound.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Of two for one field the later is kept. Bounds that would take more than four gigabytes together are left out.
+impl FromIterator<(i32, Bound)> for BoundMap {
+    fn from_iter<I: IntoIterator<Item = (i32, Bound)>>(bounds: I) -> Self {
+        let bounds: IdMap<Bound> = bounds.into_iter().collect();
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(bounds.len());
+        for (id, bound) in bounds.iter() {
+            if let Ok(end) = u32::try_from(bytes.len() + bound.bytes().len()) {
+                bytes.extend_from_slice(bound.bytes());
+                ends.push((id, end));
+            }
+        }
+        Self { ends: ends.into(), bytes: bytes.into() }
+    }
+}
+
 /// What a manifest says of a column of a file. What it does not say is none, which is not 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
     /// Bytes in the file.
     pub column_size: Option<u64>,
     /// Values, nulls and NaN among them.
@@ -159,9 +217,9 @@ pub struct Stats<'a> {
     /// NaN.
     pub nan_count: Option<u64>,
     /// No value is less.
-    pub lower_bound: Option<&'a Bound>,
+    pub lower_bound: Option<Bound>,
     /// No value is greater.
-    pub upper_bound: Option<&'a Bound>,
+    pub upper_bound: Option<Bound>,
 }
 
 /// A file of data or of deletes (specification, "Data File Fields"). Counts that a manifest has are kept as they are; negative ones, which
@@ -189,9 +247,9 @@ pub struct DataFile {
     /// NaN of each column (137).
     pub nan_value_counts: Option<IdMap<i64>>,
     /// Lower bounds of columns (125).
-    pub lower_bounds: Option<IdMap<Bound>>,
+    pub lower_bounds: Option<BoundMap>,
     /// Upper bounds of columns (128).
-    pub upper_bounds: Option<IdMap<Bound>>,
+    pub upper_bounds: Option<BoundMap>,
     /// What it needs to be decrypted (131).
     pub key_metadata: Option<Bytes>,
     /// Bytes at which it can be split (132).
@@ -243,7 +301,7 @@ impl DataFile {
     }
 
     /// What is said of a column; none if nothing is.
-    pub fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
+    pub fn stats(&self, field_id: i32) -> Option<Stats> {
         let count = |map: &Option<IdMap<i64>>| u64::try_from(*map.as_ref()?.get(field_id)?).ok();
         let stats = Stats {
             column_size: count(&self.column_sizes),
@@ -411,6 +469,8 @@ mod tests {
         let stats = file.stats(1).expect("of column 1");
         assert_eq!((stats.value_count, stats.null_count, stats.upper_bound), (Some(5), None, None));
         let bound = stats.lower_bound.expect("a bound");
+        let other: BoundMap = [(1, Bound::new(vec![0xe2, 0x82])), (1, Bound::new(vec![1]))].into_iter().collect();
+        assert_eq!((other.len(), other.get(1)), (1, Some(Bound::new(vec![1]))), "the later of two");
         assert_eq!((bound.decode(&PrimitiveType::String), bound.bytes()), (None, &[0xe2, 0x82][..]), "cut inside a character");
         assert_eq!(file.stats(2), None, "a negative count");
         assert_eq!(file.stats(3).and_then(|stats| stats.value_count), Some(9), "the later of two");

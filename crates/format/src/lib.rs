@@ -28,8 +28,8 @@ pub use default::DefaultValue;
 pub use error::{FormatError, Result};
 pub use extra::Extra;
 pub use file::{
-    Bound, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent, ManifestEntry, ManifestFile,
-    ManifestStatus, Stats, UNASSIGNED_SEQUENCE_NUMBER,
+    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent, ManifestEntry,
+    ManifestFile, ManifestStatus, Stats, UNASSIGNED_SEQUENCE_NUMBER,
 };
 pub use json::{json_of, value_of};
 pub use manifest::{

@@ -80,7 +80,11 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 Ok(())
             }
-            _ => self.long().map(|_| ()),
+            [_, second, rest @ ..] if *second < 0x80 => {
+                self.rest = rest;
+                Ok(())
+            }
+            _ => self.long_of_many().map(|_| ()),
         }
     }
 
@@ -150,7 +154,12 @@ impl<'a> Cursor<'a> {
                 let branch = self.branch(branches)?;
                 self.skip_at(schema, branch, depth + 1)
             }
-            Kind::Record(_) => node.parts.iter().try_for_each(|part| self.skip_at(schema, *part, depth + 1)),
+            // What most fields of most records are is passed over here: maps of counts and bounds are nothing else.
+            Kind::Record(_) => node.parts.iter().try_for_each(|part| match schema.node(*part).kind {
+                Kind::Int | Kind::Long => self.skip_long(),
+                Kind::Bytes | Kind::String => self.bytes().map(|_| ()),
+                _ => self.skip_at(schema, *part, depth + 1),
+            }),
             Kind::Array { items, .. } => {
                 self.skip_blocks(|cursor| cursor.skip_at(schema, *items, depth + 1), schema.node(*items).least)
             }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::columns::{Bounds, Counts, Lists, Numbers, Paths};
 use super::header::ManifestHeader;
 use crate::{
-    Bound, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
     ManifestStatus, Result, Tuple, Value,
 };
 
@@ -317,6 +317,9 @@ impl ManifestBatch {
                 next = first.checked_add(self.record_count[row].max(0));
             }
         }
+        for column in [&mut self.snapshot_id, &mut self.sequence_number, &mut self.file_sequence_number, &mut self.first_row_id] {
+            column.shrink(self.len);
+        }
     }
 
     /// The entries, with what was asked for of them. Their bounds share memory.
@@ -327,10 +330,7 @@ impl ManifestBatch {
 
     fn entry(&self, row: usize, bounds: &[Bytes; 2]) -> ManifestEntry {
         let counts = |which: usize| self.counts[which].row(row).map(IdMap::from_iter);
-        let bounds = |which: usize| -> Option<IdMap<Bound>> {
-            let row = self.bounds[which].row(row)?;
-            Some(row.map(|(id, range)| (id, Bound::new(bounds[which].slice(range)))).collect())
-        };
+        let bounds = |which: usize| self.row_bounds(row, which, &bounds[which]);
         let blob = |column: &Lists<u8>| column.get(row).map(Bytes::copy_from_slice);
         let data_file = DataFile {
             content: self.content[row],
@@ -363,6 +363,21 @@ impl ManifestBatch {
         }
     }
 
+    /// The bounds of a row, which are next to each other.
+    fn row_bounds(&self, row: usize, which: usize, bytes: &Bytes) -> Option<BoundMap> {
+        let column = &self.bounds[which];
+        let mut whole = None;
+        for (_, range) in column.row(row)? {
+            let start = whole.map_or(range.start, |(start, _)| start);
+            whole = Some((start, range.end));
+        }
+        let (start, end) = whole.unwrap_or_default();
+        let ends = column.row(row)?.map(|(id, range)| (id, (range.end - start) as u32)).collect();
+        // A writer that does not order them has them copied.
+        let copied = || Some(column.row(row)?.map(|(id, range)| (id, Bound::new(bytes.slice(range)))).collect());
+        BoundMap::of(ends, bytes.slice(start..end)).or_else(copied)
+    }
+
     /// The place of a format among those that occur.
     pub(super) fn format_code(&mut self, name: &str) -> Result<u8, &'static str> {
         if let Some(code) = self.formats.iter().position(|format| format.as_str() == name) {
@@ -393,7 +408,7 @@ impl ManifestBatch {
             &mut self.content_offset,
             &mut self.content_size,
         ] {
-            column.shrink();
+            column.shrink(self.len);
         }
         self.counts.iter_mut().for_each(Counts::shrink);
         self.splits.shrink();

@@ -17,9 +17,11 @@ impl Bits {
     }
 }
 
-/// Numbers, some of which may be missing. While all are, they take no memory.
+/// Numbers, some of which may be missing. While all are, or all are one number, they take no memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers {
+    /// The number of so many rows.
+    all: Option<(i64, usize)>,
     values: Vec<i64>,
     present: Bits,
 }
@@ -29,6 +31,9 @@ impl Numbers {
     #[inline]
     pub(super) fn set(&mut self, row: usize, value: Option<i64>) {
         let Some(value) = value else { return };
+        if let Some((all, rows)) = self.all.take() {
+            (0..rows).for_each(|row| self.set(row, Some(all)));
+        }
         if self.values.len() <= row {
             self.values.resize(row + 1, 0);
         }
@@ -37,14 +42,24 @@ impl Numbers {
     }
 
     pub(super) fn get(&self, row: usize) -> Option<i64> {
-        if self.present.get(row) { self.values.get(row).copied() } else { None }
+        match self.all {
+            Some((all, rows)) => (row < rows).then_some(all),
+            None if self.present.get(row) => self.values.get(row).copied(),
+            None => None,
+        }
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    pub(super) fn shrink(&mut self) {
+    /// Lets go of what so many rows do not need.
+    pub(super) fn shrink(&mut self, rows: usize) {
+        if let Some(first) = self.get(0)
+            && (1..rows).all(|row| self.get(row) == Some(first))
+        {
+            *self = Self { all: Some((first, rows)), ..Self::default() };
+        }
         self.values.shrink_to_fit();
         self.present.0.shrink_to_fit();
     }
@@ -336,6 +351,20 @@ mod tests {
                 assert_eq!(format!("{prefix}{rest}"), *path);
             }
         }
+    }
+
+    #[test]
+    fn numbers_that_are_all_one_are_kept_once() {
+        let mut numbers = Numbers::default();
+        (0..100).for_each(|row| numbers.set(row, Some(7)));
+        numbers.shrink(100);
+        assert_eq!((numbers.memory(), numbers.get(99), numbers.get(100)), (0, Some(7), None));
+        numbers.set(50, Some(8));
+        assert_eq!((numbers.get(49), numbers.get(50), numbers.get(99)), (Some(7), Some(8), Some(7)));
+        let mut numbers = Numbers::default();
+        numbers.set(1, Some(7));
+        numbers.shrink(2);
+        assert_eq!((numbers.get(0), numbers.get(1)), (None, Some(7)));
     }
 
     #[test]

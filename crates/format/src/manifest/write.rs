@@ -8,7 +8,7 @@ use super::header::MANIFEST;
 use super::schemas;
 use crate::avro::{Codec, ContainerWriter, avro_schema, encode, put_bytes, put_long};
 use crate::{
-    Bound, DataContentType, DataFile, DataFileFormat, FieldSummary, FormatError, IdMap, ManifestContent, ManifestEntry,
+    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, FormatError, IdMap, ManifestContent, ManifestEntry,
     ManifestFile, ManifestStatus, NestedField, PartitionSpec, PrimitiveType, Result, Schema, StructType, Tuple, Type,
     UNASSIGNED_SEQUENCE_NUMBER, Value,
 };
@@ -269,10 +269,10 @@ fn put_file(
         put_long(out, BLOCK_SIZE);
     }
     for counts in [&file.column_sizes, &file.value_counts, &file.null_value_counts, &file.nan_value_counts] {
-        put_map(out, counts.as_ref(), |out, count| put_long(out, *count));
+        put_map(out, counts.as_ref().map(IdMap::iter), |out, count| put_long(out, *count));
     }
     for bounds in [&file.lower_bounds, &file.upper_bounds] {
-        put_map(out, bounds.as_ref(), |out, bound| put_bytes(out, bound.bytes()));
+        put_map(out, bounds.as_ref().map(BoundMap::iter), |out, bound| put_bytes(out, bound.bytes()));
     }
     put_optional_bytes(out, file.key_metadata.as_deref());
     put_list(out, file.split_offsets.as_ref().map(|list| list.iter().copied()));
@@ -301,12 +301,12 @@ fn format_name(format: &DataFileFormat) -> String {
     }
 }
 
-fn put_map<T>(out: &mut Vec<u8>, map: Option<&IdMap<T>>, put: impl Fn(&mut Vec<u8>, &T)) {
+fn put_map<T>(out: &mut Vec<u8>, map: Option<impl ExactSizeIterator<Item = (i32, T)>>, put: impl Fn(&mut Vec<u8>, T)) {
     put_long(out, map.is_some().into());
     let Some(map) = map else { return };
-    if !map.is_empty() {
+    if map.len() > 0 {
         put_long(out, map.len() as i64);
-        for (id, value) in map.iter() {
+        for (id, value) in map {
             put_long(out, id.into());
             put(out, value);
         }

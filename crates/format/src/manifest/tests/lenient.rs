@@ -116,7 +116,7 @@ fn fields_are_found_by_id_wherever_and_however_they_are_written() {
         file.value_counts.as_ref().map(|counts| counts.iter().map(|(id, n)| (id, *n)).collect()),
         Some(vec![(3, 9), (4, 7)])
     );
-    let lower = file.stats(4).and_then(|stats| stats.lower_bound.cloned()).expect("a bound");
+    let lower = file.stats(4).and_then(|stats| stats.lower_bound).expect("a bound");
     assert_eq!((lower.bytes(), lower.decode(&PrimitiveType::String)), (&[0xe2, 0x82][..], None));
     assert_eq!(file.split_offsets, Some(vec![4]));
     assert_eq!((&file.null_value_counts, &file.equality_ids, file.sort_order_id), (&None, &None, None));

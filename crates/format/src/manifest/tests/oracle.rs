@@ -26,7 +26,7 @@ fn entries(version: u8, content: DataContentType) -> impl Strategy<Value = Vec<M
     vec(entry(content, version.min(2)), 0..8).prop_map(move |mut entries| {
         for entry in &mut entries {
             let file = &mut entry.data_file;
-            let bounds: IdMap<Bound> = file
+            let bounds: BoundMap = file
                 .partition
                 .iter()
                 .zip(1..)
@@ -65,8 +65,8 @@ fn counts(map: &Option<IdMap<i64>>) -> HashMap<i32, u64> {
     map.iter().flat_map(IdMap::iter).map(|(id, count)| (id, *count as u64)).collect()
 }
 
-fn bounds(map: &Option<IdMap<Bound>>) -> HashMap<i32, Vec<u8>> {
-    map.iter().flat_map(IdMap::iter).map(|(id, bound)| (id, bound.bytes().to_vec())).collect()
+fn bounds(map: &Option<BoundMap>) -> HashMap<i32, Vec<u8>> {
+    map.iter().flat_map(BoundMap::iter).map(|(id, bound)| (id, bound.bytes().to_vec())).collect()
 }
 
 fn their_bounds(map: &HashMap<i32, theirs::Datum>) -> HashMap<i32, Vec<u8>> {
@@ -102,12 +102,12 @@ fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry
 }
 
 fn their_file(file: &DataFile, spec_id: i32, schema: &theirs::Schema) -> theirs::DataFile {
-    let bounds = |map: &Option<IdMap<Bound>>| -> HashMap<i32, theirs::Datum> {
-        let datum = |(id, bound): (i32, &Bound)| {
+    let bounds = |map: &Option<BoundMap>| -> HashMap<i32, theirs::Datum> {
+        let datum = |(id, bound): (i32, Bound)| {
             let ty = schema.field_by_id(id)?.field_type.as_primitive_type()?.clone();
             Some((id, theirs::Datum::try_from_bytes(bound.bytes(), ty).ok()?))
         };
-        map.iter().flat_map(IdMap::iter).filter_map(datum).collect()
+        map.iter().flat_map(BoundMap::iter).filter_map(datum).collect()
     };
     let mut builder = theirs::DataFileBuilder::default();
     builder

@@ -39,8 +39,8 @@ proptest! {
                 prop_assert_eq!(some.value_count(row, id), stats.value_count);
                 prop_assert_eq!(some.null_count(row, id), stats.null_count);
                 prop_assert_eq!(some.nan_count(row, id), stats.nan_count);
-                prop_assert_eq!(some.lower_bound(row, id), stats.lower_bound.map(Bound::bytes));
-                prop_assert_eq!(some.upper_bound(row, id), stats.upper_bound.map(Bound::bytes));
+                prop_assert_eq!(some.lower_bound(row, id), stats.lower_bound.as_ref().map(Bound::bytes));
+                prop_assert_eq!(some.upper_bound(row, id), stats.upper_bound.as_ref().map(Bound::bytes));
             }
         }
     }

@@ -79,9 +79,9 @@ fn counts() -> impl Strategy<Value = Option<IdMap<i64>>> {
     option::of(btree_map(1..40_i32, 0..i64::MAX, 0..5).prop_map(IdMap::from_iter))
 }
 
-fn bounds() -> impl Strategy<Value = Option<IdMap<Bound>>> {
+fn bounds() -> impl Strategy<Value = Option<BoundMap>> {
     let bound = vec(any::<u8>(), 0..20).prop_map(Bound::new);
-    option::of(btree_map(1..40_i32, bound, 0..5).prop_map(IdMap::from_iter))
+    option::of(btree_map(1..40_i32, bound, 0..5).prop_map(BoundMap::from_iter))
 }
 
 /// A file with what versions 1 to 3 have.
