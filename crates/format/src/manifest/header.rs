@@ -104,7 +104,9 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
     }
     // The last version that there could be; a file of a later one is read as far as it is understood.
     let format_version = number("format-version").and_then(|version| u8::try_from(version).ok()).unwrap_or(1);
-    (ManifestHeader { format_version, content, schema_id: number("schema-id"), partition_spec_id, partition }, parts)
+    // Java leaves the key out, and has the id in the schema.
+    let schema_id = number("schema-id").or_else(|| schema_id(container));
+    (ManifestHeader { format_version, content, schema_id, partition_spec_id, partition }, parts)
 }
 
 /// The type of partitions.
@@ -118,6 +120,16 @@ fn partition_node(writer: &WriterSchema) -> Option<usize> {
 
 fn schema(container: &Container<'_>) -> Option<Schema> {
     serde_json::from_slice(container.metadata("schema")?).ok()
+}
+
+/// The id that the schema in the header says it has.
+fn schema_id(container: &Container<'_>) -> Option<i32> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(rename = "schema-id")]
+        id: Option<i32>,
+    }
+    serde_json::from_slice::<Named>(container.metadata("schema")?).ok()?.id
 }
 
 /// The spec that the header has: its fields only, as the specification says, or all of it, as some writers have it.

@@ -190,6 +190,9 @@ fn partitions_have_the_types_that_the_manifest_has_or_else_its_table() {
                 let (header, entries) = read_manifest(&manifest).unwrap_or_else(|error| panic!("{ty}: {error}"));
                 assert_eq!(*entries[0].data_file.partition, [Some(expected.clone())], "{ty} {metadata:?}");
                 assert_eq!(header.partition[0].field_id, 1000);
+                // The id is where Java has it.
+                let known = metadata.iter().any(|(key, text)| *key == "schema" && text.contains("schema-id"));
+                assert_eq!(header.schema_id, known.then_some(0));
             }
         }
     }
