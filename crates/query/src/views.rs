@@ -21,7 +21,7 @@ const DEPTH: usize = 16;
 fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
     match dialect.to_lowercase().as_str() {
         "esker" | "datafusion" => Some((0, Grammar::Standard)),
-        "trino" | "presto" => Some((1, Grammar::Standard)),
+        "trino" | "presto" => Some((1, Grammar::Trino)),
         "spark" | "databricks" => Some((2, Grammar::Spark)),
         "duckdb" => Some((3, Grammar::DuckDb)),
         _ => None,
