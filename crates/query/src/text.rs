@@ -238,7 +238,7 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>>
     };
     let Some((time, explicit, mut end)) = head() else { return Ok(None) };
     if let (true, Some((kind, after))) = (time, word(tokens, end))
-        && matches!(kind.as_str(), "TIMESTAMP" | "DATE")
+        && matches!(kind.as_str(), "TIMESTAMP" | "TIMESTAMPTZ" | "DATE")
     {
         end = after;
     }
@@ -313,10 +313,10 @@ mod tests {
         same("SELECT t.a FROM n.T FOR VERSION AS OF 7 WHERE a = 1", "SELECT t.a FROM n.\"t@version=7\" AS \"t\" WHERE a = 1");
         same("SELECT * FROM t VERSION AS OF 'b' x", "SELECT * FROM \"t@version=b\" x");
         same("SELECT * FROM t VERSION AS OF 'it''s' x", "SELECT * FROM \"t@version=it's\" x");
-        same(
-            "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z' AS x",
-            "SELECT * FROM \"t@timestamp=1767225601000\" AS x",
-        );
+        for time in ["SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z'", "TIMESTAMP AS OF TIMESTAMPTZ '2026-01-01 00:00:01+00'"]
+        {
+            same(&format!("SELECT * FROM t FOR {time} AS x"), "SELECT * FROM \"t@timestamp=1767225601000\" AS x");
+        }
         same("SELECT * FROM t TIMESTAMP AS OF '2026-01-01 00:01' x", "SELECT * FROM \"t@timestamp=1767225660000\" x");
         same("SELECT * FROM a FOR TIMESTAMP AS OF 10, b", "SELECT * FROM \"a@timestamp=10000\" AS \"a\", b");
         same("SELECT * FROM a /* FOR */ FOR VERSION AS OF 3 -- x", "SELECT * FROM \"a@version=3\" AS \"a\"");
