@@ -2,8 +2,14 @@
 
 #[macro_use]
 mod object;
+mod metadata;
 mod parts;
 mod types;
 mod value;
 
 pub use value::{json_of, value_of};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::metadata::tests::of_version;
+}
