@@ -19,6 +19,7 @@ mod transform;
 mod types;
 mod update;
 mod value;
+mod view;
 
 pub use apply::{At, apply, branch_at};
 pub use default::DefaultValue;
@@ -40,3 +41,4 @@ pub use types::{
 };
 pub use update::{LAST_ADDED, TableRequirement, TableUpdate, UnboundPartitionSpec};
 pub use value::{Tuple, Value};
+pub use view::{ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};

@@ -6,6 +6,7 @@ mod metadata;
 mod parts;
 mod types;
 mod value;
+mod view;
 
 pub use value::{json_of, value_of};
 

@@ -138,13 +138,13 @@ fn zoned(text: &str) -> Option<NaiveDateTime> {
 }
 
 fn micros(at: NaiveDateTime) -> Option<i64> {
-    (at.nanosecond() % 1000 == 0).then(|| at.and_utc().timestamp_micros())
+    at.nanosecond().is_multiple_of(1000).then(|| at.and_utc().timestamp_micros())
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let digit = |at: usize| (hex.as_bytes()[at] as char).to_digit(16);
     let pairs = (0..hex.len()).step_by(2);
-    if hex.len() % 2 > 0 {
+    if !hex.len().is_multiple_of(2) {
         return None;
     }
     pairs.map(|at| u8::try_from(digit(at)? * 16 + digit(at + 1)?).ok()).collect()

@@ -108,18 +108,11 @@ fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
                 let name = schema.name_by_field_id(id).unwrap_or_default();
                 Violation::new(rule, format!("schema {}, field {name} ({id})", schema.schema_id()), why)
             };
-            match before.insert(id, field) {
-                Some(old) => {
-                    found.extend(illegal(old, field, metadata).map(|why| violation(Rule::Promotion, why)));
-                    // What was lost with a schema that knew no defaults comes back with one that does.
-                    if old.initial_default.is_some() && old.initial_default != field.initial_default {
-                        found.push(violation(
-                            Rule::InitialDefaultChanged,
-                            "its initial-default is another than before".to_owned(),
-                        ));
-                    }
+            if let Some(old) = before.insert(id, field) {
+                found.extend(illegal(old, field, metadata).map(|why| violation(Rule::Promotion, why)));
+                if old.initial_default != field.initial_default {
+                    found.push(violation(Rule::InitialDefaultChanged, "its initial-default is another than before".to_owned()));
                 }
-                None => {}
             }
         }
     }

@@ -104,6 +104,9 @@ mod tests {
     use super::*;
     use crate::json::tests::of_version;
 
+    /// What breaks a rule.
+    type Broken = Box<dyn FnOnce(&mut Json)>;
+
     fn found(version: u8, change: impl FnOnce(&mut Json)) -> Vec<Violation> {
         let mut json = of_version(version);
         // A spec and a table without a dropped column break nothing.
@@ -134,7 +137,8 @@ mod tests {
     fn each_rule_is_found_with_what_breaks_it() {
         use Rule::*;
         let column = |value: Json| move |json: &mut Json| push(json, "/schemas/1/fields", value);
-        let cases: Vec<(u8, Box<dyn FnOnce(&mut Json)>, Rule, &str)> = vec![
+        let cases: Vec<(u8, Broken, Rule, &str)> = vec![
+            (3, Box::new(|json| json["schemas"][1]["fields"][0]["initial-default"] = json!(1)), InitialDefaultChanged, "x (1)"),
             (
                 2,
                 Box::new(column(field(4, json!("variant"), false))),
