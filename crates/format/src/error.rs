@@ -19,6 +19,14 @@ pub enum FormatError {
     /// A change can't be made, or would break a rule of the specification.
     #[error("{0}")]
     Refused(String),
+    /// A file of Avro, or what is in it, is damaged.
+    #[error("{what}: {why}")]
+    Avro {
+        /// The file, and the field in it.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What is said contradicts itself.
     #[error("{what}: {why}")]
     Invalid {
@@ -41,7 +49,7 @@ impl FormatError {
 impl Coded for FormatError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Json { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
+            Self::Json { .. } | Self::Avro { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
             Self::Requirement(_) => ErrorCode::CommitConflict,
             Self::Refused(_) => ErrorCode::BadRequest,
         }

@@ -4,6 +4,7 @@
 mod object;
 mod metadata;
 mod parts;
+mod puffin;
 mod types;
 mod value;
 mod view;
