@@ -9,10 +9,10 @@ const SNAPPY_RATIO: usize = 22;
 /// The largest window of Zstandard that is taken, as a power of two: what its tools take unasked.
 const ZSTD_WINDOW: u32 = 27;
 
-/// How many bytes so many may be decompressed to: 64 MiB, and a hundred for each. Manifests are compressed to a twentieth; a file that claims
+/// How many bytes so many may be decompressed to: 16 MiB, and a hundred for each. Manifests are compressed to a twentieth; a file that claims
 /// more must not take the memory of all others.
 pub(crate) const fn budget(bytes: usize) -> usize {
-    bytes.saturating_mul(100).saturating_add(64 << 20)
+    bytes.saturating_mul(100).saturating_add(16 << 20)
 }
 
 /// How blocks of a container file are compressed.

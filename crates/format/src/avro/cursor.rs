@@ -150,7 +150,7 @@ impl<'a> Cursor<'a> {
                 let branch = self.branch(branches)?;
                 self.skip_at(schema, branch, depth + 1)
             }
-            Kind::Record(fields) => fields.iter().try_for_each(|field| self.skip_at(schema, field.node, depth + 1)),
+            Kind::Record(_) => node.parts.iter().try_for_each(|part| self.skip_at(schema, *part, depth + 1)),
             Kind::Array { items, .. } => {
                 self.skip_blocks(|cursor| cursor.skip_at(schema, *items, depth + 1), schema.node(*items).least)
             }

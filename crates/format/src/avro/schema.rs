@@ -18,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) logical: Logical,
     /// The fewest bytes that a value takes. If there are none, no value of the type takes any.
     pub(crate) least: usize,
+    /// The types of a record's fields whose values take bytes. There may be any number of others, which cost nothing to pass over.
+    pub(crate) parts: Box<[usize]>,
 }
 
 /// What a type is made of.
@@ -116,6 +118,10 @@ impl WriterSchema {
         for (node, least) in self.nodes.iter_mut().zip(known) {
             node.least = least.unwrap_or(1);
         }
+        for at in 0..self.nodes.len() {
+            let parts = self.fields(at).iter().map(|field| field.node).filter(|node| self.nodes[*node].least > 0).collect();
+            self.nodes[at].parts = parts;
+        }
     }
 
     fn least(&self, at: usize, known: &mut [Option<usize>], depth: u32) -> usize {
@@ -160,7 +166,7 @@ struct Parser {
 
 impl Parser {
     fn add(&mut self, kind: Kind, logical: Logical) -> usize {
-        self.nodes.push(Node { kind, logical, least: 0 });
+        self.nodes.push(Node { kind, logical, least: 0, parts: Box::default() });
         self.nodes.len() - 1
     }
 

@@ -23,10 +23,13 @@ pub fn decode_manifest(file: &[u8], projection: &Projection) -> Result<ManifestB
         ids: Vec::new(),
         seen: HashMap::new(),
         last: Vec::new(),
+        values: 0,
+        bytes: 0,
         columns: Wanted::of(&steps),
     };
     let mut scratch = Scratch::default();
     while let Some((count, bytes)) = container.next(&mut scratch)? {
+        reader.bytes += bytes.len();
         let mut cursor = Cursor::new(bytes);
         for _ in 0..count {
             reader.entry(&mut cursor, &steps).map_err(|(id, why)| damaged(MANIFEST, id, why))?;
@@ -56,6 +59,9 @@ struct Reader<'a> {
     /// Partitions by their bytes: few are decoded, as most are many files'.
     seen: HashMap<Box<[u8]>, u32>,
     last: Vec<u8>,
+    /// Values of partitions that were decoded, and bytes of blocks.
+    values: usize,
+    bytes: usize,
     columns: Wanted,
 }
 
@@ -185,6 +191,11 @@ impl Reader<'_> {
         let at = match self.seen.get(bytes) {
             Some(at) => *at,
             None => {
+                self.values += batch.header.partition.len();
+                // A field of the spec that the file does not have costs a value of each partition, and no byte.
+                if self.values > self.bytes + (1 << 20) {
+                    return Err("its spec has too many fields that its files do not have");
+                }
                 let tuple = tuple(start, self.schema, parts, batch.header.partition.len())?;
                 let at = u32::try_from(batch.tuples.len()).map_err(|_| super::columns::TOO_LARGE)?;
                 batch.tuples.push(tuple);

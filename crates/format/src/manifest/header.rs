@@ -1,5 +1,7 @@
 //! What a manifest says of itself: its header's keys, and the types of its partitions.
 
+use std::collections::HashMap;
+
 use serde_json::Value as Json;
 
 use super::ids;
@@ -52,7 +54,7 @@ pub(super) struct PartitionPart {
     pub(super) ty: Option<PrimitiveType>,
 }
 
-/// The header, and the fields of the partition struct in the order in which they are written.
+/// The header, and the fields of the partition struct in the order in which they are written, but for those that take no bytes.
 pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<PartitionPart>) {
     let number = |name| container.text(name).and_then(|text| text.trim().trim_matches('"').parse::<i32>().ok());
     let content = match container.text("content") {
@@ -73,6 +75,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
         Some(spec) => spec.fields().iter().map(|field| PartitionColumn { field_id: field.field_id, value_type: None }).collect(),
         None => Vec::new(),
     };
+    let mut places: HashMap<i32, usize> = partition.iter().enumerate().map(|(at, column)| (column.field_id, at)).collect();
     let mut parts = Vec::with_capacity(fields.len());
     for (at, field) in fields.iter().enumerate() {
         // Version 1 knew its partition fields by their places.
@@ -80,11 +83,11 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
             .id
             .or_else(|| partition.get(at).map(|column| column.field_id))
             .unwrap_or(crate::FIRST_PARTITION_FIELD_ID + at as i32);
-        let found = partition.iter().position(|column| column.field_id == id);
-        let place = match (found, &spec) {
-            (Some(place), _) => Some(place),
+        let place = match (places.get(&id), &spec) {
+            (Some(place), _) => Some(*place),
             (None, Some(_)) => None,
             (None, None) => {
+                places.insert(id, partition.len());
                 partition.push(PartitionColumn { field_id: id, value_type: None });
                 Some(partition.len() - 1)
             }
@@ -95,7 +98,9 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
         if let Some(place) = place {
             partition[place].value_type.clone_from(&ty);
         }
-        parts.push(PartitionPart { place, node, null, ty });
+        if writer.node(field.node).least > 0 {
+            parts.push(PartitionPart { place, node, null, ty });
+        }
     }
     // The last version that there could be; a file of a later one is read as far as it is understood.
     let format_version = number("format-version").and_then(|version| u8::try_from(version).ok()).unwrap_or(1);

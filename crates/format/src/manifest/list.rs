@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::batch::damaged;
-use crate::avro::{Container, Cursor, Kind, Read, Scratch, WriterSchema};
+use crate::avro::{Container, Cursor, Field, Kind, Read, Scratch, WriterSchema};
 use crate::{Bound, FieldSummary, ManifestContent, ManifestFile, Result};
 
 const LIST: &str = "manifest list";
@@ -14,21 +14,27 @@ pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut container = Container::open(LIST, file)?;
     let schema = container.schema().clone();
     let mut scratch = Scratch::default();
+    let fields = solid(&schema, schema.root());
     let mut manifests = Vec::new();
     while let Some((count, bytes)) = container.next(&mut scratch)? {
         let mut cursor = Cursor::new(bytes);
         for _ in 0..count {
-            manifests.push(manifest(&mut cursor, &schema)?);
+            manifests.push(manifest(&mut cursor, &schema, &fields)?);
         }
     }
     Ok(manifests)
 }
 
-fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema) -> Result<ManifestFile> {
+/// The fields of a record whose values take bytes.
+fn solid(schema: &WriterSchema, node: usize) -> Vec<&Field> {
+    schema.fields(node).iter().filter(|field| schema.node(field.node).least > 0).collect()
+}
+
+fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema, fields: &[&Field]) -> Result<ManifestFile> {
     let mut path = None;
     let mut numbers = [None; 14];
     let (mut partitions, mut key_metadata, mut content) = (None, None, ManifestContent::Data);
-    for field in schema.fields(schema.root()) {
+    for field in fields {
         let id = field.id.unwrap_or(-1);
         let bad = |why| damaged(LIST, id, why);
         match id {
@@ -144,22 +150,26 @@ fn summaries(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Rea
     if least == 0 {
         return cursor.skip(schema, node).map(|()| None);
     }
+    // Items may be null, too; then they say nothing.
+    let fields = solid(schema, schema.without_null(items).0);
     while let Some(count) = cursor.items(least)? {
         for _ in 0..count {
-            summaries.push(summary(cursor, schema, items)?);
+            summaries.push(summary(cursor, schema, items, &fields)?);
         }
     }
     Ok(Some(summaries))
 }
 
-fn summary(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<FieldSummary> {
+fn summary(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize, fields: &[&Field]) -> Read<FieldSummary> {
     let mut summary = FieldSummary::default();
-    let Some(node) = present(cursor, schema, node)? else { return Ok(summary) };
-    if !matches!(schema.node(node).kind, Kind::Record(_)) {
+    if present(cursor, schema, node)?.is_none() {
+        return Ok(summary);
+    }
+    if fields.is_empty() {
         return Err("a summary is no record");
     }
     let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| Bound::new(bytes.to_vec()));
-    for field in schema.fields(node) {
+    for field in fields {
         match field.id {
             // Where it is not said, there may be nulls.
             Some(509) => summary.contains_null = boolean(cursor, schema, field.node)?.unwrap_or(true),

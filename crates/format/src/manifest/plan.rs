@@ -1,5 +1,7 @@
 //! What is to be done with each field of a manifest, decided once from the schema that it was written with.
 
+use std::collections::HashSet;
+
 use super::batch::{Columns, Projection};
 use super::header::{MANIFEST, PartitionPart};
 use super::ids;
@@ -117,18 +119,19 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// The steps of a record. Of two fields with one id the first counts, so that each is read once.
     fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<Op>) -> Result<Vec<Step>> {
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let mut steps = Vec::new();
         for Field { id, node, .. } in self.schema.fields(node) {
             let (inner, null) = self.schema.without_null(*node);
             let op = match id {
-                Some(id) if !seen.contains(id) => {
-                    seen.push(*id);
-                    op(self, *id, inner)?
-                }
+                Some(id) if seen.insert(*id) => op(self, *id, inner)?,
                 _ => Op::Skip,
             };
             let skipped = matches!(op, Op::Skip);
+            // What takes no bytes need not be passed over, once for each entry.
+            if skipped && self.schema.node(*node).least == 0 {
+                continue;
+            }
             let (node, null) = if skipped { (*node, None) } else { (inner, null) };
             steps.push(Step { id: id.unwrap_or(-1), op, node, null });
         }
@@ -212,6 +215,9 @@ impl Planner<'_> {
         }
         let mut parts = Vec::with_capacity(fields.len());
         for (at, field) in fields.iter().enumerate() {
+            if self.schema.node(field.node).least == 0 {
+                continue;
+            }
             let role = if at == key {
                 Role::Key
             } else if at == value {
@@ -223,7 +229,8 @@ impl Planner<'_> {
             let (node, null) = if role == Role::Other { (field.node, None) } else { (inner, null) };
             parts.push(MapPart { role, node, null });
         }
-        if !self.is_number(parts[key].node) || !fits(self, parts[value].node) {
+        let node = |at: usize| self.schema.without_null(fields[at].node).0;
+        if !self.is_number(node(key)) || !fits(self, node(value)) {
             return None;
         }
         let plain = parts.len() == 2 && key == 0 && parts.iter().all(|part| part.null.is_none());
