@@ -1,0 +1,104 @@
+//! Single values in Avro's binary encoding.
+
+use uuid::Uuid;
+
+use super::cursor::{Cursor, Read};
+use super::schema::{Kind, Node};
+use super::write::{put_bytes, put_long};
+use crate::value::unscaled;
+use crate::{FormatError, PrimitiveType, Result, Value};
+
+/// A value that was written as an Avro type and means one of `ty`, which is [`super::primitive_of`] of it. What is no such value, as a text
+/// that is cut, is none: it costs that value only.
+pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -> Read<Option<Value>> {
+    use PrimitiveType as P;
+    Ok(Some(match node.kind {
+        Kind::Null => return Ok(None),
+        Kind::Boolean => Value::Boolean(cursor.boolean()?),
+        Kind::Int => match (cursor.int()?, ty) {
+            (days, P::Date) => Value::Date(days),
+            (value, _) => Value::Int(value),
+        },
+        Kind::Long => {
+            let value = cursor.long()?;
+            match ty {
+                P::Time => Value::Time(value),
+                P::Timestamp => Value::Timestamp(value),
+                P::Timestamptz => Value::Timestamptz(value),
+                P::TimestampNs => Value::TimestampNs(value),
+                P::TimestamptzNs => Value::TimestamptzNs(value),
+                _ => Value::Long(value),
+            }
+        }
+        Kind::Float => Value::Float(f32::from_le_bytes(array(cursor.take(4)?))),
+        Kind::Double => Value::Double(f64::from_le_bytes(array(cursor.take(8)?))),
+        Kind::Bytes => return Ok(of_bytes(cursor.bytes()?, ty)),
+        Kind::Fixed(length) => return Ok(of_bytes(cursor.take(length)?, ty)),
+        Kind::String => {
+            let text = std::str::from_utf8(cursor.bytes()?).ok();
+            return Ok(match ty {
+                P::Uuid => text.and_then(|text| Uuid::parse_str(text).ok()).map(Value::Uuid),
+                _ => text.map(|text| Value::String(text.into())),
+            });
+        }
+        Kind::Enum | Kind::Union(_) | Kind::Record(_) | Kind::Array { .. } | Kind::Map { .. } => {
+            return Err("it has no single value");
+        }
+    }))
+}
+
+fn of_bytes(bytes: &[u8], ty: &PrimitiveType) -> Option<Value> {
+    match ty {
+        PrimitiveType::Decimal { scale, .. } => unscaled(bytes).map(|unscaled| Value::Decimal { unscaled, scale: *scale }),
+        PrimitiveType::Uuid => Uuid::from_slice(bytes).ok().map(Value::Uuid),
+        PrimitiveType::Fixed(_) => Some(Value::Fixed(bytes.into())),
+        _ => Some(Value::Binary(bytes.into())),
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
+}
+
+/// Writes a value of a type as [`super::avro_schema`] has it.
+pub(crate) fn encode(out: &mut Vec<u8>, ty: &PrimitiveType, value: &Value) -> Result<()> {
+    use PrimitiveType as P;
+    match (value, ty) {
+        (Value::Boolean(v), P::Boolean) => out.push((*v).into()),
+        (Value::Int(v), P::Int | P::Long) | (Value::Date(v), P::Date) => put_long(out, (*v).into()),
+        (Value::Long(v), P::Long)
+        | (Value::Time(v), P::Time)
+        | (Value::Timestamp(v), P::Timestamp)
+        | (Value::Timestamptz(v), P::Timestamptz)
+        | (Value::TimestampNs(v), P::TimestampNs)
+        | (Value::TimestamptzNs(v), P::TimestamptzNs) => put_long(out, *v),
+        (Value::Float(v), P::Float) => out.extend_from_slice(&v.to_le_bytes()),
+        (Value::Double(v), P::Double) => out.extend_from_slice(&v.to_le_bytes()),
+        (Value::String(v), P::String) => put_bytes(out, v.as_bytes()),
+        (Value::Uuid(v), P::Uuid) => out.extend_from_slice(v.as_bytes()),
+        (Value::Fixed(v), P::Fixed(length)) if v.len() as u64 == *length => out.extend_from_slice(v),
+        (Value::Binary(v), P::Binary) => put_bytes(out, v),
+        (Value::Decimal { unscaled, scale }, P::Decimal { precision, scale: of }) if scale == of => {
+            let bytes = unscaled.to_be_bytes();
+            let size = P::decimal_bytes((*precision).min(crate::MAX_DECIMAL_PRECISION)) as usize;
+            let (cut, kept) = bytes.split_at(16 - size);
+            let fill = if *unscaled < 0 { 0xff } else { 0 };
+            if cut.iter().any(|byte| *byte != fill) || (kept[0].cast_signed() < 0) != (*unscaled < 0) {
+                return Err(misfit(value, ty));
+            }
+            out.extend_from_slice(kept);
+        }
+        // A column that was promoted since.
+        (value, ty) => match value.promoted(ty) {
+            Some(promoted) if promoted != *value => return encode(out, ty, &promoted),
+            _ => return Err(misfit(value, ty)),
+        },
+    }
+    Ok(())
+}
+
+fn misfit(value: &Value, ty: &PrimitiveType) -> FormatError {
+    FormatError::invalid(format!("a value of type {ty}"), format!("it can't be {value:?}"))
+}

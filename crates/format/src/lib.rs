@@ -1,0 +1,65 @@
+//! Iceberg's table format, versions 1 to 3: what tables and views are made of, and how that is written down.
+//!
+//! Bytes in, values out: nothing here waits, and nothing knows a store, Arrow or a query engine. What exists is read leniently, as Java's
+//! parsers read it; what is unknown is kept and written back; what can't be understood of one value costs that value alone.
+
+mod apply;
+mod avro;
+mod default;
+#[cfg(test)]
+mod dice;
+mod error;
+mod extra;
+mod file;
+mod json;
+mod manifest;
+mod metadata;
+mod names;
+mod partition;
+mod puffin;
+pub mod rules;
+mod schema;
+mod snapshot;
+mod sort;
+mod statistics;
+mod transform;
+mod types;
+mod update;
+mod value;
+mod view;
+
+pub use apply::{At, apply, branch_at};
+pub use avro::Codec;
+pub use default::DefaultValue;
+pub use error::{FormatError, Result};
+pub use extra::Extra;
+pub use file::{
+    Bound, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    ManifestStatus, Stats, UNASSIGNED_SEQUENCE_NUMBER,
+};
+pub use json::{json_of, value_of};
+pub use manifest::{
+    Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList, PartitionColumn,
+    Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
+};
+pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
+pub use names::{avro_name, valid_avro_name};
+pub use partition::{
+    FIRST_PARTITION_FIELD_ID, Partition, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
+};
+pub use puffin::{
+    NewBlob, PUFFIN_TAIL, PuffinBlob, PuffinCodec, PuffinMetadata, PuffinWriter, puffin_footer_length, read_puffin,
+    read_puffin_footer,
+};
+pub use schema::{Schema, SchemaRef};
+pub use snapshot::{MAIN_BRANCH, MetadataLog, OPERATION, ReferenceKind, Snapshot, SnapshotLog, SnapshotRef, SnapshotReference};
+pub use sort::{NullOrder, SortDirection, SortField, SortOrder, SortOrderRef};
+pub use statistics::{BlobMetadata, EncryptedKey, PartitionStatisticsFile, StatisticsFile};
+pub use transform::Transform;
+pub use types::{
+    EdgeAlgorithm, LIST_ELEMENT, ListType, MAP_KEY, MAP_VALUE, MAX_DECIMAL_PRECISION, MapType, NestedField, NestedFieldRef,
+    PrimitiveType, StructType, Type,
+};
+pub use update::{LAST_ADDED, TableRequirement, TableUpdate, UnboundPartitionSpec};
+pub use value::{Tuple, Value};
+pub use view::{ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};

@@ -1,0 +1,409 @@
+//! The entries of a manifest, each field of all of them in one piece of memory.
+
+use bytes::Bytes;
+
+use super::columns::{Bounds, Counts, Lists, Numbers, Paths};
+use super::header::ManifestHeader;
+use crate::{
+    Bound, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    ManifestStatus, Result, Tuple, Value,
+};
+
+/// Columns of which something is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Columns {
+    /// None.
+    #[default]
+    None,
+    /// Some, by their field ids, which rise.
+    Of(Box<[i32]>),
+    /// All.
+    All,
+}
+
+impl Columns {
+    /// Of field ids in any order.
+    pub fn of(ids: impl IntoIterator<Item = i32>) -> Self {
+        let mut ids: Vec<i32> = ids.into_iter().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() { Self::None } else { Self::Of(ids.into()) }
+    }
+
+    pub(super) fn has(&self, id: i32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Of(ids) => ids.binary_search(&id).is_ok(),
+            Self::All => true,
+        }
+    }
+
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+/// What of entries is decoded. Status, content, format, snapshot, sequence numbers, rows, bytes and the first row id always are; what is not
+/// asked for is passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Projection {
+    /// Paths.
+    pub path: bool,
+    /// Partitions.
+    pub partition: bool,
+    /// Counts of values, of nulls and of NaN.
+    pub counts: Columns,
+    /// Columns' bytes.
+    pub sizes: Columns,
+    /// Lower and upper bounds.
+    pub bounds: Columns,
+    /// All else: keys, split offsets, fields of equality, sort order, what a delete file refers to.
+    pub details: bool,
+}
+
+impl Projection {
+    /// Everything.
+    pub const fn all() -> Self {
+        Self { path: true, partition: true, counts: Columns::All, sizes: Columns::All, bounds: Columns::All, details: true }
+    }
+
+    /// What planning by the bounds of some columns takes, without what only delete files have.
+    pub fn planning(columns: impl IntoIterator<Item = i32>) -> Self {
+        let columns = Columns::of(columns);
+        Self { path: true, partition: true, counts: columns.clone(), sizes: Columns::None, bounds: columns, details: false }
+    }
+}
+
+/// The entries of a manifest: one vector a field.
+#[derive(Debug, Clone)]
+pub struct ManifestBatch {
+    pub(super) header: ManifestHeader,
+    pub(super) len: usize,
+    pub(super) status: Vec<ManifestStatus>,
+    pub(super) content: Vec<DataContentType>,
+    pub(super) format: Vec<u8>,
+    pub(super) formats: Vec<DataFileFormat>,
+    pub(super) snapshot_id: Numbers,
+    pub(super) sequence_number: Numbers,
+    pub(super) file_sequence_number: Numbers,
+    pub(super) paths: Paths,
+    pub(super) tuple: Vec<u32>,
+    pub(super) tuples: Vec<Tuple>,
+    pub(super) record_count: Vec<i64>,
+    pub(super) file_size: Vec<i64>,
+    /// Sizes, values, nulls and NaN.
+    pub(super) counts: [Counts; 4],
+    /// Lower and upper.
+    pub(super) bounds: [Bounds; 2],
+    pub(super) key_metadata: Lists<u8>,
+    pub(super) referenced_file: Lists<u8>,
+    pub(super) splits: Lists<i64>,
+    pub(super) equality_ids: Lists<i32>,
+    pub(super) sort_order_id: Numbers,
+    pub(super) first_row_id: Numbers,
+    pub(super) content_offset: Numbers,
+    pub(super) content_size: Numbers,
+}
+
+impl ManifestBatch {
+    pub(super) fn new(header: ManifestHeader) -> Self {
+        Self {
+            header,
+            len: 0,
+            status: Vec::new(),
+            content: Vec::new(),
+            format: Vec::new(),
+            formats: Vec::new(),
+            snapshot_id: Numbers::default(),
+            sequence_number: Numbers::default(),
+            file_sequence_number: Numbers::default(),
+            paths: Paths::default(),
+            tuple: Vec::new(),
+            tuples: Vec::new(),
+            record_count: Vec::new(),
+            file_size: Vec::new(),
+            counts: Default::default(),
+            bounds: Default::default(),
+            key_metadata: Lists::default(),
+            referenced_file: Lists::default(),
+            splits: Lists::default(),
+            equality_ids: Lists::default(),
+            sort_order_id: Numbers::default(),
+            first_row_id: Numbers::default(),
+            content_offset: Numbers::default(),
+            content_size: Numbers::default(),
+        }
+    }
+
+    /// What the manifest says of itself.
+    pub const fn header(&self) -> &ManifestHeader {
+        &self.header
+    }
+
+    /// How many entries there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What was done with a file.
+    pub fn status(&self, row: usize) -> ManifestStatus {
+        self.status[row]
+    }
+
+    /// Whether a file is one of the table's still.
+    pub fn is_alive(&self, row: usize) -> bool {
+        self.status[row] != ManifestStatus::Deleted
+    }
+
+    /// What is in a file.
+    pub fn content(&self, row: usize) -> DataContentType {
+        self.content[row]
+    }
+
+    /// How a file is written.
+    pub fn format(&self, row: usize) -> &DataFileFormat {
+        &self.formats[usize::from(self.format[row])]
+    }
+
+    /// The snapshot that added a file, or removed it.
+    pub fn snapshot_id(&self, row: usize) -> Option<i64> {
+        self.snapshot_id.get(row)
+    }
+
+    /// A file's data sequence number.
+    pub fn sequence_number(&self, row: usize) -> Option<i64> {
+        self.sequence_number.get(row)
+    }
+
+    /// The sequence number of the snapshot that added a file.
+    pub fn file_sequence_number(&self, row: usize) -> Option<i64> {
+        self.file_sequence_number.get(row)
+    }
+
+    /// A file's path in two parts, the first of which all have.
+    pub fn path_parts(&self, row: usize) -> (&str, &str) {
+        self.paths.get(row)
+    }
+
+    /// A file's path.
+    pub fn path(&self, row: usize) -> String {
+        let (prefix, rest) = self.paths.get(row);
+        [prefix, rest].concat()
+    }
+
+    /// The values of a file's partition, in the order of the header's fields, of the types that the manifest has.
+    pub fn partition(&self, row: usize) -> &[Option<Value>] {
+        self.tuple.get(row).map(|at| self.tuples[*at as usize].as_ref()).unwrap_or_default()
+    }
+
+    /// The partitions that files are in. There may be two that are alike.
+    pub fn partitions(&self) -> &[Tuple] {
+        &self.tuples
+    }
+
+    /// Which of [`ManifestBatch::partitions`] a file is in; none if partitions were not asked for.
+    pub fn partition_index(&self, row: usize) -> Option<usize> {
+        self.tuple.get(row).map(|at| *at as usize)
+    }
+
+    /// How many rows a file has, if its writer knew.
+    pub fn rows(&self, row: usize) -> Option<u64> {
+        u64::try_from(self.record_count[row]).ok()
+    }
+
+    /// A file's bytes, as the manifest has them.
+    pub fn file_size_in_bytes(&self, row: usize) -> i64 {
+        self.file_size[row]
+    }
+
+    /// How many values a column has in a file, nulls and NaN among them.
+    pub fn value_count(&self, row: usize, field_id: i32) -> Option<u64> {
+        self.counts[1].get(row, field_id).and_then(|count| u64::try_from(count).ok())
+    }
+
+    /// How many nulls a column has in a file.
+    pub fn null_count(&self, row: usize, field_id: i32) -> Option<u64> {
+        self.counts[2].get(row, field_id).and_then(|count| u64::try_from(count).ok())
+    }
+
+    /// How many NaN a column has in a file.
+    pub fn nan_count(&self, row: usize, field_id: i32) -> Option<u64> {
+        self.counts[3].get(row, field_id).and_then(|count| u64::try_from(count).ok())
+    }
+
+    /// The bytes of a column's lower bound in a file.
+    pub fn lower_bound(&self, row: usize, field_id: i32) -> Option<&[u8]> {
+        self.bounds[0].get(row, field_id)
+    }
+
+    /// The bytes of a column's upper bound in a file.
+    pub fn upper_bound(&self, row: usize, field_id: i32) -> Option<&[u8]> {
+        self.bounds[1].get(row, field_id)
+    }
+
+    /// The fields by which an equality delete file's rows delete others.
+    pub fn equality_ids(&self, row: usize) -> Option<&[i32]> {
+        self.equality_ids.get(row)
+    }
+
+    /// The file of which a delete file deletes rows, if that is one.
+    pub fn referenced_data_file(&self, row: usize) -> Option<&str> {
+        self.referenced_file.get(row).and_then(|path| std::str::from_utf8(path).ok())
+    }
+
+    /// The id of a file's first row.
+    pub fn first_row_id(&self, row: usize) -> Option<i64> {
+        self.first_row_id.get(row)
+    }
+
+    /// The bytes of memory that it takes, but for the values of partitions.
+    pub fn memory(&self) -> usize {
+        let numbers = [
+            &self.snapshot_id,
+            &self.sequence_number,
+            &self.file_sequence_number,
+            &self.sort_order_id,
+            &self.first_row_id,
+            &self.content_offset,
+            &self.content_size,
+        ];
+        let counts = self.counts.iter().map(Counts::memory).sum::<usize>() + self.splits.memory() + self.equality_ids.memory();
+        let entries = self.status.capacity() + self.content.capacity() + self.format.capacity();
+        entries
+            + 4 * self.tuple.capacity()
+            + 8 * (self.record_count.capacity() + self.file_size.capacity())
+            + numbers.into_iter().map(Numbers::memory).sum::<usize>()
+            + counts
+            + self.bounds.iter().map(Bounds::memory).sum::<usize>()
+            + self.paths.memory()
+            + self.key_metadata.memory()
+            + self.referenced_file.memory()
+    }
+
+    /// What entries inherit from their manifest in the list (specification, "Sequence Number Inheritance" and "First Row ID Inheritance").
+    pub fn inherit(&mut self, manifest: &ManifestFile) {
+        let sequence_number = manifest.sequence_number;
+        let mut next = match manifest.content {
+            ManifestContent::Data => manifest.first_row_id,
+            ManifestContent::Deletes => None,
+        };
+        // A manifest that was never given row ids is of before version 3; what ids its files say they have can't be of its snapshot.
+        if next.is_none() {
+            self.first_row_id.clear();
+        }
+        for row in 0..self.len {
+            if self.snapshot_id.get(row).is_none() {
+                self.snapshot_id.set(row, Some(manifest.added_snapshot_id));
+            }
+            // Version 1 has no sequence numbers: all are 0. Since, only files that were added may leave them out.
+            if sequence_number == 0 || self.status[row] == ManifestStatus::Added {
+                for column in [&mut self.sequence_number, &mut self.file_sequence_number] {
+                    if column.get(row).is_none() {
+                        column.set(row, Some(sequence_number));
+                    }
+                }
+            }
+            // Files that are removed take no ids, as in Java.
+            if let Some(first) = next
+                && self.is_alive(row)
+                && self.first_row_id.get(row).is_none()
+            {
+                self.first_row_id.set(row, Some(first));
+                next = first.checked_add(self.record_count[row].max(0));
+            }
+        }
+    }
+
+    /// The entries, with what was asked for of them. Their bounds share memory.
+    pub fn entries(&self) -> Vec<ManifestEntry> {
+        let bounds = [0, 1].map(|which: usize| Bytes::copy_from_slice(self.bounds[which].bytes()));
+        (0..self.len).map(|row| self.entry(row, &bounds)).collect()
+    }
+
+    fn entry(&self, row: usize, bounds: &[Bytes; 2]) -> ManifestEntry {
+        let counts = |which: usize| self.counts[which].row(row).map(IdMap::from_iter);
+        let bounds = |which: usize| -> Option<IdMap<Bound>> {
+            let row = self.bounds[which].row(row)?;
+            Some(row.map(|(id, range)| (id, Bound::new(bounds[which].slice(range)))).collect())
+        };
+        let blob = |column: &Lists<u8>| column.get(row).map(Bytes::copy_from_slice);
+        let data_file = DataFile {
+            content: self.content[row],
+            file_path: self.path(row),
+            file_format: self.format(row).clone(),
+            partition: self.partition(row).into(),
+            record_count: self.record_count[row],
+            file_size_in_bytes: self.file_size[row],
+            column_sizes: counts(0),
+            value_counts: counts(1),
+            null_value_counts: counts(2),
+            nan_value_counts: counts(3),
+            lower_bounds: bounds(0),
+            upper_bounds: bounds(1),
+            key_metadata: blob(&self.key_metadata),
+            split_offsets: self.splits.get(row).map(<[i64]>::to_vec),
+            equality_ids: self.equality_ids.get(row).map(<[i32]>::to_vec),
+            sort_order_id: self.sort_order_id.get(row).and_then(|id| i32::try_from(id).ok()),
+            first_row_id: self.first_row_id.get(row),
+            referenced_data_file: self.referenced_data_file(row).map(str::to_owned),
+            content_offset: self.content_offset.get(row),
+            content_size_in_bytes: self.content_size.get(row),
+        };
+        ManifestEntry {
+            status: self.status[row],
+            snapshot_id: self.snapshot_id.get(row),
+            sequence_number: self.sequence_number.get(row),
+            file_sequence_number: self.file_sequence_number.get(row),
+            data_file,
+        }
+    }
+
+    /// The place of a format among those that occur.
+    pub(super) fn format_code(&mut self, name: &str) -> Result<u8, &'static str> {
+        if let Some(code) = self.formats.iter().position(|format| format.as_str() == name) {
+            return Ok(code as u8);
+        }
+        let format = DataFileFormat::named(name);
+        let code = self.formats.iter().position(|known| *known == format).unwrap_or(self.formats.len());
+        if code == self.formats.len() {
+            self.formats.push(format);
+        }
+        u8::try_from(code).map_err(|_| "there are more than 256 formats of files")
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.status.shrink_to_fit();
+        self.content.shrink_to_fit();
+        self.format.shrink_to_fit();
+        self.tuple.shrink_to_fit();
+        self.record_count.shrink_to_fit();
+        self.file_size.shrink_to_fit();
+        self.paths.shrink();
+        for column in [
+            &mut self.snapshot_id,
+            &mut self.sequence_number,
+            &mut self.file_sequence_number,
+            &mut self.sort_order_id,
+            &mut self.first_row_id,
+            &mut self.content_offset,
+            &mut self.content_size,
+        ] {
+            column.shrink();
+        }
+        self.counts.iter_mut().for_each(Counts::shrink);
+        self.splits.shrink();
+        self.equality_ids.shrink();
+        self.bounds.iter_mut().for_each(Bounds::shrink);
+        self.key_metadata.shrink();
+        self.referenced_file.shrink();
+    }
+}
+
+pub(super) fn damaged(what: &str, id: i32, why: &str) -> FormatError {
+    FormatError::Avro { what: format!("{what}: field {id}"), why: why.to_owned() }
+}

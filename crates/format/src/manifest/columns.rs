@@ -1,0 +1,354 @@
+//! Values of many entries, each kind in one piece of memory.
+
+/// A bit for each of some rows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn set(&mut self, at: usize) {
+        if self.0.len() <= at / 64 {
+            self.0.resize(at / 64 + 1, 0);
+        }
+        self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    fn get(&self, at: usize) -> bool {
+        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+}
+
+/// Numbers, some of which may be missing. While all are, they take no memory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Numbers {
+    values: Vec<i64>,
+    present: Bits,
+}
+
+impl Numbers {
+    /// The number of a row. Rows come in order; those without one need not be said.
+    #[inline]
+    pub(super) fn set(&mut self, row: usize, value: Option<i64>) {
+        let Some(value) = value else { return };
+        if self.values.len() <= row {
+            self.values.resize(row + 1, 0);
+        }
+        self.values[row] = value;
+        self.present.set(row);
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<i64> {
+        if self.present.get(row) { self.values.get(row).copied() } else { None }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.values.shrink_to_fit();
+        self.present.0.shrink_to_fit();
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        8 * (self.values.capacity() + self.present.0.capacity())
+    }
+}
+
+/// Lists of rows, or bytes, some of which may be missing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lists<T> {
+    items: Vec<T>,
+    ends: Vec<u32>,
+    present: Bits,
+}
+
+impl<T: Copy> Lists<T> {
+    pub(super) fn push(&mut self, row: usize, items: &[T]) -> Result<(), &'static str> {
+        let before = u32::try_from(self.items.len()).map_err(|_| TOO_LARGE)?;
+        self.items.extend_from_slice(items);
+        let end = u32::try_from(self.items.len()).map_err(|_| TOO_LARGE)?;
+        self.ends.resize(row, before);
+        self.ends.push(end);
+        self.present.set(row);
+        Ok(())
+    }
+
+    pub(super) fn get(&self, row: usize) -> Option<&[T]> {
+        if !self.present.get(row) {
+            return None;
+        }
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        Some(&self.items[start as usize..self.ends[row] as usize])
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.items.shrink_to_fit();
+        self.ends.shrink_to_fit();
+        self.present.0.shrink_to_fit();
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        size_of::<T>() * self.items.capacity() + 4 * self.ends.capacity() + 8 * self.present.0.capacity()
+    }
+}
+
+pub(super) const TOO_LARGE: &str = "its values take more than four gigabytes";
+
+/// Paths, which begin alike.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Paths {
+    prefix: String,
+    rest: String,
+    ends: Vec<u32>,
+}
+
+impl Paths {
+    pub(super) fn push(&mut self, path: &str) -> Result<(), &'static str> {
+        self.rest.push_str(path);
+        self.ends.push(u32::try_from(self.rest.len()).map_err(|_| TOO_LARGE)?);
+        Ok(())
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The path of a row in two parts; the first is the same for all. Both are empty if paths were not asked for.
+    pub(super) fn get(&self, row: usize) -> (&str, &str) {
+        let Some(end) = self.ends.get(row) else { return ("", "") };
+        let start = if row == 0 { 0 } else { self.ends[row - 1] };
+        (&self.prefix, &self.rest[start as usize..*end as usize])
+    }
+
+    /// Takes out what all paths begin with, up to a slash.
+    pub(super) fn shrink(&mut self) {
+        let mut prefix = self.get(0).1;
+        for row in 1..self.ends.len() {
+            let path = self.get(row).1;
+            // Neighbours mostly share all that there is to share.
+            if !path.starts_with(prefix) {
+                let same = prefix.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+                prefix = &prefix[..prefix.as_bytes()[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)];
+            }
+            if prefix.is_empty() {
+                break;
+            }
+        }
+        let prefix = prefix[..prefix.rfind('/').map_or(0, |at| at + 1)].to_owned();
+        if !prefix.is_empty() {
+            let mut rest = String::with_capacity(self.rest.len() - prefix.len() * self.ends.len());
+            let mut start = 0;
+            for end in &mut self.ends {
+                rest.push_str(&self.rest[start + prefix.len()..*end as usize]);
+                start = *end as usize;
+                *end = rest.len() as u32;
+            }
+            (self.rest, self.prefix) = (rest, prefix);
+        }
+        self.rest.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.prefix.capacity() + self.rest.capacity() + 4 * self.ends.capacity()
+    }
+}
+
+/// Lists of fields. Entries of one manifest mostly have the same, so each is there once.
+#[derive(Debug, Clone, Default)]
+struct Shapes {
+    ids: Vec<i32>,
+    ends: Vec<u32>,
+}
+
+impl Shapes {
+    fn get(&self, at: usize) -> &[i32] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.ids[start as usize..self.ends[at] as usize]
+    }
+
+    /// The place of a list, which is mostly the last one.
+    fn find(&mut self, ids: &[i32]) -> Result<u32, &'static str> {
+        let count = self.ends.len();
+        for at in (count.saturating_sub(4)..count).rev() {
+            if self.get(at) == ids {
+                return Ok(at as u32);
+            }
+        }
+        self.ids.extend_from_slice(ids);
+        self.ends.push(u32::try_from(self.ids.len()).map_err(|_| TOO_LARGE)?);
+        Ok(count as u32)
+    }
+}
+
+/// Which fields each row has something of, and where that starts.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    shapes: Shapes,
+    /// The place of a row's list; none if it has no map.
+    shape: Vec<u32>,
+    first: Vec<u32>,
+}
+
+const NO_MAP: u32 = u32::MAX;
+
+impl Rows {
+    fn close(&mut self, row: usize, first: usize, ids: &[i32]) -> Result<(), &'static str> {
+        let first = u32::try_from(first).map_err(|_| TOO_LARGE)?;
+        self.shape.resize(row, NO_MAP);
+        self.first.resize(row, first);
+        let shape = self.shapes.find(ids)?;
+        self.shape.push(shape);
+        self.first.push(first);
+        Ok(())
+    }
+
+    /// The fields of a row, and where the first one's value is; none if it has no map.
+    fn get(&self, row: usize) -> Option<(&[i32], usize)> {
+        let shape = *self.shape.get(row)?;
+        (shape != NO_MAP).then(|| (self.shapes.get(shape as usize), self.first[row] as usize))
+    }
+
+    /// The place of a field's value.
+    fn find(&self, row: usize, field_id: i32) -> Option<usize> {
+        let (ids, first) = self.get(row)?;
+        // Of two for one field the later counts, as in Java's maps.
+        ids.iter().rposition(|id| *id == field_id).map(|at| first + at)
+    }
+
+    fn shrink(&mut self) {
+        self.shapes.ids.shrink_to_fit();
+        self.shapes.ends.shrink_to_fit();
+        self.shape.shrink_to_fit();
+        self.first.shrink_to_fit();
+    }
+
+    const fn memory(&self) -> usize {
+        4 * (self.shapes.ids.capacity() + self.shapes.ends.capacity() + self.shape.capacity() + self.first.capacity())
+    }
+}
+
+/// Counts by field, of many rows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    rows: Rows,
+    values: Vec<i64>,
+}
+
+impl Counts {
+    pub(super) fn push(&mut self, value: i64) {
+        self.values.push(value);
+    }
+
+    /// Ends a row, of which so many values were pushed as there are ids.
+    pub(super) fn close(&mut self, row: usize, ids: &[i32]) -> Result<(), &'static str> {
+        self.rows.close(row, self.values.len() - ids.len(), ids)
+    }
+
+    pub(super) fn get(&self, row: usize, field_id: i32) -> Option<i64> {
+        self.rows.find(row, field_id).map(|at| self.values[at])
+    }
+
+    /// All of a row.
+    pub(super) fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, i64)>> {
+        let (ids, first) = self.rows.get(row)?;
+        Some(ids.iter().copied().zip(self.values[first..].iter().copied()))
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.rows.shrink();
+        self.values.shrink_to_fit();
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.rows.memory() + 8 * self.values.capacity()
+    }
+}
+
+/// Bounds by field, of many rows: places in one buffer.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bounds {
+    rows: Rows,
+    ends: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Bounds {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(u32::try_from(self.bytes.len()).map_err(|_| TOO_LARGE)?);
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, row: usize, ids: &[i32]) -> Result<(), &'static str> {
+        self.rows.close(row, self.ends.len() - ids.len(), ids)
+    }
+
+    fn range(&self, at: usize) -> std::ops::Range<usize> {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        start as usize..self.ends[at] as usize
+    }
+
+    pub(super) fn get(&self, row: usize, field_id: i32) -> Option<&[u8]> {
+        self.rows.find(row, field_id).map(|at| &self.bytes[self.range(at)])
+    }
+
+    /// All of a row, as places in [`Bounds::bytes`].
+    pub(super) fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, std::ops::Range<usize>)>> {
+        let (ids, first) = self.rows.get(row)?;
+        Some(ids.iter().enumerate().map(move |(at, id)| (*id, self.range(first + at))))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.rows.shrink();
+        self.ends.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.rows.memory() + 4 * self.ends.capacity() + self.bytes.capacity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lose_what_they_begin_with_and_are_the_same() {
+        for paths in [
+            vec!["s3://b/t/data/a=1/x.parquet", "s3://b/t/data/a=10/y.parquet", "s3://b/t/data/a=1/z.parquet"],
+            vec!["s3://b/t/a", "file:/b"],
+            vec!["one"],
+            vec!["a/b/c", "a/b/c", "a/b"],
+            vec!["é/x", "è/x"],
+            vec![],
+        ] {
+            let mut column = Paths::default();
+            paths.iter().for_each(|path| column.push(path).expect("pushed"));
+            column.shrink();
+            for (row, path) in paths.iter().enumerate() {
+                let (prefix, rest) = column.get(row);
+                assert_eq!(format!("{prefix}{rest}"), *path);
+            }
+        }
+    }
+
+    #[test]
+    fn maps_that_are_missing_are_not_empty_ones() {
+        let mut counts = Counts::default();
+        counts.push(5);
+        counts.push(6);
+        counts.close(1, &[1, 2]).expect("closed");
+        counts.close(2, &[]).expect("closed");
+        assert!(counts.row(0).is_none());
+        assert_eq!(counts.row(1).map(Iterator::collect::<Vec<_>>), Some(vec![(1, 5), (2, 6)]));
+        assert_eq!(counts.row(2).map(Iterator::count), Some(0));
+        assert!(counts.row(3).is_none());
+        assert_eq!((counts.get(1, 2), counts.get(2, 2), counts.get(0, 1)), (Some(6), None, None));
+    }
+}

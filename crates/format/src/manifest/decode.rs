@@ -1,0 +1,312 @@
+//! Decoding of manifests.
+
+use std::collections::HashMap;
+
+use super::batch::{ManifestBatch, Projection, damaged};
+use super::header::{MANIFEST, ManifestHeader, PartitionPart, header};
+use super::ids;
+use super::plan::{MapPart, MapPlan, Op, Role, SLOTS, Slot, Step, plan};
+use crate::avro::{Broken, Container, Cursor, Read, Scratch, WriterSchema, decode};
+use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value};
+
+/// The entries of a manifest, of which all bytes are there. What they inherit from the list they have not yet:
+/// [`ManifestBatch::inherit`].
+pub fn decode_manifest(file: &[u8], projection: &Projection) -> Result<ManifestBatch> {
+    let mut container = Container::open(MANIFEST, file)?;
+    let (header, partition) = header(&container);
+    let steps = plan(container.schema(), projection, partition)?;
+    let schema = container.schema().clone();
+    let mut reader = Reader {
+        schema: &schema,
+        batch: ManifestBatch::new(header),
+        numbers: [None; SLOTS],
+        ids: Vec::new(),
+        seen: HashMap::new(),
+        last: Vec::new(),
+        values: 0,
+        bytes: 0,
+        columns: Wanted::of(&steps),
+    };
+    let mut scratch = Scratch::default();
+    while let Some((count, bytes)) = container.next(&mut scratch)? {
+        reader.bytes += bytes.len();
+        let mut cursor = Cursor::new(bytes);
+        for _ in 0..count {
+            reader.entry(&mut cursor, &steps).map_err(|(id, why)| damaged(MANIFEST, id, why))?;
+        }
+    }
+    reader.batch.shrink();
+    Ok(reader.batch)
+}
+
+/// A manifest's header and its entries. What they inherit from the list they have not yet.
+pub fn read_manifest(file: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>)> {
+    let batch = decode_manifest(file, &Projection::all())?;
+    let entries = batch.entries();
+    Ok((batch.header, entries))
+}
+
+/// What is wrong, and with which field.
+type Fault = (i32, Broken);
+
+struct Reader<'a> {
+    schema: &'a WriterSchema,
+    batch: ManifestBatch,
+    /// The numbers of the entry that is read.
+    numbers: [Option<i64>; SLOTS],
+    /// Keys of the map that is read.
+    ids: Vec<i32>,
+    /// Partitions by their bytes: few are decoded, as most are many files'.
+    seen: HashMap<Box<[u8]>, u32>,
+    last: Vec<u8>,
+    /// Values of partitions that were decoded, and bytes of blocks.
+    values: usize,
+    bytes: usize,
+    columns: Wanted,
+}
+
+/// Fields that are in the plan, of which each entry needs a value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wanted {
+    path: bool,
+    partition: bool,
+}
+
+impl Wanted {
+    fn of(steps: &[Step]) -> Self {
+        let inner = steps.iter().find_map(|step| if let Op::File(inner) = &step.op { Some(inner) } else { None });
+        let has = |which: fn(&Op) -> bool| inner.is_some_and(|steps| steps.iter().any(|step| which(&step.op)));
+        Self { path: has(|op| matches!(op, Op::Path)), partition: has(|op| matches!(op, Op::Partition(_))) }
+    }
+}
+
+impl Reader<'_> {
+    fn entry(&mut self, cursor: &mut Cursor<'_>, steps: &[Step]) -> Result<(), Fault> {
+        self.numbers = [None; SLOTS];
+        let batch = &mut self.batch;
+        batch.record_count.push(0);
+        batch.file_size.push(0);
+        batch.content.push(DataContentType::Data);
+        batch.status.push(ManifestStatus::Existing);
+        self.record(cursor, steps)?;
+        self.close()
+    }
+
+    fn record(&mut self, cursor: &mut Cursor<'_>, steps: &[Step]) -> Result<(), Fault> {
+        for step in steps {
+            let there = present(cursor, step.null).map_err(|why| (step.id, why))?;
+            if there {
+                match &step.op {
+                    Op::File(inner) => self.record(cursor, inner)?,
+                    op => self.field(cursor, op, step.node).map_err(|why| (step.id, why))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, cursor: &mut Cursor<'_>, op: &Op, node: usize) -> Read<()> {
+        let row = self.batch.len;
+        match op {
+            Op::Skip => cursor.skip(self.schema, node)?,
+            Op::Number(slot) => self.numbers[*slot as usize] = Some(cursor.long()?),
+            Op::Path => self.batch.paths.push(cursor.text()?)?,
+            Op::Format => {
+                let code = self.batch.format_code(cursor.text()?)?;
+                self.batch.format.push(code);
+            }
+            Op::Partition(parts) => self.partition(cursor, parts)?,
+            Op::Counts(which, plan) => self.counts(cursor, *which, plan)?,
+            Op::Bounds(which, plan) => self.bounds(cursor, *which, plan)?,
+            Op::KeyMetadata => self.batch.key_metadata.push(row, cursor.bytes()?)?,
+            Op::ReferencedFile => self.batch.referenced_file.push(row, cursor.text()?.as_bytes())?,
+            Op::Splits(items) => {
+                let list = list(cursor, self.schema, *items, Cursor::long)?;
+                self.batch.splits.push(row, &list)?;
+            }
+            Op::EqualityIds(items) => {
+                let list = list(cursor, self.schema, *items, Cursor::int)?;
+                self.batch.equality_ids.push(row, &list)?;
+            }
+            // A file within a file is none.
+            Op::File(_) => return Err("it is nested"),
+        }
+        Ok(())
+    }
+
+    /// Ends an entry: what it must have is there.
+    fn close(&mut self) -> Result<(), Fault> {
+        let number = |slot: Slot| self.numbers[slot as usize];
+        let needed = |slot: Slot, id: i32| number(slot).ok_or((id, "it is null"));
+        let batch = &mut self.batch;
+        let row = batch.len;
+        batch.status[row] =
+            ManifestStatus::of(needed(Slot::Status, ids::STATUS)?).ok_or((ids::STATUS, "there is no such status"))?;
+        let content = number(Slot::Content).unwrap_or(0);
+        batch.content[row] = DataContentType::of(content).ok_or((ids::CONTENT, "there is no such content"))?;
+        batch.record_count[row] = needed(Slot::RecordCount, ids::RECORD_COUNT)?;
+        batch.file_size[row] = needed(Slot::FileSize, ids::FILE_SIZE)?;
+        batch.snapshot_id.set(row, number(Slot::SnapshotId));
+        batch.sequence_number.set(row, number(Slot::SequenceNumber));
+        batch.file_sequence_number.set(row, number(Slot::FileSequenceNumber));
+        batch.sort_order_id.set(row, number(Slot::SortOrder));
+        batch.first_row_id.set(row, number(Slot::FirstRowId));
+        batch.content_offset.set(row, number(Slot::ContentOffset));
+        batch.content_size.set(row, number(Slot::ContentSize));
+        if batch.format.len() == row {
+            return Err((ids::FILE_FORMAT, "it is null"));
+        }
+        if self.columns.path && batch.paths.len() == row {
+            return Err((ids::FILE_PATH, "it is null"));
+        }
+        if self.columns.partition && batch.tuple.len() == row {
+            // A partition that is null has only nulls.
+            batch.tuple.push(batch.tuples.len() as u32);
+            batch.tuples.push(vec![None; batch.header.partition.len()].into());
+            self.last.clear();
+        }
+        batch.len += 1;
+        Ok(())
+    }
+
+    /// The values of a partition. Entries next to each other mostly have the same.
+    fn partition(&mut self, cursor: &mut Cursor<'_>, parts: &[PartitionPart]) -> Read<()> {
+        let start = *cursor;
+        for part in parts {
+            if present(cursor, part.null)? {
+                cursor.skip(self.schema, part.node)?;
+            }
+        }
+        let bytes = cursor.since(&start);
+        let batch = &mut self.batch;
+        if let Some(last) = batch.tuple.last()
+            && bytes == self.last
+            && !bytes.is_empty()
+        {
+            batch.tuple.push(*last);
+            return Ok(());
+        }
+        self.last.clear();
+        self.last.extend_from_slice(bytes);
+        let at = match self.seen.get(bytes) {
+            Some(at) => *at,
+            None => {
+                self.values += batch.header.partition.len();
+                // A field of the spec that the file does not have costs a value of each partition, and no byte.
+                if self.values > self.bytes + (1 << 20) {
+                    return Err("its spec has too many fields that its files do not have");
+                }
+                let tuple = tuple(start, self.schema, parts, batch.header.partition.len())?;
+                let at = u32::try_from(batch.tuples.len()).map_err(|_| super::columns::TOO_LARGE)?;
+                batch.tuples.push(tuple);
+                self.seen.insert(bytes.into(), at);
+                at
+            }
+        };
+        batch.tuple.push(at);
+        Ok(())
+    }
+
+    fn counts(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> Read<()> {
+        let column = &mut self.batch.counts[which];
+        self.ids.clear();
+        while let Some(count) = cursor.items(plan.least)? {
+            for _ in 0..count {
+                let (key, value) = match &plan.parts {
+                    None => (Some(cursor.int()?), Some(cursor.long()?)),
+                    Some(parts) => item(cursor, self.schema, parts, Cursor::long)?,
+                };
+                if let (Some(key), Some(value)) = (key, value)
+                    && plan.columns.has(key)
+                {
+                    self.ids.push(key);
+                    column.push(value);
+                }
+            }
+        }
+        column.close(self.batch.len, &self.ids)
+    }
+
+    fn bounds(&mut self, cursor: &mut Cursor<'_>, which: usize, plan: &MapPlan) -> Read<()> {
+        let column = &mut self.batch.bounds[which];
+        self.ids.clear();
+        while let Some(count) = cursor.items(plan.least)? {
+            for _ in 0..count {
+                let (key, value) = match &plan.parts {
+                    None => (Some(cursor.int()?), Some(cursor.bytes()?)),
+                    Some(parts) => item(cursor, self.schema, parts, Cursor::bytes)?,
+                };
+                if let (Some(key), Some(value)) = (key, value)
+                    && plan.columns.has(key)
+                {
+                    self.ids.push(key);
+                    column.push(value)?;
+                }
+            }
+        }
+        column.close(self.batch.len, &self.ids)
+    }
+}
+
+/// Whether a value is there that may be null. The union has two types.
+#[inline]
+fn present(cursor: &mut Cursor<'_>, null: Option<usize>) -> Read<bool> {
+    let Some(null) = null else { return Ok(true) };
+    match cursor.long()? {
+        branch @ (0 | 1) => Ok(branch as usize != null),
+        _ => Err("a union has no such type"),
+    }
+}
+
+/// A key and its value, wherever they are among an item's fields.
+fn item<'a, T>(
+    cursor: &mut Cursor<'a>,
+    schema: &WriterSchema,
+    parts: &[MapPart],
+    read: impl Fn(&mut Cursor<'a>) -> Read<T>,
+) -> Read<(Option<i32>, Option<T>)> {
+    let (mut key, mut value) = (None, None);
+    for part in parts {
+        if present(cursor, part.null)? {
+            match part.role {
+                Role::Key => key = Some(cursor.int()?),
+                Role::Value => value = Some(read(cursor)?),
+                Role::Other => cursor.skip(schema, part.node)?,
+            }
+        }
+    }
+    Ok((key, value))
+}
+
+/// A list of numbers. Nulls are none of them.
+fn list<'a, T>(
+    cursor: &mut Cursor<'a>,
+    schema: &WriterSchema,
+    items: usize,
+    read: impl Fn(&mut Cursor<'a>) -> Read<T>,
+) -> Read<Vec<T>> {
+    let (_, null) = schema.without_null(items);
+    let mut list = Vec::new();
+    while let Some(count) = cursor.items(schema.node(items).least)? {
+        for _ in 0..count {
+            if present(cursor, null)? {
+                list.push(read(cursor)?);
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn tuple(mut cursor: Cursor<'_>, schema: &WriterSchema, parts: &[PartitionPart], width: usize) -> Read<Tuple> {
+    let mut values: Vec<Option<Value>> = vec![None; width];
+    for part in parts {
+        if !present(&mut cursor, part.null)? {
+            continue;
+        }
+        match (&part.ty, part.place) {
+            (Some(ty), Some(place)) => values[place] = decode(&mut cursor, schema.node(part.node), ty)?,
+            _ => cursor.skip(schema, part.node)?,
+        }
+    }
+    Ok(values.into())
+}

@@ -1,0 +1,239 @@
+//! What is to be done with each field of a manifest, decided once from the schema that it was written with.
+
+use std::collections::HashSet;
+
+use super::batch::{Columns, Projection};
+use super::header::{MANIFEST, PartitionPart};
+use super::ids;
+use crate::avro::{Field, Kind, WriterSchema};
+use crate::{FormatError, Result};
+
+/// A field, in the order in which fields are written.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) id: i32,
+    pub(super) op: Op,
+    /// Its type; of an optional field the type that is not null.
+    pub(super) node: usize,
+    /// The place of null in its union, if it is one.
+    pub(super) null: Option<usize>,
+}
+
+/// What is done with a field.
+#[derive(Debug)]
+pub(super) enum Op {
+    Skip,
+    File(Vec<Step>),
+    Number(Slot),
+    Path,
+    Format,
+    Partition(Vec<PartitionPart>),
+    /// One of the maps of counts.
+    Counts(usize, MapPlan),
+    /// One of the maps of bounds.
+    Bounds(usize, MapPlan),
+    KeyMetadata,
+    ReferencedFile,
+    Splits(usize),
+    EqualityIds(usize),
+}
+
+/// A number of an entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Slot {
+    Status,
+    SnapshotId,
+    SequenceNumber,
+    FileSequenceNumber,
+    Content,
+    RecordCount,
+    FileSize,
+    SortOrder,
+    FirstRowId,
+    ContentOffset,
+    ContentSize,
+}
+
+/// How many numbers an entry has.
+pub(super) const SLOTS: usize = 11;
+
+/// How a map is read.
+#[derive(Debug)]
+pub(super) struct MapPlan {
+    pub(super) columns: Columns,
+    /// The fewest bytes that a key and its value take.
+    pub(super) least: usize,
+    /// The fields of a key and its value; none where they are a number and the value, each of them always there, and nothing else.
+    pub(super) parts: Option<Vec<MapPart>>,
+}
+
+/// A field of a map's item.
+#[derive(Debug)]
+pub(super) struct MapPart {
+    pub(super) role: Role,
+    pub(super) node: usize,
+    pub(super) null: Option<usize>,
+}
+
+/// What a field of a map's item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Key,
+    Value,
+    Other,
+}
+
+/// The plan of entries.
+pub(super) fn plan(schema: &WriterSchema, projection: &Projection, partition: Vec<PartitionPart>) -> Result<Vec<Step>> {
+    let planner = Planner { schema, projection };
+    let mut partition = Some(partition);
+    let mut steps = planner.record(schema.root(), |planner, field, node| planner.entry(field, node, &mut partition))?;
+    needed(&steps, &[ids::STATUS, ids::DATA_FILE])?;
+    for step in &mut steps {
+        if let Op::File(inner) = &step.op {
+            needed(inner, &[ids::FILE_FORMAT, ids::RECORD_COUNT, ids::FILE_SIZE])?;
+            let path = inner.iter().any(|step| step.id == ids::FILE_PATH && (matches!(step.op, Op::Path) || !projection.path));
+            if !path {
+                return Err(missing(ids::FILE_PATH));
+            }
+        }
+    }
+    Ok(steps)
+}
+
+/// Fields without which an entry means nothing.
+fn needed(steps: &[Step], ids: &[i32]) -> Result<()> {
+    let has = |id: &i32| steps.iter().any(|step| step.id == *id && !matches!(step.op, Op::Skip));
+    ids.iter().find(|id| !has(id)).map_or(Ok(()), |id| Err(missing(*id)))
+}
+
+fn missing(id: i32) -> FormatError {
+    FormatError::Avro { what: format!("{MANIFEST}: field {id}"), why: "it is missing, or of no type that it can have".to_owned() }
+}
+
+struct Planner<'a> {
+    schema: &'a WriterSchema,
+    projection: &'a Projection,
+}
+
+impl Planner<'_> {
+    /// The steps of a record. Of two fields with one id the first counts, so that each is read once.
+    fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<Op>) -> Result<Vec<Step>> {
+        let mut seen = HashSet::new();
+        let mut steps = Vec::new();
+        for Field { id, node, .. } in self.schema.fields(node) {
+            let (inner, null) = self.schema.without_null(*node);
+            let op = match id {
+                Some(id) if seen.insert(*id) => op(self, *id, inner)?,
+                _ => Op::Skip,
+            };
+            let skipped = matches!(op, Op::Skip);
+            // What takes no bytes need not be passed over, once for each entry.
+            if skipped && self.schema.node(*node).least == 0 {
+                continue;
+            }
+            let (node, null) = if skipped { (*node, None) } else { (inner, null) };
+            steps.push(Step { id: id.unwrap_or(-1), op, node, null });
+        }
+        Ok(steps)
+    }
+
+    fn entry(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Result<Op> {
+        Ok(match id {
+            ids::STATUS => self.number(node, Slot::Status),
+            ids::SNAPSHOT_ID => self.number(node, Slot::SnapshotId),
+            ids::SEQUENCE_NUMBER => self.number(node, Slot::SequenceNumber),
+            ids::FILE_SEQUENCE_NUMBER => self.number(node, Slot::FileSequenceNumber),
+            ids::DATA_FILE if matches!(self.schema.node(node).kind, Kind::Record(_)) => {
+                Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
+            }
+            _ => Op::Skip,
+        })
+    }
+
+    fn file(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Op {
+        let Projection { path, partition: with_partition, counts, sizes, bounds, details } = self.projection;
+        let when = |wanted: bool, op: Op| if wanted { op } else { Op::Skip };
+        match id {
+            ids::CONTENT => self.number(node, Slot::Content),
+            ids::RECORD_COUNT => self.number(node, Slot::RecordCount),
+            ids::FILE_SIZE => self.number(node, Slot::FileSize),
+            ids::FIRST_ROW_ID => self.number(node, Slot::FirstRowId),
+            ids::FILE_FORMAT => when(self.is_text(node), Op::Format),
+            ids::FILE_PATH => when(*path && self.is_text(node), Op::Path),
+            ids::PARTITION if *with_partition => partition.take().map_or(Op::Skip, Op::Partition),
+            ids::COLUMN_SIZES => self.map(node, sizes, (117, 118), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(0, plan)),
+            ids::VALUE_COUNTS => self.map(node, counts, (119, 120), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(1, plan)),
+            ids::NULL_COUNTS => self.map(node, counts, (121, 122), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(2, plan)),
+            ids::NAN_COUNTS => self.map(node, counts, (138, 139), Self::is_number).map_or(Op::Skip, |plan| Op::Counts(3, plan)),
+            ids::LOWER_BOUNDS => self.map(node, bounds, (126, 127), Self::is_text).map_or(Op::Skip, |plan| Op::Bounds(0, plan)),
+            ids::UPPER_BOUNDS => self.map(node, bounds, (129, 130), Self::is_text).map_or(Op::Skip, |plan| Op::Bounds(1, plan)),
+            _ if !details => Op::Skip,
+            ids::KEY_METADATA => when(self.is_text(node), Op::KeyMetadata),
+            ids::REFERENCED_FILE => when(self.is_text(node), Op::ReferencedFile),
+            ids::SPLIT_OFFSETS => self.list(node).map_or(Op::Skip, Op::Splits),
+            ids::EQUALITY_IDS => self.list(node).map_or(Op::Skip, Op::EqualityIds),
+            ids::SORT_ORDER_ID => self.number(node, Slot::SortOrder),
+            ids::CONTENT_OFFSET => self.number(node, Slot::ContentOffset),
+            ids::CONTENT_SIZE => self.number(node, Slot::ContentSize),
+            _ => Op::Skip,
+        }
+    }
+
+    fn is_number(&self, node: usize) -> bool {
+        matches!(self.schema.node(node).kind, Kind::Int | Kind::Long)
+    }
+
+    /// Whether it is text or bytes, which are written alike.
+    fn is_text(&self, node: usize) -> bool {
+        matches!(self.schema.node(node).kind, Kind::String | Kind::Bytes)
+    }
+
+    fn number(&self, node: usize, slot: Slot) -> Op {
+        if self.is_number(node) { Op::Number(slot) } else { Op::Skip }
+    }
+
+    /// The type of a list's items, where they are numbers.
+    fn list(&self, node: usize) -> Option<usize> {
+        match self.schema.node(node).kind {
+            Kind::Array { items, .. } if self.is_number(self.schema.without_null(items).0) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A map: a list of records of a key and a value. They are known by their ids or, where a writer left these out, by their places.
+    fn map(&self, node: usize, columns: &Columns, (key, value): (i32, i32), fits: fn(&Self, usize) -> bool) -> Option<MapPlan> {
+        if columns.is_none() {
+            return None;
+        }
+        let Kind::Array { items, .. } = self.schema.node(node).kind else { return None };
+        let fields = self.schema.fields(items);
+        let by_id = |id: i32| fields.iter().position(|field| field.id == Some(id));
+        let (key, value) = (by_id(key).unwrap_or(0), by_id(value).unwrap_or(1));
+        if key == value || fields.len() < 2 {
+            return None;
+        }
+        let mut parts = Vec::with_capacity(fields.len());
+        for (at, field) in fields.iter().enumerate() {
+            if self.schema.node(field.node).least == 0 {
+                continue;
+            }
+            let role = if at == key {
+                Role::Key
+            } else if at == value {
+                Role::Value
+            } else {
+                Role::Other
+            };
+            let (inner, null) = self.schema.without_null(field.node);
+            let (node, null) = if role == Role::Other { (field.node, None) } else { (inner, null) };
+            parts.push(MapPart { role, node, null });
+        }
+        let node = |at: usize| self.schema.without_null(fields[at].node).0;
+        if !self.is_number(node(key)) || !fits(self, node(value)) {
+            return None;
+        }
+        let plain = parts.len() == 2 && key == 0 && parts.iter().all(|part| part.null.is_none());
+        Some(MapPlan { columns: columns.clone(), least: self.schema.node(items).least, parts: (!plain).then_some(parts) })
+    }
+}

@@ -1,0 +1,200 @@
+//! Writing manifest lists, as Java's `ManifestListWriter` does.
+
+use super::schemas;
+use super::write::{put_option, put_optional_bytes, schema_json};
+use crate::avro::{Codec, ContainerWriter, avro_schema, put_bytes, put_long};
+use crate::{
+    FieldSummary, FormatError, ManifestContent, ManifestFile, NestedField, Result, StructType, UNASSIGNED_SEQUENCE_NUMBER,
+};
+
+const LIST: &str = "manifest list";
+
+/// What a manifest list is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewManifestList {
+    /// The table's version: 1, 2 or 3.
+    pub format_version: u8,
+    /// The snapshot that it is of.
+    pub snapshot_id: i64,
+    /// The snapshot that that one is made of.
+    pub parent_snapshot_id: Option<i64>,
+    /// The snapshot's sequence number. Version 1 has none.
+    pub sequence_number: i64,
+    /// The table's next row id (version 3).
+    pub first_row_id: Option<i64>,
+    /// How it is compressed.
+    pub codec: Codec,
+}
+
+/// A manifest list that is written.
+#[derive(Debug)]
+pub struct ManifestListWriter {
+    new: NewManifestList,
+    next_row_id: Option<i64>,
+    manifests: Vec<ManifestFile>,
+}
+
+impl ManifestListWriter {
+    /// A list without manifests.
+    pub fn new(new: NewManifestList) -> Result<Self> {
+        if !(1..=3).contains(&new.format_version) {
+            return Err(FormatError::invalid(LIST, format!("version {} can't be written", new.format_version)));
+        }
+        if new.format_version == 3 && new.first_row_id.is_none() {
+            return Err(FormatError::invalid(LIST, "version 3 needs the table's next row id"));
+        }
+        Ok(Self { new, next_row_id: new.first_row_id.filter(|_| new.format_version >= 3), manifests: Vec::new() })
+    }
+
+    /// Adds a manifest. One without a sequence number gets the snapshot's; one of data files that has no first row id gets the next, and the
+    /// rows of its files take as many (specification, "First Row ID Assignment").
+    pub fn add(&mut self, manifest: &ManifestFile) -> Result<()> {
+        let bad = |why: String| FormatError::invalid(format!("manifest {}", manifest.manifest_path), why);
+        let mut manifest = manifest.clone();
+        if self.new.format_version == 1 {
+            if manifest.content == ManifestContent::Deletes {
+                return Err(bad("version 1 has no delete files".to_owned()));
+            }
+            self.manifests.push(manifest);
+            return Ok(());
+        }
+        for number in [&mut manifest.sequence_number, &mut manifest.min_sequence_number] {
+            if *number == UNASSIGNED_SEQUENCE_NUMBER {
+                if manifest.added_snapshot_id != self.new.snapshot_id {
+                    return Err(bad(format!("it has no sequence number, but is of snapshot {}", manifest.added_snapshot_id)));
+                }
+                *number = self.new.sequence_number;
+            }
+        }
+        if self.new.format_version >= 3 && manifest.content == ManifestContent::Data && manifest.first_row_id.is_none() {
+            manifest.first_row_id = self.next_row_id;
+            // Existing files may have no row ids either, if the table was of an earlier version.
+            let rows = manifest.existing_rows_count.zip(manifest.added_rows_count).and_then(|(a, b)| a.checked_add(b));
+            let next = rows.and_then(|rows| self.next_row_id?.checked_add_unsigned(rows));
+            self.next_row_id = Some(next.ok_or_else(|| bad("it does not say how many rows need ids".to_owned()))?);
+        }
+        if manifest.content == ManifestContent::Deletes {
+            manifest.first_row_id = None;
+        }
+        self.manifests.push(manifest);
+        Ok(())
+    }
+
+    /// The next row id that the table has once this is committed (version 3).
+    pub const fn next_row_id(&self) -> Option<i64> {
+        self.next_row_id
+    }
+
+    /// The file's bytes.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        let new = &self.new;
+        let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
+        let schema = schema(new.format_version, loose);
+        let avro = avro_schema("manifest_file", &schema)?;
+        let or_null = |number: Option<i64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
+        let mut metadata = vec![
+            ("iceberg.schema", schema_json(schema).to_string()),
+            ("snapshot-id", new.snapshot_id.to_string()),
+            ("parent-snapshot-id", or_null(new.parent_snapshot_id)),
+        ];
+        if new.format_version >= 2 {
+            metadata.push(("sequence-number", new.sequence_number.to_string()));
+        }
+        if new.format_version >= 3 {
+            metadata.push(("first-row-id", or_null(new.first_row_id)));
+        }
+        metadata.push(("format-version", new.format_version.to_string()));
+        let mut writer = ContainerWriter::new(LIST, new.codec, &avro, &metadata);
+        for manifest in &self.manifests {
+            writer.add(|out| put_manifest(out, new.format_version, loose, manifest))?;
+        }
+        writer.finish()
+    }
+}
+
+/// Whether all counts of a manifest are known.
+fn counted(manifest: &ManifestFile) -> bool {
+    counts(manifest).iter().all(Option::is_some)
+}
+
+fn counts(manifest: &ManifestFile) -> [Option<u64>; 6] {
+    [
+        manifest.added_files_count,
+        manifest.existing_files_count,
+        manifest.deleted_files_count,
+        manifest.added_rows_count,
+        manifest.existing_rows_count,
+        manifest.deleted_rows_count,
+    ]
+}
+
+/// The schema. Since version 2 counts are required; where a manifest of version 1 never had them, they are left optional as they were there:
+/// a 0 would say that the manifest can be passed over.
+fn schema(version: u8, loose: bool) -> StructType {
+    let schema = schemas::manifest_file(version);
+    if !loose {
+        return schema;
+    }
+    let fields = schema.fields().iter().map(|field| match field.id {
+        504..=506 | 512..=514 => NestedField { required: false, ..field.as_ref().clone() }.into(),
+        _ => field.clone(),
+    });
+    StructType::new(fields.collect())
+}
+
+/// A manifest, its fields in the order of [`schemas::manifest_file`].
+fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &ManifestFile) -> Result<()> {
+    let counts = counts(manifest).map(|count| count.and_then(|count| i64::try_from(count).ok()));
+    // Files are counted in 32 bits.
+    let (files, rows) = counts.split_at(3);
+    if files.iter().flatten().any(|count| i32::try_from(*count).is_err()) {
+        return Err(FormatError::invalid(
+            format!("manifest {}", manifest.manifest_path),
+            "it has more files than can be counted",
+        ));
+    }
+    let optional = version == 1 || loose;
+    let put_counts = |out: &mut Vec<u8>, counts: &[Option<i64>]| {
+        for count in counts {
+            if optional { put_option(out, *count) } else { put_long(out, count.unwrap_or(0)) }
+        }
+    };
+    put_bytes(out, manifest.manifest_path.as_bytes());
+    put_long(out, manifest.manifest_length);
+    put_long(out, manifest.partition_spec_id.into());
+    if version >= 2 {
+        put_long(out, manifest.content as i64);
+        put_long(out, manifest.sequence_number);
+        put_long(out, manifest.min_sequence_number);
+    }
+    put_long(out, manifest.added_snapshot_id);
+    put_counts(out, files);
+    if version == 1 {
+        put_summaries(out, manifest.partitions.as_deref());
+        put_counts(out, rows);
+    } else {
+        put_counts(out, rows);
+        put_summaries(out, manifest.partitions.as_deref());
+    }
+    put_optional_bytes(out, manifest.key_metadata.as_deref());
+    if version >= 3 {
+        put_option(out, manifest.first_row_id);
+    }
+    Ok(())
+}
+
+fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>) {
+    put_long(out, summaries.is_some().into());
+    let Some(summaries) = summaries else { return };
+    if !summaries.is_empty() {
+        put_long(out, summaries.len() as i64);
+        for summary in summaries {
+            out.push(summary.contains_null.into());
+            put_long(out, summary.contains_nan.is_some().into());
+            out.extend(summary.contains_nan.map(u8::from));
+            put_optional_bytes(out, summary.lower_bound.as_ref().map(|bound| bound.bytes()));
+            put_optional_bytes(out, summary.upper_bound.as_ref().map(|bound| bound.bytes()));
+        }
+    }
+    put_long(out, 0);
+}

@@ -1,0 +1,196 @@
+//! Schemas: the columns of a table at one time, found by id or by full name.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::{Extra, FormatError, NestedFieldRef, Result, StructType, Type};
+
+/// The columns of a table at one time.
+#[derive(Debug, Clone)]
+pub struct Schema {
+    schema_id: i32,
+    columns: StructType,
+    identifier_field_ids: BTreeSet<i32>,
+    pub(crate) extra: Extra,
+    index: Index,
+}
+
+/// A schema that is shared.
+pub type SchemaRef = Arc<Schema>;
+
+/// Fields of all depths by what they are asked for.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    by_id: HashMap<i32, NestedFieldRef>,
+    names: HashMap<i32, String>,
+    ids: HashMap<String, i32>,
+    parents: HashMap<i32, i32>,
+}
+
+impl Schema {
+    /// Of columns. Two fields with one id or one full name are refused: nobody could tell them apart.
+    pub fn new(schema_id: i32, fields: Vec<NestedFieldRef>) -> Result<Self> {
+        let mut index = Index::default();
+        for field in &fields {
+            index.add(field, None, "").map_err(|why| FormatError::invalid(format!("schema {schema_id}"), why))?;
+        }
+        let columns = StructType::new(fields);
+        Ok(Self { schema_id, columns, identifier_field_ids: BTreeSet::new(), extra: Extra::default(), index })
+    }
+
+    /// With identifier fields.
+    #[must_use]
+    pub fn with_identifier_field_ids(mut self, ids: impl IntoIterator<Item = i32>) -> Self {
+        self.identifier_field_ids = ids.into_iter().collect();
+        self
+    }
+
+    /// With another id.
+    #[must_use]
+    pub fn with_schema_id(mut self, schema_id: i32) -> Self {
+        self.schema_id = schema_id;
+        self
+    }
+
+    /// What identifies it within its table.
+    pub const fn schema_id(&self) -> i32 {
+        self.schema_id
+    }
+
+    /// The columns.
+    pub const fn as_struct(&self) -> &StructType {
+        &self.columns
+    }
+
+    /// The fields that identify a row.
+    pub const fn identifier_field_ids(&self) -> &BTreeSet<i32> {
+        &self.identifier_field_ids
+    }
+
+    /// The field with an id, at any depth.
+    pub fn field_by_id(&self, id: i32) -> Option<&NestedFieldRef> {
+        self.index.by_id.get(&id)
+    }
+
+    /// The id of the field with a full name.
+    pub fn field_id_by_name(&self, name: &str) -> Option<i32> {
+        self.index.ids.get(name).copied()
+    }
+
+    /// The field with a full name: the names of the fields around it and its own, with dots between them.
+    pub fn field_by_name(&self, name: &str) -> Option<&NestedFieldRef> {
+        self.field_by_id(self.field_id_by_name(name)?)
+    }
+
+    /// The full name of a field.
+    pub fn name_by_field_id(&self, id: i32) -> Option<&str> {
+        self.index.names.get(&id).map(String::as_str)
+    }
+
+    /// The struct, list or map that a field is directly in; none of a column.
+    pub fn parent_of(&self, id: i32) -> Option<i32> {
+        self.index.parents.get(&id).copied()
+    }
+
+    /// The highest id of a field; 0 if there is none.
+    pub fn highest_field_id(&self) -> i32 {
+        self.index.by_id.keys().max().copied().unwrap_or(0)
+    }
+
+    /// The ids of all fields, at all depths.
+    pub fn field_ids(&self) -> impl Iterator<Item = i32> {
+        self.index.by_id.keys().copied()
+    }
+
+    /// Whether two schemas are alike but for their ids.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.identifier_field_ids == other.identifier_field_ids && self.extra == other.extra
+    }
+}
+
+impl PartialEq for Schema {
+    fn eq(&self, other: &Self) -> bool {
+        self.schema_id == other.schema_id && self.is_same_as(other)
+    }
+}
+
+impl Eq for Schema {}
+
+impl Index {
+    fn add(&mut self, field: &NestedFieldRef, parent: Option<i32>, prefix: &str) -> Result<(), String> {
+        let name = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
+        if let Some(other) = self.names.get(&field.id) {
+            return Err(format!("fields {other} and {name} have one id, {}", field.id));
+        }
+        if let Some(other) = self.ids.insert(name.clone(), field.id) {
+            return Err(format!("fields {other} and {} have one name, {name}", field.id));
+        }
+        if let Some(parent) = parent {
+            self.parents.insert(field.id, parent);
+        }
+        self.by_id.insert(field.id, field.clone());
+        self.names.insert(field.id, name.clone());
+        for child in field.field_type.children() {
+            self.add(child, Some(field.id), &name)?;
+        }
+        self.short(field, prefix);
+        Ok(())
+    }
+
+    /// Fields of structs in lists and maps are found without `element` and `value` as well, where no field has that name (Java:
+    /// `TypeUtil.indexByName`).
+    fn short(&mut self, field: &NestedFieldRef, prefix: &str) {
+        let (Type::List(_) | Type::Map(_)) = field.field_type.as_ref() else { return };
+        let name = if prefix.is_empty() { field.name.clone() } else { format!("{prefix}.{}", field.name) };
+        for part in ["element", "value"] {
+            let long = format!("{name}.{part}.");
+            let found: Vec<(String, i32)> =
+                self.ids.iter().filter_map(|(full, id)| Some((format!("{name}.{}", full.strip_prefix(&long)?), *id))).collect();
+            for (short, id) in found {
+                self.ids.entry(short).or_insert(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ListType, MapType, NestedField, PrimitiveType};
+
+    fn field(id: i32, name: &str, ty: impl Into<Type>) -> NestedFieldRef {
+        Arc::new(NestedField::optional(id, name, ty))
+    }
+
+    fn point(first: i32) -> Type {
+        StructType::new(vec![field(first, "x", PrimitiveType::Int), field(first + 1, "y", PrimitiveType::Int)]).into()
+    }
+
+    #[test]
+    fn fields_of_every_depth_are_found() {
+        let map = MapType::new((5, PrimitiveType::String.into()), (6, point(7)), false);
+        let columns = vec![
+            field(1, "a", point(2)),
+            field(4, "m", map),
+            field(9, "l", ListType::new(10, point(11), true)),
+            field(13, "a.b", PrimitiveType::Long),
+        ];
+        let schema = Schema::new(3, columns).expect("a schema").with_identifier_field_ids([13]);
+        for (name, id) in [("a.x", 2), ("m.key", 5), ("m.value.y", 8), ("m.y", 8), ("l.element", 10), ("l.x", 11), ("a.b", 13)] {
+            assert_eq!(schema.field_id_by_name(name), Some(id), "{name}");
+        }
+        assert_eq!((schema.name_by_field_id(8), schema.parent_of(8)), (Some("m.value.y"), Some(6)));
+        assert_eq!((schema.highest_field_id(), schema.parent_of(1)), (13, None));
+        assert_eq!(schema.field_by_name("l.element.y").map(|field| field.id), Some(12));
+    }
+
+    #[test]
+    fn two_fields_of_one_id_or_name_are_refused() {
+        let columns = vec![field(1, "a", point(2)), field(3, "b", PrimitiveType::Int)];
+        let error = Schema::new(7, columns).expect_err("one id").to_string();
+        assert!(error.contains("schema 7: fields a.y and b have one id, 3"), "{error}");
+        let columns = vec![field(1, "a", point(2)), field(4, "a.x", PrimitiveType::Int)];
+        let error = Schema::new(7, columns).expect_err("one name").to_string();
+        assert!(error.contains("have one name, a.x"), "{error}");
+    }
+}

@@ -1,0 +1,399 @@
+//! Values, each of which says by itself of which type it is, compared as Java compares them.
+
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
+use uuid::Uuid;
+
+use crate::types::{PrimitiveType, Type};
+
+/// A value that is not null.
+///
+/// Two are equal where Java's `StructLikeWrapper` finds them equal: every NaN is one value, -0.0 and 0.0 are two. Values of two types are
+/// never equal; [`Value::promoted`] brings one to the type that its column has now.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// Of `boolean`.
+    Boolean(bool),
+    /// Of `int`.
+    Int(i32),
+    /// Of `long`.
+    Long(i64),
+    /// Of `float`.
+    Float(f32),
+    /// Of `double`.
+    Double(f64),
+    /// Of `decimal`.
+    Decimal {
+        /// The number without its point.
+        unscaled: i128,
+        /// Digits behind the point.
+        scale: u32,
+    },
+    /// Of `date`: days since 1970-01-01.
+    Date(i32),
+    /// Of `time`: microseconds since midnight.
+    Time(i64),
+    /// Of `timestamp`: microseconds since 1970-01-01.
+    Timestamp(i64),
+    /// Of `timestamptz`: microseconds since 1970-01-01 UTC.
+    Timestamptz(i64),
+    /// Of `timestamp_ns`: nanoseconds since 1970-01-01.
+    TimestampNs(i64),
+    /// Of `timestamptz_ns`: nanoseconds since 1970-01-01 UTC.
+    TimestamptzNs(i64),
+    /// Of `string`.
+    String(Box<str>),
+    /// Of `uuid`.
+    Uuid(Uuid),
+    /// Of `fixed`.
+    Fixed(Box<[u8]>),
+    /// Of `binary`.
+    Binary(Box<[u8]>),
+    /// Of a struct: its fields in order.
+    Struct(Tuple),
+    /// Of a list: its items.
+    List(Box<[Option<Self>]>),
+    /// Of a map: its keys and values.
+    Map(Box<[(Self, Option<Self>)]>),
+}
+
+/// Values by place; none is null.
+pub type Tuple = Box<[Option<Value>]>;
+
+/// The bits of a float, turned so that their order is `Double.compare`'s: -0.0 before 0.0, all NaN last and equal.
+fn ordered(value: f64) -> i64 {
+    let bits = if value.is_nan() { f64::NAN } else { value }.to_bits().cast_signed();
+    if bits < 0 { bits ^ i64::MAX } else { bits }
+}
+
+impl Value {
+    /// Its place among the kinds of values, so that values of two kinds have an order too.
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Boolean(_) => 0,
+            Self::Int(_) => 1,
+            Self::Long(_) => 2,
+            Self::Float(_) => 3,
+            Self::Double(_) => 4,
+            Self::Decimal { .. } => 5,
+            Self::Date(_) => 6,
+            Self::Time(_) => 7,
+            Self::Timestamp(_) => 8,
+            Self::Timestamptz(_) => 9,
+            Self::TimestampNs(_) => 10,
+            Self::TimestamptzNs(_) => 11,
+            Self::String(_) => 12,
+            Self::Uuid(_) => 13,
+            Self::Fixed(_) => 14,
+            Self::Binary(_) => 15,
+            Self::Struct(_) => 16,
+            Self::List(_) => 17,
+            Self::Map(_) => 18,
+        }
+    }
+
+    /// Whether it is a float or a double, and no number.
+    pub const fn is_nan(&self) -> bool {
+        match self {
+            Self::Float(v) => v.is_nan(),
+            Self::Double(v) => v.is_nan(),
+            _ => false,
+        }
+    }
+
+    /// Whether a column of a type can have it.
+    pub fn is_of(&self, ty: &Type) -> bool {
+        match (self, ty) {
+            (Self::Struct(values), Type::Struct(ty)) => {
+                let fits = |(value, field): (&Option<Self>, _)| of_field(value.as_ref(), field);
+                values.len() == ty.fields().len() && values.iter().zip(ty.fields()).all(fits)
+            }
+            (Self::List(items), Type::List(ty)) => items.iter().all(|item| of_field(item.as_ref(), &ty.element_field)),
+            (Self::Map(entries), Type::Map(ty)) => {
+                let fits = |(key, value): &(Self, Option<Self>)| {
+                    key.is_of(&ty.key_field.field_type) && of_field(value.as_ref(), &ty.value_field)
+                };
+                entries.iter().all(fits)
+            }
+            (value, Type::Primitive(ty)) => value.is_of_primitive(ty),
+            _ => false,
+        }
+    }
+
+    fn is_of_primitive(&self, ty: &PrimitiveType) -> bool {
+        use PrimitiveType as P;
+        match (self, ty) {
+            (Self::Decimal { unscaled, scale }, P::Decimal { precision, scale: of }) => {
+                scale == of && 10_u128.checked_pow(*precision).is_none_or(|limit| unscaled.unsigned_abs() < limit)
+            }
+            (Self::Fixed(bytes), P::Fixed(length)) => bytes.len() as u64 == *length,
+            (Self::Boolean(_), P::Boolean)
+            | (Self::Int(_), P::Int)
+            | (Self::Long(_), P::Long)
+            | (Self::Float(_), P::Float)
+            | (Self::Double(_), P::Double)
+            | (Self::Date(_), P::Date)
+            | (Self::Time(_), P::Time)
+            | (Self::Timestamp(_), P::Timestamp)
+            | (Self::Timestamptz(_), P::Timestamptz)
+            | (Self::TimestampNs(_), P::TimestampNs)
+            | (Self::TimestamptzNs(_), P::TimestamptzNs)
+            | (Self::String(_), P::String)
+            | (Self::Uuid(_), P::Uuid)
+            | (Self::Binary(_), P::Binary) => true,
+            _ => false,
+        }
+    }
+
+    /// The value as a column has it that was promoted to a type (specification, "Schema Evolution"); none if it can't be: nothing is cut
+    /// to fit.
+    pub fn promoted(&self, to: &PrimitiveType) -> Option<Self> {
+        use PrimitiveType as P;
+        match (self, to) {
+            (Self::Int(v), P::Long) => Some(Self::Long((*v).into())),
+            (Self::Float(v), P::Double) => Some(Self::Double((*v).into())),
+            (Self::Date(v), P::Timestamp) => Some(Self::Timestamp(i64::from(*v) * MICROS_A_DAY)),
+            (Self::Date(v), P::TimestampNs) => i64::from(*v).checked_mul(MICROS_A_DAY * 1000).map(Self::TimestampNs),
+            (value, to) => value.is_of_primitive(to).then(|| value.clone()),
+        }
+    }
+
+    /// A value out of the bytes of a bound (specification, Appendix D, "Binary single-value serialization"). Bounds of a column that was
+    /// promoted tell by their length of which type they are ("Schema Evolution"). None if a column of the type can't have them.
+    pub fn from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<Self> {
+        use PrimitiveType as P;
+        let four = || bytes.try_into().ok().map(i32::from_le_bytes);
+        let eight = || bytes.try_into().ok().map(i64::from_le_bytes);
+        let value = match ty {
+            P::Boolean => return <[u8; 1]>::try_from(bytes).ok().map(|[byte]| Self::Boolean(byte != 0)),
+            P::Int => four().map(Self::Int),
+            P::Long => four().map(Self::Int).or_else(|| eight().map(Self::Long)),
+            P::Float => bytes.try_into().ok().map(f32::from_le_bytes).map(Self::Float),
+            P::Double => match bytes.len() {
+                4 => bytes.try_into().ok().map(f32::from_le_bytes).map(Self::Float),
+                _ => bytes.try_into().ok().map(f64::from_le_bytes).map(Self::Double),
+            },
+            P::Date => four().map(Self::Date),
+            P::Time => eight().map(Self::Time),
+            P::Timestamp => four().map(Self::Date).or_else(|| eight().map(Self::Timestamp)),
+            P::Timestamptz => eight().map(Self::Timestamptz),
+            P::TimestampNs => four().map(Self::Date).or_else(|| eight().map(Self::TimestampNs)),
+            P::TimestamptzNs => eight().map(Self::TimestamptzNs),
+            P::String => std::str::from_utf8(bytes).ok().map(|text| Self::String(text.into())),
+            P::Uuid => Uuid::from_slice(bytes).ok().map(Self::Uuid),
+            P::Fixed(_) => return Some(Self::Fixed(bytes.into())),
+            P::Binary => Some(Self::Binary(bytes.into())),
+            P::Decimal { scale, .. } => unscaled(bytes).map(|unscaled| Self::Decimal { unscaled, scale: *scale }),
+            P::Unknown | P::Geometry { .. } | P::Geography { .. } | P::Other(_) => None,
+        };
+        value?.promoted(ty)
+    }
+
+    /// The bytes of a bound with the value; none for what has no such form: structs, lists and maps.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::Boolean(v) => vec![u8::from(*v)],
+            Self::Int(v) | Self::Date(v) => v.to_le_bytes().into(),
+            Self::Long(v)
+            | Self::Time(v)
+            | Self::Timestamp(v)
+            | Self::Timestamptz(v)
+            | Self::TimestampNs(v)
+            | Self::TimestamptzNs(v) => v.to_le_bytes().into(),
+            Self::Float(v) => v.to_le_bytes().into(),
+            Self::Double(v) => v.to_le_bytes().into(),
+            Self::Decimal { unscaled, .. } => shortest(*unscaled),
+            Self::String(v) => v.as_bytes().into(),
+            Self::Uuid(v) => v.as_bytes().into(),
+            Self::Fixed(v) | Self::Binary(v) => v.to_vec(),
+            Self::Struct(_) | Self::List(_) | Self::Map(_) => return None,
+        })
+    }
+}
+
+const MICROS_A_DAY: i64 = 86_400_000_000;
+
+fn of_field(value: Option<&Value>, field: &crate::NestedFieldRef) -> bool {
+    value.map_or(!field.required, |value| value.is_of(&field.field_type))
+}
+
+/// An integer in two's complement, its highest byte first.
+pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
+    let first = *bytes.first()?;
+    let fill = if first.cast_signed() < 0 { 0xff } else { 0 };
+    // Some writers pad to a length; what was added must not change the number.
+    let cut = bytes.len().saturating_sub(16);
+    let kept = &bytes[cut..];
+    let same_sign = (kept[0].cast_signed() < 0) == (first.cast_signed() < 0);
+    if bytes[..cut].iter().any(|byte| *byte != fill) || !same_sign {
+        return None;
+    }
+    let mut whole = [fill; 16];
+    whole[16 - kept.len()..].copy_from_slice(kept);
+    Some(i128::from_be_bytes(whole))
+}
+
+/// An integer in two's complement, in as few bytes as hold it, its highest first.
+pub(crate) fn shortest(value: i128) -> Vec<u8> {
+    let bytes = value.to_be_bytes();
+    let spare = |at: usize| {
+        let fill = if value < 0 { 0xff } else { 0 };
+        bytes[at] == fill && (bytes[at + 1].cast_signed() < 0) == (value < 0)
+    };
+    let from = (0..15).find(|at| !spare(*at)).unwrap_or(15);
+    bytes[from..].to_vec()
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// As the specification orders bounds: texts and bytes by their bytes, UUIDs too, null first.
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Boolean(a), Self::Boolean(b)) => a.cmp(b),
+            (Self::Int(a), Self::Int(b)) | (Self::Date(a), Self::Date(b)) => a.cmp(b),
+            (Self::Long(a), Self::Long(b))
+            | (Self::Time(a), Self::Time(b))
+            | (Self::Timestamp(a), Self::Timestamp(b))
+            | (Self::Timestamptz(a), Self::Timestamptz(b))
+            | (Self::TimestampNs(a), Self::TimestampNs(b))
+            | (Self::TimestamptzNs(a), Self::TimestamptzNs(b)) => a.cmp(b),
+            (Self::Float(a), Self::Float(b)) => ordered((*a).into()).cmp(&ordered((*b).into())),
+            (Self::Double(a), Self::Double(b)) => ordered(*a).cmp(&ordered(*b)),
+            (Self::Decimal { unscaled: a, scale: s }, Self::Decimal { unscaled: b, scale: t }) => s.cmp(t).then(a.cmp(b)),
+            (Self::String(a), Self::String(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Self::Uuid(a), Self::Uuid(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Self::Fixed(a), Self::Fixed(b)) | (Self::Binary(a), Self::Binary(b)) => a.cmp(b),
+            (Self::Struct(a), Self::Struct(b)) | (Self::List(a), Self::List(b)) => a.cmp(b),
+            (Self::Map(a), Self::Map(b)) => a.cmp(b),
+            _ => self.kind().cmp(&other.kind()),
+        }
+    }
+}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kind().hash(state);
+        match self {
+            Self::Boolean(v) => v.hash(state),
+            Self::Int(v) | Self::Date(v) => v.hash(state),
+            Self::Long(v)
+            | Self::Time(v)
+            | Self::Timestamp(v)
+            | Self::Timestamptz(v)
+            | Self::TimestampNs(v)
+            | Self::TimestamptzNs(v) => v.hash(state),
+            Self::Float(v) => ordered((*v).into()).hash(state),
+            Self::Double(v) => ordered(*v).hash(state),
+            Self::Decimal { unscaled, scale } => (unscaled, scale).hash(state),
+            Self::String(v) => v.hash(state),
+            Self::Uuid(v) => v.hash(state),
+            Self::Fixed(v) | Self::Binary(v) => v.hash(state),
+            Self::Struct(v) | Self::List(v) => v.hash(state),
+            Self::Map(v) => v.hash(state),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn floats_are_equal_as_java_finds_them_equal() {
+        let nans = [f64::NAN, -f64::NAN, f64::from_bits(0x7ff8_0000_0000_0001)].map(Value::Double);
+        assert_eq!(HashSet::from(nans).len(), 1);
+        assert_eq!(HashSet::from([0.0, -0.0].map(Value::Float)).len(), 2);
+        let mut sorted = [f64::NAN, f64::INFINITY, 0.0, -0.0, -1.0, f64::NEG_INFINITY].map(Value::Double);
+        sorted.sort();
+        let expected = [f64::NEG_INFINITY, -1.0, -0.0, 0.0, f64::INFINITY, f64::NAN].map(Value::Double);
+        assert_eq!(sorted, expected);
+        assert_ne!(Value::Int(1), Value::Date(1));
+    }
+
+    /// Java: `Conversions.toByteBuffer`.
+    #[test]
+    fn bytes_are_those_of_the_specification() {
+        let decimal = |unscaled| Value::Decimal { unscaled, scale: 2 };
+        for (value, bytes) in [
+            (Value::Boolean(true), &[1][..]),
+            (Value::Int(84202), &[234, 72, 1, 0]),
+            (Value::Long(200), &[200, 0, 0, 0, 0, 0, 0, 0]),
+            (Value::Float(-4.5), &[0, 0, 144, 192]),
+            (Value::Double(6.0), &[0, 0, 0, 0, 0, 0, 24, 64]),
+            (Value::Date(1000), &[232, 3, 0, 0]),
+            (Value::Timestamp(400_000), &[128, 26, 6, 0, 0, 0, 0, 0]),
+            (Value::String("ABC".into()), &[65, 66, 67]),
+            (decimal(0), &[0]),
+            (decimal(127), &[127]),
+            (decimal(128), &[0, 128]),
+            (decimal(-128), &[128]),
+            (decimal(-129), &[255, 127]),
+            (decimal(1420), &[5, 140]),
+        ] {
+            assert_eq!(value.to_bytes().as_deref(), Some(bytes), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_promoted_columns_tell_their_type_by_their_length() {
+        use PrimitiveType as P;
+        let of = |ty, bytes: &[u8]| Value::from_bytes(&ty, bytes);
+        assert_eq!(of(P::Long, &[1, 0, 0, 0]), Some(Value::Long(1)));
+        assert_eq!(of(P::Double, &0.1_f32.to_le_bytes()), Some(Value::Double(0.1_f32.into())));
+        assert_eq!(of(P::Timestamp, &[1, 0, 0, 0]), Some(Value::Timestamp(MICROS_A_DAY)));
+        assert_eq!(of(P::TimestampNs, &[1, 0, 0, 0]), Some(Value::TimestampNs(MICROS_A_DAY * 1000)));
+        assert_eq!(of(P::TimestampNs, &i32::MAX.to_le_bytes()), None, "no timestamp of nanoseconds is so late");
+        assert_eq!(of(P::Int, &[1, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(of(P::Timestamptz, &[1, 0, 0, 0]), None);
+        assert_eq!(of(P::String, &[0xe2, 0x82]), None, "cut inside a character");
+        assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &[0x03, 0xe8]), None, "1000 has four digits");
+        assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &[]), None);
+        // What is written to a length is the same number.
+        let mut padded = vec![0xff; 20];
+        padded[19] = 0x9c;
+        assert_eq!(of(P::Decimal { precision: 3, scale: 0 }, &padded), Some(Value::Decimal { unscaled: -100, scale: 0 }));
+        padded[1] = 0;
+        assert_eq!(of(P::Decimal { precision: 38, scale: 0 }, &padded), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(int in any::<i32>(), long in any::<i64>(), wide in any::<i128>(), double in any::<f64>(), text in ".*") {
+            use PrimitiveType as P;
+            let wide = wide % 10_i128.pow(38);
+            for (ty, value) in [
+                (P::Int, Value::Int(int)),
+                (P::Date, Value::Date(int)),
+                (P::Long, Value::Long(long)),
+                (P::Time, Value::Time(long)),
+                (P::TimestamptzNs, Value::TimestamptzNs(long)),
+                (P::Double, Value::Double(double)),
+                (P::Decimal { precision: 38, scale: 7 }, Value::Decimal { unscaled: wide, scale: 7 }),
+                (P::String, Value::String(text.as_str().into())),
+                (P::Binary, Value::Binary(text.as_bytes().into())),
+            ] {
+                let bytes = value.to_bytes().expect("bytes");
+                prop_assert_eq!(Value::from_bytes(&ty, &bytes), Some(value), "{}", ty);
+            }
+            prop_assert_eq!(shortest(wide).len() as u32, (1..16).find(|n| wide == wide << (128 - 8 * n) >> (128 - 8 * n)).unwrap_or(16));
+        }
+    }
+}
