@@ -120,6 +120,26 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
 }
 
 /// Whoever reads the snapshot looks its schema up in the table.
+/// Neither a snapshot's sequence number nor its time goes back (specification, "Sequence Numbers"): what is at the end is the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_leaves_no_room_for_later_ones_is_refused() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let writer = Writer::new(&app);
+    let commit = writer.prepare_append(0..5).await;
+    for (key, value) in [("sequence-number", i64::MAX), ("timestamp-ms", i64::MAX)] {
+        let mut body = serde_json::to_value(commit.body()).expect("json");
+        let updates = body["updates"].as_array_mut().expect("updates");
+        let added = updates.iter_mut().find(|update| update["action"] == "add-snapshot").expect("a snapshot");
+        added["snapshot"][key] = json!(value);
+        let (code, _, message) = app.refused(Method::POST, TABLE, Some(body)).await;
+        assert_eq!(code, 400);
+        assert!(message.contains(&value.to_string()), "{message}");
+    }
+    writer.commit(&commit).await;
+    assert_eq!(writer.ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_a_schema_that_the_table_has_not_is_refused() {
     let app = TestApp::start().await;

@@ -554,6 +554,9 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
     rows(&app, "INSERT INTO n.t VALUES ('it''s ? -- \\'), ('x'), ('a?')").await;
     let first = rows(&app, "SELECT snapshot_id FROM n.\"t$snapshots\"").await.remove(0);
     rows(&app, "INSERT INTO n.t VALUES ('late')").await;
+    let nulls = |order: &str| {
+        format!("SELECT coalesce(s, 'none'), coalesce(s || '-' || s, 'none') FROM (VALUES ('b'), (NULL), ('a')) AS v(s) {order}")
+    };
     let cases = [
         ("esker", "SELECT s, s FROM t WHERE s = 'it''s ? -- \\' /* ' ? */".to_owned(), r"it's ? -- \|it's ? -- \"),
         ("trino", "SELECT s, 'FOR VERSION AS OF 3' FROM n.t WHERE s = 'a?' -- ?".to_owned(), "a?|FOR VERSION AS OF 3"),
@@ -563,6 +566,13 @@ async fn the_text_of_a_view_is_read_as_it_was_written() {
         ("duckdb", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3.5|x"),
         ("trino", "SELECT CAST(7 / 2 AS VARCHAR), 'x'".to_owned(), "3|x"),
         ("spark", format!("SELECT max(s), count(*) FROM t VERSION AS OF {first}"), "x|3"),
+        // As Spark 3.5 answers them, and as the manuals of the others say.
+        ("spark", nulls("ORDER BY s LIMIT 1"), "none|none"),
+        ("spark", nulls("ORDER BY s DESC LIMIT 1"), "b|b-b"),
+        ("trino", nulls("ORDER BY s DESC LIMIT 1"), "b|b-b"),
+        ("duckdb", nulls("ORDER BY s DESC LIMIT 1"), "b|b-b"),
+        ("duckdb", nulls("QUALIFY row_number() OVER (ORDER BY s DESC) = 1"), "b|b-b"),
+        ("spark", "SELECT regexp_replace('aaa', 'a', 'b'), coalesce(concat('a', NULL), ltrim('x', 'xa'))".to_owned(), "bbb|a"),
     ];
     for (i, (dialect, sql, line)) in cases.iter().enumerate() {
         view(&app, &format!("v{i}"), &["a", "b"], dialect, sql).await;

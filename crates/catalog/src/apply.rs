@@ -3,7 +3,7 @@
 use iceberg::spec::TableMetadata;
 use iceberg::{ErrorKind, TableRequirement, TableUpdate};
 
-use crate::readable::{check_reference, check_schemas};
+use crate::readable::{check_numbers, check_reference, check_schemas};
 use crate::{CatalogError, Result};
 
 /// Checks the requirements and applies the updates, in a builder of its own: the builder keeps one entry of the snapshot log
@@ -97,6 +97,7 @@ pub(crate) fn check_update(metadata: &TableMetadata, update: &TableUpdate) -> Re
             Err(CatalogError::Invalid(format!("can't change the table's uuid from {} to {uuid}", metadata.uuid())))
         }
         TableUpdate::AddEncryptionKey { .. } => Err(CatalogError::Invalid("encrypted tables are not supported".to_owned())),
+        TableUpdate::AddSnapshot { snapshot } => check_numbers(snapshot),
         TableUpdate::SetSnapshotRef { ref_name, reference } => check_reference(metadata, ref_name, reference),
         _ => Ok(()),
     }

@@ -4,11 +4,14 @@
 use std::collections::HashSet;
 
 use esker_table::{load_manifests, outline, refs};
-use esker_types::Coded;
+use esker_types::{Coded, now_ms};
 use iceberg::TableUpdate;
 use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 
 use crate::{Catalog, CatalogError, Result};
+
+/// How far a writer's clock may be ahead.
+const AHEAD_MS: i64 = 24 * 3600 * 1000;
 
 fn refused<T>(what: String) -> Result<T> {
     Err(CatalogError::Invalid(what))
@@ -42,6 +45,23 @@ fn not_positive(retention: &SnapshotRetention) -> Option<&'static str> {
     };
     let options = [("min-snapshots-to-keep", keep), ("max-snapshot-age-ms", age), ("max-ref-age-ms", ref_age)];
     options.into_iter().find(|(_, value)| value.is_some_and(|v| v <= 0)).map(|(key, _)| key)
+}
+
+/// A snapshot's number and time leave room for those after it: neither ever goes back, so that nothing could be added to the table again.
+pub(crate) fn check_numbers(snapshot: &Snapshot) -> Result<()> {
+    let (id, number, at) = (snapshot.snapshot_id(), snapshot.sequence_number(), snapshot.timestamp_ms());
+    if number > i64::MAX / 2 {
+        return refused(format!(
+            "snapshot {id} has the sequence number {number}, which leaves none to later ones: it is one more than the table's \
+             last-sequence-number"
+        ));
+    }
+    match at > now_ms().saturating_add(AHEAD_MS) {
+        true => refused(format!(
+            "snapshot {id} has the timestamp-ms {at}, more than a day ahead of this server's clock: commits could not be later"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Every added snapshot has a schema of the table, and no schema goes that a snapshot is read by.

@@ -13,6 +13,12 @@ pub enum FormatError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// What a commit requires of a table does not hold.
+    #[error("requirement failed: {0}")]
+    Requirement(String),
+    /// A change can't be made, or would break a rule of the specification.
+    #[error("{0}")]
+    Refused(String),
     /// A file of Avro, or what is in it, is damaged.
     #[error("{what}: {why}")]
     Avro {
@@ -44,6 +50,8 @@ impl Coded for FormatError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Json { .. } | Self::Avro { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
+            Self::Requirement(_) => ErrorCode::CommitConflict,
+            Self::Refused(_) => ErrorCode::BadRequest,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Bytes in, values out: nothing here waits, and nothing knows a store, Arrow or a query engine. What exists is read leniently, as Java's
 //! parsers read it; what is unknown is kept and written back; what can't be understood of one value costs that value alone.
 
+mod apply;
 mod avro;
 mod default;
 #[cfg(test)]
@@ -12,17 +13,22 @@ mod extra;
 mod file;
 mod json;
 mod manifest;
+mod metadata;
 mod names;
 mod partition;
 mod puffin;
+pub mod rules;
 mod schema;
 mod snapshot;
 mod sort;
 mod statistics;
 mod transform;
 mod types;
+mod update;
 mod value;
+mod view;
 
+pub use apply::{At, apply, branch_at};
 pub use avro::Codec;
 pub use default::DefaultValue;
 pub use error::{FormatError, Result};
@@ -36,6 +42,7 @@ pub use manifest::{
     Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList, PartitionColumn,
     Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
 };
+pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
 pub use names::{avro_name, valid_avro_name};
 pub use partition::{
     FIRST_PARTITION_FIELD_ID, Partition, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
@@ -53,4 +60,6 @@ pub use types::{
     EdgeAlgorithm, LIST_ELEMENT, ListType, MAP_KEY, MAP_VALUE, MAX_DECIMAL_PRECISION, MapType, NestedField, NestedFieldRef,
     PrimitiveType, StructType, Type,
 };
+pub use update::{LAST_ADDED, TableRequirement, TableUpdate, UnboundPartitionSpec};
 pub use value::{Tuple, Value};
+pub use view::{ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};

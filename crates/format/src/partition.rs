@@ -89,6 +89,13 @@ impl PartitionSpec {
         Self { spec_id, fields: fields.collect(), extra: Extra::default() }
     }
 
+    /// With another id.
+    #[must_use]
+    pub fn with_spec_id(mut self, spec_id: i32) -> Self {
+        self.spec_id = spec_id;
+        self
+    }
+
     /// What identifies it within its table.
     pub const fn spec_id(&self) -> i32 {
         self.spec_id

@@ -84,6 +84,13 @@ pub struct SnapshotReference {
     pub extra: Extra,
 }
 
+impl SnapshotReference {
+    /// Whether it moves with the commits to it.
+    pub const fn is_branch(&self) -> bool {
+        matches!(self.kind, ReferenceKind::Branch)
+    }
+}
+
 /// When a snapshot became the current one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotLog {

@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
+use esker_table::plain;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
@@ -21,6 +22,7 @@ use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
 use crate::target::{Target, Uncommitted};
+use crate::wording::sql_type;
 use crate::{QueryError, Result, prune, semantics, shape, store, text};
 
 /// What is to be done with the rows of a plan.
@@ -145,13 +147,21 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     }
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
-    let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
+    let has_no_type = |f: &&Field| arrow_schema_to_schema_auto_assign_ids(&Schema::new(vec![(*f).clone()])).is_err();
+    if let Some(field) = fields.iter().find(has_no_type) {
+        return Err(refused(format!(
+            "column {} is of {}, which no table has; cast it to another type",
+            field.name(),
+            sql_type(field.data_type())
+        )));
+    }
+    let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(plain(&e)))?;
     // Arrow has a UUID as 16 bytes, like others.
     let typed = |(field, made): (&NestedFieldRef, &Arc<Field>)| {
         Arc::new(NestedField::optional(field.id, &field.name, semantics::stored(&field.field_type, made)))
     };
     let fields = schema.as_struct().fields().iter().zip(made.fields()).map(typed);
-    IcebergSchema::builder().with_fields(fields).build().map_err(|e| refused(e.to_string()))
+    IcebergSchema::builder().with_fields(fields).build().map_err(|e| refused(plain(&e)))
 }
 
 async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {

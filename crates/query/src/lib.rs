@@ -14,6 +14,7 @@ mod dialect;
 mod engine;
 mod error;
 mod files;
+mod foreign;
 mod govern;
 mod information;
 mod inspect;

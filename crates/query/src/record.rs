@@ -136,7 +136,7 @@ async fn make(target: &Target, cause: &Cause) -> Result<()> {
         _ => f,
     };
     let schema = Schema::new(columns().into_iter().map(stored).collect::<Vec<_>>());
-    let schema = arrow_schema_to_schema_auto_assign_ids(&schema).map_err(|e| QueryError::Statement(e.to_string()))?;
+    let schema = arrow_schema_to_schema_auto_assign_ids(&schema).map_err(|e| QueryError::Execution(esker_table::plain(&e)))?;
     let request = CreateTable {
         name: TABLE.to_owned(),
         location: None,

@@ -3,17 +3,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause,
     ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Subscript, TypedString, UnaryOperator,
-    Value, Visit, VisitMut, Visitor, VisitorMut,
+    Value, Visit, Visitor,
 };
 
 use crate::depth;
 use crate::parameters::call;
 use crate::select::{binary, normal, taken};
-use crate::semantics::{self, FRACTION};
+use crate::semantics;
 
 /// Writes an expression otherwise whose operands are done. An error says what is wrong with it.
 pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
@@ -137,24 +136,6 @@ fn called(function: &mut Function) -> Option<Expr> {
             }
         }
         _ => None,
-    }
-}
-
-/// Writes quotients as Spark and DuckDB mean them, whose `/` keeps the fraction of integers.
-pub(crate) fn fractions(statement: &mut Statement) {
-    struct Fractions;
-    impl VisitorMut for Fractions {
-        type Break = ();
-
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::BinaryOp { left, op: BinaryOperator::Divide, right } = expr {
-                *expr = call(FRACTION, vec![taken(left), taken(right)]);
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    if let Statement::Statement(inner) = statement {
-        let _ = inner.visit(&mut Fractions);
     }
 }
 

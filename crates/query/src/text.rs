@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Wor
 
 use crate::dialect::Postgres;
 use crate::spark::Spark;
-use crate::{QueryError, Result, depth, moment, select, semantics, syntax};
+use crate::{QueryError, Result, depth, foreign, moment, select, semantics};
 
 /// Between a table's name and what of it is wanted.
 const MARK: char = '\u{1f}';
@@ -62,11 +62,12 @@ pub(crate) fn parse_name(name: &str) -> (&str, Option<AsOf>) {
 }
 
 /// By what grammar a text is read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grammar {
-    /// What clients send, and what Trino writes.
+    /// What clients send.
     Standard,
     Spark,
+    Trino,
     DuckDb,
 }
 
@@ -86,7 +87,7 @@ fn wrong(what: impl Into<String>) -> QueryError {
 /// `t FOR VERSION AS OF v` (`FOR TIMESTAMP AS OF`; Spark's forms without `FOR`; `SYSTEM_VERSION` and `SYSTEM_TIME`) is a name that says so.
 pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
     let dialect: &dyn Dialect = match grammar {
-        Grammar::Standard => &Postgres(&GenericDialect {}),
+        Grammar::Standard | Grammar::Trino => &Postgres(&GenericDialect {}),
         Grammar::Spark => &Spark,
         Grammar::DuckDb => &Postgres(&DuckDbDialect {}),
     };
@@ -99,10 +100,10 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
         (None, _) => return Err(wrong("there is no statement")),
         (Some(_), more) => return Err(wrong(format!("one statement at a time, not {}", more + 1))),
     };
+    let mut statement = statement;
+    foreign::meant(&mut statement, grammar).map_err(wrong)?;
     let mut statement = meant(statement)?;
-    if matches!(grammar, Grammar::Spark | Grammar::DuckDb) {
-        syntax::fractions(&mut statement);
-    }
+    foreign::fractions(&mut statement, grammar);
     Ok(Parsed { statement, parameters })
 }
 
@@ -237,7 +238,7 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Result<Option<(String, usize)>>
     };
     let Some((time, explicit, mut end)) = head() else { return Ok(None) };
     if let (true, Some((kind, after))) = (time, word(tokens, end))
-        && matches!(kind.as_str(), "TIMESTAMP" | "DATE")
+        && matches!(kind.as_str(), "TIMESTAMP" | "TIMESTAMPTZ" | "DATE")
     {
         end = after;
     }
@@ -312,10 +313,10 @@ mod tests {
         same("SELECT t.a FROM n.T FOR VERSION AS OF 7 WHERE a = 1", "SELECT t.a FROM n.\"t@version=7\" AS \"t\" WHERE a = 1");
         same("SELECT * FROM t VERSION AS OF 'b' x", "SELECT * FROM \"t@version=b\" x");
         same("SELECT * FROM t VERSION AS OF 'it''s' x", "SELECT * FROM \"t@version=it's\" x");
-        same(
-            "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z' AS x",
-            "SELECT * FROM \"t@timestamp=1767225601000\" AS x",
-        );
+        for time in ["SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:01Z'", "TIMESTAMP AS OF TIMESTAMPTZ '2026-01-01 00:00:01+00'"]
+        {
+            same(&format!("SELECT * FROM t FOR {time} AS x"), "SELECT * FROM \"t@timestamp=1767225601000\" AS x");
+        }
         same("SELECT * FROM t TIMESTAMP AS OF '2026-01-01 00:01' x", "SELECT * FROM \"t@timestamp=1767225660000\" x");
         same("SELECT * FROM a FOR TIMESTAMP AS OF 10, b", "SELECT * FROM \"a@timestamp=10000\" AS \"a\", b");
         same("SELECT * FROM a /* FOR */ FOR VERSION AS OF 3 -- x", "SELECT * FROM \"a@version=3\" AS \"a\"");

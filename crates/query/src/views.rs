@@ -10,6 +10,7 @@ use esker_catalog::LoadedView;
 use esker_read::target_schema;
 use iceberg::spec::ViewRepresentation;
 
+use crate::error::external;
 use crate::names::{Names, exactly};
 use crate::text::{Grammar, Parsed};
 use crate::{QueryError, Result, information, plan, shape, text};
@@ -21,7 +22,7 @@ const DEPTH: usize = 16;
 fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
     match dialect.to_lowercase().as_str() {
         "esker" | "datafusion" => Some((0, Grammar::Standard)),
-        "trino" | "presto" => Some((1, Grammar::Standard)),
+        "trino" | "presto" => Some((1, Grammar::Trino)),
         "spark" | "databricks" => Some((2, Grammar::Spark)),
         "duckdb" => Some((3, Grammar::DuckDb)),
         _ => None,
@@ -86,7 +87,7 @@ async fn planned(
         return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
     }
     let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
-    let wanted = shape::scanned(target_schema(schema, &ids).map_err(|e| QueryError::Execution(e.to_string()))?.as_ref());
+    let wanted = shape::scanned(target_schema(schema, &ids).map_err(external)?.as_ref());
     let columns: Vec<Expr> = plan
         .schema()
         .columns()

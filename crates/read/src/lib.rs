@@ -27,6 +27,7 @@ mod reader;
 mod relaid;
 mod shown;
 mod spill;
+mod transform;
 mod trusted;
 
 pub use adapt::{Adapter, field_id, target_schema};
@@ -45,6 +46,7 @@ pub use literal::literal_array;
 pub use names::Names;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use shown::{Wanted, row_groups_in};
+pub use transform::transformed;
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

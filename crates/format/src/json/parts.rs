@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     BlobMetadata, EncryptedKey, Extra, MetadataLog, NestedField, PartitionField, PartitionSpec, PartitionStatisticsFile, Schema,
     Snapshot, SnapshotLog, SnapshotReference, SortField, SortOrder, StatisticsFile, Transform, UnboundPartitionField,
+    UnboundPartitionSpec,
 };
 
 impl<'de> Deserialize<'de> for Transform {
@@ -118,22 +119,14 @@ json_object!(EncryptedKey {
     optional "properties" => properties,
 });
 
-/// A spec as it is written, or as it is asked for: without ids.
-#[derive(Debug)]
-struct SpecJson {
-    spec_id: Option<i32>,
-    fields: Vec<UnboundPartitionField>,
-    extra: Extra,
-}
-
-json_object!(SpecJson {
+json_object!(UnboundPartitionSpec {
     optional "spec-id" => spec_id,
     needed "fields" => fields,
 });
 
 impl<'de> Deserialize<'de> for PartitionSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let SpecJson { spec_id, fields, extra } = SpecJson::deserialize(deserializer)?;
+        let UnboundPartitionSpec { spec_id, fields, extra } = UnboundPartitionSpec::deserialize(deserializer)?;
         let spec_id = spec_id.ok_or_else(|| D::Error::missing_field("spec-id"))?;
         let mut spec = Self::new(spec_id, fields);
         spec.extra = extra;
@@ -144,7 +137,7 @@ impl<'de> Deserialize<'de> for PartitionSpec {
 impl Serialize for PartitionSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let fields = self.fields().iter().map(PartitionField::unbound).cloned().collect();
-        SpecJson { spec_id: Some(self.spec_id()), fields, extra: self.extra.clone() }.serialize(serializer)
+        UnboundPartitionSpec { spec_id: Some(self.spec_id()), fields, extra: self.extra.clone() }.serialize(serializer)
     }
 }
 

@@ -8,7 +8,7 @@ use arrow::compute::filter;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
-use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, one_nan, target_schema};
+use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, one_nan, target_schema, transformed};
 use esker_table::LiveFile;
 use futures::TryStreamExt;
 use iceberg::spec::{DataFile, DataFileFormat, Datum, Literal, PartitionField, PrimitiveType, Transform, Type};
@@ -310,7 +310,7 @@ fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
 /// Adds up the rows that are not of their file's partition.
 fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
     // Partitions do not tell one NaN from another.
-    let made = one_nan(&expected.function.transform(column.clone())?)?;
+    let made = one_nan(&transformed(&expected.function, column.clone())?)?;
     let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };
     let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
     let rows = other.true_count();
@@ -340,7 +340,7 @@ fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
     let bound = |datum: Option<&Datum>| {
         let (Some(datum), Some(ty)) = (datum, arrow_type(&expected.leaf.ty)) else { return false };
         let Some(value) = literal_array(&expected.leaf.ty, datum.literal(), &ty) else { return false };
-        let Ok(made) = expected.function.transform(value) else { return false };
+        let Ok(made) = transformed(&expected.function, value) else { return false };
         let Ok(Some(wanted)) = wanted(expected, made.data_type()) else { return false };
         distinct(&made, &wanted).is_ok_and(|other| other.true_count() == 0)
     };

@@ -22,6 +22,7 @@ pub(crate) use commit::{into_catalog, propose, propose_for};
 pub(crate) use deletes::{resolve, resolve_within, union};
 pub use group::{Group, PlannedFile};
 pub use named::check_sort_order;
+pub(crate) use named::way;
 pub use options::{CompactOptions, JobOrder, Strategy, Verify};
 pub use outcome::{CompactOutcome, RefusedGroup};
 pub use plan::{CompactPlan, LeftAlone, plan_compact};

@@ -64,7 +64,8 @@ fn walk(schema: &Schema, names: &[String]) -> Option<Place> {
     None
 }
 
-fn way(fields: &[iceberg::spec::NestedFieldRef], id: i32) -> Option<Vec<usize>> {
+/// The places of a field of simple values: of its column, and within structs. None of fields in lists and maps.
+pub(crate) fn way(fields: &[iceberg::spec::NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(at, field)| match field.field_type.as_ref() {
         Type::Primitive(_) => (field.id == id).then(|| vec![at]),
         Type::Struct(inner) => way(inner.fields(), id).map(|rest| [vec![at], rest].concat()),

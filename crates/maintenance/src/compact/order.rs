@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
+use esker_read::transformed;
 use esker_table::{ColumnBounds, LiveFile};
 use iceberg::spec::{Datum, NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
 use iceberg::transform::create_transform_function;
@@ -108,7 +109,7 @@ impl Order {
             Self::Columns(keys) => {
                 let key = |k: &Key| match k.transform {
                     Transform::Identity => Ok(k.column.values(batch)?),
-                    transform => Ok(create_transform_function(&transform)?.transform(k.column.values(batch)?)?),
+                    transform => Ok(transformed(&create_transform_function(&transform)?, k.column.values(batch)?)?),
                 };
                 keys.iter().map(key).collect()
             }

@@ -1,10 +1,10 @@
 //! A SQL predicate as an Iceberg expression, for choosing files.
 
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as Sql, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as Sql, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use esker_table::Expr;
-use iceberg::spec::Schema;
+use iceberg::spec::{PrimitiveType, Schema, Type};
 use serde_json::{Value as Json, json};
 
 use crate::{MaintenanceError, Result};
@@ -13,95 +13,199 @@ fn bad(reason: String) -> MaintenanceError {
     MaintenanceError::Option { key: "where", reason }
 }
 
-/// Parses comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL`, `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`.
+/// Parses comparisons of columns with literals, `IN`, `BETWEEN`, `IS NULL`, `LIKE 'prefix%'`, joined by `AND`, `OR` and `NOT`. Names and
+/// literals mean what they mean in SQL statements (docs/sql.md).
 pub(crate) fn parse(text: &str, schema: &Schema) -> Result<Expr> {
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(|e| bad(e.to_string()))?;
     let sql = parser.parse_expr().map_err(|e| bad(e.to_string()))?;
     parser.expect_token(&datafusion::sql::sqlparser::tokenizer::Token::EOF).map_err(|e| bad(e.to_string()))?;
-    let json = convert(&sql)?;
+    let json = Columns(schema).convert(&sql)?;
     Expr::parse(&json, schema, true).map_err(|e| bad(e.to_string()))
 }
 
-fn convert(sql: &Sql) -> Result<Json> {
-    let not = |e: Json, negated: bool| if negated { json!({"type": "not", "child": e}) } else { e };
-    let both = |ty: &str, a: Json, b: Json| json!({"type": ty, "left": a, "right": b});
-    let compare = |ty: &str, term: Json, value: Json| json!({"type": ty, "term": term, "value": value});
-    Ok(match sql {
-        Sql::Nested(inner) => convert(inner)?,
-        Sql::UnaryOp { op: UnaryOperator::Not, expr } => not(convert(expr)?, true),
-        Sql::BinaryOp { left, op: BinaryOperator::And, right } => both("and", convert(left)?, convert(right)?),
-        Sql::BinaryOp { left, op: BinaryOperator::Or, right } => both("or", convert(left)?, convert(right)?),
-        Sql::BinaryOp { left, op, right } => {
-            let (ty, turned) = match op {
-                BinaryOperator::Eq => ("eq", "eq"),
-                BinaryOperator::NotEq => ("not-eq", "not-eq"),
-                BinaryOperator::Lt => ("lt", "gt"),
-                BinaryOperator::LtEq => ("lt-eq", "gt-eq"),
-                BinaryOperator::Gt => ("gt", "lt"),
-                BinaryOperator::GtEq => ("gt-eq", "lt-eq"),
-                other => return Err(bad(format!("operator {other} is not understood"))),
-            };
-            match term(left) {
-                Ok(term) => compare(ty, term, literal(right)?),
-                Err(_) => compare(turned, term(right)?, literal(left)?),
-            }
-        }
-        Sql::IsNull(e) => json!({"type": "is-null", "term": term(e)?}),
-        Sql::IsNotNull(e) => json!({"type": "not-null", "term": term(e)?}),
-        Sql::InList { expr, list, negated } => {
-            let values = list.iter().map(literal).collect::<Result<Vec<_>>>()?;
-            json!({"type": if *negated { "not-in" } else { "in" }, "term": term(expr)?, "values": values})
-        }
-        Sql::Between { expr, negated, low, high } => {
-            let term = term(expr)?;
-            let inside = both("and", compare("gt-eq", term.clone(), literal(low)?), compare("lt-eq", term, literal(high)?));
-            not(inside, *negated)
-        }
-        Sql::Like { negated, expr, pattern, .. } => {
-            let pattern = literal(pattern)?;
-            let prefix = pattern.as_str().and_then(|p| p.strip_suffix('%')).filter(|p| !p.contains(['%', '_']));
-            let prefix = prefix.ok_or_else(|| bad("LIKE takes a prefix followed by %".to_owned()))?;
-            compare(if *negated { "not-starts-with" } else { "starts-with" }, term(expr)?, prefix.into())
-        }
-        other => return Err(bad(format!("{other} is not understood"))),
-    })
+/// The columns that a predicate may name.
+struct Columns<'a>(&'a Schema);
+
+/// A column that a predicate names.
+struct Term {
+    name: String,
+    ty: PrimitiveType,
 }
 
-fn term(sql: &Sql) -> Result<Json> {
-    match sql {
-        Sql::Identifier(name) => Ok(name.value.clone().into()),
-        Sql::CompoundIdentifier(names) => Ok(names.iter().map(|n| n.value.as_str()).collect::<Vec<_>>().join(".").into()),
-        Sql::Nested(inner) => term(inner),
-        other => Err(bad(format!("{other} is not a column"))),
+impl Columns<'_> {
+    fn convert(&self, sql: &Sql) -> Result<Json> {
+        let not = |e: Json, negated: bool| if negated { json!({"type": "not", "child": e}) } else { e };
+        let both = |ty: &str, a: Json, b: Json| json!({"type": ty, "left": a, "right": b});
+        let compare = |ty: &str, term: &Term, value: &Sql| {
+            Ok::<_, MaintenanceError>(json!({"type": ty, "term": term.name, "value": literal(value, term)?}))
+        };
+        Ok(match sql {
+            Sql::Nested(inner) => self.convert(inner)?,
+            Sql::UnaryOp { op: UnaryOperator::Not, expr } => not(self.convert(expr)?, true),
+            Sql::BinaryOp { left, op: BinaryOperator::And, right } => both("and", self.convert(left)?, self.convert(right)?),
+            Sql::BinaryOp { left, op: BinaryOperator::Or, right } => both("or", self.convert(left)?, self.convert(right)?),
+            Sql::BinaryOp { left, op, right } => {
+                let (ty, turned) = match op {
+                    BinaryOperator::Eq => ("eq", "eq"),
+                    BinaryOperator::NotEq => ("not-eq", "not-eq"),
+                    BinaryOperator::Lt => ("lt", "gt"),
+                    BinaryOperator::LtEq => ("lt-eq", "gt-eq"),
+                    BinaryOperator::Gt => ("gt", "lt"),
+                    BinaryOperator::GtEq => ("gt-eq", "lt-eq"),
+                    other => return Err(bad(format!("operator {other} is not understood"))),
+                };
+                match is_name(left) {
+                    true => compare(ty, &self.term(left)?, right)?,
+                    false => compare(turned, &self.term(right)?, left)?,
+                }
+            }
+            Sql::IsNull(e) => json!({"type": "is-null", "term": self.name(e)?}),
+            Sql::IsNotNull(e) => json!({"type": "not-null", "term": self.name(e)?}),
+            Sql::InList { expr, list, negated } => {
+                let term = self.term(expr)?;
+                let values = list.iter().map(|value| literal(value, &term)).collect::<Result<Vec<_>>>()?;
+                json!({"type": if *negated { "not-in" } else { "in" }, "term": term.name, "values": values})
+            }
+            Sql::Between { expr, negated, low, high } => {
+                let term = self.term(expr)?;
+                not(both("and", compare("gt-eq", &term, low)?, compare("lt-eq", &term, high)?), *negated)
+            }
+            Sql::Like { negated, expr, pattern, .. } => {
+                let term = self.term(expr)?;
+                let pattern = literal(pattern, &term)?;
+                let prefix = pattern.as_str().and_then(|p| p.strip_suffix('%')).filter(|p| !p.contains(['%', '_', '\\']));
+                let prefix = prefix.ok_or_else(|| bad("LIKE takes a prefix followed by %".to_owned()))?;
+                json!({"type": if *negated { "not-starts-with" } else { "starts-with" }, "term": term.name, "value": prefix})
+            }
+            other => return Err(bad(format!("{other} is not understood"))),
+        })
+    }
+
+    /// The full name of a column as the table has it: unquoted names are lower-case, or else as they are written.
+    fn name(&self, sql: &Sql) -> Result<String> {
+        let parts = match sql {
+            Sql::Identifier(name) => std::slice::from_ref(name),
+            Sql::CompoundIdentifier(names) => names.as_slice(),
+            Sql::Nested(inner) => return self.name(inner),
+            other => return Err(bad(format!("{other} is not a column"))),
+        };
+        let joined = |part: &dyn Fn(&Ident) -> String| parts.iter().map(part).collect::<Vec<_>>().join(".");
+        let lower = joined(&|part| if part.quote_style.is_some() { part.value.clone() } else { part.value.to_lowercase() });
+        let written = joined(&|part| part.value.clone());
+        let found = [lower, written].into_iter().find(|name| self.0.field_by_name(name).is_some());
+        found.ok_or_else(|| bad(format!("{sql} is not a column of the table")))
+    }
+
+    fn term(&self, sql: &Sql) -> Result<Term> {
+        let name = self.name(sql)?;
+        match self.0.field_by_name(&name).map(|field| field.field_type.as_ref()) {
+            Some(Type::Primitive(ty)) => Ok(Term { ty: ty.clone(), name }),
+            _ => Err(bad(format!("{name} is not a column of simple values"))),
+        }
     }
 }
 
-fn literal(sql: &Sql) -> Result<Json> {
+fn is_name(sql: &Sql) -> bool {
+    match sql {
+        Sql::Nested(inner) => is_name(inner),
+        other => matches!(other, Sql::Identifier(_) | Sql::CompoundIdentifier(_)),
+    }
+}
+
+/// A literal beside a column, as JSON of the column's type.
+fn literal(sql: &Sql, term: &Term) -> Result<Json> {
+    let none = || bad(format!("{sql} is not a literal of {}, which is {}", term.name, term.ty));
     match sql {
         Sql::Value(value) => match &value.value {
-            Value::Number(digits, _) => serde_json::from_str(digits).map_err(|e| bad(format!("{digits}: {e}"))),
-            Value::SingleQuotedString(text) => Ok(text.clone().into()),
+            Value::Number(digits, _) => number(digits, &term.ty).ok_or_else(none),
+            Value::SingleQuotedString(text) => of_text(text, &term.ty).ok_or_else(none),
+            Value::HexStringLiteral(hex) if matches!(term.ty, PrimitiveType::Binary | PrimitiveType::Fixed(_)) => {
+                Ok(hex.to_lowercase().into())
+            }
             Value::Boolean(value) => Ok((*value).into()),
-            other => Err(bad(format!("{other} is not a literal"))),
+            _ => Err(none()),
         },
-        Sql::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            let text = format!("-{}", literal(expr)?);
-            serde_json::from_str(&text).map_err(|e| bad(format!("{text}: {e}")))
-        }
-        // DATE '2026-01-01', TIMESTAMP '…': Iceberg's JSON form of both is the text.
+        Sql::Nested(inner) => literal(inner, term),
+        Sql::UnaryOp { op: UnaryOperator::Minus, expr } => match expr.as_ref() {
+            Sql::Value(value) => match &value.value {
+                Value::Number(digits, _) => number(&format!("-{digits}"), &term.ty).ok_or_else(none),
+                _ => Err(none()),
+            },
+            _ => Err(none()),
+        },
         Sql::TypedString(typed) => match &typed.value.value {
-            Value::SingleQuotedString(text) => Ok(text.replacen(' ', "T", 1).into()),
-            other => Err(bad(format!("{other} is not a literal"))),
+            Value::SingleQuotedString(text) => of_text(text, &term.ty).ok_or_else(none),
+            _ => Err(none()),
         },
-        other => Err(bad(format!("{other} is not a literal"))),
+        _ => Err(none()),
     }
+}
+
+/// A number beside a column: of a decimal, the text with as many digits behind the point as it has; none that would change the value.
+fn number(digits: &str, ty: &PrimitiveType) -> Option<Json> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.trim_end_matches('0');
+    match ty {
+        PrimitiveType::Decimal { scale, .. } => {
+            let scale = *scale as usize;
+            let is_plain = |digits: &str| digits.bytes().all(|digit| digit.is_ascii_digit());
+            if fraction.len() > scale || !is_plain(fraction) || !is_plain(whole.trim_start_matches('-')) {
+                return None;
+            }
+            let whole = match whole {
+                "" | "-" => format!("{whole}0"),
+                whole => whole.to_owned(),
+            };
+            Some(if scale == 0 { whole.into() } else { format!("{whole}.{fraction:0<scale$}").into() })
+        }
+        PrimitiveType::Float | PrimitiveType::Double => digits.parse::<f64>().ok().map(Json::from),
+        PrimitiveType::Int | PrimitiveType::Long if fraction.is_empty() => whole.parse::<i64>().ok().map(Json::from),
+        _ => None,
+    }
+}
+
+/// A text beside a column, in the form that Iceberg's JSON has: a date is its midnight, seconds may be left out, and without a zone a time
+/// is at UTC.
+fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
+    use PrimitiveType as P;
+    let zoned = matches!(ty, P::Timestamptz | P::TimestamptzNs);
+    match ty {
+        P::Timestamp | P::TimestampNs | P::Timestamptz | P::TimestamptzNs => {
+            let text = text.trim();
+            let (day, rest) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
+            let (clock, zone) = match rest.find(['+', '-', 'Z', 'z']) {
+                Some(at) => (rest[..at].trim(), rest[at..].to_uppercase()),
+                None => (rest, String::new()),
+            };
+            let zone = match (zone.as_str(), zoned) {
+                ("", true) | ("Z", true) => "+00:00".to_owned(),
+                // A minute is written or none.
+                (zone, true) if zone.len() == 3 => format!("{zone}:00"),
+                (_, true) => zone,
+                ("", false) => zone,
+                (_, false) => return None,
+            };
+            Some(format!("{day}T{}{zone}", seconds(clock)).into())
+        }
+        P::Time => Some(seconds(text.trim()).into()),
+        P::Boolean => text.to_lowercase().parse::<bool>().ok().map(Json::from),
+        P::Int | P::Long | P::Float | P::Double | P::Decimal { .. } => number(text.trim(), ty),
+        // Iceberg's JSON has hexadecimal digits there, a statement of SQL the text itself.
+        P::Binary | P::Fixed(_) => None,
+        P::Date => Some(text.trim().into()),
+        P::String | P::Uuid => Some(text.into()),
+    }
+}
+
+fn seconds(clock: &str) -> String {
+    if clock.matches(':').count() == 1 { format!("{clock}:00") } else { clock.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iceberg::spec::{NestedField, PrimitiveType, StructType, Type};
+    use iceberg::spec::{Datum, NestedField, StructType};
 
     fn schema() -> Schema {
         let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
@@ -111,6 +215,12 @@ mod tests {
             field(2, "name", PrimitiveType::String),
             NestedField::optional(3, "a", Type::Struct(nested)).into(),
             field(5, "day", PrimitiveType::Date),
+            field(6, "dc", PrimitiveType::Decimal { precision: 5, scale: 2 }),
+            field(7, "bytes", PrimitiveType::Binary),
+            field(8, "ts", PrimitiveType::Timestamp),
+            field(9, "tz", PrimitiveType::Timestamptz),
+            field(10, "tm", PrimitiveType::Time),
+            field(11, "Big", PrimitiveType::Long),
         ];
         Schema::builder().with_fields(fields).build().expect("a schema")
     }
@@ -125,9 +235,53 @@ mod tests {
         ] {
             parse(ok, &schema()).unwrap_or_else(|e| panic!("{ok}: {e}"));
         }
-        for wrong in ["", "id", "id > other", "id + 1 > 2", "name LIKE '%x'", "id = 1; DROP TABLE t"] {
+        for wrong in [
+            "dc = 1.505",
+            "bytes = 'CAFE'",
+            "ts = '2020-01-01 00:00+02'",
+            "day > 5",
+            "ts > 'soon'",
+            "\"ID\" = 1",
+            "",
+            "id",
+            "id > other",
+            "id + 1 > 2",
+            "name LIKE '%x'",
+            "id = 1; DROP TABLE t",
+        ] {
             let error = parse(wrong, &schema()).expect_err(wrong).to_string();
             assert!(error.contains("where"), "{error}");
         }
+    }
+
+    /// docs/sql.md, "Names" and "Literals".
+    #[test]
+    fn names_and_literals_mean_what_they_mean_in_statements() {
+        let value = |text: &str| match parse(text, &schema()) {
+            Ok(Expr::Predicate(predicate)) => predicate.values[0].clone(),
+            other => panic!("{text}: {other:?}"),
+        };
+        let decimal = |digits: &str| Datum::decimal_from_str(digits).expect("a decimal").literal().clone();
+        for (text, digits) in
+            [("dc = 1.5", "1.50"), ("dc > 1", "1.00"), ("-1.50 = dc", "-1.50"), ("dc = '2'", "2.00"), ("dc < .5", "0.50")]
+        {
+            assert_eq!(*value(text).literal(), decimal(digits), "{text}");
+        }
+        assert_eq!(value("bytes = X'CAFE'"), Datum::binary(vec![0xca, 0xfe]));
+        let micros = 1_577_836_800_000_000;
+        for (text, at) in [
+            ("ts = timestamp '2020-01-01'", micros),
+            ("ts = '2020-01-01 00:00'", micros),
+            ("ts = date '2020-01-01'", micros),
+            ("ts = '2020-01-01 00:00:00.5'", micros + 500_000),
+        ] {
+            assert_eq!(value(text), Datum::timestamp_micros(at), "{text}");
+        }
+        for text in ["tz = timestamp '2020-01-01 00:00:00'", "tz = '2020-01-01T02:00+02'", "tz = '2020-01-01 00:00:00Z'"] {
+            assert_eq!(value(text), Datum::timestamptz_micros(micros), "{text}");
+        }
+        assert_eq!(value("tm = time '10:00'"), Datum::time_micros(36_000_000_000).expect("a time"));
+        assert_eq!(value("ID = 3.0"), Datum::long(3_i64));
+        assert_eq!(value("Big = '7'"), Datum::long(7_i64));
     }
 }

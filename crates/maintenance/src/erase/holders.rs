@@ -246,7 +246,7 @@ async fn rows_in(
     let schema = metadata.current_schema();
     let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition())));
     let spec = spec.as_ref().map(|(spec, partition)| (spec.as_ref(), *partition));
-    let adapter = Arc::new(Adapter::new(target_schema(schema, &fields(filter))?, schema, spec));
+    let adapter = Arc::new(Adapter::new(target_schema(schema, &fields(filter, schema)?)?, schema, spec));
     let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
     let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;
     let (mut rows, mut first) = (RoaringTreemap::new(), 0);

@@ -4,22 +4,26 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use esker_read::{field_id, literal_array, one_nan_and_zero};
+use esker_read::{column_at, field_id, literal_array, one_nan_and_zero};
 use esker_table::{Expr, Op, Predicate};
 use iceberg::spec::{Datum, Schema, Type};
 
+use crate::compact::way;
 use crate::{MaintenanceError, Result};
 
-/// The field ids that a filter asks about.
-pub(super) fn fields(filter: &Expr) -> Vec<i32> {
+/// The columns that a filter asks about, or about fields of, by id.
+pub(super) fn fields(filter: &Expr, schema: &Schema) -> Result<Vec<i32>> {
     let mut ids = match filter {
         Expr::True | Expr::False => Vec::new(),
-        Expr::And(a, b) | Expr::Or(a, b) => [fields(a), fields(b)].concat(),
-        Expr::Predicate(p) => vec![p.field],
+        Expr::And(a, b) | Expr::Or(a, b) => [fields(a, schema)?, fields(b, schema)?].concat(),
+        Expr::Predicate(p) => {
+            let path = way(schema.as_struct().fields(), p.field).ok_or_else(|| unsupported(p, schema))?;
+            vec![schema.as_struct().fields()[path[0]].id]
+        }
     };
     ids.sort_unstable();
     ids.dedup();
-    ids
+    Ok(ids)
 }
 
 /// For which rows of a batch a filter is true, in SQL's logic of three values.
@@ -33,24 +37,35 @@ pub(super) fn matching(filter: &Expr, batch: &RecordBatch, schema: &Schema) -> R
     })
 }
 
-fn unsupported(p: &Predicate) -> MaintenanceError {
-    MaintenanceError::Option { key: "where", reason: format!("what it asks of column {} can't be asked of rows", p.field) }
+fn unsupported(p: &Predicate, schema: &Schema) -> MaintenanceError {
+    let name = schema.name_by_field_id(p.field).unwrap_or("that was dropped");
+    let reason =
+        format!("what it asks of column {name} can't be asked of rows; DELETE rows by SQL, and erase what no snapshot needs");
+    MaintenanceError::Option { key: "where", reason }
+}
+
+/// The values that a predicate asks about, null where a struct around them is.
+fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<ArrayRef>> {
+    let Some(mut path) = way(schema.as_struct().fields(), p.field).filter(|_| p.transform.is_none()) else { return Ok(None) };
+    let column = schema.as_struct().fields()[path[0]].id;
+    let Some(at) = batch.schema().fields().iter().position(|f| field_id(f) == Some(column)) else { return Ok(None) };
+    path[0] = at;
+    Ok(Some(column_at(batch, &path)?))
 }
 
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
-    let at = batch.schema().fields().iter().position(|f| field_id(f) == Some(p.field));
-    let column = at.map(|at| batch.column(at)).filter(|_| p.transform.is_none()).ok_or_else(|| unsupported(p))?;
-    let column = &one_nan_and_zero(column)?;
+    let unsupported = || unsupported(p, schema);
+    let column = &one_nan_and_zero(&values(p, batch, schema)?.ok_or_else(unsupported)?)?;
     let value = |datum: &Datum| -> Result<Scalar<ArrayRef>> {
         let ty = schema.field_by_id(p.field).map(|f| f.field_type.as_ref());
         let array = match ty {
             Some(Type::Primitive(ty)) => literal_array(ty, datum.literal(), column.data_type()),
             _ => None,
         };
-        let array = array.ok_or_else(|| unsupported(p))?;
+        let array = array.ok_or_else(unsupported)?;
         Ok(Scalar::new(one_nan_and_zero(&array)?))
     };
-    let one = || p.values.first().ok_or_else(|| unsupported(p)).and_then(value);
+    let one = || p.values.first().ok_or_else(unsupported).and_then(value);
     let any = || -> Result<BooleanArray> {
         let mut found = BooleanArray::from(vec![false; batch.num_rows()]);
         for datum in &p.values {
@@ -61,8 +76,8 @@ fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Bool
     Ok(match p.op {
         Op::IsNull => is_null(column)?,
         Op::NotNull => is_not_null(column)?,
-        Op::IsNan => nan(column).ok_or_else(|| unsupported(p))?,
-        Op::NotNan => not(&nan(column).ok_or_else(|| unsupported(p))?)?,
+        Op::IsNan => nan(column).ok_or_else(unsupported)?,
+        Op::NotNan => not(&nan(column).ok_or_else(unsupported)?)?,
         Op::Lt => cmp::lt(column, &one()?)?,
         Op::LtEq => cmp::lt_eq(column, &one()?)?,
         Op::Gt => cmp::gt(column, &one()?)?,
@@ -89,8 +104,35 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use arrow::array::Float64Array;
-    use iceberg::spec::{NestedField, PrimitiveType};
+    use arrow::array::{Float64Array, StructArray};
+    use iceberg::spec::{NestedField, PrimitiveType, StructType};
+
+    #[test]
+    fn fields_of_structs_are_asked_and_are_null_where_the_struct_is() {
+        let k = NestedField::optional(3, "k", Type::Primitive(PrimitiveType::Long)).into();
+        let inner = NestedField::optional(2, "inner", Type::Struct(StructType::new(vec![k]))).into();
+        let first = NestedField::optional(1, "a", Type::Primitive(PrimitiveType::Long)).into();
+        let outer = NestedField::optional(4, "st", Type::Struct(StructType::new(vec![inner]))).into();
+        let schema = Schema::builder().with_fields([first, outer]).build().expect("a schema");
+        let filter = |json| Expr::parse(&json, &schema, true).expect("a filter");
+        let equal = filter(serde_json::json!({"type": "eq", "term": "st.inner.k", "value": 5}));
+        assert_eq!(fields(&equal, &schema).expect("columns"), [4]);
+        let target = esker_read::target_schema(&schema, &[4]).expect("a target");
+        let structs = |of: &DataType| match of {
+            DataType::Struct(fields) => fields.clone(),
+            other => panic!("{other}"),
+        };
+        let outer_fields = structs(target.field(0).data_type());
+        let inner_fields = structs(outer_fields[0].data_type());
+        let k: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![5, 5, 5, 6]));
+        let inner = StructArray::new(inner_fields, vec![k], Some(vec![true, false, true, true].into()));
+        let outer = StructArray::new(outer_fields, vec![Arc::new(inner)], Some(vec![true, true, false, true].into()));
+        let batch = RecordBatch::try_new(target, vec![Arc::new(outer)]).expect("a batch");
+        let found = |filter: &Expr| matching(filter, &batch, &schema).expect("an answer").iter().collect::<Vec<_>>();
+        assert_eq!(found(&equal), [Some(true), None, None, Some(false)]);
+        let none = filter(serde_json::json!({"type": "is-null", "term": "st.inner.k"}));
+        assert_eq!(found(&none), [false, true, true, false].map(Some));
+    }
 
     /// SQL's standard has one zero, PostgreSQL one NaN, which is greater than every number.
     #[test]

@@ -1,0 +1,211 @@
+//! The metadata of a table.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::{
+    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, PartitionSpecRef, PartitionStatisticsFile, Result, SchemaRef,
+    SnapshotLog, SnapshotRef, SnapshotReference, SortOrderRef, StatisticsFile, Type,
+};
+
+/// The highest version of the format that is read.
+pub const MAX_FORMAT_VERSION: u8 = 3;
+
+/// A table: its columns, partitioning and snapshots.
+///
+/// What leads nowhere is an error only where nothing could be read without it: the current schema, the default spec and sort order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableMetadata {
+    /// The version of the format, 1 to 3.
+    pub format_version: u8,
+    /// What identifies the table, whatever it is called. Version 1 may leave it out.
+    pub table_uuid: Option<Uuid>,
+    /// Where its files lie.
+    pub location: String,
+    /// The highest sequence number of its snapshots; 0 in version 1.
+    pub last_sequence_number: i64,
+    /// When it was last changed, in milliseconds since 1970.
+    pub last_updated_ms: i64,
+    /// The highest id that a field ever had.
+    pub last_column_id: i32,
+    /// Its schemas, in the order that they are written in.
+    pub schemas: Vec<SchemaRef>,
+    /// The schema that it has now.
+    pub current_schema_id: i32,
+    /// Its partition specs.
+    pub partition_specs: Vec<PartitionSpecRef>,
+    /// The spec that writers use.
+    pub default_spec_id: i32,
+    /// The highest id that a partition field ever had.
+    pub last_partition_id: i32,
+    /// Its properties.
+    pub properties: BTreeMap<String, String>,
+    /// The snapshot that `main` is at.
+    pub current_snapshot_id: Option<i64>,
+    /// Its snapshots.
+    pub snapshots: Snapshots,
+    /// Which snapshots were current, and when.
+    pub snapshot_log: Vec<SnapshotLog>,
+    /// Which metadata files were current, and when.
+    pub metadata_log: Vec<MetadataLog>,
+    /// Its sort orders.
+    pub sort_orders: Vec<SortOrderRef>,
+    /// The sort order that writers use.
+    pub default_sort_order_id: i64,
+    /// Its branches and tags.
+    pub refs: BTreeMap<String, SnapshotReference>,
+    /// Statistics of its snapshots.
+    pub statistics: Vec<StatisticsFile>,
+    /// Statistics of its snapshots' partitions.
+    pub partition_statistics: Vec<PartitionStatisticsFile>,
+    /// The keys that its files are encrypted with (version 3).
+    pub encryption_keys: Vec<EncryptedKey>,
+    /// The first row id that no row has (version 3).
+    pub next_row_id: Option<u64>,
+    /// What else its JSON says.
+    pub extra: Extra,
+}
+
+/// Snapshots in the order that they are written in, found by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    all: Vec<SnapshotRef>,
+    places: HashMap<i64, usize>,
+}
+
+impl Snapshots {
+    /// The snapshots in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, SnapshotRef> {
+        self.all.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The snapshot with an id.
+    pub fn get(&self, id: i64) -> Option<&SnapshotRef> {
+        self.places.get(&id).map(|place| &self.all[*place])
+    }
+
+    /// Adds a snapshot at the end. Of two with one id the first is found.
+    pub fn push(&mut self, snapshot: SnapshotRef) {
+        self.places.entry(snapshot.snapshot_id).or_insert(self.all.len());
+        self.all.push(snapshot);
+    }
+
+    /// Leaves out the snapshots that `kept` says false of.
+    pub fn retain(&mut self, mut kept: impl FnMut(&SnapshotRef) -> bool) {
+        *self = std::mem::take(&mut self.all).into_iter().filter(|snapshot| kept(snapshot)).collect();
+    }
+}
+
+impl FromIterator<SnapshotRef> for Snapshots {
+    fn from_iter<I: IntoIterator<Item = SnapshotRef>>(all: I) -> Self {
+        let mut snapshots = Self::default();
+        all.into_iter().for_each(|snapshot| snapshots.push(snapshot));
+        snapshots
+    }
+}
+
+impl<'a> IntoIterator for &'a Snapshots {
+    type Item = &'a SnapshotRef;
+    type IntoIter = std::slice::Iter<'a, SnapshotRef>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl TableMetadata {
+    /// The schema with an id.
+    pub fn schema_by_id(&self, id: i32) -> Option<&SchemaRef> {
+        self.schemas.iter().find(|schema| schema.schema_id() == id)
+    }
+
+    /// The schema that the table has now.
+    pub fn current_schema(&self) -> Result<&SchemaRef> {
+        self.schema_by_id(self.current_schema_id).ok_or_else(|| missing("current-schema-id", self.current_schema_id, "schemas"))
+    }
+
+    /// The partition spec with an id.
+    pub fn partition_spec_by_id(&self, id: i32) -> Option<&PartitionSpecRef> {
+        self.partition_specs.iter().find(|spec| spec.spec_id() == id)
+    }
+
+    /// The partition spec that writers use.
+    pub fn default_partition_spec(&self) -> Result<&PartitionSpecRef> {
+        let spec = self.partition_spec_by_id(self.default_spec_id);
+        spec.ok_or_else(|| missing("default-spec-id", self.default_spec_id, "partition-specs"))
+    }
+
+    /// The sort order with an id.
+    pub fn sort_order_by_id(&self, id: i64) -> Option<&SortOrderRef> {
+        self.sort_orders.iter().find(|order| order.order_id == id)
+    }
+
+    /// The sort order that writers use.
+    pub fn default_sort_order(&self) -> Result<&SortOrderRef> {
+        let order = self.sort_order_by_id(self.default_sort_order_id);
+        order.ok_or_else(|| missing("default-sort-order-id", self.default_sort_order_id, "sort-orders"))
+    }
+
+    /// The snapshot that `main` is at.
+    pub fn current_snapshot(&self) -> Option<&SnapshotRef> {
+        self.snapshots.get(self.current_snapshot_id?)
+    }
+
+    /// The snapshot that a branch or tag is at.
+    pub fn snapshot_for_ref(&self, name: &str) -> Option<&SnapshotRef> {
+        match self.refs.get(name) {
+            Some(reference) => self.snapshots.get(reference.snapshot_id),
+            None if name == MAIN_BRANCH => self.current_snapshot(),
+            None => None,
+        }
+    }
+
+    /// The type of a field: as the table has it now, or as the newest schema had it that had the field.
+    pub fn type_of_field(&self, id: i32) -> Option<&Type> {
+        let current = self.schema_by_id(self.current_schema_id).and_then(|schema| schema.field_by_id(id));
+        // Some writers list schemas in no order.
+        let with = self.schemas.iter().filter(|schema| schema.field_by_id(id).is_some());
+        let newest = || with.max_by_key(|schema| schema.schema_id()).and_then(|schema| schema.field_by_id(id));
+        current.or_else(newest).map(|field| field.field_type.as_ref())
+    }
+
+    /// The types of the values of a spec's partitions, by place; of a spec that the table has not, none.
+    pub fn partition_types(&self, spec_id: i32) -> Vec<Option<Type>> {
+        self.partition_spec_by_id(spec_id).map(|spec| spec.types(|id| self.type_of_field(id))).unwrap_or_default()
+    }
+
+    /// What can't be left out of a table's metadata leads somewhere.
+    pub(crate) fn checked(self) -> Result<Self> {
+        self.current_schema()?;
+        self.default_partition_spec()?;
+        self.default_sort_order()?;
+        Ok(self)
+    }
+}
+
+fn missing(field: &str, id: impl std::fmt::Display, list: &str) -> FormatError {
+    FormatError::invalid("table metadata", format!("{field} is {id}, which is not in {list}"))
+}
+
+/// An id that metadata needs and version 1 leaves out: one more than the highest.
+pub(crate) fn highest_partition_id(specs: &[PartitionSpecRef]) -> i32 {
+    let ids = specs.iter().flat_map(|spec| spec.fields()).map(|field| field.field_id);
+    ids.max().unwrap_or(crate::FIRST_PARTITION_FIELD_ID - 1)
+}
+
+/// One of a list that is shared.
+pub(crate) fn shared<T>(all: Vec<T>) -> Vec<Arc<T>> {
+    all.into_iter().map(Arc::new).collect()
+}

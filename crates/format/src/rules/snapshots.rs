@@ -1,0 +1,62 @@
+//! Rules of snapshots and references.
+
+use super::{Rule, Violation};
+use crate::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata};
+
+pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
+    let mut found: Vec<Violation> = Vec::new();
+    for snapshot in &metadata.snapshots {
+        let what = format!("snapshot {}", snapshot.snapshot_id);
+        found.extend(of_snapshot(metadata, snapshot).map(|(rule, why)| Violation::new(rule, what.clone(), why)));
+    }
+    for (name, reference) in &metadata.refs {
+        let kind = if reference.is_branch() { "branch" } else { "tag" };
+        let what = format!("{kind} {name}");
+        found.extend(of_reference(metadata, name, reference).map(|(rule, why)| Violation::new(rule, what.clone(), why)));
+    }
+    found
+}
+
+fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<Item = (Rule, String)> {
+    let version = metadata.format_version;
+    let number = snapshot.sequence_number();
+    let sequence = (version > 1 && number > metadata.last_sequence_number).then(|| {
+        (Rule::SequenceNumber, format!("its sequence-number {number} is above the table's, {}", metadata.last_sequence_number))
+    });
+    let list =
+        (version > 1 && snapshot.manifest_list.is_none()).then(|| (Rule::ManifestList, "it has no manifest-list".to_owned()));
+    let operation =
+        (version > 1 && snapshot.operation().is_none()).then(|| (Rule::Operation, "its summary has no operation".to_owned()));
+    let schema = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none());
+    let schema = schema.map(|id| (Rule::SnapshotSchema, format!("it is of schema {id}, which the table has not")));
+    // Snapshots from before an upgrade have no row ids.
+    let lineage = match (snapshot.first_row_id, snapshot.added_rows, metadata.next_row_id) {
+        (Some(first), Some(rows), Some(next)) if version >= 3 && first.saturating_add(rows) > next => Some((
+            Rule::RowLineage,
+            format!("its row ids end at {}, above the table's next-row-id, {next}", first.saturating_add(rows)),
+        )),
+        (Some(_), None, _) if version >= 3 => Some((Rule::RowLineage, "it has a first-row-id and no added-rows".to_owned())),
+        _ => None,
+    };
+    [sequence, list, operation, schema, lineage].into_iter().flatten()
+}
+
+fn of_reference(metadata: &TableMetadata, name: &str, reference: &SnapshotReference) -> impl Iterator<Item = (Rule, String)> {
+    let id = reference.snapshot_id;
+    let there = metadata.snapshots.get(id).is_none().then(|| (Rule::ReferenceExists, format!("snapshot {id} is not there")));
+    let main = match name == MAIN_BRANCH {
+        true if !reference.is_branch() => Some((Rule::Main, "main is a branch".to_owned())),
+        true if metadata.current_snapshot_id != Some(id) => {
+            Some((Rule::Main, format!("main is at {id}, and current-snapshot-id says another")))
+        }
+        _ => None,
+    };
+    let ages = [
+        ("min-snapshots-to-keep", reference.min_snapshots_to_keep.map(i64::from)),
+        ("max-snapshot-age-ms", reference.max_snapshot_age_ms),
+        ("max-ref-age-ms", reference.max_ref_age_ms),
+    ];
+    let retention = ages.into_iter().find(|(_, value)| value.is_some_and(|value| value <= 0));
+    let retention = retention.map(|(key, _)| (Rule::Retention, format!("{key} must be greater than 0")));
+    [there, main, retention].into_iter().flatten()
+}
