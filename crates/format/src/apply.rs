@@ -14,7 +14,7 @@ use crate::{
 const PREVIOUS_VERSIONS: &str = "write.metadata.previous-versions-max";
 const PREVIOUS_VERSIONS_DEFAULT: usize = 100;
 
-/// When and on what a commit is made.
+/// The time of a commit, and the metadata file of the state that it is made on.
 #[derive(Debug, Clone, Copy)]
 pub struct At<'a> {
     /// The time, in milliseconds since 1970.

@@ -22,7 +22,7 @@ pub struct TableMetadata {
     pub format_version: u8,
     /// What identifies the table, whatever it is called. Version 1 may leave it out.
     pub table_uuid: Option<Uuid>,
-    /// Where its files lie.
+    /// Where the table's files lie.
     pub location: String,
     /// The highest sequence number of its snapshots; 0 in version 1.
     pub last_sequence_number: i64,
@@ -30,35 +30,35 @@ pub struct TableMetadata {
     pub last_updated_ms: i64,
     /// The highest id that a field ever had.
     pub last_column_id: i32,
-    /// Its schemas, in the order that they are written in.
+    /// The table's schemas, in the order that they are written in.
     pub schemas: Vec<SchemaRef>,
     /// The schema that it has now.
     pub current_schema_id: i32,
-    /// Its partition specs.
+    /// The ways in which the table's files are or were parted.
     pub partition_specs: Vec<PartitionSpecRef>,
     /// The spec that writers use.
     pub default_spec_id: i32,
     /// The highest id that a partition field ever had.
     pub last_partition_id: i32,
-    /// Its properties.
+    /// The table's properties.
     pub properties: BTreeMap<String, String>,
     /// The snapshot that `main` is at.
     pub current_snapshot_id: Option<i64>,
-    /// Its snapshots.
+    /// The table's snapshots.
     pub snapshots: Snapshots,
     /// Which snapshots were current, and when.
     pub snapshot_log: Vec<SnapshotLog>,
     /// Which metadata files were current, and when.
     pub metadata_log: Vec<MetadataLog>,
-    /// Its sort orders.
+    /// The orders in which the table's rows are or were sorted.
     pub sort_orders: Vec<SortOrderRef>,
     /// The sort order that writers use.
     pub default_sort_order_id: i64,
-    /// Its branches and tags.
+    /// The table's branches and tags.
     pub refs: BTreeMap<String, SnapshotReference>,
-    /// Statistics of its snapshots.
+    /// Statistics of the table's snapshots.
     pub statistics: Vec<StatisticsFile>,
-    /// Statistics of its snapshots' partitions.
+    /// Statistics of the partitions of the table's snapshots.
     pub partition_statistics: Vec<PartitionStatisticsFile>,
     /// The keys that its files are encrypted with (version 3).
     pub encryption_keys: Vec<EncryptedKey>,

@@ -20,11 +20,11 @@ pub struct ViewMetadata {
     pub schemas: Vec<SchemaRef>,
     /// The version that it has now.
     pub current_version_id: i64,
-    /// Its versions, in the order that they are written in.
+    /// The view's versions, in the order that they are written in.
     pub versions: Vec<ViewVersion>,
     /// Which versions were current, and when.
     pub version_log: Vec<ViewVersionLog>,
-    /// Its properties.
+    /// The view's properties.
     pub properties: BTreeMap<String, String>,
     /// What else its JSON says.
     pub extra: Extra,

@@ -8,10 +8,11 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::{print, read};
 use crate::metadata::{MAX_FORMAT_VERSION, highest_partition_id, shared};
 use crate::{
-    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, PartitionSpec, PartitionStatisticsFile, Result, Schema, Snapshot,
-    SnapshotLog, SnapshotReference, SortOrder, StatisticsFile, TableMetadata, UnboundPartitionField, branch_at,
+    EncryptedKey, Extra, MAIN_BRANCH, MetadataLog, PartitionSpec, PartitionStatisticsFile, Result, Schema, Snapshot, SnapshotLog,
+    SnapshotReference, SortOrder, StatisticsFile, TableMetadata, UnboundPartitionField, branch_at,
 };
 
 /// A table's metadata as any version writes it.
@@ -214,19 +215,12 @@ impl Serialize for TableMetadata {
 impl TableMetadata {
     /// Of the JSON of a metadata file. An error names the field.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let metadata: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| FormatError::Json {
-            what: "table metadata",
-            at: error.path().to_string(),
-            source: error.into_inner(),
-        })?;
-        deserializer.end().map_err(|source| FormatError::Json { what: "table metadata", at: "its end".to_owned(), source })?;
-        Ok(metadata)
+        read("table metadata", json)
     }
 
     /// The JSON of a metadata file.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|source| FormatError::Json { what: "table metadata", at: "printing".to_owned(), source })
+        print("table metadata", self)
     }
 }
 

@@ -9,7 +9,25 @@ mod types;
 mod value;
 mod view;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 pub use value::{json_of, value_of};
+
+use crate::{FormatError, Result};
+
+/// What a JSON text says, all of it. An error says what the text is of, and names the field by its path.
+pub(crate) fn read<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Result<T> {
+    let failed = |at, source| FormatError::Json { what, at, source };
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|e| failed(e.path().to_string(), e.into_inner()))?;
+    json.end().map_err(|source| failed("its end".to_owned(), source))?;
+    Ok(read)
+}
+
+/// The JSON text of something.
+pub(crate) fn print(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|source| FormatError::Json { what, at: "printing".to_owned(), source })
+}
 
 #[cfg(test)]
 pub(crate) mod tests {

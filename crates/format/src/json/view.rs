@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::{print, read};
 use crate::metadata::shared;
-use crate::{Extra, FormatError, Result, Schema, ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};
+use crate::{Extra, Result, Schema, ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};
 
 json_object!(ViewVersion {
     needed "version-id" => version_id,
@@ -134,17 +135,12 @@ impl Serialize for ViewMetadata {
 impl ViewMetadata {
     /// Of the JSON of a metadata file. An error names the field.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let failed = |at, source| FormatError::Json { what: "view metadata", at, source };
-        let view: Self = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| failed(error.path().to_string(), error.into_inner()))?;
-        deserializer.end().map_err(|source| failed("its end".to_owned(), source))?;
-        Ok(view)
+        read("view metadata", json)
     }
 
     /// The JSON of a metadata file.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|source| FormatError::Json { what: "view metadata", at: "printing".to_owned(), source })
+        print("view metadata", self)
     }
 }
 

@@ -30,72 +30,86 @@ fn solid(schema: &WriterSchema, node: usize) -> Vec<&Field> {
     schema.fields(node).iter().filter(|field| schema.node(field.node).least > 0).collect()
 }
 
+/// What a list says of a manifest.
+#[derive(Default)]
+struct Said {
+    path: Option<String>,
+    /// Fields 501 to 506, 512 to 516, and 520.
+    numbers: [Option<i64>; 12],
+    content: ManifestContent,
+    partitions: Option<Vec<FieldSummary>>,
+    key_metadata: Option<Bytes>,
+}
+
 fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema, fields: &[&Field]) -> Result<ManifestFile> {
-    let mut path = None;
-    let mut numbers = [None; 14];
-    let (mut partitions, mut key_metadata, mut content) = (None, None, ManifestContent::Data);
+    let mut said = Said::default();
     for field in fields {
         let id = field.id.unwrap_or(-1);
         let bad = |why| damaged(LIST, id, why);
         match id {
-            500 => path = bytes(cursor, schema, field.node).and_then(text).map_err(bad)?,
+            500 => said.path = bytes(cursor, schema, field.node).and_then(text).map_err(bad)?,
             501..=506 | 512..=516 | 520 => {
                 let at = match id {
-                    520 => 13,
+                    520 => 11,
                     512.. => id - 506,
                     _ => id - 501,
                 };
-                numbers[at as usize] = number(cursor, schema, field.node).map_err(bad)?;
+                said.numbers[at as usize] = number(cursor, schema, field.node).map_err(bad)?;
             }
-            507 => partitions = summaries(cursor, schema, field.node).map_err(bad)?,
+            507 => said.partitions = summaries(cursor, schema, field.node).map_err(bad)?,
             517 => {
-                content = match number(cursor, schema, field.node).map_err(bad)? {
+                said.content = match number(cursor, schema, field.node).map_err(bad)? {
                     None | Some(0) => ManifestContent::Data,
                     Some(1) => ManifestContent::Deletes,
                     Some(_) => return Err(bad("there is no such content")),
                 }
             }
-            519 => key_metadata = bytes(cursor, schema, field.node).map_err(bad)?.map(Bytes::copy_from_slice),
+            519 => said.key_metadata = bytes(cursor, schema, field.node).map_err(bad)?.map(Bytes::copy_from_slice),
             _ => cursor.skip(schema, field.node).map_err(bad)?,
         }
     }
-    let [
-        length,
-        spec_id,
-        snapshot_id,
-        added,
-        existing,
-        deleted,
-        added_rows,
-        existing_rows,
-        deleted_rows,
-        sequence,
-        least,
-        ..,
-        first_row_id,
-    ] = numbers;
-    let needed = |value: Option<i64>, id| value.ok_or_else(|| damaged(LIST, id, "it is missing"));
-    // A count that is negative says as much as one that is missing.
-    let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-    Ok(ManifestFile {
-        manifest_path: path.ok_or_else(|| damaged(LIST, 500, "it is missing"))?,
-        manifest_length: needed(length, 501)?,
-        partition_spec_id: i32::try_from(needed(spec_id, 502)?)
-            .map_err(|_| damaged(LIST, 502, "an int has more than 32 bits"))?,
-        content,
-        sequence_number: sequence.unwrap_or(0),
-        min_sequence_number: least.unwrap_or(0),
-        added_snapshot_id: needed(snapshot_id, 503)?,
-        added_files_count: count(added),
-        existing_files_count: count(existing),
-        deleted_files_count: count(deleted),
-        added_rows_count: count(added_rows),
-        existing_rows_count: count(existing_rows),
-        deleted_rows_count: count(deleted_rows),
-        partitions,
-        key_metadata,
-        first_row_id,
-    })
+    said.manifest()
+}
+
+impl Said {
+    fn manifest(self) -> Result<ManifestFile> {
+        let [
+            length,
+            spec_id,
+            snapshot_id,
+            added,
+            existing,
+            deleted,
+            added_rows,
+            existing_rows,
+            deleted_rows,
+            sequence,
+            least,
+            first_row_id,
+        ] = self.numbers;
+        let needed = |value: Option<i64>, id| value.ok_or_else(|| damaged(LIST, id, "it is missing"));
+        // A count that is negative says as much as one that is missing.
+        let count = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+        Ok(ManifestFile {
+            manifest_path: self.path.ok_or_else(|| damaged(LIST, 500, "it is missing"))?,
+            manifest_length: needed(length, 501)?,
+            partition_spec_id: i32::try_from(needed(spec_id, 502)?)
+                .map_err(|_| damaged(LIST, 502, "an int has more than 32 bits"))?,
+            content: self.content,
+            sequence_number: sequence.unwrap_or(0),
+            min_sequence_number: least.unwrap_or(0),
+            added_snapshot_id: needed(snapshot_id, 503)?,
+            added_files_count: count(added),
+            existing_files_count: count(existing),
+            deleted_files_count: count(deleted),
+            added_rows_count: count(added_rows),
+            existing_rows_count: count(existing_rows),
+            deleted_rows_count: count(deleted_rows),
+            partitions: self.partitions,
+            key_metadata: self.key_metadata,
+            first_row_id,
+        })
+    }
 }
 
 fn text(bytes: Option<&[u8]>) -> Read<Option<String>> {

@@ -48,15 +48,7 @@ pub fn read_puffin_footer(footer: &[u8]) -> Result<PuffinMetadata> {
         [1, 0, 0, 0] => decompressed(PuffinCodec::Lz4, payload).map_err(bad)?,
         _ => return Err(bad("it has flags that are not known")),
     };
-    let mut json = serde_json::Deserializer::from_slice(&payload);
-    let parsed = serde_path(&mut json);
-    parsed.map_err(|source| FormatError::Json { what: FOOTER, at: ".".to_owned(), source })
-}
-
-fn serde_path<'de, R: serde_json::de::Read<'de>>(json: &mut serde_json::Deserializer<R>) -> serde_json::Result<PuffinMetadata> {
-    let metadata = serde::Deserialize::deserialize(&mut *json)?;
-    json.end()?;
-    Ok(metadata)
+    crate::json::read(FOOTER, &payload)
 }
 
 /// What the footer of a file says, of which all bytes are there.

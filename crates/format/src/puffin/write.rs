@@ -59,8 +59,7 @@ impl PuffinWriter {
         let start = self.file.len();
         let properties = Some(properties).filter(|properties| !properties.is_empty());
         let metadata = PuffinMetadata { blobs: self.blobs, properties, extra: Extra::default() };
-        let json = serde_json::to_vec(&metadata);
-        let json = json.map_err(|source| FormatError::Json { what: "puffin footer", at: ".".to_owned(), source })?;
+        let json = crate::json::print("puffin footer", &metadata)?;
         self.file.extend_from_slice(MAGIC);
         let codec = if compressed { PuffinCodec::Lz4 } else { PuffinCodec::None };
         let payload = self.file.len();
