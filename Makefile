@@ -9,7 +9,7 @@ export ESKER_BIN := $(CARGO_TARGET_DIR)/debug/esker
 UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
-.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service dist clean-cache
+.PHONY: demo test test-unit test-engine-slice test-hostile-slice test-engines build lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-autopilot bench-service bench-format dist clean-cache
 
 demo: build
 	python=$$($(UV) demo/requirements.txt)
@@ -109,6 +109,12 @@ bench-autopilot: build
 # Start-up, idle memory, loadTable latency.
 bench-service: build
 	python3 benches/service.py "$(ESKER_BIN)"
+
+# Reading manifests beside the `iceberg` crate and PyIceberg, and planning a scan of FILES=1000000 by bounds.
+bench-format: build
+	cargo build --package esker-benches --example format
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/format.py "$(CARGO_TARGET_DIR)/debug/examples/format" $(or $(FILES),1000000)
 
 dist:
 	cargo build --release -p esker

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use esker_format::TableMetadata;
 use esker_tests::{TestApp, schema_json};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -70,9 +71,9 @@ async fn main() {
         let metadata = big_table(&app, n).await;
         let text = metadata.to_string();
         let location = metadata["location"].as_str().expect("a location");
-        let parse = timed(|_| async { drop(serde_json::from_str::<iceberg::spec::TableMetadata>(&text).expect("valid")) }).await;
-        let parsed: iceberg::spec::TableMetadata = serde_json::from_str(&text).expect("valid");
-        let print = timed(|_| async { drop(serde_json::to_vec(&parsed).expect("printed")) }).await;
+        let parse = timed(|_| async { drop(TableMetadata::from_json(text.as_bytes()).expect("valid")) }).await;
+        let parsed = TableMetadata::from_json(text.as_bytes()).expect("valid");
+        let print = timed(|_| async { drop(parsed.to_json().expect("printed")) }).await;
         let file = app.dir.path().join("probe");
         let write = timed(|_| async { std::fs::write(&file, &text).expect("written") }).await;
 

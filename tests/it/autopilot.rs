@@ -135,12 +135,12 @@ async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     let app = TestApp::start_with(policy(&[("expire.schedule", "* * * * *"), ("expire.max-age", "0s")])).await;
     let writer = Writer::six_files(&app).await;
     for _ in 0..400 {
-        if writer.metadata().await.snapshots().len() == 1 {
+        if writer.metadata().await.snapshots.len() == 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    assert_eq!(writer.metadata().await.snapshots.len(), 1);
     let done = jobs(&app).await;
     assert_eq!((&done[0]["kind"], &done[0]["reason"]), (&json!("expire"), &json!("schedule of policy")), "{done:?}");
     assert_eq!(writer.data_files().await.len(), 6, "nothing else was asked for");

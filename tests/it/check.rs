@@ -1,13 +1,12 @@
 //! Tables that earlier versions damaged, crafted: a check finds what is wrong, says whose it is, and changes nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{DataType, SchemaRef};
+use esker_format::{DataContentType, DataFile, DataFileFormat, Value as Cell};
 use esker_tests::{Lake, Scope, TestApp};
 use esker_types::{JobId, now_ms};
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, Struct};
 use parquet::arrow::ArrowWriter;
 use reqwest::Method;
 use roaring::RoaringTreemap;
@@ -48,7 +47,7 @@ fn compacted(job: JobId) -> String {
 }
 
 async fn snapshots(lake: &Lake<'_>) -> usize {
-    lake.metadata().await.snapshots().count()
+    lake.metadata().await.snapshots.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +82,8 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
     let job = JobId::fresh();
     let batch = rows(&lake, 10..15, &[Some(1), Some(2), Some(2), None, Some(1)]).await;
     let mut merged = lake.write(&compacted(job), &batch).await;
-    lake.add(vec![merged.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")], Vec::new()).await;
+    merged.partition = [Some(Cell::Int(1))].into();
+    lake.add([merged], []).await;
     let found = one(&check(&lake, json!({})).await);
     assert_eq!(
         (&found["kind"], &found["rows"], &found["certain"]),
@@ -100,11 +100,12 @@ async fn rows_that_contradict_their_partition_are_found_counted_and_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_partition_of_null_and_that_of_a_value_are_told_apart() {
     let app = TestApp::start().await;
-    for (name, value, p) in [("null", None, Some(7)), ("seven", Some(Literal::int(7)), None)] {
+    for (name, value, p) in [("null", None, Some(7)), ("seven", Some(Cell::Int(7)), None)] {
         let lake = Lake::create(&app, name, 2, true, json!({})).await;
         let batch = rows(&lake, 0..2, &[p, p]).await;
         let mut file = lake.write(&compacted(JobId::fresh()), &batch).await;
-        lake.add(vec![file.partition(Struct::from_iter([value])).build().expect("a file")], Vec::new()).await;
+        file.partition = [value].into();
+        lake.add([file], []).await;
         let found = one(&check(&lake, json!({})).await);
         assert_eq!((&found["kind"], &found["rows"]), (&json!("wrong-partition"), &json!(2)), "{found}");
     }
@@ -117,7 +118,8 @@ async fn files_of_other_writers_are_read_if_asked_to() {
     let lake = Lake::create(&app, "t", 2, true, json!({})).await;
     let batch = rows(&lake, 0..3, &[Some(1), Some(2), Some(1)]).await;
     let mut file = lake.write("other.parquet", &batch).await;
-    lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(1))])).build().expect("a file")], Vec::new()).await;
+    file.partition = [Some(Cell::Int(1))].into();
+    lake.add([file], []).await;
     let outcome = check(&lake, json!({})).await;
     assert_eq!(outcome["findings"], json!([]));
     assert!(outcome["notes"].to_string().contains("--files"), "{outcome}");
@@ -141,8 +143,8 @@ async fn every_transform_is_checked_as_the_specification_computes_it() {
             let column: ArrayRef = Arc::new(Int32Array::from(vec![34, 34]));
             let batch = RecordBatch::try_new(lake.arrow_schema().await, vec![column]).expect("a batch");
             let mut file = lake.write(name, &batch).await;
-            lake.add(vec![file.partition(Struct::from_iter([Some(Literal::int(value))])).build().expect("a file")], Vec::new())
-                .await;
+            file.partition = [Some(Cell::Int(value))].into();
+            lake.add([file], []).await;
         }
         let found = one(&check(&lake, json!({"files": true})).await);
         assert!(found["path"].as_str().expect("a path").ends_with("wrong.parquet"), "{transform}: {found}");
@@ -163,7 +165,7 @@ async fn with_doubles<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     Lake::open(app, name)
 }
 
-async fn doubles(lake: &Lake<'_>, name: &str, values: &[f64]) -> DataFileBuilder {
+async fn doubles(lake: &Lake<'_>, name: &str, values: &[f64]) -> DataFile {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..values.len() as i64));
     let columns = vec![ids, Arc::new(Float64Array::from(values.to_vec())) as ArrayRef];
     lake.write(name, &RecordBatch::try_new(lake.arrow_schema().await, columns).expect("a batch")).await
@@ -174,13 +176,12 @@ async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
     let app = TestApp::start().await;
     let lake = with_doubles(&app, "t").await;
     let mut file = doubles(&lake, &compacted(JobId::fresh()), &[1.0, f64::NAN, f64::NAN]).await;
-    file.nan_value_counts(HashMap::from([(2, 0)]));
+    file.nan_value_counts = Some([(2, 0)].into_iter().collect());
     let mut right = doubles(&lake, "right.parquet", &[1.0, f64::NAN]).await;
-    right.nan_value_counts(HashMap::from([(2, 1)]));
+    right.nan_value_counts = Some([(2, 1)].into_iter().collect());
     let mut unknown = doubles(&lake, "unknown.parquet", &[f64::NAN]).await;
-    unknown.nan_value_counts(HashMap::new());
-    let files = [file, right, unknown].map(|file| file.build().expect("a file"));
-    lake.add(files.to_vec(), Vec::new()).await;
+    unknown.nan_value_counts = None;
+    lake.add([file, right, unknown], []).await;
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["kind"], &found["rows"], &found["column"]), (&json!("nan-count"), &json!(2), &json!("x")), "{found}");
     assert!(found["repair"].as_str().expect("told").contains("splice=false"), "{found}");
@@ -191,9 +192,10 @@ async fn a_count_of_nan_that_the_file_contradicts_is_found_by_reading_it() {
 async fn a_count_of_nan_is_looked_into_where_a_file_of_which_it_was_made_had_none() {
     let app = TestApp::start().await;
     let lake = with_doubles(&app, "t").await;
-    for (name, counted) in [("a.parquet", HashMap::new()), ("b.parquet", HashMap::from([(2, 0)]))] {
+    for (name, counted) in [("a.parquet", None), ("b.parquet", Some([(2, 0)].into_iter().collect()))] {
         let mut file = doubles(&lake, name, &[1.0, 2.0]).await;
-        lake.add(vec![file.nan_value_counts(counted).build().expect("a file")], Vec::new()).await;
+        file.nan_value_counts = counted;
+        lake.add([file], []).await;
         assert_eq!(check(&lake, json!({})).await["rows"], 0, "no compaction wrote it");
     }
     let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
@@ -222,9 +224,9 @@ async fn null_in_place_of_a_nested_default_is_suspected_and_counted() {
     let structs: ArrayRef = Arc::new(StructArray::new(inner, columns, Some(vec![true, true, false].into())));
     let batch = RecordBatch::try_new(schema, vec![structs]).expect("a batch");
     let file = lake.write(&compacted(JobId::fresh()), &batch).await;
-    lake.add(vec![file.build().expect("a file")], Vec::new()).await;
+    lake.add([file], []).await;
     let other = lake.write("other.parquet", &batch).await;
-    lake.add(vec![other.build().expect("a file")], Vec::new()).await;
+    lake.add([other], []).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), Vec::<String>::new(), "nothing was compacted into it");
     // What it was made of is not known any more.
     let expired = lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
@@ -255,7 +257,7 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     let ys = || Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef;
     let schema = lake.arrow_schema().await;
     let older = lake.write("older.parquet", &structs(&schema, vec![ys()])).await;
-    lake.add(vec![older.build().expect("a file")], Vec::new()).await;
+    lake.add([older], []).await;
     let mut x = int(3, "x");
     (x["initial-default"], x["write-default"]) = (100.into(), 100.into());
     lake.evolve(with(json!([int(2, "y"), x]))).await;
@@ -263,14 +265,14 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
     // Two NULLs of this one were meant, as one is of a struct that is NULL.
     let newer = structs(&schema, vec![ys(), Arc::new(Int32Array::from(vec![None, Some(5), None]))]);
     let newer = lake.write("newer.parquet", &newer).await;
-    lake.add(vec![newer.build().expect("a file")], Vec::new()).await;
+    lake.add([newer], []).await;
     let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
     assert_eq!(job["outcome"]["files_in"], 2, "{job}");
     let found = one(&check(&lake, json!({"files": true})).await);
     assert_eq!((&found["certain"], &found["rows"]), (&json!(false), &json!(1)), "what was meant explains it: {found}");
 
     // As an earlier version wrote it: older rows have no default.
-    let path = lake.data_files().await.remove(0).file_path().trim_start_matches("file://").to_owned();
+    let path = lake.data_files().await.remove(0).file_path.trim_start_matches("file://").to_owned();
     let six = Int32Array::from(vec![None, None, None, None, Some(5), None]);
     let DataType::Struct(inner) = schema.field(0).data_type().clone() else { panic!("a struct") };
     let both = vec![Arc::new(Int32Array::from(vec![1, 2, 3, 1, 2, 3])) as ArrayRef, Arc::new(six)];
@@ -290,17 +292,17 @@ async fn a_lost_default_is_certain_while_the_older_files_are_there() {
 async fn files_that_are_gone_cut_or_miscounted_are_found_beside_those_that_are_whole() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;
-    let mut files: Vec<DataFile> = Vec::new();
+    let mut files = Vec::new();
     for name in ["gone", "cut", "miscounted", "whole", "empty"] {
         let batch = rows(&lake, 0..4, &[Some(0); 4]).await;
         let mut file = lake.write(&format!("{name}.parquet"), &batch).await;
         if name == "miscounted" {
-            file.record_count(5);
+            file.record_count = 5;
         }
-        files.push(file.build().expect("a file"));
+        files.push(file);
     }
-    lake.add(files.clone(), Vec::new()).await;
-    let path = |i: usize| files[i].file_path()[7..].to_owned();
+    lake.add(files.clone(), []).await;
+    let path = |i: usize| files[i].file_path[7..].to_owned();
     std::fs::remove_file(path(0)).expect("removed");
     let bytes = std::fs::read(path(1)).expect("a file");
     std::fs::write(path(1), &bytes[..bytes.len() - 20]).expect("written");
@@ -358,23 +360,23 @@ async fn two_vectors_of_a_file_and_deletes_about_no_file_are_found() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 3, false, json!({})).await;
     lake.append(&(0..4).map(|id| (id, "a".to_owned(), 0, None)).collect::<Vec<_>>()).await;
-    let about = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    let about = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     let nowhere = format!("{about}.nowhere");
-    let location = lake.metadata().await.location().to_owned();
+    let location = lake.metadata().await.location;
     let mut deletes = Vec::new();
     for (name, about) in [("a", &about), ("b", &about), ("c", &nowhere)] {
         let vector = (about.clone(), RoaringTreemap::from_iter([1_u64]));
         let (bytes, places) = esker_table::puffin_of_vectors(&[vector]).expect("a file");
         let path = format!("{location}/data/{name}.puffin");
         std::fs::write(&path[7..], &bytes).expect("written");
-        let mut file = DataFileBuilder::default();
-        file.content(DataContentType::PositionDeletes).file_path(path).file_format(DataFileFormat::Puffin);
-        file.partition(Struct::empty()).record_count(1).file_size_in_bytes(bytes.len() as u64);
-        file.referenced_data_file(Some(about.clone()));
-        file.content_offset(Some(places[0].0 as i64)).content_size_in_bytes(Some(places[0].1 as i64));
-        deletes.push(file.build().expect("a file"));
+        deletes.push(DataFile {
+            referenced_data_file: Some(about.clone()),
+            content_offset: Some(places[0].0 as i64),
+            content_size_in_bytes: Some(places[0].1 as i64),
+            ..DataFile::new(DataContentType::PositionDeletes, path, DataFileFormat::Puffin, 1, bytes.len() as i64)
+        });
     }
-    lake.add(Vec::new(), deletes).await;
+    lake.add([], deletes).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), ["two-vectors", "delete-without-file"]);
 }
 
@@ -410,7 +412,7 @@ async fn the_command_fails_if_it_finds_something() {
     };
     let sound = run().await;
     assert!(sound.status.success(), "{sound:?}");
-    let path = lake.live(&lake.metadata().await).await.data[0].file.file_path()[7..].to_owned();
+    let path = lake.live(&lake.metadata().await).await.data[0].file.file_path[7..].to_owned();
     std::fs::remove_file(&path).expect("removed");
     let damaged = run().await;
     let said = String::from_utf8_lossy(&damaged.stdout);
@@ -439,35 +441,28 @@ async fn manifests_and_snapshots_whose_spec_or_schema_the_table_has_not_are_foun
     for (list, key) in [("partition-specs", "spec-id"), ("schemas", "schema-id")] {
         metadata[list].as_array_mut().expect("a list").retain(|entry| entry[key] != 0);
     }
-    let register = async |metadata: &Value, number: u32| {
-        let at =
-            format!("{}/metadata/{number}-{}.metadata.json", metadata["location"].as_str().expect("a location"), JobId::fresh());
-        std::fs::write(&at[7..], metadata.to_string()).expect("written");
-        let register = json!({"name": "t", "metadata-location": at, "overwrite": true});
-        app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
-    };
-    register(&metadata, 90000).await;
+    lake.replace_metadata(&metadata).await;
     let outcome = check(&lake, json!({})).await;
     assert_eq!(kinds(&outcome), ["unknown-spec", "unknown-schema"], "{outcome}");
     let findings = outcome["findings"].as_array().expect("findings");
     assert_eq!(findings[0]["path"], json!(manifest));
     assert!(findings[0]["what"].as_str().expect("told").contains("partition spec 0"), "{outcome}");
-    assert_eq!((&findings[1]["path"], &findings[1]["snapshot-id"]), (&json!(old.manifest_list()), &json!(old.snapshot_id())));
+    assert_eq!((&findings[1]["path"], &findings[1]["snapshot-id"]), (&json!(old.manifest_list), &json!(old.snapshot_id)));
 
-    let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id()});
+    let back = json!({"action": "rollback", "snapshot-id": old.snapshot_id});
     let (code, _, message) = app.refused(Method::POST, &lake.management("refs"), Some(back)).await;
     assert!(code == 400 && message.contains("schema 0"), "nothing goes back there: {code} {message}");
 
     // Once main is without it, an earlier snapshot still leads there.
     let mut parted = metadata.clone();
     let list = parted["snapshots"].as_array_mut().expect("snapshots");
-    let newest = list.iter().find(|s| s["snapshot-id"] != old.snapshot_id()).expect("the other").clone();
-    list.retain(|s| s["snapshot-id"] == old.snapshot_id());
-    parted["refs"] = json!({"old": {"snapshot-id": old.snapshot_id(), "type": "branch"}});
+    let newest = list.iter().find(|s| s["snapshot-id"] != old.snapshot_id).expect("the other").clone();
+    list.retain(|s| s["snapshot-id"] == old.snapshot_id);
+    parted["refs"] = json!({"old": {"snapshot-id": old.snapshot_id, "type": "branch"}});
     parted["snapshot-log"] = json!([]);
     parted["current-snapshot-id"] = json!(-1);
     parted["last-sequence-number"] = newest["sequence-number"].clone();
-    register(&parted, 90001).await;
+    lake.replace_metadata(&parted).await;
     lake.append(&[(2, "c".to_owned(), 2, None)]).await;
     assert_eq!(kinds(&check(&lake, json!({})).await), ["unknown-schema"]);
     assert_eq!(kinds(&check(&lake, json!({"files": true})).await), ["unknown-spec", "unknown-schema"]);

@@ -43,7 +43,7 @@ async fn of_two_commits_on_one_base_the_second_is_a_conflict_that_changes_nothin
     writer.commit(&first).await;
     let (code, kind, message) = app.refused(Method::POST, TABLE, Some(serde_json::to_value(second.body()).expect("json"))).await;
     assert_eq!((code, kind.as_str()), (409, "CommitFailedException"));
-    assert!(message.contains("branch or tag main"), "{message}");
+    assert!(message.contains("branch main was created concurrently"), "{message}");
     assert_eq!(writer.ids().await.expect("ids"), (0..5).collect::<Vec<_>>());
 }
 
@@ -161,18 +161,72 @@ async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
     app.namespace().await;
     let schema =
         json!({"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": false, "type": "long"}]});
-    let reference =
-        json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 1, "max-ref-age-ms": 0});
+    let new = "/v1/default/namespaces/n/tables/new";
+    let create = |update: Value| {
+        json!({"requirements": [{"type": "assert-create"}], "updates": [
+            {"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}, update]})
+    };
     for (update, named) in [
-        (reference, "max-ref-age-ms"),
         (
-            json!({"action": "add-encryption-key", "encryption-key": {"key-id": "k", "encrypted-key-metadata": "AA=="}}),
-            "encrypted tables",
+            json!({"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": 1, "max-ref-age-ms": 0}),
+            "unknown snapshot: 1",
+        ),
+        (
+            json!({"action": "add-spec", "spec": {"fields": [{"source-id": 9, "name": "p", "transform": "identity"}]}}),
+            "partition spec 0, field p",
         ),
     ] {
-        let create = json!({"requirements": [{"type": "assert-create"}], "updates": [
-            {"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}, update]});
-        let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/tables/new", Some(create)).await;
+        let (code, _, message) = app.refused(Method::POST, new, Some(create(update))).await;
         assert!(code == 400 && message.contains(named), "{code} {message}");
     }
+    let key = json!({"key-id": "k", "encrypted-key-metadata": "AA=="});
+    let made = app.ok(Method::POST, new, Some(create(json!({"action": "add-encryption-key", "encryption-key": key})))).await;
+    assert_eq!(made["metadata"]["encryption-keys"], json!([key]));
+    let (code, _, message) =
+        app.refused(Method::POST, new, Some(create(json!({"action": "set-properties", "updates": {}})))).await;
+    assert!(code == 409 && message == "Requirement failed: table already exists", "{code} {message}");
+}
+
+/// As the reference implementation persists them (`TableMetadata.persistedProperties`).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_table_has_the_defaults_of_new_tables() {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    let tables = "/v1/default/namespaces/n/tables";
+    let properties = json!({"format-version": "3", "uuid": "x", "a": "b"});
+    for staged in [true, false] {
+        let create = json!({"name": "t", "schema": esker_tests::schema_json(), "properties": properties, "stage-create": staged});
+        let made = app.ok(Method::POST, tables, Some(create)).await;
+        assert_eq!(made["metadata"]["properties"], json!({"a": "b", "write.parquet.compression-codec": "zstd"}));
+        assert_eq!((&made["metadata"]["format-version"], &made["metadata"]["next-row-id"]), (&json!(3), &json!(0)));
+    }
+}
+
+/// Version 1 does not need one (specification, "Table Metadata Fields").
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_a_uuid_is_served_written_and_upgraded_with_one() {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    let create =
+        json!({"name": "t", "schema": esker_tests::schema_json(), "properties": {"format-version": "1"}, "stage-create": true});
+    let staged = app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
+    let mut metadata = staged["metadata"].clone();
+    metadata.as_object_mut().expect("an object").remove("table-uuid").expect("a uuid");
+    let dir = format!("{}/metadata", metadata["location"].as_str().expect("a location"));
+    std::fs::create_dir_all(&dir[7..]).expect("a directory");
+    let file = format!("{dir}/v1.metadata.json");
+    std::fs::write(&file[7..], metadata.to_string()).expect("written");
+    let register = json!({"name": "t", "metadata-location": file});
+    let registered = app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+    assert!(registered["metadata"].get("table-uuid").is_none(), "{registered}");
+    let update =
+        async |updates: Value| app.send(Method::POST, TABLE, Some(json!({"requirements": [], "updates": updates}))).await;
+    let upgrade = json!({"action": "upgrade-format-version", "format-version": 2});
+    let (status, body) = update(json!([upgrade])).await;
+    assert!(status.as_u16() == 400 && body.to_string().contains("UUID is required in format v2"), "{status} {body}");
+    let uuid = "9c12d441-03fe-4693-9a96-a0705ddf69c1";
+    let (status, body) = update(json!([{"action": "assign-uuid", "uuid": uuid}, upgrade])).await;
+    assert!(status.is_success() && body["metadata"]["table-uuid"] == uuid, "{status} {body}");
+    let app = TestApp::restart(app.stop().await).await;
+    assert_eq!(app.ok(Method::GET, TABLE, None).await["metadata"]["table-uuid"], uuid);
 }

@@ -89,8 +89,8 @@ impl Disaster {
     }
 
     async fn delete(&mut self) {
-        let version = self.lake().metadata().await.format_version();
-        if self.rows.is_empty() || version == iceberg::spec::FormatVersion::V1 {
+        let version = self.lake().metadata().await.format_version;
+        if self.rows.is_empty() || version == 1 {
             return;
         }
         let at = self.random.below(self.rows.len() as u64) as usize;
@@ -101,7 +101,7 @@ impl Disaster {
 
     /// The table's metadata files go to another directory from now on.
     async fn relocate(&mut self) {
-        let location = self.lake().metadata().await.location().to_owned();
+        let location = self.lake().metadata().await.location;
         let update = match self.random.below(3) {
             0 => json!([{"action": "remove-properties", "removals": ["write.metadata.path"]}]),
             n => json!([{"action": "set-properties", "updates": {"write.metadata.path": format!("{location}/meta-{n}")}}]),
@@ -305,7 +305,7 @@ async fn run(seed: u64) {
     let catalog = history.lake().catalog().clone();
     let id = catalog.tables().await.expect("tables").into_iter().find(|t| t.name.name == "t").expect("the table").id;
     let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(9 * 24 * 3600);
-    let location = history.lake().metadata().await.location().trim_start_matches("file://").to_owned();
+    let location = history.lake().metadata().await.location.trim_start_matches("file://").to_owned();
     let mut all = Vec::new();
     for path in crate::commits::walk(Path::new(&location)) {
         std::fs::File::options().write(true).open(&path).expect("opened").set_modified(long_ago).expect("set");

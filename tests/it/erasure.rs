@@ -61,7 +61,7 @@ async fn a_tag_that_holds_erased_rows_is_named_and_goes_only_if_asked() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
-    let snapshot = lake.metadata().await.current_snapshot_id();
+    let snapshot = lake.metadata().await.current_snapshot_id;
     let tag = json!({"action": "set-snapshot-ref", "ref-name": "audit", "type": "tag", "snapshot-id": snapshot});
     lake.update(json!([tag])).await;
     lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
@@ -90,7 +90,7 @@ async fn files_that_manifests_spell_as_java_does_are_erased_by_the_deadline() {
     app.ok(Method::POST, "/v1/default/namespaces/lake/tables", Some(create)).await;
     let lake = Lake::open(&app, "java");
     lake.append(&[(1, "secret-of-java".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
-    assert!(lake.live(&lake.metadata().await).await.data[0].file.file_path().starts_with("file:/"), "as Java spells it");
+    assert!(lake.live(&lake.metadata().await).await.data[0].file.file_path.starts_with("file:/"), "as Java spells it");
     lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
     let job = lake.run("erase", json!({"where": "s = 'secret-of-java'"})).await;
     assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(true)), "{job}");
@@ -139,10 +139,10 @@ async fn main_and_what_holds_none_of_the_rows_are_never_dropped() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
-    let first = lake.metadata().await.current_snapshot_id();
+    let first = lake.metadata().await.current_snapshot_id;
     lake.update(json!([at_head(first, "innocent", "tag"), at_head(first, "beside", "branch")])).await;
     lake.append(&[(3, "z".to_owned(), 0, None)]).await;
-    lake.update(json!([at_head(lake.metadata().await.current_snapshot_id(), "audit", "tag")])).await;
+    lake.update(json!([at_head(lake.metadata().await.current_snapshot_id, "audit", "tag")])).await;
     let rows = lake.rows().await;
 
     let refused = lake.run("erase", json!({"where": "id = 3"})).await;
@@ -199,7 +199,7 @@ async fn an_erasure_that_is_refused_has_changed_nothing() {
 async fn with_scattered_quarantine<'a>(app: &'a TestApp, secret: &str) -> (Lake<'a>, Value) {
     let place = |name: &str| format!("file://{}/warehouse/{name}", app.dir.path().display());
     let lake = Lake::create(app, "t", 2, false, json!({"write.data.path": place("elsewhere/data")})).await;
-    lake.append_at(&format!("{}/data/part-00000", lake.metadata().await.location()), &[(1, secret.to_owned(), 0, None)]).await;
+    lake.append_at(&format!("{}/data/part-00000", lake.metadata().await.location), &[(1, secret.to_owned(), 0, None)]).await;
     lake.update(json!([{"action": "set-location", "location": place("moved")}])).await;
     lake.append_at(&place("elsewhere/data/1.parquet"), &[(1, secret.to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
     lake.append_at(&place("elsewhere/data/2.snappy"), &[(1, secret.to_owned(), 0, None)]).await;
@@ -269,8 +269,8 @@ async fn a_stray_file_that_cannot_be_read_stops_no_erasure() {
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;
     lake.append(&[(1, "secret-row".to_owned(), 0, None)]).await;
     lake.append(&[(2, "y".to_owned(), 0, None)]).await;
-    let location = lake.metadata().await.location()[7..].to_owned();
-    let whole = std::fs::read(&lake.data_files().await[0].file_path()[7..]).expect("read");
+    let location = lake.metadata().await.location[7..].to_owned();
+    let whole = std::fs::read(&lake.data_files().await[0].file_path[7..]).expect("read");
     let stray = |name: &str| format!("{location}/data/{name}.parquet");
     for (name, bytes) in
         [("cut", &whole[..300.min(whole.len() / 2)]), ("empty", &[][..]), ("other", &b"PAR1 and nothing else"[..])]

@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use esker_catalog::deletion::sweep;
+use esker_format::{DataContentType, DataFile, DataFileFormat};
 use esker_tests::{Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
-use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ async fn a_tag_keeps_its_snapshot_and_its_files() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..5).await;
-    let tagged = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let tagged = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let tag = json!({"requirements": [], "updates": [
         {"action": "set-snapshot-ref", "ref-name": "keep", "type": "tag", "snapshot-id": tagged}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tag)).await;
@@ -77,10 +77,10 @@ async fn a_tag_keeps_its_snapshot_and_its_files() {
     app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     let metadata = writer.metadata().await;
-    let kept = metadata.snapshot_by_id(tagged).expect("the tagged snapshot");
-    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
+    let kept = metadata.snapshots.get(tagged).expect("the tagged snapshot");
+    let source = esker_table::Manifests::new(app.catalog().storage().clone(), 0);
     let live = esker_table::load_live(&source, &metadata, kept).await.expect("its manifests");
-    assert!(live.data.iter().all(|f| Path::new(&f.file.file_path()[7..]).exists()));
+    assert!(live.data.iter().all(|f| Path::new(&f.file.file_path[7..]).exists()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
 async fn an_expiry_is_undone_while_its_files_are_there() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
-    let first = writer.metadata().await.snapshots().map(|s| (s.timestamp_ms(), s.snapshot_id())).min().expect("snapshots").1;
+    let first = writer.metadata().await.snapshots.iter().map(|s| (s.timestamp_ms, s.snapshot_id)).min().expect("snapshots").1;
     let tag = json!({"requirements": [], "updates": [
         {"action": "set-snapshot-ref", "ref-name": "old", "type": "tag", "snapshot-id": first, "max-ref-age-ms": 1}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tag)).await;
@@ -119,14 +119,14 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
     let undone = app.ok(Method::POST, &undo, Some(json!({}))).await;
     assert_eq!((&undone["snapshots"], &undone["refs"], &undone["gone"]), (&json!(6), &json!(["old"]), &json!(0)));
     let after = writer.metadata().await;
-    assert_eq!(after.snapshots().len(), before.snapshots().len() + 1);
-    assert_eq!(after.snapshot_for_ref("old").map(|s| s.snapshot_id()), Some(first));
-    assert!(after.metadata_log().len() > before.metadata_log().len());
+    assert_eq!(after.snapshots.len(), before.snapshots.len() + 1);
+    assert_eq!(after.snapshot_for_ref("old").map(|s| s.snapshot_id), Some(first));
+    assert!(after.metadata_log.len() > before.metadata_log.len());
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
-    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
-    for snapshot in after.snapshots() {
+    let source = esker_table::Manifests::new(app.catalog().storage().clone(), 0);
+    for snapshot in &after.snapshots {
         let live = esker_table::load_live(&source, &after, snapshot).await.expect("its manifests");
-        assert!(live.data.iter().all(|f| Path::new(&f.file.file_path()[7..]).exists()));
+        assert!(live.data.iter().all(|f| Path::new(&f.file.file_path[7..]).exists()));
     }
     let expected: Vec<i64> = (0..60).chain(100..110).collect();
     assert_eq!(writer.ids().await.expect("ids"), expected);
@@ -145,20 +145,20 @@ async fn an_expiry_is_undone_while_its_files_are_there() {
 async fn an_undo_tells_the_references_that_are_back_and_not_one_that_was_made_anew() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
-    let first = writer.metadata().await.snapshots().map(|s| (s.timestamp_ms(), s.snapshot_id())).min().expect("snapshots").1;
+    let first = writer.metadata().await.snapshots.iter().map(|s| (s.timestamp_ms, s.snapshot_id)).min().expect("snapshots").1;
     let tag = |name: &str| json!({"action": "set-snapshot-ref", "ref-name": name, "type": "tag", "snapshot-id": first, "max-ref-age-ms": 1});
     let tags = json!({"requirements": [], "updates": [tag("kept"), tag("taken")]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(tags)).await;
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(job["outcome"]["refs"], 2, "{job}");
-    let now = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let now = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let branch = json!({"requirements": [], "updates": [
         {"action": "set-snapshot-ref", "ref-name": "taken", "type": "branch", "snapshot-id": now}]});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(branch)).await;
     let undone = app.ok(Method::POST, &undo(&job), Some(json!({}))).await;
     assert_eq!((&undone["snapshots"], &undone["refs"]), (&json!(6), &json!(["kept"])), "{undone}");
     let metadata = writer.metadata().await;
-    let at = |name: &str| metadata.snapshot_for_ref(name).map(|s| s.snapshot_id());
+    let at = |name: &str| metadata.snapshot_for_ref(name).map(|s| s.snapshot_id);
     assert_eq!((at("kept"), at("taken")), (Some(first), Some(now)));
 }
 
@@ -176,7 +176,7 @@ async fn a_long_history_is_expired_at_once() {
     println!("{n} snapshots: {:.2} s", started.elapsed().as_secs_f64());
     let outcome = &job["outcome"];
     assert_eq!((&outcome["snapshots"], &outcome["doomed_files"]), (&json!(n - 10), &json!(3 * (n - 10))), "{}", job["error"]);
-    assert_eq!(writer.metadata().await.snapshots().len(), 10);
+    assert_eq!(writer.metadata().await.snapshots.len(), 10);
 }
 
 fn undo(job: &Value) -> String {
@@ -198,7 +198,7 @@ async fn an_undo_is_refused_where_another_job_took_the_files() {
         let (status, body) = app.send(Method::POST, &undo(job), Some(json!({}))).await;
         assert!(status.is_client_error() && body.to_string().contains(why), "{status} {body}");
     }
-    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    assert_eq!(writer.metadata().await.snapshots.len(), 1);
     writer.append(100..110).await;
     let third = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(third["state"], "succeeded", "{third}");
@@ -211,14 +211,15 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
     let before = writer.metadata().await;
-    let oldest = before.snapshots().min_by_key(|s| s.sequence_number()).expect("a snapshot");
-    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
-    let manifests = esker_table::load_manifests(&source, &before, oldest).await.expect("its manifests");
+    let oldest = before.snapshots.iter().min_by_key(|s| s.sequence_number()).expect("a snapshot");
+    let source = esker_table::Manifests::new(app.catalog().storage().clone(), 0);
+    let manifests = esker_table::load_manifests(&source, oldest).await.expect("its manifests");
     let live = esker_table::load_live(&source, &before, oldest).await.expect("its files");
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
-    let data = live.data[0].file.file_path().to_owned();
+    let data = live.data[0].file.file_path.clone();
     let metadata = job["outcome"]["metadata_before"].as_str().expect("a path").to_owned();
-    for uri in [manifests[0].manifest_path.clone(), oldest.manifest_list().to_owned(), data, metadata] {
+    let list = oldest.manifest_list.clone().expect("a manifest list");
+    for uri in [manifests[0].manifest_path.clone(), list, data, metadata] {
         let bytes = std::fs::read(&uri[7..]).expect("there");
         std::fs::remove_file(&uri[7..]).expect("removed");
         let (status, body) = app.send(Method::POST, &undo(&job), Some(json!({}))).await;
@@ -229,7 +230,7 @@ async fn an_undo_is_refused_where_a_file_is_not_in_storage_any_more() {
         );
         std::fs::write(&uri[7..], bytes).expect("put back");
     }
-    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    assert_eq!(writer.metadata().await.snapshots.len(), 1);
     assert_eq!(app.ok(Method::POST, &undo(&job), Some(json!({}))).await["snapshots"], 6);
 }
 
@@ -244,11 +245,9 @@ async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     lake.append(&rows(2)).await;
     let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0, "min-input-files": 2})).await;
     assert_eq!(job["outcome"]["files_in"], 2, "{job}");
-    let other = first.file_path().replacen("file://", "file:", 1);
-    let mut again = DataFileBuilder::default();
-    again.content(DataContentType::Data).file_format(DataFileFormat::Parquet).partition(Struct::empty());
-    again.file_path(other).record_count(1).file_size_in_bytes(first.file_size_in_bytes());
-    lake.add_files(None, &[again], &[]).await;
+    let other = first.file_path.replacen("file://", "file:", 1);
+    let again = DataFile::new(DataContentType::Data, other, DataFileFormat::Parquet, 1, first.file_size_in_bytes);
+    lake.add([again], []).await;
     let job = lake.run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     assert!(job["outcome"]["doomed_files"].as_u64() > Some(0), "{job}");
@@ -321,7 +320,7 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     let lake = Lake::create(&app, "t", 2, false, json!({"write.data.path": data.clone()})).await;
     let row = |id: i64| (id, "x".to_owned(), 0, None);
     lake.append(&[row(1)]).await;
-    let first = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    let first = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     lake.update(json!([{"action": "set-location", "location": place("second")}])).await;
     lake.append_at(&format!("{data}/1.parquet"), &[row(2)]).await;
     let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
@@ -333,7 +332,7 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     assert!(!Path::new(&first[7..]).exists() && !Path::new(&format!("{data}/1.parquet")[7..]).exists());
     assert_eq!((lake.rows().await.len(), lake.missing().await), (2, Vec::new()));
 
-    let current = lake.live(&lake.metadata().await).await.data[0].file.file_path().to_owned();
+    let current = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     assert!(current.starts_with(&data), "compactions write where the table says: {current}");
     app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/t?purgeRequested=true", None).await;
     app.catalog().end_drops(now_ms() + 365 * 24 * 3600 * 1000).await.expect("ended");
@@ -415,7 +414,7 @@ async fn an_undo_of_a_frozen_table_is_refused_as_other_jobs_are() {
             assert!(code == 422 && message.contains("frozen"), "{code} {message}");
         }
     }
-    assert_eq!(writer.metadata().await.current_snapshot_id(), before.current_snapshot_id());
+    assert_eq!(writer.metadata().await.current_snapshot_id, before.current_snapshot_id);
     set("false").await;
     assert_eq!(app.ok(Method::POST, &undo(&expiry), Some(json!({}))).await["snapshots"], 6);
     assert_eq!(app.ok(Method::POST, &undo(&compaction), Some(json!({}))).await["files"], 6);
@@ -448,7 +447,7 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
     let lake = Lake::create(&app, "t", 2, true, json!({})).await;
     lake.append(&[(0, "a".to_owned(), 1, None), (1, "b".to_owned(), 2, None)]).await;
     let before = lake.metadata().await;
-    let old = before.current_snapshot_id().expect("a snapshot");
+    let old = before.current_snapshot_id.expect("a snapshot");
     partition_by(&lake, json!([])).await;
     with_extra(&lake).await;
     let update = async |updates: Value| {
@@ -475,7 +474,7 @@ async fn an_undo_of_an_expiry_brings_back_the_schemas_and_specs_of_its_snapshots
     let after = lake.metadata().await;
     assert_eq!(after.partition_spec_by_id(0), before.partition_spec_by_id(0));
     assert_eq!(after.schema_by_id(0), before.schema_by_id(0));
-    assert_eq!((after.default_partition_spec_id(), after.current_schema_id()), (1, 1), "what is written by stays");
+    assert_eq!((after.default_spec_id, after.current_schema_id), (1, 1), "what is written by stays");
     let tag = json!({"action": "create-tag", "name": "old", "snapshot-id": old});
     app.ok(Method::POST, &lake.management("refs"), Some(tag)).await;
     let rows = lake.query("SELECT id, s, p FROM lake.t FOR VERSION AS OF 'old' ORDER BY id").await;
@@ -496,8 +495,8 @@ async fn an_undo_of_an_expiry_is_refused_where_a_spec_of_its_snapshots_is_anothe
     assert_eq!(expiry["outcome"]["snapshots"], 1, "{expiry}");
     lake.update(json!([{"action": "remove-partition-specs", "spec-ids": [1]}])).await;
     partition_by(&lake, json!([{"source-id": 1, "field-id": 1001, "name": "b", "transform": "bucket[4]"}])).await;
-    assert_eq!(lake.metadata().await.default_partition_spec_id(), 1, "the id is given anew");
+    assert_eq!(lake.metadata().await.default_spec_id, 1, "the id is given anew");
     let error = lake.undo(&expiry).await.expect_err("refused");
     assert!(error.contains("spec-id 1") && error.contains("another one by now"), "{error}");
-    assert_eq!(lake.metadata().await.snapshots().len(), 1);
+    assert_eq!(lake.metadata().await.snapshots.len(), 1);
 }

@@ -212,7 +212,7 @@ impl<'a> History<'a> {
     async fn compact(&mut self) {
         let options = self.options();
         // The first file of a job is one of these, unless deletes are converted.
-        let outputs = format!("{}/data/compacted-", self.lake.metadata().await.location().trim_start_matches("file:///"));
+        let outputs = format!("{}/data/compacted-", self.lake.metadata().await.location.trim_start_matches("file:///"));
         let damaged = self.random.one_in(8);
         if damaged {
             self.faults.flip_a_bit_of(&outputs);
@@ -266,7 +266,7 @@ impl<'a> History<'a> {
     /// A branch or a tag is set, or one goes: what it needs stays, and what only it needed goes in time.
     async fn refer(&mut self) {
         let metadata = self.lake.metadata().await;
-        let Some(snapshot) = metadata.current_snapshot_id() else { return };
+        let Some(snapshot) = metadata.current_snapshot_id else { return };
         let name = format!("r{}", self.random.below(3));
         let kind = if self.random.one_in(2) { "tag" } else { "branch" };
         let update = match metadata.snapshot_for_ref(&name) {
@@ -285,7 +285,7 @@ impl<'a> History<'a> {
 
     /// Expires snapshots; sometimes takes it back, and sweeps as if the time in quarantine were over.
     async fn expire(&mut self) {
-        let before = self.lake.metadata().await.snapshots().len();
+        let before = self.lake.metadata().await.snapshots.len();
         let options = json!({"older-than-ms": now_ms() + 1000, "retain-last": 1 + self.random.below(3)});
         let job = self.lake.run("expire", options).await;
         self.log.push(format!("expire: {}", job["outcome"]));
@@ -296,7 +296,7 @@ impl<'a> History<'a> {
             match self.lake.undo(&job).await {
                 Ok(undone) => {
                     self.log.push(format!("undone: {undone}"));
-                    assert_eq!(self.lake.metadata().await.snapshots().len(), before, "{}", self.log.join("\n"));
+                    assert_eq!(self.lake.metadata().await.snapshots.len(), before, "{}", self.log.join("\n"));
                     self.seen.undone.fetch_add(undone["snapshots"].as_u64().unwrap_or(0), Relaxed);
                 }
                 Err(refused) => {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
+use esker_format::DataFileFormat;
 use esker_tests::{DEAD_SECONDS, Faults, Lake, Row, TestApp, Writer, postgres};
 use esker_types::now_ms;
-use iceberg::spec::DataFileFormat;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -217,7 +217,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     for lake in &lakes {
         let metadata = lake.metadata().await;
-        let replaced = metadata.snapshots().filter(|s| format!("{:?}", s.summary().operation) == "Replace").count();
+        let replaced = metadata.snapshots.iter().filter(|s| s.operation() == Some("replace")).count();
         let live = lake.live(&metadata).await.data.len();
         let rows = lake.rows().await.len();
         let left = lake.orphans().await["accounted"].as_u64().expect("a number");
@@ -247,13 +247,12 @@ async fn a_job_that_can_never_succeed_is_not_tried_again_and_names_the_file() {
         let name = format!("{damage}-file.parquet");
         let mut file = lake.write(&name, &RecordBatch::try_new(schema, rows).expect("a batch")).await;
         match damage {
-            "miscounted" => drop(file.record_count(999)),
-            "orc" => drop(file.file_format(DataFileFormat::Orc)),
+            "miscounted" => file.record_count = 999,
+            "orc" => file.file_format = DataFileFormat::Orc,
             _ => {}
         }
-        let file = file.build().expect("a file");
-        let path = file.file_path()[7..].to_owned();
-        lake.add(vec![file], Vec::new()).await;
+        let path = file.file_path[7..].to_owned();
+        lake.add([file], []).await;
         if damage == "truncated" {
             let bytes = std::fs::read(&path).expect("a file");
             std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
@@ -319,5 +318,5 @@ async fn a_job_of_a_table_that_was_frozen_while_it_waited_does_nothing() {
     let app = TestApp::restart(app.stop().await).await;
     let job = app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
     assert!(job["state"] == "failed" && job["error"].to_string().contains("frozen by table property"), "{job}");
-    assert_eq!(Writer::new(&app).metadata().await.snapshots().len(), before.snapshots().len());
+    assert_eq!(Writer::new(&app).metadata().await.snapshots.len(), before.snapshots.len());
 }

@@ -180,7 +180,7 @@ async fn a_kill_of_a_commit_that_moves_the_metadata_leaves_the_table_as_it_was_o
         })
         .await;
         let writer = Writer::new(&app);
-        let moved = writer.metadata().await.properties().contains_key("write.metadata.path");
+        let moved = writer.metadata().await.properties.contains_key("write.metadata.path");
         assert_eq!(moved, point == "commit-after-swap");
         assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>(), "{point}");
         assert_no_leftovers(&app).await;
@@ -236,13 +236,13 @@ async fn a_kill_during_an_expiry_or_a_sweep_deletes_nothing_that_is_referenced()
     let app = die_at("expire-before-commit", expire, |_| all()).await;
     let writer = Writer::new(&app);
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
-    assert_eq!(writer.metadata().await.snapshots().len(), 7, "the expiry did not happen");
+    assert_eq!(writer.metadata().await.snapshots.len(), 7, "the expiry did not happen");
     assert_no_leftovers(&app).await;
 
     // The next server takes it over, and it goes through; the process dies when it is about to delete, in the sweep of its next start.
     let (app, jobs) = take_over(app).await;
     assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&json!("expire"), &json!("succeeded")), "{jobs}");
-    assert_eq!(Writer::new(&app).metadata().await.snapshots().len(), 1);
+    assert_eq!(Writer::new(&app).metadata().await.snapshots.len(), 1);
     let dir = app.stop().await;
     let victim = Victim::start(dir.path(), "sweep-before-delete").await;
     victim.kill_at_point("/api/v1/quarantine/sweep", json!({})).await;
@@ -267,7 +267,7 @@ async fn a_commit_repeated_after_a_kill_is_applied_exactly_once() {
         assert_eq!(status.as_u16(), 200, "{point}: {answer}");
         let writer = Writer::new(&app);
         assert_eq!(writer.ids().await.expect("ids"), (0..65).collect::<Vec<_>>(), "{point}");
-        assert_eq!(writer.metadata().await.snapshots().len(), 7, "{point}");
+        assert_eq!(writer.metadata().await.snapshots.len(), 7, "{point}");
     }
 }
 

@@ -15,6 +15,7 @@ mod expiry;
 mod histories;
 mod jobs;
 mod kills;
+mod lenient;
 mod lifecycle;
 mod manifests;
 mod moved;

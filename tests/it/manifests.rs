@@ -1,15 +1,15 @@
 use std::collections::HashMap;
 
+use esker_format::ManifestFile;
 use esker_table::{Manifests, load_manifests};
 use esker_tests::{Lake, TestApp};
-use iceberg::spec::ManifestFile;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 async fn manifests(lake: &Lake<'_>) -> Vec<ManifestFile> {
     let metadata = lake.metadata().await;
-    let source = Manifests::new(lake.catalog().storage().file_io(), 0);
-    load_manifests(&source, &metadata, metadata.current_snapshot().expect("a snapshot")).await.expect("manifests")
+    let source = Manifests::new(lake.catalog().storage().clone(), 0);
+    load_manifests(&source, metadata.current_snapshot().expect("a snapshot")).await.expect("manifests")
 }
 
 async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
@@ -20,7 +20,7 @@ async fn planned(app: &TestApp, lake: &Lake<'_>) -> Value {
 /// The first row id of each data file.
 async fn row_ids(lake: &Lake<'_>) -> HashMap<String, Option<i64>> {
     let live = lake.live(&lake.metadata().await).await;
-    live.data.iter().map(|f| (f.file.file_path().to_owned(), f.first_row_id)).collect()
+    live.data.iter().map(|f| (f.file.file_path.clone(), f.first_row_id)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,8 +50,8 @@ async fn many_manifests_become_few_that_are_about_few_partitions_each() {
         assert!(whole <= 2, "at most where one partition ends and the next begins: {whole} of {}", after.len());
         assert_eq!(planned(&app, &lake).await["rewrite"], json!([]), "what a rewrite leaves needs none");
         let metadata = lake.metadata().await;
-        let summary = metadata.current_snapshot().expect("a snapshot").summary();
-        assert_eq!(summary.operation.as_str(), "replace");
-        assert_eq!(summary.additional_properties["manifests-replaced"], before.len().to_string());
+        let snapshot = metadata.current_snapshot().expect("a snapshot");
+        assert_eq!(snapshot.operation(), Some("replace"));
+        assert_eq!(snapshot.summary_value("manifests-replaced"), Some(before.len().to_string().as_str()));
     }
 }

@@ -95,7 +95,7 @@ async fn one_row() -> (TestApp, String, String) {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..1).await;
-    let (root, own) = (format!("file://{}/warehouse", app.dir.path().display()), writer.metadata().await.location().to_owned());
+    let (root, own) = (format!("file://{}/warehouse", app.dir.path().display()), writer.metadata().await.location);
     (app, root, own)
 }
 

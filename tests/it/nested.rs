@@ -1,6 +1,5 @@
 //! What files lack, say wrongly or leave out: defaults and names at every depth, and bounds that are no values.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,20 +8,19 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
+use esker_format::{Bound, BoundMap, DataContentType, Value as Cell};
 use esker_tests::{Lake, TestApp, cells};
-use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, Datum, Literal, Struct};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
-fn built(builder: &mut DataFileBuilder) -> DataFile {
-    builder.build().expect("a file")
-}
-
 fn plain() -> WriterProperties {
     WriterProperties::builder().build()
+}
+
+fn bounds(of: impl IntoIterator<Item = (i32, Cell)>) -> Option<BoundMap> {
+    Some(of.into_iter().map(|(id, value)| (id, Bound::of(&value).expect("bytes"))).collect())
 }
 
 fn with_id(name: &str, ty: DataType, id: i32) -> Field {
@@ -57,7 +55,7 @@ async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     ]);
     let lake = Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await;
     let metadata = lake.metadata().await;
-    let schema = Arc::new(schema_to_arrow_schema(metadata.current_schema()).expect("a schema"));
+    let schema = lake.arrow_schema().await;
     let nulls = || Some(NullBuffer::from(vec![true, false, true]));
     let one = |ty: &DataType| StructArray::new(inner(ty), vec![Arc::new(Int32Array::from(vec![1]))], None);
     let a = Int32Array::from(vec![Some(1), None, None]);
@@ -71,8 +69,7 @@ async fn evolved<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let m = MapArray::new(entries.clone(), OffsetBuffer::from_lengths([1, 0, 0]), pairs, nulls(), false);
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let batch = RecordBatch::try_new(schema, vec![ids, Arc::new(s), Arc::new(l), Arc::new(m)]).expect("a batch");
-    let file = built(&mut lake.parquet(&batch, plain()).await);
-    lake.add(vec![file], vec![]).await;
+    lake.add([lake.parquet(&batch, plain()).await], []).await;
 
     let mut fields = serde_json::to_value(metadata.current_schema().as_ref()).expect("JSON")["fields"].take();
     let mut add = |path: &[&str], field: Value| {
@@ -118,7 +115,7 @@ async fn a_default_at_any_depth_is_what_older_rows_have_and_what_a_compaction_wr
     check().await;
     // The values are in the file now, for whoever reads it.
     let live = lake.live(&lake.metadata().await).await;
-    let path = live.data[0].file.file_path().trim_start_matches("file://").to_owned();
+    let path = live.data[0].file.file_path.trim_start_matches("file://").to_owned();
     let file = std::fs::File::open(path).expect("a file");
     let mut batches = ParquetRecordBatchReaderBuilder::try_new(file).expect("a footer").build().expect("a reader");
     let batch = batches.next().expect("rows").expect("rows");
@@ -137,8 +134,8 @@ async fn delete_where_x(lake: &Lake<'_>, x: Option<i32>) {
     let schema = Schema::new(vec![with_id("s", DataType::Struct(fields), s)]);
     let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(column)]).expect("a batch");
     let mut file = lake.parquet(&batch, plain()).await;
-    file.content(DataContentType::EqualityDeletes).equality_ids(Some(vec![field]));
-    lake.add(vec![], vec![built(&mut file)]).await;
+    (file.content, file.equality_ids) = (DataContentType::EqualityDeletes, Some(vec![field]));
+    lake.add([], [file]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +188,7 @@ async fn names_stand_for_fields_at_every_depth_in_files_without_ids() {
         [("id", DataType::Int64), ("s", DataType::Struct(of_s)), ("l", DataType::List(item)), ("e", DataType::List(element))];
     let schema = Schema::new(columns_of.map(|(name, ty)| bare(name, ty)).to_vec());
     let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
-    let file = built(&mut lake.parquet(&batch, plain()).await);
-    lake.add(vec![file], vec![]).await;
+    lake.add([lake.parquet(&batch, plain()).await], []).await;
     let error = app.sql("SELECT * FROM lake.t").await.expect_err("no ids");
     assert!(
         error.contains(".parquet: a Parquet file without field ids") && error.contains("schema.name-mapping.default"),
@@ -234,7 +230,7 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
     let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
     let small = json!({"write.parquet.compression-codec": "uncompressed", "write.parquet.row-group-size-bytes": "60000"});
     lake.update(json!([{"action": "set-properties", "updates": small}])).await;
-    let schema = Arc::new(schema_to_arrow_schema(lake.metadata().await.current_schema()).expect("a schema"));
+    let schema = lake.arrow_schema().await;
     let mut files = Vec::new();
     for (first, n) in [(0, 2000), (10_000, 10), (20_000, 10)] {
         // One NaN, in the large file.
@@ -243,19 +239,19 @@ async fn a_compaction_does_not_count_what_no_manifest_counted() {
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + n));
         let batch = RecordBatch::try_new(schema.clone(), vec![ids, Arc::new(x), Arc::new(s)]).expect("a batch");
         let mut file = lake.parquet(&batch, plain()).await;
-        let counts = |n: u64| [2, 4].map(|id| (id, n)).into_iter().collect::<HashMap<i32, u64>>();
-        file.value_counts(counts(n as u64)).null_value_counts(counts(0));
-        file.lower_bounds([2, 4].map(|id| (id, Datum::double(0.0))).into())
-            .upper_bounds([2, 4].map(|id| (id, Datum::double(300.0))).into());
-        files.push(built(&mut file));
+        let counts = |n: i64| Some([2, 4].map(|id| (id, n)).into_iter().collect());
+        (file.value_counts, file.null_value_counts) = (counts(n), counts(0));
+        file.lower_bounds = bounds([2, 4].map(|id| (id, Cell::Double(0.0))));
+        file.upper_bounds = bounds([2, 4].map(|id| (id, Cell::Double(300.0))));
+        files.push(file);
     }
-    lake.add(files, vec![]).await;
+    lake.add(files, []).await;
     let job = lake.job(json!({"min-input-files": 2, "verify": "full"})).await;
     let outcome = &job["outcome"];
     assert_eq!((outcome["row_groups_spliced"].as_u64(), outcome["files_out"].as_u64()), (Some(1), Some(1)), "{job}");
     let live = lake.live(&lake.metadata().await).await;
-    let counted = live.data[0].file.nan_value_counts();
-    assert!(!counted.contains_key(&2) && !counted.contains_key(&4), "{counted:?}");
+    let counted = |id: i32| live.data[0].file.stats(id).and_then(|stats| stats.nan_count);
+    assert_eq!((counted(2), counted(4)), (None, None));
     // NaN is greater than every number.
     assert_eq!(rows(&app, "SELECT id FROM lake.t WHERE x > 1e300").await, texts(&[&["77"]]));
 }
@@ -270,7 +266,7 @@ async fn bounds_are_never_taken_for_values() {
         {"id": 3, "name": "n", "required": false, "type": "int"},
     ]);
     let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "3"})).await;
-    let schema = Arc::new(schema_to_arrow_schema(lake.metadata().await.current_schema()).expect("a schema"));
+    let schema = lake.arrow_schema().await;
     let noon = 1_718_452_392_000_000_000_i64;
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![5, 5, 5])),
@@ -279,10 +275,12 @@ async fn bounds_are_never_taken_for_values() {
     ];
     let batch = RecordBatch::try_new(schema, columns).expect("a batch");
     let mut file = lake.parquet(&batch, plain()).await;
-    file.value_counts([(1, 3), (2, 3), (3, 3)].into()).null_value_counts([(1, 0), (2, 0), (3, 3)].into());
-    let garbage = || Datum::timestamp_nanos(noon + 32_765);
-    file.lower_bounds([(1, Datum::long(0)), (2, garbage())].into()).upper_bounds([(1, Datum::long(10)), (2, garbage())].into());
-    lake.add(vec![built(&mut file)], vec![]).await;
+    file.value_counts = Some([(1, 3), (2, 3), (3, 3)].into_iter().collect());
+    file.null_value_counts = Some([(1, 0), (2, 0), (3, 3)].into_iter().collect());
+    let garbage = || Cell::TimestampNs(noon + 32_765);
+    file.lower_bounds = bounds([(1, Cell::Long(0)), (2, garbage())]);
+    file.upper_bounds = bounds([(1, Cell::Long(10)), (2, garbage())]);
+    lake.add([file], []).await;
     assert_eq!(
         rows(&app, "SELECT min(id), max(id), count(id), count(n), count(*) FROM lake.t").await,
         texts(&[&["5", "5", "3", "3", "3"]])
@@ -314,9 +312,10 @@ async fn a_partition_says_what_a_column_is_that_a_file_lacks_and_no_other() {
         }
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("a batch");
         let mut file = lake.parquet(&batch, plain()).await;
-        files.push(built(file.partition(Struct::from_iter([partition.map(Literal::int)]))));
+        file.partition = [partition.map(Cell::Int)].into();
+        files.push(file);
     }
-    lake.add(files, vec![]).await;
+    lake.add(files, []).await;
     let check = async || {
         let all = rows(&app, "SELECT id, p FROM lake.t ORDER BY id").await;
         assert_eq!(all, texts(&[&["1", "7"], &["2", "8"], &["3", "null"], &["4", "9"]]));

@@ -53,7 +53,7 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     for i in 0..3 {
         writer.append(i * 10..i * 10 + 10).await;
     }
-    let location = writer.metadata().await.location().to_owned();
+    let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/a=1/lost.parquet", 5);
     let young = old_file(&location, "data/young.parquet", 2);
     // Of the table, and older than anything: never an orphan.
@@ -101,7 +101,7 @@ async fn a_doomed_orphan_that_a_commit_came_to_need_is_spared() {
     writer.append(0..5).await;
     // Written long ago, committed late: a writer that slept for days.
     let late = writer.prepare_append(100..105).await;
-    let location = writer.metadata().await.location().to_owned();
+    let location = writer.metadata().await.location;
     let files = app.catalog().storage();
     let all: Vec<_> = futures::TryStreamExt::try_collect(files.list(&esker_storage::Location::parse(&location).expect("valid")))
         .await
@@ -140,7 +140,7 @@ async fn a_file_is_explained() {
     let metadata = writer.metadata().await;
     let roles =
         |found: &Value| found["held_by"].as_array().expect("holders").iter().map(|h| h["role"].clone()).collect::<Vec<_>>();
-    let list = metadata.current_snapshot().expect("a snapshot").manifest_list().to_owned();
+    let list = metadata.current_snapshot().and_then(|snapshot| snapshot.manifest_list.clone()).expect("a manifest list");
     assert_eq!(roles(&explained(&app, &list).await), [json!("manifest-list")]);
     let expired = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let found = explained(&app, &old).await;
@@ -159,7 +159,7 @@ async fn an_inventory_takes_the_place_of_the_listing() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..5).await;
-    let location = writer.metadata().await.location().to_owned();
+    let location = writer.metadata().await.location;
     old_file(&location, "data/not in the inventory.parquet", 5);
     let lost = old_file(&location, "data/lost here.parquet", 5);
     let live = writer.data_files().await.remove(0);
@@ -183,7 +183,7 @@ async fn where_the_catalog_is_behind_its_files_nothing_is_an_orphan() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..5).await;
-    let location = writer.metadata().await.location().to_owned();
+    let location = writer.metadata().await.location;
     old_file(&location, "data/lost.parquet", 5);
     old_file(&location, "metadata/00007-01890a5d.metadata.json", 5);
     let job = app.job("orphans", json!({})).await;
@@ -196,7 +196,7 @@ async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
     let app = TestApp::start().await;
     let (own, other) =
         (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
-    let location = own.metadata().await.location().to_owned();
+    let location = own.metadata().await.location;
     other.append_at(&format!("{location}/data/of-other.parquet"), &[(1, "x".to_owned(), 0, None)]).await;
     old_file(&location, "data/lost.parquet", 9);
     age(&app);
@@ -213,7 +213,7 @@ async fn a_doomed_orphan_that_another_table_came_to_refer_to_is_spared() {
     let app = TestApp::start().await;
     let (own, other) =
         (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
-    let location = own.metadata().await.location().to_owned();
+    let location = own.metadata().await.location;
     let (late, lost) = (format!("{location}/data/late.parquet"), old_file(&location, "data/lost.parquet", 9));
     old_file(&location, "data/late.parquet", 9);
     assert_eq!(second_look(&app, "own").await["outcome"]["doomed_files"], 2);
@@ -252,16 +252,17 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
         Lake::create(&app, name, 2, false, json!({})).await.append(&[(1, "x".to_owned(), 0, None)]).await;
     }
     let other = Lake::open(&app, "other");
-    let own_location = Lake::open(&app, "own").metadata().await.location().to_owned();
+    let own_location = Lake::open(&app, "own").metadata().await.location;
     other.append_at(&format!("{own_location}/data/of-other.parquet"), &[(2, "y".to_owned(), 0, None)]).await;
     for name in ["own", "apart"] {
-        old_file(Lake::open(&app, name).metadata().await.location(), "data/lost.parquet", 9);
+        old_file(&Lake::open(&app, name).metadata().await.location, "data/lost.parquet", 9);
     }
     age(&app);
     // From now on it is known where the files of each are.
     assert_eq!(Lake::open(&app, "own").orphans().await["named"].as_array().expect("a list").len(), 1);
     other.append(&[(3, "z".to_owned(), 0, None)]).await;
-    let list = other.metadata().await.current_snapshot().expect("a snapshot").manifest_list()[7..].to_owned();
+    let list = other.metadata().await.current_snapshot().and_then(|snapshot| snapshot.manifest_list.clone());
+    let list = list.expect("a manifest list")[7..].to_owned();
     let bytes = std::fs::read(&list).expect("read");
     std::fs::write(&list, b"damaged").expect("written");
     let job = second_look(&app, "own").await;
@@ -281,7 +282,7 @@ async fn a_name_that_no_location_can_have_stops_no_listing_and_is_no_orphan() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..10).await;
-    let location = writer.metadata().await.location().to_owned();
+    let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/lost.parquet", 5);
     let odd = ["data/a\tb.parquet", "data/a#b.parquet", "data/a?b.parquet", "tab\there/c.parquet"];
     let odd = odd.map(|name| old_file(&location, name, 5));

@@ -54,8 +54,8 @@ async fn a_job_is_told_and_taken_back_but_not_by_another_site() {
         let (status, _, text) = app.raw(Method::POST, &undo, &[header], None).await;
         assert_eq!(status.as_u16(), 403, "{text}");
     }
-    assert_eq!(writer.metadata().await.snapshots().len(), 1);
+    assert_eq!(writer.metadata().await.snapshots.len(), 1);
     let (status, _, text) = app.raw(Method::POST, &undo, &[("sec-fetch-site", "same-origin")], None).await;
     assert!(status.is_success() && text.contains("5 snapshots are back"), "{text}");
-    assert_eq!(writer.metadata().await.snapshots().len(), 6);
+    assert_eq!(writer.metadata().await.snapshots.len(), 6);
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use esker_format::{Bound, DataFile, PrimitiveType, Value as Cell};
 use esker_tests::{Lake, Scope, TestApp};
 use esker_types::now_ms;
-use iceberg::spec::{Datum, Literal};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -21,6 +21,17 @@ fn ints(values: impl IntoIterator<Item = i32>) -> ArrayRef {
 
 fn texts(value: Option<&str>, n: usize) -> ArrayRef {
     Arc::new(StringArray::from(vec![value; n]))
+}
+
+fn text(value: &str) -> Cell {
+    Cell::String(value.into())
+}
+
+/// The least and the greatest value that a file may have of a column that is a long by now.
+fn bounds(file: &DataFile, column: i32) -> (Option<Cell>, Option<Cell>) {
+    let stats = file.stats(column).expect("something is known");
+    let value = |bound: Option<Bound>| bound.and_then(|bound| bound.decode(&PrimitiveType::Long));
+    (value(stats.lower_bound), value(stats.upper_bound))
 }
 
 fn optional(id: i32, name: &str, ty: &str) -> Value {
@@ -49,13 +60,13 @@ fn field_of(transform: &str) -> &'static str {
 async fn beside_one_another<'a>(app: &'a TestApp, name: &str, transform: &str, values: &[Option<&str>]) -> Lake<'a> {
     let fields = json!([optional(1, "id", "long"), optional(2, "p", "string")]);
     let lake = Lake::craft(app, name, fields, partitioned(&[(2, field_of(transform), transform)]), json!({})).await;
-    let cut = |v: &str| Literal::string(if transform == "identity" { v.to_owned() } else { v.chars().take(4).collect() });
+    let cut = |v: &str| text(&if transform == "identity" { v.to_owned() } else { v.chars().take(4).collect::<String>() });
     for i in 0..3 {
         for (k, value) in values.iter().enumerate() {
             let first = (i * values.len() + k) as i64 * 10;
             let columns = vec![longs(first..first + 2), texts(*value, 2)];
             let file = lake.data_file(columns, [value.map(cut)]).await;
-            lake.add_files(None, &[file], &[]).await;
+            lake.add([file], []).await;
         }
     }
     lake
@@ -66,7 +77,7 @@ async fn seen(lake: &Lake<'_>, name: &str) -> (Vec<Vec<String>>, BTreeMap<String
     let rows = lake.query(&format!("SELECT p, count(*), sum(id) FROM lake.{name} GROUP BY p ORDER BY p NULLS FIRST")).await;
     let mut partitions = BTreeMap::new();
     for file in lake.data_files().await {
-        *partitions.entry(format!("{:?}", file.partition().fields())).or_default() += 1;
+        *partitions.entry(format!("{:?}", file.partition)).or_default() += 1;
     }
     (rows, partitions)
 }
@@ -79,8 +90,8 @@ async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null(
     {
         let lake = beside_one_another(&app, name, transform, &values).await;
         // Equality deletes of one partition reach none of the other's rows, and go with what they applied to.
-        let text = Some(Literal::string("null"));
-        lake.add_files(None, &[], &[lake.equality_deletes(&[0, 10], [text.clone()]).await]).await;
+        let null = Some(text("null"));
+        lake.add([], [lake.equality_deletes(&[0, 10], [null.clone()]).await]).await;
         let before = seen(&lake, name).await.0;
         assert_eq!(before, [strings(&["NULL", "6", "123"]), strings(&[values[1].expect("a text"), "5", "173"])]);
         let job = lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await;
@@ -88,7 +99,7 @@ async fn rows_without_a_value_stay_apart_from_rows_whose_value_is_the_text_null(
         assert_eq!(job["outcome"]["groups"], 2, "{job}");
         let (rows, partitions) = seen(&lake, name).await;
         assert_eq!(rows, before);
-        let one_each = [vec![None], vec![text]].map(|values| (format!("{values:?}"), 1));
+        let one_each = [vec![None], vec![null]].map(|values| (format!("{values:?}"), 1));
         assert_eq!(partitions, BTreeMap::from(one_each));
         let found = lake.query(&format!("SELECT count(*) FROM lake.{name} WHERE p = '{}'", values[1].expect("a text"))).await;
         assert_eq!(found, [["5"]]);
@@ -109,8 +120,8 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
     for i in 0..6 {
         let (a, b) = values[i % 2];
         let columns = vec![longs([i as i64]), texts(Some(a), 1), texts(Some(b), 1)];
-        let file = lake.data_file(columns, [Some(Literal::string(a)), Some(Literal::string(b))]).await;
-        lake.add_files(None, &[file], &[]).await;
+        let file = lake.data_file(columns, [Some(text(a)), Some(text(b))]).await;
+        lake.add([file], []).await;
     }
     let ask = "SELECT a, b, count(*), sum(id) FROM lake.two GROUP BY a, b ORDER BY a";
     let before = lake.query(ask).await;
@@ -126,11 +137,11 @@ async fn texts_that_look_like_two_fields_stay_in_their_partition() {
 async fn promoted<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
     let schema = |ty: &str| json!([optional(1, "id", "long"), optional(2, "c", ty), optional(3, "s", "string")]);
     let lake = Lake::craft(app, name, schema("int"), partitioned(&[(2, "c", "identity")]), json!({})).await;
-    let old = lake.data_file(vec![longs(0..4), ints([5; 4]), texts(Some("old"), 4)], [Some(Literal::int(5))]).await;
-    lake.add_files(None, &[old], &[]).await;
+    let old = lake.data_file(vec![longs(0..4), ints([5; 4]), texts(Some("old"), 4)], [Some(Cell::Int(5))]).await;
+    lake.add([old], []).await;
     lake.evolve(schema("long")).await;
-    let new = lake.data_file(vec![longs(4..8), longs([5; 4]), texts(Some("new"), 4)], [Some(Literal::long(5))]).await;
-    lake.add_files(None, &[new], &[]).await;
+    let new = lake.data_file(vec![longs(4..8), longs([5; 4]), texts(Some("new"), 4)], [Some(Cell::Long(5))]).await;
+    lake.add([new], []).await;
     lake
 }
 
@@ -139,11 +150,11 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
     let app = TestApp::start().await;
     let lake = promoted(&app, "grown").await;
     let files = lake.data_files().await;
-    let old = files.iter().find(|f| f.record_count() == 4 && f.lower_bounds()[&1] == Datum::long(0)).expect("the old file");
+    let old = files.iter().find(|f| bounds(f, 1).0 == Some(Cell::Long(0))).expect("the old file");
     // As Flink deletes by key, and as engines delete by position: under the schema of now.
-    let equality = lake.equality_deletes(&[1, 6], [Some(Literal::long(5))]).await;
-    let positions = lake.position_deletes(old.file_path(), &[3], [Some(Literal::long(5))]).await;
-    lake.add_files(None, &[], &[equality, positions]).await;
+    let equality = lake.equality_deletes(&[1, 6], [Some(Cell::Long(5))]).await;
+    let positions = lake.position_deletes(&old.file_path, &[3], [Some(Cell::Long(5))]).await;
+    lake.add([], [equality, positions]).await;
     let left = [["0"], ["2"], ["4"], ["5"], ["7"]];
     let ask = "SELECT id FROM lake.grown WHERE c = 5 ORDER BY id";
     assert_eq!(lake.query(ask).await, left);
@@ -180,7 +191,7 @@ async fn a_partition_is_the_same_one_before_and_after_its_column_was_promoted() 
 async fn every_job_works_on_a_table_whose_partition_column_was_promoted() {
     let app = TestApp::start().await;
     let lake = promoted(&app, "jobs").await;
-    lake.add_files(None, &[], &[lake.equality_deletes(&[1, 6], [Some(Literal::long(5))]).await]).await;
+    lake.add([], [lake.equality_deletes(&[1, 6], [Some(Cell::Long(5))]).await]).await;
     for (kind, options) in [
         ("statistics", json!({})),
         ("compact", json!({"strategy": "convert-deletes", "courtesy-seconds": 0})),
@@ -201,12 +212,12 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
     for i in 0..3 {
         let file = lake.data_file(vec![longs([i, i]), ints([i as i32, 7])], []).await;
         let other = lake.data_file(vec![longs([i + 10]), ints([i as i32 - 3])], []).await;
-        lake.add_files(None, &[file, other], &[]).await;
+        lake.add([file, other], []).await;
     }
     lake.evolve(schema("long")).await;
     let far = 1_i64 << 40;
     let file = lake.data_file(vec![longs([20, 21]), longs([far, -far])], []).await;
-    lake.add_files(None, &[file], &[]).await;
+    lake.add([file], []).await;
     let ask = "SELECT count(*), min(c), max(c), sum(id) FROM lake.merged";
     let before = lake.query(ask).await;
     // Files of the old manifests alone: they are written anew beside the new one, which stays.
@@ -214,15 +225,12 @@ async fn a_manifest_of_before_a_promotion_and_one_of_after_become_one_that_is_re
     assert_eq!(lake.query(ask).await, before);
     succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
     assert_eq!(lake.query(ask).await, before);
-    assert_eq!(
-        lake.metadata().await.current_snapshot().expect("a snapshot").summary().additional_properties["manifests-created"],
-        "1"
-    );
-    // Bounds are of the column's type, and prune.
-    let bounds: Vec<(Datum, Datum)> =
-        lake.data_files().await.iter().map(|f| (f.lower_bounds()[&2].clone(), f.upper_bounds()[&2].clone())).collect();
-    assert!(bounds.iter().all(|(low, high)| low.data_type() == high.data_type() && low.to_bytes().expect("bytes").len() == 8));
-    assert!(bounds.contains(&(Datum::long(-far), Datum::long(far))), "{bounds:?}");
+    let metadata = lake.metadata().await;
+    assert_eq!(metadata.current_snapshot().expect("a snapshot").summary_value("manifests-created"), Some("1"));
+    // Bounds prune, those of ints too.
+    let all: Vec<_> = lake.data_files().await.iter().map(|file| bounds(file, 2)).collect();
+    assert!(all.iter().all(|(low, high)| low.is_some() && high.is_some()), "{all:?}");
+    assert!(all.contains(&(Some(Cell::Long(-far)), Some(Cell::Long(far)))), "{all:?}");
     assert_eq!(lake.query(&format!("SELECT id FROM lake.merged WHERE c = {far}")).await, [["20"]]);
     succeeded(&lake.job(json!({"rewrite-all": true})).await);
     assert_eq!(lake.query(ask).await, before);
@@ -237,8 +245,8 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
     for i in 0..6 {
         let c = i % 2;
         let file =
-            lake.data_file(vec![longs([i64::from(i) * 2, i64::from(i) * 2 + 1]), ints([c; 2])], [Some(Literal::int(c))]).await;
-        lake.add_files(None, &[file], &[]).await;
+            lake.data_file(vec![longs([i64::from(i) * 2, i64::from(i) * 2 + 1]), ints([c; 2])], [Some(Cell::Int(c))]).await;
+        lake.add([file], []).await;
     }
     let unpartitioned = json!({"action": "add-spec", "spec": {"fields": []}});
     lake.update(json!([unpartitioned, {"action": "set-default-spec", "spec-id": -1}])).await;
@@ -259,9 +267,9 @@ async fn files_of_a_spec_whose_column_was_dropped_are_rewritten_and_deleted_from
     succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
     succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(lake.query(ask).await, [["10", "59"]]);
-    let mut partitions: Vec<String> = lake.data_files().await.iter().map(|f| format!("{:?}", f.partition().fields())).collect();
+    let mut partitions: Vec<String> = lake.data_files().await.iter().map(|f| format!("{:?}", f.partition)).collect();
     partitions.sort();
-    assert_eq!(partitions, [0, 1].map(|c| format!("{:?}", [Some(Literal::int(c))])));
+    assert_eq!(partitions, [0, 1].map(|c| format!("{:?}", [Some(Cell::Int(c))])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,9 +281,10 @@ async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
     for (i, (low, high)) in bounds.into_iter().enumerate() {
         let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 9.0]));
         let mut file = lake.data_file(vec![longs([i as i64; 2]), x], []).await;
-        let bound = |v: f64| [(2, Datum::double(v))].into_iter().collect();
-        file.lower_bounds(bound(low)).upper_bounds(bound(high)).nan_value_counts([(2, 0)].into_iter().collect());
-        lake.add_files(None, &[file], &[]).await;
+        let bound = |v: f64| Some([(2, Bound::new(v.to_le_bytes().to_vec()))].into_iter().collect());
+        (file.lower_bounds, file.upper_bounds) = (bound(low), bound(high));
+        file.nan_value_counts = Some([(2, 0)].into_iter().collect());
+        lake.add([file], []).await;
     }
     for condition in ["x < 2", "x > 8", "x = 9", "x <= 1", "x >= 9", "x = 1"] {
         let found = lake.query(&format!("SELECT id FROM lake.odd WHERE {condition} ORDER BY id")).await;
@@ -291,7 +300,7 @@ async fn planned_scans_say_the_row_ids_that_files_inherit() {
     let lake = Lake::create(&app, "lineage", 3, false, json!({})).await;
     let row = |id: i64| (id, "x".to_owned(), 0, None);
     lake.append(&[row(1), row(2), row(3)]).await;
-    let first = lake.metadata().await.current_snapshot_id();
+    let first = lake.metadata().await.current_snapshot_id;
     lake.append(&[row(4)]).await;
     let ids = |plan: Value| -> Vec<(u64, i64)> {
         let tasks = plan["file-scan-tasks"].as_array().expect("tasks").iter();
@@ -304,7 +313,7 @@ async fn planned_scans_say_the_row_ids_that_files_inherit() {
         ids
     };
     assert_eq!(ids(lake.planned(json!({})).await), [(1, 3), (3, 0)]);
-    let last = lake.metadata().await.current_snapshot_id();
+    let last = lake.metadata().await.current_snapshot_id;
     assert_eq!(ids(lake.planned(json!({"start-snapshot-id": first, "end-snapshot-id": last})).await), [(1, 3)]);
 }
 
@@ -316,13 +325,8 @@ async fn a_file_with_two_deletion_vectors_is_not_read_as_if_it_had_one() {
     lake.delete_by_position(&[1].into(), Scope::File).await;
     let metadata = lake.metadata().await;
     let vector = lake.live(&metadata).await.deletes.remove(0).entry.file;
-    let mut again = iceberg::spec::DataFileBuilder::default();
-    again.content(vector.content_type()).file_path(vector.file_path().to_owned()).file_format(vector.file_format());
-    again.record_count(vector.record_count()).file_size_in_bytes(vector.file_size_in_bytes());
-    again.referenced_data_file(vector.referenced_data_file()).content_offset(vector.content_offset());
-    again.content_size_in_bytes(vector.content_size_in_bytes());
-    lake.add_files(None, &[], &[again]).await;
-    let data = vector.referenced_data_file().expect("a data file");
+    lake.add([], [vector.clone()]).await;
+    let data = vector.referenced_data_file.expect("a data file");
     let error = app.sql("SELECT * FROM lake.twice").await.expect_err("which one counts is unknown");
     assert!(error.contains(&data) && error.contains("two deletion vectors"), "{error}");
     // Looking at the table goes on.

@@ -15,11 +15,11 @@ async fn branches_and_tags_are_made_moved_and_removed_and_mistakes_are_refused_i
     assert!(code == 422 && message.contains("no snapshot"), "{message}");
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let first = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let first = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     app.ok(Method::POST, REFS, Some(json!({"action": "create-branch", "name": "dev"}))).await;
     app.ok(Method::POST, REFS, Some(json!({"action": "create-tag", "name": "v1", "snapshot-id": first}))).await;
     writer.append(3..6).await;
-    let second = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let second = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let moved = app.ok(Method::POST, REFS, Some(json!({"action": "fast-forward", "branch": "dev", "to": "main"}))).await;
     assert_eq!(moved["refs"]["dev"]["snapshot-id"], second);
     let back = app.ok(Method::POST, REFS, Some(json!({"action": "rollback", "snapshot-id": first}))).await;
@@ -58,7 +58,7 @@ async fn no_request_makes_a_reference_that_other_engines_cant_parse() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let head = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let head = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     for (change, named) in [
         (json!({"action": "create-tag", "name": "y", "max-ref-age-ms": 0}), "max-ref-age-ms"),
         (json!({"action": "create-branch", "name": "y", "max-ref-age-ms": -1}), "max-ref-age-ms"),
@@ -155,7 +155,7 @@ async fn snapshots_staged_one_on_the_other_are_published_together_or_not_at_all(
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let (first, second) = (append_as(&app, 10..12, "C").await, append_as(&app, 20..22, "C").await);
     roll_back(&app, base).await;
     let view = app.ok(Method::GET, REFS, None).await;
@@ -181,7 +181,7 @@ async fn of_two_snapshots_staged_apart_under_one_id_neither_is_published() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let mut pair = Vec::new();
     for ids in [10..11, 20..21] {
         pair.push(append_as(&app, ids, "C").await);
@@ -198,7 +198,7 @@ async fn a_staged_append_that_was_taken_over_is_not_listed_as_staged() {
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let base = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let base = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     append_as(&app, 10..11, "A").await;
     roll_back(&app, base).await;
     let other = append_as(&app, 20..21, "B").await;
@@ -216,7 +216,7 @@ async fn nothing_is_set_to_a_snapshot_whose_schema_or_partition_spec_the_table_h
     app.table().await;
     let writer = Writer::new(&app);
     writer.append(0..3).await;
-    let old = writer.metadata().await.current_snapshot_id().expect("a snapshot");
+    let old = writer.metadata().await.current_snapshot_id.expect("a snapshot");
     let fields = json!([
         {"id": 1, "name": "id", "required": false, "type": "long"},
         {"id": 2, "name": "s", "required": false, "type": "string"},

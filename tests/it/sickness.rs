@@ -14,11 +14,11 @@ use arrow_flight::sql::CommandGetTables;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker_catalog::deletion::sweep;
+use esker_format::Value as Cell;
 use esker_state::NoFacts;
 use esker_tests::{Faults, Lake, Row, TestApp, Writer};
 use esker_types::now_ms;
 use futures::TryStreamExt;
-use iceberg::spec::{Literal, Struct};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -154,8 +154,8 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
             .set_dictionary_enabled(i % 3 == 0)
             .set_compression(if i % 4 == 0 { Compression::SNAPPY } else { Compression::UNCOMPRESSED });
         let mut file = lake.parquet(&many_types(&schema, i), properties.build()).await;
-        file.partition(Struct::from_iter([Some(Literal::int(i))]));
-        let at = file.build().expect("a file").file_path().to_owned();
+        file.partition = [Some(Cell::Int(i))].into();
+        let at = file.file_path.clone();
         let whole = std::fs::read(path(&at)).expect("a file");
         let footer = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(whole.clone())).expect("a footer");
         let range = |c: &ColumnChunkMetaData| c.byte_range().0 as usize..(c.byte_range().0 + c.byte_range().1) as usize;
@@ -164,7 +164,7 @@ async fn a_damaged_page_is_an_error_that_names_file_and_column() {
         files.push(file);
         paths.push(at);
     }
-    lake.add_files(None, &files, &[]).await;
+    lake.add(files, []).await;
     let (mut right, mut named) = (0, 0);
     for (i, at) in paths.iter().enumerate() {
         match app.sql(&format!("SELECT * FROM lake.t WHERE p = {i}")).await {
@@ -583,13 +583,13 @@ async fn with_a_sick_snapshot(of_list: bool) -> (TestApp, i64, String, String) {
     let metadata = writer.metadata().await;
     let sick = metadata.current_snapshot().expect("a snapshot").clone();
     assert_eq!(app.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
-    let source = esker_table::Manifests::new(app.catalog().storage().file_io(), 0);
-    let manifests = esker_table::load_manifests(&source, &metadata, &sick).await.expect("manifests");
-    let of_sick = manifests.into_iter().find(|m| m.added_snapshot_id == sick.snapshot_id()).expect("its own").manifest_path;
-    let lost = if of_list { sick.manifest_list().to_owned() } else { of_sick };
+    let source = esker_table::Manifests::new(app.catalog().storage().clone(), 0);
+    let manifests = esker_table::load_manifests(&source, &sick).await.expect("manifests");
+    let of_sick = manifests.into_iter().find(|m| m.added_snapshot_id == sick.snapshot_id).expect("its own").manifest_path;
+    let lost = if of_list { sick.manifest_list.clone().expect("a manifest list") } else { of_sick };
     std::fs::remove_file(path(&lost)).expect("removed");
     // A server that has read a manifest keeps it.
-    (TestApp::restart(app.stop().await).await, sick.snapshot_id(), lost, only)
+    (TestApp::restart(app.stop().await).await, sick.snapshot_id, lost, only)
 }
 
 #[tokio::test(flavor = "multi_thread")]

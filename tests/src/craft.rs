@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Schema as ArrowSchema};
 use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Literal, ManifestFile, Struct};
-use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
-use parquet::arrow::ArrowWriter;
+use esker_format::{DataContentType, DataFile, DataFileFormat, Value as Cell};
 use parquet::file::properties::WriterProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::lake::{Additions, field, parquet_of};
+use crate::files::{delete_file, deleted_ids, deleted_positions, parquet};
+use crate::lake::{Additions, rows_schema};
 use crate::{Lake, Row, TestApp};
 
 /// Tables of any schema and partition spec, and files that say of themselves whatever a test wants. Their first column is `id`, a long
@@ -29,22 +28,12 @@ impl<'a> Lake<'a> {
     }
 
     /// Writes a file of the table's present schema, in a partition.
-    pub async fn data_file(
-        &self,
-        columns: Vec<ArrayRef>,
-        partition: impl IntoIterator<Item = Option<Literal>>,
-    ) -> DataFileBuilder {
+    pub async fn data_file(&self, columns: Vec<ArrayRef>, partition: impl IntoIterator<Item = Option<Cell>>) -> DataFile {
         let metadata = self.metadata().await;
-        let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
-        let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
-        let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
-        let builder = ParquetWriterBuilder::new(WriterProperties::default(), metadata.current_schema().clone());
-        let output = self.storage.file_io().new_output(&path).expect("an output");
-        let mut writer = builder.build(output).await.expect("a writer");
-        writer.write(&batch).await.expect("written");
-        let mut file = writer.close().await.expect("closed").remove(0);
-        file.partition(Struct::from_iter(partition));
-        file
+        let path = format!("{}/data/{}.parquet", metadata.location, Uuid::new_v4());
+        let batch = RecordBatch::try_new(rows_schema(&metadata), columns).expect("a batch");
+        let file = self.write_at(&metadata, &path, &batch, WriterProperties::default()).await;
+        DataFile { partition: partition.into_iter().collect(), ..file }
     }
 
     /// Gives the table other fields.
@@ -53,29 +42,20 @@ impl<'a> Lake<'a> {
         self.update(json!([{"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}])).await;
     }
 
-    /// Writes a file of some rows, and the beginning of its entry: what is counted and bounded is left to whoever adds it.
-    pub async fn parquet(&self, rows: &RecordBatch, properties: WriterProperties) -> DataFileBuilder {
-        let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
-        writer.write(rows).expect("written");
-        writer.close().expect("closed");
-        let path = format!("{}/data/{}.parquet", self.metadata().await.location(), uuid::Uuid::new_v4());
-        let size = bytes.len() as u64;
+    /// Writes a file of some rows, with an entry that counts and bounds no column: that is left to whoever adds it.
+    pub async fn parquet(&self, rows: &RecordBatch, properties: WriterProperties) -> DataFile {
+        let bytes = parquet(rows, properties).0;
+        let path = format!("{}/data/{}.parquet", self.metadata().await.location, Uuid::new_v4());
+        let size = bytes.len() as i64;
         self.storage.write(&path, bytes.into()).await.expect("written");
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path(path).file_format(DataFileFormat::Parquet).partition(Struct::empty());
-        builder.record_count(rows.num_rows() as u64).file_size_in_bytes(size);
-        builder
+        DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows.num_rows() as i64, size)
     }
 
     /// Writes deletes of the rows of some ids, in a partition.
-    pub async fn equality_deletes(&self, ids: &[i64], partition: impl IntoIterator<Item = Option<Literal>>) -> DataFileBuilder {
-        let path = format!("{}/data/{}-eq.parquet", self.metadata().await.location(), uuid::Uuid::new_v4());
-        let schema = Arc::new(ArrowSchema::new(vec![field("id", DataType::Int64, 1)]));
-        let bytes = parquet_of(schema, vec![Arc::new(Int64Array::from(ids.to_vec()))]);
-        let mut file = self.delete_file(&path, bytes, DataContentType::EqualityDeletes, ids.len() as u64).await;
-        file.equality_ids(Some(vec![1])).partition(Struct::from_iter(partition));
-        file
+    pub async fn equality_deletes(&self, ids: &[i64], partition: impl IntoIterator<Item = Option<Cell>>) -> DataFile {
+        let path = format!("{}/data/{}-eq.parquet", self.metadata().await.location, Uuid::new_v4());
+        let file = delete_file(&self.storage, &path, deleted_ids(ids), DataContentType::EqualityDeletes, ids.len()).await;
+        DataFile { equality_ids: Some(vec![1]), partition: partition.into_iter().collect(), ..file }
     }
 
     /// Writes deletes of some rows of a data file, in a partition.
@@ -83,15 +63,13 @@ impl<'a> Lake<'a> {
         &self,
         data: &str,
         rows: &[i64],
-        partition: impl IntoIterator<Item = Option<Literal>>,
-    ) -> DataFileBuilder {
-        let path = format!("{}/data/{}-deletes.parquet", self.metadata().await.location(), uuid::Uuid::new_v4());
-        let columns = vec![field("file_path", DataType::Utf8, 2_147_483_546), field("pos", DataType::Int64, 2_147_483_545)];
-        let paths: ArrayRef = Arc::new(StringArray::from(vec![data; rows.len()]));
-        let bytes = parquet_of(Arc::new(ArrowSchema::new(columns)), vec![paths, Arc::new(Int64Array::from(rows.to_vec()))]);
-        let mut file = self.delete_file(&path, bytes, DataContentType::PositionDeletes, rows.len() as u64).await;
-        file.partition(Struct::from_iter(partition));
-        file
+        partition: impl IntoIterator<Item = Option<Cell>>,
+    ) -> DataFile {
+        let path = format!("{}/data/{}-deletes.parquet", self.metadata().await.location, Uuid::new_v4());
+        let places: Vec<(&str, i64)> = rows.iter().map(|row| (data, *row)).collect();
+        let content = DataContentType::PositionDeletes;
+        let file = delete_file(&self.storage, &path, deleted_positions(&places), content, rows.len()).await;
+        DataFile { partition: partition.into_iter().collect(), ..file }
     }
 
     /// Appends rows as a Parquet file of any name in any place: a writer says where its files lie.
@@ -102,33 +80,17 @@ impl<'a> Lake<'a> {
             Arc::new(rows.iter().map(|r| Some(r.2)).collect::<Int32Array>()),
         ];
         let batch = RecordBatch::try_new(self.arrow_schema().await, columns).expect("a batch");
-        let name = format!("{}.parquet", uuid::Uuid::new_v4());
-        let mut file = self.write(&name, &batch).await;
-        let from = format!("{}/data/{name}", self.metadata().await.location());
-        let to = std::path::Path::new(path.strip_prefix("file://").expect("a local file"));
-        std::fs::create_dir_all(to.parent().expect("a parent")).expect("made");
-        std::fs::rename(from.strip_prefix("file://").expect("a local file"), to).expect("moved");
-        file.file_path(path.to_owned()).partition(Struct::empty());
-        self.add_files(None, &[file], &[]).await;
+        let file = self.write_at(&self.metadata().await, path, &batch, WriterProperties::default()).await;
+        self.add([file], []).await;
     }
 
-    /// Commits files of the table's present partition spec, or of another.
-    pub async fn add_files(&self, spec_id: Option<i32>, data: &[DataFileBuilder], deletes: &[DataFileBuilder]) {
-        let built = |files: &[DataFileBuilder]| files.iter().map(|f| f.build().expect("a file")).collect();
-        self.commit_files(spec_id, built(data), built(deletes)).await;
-    }
-
-    /// The same, of the present partition spec.
-    pub async fn add(&self, data: Vec<DataFile>, deletes: Vec<DataFile>) {
-        self.commit_files(None, data, deletes).await;
-    }
-
-    async fn commit_files(&self, spec_id: Option<i32>, data: Vec<DataFile>, deletes: Vec<DataFile>) {
+    /// Commits files of the table's present partition spec.
+    pub async fn add(&self, data: impl IntoIterator<Item = DataFile>, deletes: impl IntoIterator<Item = DataFile>) {
         let metadata = self.metadata().await;
-        let spec = spec_id.unwrap_or_else(|| metadata.default_partition_spec_id());
-        let of_spec = |files: Vec<DataFile>| files.into_iter().map(|file| (spec, file)).collect();
+        let of_spec = |file| (metadata.default_spec_id, file);
+        let (data, deletes) = (data.into_iter().map(of_spec).collect(), deletes.into_iter().map(of_spec).collect::<Vec<_>>());
         let operation = if deletes.is_empty() { "append" } else { "overwrite" };
-        let additions = Additions { data: of_spec(data), deletes: of_spec(deletes), ..Additions::default() };
+        let additions = Additions { data, deletes, ..Additions::default() };
         assert!(self.commit(&metadata, additions, operation).await, "nobody else commits");
     }
 
@@ -152,21 +114,20 @@ impl<'a> Lake<'a> {
         answer
     }
 
+    /// Registers other metadata in the place of the table's.
+    pub async fn replace_metadata(&self, metadata: &Value) {
+        let location = metadata["location"].as_str().expect("a location");
+        let path = format!("{location}/metadata/90000-{}.metadata.json", Uuid::new_v4());
+        self.storage.write(&path, metadata.to_string().into_bytes().into()).await.expect("written");
+        let register = json!({"name": self.name, "metadata-location": path, "overwrite": true});
+        self.app.ok(Method::POST, "/v1/default/namespaces/lake/register", Some(register)).await;
+    }
+
     /// The live data files.
     pub async fn data_files(&self) -> Vec<DataFile> {
         let metadata = self.metadata().await;
         self.live(&metadata).await.data.into_iter().map(|live| live.file).collect()
     }
-}
-
-/// Takes the key `schema-id` out of a manifest's header, which no writer but the `iceberg` crate's puts there.
-pub(crate) fn without_schema_id(manifest: &ManifestFile) {
-    let path = manifest.manifest_path.trim_start_matches("file:").trim_start_matches("//");
-    let mut bytes = std::fs::read(path).expect("a manifest");
-    // A key of nine characters, after its length.
-    let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");
-    bytes[at + 1..at + 10].copy_from_slice(b"of-a-test");
-    std::fs::write(path, bytes).expect("written");
 }
 
 /// An answer's cells as text, row by row; null is `null`.

@@ -2,24 +2,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema as ArrowSchema};
+use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema as ArrowSchema};
+use esker_format::{DataContentType, DataFile, DataFileFormat, ManifestContent, TableMetadata, Tuple, Value as Cell};
 use esker_storage::Storage;
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, load_live, puffin_of_vectors};
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, FormatVersion, Literal, ManifestContentType, ManifestFile,
-    ManifestListWriter, ManifestWriterBuilder, PartitionSpec, Struct, TableMetadata,
-};
-use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use reqwest::Method;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::TestApp;
-use crate::craft::without_schema_id;
+use crate::files::{Draft, counted, delete_file, deleted_ids, deleted_positions, parquet};
 
 /// A row: id, text, partition, and a column that tables get later.
 pub type Row = (i64, String, i32, Option<i32>);
@@ -54,10 +50,6 @@ pub(crate) struct Additions {
     pub(crate) deletes: Vec<(i32, DataFile)>,
     /// Delete files that others replace: path and offset.
     pub(crate) replaced: HashSet<(String, Option<i64>)>,
-}
-
-pub(crate) fn field(name: &str, ty: DataType, id: i32) -> Field {
-    Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
 }
 
 impl<'a> Lake<'a> {
@@ -102,10 +94,15 @@ impl<'a> Lake<'a> {
         serde_json::from_value(body["metadata"].clone()).expect("metadata")
     }
 
+    /// Reads manifests, each time anew.
+    pub(crate) fn manifests(&self) -> Manifests {
+        Manifests::new(self.storage.clone(), 0)
+    }
+
     /// What is alive now.
     pub async fn live(&self, metadata: &TableMetadata) -> LiveFiles {
         let Some(snapshot) = metadata.current_snapshot() else { return LiveFiles::default() };
-        load_live(&Manifests::new(self.storage.file_io(), 0), metadata, snapshot).await.expect("live files")
+        load_live(&self.manifests(), metadata, snapshot).await.expect("live files")
     }
 
     /// Sends updates that must succeed.
@@ -155,9 +152,9 @@ impl<'a> Lake<'a> {
     /// Files that any snapshot leads to and that are not there.
     pub async fn missing(&self) -> Vec<String> {
         let metadata = self.metadata().await;
-        let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
-        let source = Manifests::new(self.storage.file_io(), 0);
-        let found = esker_table::reachable(&source, &metadata, &snapshots, &Default::default()).await.expect("readable");
+        let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
+        let found =
+            esker_table::reachable(&self.manifests(), &metadata, &snapshots, &Default::default()).await.expect("readable");
         found.files.into_keys().filter(|path| !std::path::Path::new(path.trim_start_matches("file://")).exists()).collect()
     }
 
@@ -195,7 +192,7 @@ impl<'a> Lake<'a> {
             let mut additions = Additions::default();
             self.write_rows(&metadata, rows, &mut additions).await;
             if self.commit(&metadata, additions, "append").await {
-                return metadata.default_partition_spec_id();
+                return metadata.default_spec_id;
             }
         }
     }
@@ -216,8 +213,8 @@ impl<'a> Lake<'a> {
             if found.is_empty() {
                 return;
             }
-            match metadata.format_version() {
-                FormatVersion::V3 => self.write_vectors(&metadata, &live, found, &mut additions).await,
+            match metadata.format_version {
+                3 => self.write_vectors(&metadata, &live, found, &mut additions).await,
                 _ => self.write_positions(&metadata, found, scope, &mut additions).await,
             }
             if self.commit(&metadata, additions, "delete").await {
@@ -238,12 +235,11 @@ impl<'a> Lake<'a> {
                 by_partition.entry((!spec.is_unpartitioned()).then_some(*p)).or_default().push(*id);
             }
             for (p, ids) in by_partition {
-                let path = format!("{}/data/{}-eq.parquet", metadata.location(), uuid::Uuid::new_v4());
-                let schema = Arc::new(ArrowSchema::new(vec![field("id", DataType::Int64, 1)]));
-                let bytes = parquet_of(schema, vec![Arc::new(Int64Array::from(ids.clone()))]);
-                let mut builder = self.delete_file(&path, bytes, DataContentType::EqualityDeletes, ids.len() as u64).await;
-                builder.equality_ids(Some(vec![1])).partition(partition(p));
-                additions.deletes.push((spec.spec_id(), builder.build().expect("a file")));
+                let path = format!("{}/data/{}-eq.parquet", metadata.location, Uuid::new_v4());
+                let content = DataContentType::EqualityDeletes;
+                let mut file = delete_file(&self.storage, &path, deleted_ids(&ids), content, ids.len()).await;
+                (file.equality_ids, file.partition) = (Some(vec![1]), partition(p));
+                additions.deletes.push((spec.spec_id(), file));
             }
             self.write_rows(&metadata, rows, &mut additions).await;
             if self.commit(&metadata, additions, "overwrite").await {
@@ -254,19 +250,28 @@ impl<'a> Lake<'a> {
 
     /// Writes rows of the table's present schema as a file of some name below `data/`, without committing it: the entry may be told lies
     /// before it is [added](Self::add).
-    pub async fn write(&self, name: &str, batch: &RecordBatch) -> DataFileBuilder {
+    pub async fn write(&self, name: &str, batch: &RecordBatch) -> DataFile {
         let metadata = self.metadata().await;
-        let path = format!("{}/data/{name}", metadata.location());
-        let builder = ParquetWriterBuilder::new(WriterProperties::default(), metadata.current_schema().clone());
-        let mut writer = builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
-        writer.write(batch).await.expect("written");
-        writer.close().await.expect("closed").remove(0)
+        let path = format!("{}/data/{name}", metadata.location);
+        self.write_at(&metadata, &path, batch, WriterProperties::default()).await
+    }
+
+    pub(crate) async fn write_at(
+        &self,
+        metadata: &TableMetadata,
+        path: &str,
+        batch: &RecordBatch,
+        properties: WriterProperties,
+    ) -> DataFile {
+        let (bytes, footer) = parquet(batch, properties);
+        let file = counted(path, batch, bytes.len(), &footer, metadata.current_schema());
+        self.storage.write(path, bytes.into()).await.expect("written");
+        file
     }
 
     /// The Arrow schema of the table's rows.
     pub async fn arrow_schema(&self) -> Arc<ArrowSchema> {
-        let metadata = self.metadata().await;
-        Arc::new(iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema"))
+        rows_schema(&self.metadata().await)
     }
 
     async fn write_rows(&self, metadata: &TableMetadata, rows: &[Row], additions: &mut Additions) {
@@ -276,7 +281,7 @@ impl<'a> Lake<'a> {
             by_partition.entry((!spec.is_unpartitioned()).then_some(row.2)).or_default().push(row);
         }
         for (p, rows) in by_partition {
-            let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
+            let path = format!("{}/data/{}.parquet", metadata.location, Uuid::new_v4());
             let mut columns: Vec<ArrayRef> = vec![
                 Arc::new(rows.iter().map(|r| Some(r.0)).collect::<Int64Array>()),
                 Arc::new(rows.iter().map(|r| Some(r.1.as_str())).collect::<StringArray>()),
@@ -285,25 +290,21 @@ impl<'a> Lake<'a> {
             if metadata.current_schema().field_by_name("extra").is_some() {
                 columns.push(Arc::new(rows.iter().map(|r| r.3).collect::<Int32Array>()));
             }
-            let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
-            let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
+            let batch = RecordBatch::try_new(rows_schema(metadata), columns).expect("a batch");
             let level = ZstdLevel::try_new(3).expect("a level");
             let properties = WriterProperties::builder()
                 .set_compression(Compression::ZSTD(level))
                 .set_max_row_group_row_count(Some(7))
                 .build();
-            let builder = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
-            let mut writer = builder.build(self.storage.file_io().new_output(&path).expect("an output")).await.expect("a writer");
-            writer.write(&batch).await.expect("written");
-            let mut builder = writer.close().await.expect("closed").remove(0);
-            builder.partition(partition(p));
-            additions.data.push((spec.spec_id(), builder.build().expect("a file")));
+            let mut file = self.write_at(metadata, &path, &batch, properties).await;
+            file.partition = partition(p);
+            additions.data.push((spec.spec_id(), file));
         }
     }
 
     /// Where rows of some ids are in a data file, deleted ones included.
     async fn positions(&self, file: &LiveFile, ids: &HashSet<i64>) -> RoaringTreemap {
-        let bytes = self.storage.read(file.file.file_path()).await.expect("a data file");
+        let bytes = self.storage.read(&file.file.file_path).await.expect("a data file");
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a footer").build().expect("a reader");
         let mut positions = RoaringTreemap::new();
         let mut at = 0;
@@ -329,36 +330,32 @@ impl<'a> Lake<'a> {
         let mut vectors = Vec::new();
         for (file, mut positions) in found.iter().cloned() {
             let about = |d: &&LiveDelete| {
-                d.kind == DeleteKind::DeletionVector
-                    && d.entry.file.referenced_data_file().as_deref() == Some(file.file.file_path())
+                d.kind == DeleteKind::DeletionVector && d.entry.file.referenced_data_file.as_ref() == Some(&file.file.file_path)
             };
             if let Some(before) = live.deletes.iter().find(about) {
                 let entry = &before.entry.file;
-                let start = entry.content_offset().expect("an offset") as u64;
-                let end = start + entry.content_size_in_bytes().expect("a size") as u64;
-                let blob = self.storage.read_range(entry.file_path(), start..end).await.expect("a vector");
+                let start = entry.content_offset.expect("an offset") as u64;
+                let end = start + entry.content_size_in_bytes.expect("a size") as u64;
+                let blob = self.storage.read_range(&entry.file_path, start..end).await.expect("a vector");
                 positions |= esker_table::decode_vector(&blob).expect("a vector");
-                additions.replaced.insert((entry.file_path().to_owned(), entry.content_offset()));
+                additions.replaced.insert((entry.file_path.clone(), entry.content_offset));
             }
-            vectors.push((file.file.file_path().to_owned(), positions));
+            vectors.push((file.file.file_path.clone(), positions));
         }
         let (bytes, places) = puffin_of_vectors(&vectors).expect("a file");
-        let path = format!("{}/data/{}-dv.puffin", metadata.location(), uuid::Uuid::new_v4());
-        let size = bytes.len() as u64;
+        let path = format!("{}/data/{}-dv.puffin", metadata.location, Uuid::new_v4());
+        let size = bytes.len() as i64;
         self.storage.write(&path, bytes.into()).await.expect("written");
         for (((file, _), (about, positions)), (offset, length)) in found.into_iter().zip(vectors).zip(places) {
-            let mut builder = DataFileBuilder::default();
-            builder
-                .content(DataContentType::PositionDeletes)
-                .file_path(path.clone())
-                .file_format(DataFileFormat::Puffin)
-                .partition(file.file.partition().clone())
-                .record_count(positions.len())
-                .file_size_in_bytes(size)
-                .referenced_data_file(Some(about))
-                .content_offset(Some(offset as i64))
-                .content_size_in_bytes(Some(length as i64));
-            additions.deletes.push((file.spec_id, builder.build().expect("a file")));
+            let (content, format) = (DataContentType::PositionDeletes, DataFileFormat::Puffin);
+            let vector = DataFile {
+                partition: file.file.partition,
+                referenced_data_file: Some(about),
+                content_offset: Some(offset as i64),
+                content_size_in_bytes: Some(length as i64),
+                ..DataFile::new(content, path.clone(), format, positions.len() as i64, size)
+            };
+            additions.deletes.push((file.spec_id, vector));
         }
     }
 
@@ -369,153 +366,82 @@ impl<'a> Lake<'a> {
         scope: Scope,
         additions: &mut Additions,
     ) {
-        let mut groups: HashMap<(i32, Struct, Option<String>), Vec<Deleted>> = HashMap::new();
+        let mut groups: HashMap<(i32, Tuple, Option<String>), Vec<Deleted>> = HashMap::new();
         for (file, positions) in found {
-            let path = file.file.file_path().to_owned();
+            let path = file.file.file_path;
             let own = (scope == Scope::File).then(|| path.clone());
-            groups.entry((file.spec_id, file.file.partition().clone(), own)).or_default().push((path, positions));
+            groups.entry((file.spec_id, file.file.partition, own)).or_default().push((path, positions));
         }
         for ((spec, partition, own), mut files) in groups {
             files.sort_by(|a, b| a.0.cmp(&b.0));
             let flat: Vec<(&str, i64)> =
                 files.iter().flat_map(|(path, set)| set.iter().map(move |p| (path.as_str(), p as i64))).collect();
-            let schema = Arc::new(ArrowSchema::new(vec![
-                field("file_path", DataType::Utf8, 2_147_483_546),
-                field("pos", DataType::Int64, 2_147_483_545),
-            ]));
-            let paths: ArrayRef = Arc::new(flat.iter().map(|(p, _)| Some(*p)).collect::<StringArray>());
-            let bytes = parquet_of(schema, vec![paths, Arc::new(flat.iter().map(|(_, p)| Some(*p)).collect::<Int64Array>())]);
-            let path = format!("{}/data/{}-deletes.parquet", metadata.location(), uuid::Uuid::new_v4());
-            let mut builder = self.delete_file(&path, bytes, DataContentType::PositionDeletes, flat.len() as u64).await;
-            builder.partition(partition).referenced_data_file(own);
-            additions.deletes.push((spec, builder.build().expect("a file")));
+            let path = format!("{}/data/{}-deletes.parquet", metadata.location, Uuid::new_v4());
+            let content = DataContentType::PositionDeletes;
+            let mut file = delete_file(&self.storage, &path, deleted_positions(&flat), content, flat.len()).await;
+            (file.partition, file.referenced_data_file) = (partition, own);
+            additions.deletes.push((spec, file));
         }
-    }
-
-    pub(crate) async fn delete_file(
-        &self,
-        path: &str,
-        bytes: Vec<u8>,
-        content: DataContentType,
-        records: u64,
-    ) -> DataFileBuilder {
-        let size = bytes.len() as u64;
-        self.storage.write(path, bytes.into()).await.expect("written");
-        let mut builder = DataFileBuilder::default();
-        builder.content(content).file_path(path.to_owned()).file_format(DataFileFormat::Parquet);
-        builder.record_count(records).file_size_in_bytes(size);
-        builder
     }
 
     /// Commits to the head of `main`; false if somebody else was first.
     pub(crate) async fn commit(&self, metadata: &TableMetadata, additions: Additions, operation: &str) -> bool {
-        let io = self.storage.file_io();
-        let snapshot_id = i64::try_from(uuid::Uuid::new_v4().as_u128() >> 66).expect("62 bits");
-        let dir = format!("{}/metadata", metadata.location());
-        let name = uuid::Uuid::new_v4();
-        let version = metadata.format_version();
-        let parent = metadata.current_snapshot();
-        let mut manifests: Vec<ManifestFile> = Vec::new();
-        if let Some(parent) = parent {
-            manifests = esker_table::load_manifests(&Manifests::new(io.clone(), 0), metadata, parent).await.expect("manifests");
+        let mut draft = Draft::new(&self.storage, metadata, false);
+        let mut manifests = Vec::new();
+        if let Some(parent) = metadata.current_snapshot() {
+            manifests = esker_table::load_manifests(&self.manifests(), parent).await.expect("manifests");
         }
         let counts = (additions.data.len(), additions.deletes.len());
         let files = additions.data.iter().chain(&additions.deletes);
-        let mut left_over: Vec<String> = files.map(|(_, file)| file.file_path().to_owned()).collect();
-        let mut written = 0;
-        let mut writer = |spec: &PartitionSpec, content: ManifestContentType| {
-            written += 1;
-            let output = io.new_output(format!("{dir}/{name}-m{written}.avro")).expect("an output");
-            let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec.clone());
-            match (version, content) {
-                (FormatVersion::V1, _) => builder.build_v1(),
-                (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
-                (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-                (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-                (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-            }
-        };
+        let mut left_over: Vec<String> = files.map(|(_, file)| file.file_path.clone()).collect();
         if !additions.replaced.is_empty() {
             // Delete manifests that hold a replaced vector are written anew.
             let mut kept = Vec::new();
             for file in manifests {
-                if file.content == ManifestContentType::Data {
+                if file.content == ManifestContent::Data {
                     kept.push(file);
                     continue;
                 }
-                let manifest = file.load_manifest(&io).await.expect("a manifest");
-                let mut out = writer(manifest.metadata().partition_spec(), ManifestContentType::Deletes);
+                let manifest = self.manifests().load(metadata, &file).await.expect("a manifest");
+                let mut out = draft.manifest(file.partition_spec_id, ManifestContent::Deletes);
                 let mut any = false;
-                for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
-                    let data = entry.data_file().clone();
-                    let (s, f) = (entry.sequence_number().expect("a number"), entry.file_sequence_number);
+                for entry in manifest.entries.iter().filter(|e| e.is_alive()) {
                     any = true;
-                    match additions.replaced.contains(&(data.file_path().to_owned(), data.content_offset())) {
-                        true => out.add_delete_file(data, s, f).expect("added"),
-                        false => out.add_existing_file(data, entry.snapshot_id().expect("an id"), s, f).expect("added"),
+                    let place = (entry.data_file.file_path.clone(), entry.data_file.content_offset);
+                    match additions.replaced.contains(&place) {
+                        true => out.deleted(entry).expect("added"),
+                        false => out.existing(entry).expect("added"),
                     }
                 }
                 if any {
-                    let manifest = out.write_manifest_file().await.expect("a manifest");
-                    without_schema_id(&manifest);
-                    kept.push(manifest);
+                    kept.push(draft.write(out).await);
                 }
             }
             manifests = kept;
         }
-        for (content, files) in [(ManifestContentType::Data, additions.data), (ManifestContentType::Deletes, additions.deletes)] {
+        for (content, files) in [(ManifestContent::Data, additions.data), (ManifestContent::Deletes, additions.deletes)] {
             let mut by_spec: BTreeMap<i32, Vec<DataFile>> = BTreeMap::new();
             for (spec, file) in files {
                 by_spec.entry(spec).or_default().push(file);
             }
             for (spec, files) in by_spec {
-                let mut out = writer(metadata.partition_spec_by_id(spec).expect("a spec"), content);
-                for file in files {
-                    out.add_file(file, -1).expect("added");
-                }
-                let manifest = out.write_manifest_file().await.expect("a manifest");
-                without_schema_id(&manifest);
-                manifests.insert(0, manifest);
+                let mut out = draft.manifest(spec, content);
+                files.iter().for_each(|file| out.added(file, None).expect("added"));
+                manifests.insert(0, draft.write(out).await);
             }
         }
-        left_over.extend((1..=written).map(|i| format!("{dir}/{name}-m{i}.avro")));
-        let list = format!("{dir}/snap-{snapshot_id}-{name}.avro");
-        left_over.push(list.clone());
-        let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
-        let sequence_number = metadata.next_sequence_number();
-        let parent_id = metadata.current_snapshot_id();
-        let mut writer = match version {
-            FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent_id),
-            FormatVersion::V2 => ManifestListWriter::v2(output, snapshot_id, parent_id, sequence_number),
-            FormatVersion::V3 => {
-                ManifestListWriter::v3(output, snapshot_id, parent_id, sequence_number, Some(metadata.next_row_id()))
-            }
-        };
-        writer.add_manifests(manifests.into_iter()).expect("manifests");
-        let next_row_id = writer.next_row_id();
-        writer.close().await.expect("a manifest list");
-        let mut snapshot = json!({"snapshot-id": snapshot_id, "sequence-number": sequence_number, "manifest-list": list,
-            "timestamp-ms": metadata.last_updated_ms().max(esker_types::now_ms()), "schema-id": metadata.current_schema_id(),
-            "summary": {"operation": operation, "added-data-files": counts.0.to_string(),
-                "added-delete-files": counts.1.to_string()}});
-        if version == FormatVersion::V1 {
-            snapshot.as_object_mut().expect("an object").remove("sequence-number");
-        }
-        if let Some(parent) = parent_id {
-            snapshot["parent-snapshot-id"] = parent.into();
-        }
-        if let Some(next) = next_row_id {
-            snapshot["first-row-id"] = metadata.next_row_id().into();
-            snapshot["added-rows"] = (next - metadata.next_row_id()).into();
-        }
+        let summary = json!({"operation": operation, "added-data-files": counts.0.to_string(),
+            "added-delete-files": counts.1.to_string()});
+        let snapshot = draft.snapshot(&manifests, summary).await;
+        left_over.append(&mut draft.written);
         let body = json!({
             "requirements": [
-                {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent_id},
-                {"type": "assert-current-schema-id", "current-schema-id": metadata.current_schema_id()},
+                {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id},
+                {"type": "assert-current-schema-id", "current-schema-id": metadata.current_schema_id},
             ],
             "updates": [
                 {"action": "add-snapshot", "snapshot": snapshot},
-                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snapshot_id},
+                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": draft.id},
             ],
         });
         let (status, answer) = self.app.send(Method::POST, &self.path(), Some(body)).await;
@@ -530,18 +456,11 @@ impl<'a> Lake<'a> {
     }
 }
 
-fn partition(p: Option<i32>) -> Struct {
-    match p {
-        None => Struct::empty(),
-        Some(p) => Struct::from_iter([Some(Literal::int(p))]),
-    }
+/// The Arrow schema of a table's rows.
+pub(crate) fn rows_schema(metadata: &TableMetadata) -> Arc<ArrowSchema> {
+    Arc::new(esker_read::arrow_schema(metadata.current_schema()).expect("a schema"))
 }
 
-pub(crate) fn parquet_of(schema: Arc<ArrowSchema>, columns: Vec<ArrayRef>) -> Vec<u8> {
-    let batch = RecordBatch::try_new(schema.clone(), columns).expect("a batch");
-    let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).expect("a writer");
-    writer.write(&batch).expect("written");
-    writer.close().expect("closed");
-    bytes
+fn partition(p: Option<i32>) -> Tuple {
+    p.map(|p| Some(Cell::Int(p))).into_iter().collect()
 }

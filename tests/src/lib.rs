@@ -4,6 +4,7 @@
 mod app;
 mod craft;
 mod faults;
+mod files;
 mod lake;
 mod writer;
 

@@ -1,18 +1,19 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
-use esker_storage::Storage;
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, ManifestListWriter, ManifestWriterBuilder, Struct, TableMetadata,
+use esker_format::{
+    Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestListWriter, NewManifestList, TableMetadata,
 };
-use iceberg::writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use esker_storage::Storage;
+use esker_table::Manifests;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::TestApp;
+use crate::files::{Draft, counted, delete_file, deleted_positions, manifest, parquet};
+use crate::lake::rows_schema;
 
 /// The columns of the tests' table.
 pub fn schema_json() -> Value {
@@ -90,39 +91,23 @@ impl<'a> Writer<'a> {
 
     async fn prepare_append_with(&self, ids: std::ops::Range<i64>, properties: WriterProperties) -> Prepared {
         let metadata = self.metadata().await;
-        let path = format!("{}/data/{}.parquet", metadata.location(), uuid::Uuid::new_v4());
+        let path = format!("{}/data/{}.parquet", metadata.location, Uuid::new_v4());
         let strings: StringArray = ids.clone().map(|i| Some(format!("s{}", i % 3))).collect();
         let columns: Vec<ArrayRef> = vec![Arc::new(ids.collect::<Int64Array>()), Arc::new(strings)];
-        let schema = iceberg::arrow::schema_to_arrow_schema(metadata.current_schema()).expect("a schema");
-        let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("a batch");
-        let builder = ParquetWriterBuilder::new(properties, metadata.current_schema().clone());
-        let output = self.storage.file_io().new_output(&path).expect("an output");
-        let mut writer = builder.build(output).await.expect("a writer");
-        writer.write(&batch).await.expect("written");
-        let file = writer.close().await.expect("closed").remove(0).build().expect("a file");
+        let batch = RecordBatch::try_new(rows_schema(&metadata), columns).expect("a batch");
+        let (bytes, footer) = parquet(&batch, properties);
+        let file = counted(&path, &batch, bytes.len(), &footer, metadata.current_schema());
+        self.storage.write(&path, bytes.into()).await.expect("written");
         self.prepare(&metadata, vec![file], false).await
     }
 
     /// Deletes rows of a data file by position.
     pub async fn delete_positions(&self, data_path: &str, positions: &[i64]) {
         let metadata = self.metadata().await;
-        let id = |name: &str, ty, id: i32| {
-            arrow::datatypes::Field::new(name, ty, false)
-                .with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
-        };
-        let schema = Arc::new(arrow::datatypes::Schema::new(vec![
-            id("file_path", arrow::datatypes::DataType::Utf8, 2_147_483_546),
-            id("pos", arrow::datatypes::DataType::Int64, 2_147_483_545),
-        ]));
-        let paths = StringArray::from(vec![data_path; positions.len()]);
-        let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(Int64Array::from(positions.to_vec()))];
-        let batch = RecordBatch::try_new(schema.clone(), columns).expect("a batch");
-        let mut bytes = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).expect("a writer");
-        writer.write(&batch).expect("written");
-        writer.close().expect("closed");
-        let path = format!("{}/data/{}-deletes.parquet", metadata.location(), uuid::Uuid::new_v4());
-        let file = self.delete_file(&path, bytes, DataContentType::PositionDeletes, positions.len() as u64, None).await;
+        let path = format!("{}/data/{}-deletes.parquet", metadata.location, Uuid::new_v4());
+        let places: Vec<(&str, i64)> = positions.iter().map(|at| (data_path, *at)).collect();
+        let content = DataContentType::PositionDeletes;
+        let file = delete_file(&self.storage, &path, deleted_positions(&places), content, places.len()).await;
         let prepared = self.prepare(&metadata, vec![file], true).await;
         self.commit(&prepared).await;
     }
@@ -130,8 +115,9 @@ impl<'a> Writer<'a> {
     /// Adds an equality delete file on `id` (its content does not matter to tests that only see it refused).
     pub async fn delete_equal(&self) {
         let metadata = self.metadata().await;
-        let path = format!("{}/data/{}-eq.parquet", metadata.location(), uuid::Uuid::new_v4());
-        let file = self.delete_file(&path, b"PAR1".to_vec(), DataContentType::EqualityDeletes, 1, Some(vec![1])).await;
+        let path = format!("{}/data/{}-eq.parquet", metadata.location, Uuid::new_v4());
+        let file = delete_file(&self.storage, &path, b"PAR1".to_vec(), DataContentType::EqualityDeletes, 1).await;
+        let file = DataFile { equality_ids: Some(vec![1]), ..file };
         let prepared = self.prepare(&metadata, vec![file], true).await;
         self.commit(&prepared).await;
     }
@@ -139,18 +125,8 @@ impl<'a> Writer<'a> {
     /// Commits `n` data files that are nowhere: for tests that only plan.
     pub async fn append_phantoms(&self, n: usize) {
         let metadata = self.metadata().await;
-        let phantom = |i| {
-            DataFileBuilder::default()
-                .content(DataContentType::Data)
-                .file_path(format!("{}/data/phantom-{i}.parquet", metadata.location()))
-                .file_format(DataFileFormat::Parquet)
-                .partition(Struct::empty())
-                .record_count(1)
-                .file_size_in_bytes(1)
-                .build()
-                .expect("a file")
-        };
-        let prepared = self.prepare(&metadata, (0..n).map(phantom).collect(), false).await;
+        let phantoms = (0..n).map(|i| phantom(&metadata, &format!("phantom-{i}"))).collect();
+        let prepared = self.prepare(&metadata, phantoms, false).await;
         self.commit(&prepared).await;
     }
 
@@ -158,33 +134,29 @@ impl<'a> Writer<'a> {
     /// many commits: a metadata file that says so is registered in place of the table's.
     pub async fn long_history(&self, n: i64) {
         let metadata = self.metadata().await;
-        let (io, dir) = (self.storage.file_io(), format!("{}/metadata", metadata.location()));
+        let dir = format!("{}/metadata", metadata.location);
         let began = now_ms() - n - 1000;
         let mut snapshots = Vec::new();
         for id in 1..=n {
-            let file = DataFileBuilder::default()
-                .content(DataContentType::Data)
-                .file_path(format!("{}/data/{id}.parquet", metadata.location()))
-                .file_format(DataFileFormat::Parquet)
-                .partition(Struct::empty())
-                .record_count(1)
-                .file_size_in_bytes(1)
-                .build()
-                .expect("a file");
-            let output = io.new_output(format!("{dir}/{id}-m0.avro")).expect("an output");
-            let spec = metadata.default_partition_spec().as_ref().clone();
-            let builder = ManifestWriterBuilder::new(output, Some(id), metadata.current_schema().clone(), spec);
-            let mut writer = builder.build_v2_data();
-            writer.add_file(file, -1).expect("added");
-            let manifest = writer.write_manifest_file().await.expect("a manifest");
+            let mut writer = manifest(&metadata, metadata.default_spec_id, ManifestContent::Data, id);
+            writer.added(&phantom(&metadata, &id.to_string()), None).expect("added");
+            let (bytes, manifest) = writer.finish(format!("{dir}/{id}-m0.avro")).expect("a manifest");
+            self.storage.write(&manifest.manifest_path, bytes.into()).await.expect("written");
             let list = format!("{dir}/snap-{id}.avro");
-            let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
             let parent = (id > 1).then_some(id - 1);
-            let mut writer = ManifestListWriter::v2(output, id, parent, id);
-            writer.add_manifests([manifest].into_iter()).expect("manifests");
-            writer.close().await.expect("a manifest list");
+            let new = NewManifestList {
+                format_version: metadata.format_version,
+                snapshot_id: id,
+                parent_snapshot_id: parent,
+                sequence_number: id,
+                first_row_id: None,
+                codec: Codec::default(),
+            };
+            let mut writer = ManifestListWriter::new(new).expect("a manifest list");
+            writer.add(&manifest).expect("added");
+            self.storage.write(&list, writer.finish().expect("a manifest list").into()).await.expect("written");
             let mut snapshot = json!({"snapshot-id": id, "sequence-number": id, "manifest-list": list, "timestamp-ms": began + id,
-                "schema-id": metadata.current_schema_id(), "summary": {"operation": "overwrite"}});
+                "schema-id": metadata.current_schema_id, "summary": {"operation": "overwrite"}});
             if let Some(parent) = parent {
                 snapshot["parent-snapshot-id"] = parent.into();
             }
@@ -202,66 +174,24 @@ impl<'a> Writer<'a> {
         self.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
     }
 
-    async fn delete_file(
-        &self,
-        path: &str,
-        bytes: Vec<u8>,
-        content: DataContentType,
-        records: u64,
-        equality_ids: Option<Vec<i32>>,
-    ) -> DataFile {
-        let size = bytes.len() as u64;
-        self.storage.write(path, bytes.into()).await.expect("written");
-        DataFileBuilder::default()
-            .content(content)
-            .file_path(path.to_owned())
-            .file_format(DataFileFormat::Parquet)
-            .partition(Struct::empty())
-            .record_count(records)
-            .file_size_in_bytes(size)
-            .equality_ids(equality_ids)
-            .build()
-            .expect("a delete file")
-    }
-
     /// A snapshot that adds files to the head of `main`.
     async fn prepare(&self, metadata: &TableMetadata, files: Vec<DataFile>, deletes: bool) -> Prepared {
-        let io = self.storage.file_io();
-        let snapshot_id = i64::try_from(uuid::Uuid::new_v4().as_u128() >> 66).expect("62 bits");
-        let dir = format!("{}/metadata", metadata.location());
-        let name = uuid::Uuid::new_v4();
-        let output = io.new_output(format!("{dir}/{name}-m0.avro")).expect("an output");
-        let spec = metadata.default_partition_spec().as_ref().clone();
-        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), metadata.current_schema().clone(), spec);
-        let mut writer = if deletes { builder.build_v2_deletes() } else { builder.build_v2_data() };
-        for file in files {
-            writer.add_file(file, -1).expect("added");
+        let mut draft = Draft::new(&self.storage, metadata, true);
+        let content = if deletes { ManifestContent::Deletes } else { ManifestContent::Data };
+        let mut writer = draft.manifest(metadata.default_spec_id, content);
+        files.iter().for_each(|file| writer.added(file, None).expect("added"));
+        let mut manifests = vec![draft.write(writer).await];
+        if let Some(parent) = metadata.current_snapshot() {
+            let source = Manifests::new(self.storage.clone(), 0);
+            manifests.extend(esker_table::load_manifests(&source, parent).await.expect("manifests"));
         }
-        let manifest = writer.write_manifest_file().await.expect("a manifest");
-        let parent = metadata.current_snapshot();
-        let mut manifests = vec![manifest];
-        if let Some(parent) = parent {
-            let source = esker_table::Manifests::new(io.clone(), 0);
-            manifests.extend(esker_table::load_manifests(&source, metadata, parent).await.expect("manifests"));
-        }
-        let list = format!("{dir}/snap-{snapshot_id}-{name}.avro");
-        let output = io.new_output(&list).expect("an output").writer().await.expect("a writer");
-        let sequence_number = metadata.next_sequence_number();
-        let parent_id = metadata.current_snapshot_id();
-        let mut writer = ManifestListWriter::v2(output, snapshot_id, parent_id, sequence_number);
-        writer.add_manifests(manifests.into_iter()).expect("manifests");
-        writer.close().await.expect("a manifest list");
-        let mut snapshot = json!({"snapshot-id": snapshot_id, "sequence-number": sequence_number, "manifest-list": list,
-            "timestamp-ms": metadata.last_updated_ms().max(now_ms()), "schema-id": metadata.current_schema_id(),
-            "summary": {"operation": if deletes { "delete" } else { "append" }}});
-        if let Some(parent) = parent_id {
-            snapshot["parent-snapshot-id"] = parent.into();
-        }
+        let summary = json!({"operation": if deletes { "delete" } else { "append" }});
+        let snapshot = draft.snapshot(&manifests, summary).await;
         Prepared(json!({
-            "requirements": [{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent_id}],
+            "requirements": [{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id}],
             "updates": [
                 {"action": "add-snapshot", "snapshot": snapshot},
-                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snapshot_id},
+                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": draft.id},
             ],
         }))
     }
@@ -270,9 +200,9 @@ impl<'a> Writer<'a> {
     pub async fn data_files(&self) -> Vec<String> {
         let metadata = self.metadata().await;
         let Some(snapshot) = metadata.current_snapshot() else { return Vec::new() };
-        let source = esker_table::Manifests::new(self.storage.file_io(), 0);
+        let source = Manifests::new(self.storage.clone(), 0);
         let live = esker_table::load_live(&source, &metadata, snapshot).await.expect("live files");
-        let mut paths: Vec<String> = live.data.iter().map(|f| f.file.file_path().to_owned()).collect();
+        let mut paths: Vec<String> = live.data.iter().map(|f| f.file.file_path.clone()).collect();
         paths.sort();
         paths
     }
@@ -283,6 +213,12 @@ impl<'a> Writer<'a> {
         let column = |b: &RecordBatch| b.column(0).as_any().downcast_ref::<Int64Array>().expect("ids").values().to_vec();
         Ok(batches.iter().flat_map(column).collect())
     }
+}
+
+/// A data file of one row that is nowhere.
+fn phantom(metadata: &TableMetadata, name: &str) -> DataFile {
+    let path = format!("{}/data/{name}.parquet", metadata.location);
+    DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 1, 1)
 }
 
 fn now_ms() -> i64 {

@@ -64,8 +64,7 @@ fn policy_in(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TableRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
-    let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    Ok(policy_in(layers, &namespaces, &row.name.namespace, &own))
+    Ok(policy_in(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
 }
 
 /// By whom a table is frozen, if it is: what else may be wrong with its policy does not count.

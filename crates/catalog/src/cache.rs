@@ -2,23 +2,37 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_storage::StorageError;
+use esker_format::{ManifestFile, Snapshot, TableMetadata};
+use esker_storage::{Storage, StorageError};
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
-    ENTRY_BYTES, LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts,
-    all_partition_types, collect_facts, complaint, load_live, load_manifests, partition_types,
+    LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts, all_partition_types,
+    collect_facts, load_live, load_manifests, partition_types,
 };
 use flate2::read::GzDecoder;
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::io::FileIO;
-use iceberg::spec::{ManifestFile, SnapshotRef, TableMetadata};
 use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
 
-/// What is alive in a manifest list, and of what types its partition values are: those change when a column is promoted.
-type LiveKey = (String, Vec<(i32, PartitionTypes)>);
+/// What is alive in the manifests that a snapshot lists, and of what types their partition values are: those change when a column is
+/// promoted.
+type LiveKey = (Vec<String>, Vec<(i32, PartitionTypes)>);
+
+/// What a snapshot's files are known by: the file that lists its manifests, or the manifests, where version 1 lists them itself.
+pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
+    match &snapshot.manifest_list {
+        Some(list) => vec![list.clone()],
+        None => snapshot.manifests.clone().unwrap_or_default(),
+    }
+}
+
+/// What live files take in memory, about.
+fn memory(live: &LiveFiles) -> usize {
+    let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
+    files.map(|live| size_of_val(live) + live.file.memory()).sum::<usize>() + size_of_val(live.manifests.as_slice())
+}
 
 /// What the sum over a manifest's files depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,7 +55,7 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    pub(crate) fn new(bytes: u64, io: FileIO) -> Self {
+    pub(crate) fn new(bytes: u64, storage: Storage) -> Self {
         let weight = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             metadata: Cache::builder()
@@ -49,16 +63,14 @@ impl Caches {
                 .max_capacity(bytes)
                 .build(),
             live: Cache::builder()
-                .weigher(move |_: &LiveKey, live: &Arc<LiveFiles>| {
-                    weight(((live.data.len() + live.deletes.len() + 1) * ENTRY_BYTES) as u64)
-                })
+                .weigher(move |_: &LiveKey, live: &Arc<LiveFiles>| weight(memory(live) as u64))
                 .max_capacity(bytes)
                 .build(),
             summaries: Cache::builder()
                 .weigher(move |_: &SummaryKey, summary: &Arc<ManifestSummary>| weight(summary.bytes() as u64))
                 .max_capacity(bytes / 4)
                 .build(),
-            manifests: Manifests::new(io, bytes),
+            manifests: Manifests::new(storage, bytes),
         }
     }
 }
@@ -76,20 +88,20 @@ fn gone(error: TableError) -> CatalogError {
 
 impl Catalog {
     /// The metadata in a file, parsed and as it is there, uncompressed.
-    pub(crate) async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, MetadataJson)> {
+    pub async fn metadata_at(&self, uri: &str) -> Result<(Arc<TableMetadata>, MetadataJson)> {
         if let Some(found) = self.inner.caches.metadata.get(uri).await {
             return Ok(found);
         }
         let json = self.json_at(uri).await?;
         let invalid = |reason| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
-        let metadata: TableMetadata = serde_json::from_slice(&json).map_err(|_| invalid(complaint(&json)))?;
+        let metadata = TableMetadata::from_json(&json).map_err(|e| invalid(e.to_string()))?;
         let entry = (Arc::new(metadata), MetadataJson::read(json).map_err(|e| invalid(e.to_string()))?);
         self.inner.caches.metadata.insert(uri.to_owned(), entry.clone()).await;
         Ok(entry)
     }
 
     /// A metadata file, uncompressed.
-    pub(crate) async fn json_at(&self, uri: &str) -> Result<Bytes> {
+    pub async fn json_at(&self, uri: &str) -> Result<Bytes> {
         let bytes = self.storage().read(uri).await?;
         if !bytes.starts_with(&[0x1f, 0x8b]) {
             return Ok(bytes);
@@ -110,8 +122,8 @@ impl Catalog {
     }
 
     /// What is alive in a snapshot of a table.
-    pub async fn live(&self, table: &LoadedTable, snapshot: &SnapshotRef) -> Result<Arc<LiveFiles>> {
-        let key = (snapshot.manifest_list().to_owned(), all_partition_types(&table.metadata));
+    pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<Arc<LiveFiles>> {
+        let key = (listed(snapshot), all_partition_types(&table.metadata));
         if let Some(found) = self.inner.caches.live.get(&key).await {
             return Ok(found);
         }
@@ -122,9 +134,9 @@ impl Catalog {
 
     /// The facts of a table's current snapshot. A manifest that was looked at before is not opened again.
     pub async fn facts(&self, table: &LoadedTable) -> Result<TableFacts> {
-        let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(table.metadata.properties()));
+        let (metadata, target) = (&table.metadata, TARGET_FILE_BYTES.of(&table.metadata.properties));
         let manifests = match metadata.current_snapshot() {
-            Some(snapshot) => load_manifests(self.manifests(), metadata, snapshot).await.map_err(gone)?,
+            Some(snapshot) => load_manifests(self.manifests(), snapshot).await.map_err(gone)?,
             None => Vec::new(),
         };
         let summaries: Vec<_> =

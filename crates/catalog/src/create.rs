@@ -1,20 +1,18 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use esker_format::{
+    FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
+};
 use esker_state::{Kind, NewTable, StateError, TableRow};
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
-use esker_types::{NamespaceName, TableId, TableName};
-use iceberg::spec::{
-    FormatVersion, Schema, SortOrder, TableMetadata, TableMetadataBuilder, TableProperties, UnboundPartitionSpec,
-};
-use iceberg::{TableRequirement, TableUpdate};
+use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::apply::{added_snapshots, check_update};
-use crate::readable::check_schemas;
-use crate::skeleton::Skeleton;
+use crate::readable::check_numbers;
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result, places};
 
 /// A request to create a table (REST specification, `CreateTableRequest`).
@@ -36,7 +34,7 @@ pub struct CreateTable {
     pub stage_create: bool,
     /// Its properties.
     #[serde(default)]
-    pub properties: HashMap<String, String>,
+    pub properties: BTreeMap<String, String>,
 }
 
 /// A request to enter a table whose metadata exists already.
@@ -64,25 +62,19 @@ pub enum Created {
 impl Catalog {
     /// Creates or stages a table.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, cause: &Cause) -> Result<Created> {
-        let name = TableName::new(namespace.clone(), request.name)?;
+        let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         self.namespace(namespace).await?;
         self.state().check_free(Kind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
         };
-        let builder = TableMetadataBuilder::new(
-            request.schema,
-            request.partition_spec.unwrap_or_default(),
-            request.write_order.unwrap_or_else(SortOrder::unsorted_order),
-            location,
-            format_version(&request.properties)?,
-            unreserved(request.properties),
-        );
-        let metadata = builder.and_then(TableMetadataBuilder::build).map_err(invalid)?.metadata;
+        let CreateTable { schema, partition_spec: spec, write_order: order, properties, .. } = request;
+        let new = esker_format::NewTable { schema, spec, order, location, properties };
+        let metadata = esker_format::create(new, Uuid::now_v7(), now_ms())?;
         self.check_metadata_locations(&metadata, None).await?;
         self.make_directories(&metadata).await?;
-        match request.stage_create {
+        match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
             false => Ok(Created::Table(Box::new(self.enter(name, metadata, cause).await?))),
         }
@@ -100,7 +92,7 @@ impl Catalog {
 
     /// The metadata that a commit with `assert-create` makes, if the name is free.
     pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: Proposal) -> Result<TableMetadata> {
-        if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::NotExist)) {
+        if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
             let what = "assert-create allows no other requirement beside it".to_owned();
             return Err(CatalogError::Invalid(what));
         }
@@ -109,7 +101,7 @@ impl Catalog {
             Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
             other => other?,
         }
-        let metadata = self.build_from_updates(name, proposal.updates).await?;
+        let metadata = self.build_from_updates(name, &proposal.updates).await?;
         self.check_metadata_locations(&metadata, None).await?;
         self.make_directories(&metadata).await?;
         Ok(metadata)
@@ -143,15 +135,15 @@ impl Catalog {
             warehouse: self.warehouse().id,
             kind: Kind::Table,
             name,
-            table_uuid: metadata.uuid(),
-            location: Location::parse(metadata.location())?.to_string(),
+            table_uuid: uuid_of(&metadata),
+            location: Location::parse(&metadata.location)?.to_string(),
             metadata_location: request.metadata_location,
-            // The same table at another of its states is as much Esker's as before.
-            owned: existing.as_ref().is_some_and(|e| e.owned && e.table_uuid == metadata.uuid()),
+            // The same table at another of its states is as much Esker's as before. Without a UUID nobody knows that it is the same.
+            owned: existing.as_ref().is_some_and(|e| e.owned && metadata.table_uuid == Some(e.table_uuid)),
             protected: existing.as_ref().is_some_and(|e| e.protected),
         };
         let replaces = existing.map(|e| e.id);
-        let places = places::named(metadata.location(), metadata.properties());
+        let places = places::named(&metadata.location, &metadata.properties);
         let new = NewTable { row: row.clone(), recorded_output: None, replaces, places };
         self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), cause).await?;
         Ok(LoadedTable { row, metadata, json })
@@ -181,15 +173,15 @@ impl Catalog {
             warehouse: self.warehouse().id,
             kind: Kind::Table,
             name,
-            table_uuid: metadata.uuid(),
-            location: Location::parse(metadata.location())?.to_string(),
+            table_uuid: uuid_of(&metadata),
+            location: Location::parse(&metadata.location)?.to_string(),
             metadata_location: path.clone(),
             owned: true,
             protected: false,
         };
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.halt("create-before-insert").await;
-        let places = places::named(metadata.location(), metadata.properties());
+        let places = places::named(&metadata.location, &metadata.properties);
         let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
@@ -218,27 +210,28 @@ impl Catalog {
     }
 
     /// A create commit brings schema, spec and order as updates, with the ids that the client wrote into its manifests.
-    async fn build_from_updates(&self, name: &TableName, updates: Vec<TableUpdate>) -> Result<TableMetadata> {
-        let mut skeleton = Skeleton::default();
-        let mut rest = Vec::new();
-        for update in updates {
-            rest.extend(skeleton.take(update)?);
-        }
-        let location = match skeleton.location.take() {
-            Some(location) => as_given(&location)?,
+    async fn build_from_updates(&self, name: &TableName, updates: &[TableUpdate]) -> Result<TableMetadata> {
+        let given = updates.iter().rev().find_map(|update| match update {
+            TableUpdate::SetLocation { location } => Some(location),
+            _ => None,
+        });
+        let location = match given {
+            Some(location) => as_given(location)?,
             None => self.default_location(name).await?.to_string(),
         };
-        let empty = skeleton.build(&location)?;
-        rest.iter().try_for_each(|update| check_update(&empty, update))?;
-        let added = added_snapshots(&rest);
-        let mut builder = empty.into_builder(None);
-        for update in rest {
-            builder = update.apply(builder).map_err(invalid)?;
-        }
-        let metadata = builder.build().map_err(invalid)?.metadata;
-        check_schemas(&metadata, &added, &[])?;
-        Ok(metadata)
+        check_numbers(updates)?;
+        Ok(create_by_updates(updates, &location, Uuid::now_v7(), now_ms())?)
     }
+}
+
+/// What a table is entered by; nil for one of version 1 that has no UUID.
+fn uuid_of(metadata: &TableMetadata) -> Uuid {
+    metadata.table_uuid.unwrap_or_default()
+}
+
+/// Whether metadata may be of a table that was entered with a UUID. One of version 1 may have had none then, or before.
+pub(crate) fn is_of(metadata: &TableMetadata, entered: Uuid) -> bool {
+    entered.is_nil() || metadata.table_uuid.is_none_or(|own| own == entered)
 }
 
 /// What an event tells of a new entry.
@@ -251,29 +244,11 @@ pub(crate) fn created_data(row: &TableRow, mut extra: Value) -> Value {
 }
 
 fn already_created() -> CatalogError {
-    CatalogError::Conflict("Requirement failed: table already exists".to_owned())
+    FormatError::Requirement("table already exists".to_owned()).into()
 }
 
 /// A location as the client wrote it, once it is known to be one.
 pub(crate) fn as_given(location: &str) -> Result<String> {
     Location::parse(location)?;
     Ok(location.trim_end_matches('/').to_owned())
-}
-
-pub(crate) fn invalid(error: iceberg::Error) -> CatalogError {
-    CatalogError::Invalid(error.message().to_owned())
-}
-
-fn format_version(properties: &HashMap<String, String>) -> Result<FormatVersion> {
-    match properties.get(TableProperties::PROPERTY_FORMAT_VERSION).map(String::as_str) {
-        None | Some("2") => Ok(FormatVersion::V2),
-        Some("1") => Ok(FormatVersion::V1),
-        Some("3") => Ok(FormatVersion::V3),
-        Some(other) => Err(CatalogError::Invalid(format!("table property format-version: {other:?} is not 1, 2 or 3"))),
-    }
-}
-
-pub(crate) fn unreserved(mut properties: HashMap<String, String>) -> HashMap<String, String> {
-    properties.retain(|k, _| !TableProperties::RESERVED_PROPERTIES.contains(&k.as_str()));
-    properties
 }

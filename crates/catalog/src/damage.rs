@@ -38,7 +38,7 @@ impl Unreadable {
 
 /// Whether a table has a snapshot that is not its current one.
 fn is_earlier(table: &LoadedTable, id: i64) -> bool {
-    table.metadata.current_snapshot_id() != Some(id) && table.metadata.snapshot_by_id(id).is_some()
+    table.metadata.current_snapshot_id != Some(id) && table.metadata.snapshots.get(id).is_some()
 }
 
 pub(crate) fn damage(file: DamagedFile) -> Damage {
@@ -105,7 +105,7 @@ impl Catalog {
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
         let live = self.live(&table, snapshot).await?;
         let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry)).map(|live| &live.file);
-        Ok(files.map(|file| (file.file_path().to_owned(), file.file_size_in_bytes())).collect())
+        Ok(files.map(|file| (file.file_path.clone(), file.size())).collect())
     }
 
     /// Forgets damage that is over: the file is no longer part of its table, or was put in its place again. Who reads that one next says

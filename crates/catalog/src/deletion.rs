@@ -166,7 +166,7 @@ async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
 async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
     let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == Kind::Table) else { return Ok(None) };
     let table = catalog.load_row(row).await?;
-    if matches!(GC_ENABLED.checked(table.metadata.properties()), Ok(false)) {
+    if matches!(GC_ENABLED.checked(&table.metadata.properties), Ok(false)) {
         return Ok(Some("it says gc.enabled=false".to_owned()));
     }
     Ok(catalog.frozen_by(&table).await?.map(|by| format!("it is frozen by {by}")))
@@ -202,7 +202,7 @@ impl Keep {
         let referenced = referenced_paths(catalog, &table).await?;
         let own = places_of(catalog, &table).await?;
         let foreign = other_places(catalog, Some(table.row.id)).await?;
-        let undecided = GC_ENABLED.checked(metadata.properties()).err();
+        let undecided = GC_ENABLED.checked(&metadata.properties).err();
         Ok(Self { row: Some(table.row), referenced, own, foreign, undecided })
     }
 

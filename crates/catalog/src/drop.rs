@@ -131,10 +131,10 @@ impl Catalog {
 
     async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<Doom>> {
         let metadata = &table.metadata;
-        if !GC_ENABLED.checked(metadata.properties())? {
+        if !GC_ENABLED.checked(&metadata.properties)? {
             return Ok(Vec::new());
         }
-        let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
+        let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
         let found = reachable(self.manifests(), metadata, &snapshots, &HashSet::new()).await?;
         let current = &table.row.metadata_location;
         let size = |path: &String| (path == current).then(|| table.json.bytes().len() as u64);

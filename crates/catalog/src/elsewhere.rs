@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
+use esker_format::SnapshotRef;
 use esker_state::{Kind, TableRow};
 use esker_storage::Location;
 use esker_table::visit_reachable;
 use esker_types::TableId;
-use iceberg::spec::SnapshotRef;
 
 use crate::referenced::visit_referenced;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
@@ -96,7 +96,7 @@ async fn extent(catalog: &Catalog, row: &TableRow) -> Result<Arc<Extent>> {
 /// An extent with what came since.
 async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<Extent> {
     let metadata = &table.metadata;
-    let fresh: Vec<SnapshotRef> = metadata.snapshots().filter(|s| !kept.seen.contains(&s.snapshot_id())).cloned().collect();
+    let fresh: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !kept.seen.contains(&s.snapshot_id)).cloned().collect();
     // Files share directories: each is parsed once.
     let mut directories: HashSet<String> = HashSet::new();
     let mut add = |path: &str| {
@@ -106,14 +106,14 @@ async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<
         }
     };
     visit_reachable(catalog.manifests(), metadata, &fresh, &kept.seen, &mut add).await?;
-    metadata.metadata_log().iter().for_each(|log| add(&log.metadata_file));
-    metadata.statistics_iter().for_each(|s| add(&s.statistics_path));
-    metadata.partition_statistics_iter().for_each(|s| add(&s.statistics_path));
+    metadata.metadata_log.iter().for_each(|log| add(&log.metadata_file));
+    metadata.statistics.iter().for_each(|s| add(&s.statistics_path));
+    metadata.partition_statistics.iter().for_each(|s| add(&s.statistics_path));
     let own = Location::parse(&table.row.location).ok();
     let parsed = directories.iter().filter_map(|directory| Location::parse(directory).ok());
     let outside = parsed.filter(|at| !own.as_ref().is_some_and(|own| at.is_inside(own)));
     let all = kept.directories.iter().cloned().chain(own.clone()).chain(outside).collect();
-    let seen = metadata.snapshots().map(|s| s.snapshot_id()).collect();
+    let seen = metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
     Ok(Extent { at: table.row.metadata_location.clone(), seen, directories: bounded(all, DIRECTORIES) })
 }
 

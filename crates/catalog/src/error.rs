@@ -1,3 +1,4 @@
+use esker_format::FormatError;
 use esker_state::StateError;
 use esker_storage::StorageError;
 use esker_table::TableError;
@@ -12,6 +13,9 @@ pub enum CatalogError {
     /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A requirement does not hold, a change breaks a rule, or metadata can't be read.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// A manifest could not be read or written, or a plan no longer fits.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -43,7 +47,7 @@ pub enum CatalogError {
         /// What the parser says.
         reason: String,
     },
-    /// A requirement of a commit does not hold.
+    /// A commit is on a state that is not the table's any more.
     #[error("{0}")]
     Conflict(String),
     /// An update can't be applied, or the request contradicts itself.
@@ -118,17 +122,12 @@ impl CatalogError {
     }
 }
 
-impl From<iceberg::Error> for CatalogError {
-    fn from(error: iceberg::Error) -> Self {
-        Self::Table(TableError::Iceberg(error))
-    }
-}
-
 impl Coded for CatalogError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::State(e) => e.code(),
             Self::Storage(e) => e.code(),
+            Self::Format(e) => e.code(),
             Self::Table(e) => e.code(),
             Self::Carried(e) => e.code(),
             Self::Spill(e) => code_of_io(e),

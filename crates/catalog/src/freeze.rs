@@ -36,7 +36,6 @@ impl Catalog {
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
         let namespaces = self.state().all_namespaces(self.warehouse()).await?;
         let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();
-        let own = table.metadata.properties().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok((self.options().freeze.0)(&namespaces, &table.row.name.namespace, &own))
+        Ok((self.options().freeze.0)(&namespaces, &table.row.name.namespace, &table.metadata.properties))
     }
 }

@@ -3,7 +3,6 @@
 //! Every change to a table goes through [`Catalog::commit`]; every deletion of a table's file through [`deletion`].
 
 mod access;
-mod apply;
 mod cache;
 mod cause;
 mod create;
@@ -29,7 +28,6 @@ mod referenced;
 mod references;
 mod restore;
 mod sequencer;
-mod skeleton;
 mod transaction;
 mod views;
 
@@ -39,11 +37,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use esker_format::{SchemaRef, TableMetadata};
 use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::{BadProperty, MetadataJson, TableFacts};
 use esker_types::{Millis, TableId, TableName, caught};
-use iceberg::spec::{SchemaRef, TableMetadata};
 use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
@@ -63,7 +61,7 @@ pub use references::{RefChange, staged};
 pub use restore::Restored;
 pub use sequencer::{Change, Committed, Proposal, Rebase};
 pub use transaction::TableChange;
-pub use views::{CreateView, LoadedView, ReplaceView, ViewRequirement};
+pub use views::{CreateView, LoadedView, ReplaceView};
 
 use cache::Caches;
 use elsewhere::Extents;
@@ -166,7 +164,7 @@ impl Catalog {
             return Err(changed("case_insensitive", &made, &now));
         }
         options.location = Location::parse(&location)?;
-        let caches = Caches::new(options.cache_bytes, storage.file_io());
+        let caches = Caches::new(options.cache_bytes, storage.clone());
         let (sequencers, ledger) = (Sequencers::default(), LastWritten::default());
         let (epoch, behind, sick_tables) = (EpochCheck::default(), Behind::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());

@@ -1,11 +1,11 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
+use esker_format::TableMetadata;
 use esker_state::NamespaceRow;
 use esker_storage::Location;
 use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
 use esker_types::{TableId, TableName};
-use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
 use crate::{Catalog, CatalogError, Place, Result, recovery};
@@ -61,7 +61,7 @@ impl Catalog {
 
     /// Whether a table may have this metadata's location and path properties: allowed, and nobody else's.
     pub(crate) async fn check_metadata_locations(&self, metadata: &TableMetadata, own: Option<TableId>) -> Result<()> {
-        self.check_locations(metadata.location(), metadata.properties(), own).await
+        self.check_locations(&metadata.location, &metadata.properties, own).await
     }
 
     /// Whether a table or view may lie there. Where another has its location, nothing else may; where another has or had other files, no
@@ -70,7 +70,7 @@ impl Catalog {
     pub(crate) async fn check_locations(
         &self,
         location: &str,
-        properties: &HashMap<String, String>,
+        properties: &BTreeMap<String, String>,
         own: Option<TableId>,
     ) -> Result<()> {
         let mut wanted = vec![(None, Location::parse(location)?)];
@@ -102,7 +102,7 @@ impl Catalog {
 
     /// Makes the directories of a local table: engines write into them without making them.
     pub(crate) async fn make_directories(&self, metadata: &TableMetadata) -> Result<()> {
-        for dir in [metadata_dir(metadata.location(), metadata.properties()), data_dir(metadata)] {
+        for dir in [metadata_dir(&metadata.location, &metadata.properties), data_dir(metadata)] {
             self.storage().make_directory(&Location::parse(&dir)?).await?;
         }
         Ok(())
@@ -110,11 +110,11 @@ impl Catalog {
 
     /// The path of a table's next metadata file.
     pub(crate) fn next_metadata_path(metadata: &TableMetadata, previous: Option<&str>) -> Result<String> {
-        Self::metadata_path(metadata.location(), metadata.properties(), previous)
+        Self::metadata_path(&metadata.location, &metadata.properties, previous)
     }
 
     /// The path of the metadata file that follows `previous`, of a table or view: `{dir}/{version}-{uuid}[.gz].metadata.json`.
-    pub(crate) fn metadata_path(location: &str, properties: &HashMap<String, String>, previous: Option<&str>) -> Result<String> {
+    pub(crate) fn metadata_path(location: &str, properties: &BTreeMap<String, String>, previous: Option<&str>) -> Result<String> {
         let version = previous.and_then(recovery::version);
         let version = version.map_or(0, |v| v + 1);
         let gzip = if METADATA_GZIP.of(properties) { ".gz" } else { "" };

@@ -26,7 +26,7 @@ pub(crate) fn left_behind(row: &TableRow, next: &str) -> Option<String> {
 
 /// The metadata files that a table's metadata tells, the oldest first and its own last, and then what they were left as elsewhere.
 pub(crate) fn metadata_files(table: &LoadedTable) -> Vec<String> {
-    let log = table.metadata.metadata_log().iter().map(|log| log.metadata_file.clone());
+    let log = table.metadata.metadata_log.iter().map(|log| log.metadata_file.clone());
     with_left_behind(log.chain([table.row.metadata_location.clone()]).collect())
 }
 

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_state::{Kind, NamespaceRow};
+use esker_state::{Along, Kind, NamespaceRow};
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ pub struct PropertyChange {
 }
 
 impl Catalog {
-    /// Creates a namespace; its parent must exist, its location must be allowed.
+    /// Creates a namespace, with those around it that are not there, as the reference implementation does. Its location must be allowed.
     pub async fn create_namespace(&self, namespace: &NamespaceRow, cause: &Cause) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
         let data = json!({"properties": namespace.properties});
@@ -26,7 +26,11 @@ impl Catalog {
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
         let outcome = Outcome::Body(json!({"namespace": namespace.name, "properties": properties}));
         let along = self.along(cause, "namespace.created", &namespace.name, data, &outcome);
-        Ok(self.state().create_namespace(self.warehouse(), namespace, &along).await?)
+        let around = |name: &NamespaceName| {
+            let event = self.event(cause, "namespace.created", name, json!({"properties": {}}));
+            Along { events: vec![event], receipts: Vec::new() }
+        };
+        Ok(self.state().create_namespace(self.warehouse(), namespace, &along, around).await?)
     }
 
     /// One namespace.

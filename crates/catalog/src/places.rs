@@ -1,7 +1,7 @@
 //! Where tables and views have files. A table's files lie where they were written, whatever its location is by now, so that what it had
 //! is its own as well: its earlier locations, and the paths that its properties named.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use esker_state::TableRow;
@@ -39,7 +39,7 @@ impl Place {
 }
 
 /// The places that metadata names, each once, the location first.
-pub(crate) fn named(location: &str, properties: &HashMap<String, String>) -> Vec<String> {
+pub(crate) fn named(location: &str, properties: &BTreeMap<String, String>) -> Vec<String> {
     let paths = PATH_PROPERTIES.iter().filter_map(|key| properties.get(*key)).map(String::as_str);
     let mut named: Vec<String> = Vec::new();
     for place in std::iter::once(location).chain(paths).map(Location::normal) {
@@ -52,7 +52,7 @@ pub(crate) fn named(location: &str, properties: &HashMap<String, String>) -> Vec
 
 /// Where a table has files, or had them.
 pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Location>> {
-    let mut places = named(table.metadata.location(), table.metadata.properties());
+    let mut places = named(&table.metadata.location, &table.metadata.properties);
     places.extend(catalog.state().places_of(table.row.id).await?);
     let mut places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
     places.sort();

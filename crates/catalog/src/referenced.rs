@@ -16,11 +16,11 @@ pub async fn referenced_paths(catalog: &Catalog, table: &LoadedTable) -> Result<
 /// Tells each path that a table's metadata leads to, some more than once.
 pub(crate) async fn visit_referenced(catalog: &Catalog, table: &LoadedTable, mut visit: impl FnMut(&str)) -> Result<()> {
     let metadata = &table.metadata;
-    let snapshots: Vec<_> = metadata.snapshots().cloned().collect();
+    let snapshots: Vec<_> = metadata.snapshots.iter().cloned().collect();
     visit_reachable(catalog.manifests(), metadata, &snapshots, &HashSet::new(), &mut visit).await?;
     metadata_files(table).iter().for_each(|path| visit(path));
     // Those of snapshots that are gone too: whoever removes a snapshot decides about them.
-    metadata.statistics_iter().for_each(|s| visit(&s.statistics_path));
-    metadata.partition_statistics_iter().for_each(|s| visit(&s.statistics_path));
+    metadata.statistics.iter().for_each(|s| visit(&s.statistics_path));
+    metadata.partition_statistics.iter().for_each(|s| visit(&s.statistics_path));
     Ok(())
 }

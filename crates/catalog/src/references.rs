@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use esker_table::{ancestors, cherry_pick, refs};
+use esker_format::{
+    MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
+};
+use esker_table::{ancestors, cherry_pick};
 use esker_types::{Carried, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
-use iceberg::{TableRequirement, TableUpdate};
 use serde::{Deserialize, Serialize};
 
 use crate::{Catalog, CatalogError, Cause, Change, Committed, LoadedTable, Proposal, Rebase, Result};
@@ -66,32 +67,28 @@ const WAP_ID: &str = "wap.id";
 /// What Iceberg writes into the snapshot that publishes such a one.
 const PUBLISHED: &str = "published-wap-id";
 
-fn property<'a>(snapshot: &'a SnapshotRef, key: &str) -> Option<&'a str> {
-    snapshot.summary().additional_properties.get(key).map(String::as_str)
-}
-
 /// The write-audit-publish ids that main has.
 fn published(metadata: &TableMetadata) -> HashSet<&str> {
-    let ids = |s| [WAP_ID, PUBLISHED].into_iter().filter_map(move |key| property(s, key));
-    ancestors(metadata, metadata.current_snapshot()).flat_map(ids).collect()
+    let main = ancestors(metadata, metadata.current_snapshot());
+    main.flat_map(|s| [WAP_ID, PUBLISHED].into_iter().filter_map(|key| s.summary_value(key))).collect()
 }
 
 /// The snapshots that wait to be published, the oldest first, each with its write-audit-publish id. None of an id that main has.
 pub fn staged(metadata: &TableMetadata) -> Vec<(&str, &SnapshotRef)> {
     let published = published(metadata);
-    let staged = metadata.snapshots().filter_map(|s| Some((property(s, WAP_ID)?, s)));
+    let staged = metadata.snapshots.iter().filter_map(|s| Some((s.summary_value(WAP_ID)?, s)));
     let mut staged: Vec<_> = staged.filter(|(id, _)| !published.contains(id)).collect();
-    staged.sort_by_key(|(_, s)| (s.sequence_number(), s.timestamp_ms(), s.snapshot_id()));
+    staged.sort_by_key(|(_, s)| (s.sequence_number(), s.timestamp_ms, s.snapshot_id));
     staged
 }
 
 /// What is staged under an id, the newest first: one snapshot, or several of which each was written on the one before.
 fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a SnapshotRef>> {
     let staged: Vec<&SnapshotRef> = staged(metadata).into_iter().filter(|(id, _)| *id == wap_id).map(|(_, s)| s).collect();
-    let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id()).collect();
-    let ends: Vec<&SnapshotRef> = staged.iter().copied().filter(|s| !parents.contains(&s.snapshot_id())).collect();
+    let parents: HashSet<i64> = staged.iter().filter_map(|s| s.parent_snapshot_id).collect();
+    let ends: Vec<&SnapshotRef> = staged.iter().copied().filter(|s| !parents.contains(&s.snapshot_id)).collect();
     match ends.as_slice() {
-        [end] => Ok(ancestors(metadata, Some(*end)).take_while(|s| property(s, WAP_ID) == Some(wap_id)).collect()),
+        [end] => Ok(ancestors(metadata, Some(*end)).take_while(|s| s.summary_value(WAP_ID) == Some(wap_id)).collect()),
         [] if published(metadata).contains(wap_id) => Err(CatalogError::Refused(format!("wap id {wap_id} is published already"))),
         [] => Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}"))),
         _ => Err(CatalogError::Refused(format!(
@@ -103,7 +100,7 @@ fn chain<'a>(metadata: &'a TableMetadata, wap_id: &str) -> Result<Vec<&'a Snapsh
 }
 
 fn ids(snapshots: &[&SnapshotRef]) -> String {
-    snapshots.iter().map(|s| s.snapshot_id().to_string()).collect::<Vec<_>>().join(", ")
+    snapshots.iter().map(|s| s.snapshot_id.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 struct RefCommit {
@@ -133,8 +130,8 @@ impl RefCommit {
         let (Some(newest), Some(oldest)) = (chain.first().copied(), chain.last()) else {
             return Err(CatalogError::Refused(format!("no staged snapshot has the wap id {wap_id}")));
         };
-        if oldest.parent_snapshot_id() == metadata.current_snapshot_id() {
-            let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, newest.snapshot_id())?;
+        if oldest.parent_snapshot_id == metadata.current_snapshot_id {
+            let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, newest.snapshot_id)?;
             return Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() });
         }
         if chain.len() > 1 {
@@ -178,49 +175,45 @@ type Planned = (Vec<TableRequirement>, Vec<TableUpdate>);
 
 fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
     let refused = |what: String| Err(CatalogError::Refused(what));
-    let existing = refs(metadata)?;
-    let snapshot = |id: Option<i64>| -> Result<i64> {
-        let id = id.or(metadata.current_snapshot_id());
-        let found = id.and_then(|id| metadata.snapshot_by_id(id)).map(|s| s.snapshot_id());
-        found.ok_or_else(|| match id {
-            Some(id) => CatalogError::Refused(format!("the table has no snapshot {id}")),
-            None => CatalogError::Refused("the table has no snapshot yet".to_owned()),
-        })
+    let snapshot = |id: Option<i64>| match id.or(metadata.current_snapshot_id) {
+        Some(id) if metadata.snapshots.get(id).is_some() => Ok(id),
+        Some(id) => Err(CatalogError::Refused(format!("the table has no snapshot {id}"))),
+        None => Err(CatalogError::Refused("the table has no snapshot yet".to_owned())),
     };
-    let create = |name: &String, snapshot_id: Option<i64>, retention: SnapshotRetention| {
-        if existing.contains_key(name) {
+    let create = |name: &String, snapshot_id: Option<i64>, kind: ReferenceKind, max_ref_age_ms: Option<Millis>| {
+        if metadata.refs.contains_key(name) {
             return refused(format!("branch or tag {name} exists already"));
         }
-        let reference = SnapshotReference::new(snapshot(snapshot_id)?, retention);
-        let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: None };
+        let reference = SnapshotReference { kind, max_ref_age_ms, ..branch_at(snapshot(snapshot_id)?) };
+        let requirement = TableRequirement::AssertRefSnapshotId { name: name.clone(), snapshot_id: None };
         Ok((vec![requirement], vec![TableUpdate::SetSnapshotRef { ref_name: name.clone(), reference }]))
     };
     match change {
         RefChange::CreateBranch { name, snapshot_id, max_ref_age_ms } => {
-            create(name, *snapshot_id, SnapshotRetention::branch(None, None, *max_ref_age_ms))
+            create(name, *snapshot_id, ReferenceKind::Branch, *max_ref_age_ms)
         }
         RefChange::CreateTag { name, snapshot_id, max_ref_age_ms } => {
-            create(name, *snapshot_id, SnapshotRetention::Tag { max_ref_age_ms: *max_ref_age_ms })
+            create(name, *snapshot_id, ReferenceKind::Tag, *max_ref_age_ms)
         }
         RefChange::Drop { name } if name == MAIN_BRANCH => refused("main can't be dropped".to_owned()),
-        RefChange::Drop { name } => match existing.get(name) {
+        RefChange::Drop { name } => match metadata.refs.get(name) {
             None => refused(format!("the table has no branch or tag {name}")),
             Some(reference) => {
-                let at = TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: Some(reference.snapshot_id) };
+                let at = TableRequirement::AssertRefSnapshotId { name: name.clone(), snapshot_id: Some(reference.snapshot_id) };
                 Ok((vec![at], vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]))
             }
         },
         RefChange::Rollback { snapshot_id, as_of_ms } => {
             let wanted = |s: &&SnapshotRef| match (snapshot_id, as_of_ms) {
-                (Some(id), None) => s.snapshot_id() == *id,
-                (None, Some(ms)) => s.timestamp_ms() <= *ms,
+                (Some(id), None) => s.snapshot_id == *id,
+                (None, Some(ms)) => s.timestamp_ms <= *ms,
                 _ => false,
             };
             if snapshot_id.is_some() == as_of_ms.is_some() {
                 return Err(CatalogError::Invalid("a rollback needs either snapshot-id or as-of-ms".to_owned()));
             }
             match ancestors(metadata, metadata.current_snapshot()).find(wanted) {
-                Some(target) => move_branch(metadata, MAIN_BRANCH, target.snapshot_id()),
+                Some(target) => move_branch(metadata, MAIN_BRANCH, target.snapshot_id),
                 None => refused("main was never there: no such snapshot among the ancestors of its head".to_owned()),
             }
         }
@@ -228,24 +221,23 @@ fn plan(metadata: &TableMetadata, change: &RefChange) -> Result<Planned> {
             let Some(target) = metadata.snapshot_for_ref(to) else {
                 return refused(format!("the table has no branch or tag {to}"));
             };
-            let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
-            if head.is_some_and(|head| !ancestors(metadata, Some(target)).any(|s| s.snapshot_id() == head)) {
+            let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id);
+            if head.is_some_and(|head| !ancestors(metadata, Some(target)).any(|s| s.snapshot_id == head)) {
                 return refused(format!("{to} does not lie ahead of {branch}: both were written since they parted"));
             }
-            move_branch(metadata, branch, target.snapshot_id())
+            move_branch(metadata, branch, target.snapshot_id)
         }
         RefChange::Publish { .. } => refused("publishing needs the table's manifests".to_owned()),
     }
 }
 
 fn move_branch(metadata: &TableMetadata, branch: &str, to: i64) -> Result<Planned> {
-    let retention = match refs(metadata)?.remove(branch).map(|r| r.retention) {
-        Some(SnapshotRetention::Tag { .. }) => return Err(CatalogError::Refused(format!("{branch} is a tag; tags don't move"))),
-        Some(retention) => retention,
-        None => SnapshotRetention::branch(None, None, None),
-    };
-    let at = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
-    let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: branch.to_owned(), snapshot_id: at };
-    let reference = SnapshotReference::new(to, retention);
+    let there = metadata.refs.get(branch);
+    if there.is_some_and(|reference| !reference.is_branch()) {
+        return Err(CatalogError::Refused(format!("{branch} is a tag; tags don't move")));
+    }
+    let at = there.map(|reference| reference.snapshot_id);
+    let requirement = TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: at };
+    let reference = there.map_or_else(|| branch_at(to), |there| SnapshotReference { snapshot_id: to, ..there.clone() });
     Ok((vec![requirement], vec![TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }]))
 }

@@ -1,12 +1,13 @@
 //! The commit path: one queue a table, drained as one batch, one metadata file and one compare-and-swap a batch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_format::{At, OPERATION, TableMetadata, TableRequirement, TableUpdate};
 use esker_state::{Along, Doom, NewEvent, StateError, Swap, TableRow};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
@@ -14,15 +15,14 @@ use esker_types::{Coded, TableId, TableName, caught, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use futures::future::BoxFuture;
-use iceberg::spec::TableMetadata;
-use iceberg::{TableRequirement, TableUpdate};
 use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tracing::Instrument;
 
-use crate::apply::apply;
+use crate::cache::listed;
 use crate::cause::receipt;
 use crate::moves::{left_behind, metadata_files, with_left_behind};
+use crate::readable::check_numbers;
 use crate::restore::{Restored, restore};
 use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result, places};
 
@@ -277,8 +277,7 @@ impl Catalog {
             Change::Rebased(rebase) => rebase.propose(table).await?,
         };
         self.check_references(&proposal.updates).await?;
-        let updates = proposal.updates.clone();
-        let moves = updates.iter().any(|u| match u {
+        let moves = proposal.updates.iter().any(|u| match u {
             TableUpdate::SetLocation { .. } => true,
             TableUpdate::SetProperties { updates } => {
                 crate::locations::PATH_PROPERTIES.iter().any(|key| updates.contains_key(*key))
@@ -287,7 +286,7 @@ impl Catalog {
         });
         let metadata = match &proposal.restore {
             Some(restored) => restore(&table.metadata, base, restored)?,
-            None => apply(&table.metadata, base, &proposal.requirements, updates)?,
+            None => apply(&table.metadata, base, &proposal)?,
         };
         if let Some(after) = &metadata {
             self.check_readable(&table.metadata, after, &proposal.updates).await?;
@@ -306,11 +305,12 @@ impl Catalog {
     async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
-            let list = snapshot.manifest_list();
-            let (doomed, going) = self.state().doomed_among(&Location::names(list)).await?;
-            if !doomed.is_empty() || !going.is_empty() {
-                let what = format!("snapshot {} refers to {list}, which is being deleted", snapshot.snapshot_id());
-                return Err(CatalogError::Conflict(what));
+            for file in listed(snapshot) {
+                let (doomed, going) = self.state().doomed_among(&Location::names(&file)).await?;
+                if !doomed.is_empty() || !going.is_empty() {
+                    let what = format!("snapshot {} refers to {file}, which is being deleted", snapshot.snapshot_id);
+                    return Err(CatalogError::Conflict(what));
+                }
             }
         }
         Ok(())
@@ -319,14 +319,14 @@ impl Catalog {
     /// Metadata files that fell out of the metadata log, where the table says that they go (specification of the table
     /// properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`).
     fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<Doom> {
-        let properties = after.properties();
+        let properties = &after.properties;
         // How many are to be kept is not known where that can't be read.
         let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.checked(properties).is_ok();
         if !wanted || !before.row.owned {
             return Vec::new();
         }
         let kept: HashSet<String> =
-            with_left_behind(after.metadata_log().iter().map(|log| log.metadata_file.clone()).collect()).into_iter().collect();
+            with_left_behind(after.metadata_log.iter().map(|log| log.metadata_file.clone()).collect()).into_iter().collect();
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let reason = "it fell out of the metadata log (write.metadata.previous-versions-max)";
         let now = &before.row.metadata_location;
@@ -347,10 +347,10 @@ impl Catalog {
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
         settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
-        working.row.location = Location::parse(working.metadata.location())?.to_string();
+        working.row.location = Location::parse(&working.metadata.location)?.to_string();
         working.row.metadata_location.clone_from(&to);
         // The places before the commit, too: a database that an earlier release made knows the location only.
-        let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(m.location(), m.properties()));
+        let [before, after] = [&current.metadata, &working.metadata].map(|m| places::named(&m.location, &m.properties));
         let places: Vec<String> = before.into_iter().chain(after).collect();
         let places = if places.iter().all(|place| *place == current.row.location) { Vec::new() } else { places };
         Ok(Swap {
@@ -410,13 +410,16 @@ impl Catalog {
     pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, cause: &Cause) -> NewEvent {
         let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
         let snapshots = proposal.updates.iter().filter_map(|update| match update {
-            TableUpdate::AddSnapshot { snapshot } => Some(json!({
-                "snapshot-id": snapshot.snapshot_id(),
-                "parent-snapshot-id": snapshot.parent_snapshot_id(),
-                "sequence-number": snapshot.sequence_number(),
-                "operation": snapshot.summary().operation.as_str(),
-                "summary": snapshot.summary().additional_properties,
-            })),
+            TableUpdate::AddSnapshot { snapshot } => {
+                let summary = snapshot.summary.iter().flatten().filter(|(key, _)| *key != OPERATION);
+                Some(json!({
+                    "snapshot-id": snapshot.snapshot_id,
+                    "parent-snapshot-id": snapshot.parent_snapshot_id,
+                    "sequence-number": snapshot.sequence_number(),
+                    "operation": snapshot.operation(),
+                    "summary": summary.collect::<BTreeMap<_, _>>(),
+                }))
+            }
             _ => None,
         });
         let data = json!({
@@ -456,6 +459,14 @@ impl Catalog {
             tracing::warn!(%error, uri, "a metadata file was left behind");
         }
     }
+}
+
+/// One commit on one state of a table. `base` is the metadata file that the state came from; none for a state that an earlier commit of the
+/// same batch made. `None` means that nothing changes.
+fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> Result<Option<TableMetadata>> {
+    proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
+    check_numbers(&proposal.updates)?;
+    Ok(esker_format::apply(metadata, &proposal.updates, At { now_ms: now_ms(), metadata_file: base })?)
 }
 
 fn busy(table: &impl ToString, wait: Duration) -> CatalogError {

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use esker_format::{TableMetadata, TableRequirement};
 use esker_state::{Along, NewTable, StateError, Swap, TableRow};
 use esker_types::{TableId, TableName};
-use iceberg::TableRequirement;
-use iceberg::spec::TableMetadata;
 
 use crate::cause::receipt;
 use crate::sequencer::{Held, unknown};
@@ -25,7 +24,7 @@ pub struct TableChange {
 
 impl TableChange {
     fn creates(&self) -> bool {
-        self.proposal.requirements.iter().any(|r| matches!(r, TableRequirement::NotExist))
+        self.proposal.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate))
     }
 }
 

@@ -1,14 +1,15 @@
 //! Views: their metadata files, and commits to them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esker_format::{
+    FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
+};
 use esker_state::{Kind, NewTable, StateError, Swap, TableRow};
 use esker_storage::{Location, StorageError};
-use esker_types::{NamespaceName, TableId, TableName};
-use iceberg::ViewUpdate;
-use iceberg::spec::{Schema, ViewFormatVersion, ViewMetadata, ViewMetadataBuilder, ViewVersion};
+use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -33,18 +34,7 @@ pub struct CreateView {
     pub view_version: ViewVersion,
     /// Its properties.
     #[serde(default)]
-    pub properties: HashMap<String, String>,
-}
-
-/// What must hold for a view to be replaced.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum ViewRequirement {
-    /// It still is the same view.
-    AssertViewUuid {
-        /// Its UUID.
-        uuid: Uuid,
-    },
+    pub properties: BTreeMap<String, String>,
 }
 
 /// A commit to a view (REST specification, `CommitViewRequest`).
@@ -89,7 +79,8 @@ impl Catalog {
             }
             e => e,
         })?;
-        let metadata = serde_json::from_slice(&json).map_err(|e| CatalogError::MetadataInvalid { uri, reason: e.to_string() })?;
+        let metadata =
+            ViewMetadata::from_json(&json).map_err(|e| CatalogError::MetadataInvalid { uri, reason: e.to_string() })?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
 
@@ -102,25 +93,25 @@ impl Catalog {
             Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
         };
-        let builder =
-            ViewMetadataBuilder::new(location, request.schema, request.view_version, ViewFormatVersion::V1, request.properties);
-        let metadata = builder.and_then(ViewMetadataBuilder::build).map_err(invalid)?.metadata;
+        let CreateView { schema, view_version: version, properties, .. } = request;
+        let metadata = create_view(NewView { location, schema, version, properties }, Uuid::now_v7(), now_ms());
+        let metadata = metadata.map_err(refused)?;
         self.check_view_locations(&metadata, None).await?;
-        let path = Self::metadata_path(metadata.location(), metadata.properties(), None)?;
+        let path = Self::metadata_path(&metadata.location, &metadata.properties, None)?;
         let row = TableRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
             kind: Kind::View,
             name,
-            table_uuid: metadata.uuid(),
-            location: Location::parse(metadata.location())?.to_string(),
+            table_uuid: metadata.view_uuid,
+            location: Location::parse(&metadata.location)?.to_string(),
             metadata_location: path.clone(),
             owned: true,
             protected: false,
         };
-        let json = view_json(&path, &metadata)?;
+        let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
-        let places = places::named(metadata.location(), metadata.properties());
+        let places = places::named(&metadata.location, &metadata.properties);
         let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         self.insert(new, "view.created", json!({}), cause).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
@@ -150,9 +141,9 @@ impl Catalog {
             e => e,
         })?;
         self.check_view_locations(&view.metadata, None).await?;
-        view.row.table_uuid = view.metadata.uuid();
-        view.row.location = Location::parse(view.metadata.location())?.to_string();
-        let places = places::named(view.metadata.location(), view.metadata.properties());
+        view.row.table_uuid = view.metadata.view_uuid;
+        view.row.location = Location::parse(&view.metadata.location)?.to_string();
+        let places = places::named(&view.metadata.location, &view.metadata.properties);
         let new = NewTable { row: view.row.clone(), recorded_output: None, replaces: None, places };
         self.insert(new, "view.registered", json!({}), cause).await?;
         Ok(view)
@@ -175,38 +166,25 @@ impl Catalog {
 
     /// `None`: somebody else was first.
     async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, cause: &Cause) -> Result<Option<LoadedView>> {
-        for ViewRequirement::AssertViewUuid { uuid } in &request.requirements {
-            if *uuid != current.metadata.uuid() {
-                let found = current.metadata.uuid();
-                let what = format!("Requirement failed: view UUID does not match: expected {uuid} != {found}");
-                return Err(CatalogError::Conflict(what));
-            }
-        }
-        let mut builder = current.metadata.as_ref().clone().into_builder();
-        for update in request.updates.iter().cloned() {
-            builder = apply(builder, update, &current.metadata)?;
-        }
-        let built = builder.build().map_err(invalid)?;
-        if built.changes.is_empty() {
-            return Ok(Some(current.clone()));
-        }
-        let metadata = built.metadata;
+        request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
+        let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
+        let Some(metadata) = applied else { return Ok(Some(current.clone())) };
         self.check_view_locations(&metadata, Some(current.row.id)).await?;
         let from = current.row.metadata_location.clone();
-        let to = Self::metadata_path(metadata.location(), metadata.properties(), Some(&from))?;
-        let json = view_json(&to, &metadata)?;
+        let to = Self::metadata_path(&metadata.location, &metadata.properties, Some(&from))?;
+        let json = Bytes::from(metadata.to_json()?);
         let settled_outputs = self.write_following(&current.row, &to, json.clone()).await?;
-        let location = Location::parse(metadata.location())?.to_string();
+        let location = Location::parse(&metadata.location)?.to_string();
         let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
-            "previous-metadata-location": from, "version-id": metadata.current_version_id()});
+            "previous-metadata-location": from, "version-id": metadata.current_version_id});
         let along = self.along(cause, "view.replaced", &row.name, data, &Outcome::of(&row));
         let swap = Swap {
             id: row.id,
             from,
             to: to.clone(),
             location,
-            places: places::named(metadata.location(), metadata.properties()),
+            places: places::named(&metadata.location, &metadata.properties),
             dooms: Vec::new(),
             settled_outputs,
             revives: Vec::new(),
@@ -249,43 +227,14 @@ impl Catalog {
     }
 
     async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>) -> Result<()> {
-        self.check_locations(metadata.location(), metadata.properties(), own).await
+        self.check_locations(&metadata.location, &metadata.properties, own).await
     }
 }
 
-/// What a view's metadata file holds.
-fn view_json(uri: &str, metadata: &ViewMetadata) -> Result<Bytes> {
-    let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
-    Ok(Bytes::from(ordered(metadata).map_err(invalid)?))
-}
-
-fn invalid(error: iceberg::Error) -> CatalogError {
-    CatalogError::IllegalArgument(error.message().to_owned())
-}
-
-/// The metadata as JSON, with versions and schemas in the order in which they were made.
-fn ordered(metadata: &ViewMetadata) -> serde_json::Result<Vec<u8>> {
-    let mut json = serde_json::to_value(metadata)?;
-    for (list, id) in [("versions", "version-id"), ("schemas", "schema-id")] {
-        if let Some(list) = json[list].as_array_mut() {
-            list.sort_by_key(|entry| entry[id].as_i64());
-        }
-    }
-    serde_json::to_vec(&json)
-}
-
-fn apply(builder: ViewMetadataBuilder, update: ViewUpdate, current: &ViewMetadata) -> Result<ViewMetadataBuilder> {
-    match update {
-        ViewUpdate::AssignUuid { uuid } if uuid != current.uuid() => {
-            Err(CatalogError::Invalid(format!("can't change the view's uuid from {} to {uuid}", current.uuid())))
-        }
-        ViewUpdate::AssignUuid { .. } => Ok(builder),
-        ViewUpdate::UpgradeFormatVersion { format_version } => builder.upgrade_format_version(format_version).map_err(invalid),
-        ViewUpdate::AddSchema { schema, .. } => Ok(builder.add_schema(schema)),
-        ViewUpdate::SetLocation { location } => Ok(builder.set_location(as_given(&location)?)),
-        ViewUpdate::SetProperties { updates } => builder.set_properties(updates).map_err(invalid),
-        ViewUpdate::RemoveProperties { removals } => Ok(builder.remove_properties(&removals)),
-        ViewUpdate::AddViewVersion { view_version } => builder.add_version(view_version).map_err(invalid),
-        ViewUpdate::SetCurrentViewVersion { view_version_id } => builder.set_current_version_id(view_version_id).map_err(invalid),
+/// A view's version or schema that is not valid is the mistake of an argument, by which Java clients throw another exception.
+fn refused(error: FormatError) -> CatalogError {
+    match error {
+        FormatError::Refused(what) => CatalogError::IllegalArgument(what),
+        error => error.into(),
     }
 }

@@ -3,8 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
-use esker_query::Engine;
-use iceberg::arrow::schema_to_arrow_schema;
+use esker_query::{Engine, arrow_columns};
 use tonic::Status;
 
 use crate::error::{internal, status};
@@ -38,13 +37,10 @@ pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result
     }
     for (catalog, row) in rows {
         let schema = match builder.include_schema() {
-            false => Schema::empty(),
-            true => match catalog.schema_to_list(&row).await {
-                // A type that Arrow lacks is no reason not to list the others.
-                Some(schema) => schema_to_arrow_schema(&schema).unwrap_or_else(|_| Schema::empty()),
-                None => Schema::empty(),
-            },
+            false => None,
+            true => catalog.schema_to_list(&row).await,
         };
+        let schema = schema.map_or_else(|| Schema::empty().into(), |schema| arrow_columns(&schema));
         let namespace = row.name.namespace.to_string();
         builder.append(&catalog.options().warehouse, namespace, &row.name.name, TABLE, &schema).map_err(internal)?;
     }

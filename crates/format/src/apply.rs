@@ -27,7 +27,7 @@ pub struct At<'a> {
 ///
 /// An update that can't be made, or that breaks a rule of the specification that was not broken before, is refused.
 pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<Option<TableMetadata>> {
-    let mut change = Change { made: before.clone(), at, added: Added::default(), touched: None };
+    let mut change = Change { made: before.clone(), at, added: Added::default(), touched: None, keeps_ids: false };
     for update in updates {
         change.update(update)?;
     }
@@ -35,15 +35,45 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
     if after == *before {
         return Ok(None);
     }
+    if after.format_version > 1 && after.table_uuid.is_none() {
+        return refused(format!("UUID is required in format v{}: there is no assign-uuid", after.format_version));
+    }
     // A table that is replaced keeps the ids of columns of the same name, whatever their types are now: no snapshot is read by both.
     let is_replaced =
         updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if ref_name == MAIN_BRANCH));
     let is_of_columns = |rule: rules::Rule| matches!(rule, rules::Rule::Promotion | rules::Rule::InitialDefaultChanged);
+    // What a table's snapshots lack since version 1 they lack after an upgrade as well.
+    let is_old = |violation: &rules::Violation| {
+        matches!(violation.rule, rules::Rule::ManifestList | rules::Rule::Operation)
+            && violation.snapshot_id.is_some_and(|id| before.snapshots.get(id).is_some())
+    };
+    let is_allowed = |violation: &rules::Violation| is_old(violation) || is_replaced && is_of_columns(violation.rule);
     let mut broken = rules::added(before, &after).into_iter();
-    if let Some(violation) = broken.find(|violation| !is_replaced || !is_of_columns(violation.rule)) {
-        return Err(FormatError::Refused(violation.to_string()));
+    if let Some(violation) = broken.find(|violation| !is_allowed(violation)) {
+        return Err(violation.into());
     }
     Ok(Some(TableMetadata { metadata_log: log(before, &after, at), ..after }))
+}
+
+/// What updates make of a table that has nothing yet. It keeps the ids that the client has for schemas, specs and orders; those that are not
+/// set are the ones that were added last. Whether it breaks rules is not looked at.
+pub(crate) fn of_nothing(nothing: TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Result<TableMetadata> {
+    let mut change = Change { made: nothing.clone(), at, added: Added::default(), touched: None, keeps_ids: true };
+    for update in updates {
+        change.update(update)?;
+    }
+    let set = |is_set: fn(&TableUpdate) -> bool| updates.iter().any(is_set);
+    if !set(|update| matches!(update, TableUpdate::SetCurrentSchema { .. })) {
+        let Some(id) = change.added.schema else { return refused("a table needs a schema: there is no add-schema".to_owned()) };
+        change.made.current_schema_id = id;
+    }
+    if let (Some(id), false) = (change.added.spec, set(|update| matches!(update, TableUpdate::SetDefaultSpec { .. }))) {
+        change.made.default_spec_id = id;
+    }
+    if let (Some(id), false) = (change.added.order, set(|update| matches!(update, TableUpdate::SetDefaultSortOrder { .. }))) {
+        change.made.default_sort_order_id = id;
+    }
+    Ok(change.finish(&nothing))
 }
 
 /// The metadata log with the file that the state before came from.
@@ -73,9 +103,12 @@ struct Change<'a> {
     added: Added,
     /// The time of a snapshot that was added, or that a reference was set to now.
     touched: Option<i64>,
+    /// The table is made by this: manifests have the client's ids already.
+    keeps_ids: bool,
 }
 
-fn refused<T>(what: String) -> Result<T> {
+/// A change that can't be made.
+pub(crate) fn refused<T>(what: String) -> Result<T> {
     Err(FormatError::Refused(what))
 }
 
@@ -181,7 +214,9 @@ impl Change<'_> {
         let id = match made.schemas.iter().find(|own| own.is_same_as(schema)) {
             Some(own) => own.schema_id(),
             None => {
-                let id = made.schemas.iter().map(|own| own.schema_id() + 1).max().unwrap_or(0);
+                let next = made.schemas.iter().map(|own| own.schema_id().saturating_add(1)).max().unwrap_or(0);
+                let own = Some(schema.schema_id()).filter(|id| self.keeps_ids && made.schema_by_id(*id).is_none());
+                let id = own.unwrap_or(next);
                 made.schemas.push(Arc::new(schema.clone().with_schema_id(id)));
                 made.last_column_id = made.last_column_id.max(schema.highest_field_id());
                 id
@@ -224,7 +259,9 @@ impl Change<'_> {
         let id = match made.partition_specs.iter().find(|own| same(own)) {
             Some(own) => own.spec_id(),
             None => {
-                let id = made.partition_specs.iter().map(|own| own.spec_id() + 1).max().unwrap_or(0);
+                let next = made.partition_specs.iter().map(|own| own.spec_id().saturating_add(1)).max().unwrap_or(0);
+                let own = spec.spec_id.filter(|id| self.keeps_ids && made.partition_spec_by_id(*id).is_none());
+                let id = own.unwrap_or(next);
                 made.partition_specs.push(Arc::new(new.with_spec_id(id)));
                 id
             }
@@ -243,7 +280,9 @@ impl Change<'_> {
                 0
             }
             None => {
-                let id = made.sort_orders.iter().map(|own| own.order_id + 1).max().unwrap_or(1).max(1);
+                let next = made.sort_orders.iter().map(|own| own.order_id.saturating_add(1)).max().unwrap_or(1).max(1);
+                let is_free = |id: &i64| self.keeps_ids && *id > 0 && made.sort_order_by_id(*id).is_none();
+                let id = Some(order.order_id).filter(is_free).unwrap_or(next);
                 made.sort_orders.push(Arc::new(SortOrder { order_id: id, ..order.clone() }));
                 id
             }
@@ -259,7 +298,7 @@ impl Change<'_> {
         }
         if made.format_version > 1 && number <= last && snapshot.parent_snapshot_id.is_some() {
             let what = format!("cannot add snapshot with sequence number {number} older than last sequence number {last}");
-            return Err(FormatError::Requirement(what));
+            return Err(FormatError::Overtaken(what));
         }
         if made.format_version >= 3 {
             let next = made.next_row_id.unwrap_or(0);
@@ -268,7 +307,7 @@ impl Change<'_> {
             };
             if first < next {
                 let what = format!("cannot add snapshot {id}: first-row-id {first} is behind the table's next-row-id {next}");
-                return Err(FormatError::Requirement(what));
+                return Err(FormatError::Overtaken(what));
             }
             let Some(end) = snapshot.added_rows.and_then(|rows| next.checked_add(rows)) else {
                 return refused(format!("cannot add snapshot {id}: added-rows is missing or leaves no row ids"));
@@ -440,7 +479,7 @@ mod tests {
             "sequence-number": 35, "timestamp-ms": 1, "manifest-list": "l", "summary": {"operation": "append"}, "first-row-id": 6, "added-rows": 1}}),
             ),
         ] {
-            assert!(matches!(tried(&table(version), json!([snapshot])), Err(FormatError::Requirement(_))));
+            assert!(matches!(tried(&table(version), json!([snapshot])), Err(FormatError::Overtaken(_))));
         }
     }
 
@@ -472,7 +511,7 @@ mod tests {
             ]),
         );
         assert_eq!((after.current_schema_id, after.last_column_id), (2, 5));
-        let ids: Vec<i32> = after.default_partition_spec().expect("a spec").fields().iter().map(|field| field.field_id).collect();
+        let ids: Vec<i32> = after.default_partition_spec().fields().iter().map(|field| field.field_id).collect();
         assert_eq!((ids, after.last_partition_id), (vec![1002, 1000], 1002), "what another spec has keeps its id");
         assert_eq!(after.default_sort_order_id, 4);
     }
@@ -526,6 +565,27 @@ mod tests {
         let old = rules::check(&table(2));
         assert!(old.iter().any(|violation| violation.rule == rules::Rule::SourceExists), "{old:?}");
         changed(&table(2), json!([{"action": "set-properties", "updates": {"a": "b"}}]));
+    }
+
+    #[test]
+    fn a_table_of_version_1_is_upgraded_with_its_snapshots_and_a_uuid() {
+        let mut json = of_version(1);
+        json.as_object_mut().expect("an object").remove("table-uuid");
+        json["snapshots"][0] = json!({"snapshot-id": OLD, "timestamp-ms": 1_515_100_955_770_i64, "manifests": ["a"]});
+        json["snapshots"][1].as_object_mut().expect("a snapshot").remove("sequence-number");
+        let before = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
+        let upgrade = json!({"action": "upgrade-format-version", "format-version": 2});
+        // Java: `TableMetadata`, "UUID is required in format v%s".
+        let error = tried(&before, json!([upgrade])).expect_err("no uuid").to_string();
+        assert!(error.contains("UUID is required in format v2"), "{error}");
+        let uuid = json!({"action": "assign-uuid", "uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1"});
+        let after = changed(&before, json!([upgrade, uuid]));
+        let printed = after.to_json().expect("printed");
+        assert_eq!(TableMetadata::from_json(&printed).expect("read again"), after);
+        // What comes new is of the new version.
+        let mut new = snapshot(5, 1);
+        new["snapshot"].as_object_mut().expect("a snapshot").remove("manifest-list");
+        assert!(tried(&after, json!([new])).expect_err("no list").to_string().contains("manifest-list"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use serde_json::Value as Json;
 
-use crate::json::value_of;
+use crate::json::{json_of, value_of};
 use crate::{Type, Value};
 
 /// A default of a field, as the metadata has it. A text that is no value of the field's type costs the default, not the table.
@@ -11,6 +11,16 @@ impl DefaultValue {
     /// Of JSON that is not null (specification, Appendix D, "JSON single-value serialization").
     pub(crate) const fn new(json: Json) -> Self {
         Self(json)
+    }
+
+    /// Of a value of the field's type; none if JSON can't say it. An empty struct's is `{}`: what its fields are is theirs to say.
+    pub fn of(ty: &Type, value: &Value) -> Option<Self> {
+        match (ty, value) {
+            (Type::Struct(_), Value::Struct(fields)) if fields.iter().all(Option::is_none) => {
+                Some(Self(Json::Object(serde_json::Map::new())))
+            }
+            _ => json_of(ty, value).map(Self),
+        }
     }
 
     /// As the metadata has it.

@@ -13,9 +13,12 @@ pub enum FormatError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// What a commit requires of a table does not hold.
-    #[error("requirement failed: {0}")]
+    /// What a commit requires of a table or view does not hold. Engines' tests look for the reference implementation's words.
+    #[error("Requirement failed: {0}")]
     Requirement(String),
+    /// A snapshot was made for an earlier state of its table, and can be made anew.
+    #[error("Validation failed, please retry: {0}")]
+    Overtaken(String),
     /// A change can't be made, or would break a rule of the specification.
     #[error("{0}")]
     Refused(String),
@@ -50,7 +53,7 @@ impl Coded for FormatError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Json { .. } | Self::Avro { .. } | Self::Invalid { .. } => ErrorCode::DataInvalid,
-            Self::Requirement(_) => ErrorCode::CommitConflict,
+            Self::Requirement(_) | Self::Overtaken(_) => ErrorCode::CommitConflict,
             Self::Refused(_) => ErrorCode::BadRequest,
         }
     }

@@ -5,6 +5,9 @@ use serde_json::{Map, Value as Json};
 pub struct Extra(Option<Box<Map<String, Json>>>);
 
 impl Extra {
+    /// No fields.
+    pub const NONE: Self = Self(None);
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|fields| fields.is_empty())

@@ -163,6 +163,11 @@ impl BoundMap {
         (rises && fits).then_some(Self { ends, bytes })
     }
 
+    /// What it takes in memory, about.
+    fn memory(&self) -> usize {
+        self.ends.len() * size_of::<(i32, u32)>() + self.ends.last().map_or(0, |(_, end)| *end as usize)
+    }
+
     fn at(&self, at: usize) -> Bound {
         let start = if at == 0 { 0 } else { self.ends[at - 1].1 };
         Bound(self.bytes.slice(start as usize..self.ends[at].1 as usize))
@@ -298,6 +303,20 @@ impl DataFile {
     /// How many rows it has, if its writer knew.
     pub fn rows(&self) -> Option<u64> {
         u64::try_from(self.record_count).ok()
+    }
+
+    /// How many bytes it has; 0 if the manifest says that they are fewer than none.
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.file_size_in_bytes).unwrap_or(0)
+    }
+
+    /// What it takes in memory, about.
+    pub fn memory(&self) -> usize {
+        let counts = [&self.column_sizes, &self.value_counts, &self.null_value_counts, &self.nan_value_counts];
+        let counts: usize = counts.into_iter().flatten().map(IdMap::len).sum();
+        let bounds: usize = [&self.lower_bounds, &self.upper_bounds].into_iter().flatten().map(BoundMap::memory).sum();
+        let partition = self.partition.len() * size_of::<Option<Value>>();
+        size_of::<Self>() + self.file_path.len() + partition + counts * size_of::<(i32, i64)>() + bounds
     }
 
     /// What is said of a column; none if nothing is.

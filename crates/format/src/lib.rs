@@ -5,6 +5,7 @@
 
 mod apply;
 mod avro;
+mod create;
 mod default;
 #[cfg(test)]
 mod dice;
@@ -17,6 +18,7 @@ mod metadata;
 mod names;
 mod partition;
 mod puffin;
+pub mod raw;
 pub mod rules;
 mod schema;
 mod snapshot;
@@ -27,9 +29,12 @@ mod types;
 mod update;
 mod value;
 mod view;
+mod view_apply;
+mod view_update;
 
 pub use apply::{At, apply, branch_at};
 pub use avro::Codec;
+pub use create::{DEFAULT_FORMAT_VERSION, FORMAT_VERSION, NewTable, RESERVED_PROPERTIES, create, create_by_updates};
 pub use default::DefaultValue;
 pub use error::{FormatError, Result};
 pub use extra::Extra;
@@ -45,14 +50,16 @@ pub use manifest::{
 pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
 pub use names::{avro_name, valid_avro_name};
 pub use partition::{
-    FIRST_PARTITION_FIELD_ID, Partition, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
+    FIRST_PARTITION_FIELD_ID, PartitionField, PartitionSpec, PartitionSpecRef, UnboundPartitionField, fields_by_id,
 };
 pub use puffin::{
     NewBlob, PUFFIN_TAIL, PuffinBlob, PuffinCodec, PuffinMetadata, PuffinWriter, puffin_footer_length, read_puffin,
     read_puffin_footer,
 };
 pub use schema::{Schema, SchemaRef};
-pub use snapshot::{MAIN_BRANCH, MetadataLog, OPERATION, ReferenceKind, Snapshot, SnapshotLog, SnapshotRef, SnapshotReference};
+pub use snapshot::{
+    MAIN_BRANCH, MetadataLog, OPERATION, Operation, ReferenceKind, Snapshot, SnapshotLog, SnapshotRef, SnapshotReference,
+};
 pub use sort::{NullOrder, SortDirection, SortField, SortOrder, SortOrderRef};
 pub use statistics::{BlobMetadata, EncryptedKey, PartitionStatisticsFile, StatisticsFile};
 pub use transform::Transform;
@@ -63,3 +70,5 @@ pub use types::{
 pub use update::{LAST_ADDED, TableRequirement, TableUpdate, UnboundPartitionSpec};
 pub use value::{Tuple, Value};
 pub use view::{ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};
+pub use view_apply::{NewView, apply_view, create_view};
+pub use view_update::{ViewRequirement, ViewUpdate};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::{
-    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, PartitionSpecRef, PartitionStatisticsFile, Result, SchemaRef,
-    SnapshotLog, SnapshotRef, SnapshotReference, SortOrderRef, StatisticsFile, Type,
+    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, NestedFieldRef, PartitionSpecRef, PartitionStatisticsFile,
+    PrimitiveType, Result, SchemaRef, SnapshotLog, SnapshotRef, SnapshotReference, SortOrderRef, StatisticsFile, Type,
 };
 
 /// The highest version of the format that is read.
@@ -131,9 +131,9 @@ impl TableMetadata {
         self.schemas.iter().find(|schema| schema.schema_id() == id)
     }
 
-    /// The schema that the table has now.
-    pub fn current_schema(&self) -> Result<&SchemaRef> {
-        self.schema_by_id(self.current_schema_id).ok_or_else(|| missing("current-schema-id", self.current_schema_id, "schemas"))
+    /// The schema that the table has now. Metadata that lacks it is not read, and no update removes it.
+    pub fn current_schema(&self) -> &SchemaRef {
+        self.schema_by_id(self.current_schema_id).expect("the current schema is there, or the metadata was not read")
     }
 
     /// The partition spec with an id.
@@ -141,10 +141,9 @@ impl TableMetadata {
         self.partition_specs.iter().find(|spec| spec.spec_id() == id)
     }
 
-    /// The partition spec that writers use.
-    pub fn default_partition_spec(&self) -> Result<&PartitionSpecRef> {
-        let spec = self.partition_spec_by_id(self.default_spec_id);
-        spec.ok_or_else(|| missing("default-spec-id", self.default_spec_id, "partition-specs"))
+    /// The partition spec that writers use. Metadata that lacks it is not read, and no update removes it.
+    pub fn default_partition_spec(&self) -> &PartitionSpecRef {
+        self.partition_spec_by_id(self.default_spec_id).expect("the default spec is there, or the metadata was not read")
     }
 
     /// The sort order with an id.
@@ -152,10 +151,9 @@ impl TableMetadata {
         self.sort_orders.iter().find(|order| order.order_id == id)
     }
 
-    /// The sort order that writers use.
-    pub fn default_sort_order(&self) -> Result<&SortOrderRef> {
-        let order = self.sort_order_by_id(self.default_sort_order_id);
-        order.ok_or_else(|| missing("default-sort-order-id", self.default_sort_order_id, "sort-orders"))
+    /// The sort order that writers use. Metadata that lacks it is not read, and no update removes it.
+    pub fn default_sort_order(&self) -> &SortOrderRef {
+        self.sort_order_by_id(self.default_sort_order_id).expect("the default order is there, or the metadata was not read")
     }
 
     /// The snapshot that `main` is at.
@@ -172,25 +170,47 @@ impl TableMetadata {
         }
     }
 
-    /// The type of a field: as the table has it now, or as the newest schema had it that had the field.
-    pub fn type_of_field(&self, id: i32) -> Option<&Type> {
+    /// A field as the table has it now, or as the newest schema had it that had it.
+    pub fn field_by_id(&self, id: i32) -> Option<&NestedFieldRef> {
         let current = self.schema_by_id(self.current_schema_id).and_then(|schema| schema.field_by_id(id));
         // Some writers list schemas in no order.
         let with = self.schemas.iter().filter(|schema| schema.field_by_id(id).is_some());
         let newest = || with.max_by_key(|schema| schema.schema_id()).and_then(|schema| schema.field_by_id(id));
-        current.or_else(newest).map(|field| field.field_type.as_ref())
+        current.or_else(newest)
+    }
+
+    /// The type of a field: as the table has it now, or as the newest schema had it that had the field.
+    pub fn type_of_field(&self, id: i32) -> Option<&Type> {
+        self.field_by_id(id).map(|field| field.field_type.as_ref())
     }
 
     /// The types of the values of a spec's partitions, by place; of a spec that the table has not, none.
-    pub fn partition_types(&self, spec_id: i32) -> Vec<Option<Type>> {
+    pub fn partition_types(&self, spec_id: i32) -> Vec<Option<PrimitiveType>> {
         self.partition_spec_by_id(spec_id).map(|spec| spec.types(|id| self.type_of_field(id))).unwrap_or_default()
+    }
+
+    /// The sequence number that the next snapshot gets; 0 in version 1, which has none.
+    pub fn next_sequence_number(&self) -> i64 {
+        if self.format_version == 1 { 0 } else { self.last_sequence_number.saturating_add(1) }
+    }
+
+    /// The statistics of a snapshot.
+    pub fn statistics_for_snapshot(&self, id: i64) -> Option<&StatisticsFile> {
+        self.statistics.iter().find(|file| file.snapshot_id == id)
+    }
+
+    /// The statistics of a snapshot's partitions.
+    pub fn partition_statistics_for_snapshot(&self, id: i64) -> Option<&PartitionStatisticsFile> {
+        self.partition_statistics.iter().find(|file| file.snapshot_id == id)
     }
 
     /// What can't be left out of a table's metadata leads somewhere.
     pub(crate) fn checked(self) -> Result<Self> {
-        self.current_schema()?;
-        self.default_partition_spec()?;
-        self.default_sort_order()?;
+        let lead = |found: bool, field, id: i64, list| if found { Ok(()) } else { Err(missing(field, id, list)) };
+        let (schema, spec, order) = (self.current_schema_id, self.default_spec_id, self.default_sort_order_id);
+        lead(self.schema_by_id(schema).is_some(), "current-schema-id", schema.into(), "schemas")?;
+        lead(self.partition_spec_by_id(spec).is_some(), "default-spec-id", spec.into(), "partition-specs")?;
+        lead(self.sort_order_by_id(order).is_some(), "default-sort-order-id", order, "sort-orders")?;
         Ok(self)
     }
 }

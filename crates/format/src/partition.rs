@@ -1,10 +1,9 @@
-//! Partition specs, and what identifies a partition.
+//! Partition specs.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::{Extra, Transform, Tuple, Type, Value};
+use crate::{Extra, PrimitiveType, Transform, Type};
 
 /// The first id that partition fields have.
 pub const FIRST_PARTITION_FIELD_ID: i32 = 1000;
@@ -24,6 +23,14 @@ pub struct UnboundPartitionField {
     pub transform: Transform,
     /// What else its JSON says.
     pub extra: Extra,
+}
+
+impl UnboundPartitionField {
+    /// Of one field of the schema, without an id.
+    pub fn new(source_id: i32, name: impl Into<String>, transform: Transform) -> Self {
+        let name = name.into();
+        Self { source_id: Some(source_id), source_ids: None, field_id: None, name, transform, extra: Extra::default() }
+    }
 }
 
 /// A field of a partition spec.
@@ -89,6 +96,11 @@ impl PartitionSpec {
         Self { spec_id, fields: fields.collect(), extra: Extra::default() }
     }
 
+    /// With no fields: all files are in one partition.
+    pub const fn unpartitioned(spec_id: i32) -> Self {
+        Self { spec_id, fields: Vec::new(), extra: Extra::NONE }
+    }
+
     /// With another id.
     #[must_use]
     pub fn with_spec_id(mut self, spec_id: i32) -> Self {
@@ -113,8 +125,11 @@ impl PartitionSpec {
 
     /// The types of a partition's values. `source` tells the type of a field of the schema now, or when it was last there; of a field of
     /// which nothing is known, or whose transform nobody knows, the type is none: it is what the manifest says.
-    pub fn types<'a>(&self, source: impl Fn(i32) -> Option<&'a Type>) -> Vec<Option<Type>> {
-        let of = |field: &PartitionField| field.transform().result_type(source(field.source_id()?)?);
+    pub fn types<'a>(&self, source: impl Fn(i32) -> Option<&'a Type>) -> Vec<Option<PrimitiveType>> {
+        let of = |field: &PartitionField| {
+            let result = field.transform().result_type(source(field.source_id()?)?)?;
+            result.as_primitive().cloned()
+        };
         self.fields.iter().map(of).collect()
     }
 
@@ -127,48 +142,6 @@ impl PartitionSpec {
     }
 }
 
-/// What identifies a partition: its spec, and its values of the types that their columns have now.
-///
-/// Two are equal where Java's `StructLikeWrapper` finds them equal: all NaN are one value, -0.0 and 0.0 are two.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Partition {
-    spec_id: i32,
-    values: Tuple,
-}
-
-impl Partition {
-    /// The partition of a spec with values as a manifest has them. Values of a column that was promoted since are promoted; `types` are
-    /// [`PartitionSpec::types`]. A value of which the type is not known, or that can't be promoted to it, stays as it is.
-    pub fn new(spec_id: i32, values: Tuple, types: &[Option<Type>]) -> Self {
-        let mut values = values;
-        for (value, ty) in values.iter_mut().zip(types) {
-            if let (Some(from), Some(Type::Primitive(to))) = (value.as_ref(), ty)
-                && let Some(promoted) = from.promoted(to)
-            {
-                *value = Some(promoted);
-            }
-        }
-        Self { spec_id, values }
-    }
-
-    /// The spec.
-    pub const fn spec_id(&self) -> i32 {
-        self.spec_id
-    }
-
-    /// The values in the order of the spec's fields.
-    pub fn values(&self) -> &[Option<Value>] {
-        &self.values
-    }
-}
-
-impl Hash for Partition {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.spec_id.hash(state);
-        self.values.hash(state);
-    }
-}
-
 /// Finds the fields of all specs of a table by id.
 pub fn fields_by_id<'a>(specs: impl IntoIterator<Item = &'a PartitionSpec>) -> HashMap<i32, &'a PartitionField> {
     specs.into_iter().flat_map(PartitionSpec::fields).map(|field| (field.field_id, field)).collect()
@@ -176,14 +149,10 @@ pub fn fields_by_id<'a>(specs: impl IntoIterator<Item = &'a PartitionSpec>) -> H
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-    use crate::PrimitiveType;
 
     fn field(source: i32, name: &str, transform: &str, field_id: Option<i32>) -> UnboundPartitionField {
-        let (name, transform) = (name.to_owned(), Transform::named(transform));
-        UnboundPartitionField { source_id: Some(source), source_ids: None, field_id, name, transform, extra: Extra::default() }
+        UnboundPartitionField { field_id, ..UnboundPartitionField::new(source, name, Transform::named(transform)) }
     }
 
     #[test]
@@ -196,21 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_the_same_before_and_after_its_column_was_promoted() {
-        let spec = PartitionSpec::new(
-            1,
-            vec![field(1, "a", "identity", None), field(2, "b", "bucket[4]", None), field(3, "c", "identity", None)],
-        );
+    fn the_types_of_values_are_what_transforms_make_of_their_sources() {
+        let fields = vec![field(1, "a", "identity", None), field(2, "b", "bucket[4]", None), field(3, "c", "identity", None)];
         let (long, string) = (Type::from(PrimitiveType::Long), Type::from(PrimitiveType::String));
-        let types = spec.types(|id| match id {
+        let types = PartitionSpec::new(1, fields).types(|id| match id {
             1 => Some(&long),
             2 => Some(&string),
             _ => None,
         });
-        assert_eq!(types, [Some(PrimitiveType::Long.into()), Some(PrimitiveType::Int.into()), None]);
-        let of = |a: Value, c: f64| Partition::new(1, [Some(a), None, Some(Value::Double(c))].into(), &types);
-        assert_eq!(of(Value::Int(5), f64::NAN), of(Value::Long(5), -f64::NAN));
-        assert_ne!(of(Value::Int(5), 0.0), of(Value::Int(5), -0.0));
-        assert_eq!(HashSet::from([of(Value::Int(5), 1.0), of(Value::Long(5), 1.0)]).len(), 1);
+        assert_eq!(types, [Some(PrimitiveType::Long), Some(PrimitiveType::Int), None]);
     }
 }

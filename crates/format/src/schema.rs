@@ -82,6 +82,14 @@ impl Schema {
         self.field_by_id(self.field_id_by_name(name)?)
     }
 
+    /// The field with a full name in letters of either case; none if it could be two fields' and neither is spelled like that.
+    pub fn field_by_name_case_insensitive(&self, name: &str) -> Option<&NestedFieldRef> {
+        let lower = name.to_lowercase();
+        let mut found = self.index.ids.iter().filter(|(full, _)| full.to_lowercase() == lower).map(|(_, id)| *id);
+        let only = || found.next().filter(|first| found.all(|other| other == *first));
+        self.field_by_id(self.field_id_by_name(name).or_else(only)?)
+    }
+
     /// The full name of a field.
     pub fn name_by_field_id(&self, id: i32) -> Option<&str> {
         self.index.names.get(&id).map(String::as_str)
@@ -182,6 +190,19 @@ mod tests {
         assert_eq!((schema.name_by_field_id(8), schema.parent_of(8)), (Some("m.value.y"), Some(6)));
         assert_eq!((schema.highest_field_id(), schema.parent_of(1)), (13, None));
         assert_eq!(schema.field_by_name("l.element.y").map(|field| field.id), Some(12));
+        let found = |name: &str| schema.field_by_name_case_insensitive(name).map(|field| field.id);
+        assert_eq!((found("L.Element.Y"), found("a.X"), found("A.c")), (Some(12), Some(2), None));
+    }
+
+    #[test]
+    fn of_names_that_differ_in_case_the_one_that_is_spelled_alike_is_found() {
+        let schema =
+            Schema::new(0, vec![field(1, "a", PrimitiveType::Int), field(2, "A", PrimitiveType::Int)]).expect("a schema");
+        let found = |name: &str| schema.field_by_name_case_insensitive(name).map(|field| field.id);
+        assert_eq!((found("a"), found("A")), (Some(1), Some(2)));
+        let schema =
+            Schema::new(0, vec![field(1, "aB", PrimitiveType::Int), field(2, "Ab", PrimitiveType::Int)]).expect("a schema");
+        assert_eq!(schema.field_by_name_case_insensitive("ab"), None);
     }
 
     #[test]

@@ -11,6 +11,32 @@ pub const MAIN_BRANCH: &str = "main";
 /// The key of a summary that says what a snapshot's commit did.
 pub const OPERATION: &str = "operation";
 
+/// What a snapshot's commit did, as far as the specification knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// It added data files, and removed none.
+    Append,
+    /// It put files in the place of others; the rows are the same.
+    Replace,
+    /// It changed rows.
+    Overwrite,
+    /// It removed rows, and added none.
+    Delete,
+}
+
+impl Operation {
+    /// As summaries have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Overwrite => "overwrite",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// The state of a table at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -46,7 +72,17 @@ pub type SnapshotRef = Arc<Snapshot>;
 impl Snapshot {
     /// What its commit did, if its writer says so.
     pub fn operation(&self) -> Option<&str> {
-        self.summary.as_ref()?.get(OPERATION).map(String::as_str)
+        self.summary_value(OPERATION)
+    }
+
+    /// Whether its writer says that its commit did this.
+    pub fn is(&self, operation: Operation) -> bool {
+        self.operation() == Some(operation.as_str())
+    }
+
+    /// What its summary says under a key.
+    pub fn summary_value(&self, key: &str) -> Option<&str> {
+        self.summary.as_ref()?.get(key).map(String::as_str)
     }
 
     /// Its place in the order of the table's changes; 0 if it has none.

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::value::shortest;
-use crate::{FormatError, PrimitiveType, Result, Type, Value};
+use crate::{FormatError, PrimitiveType, Result, Type, Value, raw};
 
 /// What a partition or sort field makes of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -88,17 +87,14 @@ impl Transform {
         let made = match self {
             Self::Identity => Some(value.clone()),
             Self::Void => return Ok(None),
-            Self::Bucket(buckets) => hash(value).map(|hash| bucket(hash, *buckets)),
+            Self::Bucket(buckets) => hash(value).map(|hash| Value::Int(raw::bucket(hash, *buckets))),
             Self::Truncate(width) => truncated(value, *width),
-            Self::Year => day_of(value).map(|day| Value::Int(civil(day).0 - 1970)),
-            Self::Month => day_of(value).map(|day| {
-                let (year, month) = civil(day);
-                Value::Int((year - 1970) * 12 + month - 1)
-            }),
+            Self::Year => day_of(value).map(|day| Value::Int(raw::year_of_day(day))),
+            Self::Month => day_of(value).map(|day| Value::Int(raw::month_of_day(day))),
             Self::Day => day_of(value).map(Value::Date),
             Self::Hour => match value {
                 Value::Date(_) => None,
-                value => micros_of(value).and_then(|v| i32::try_from(v.div_euclid(3_600_000_000)).ok()).map(Value::Int),
+                value => micros_of(value).and_then(raw::hour_of_micros).map(Value::Int),
             },
             Self::Unknown(_) => None,
         };
@@ -136,60 +132,29 @@ impl fmt::Display for Transform {
 
 /// The hash of a value (specification, Appendix B); none for types that have none.
 fn hash(value: &Value) -> Option<i32> {
-    let whole = |v: i64| murmur3(&v.to_le_bytes());
     Some(match value {
-        Value::Int(v) | Value::Date(v) => whole((*v).into()),
-        Value::Long(v) | Value::Time(v) | Value::Timestamp(v) | Value::Timestamptz(v) => whole(*v),
-        Value::TimestampNs(v) | Value::TimestamptzNs(v) => whole(v.div_euclid(1000)),
-        Value::Decimal { unscaled, .. } => murmur3(&shortest(*unscaled)),
-        Value::String(v) => murmur3(v.as_bytes()),
-        Value::Uuid(v) => murmur3(v.as_bytes()),
-        Value::Fixed(v) | Value::Binary(v) => murmur3(v),
+        Value::Int(v) | Value::Date(v) => raw::hash_whole((*v).into()),
+        Value::Long(v) | Value::Time(v) | Value::Timestamp(v) | Value::Timestamptz(v) => raw::hash_whole(*v),
+        Value::TimestampNs(v) | Value::TimestamptzNs(v) => raw::hash_nanos(*v),
+        Value::Decimal { unscaled, .. } => raw::hash_unscaled(*unscaled),
+        Value::String(v) => raw::hash_bytes(v.as_bytes()),
+        Value::Uuid(v) => raw::hash_bytes(v.as_bytes()),
+        Value::Fixed(v) | Value::Binary(v) => raw::hash_bytes(v),
         Value::Boolean(_) | Value::Float(_) | Value::Double(_) | Value::Struct(_) | Value::List(_) | Value::Map(_) => {
             return None;
         }
     })
 }
 
-fn bucket(hash: i32, buckets: u32) -> Value {
-    Value::Int(((hash & i32::MAX).cast_unsigned() % buckets).cast_signed())
-}
-
-/// MurmurHash3, 32 bits for x86, with the seed 0 (Austin Appleby; public domain).
-fn murmur3(bytes: &[u8]) -> i32 {
-    let mixed = |k: u32| k.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
-    let mut h = 0_u32;
-    let (blocks, tail) = bytes.as_chunks::<4>();
-    for block in blocks {
-        h = (h ^ mixed(u32::from_le_bytes(*block))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64);
-    }
-    if !tail.is_empty() {
-        let mut last = [0; 4];
-        last[..tail.len()].copy_from_slice(tail);
-        h ^= mixed(u32::from_le_bytes(last));
-    }
-    h ^= bytes.len() as u32;
-    h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
-    h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
-    (h ^ (h >> 16)).cast_signed()
-}
-
-/// A value cut to a width. The least numbers wrap as Java's do, so that rows come into the partition that every engine looks in.
 fn truncated(value: &Value, width: u32) -> Option<Value> {
     Some(match value {
-        Value::Int(v) => {
-            let width = width.cast_signed();
-            Value::Int(v.wrapping_sub(v.rem_euclid(width)))
-        }
-        Value::Long(v) => Value::Long(v.wrapping_sub(v.rem_euclid(width.into()))),
+        Value::Int(v) => Value::Int(raw::truncated_int(*v, width)),
+        Value::Long(v) => Value::Long(raw::truncated_long(*v, width)),
         Value::Decimal { unscaled, scale } => {
-            Value::Decimal { unscaled: unscaled.checked_sub(unscaled.rem_euclid(width.into()))?, scale: *scale }
+            Value::Decimal { unscaled: raw::truncated_unscaled(*unscaled, width)?, scale: *scale }
         }
-        Value::String(v) => {
-            let end = v.char_indices().nth(width as usize).map_or(v.len(), |(at, _)| at);
-            Value::String(v[..end].into())
-        }
-        Value::Binary(v) => Value::Binary(v[..v.len().min(width as usize)].into()),
+        Value::String(v) => Value::String(raw::truncated_text(v, width).into()),
+        Value::Binary(v) => Value::Binary(raw::truncated_bytes(v, width).into()),
         _ => return None,
     })
 }
@@ -205,27 +170,12 @@ fn micros_of(value: &Value) -> Option<i64> {
 fn day_of(value: &Value) -> Option<i32> {
     match value {
         Value::Date(days) => Some(*days),
-        value => i32::try_from(micros_of(value)?.div_euclid(86_400_000_000)).ok(),
+        value => micros_of(value).map(raw::day_of_micros),
     }
-}
-
-/// The year and the month of a day since 1970-01-01, of every day that 32 bits hold (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`). Libraries of dates end before.
-fn civil(days: i32) -> (i32, i32) {
-    let z = i64::from(days) + 719_468;
-    let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year as i32, month as i32)
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::{Datelike, NaiveDate};
-    use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
@@ -314,13 +264,5 @@ mod tests {
         }
         assert!(matches!(Transform::named("bucket[0]"), Transform::Unknown(_)));
         assert_eq!(Transform::named("YEAR"), Transform::Year);
-    }
-
-    proptest! {
-        #[test]
-        fn days_are_of_the_months_that_a_calendar_says(days in -90_000_000_i32..90_000_000) {
-            let day = NaiveDate::default() + chrono::TimeDelta::days(days.into());
-            prop_assert_eq!(civil(days), (day.year(), day.month() as i32));
-        }
     }
 }

@@ -153,10 +153,25 @@ impl Value {
         match (self, to) {
             (Self::Int(v), P::Long) => Some(Self::Long((*v).into())),
             (Self::Float(v), P::Double) => Some(Self::Double((*v).into())),
-            (Self::Date(v), P::Timestamp) => Some(Self::Timestamp(i64::from(*v) * MICROS_A_DAY)),
+            (Self::Date(v), P::Timestamp) => i64::from(*v).checked_mul(MICROS_A_DAY).map(Self::Timestamp),
             (Self::Date(v), P::TimestampNs) => i64::from(*v).checked_mul(MICROS_A_DAY * 1000).map(Self::TimestampNs),
             (value, to) => value.is_of_primitive(to).then(|| value.clone()),
         }
+    }
+
+    /// The value as a column of a type has it: promoted, or as it was before, where the table was set back to a schema from before a
+    /// promotion; none if it can't be without loss.
+    pub fn of_type(&self, to: &PrimitiveType) -> Option<Self> {
+        use PrimitiveType as P;
+        let narrowed = || match (self, to) {
+            (Self::Long(v), P::Int) => i32::try_from(*v).ok().map(Self::Int),
+            (Self::Double(v), P::Float) => {
+                let narrow = *v as f32;
+                (ordered(narrow.into()) == ordered(*v)).then_some(Self::Float(narrow))
+            }
+            _ => None,
+        };
+        self.promoted(to).or_else(narrowed)
     }
 
     /// A value out of the bytes of a bound (specification, Appendix D, "Binary single-value serialization"). Bounds of a column that was
@@ -203,7 +218,10 @@ impl Value {
             | Self::TimestamptzNs(v) => v.to_le_bytes().into(),
             Self::Float(v) => v.to_le_bytes().into(),
             Self::Double(v) => v.to_le_bytes().into(),
-            Self::Decimal { unscaled, .. } => shortest(*unscaled),
+            Self::Decimal { unscaled, .. } => {
+                let (bytes, from) = shortest(*unscaled);
+                bytes[from..].to_vec()
+            }
             Self::String(v) => v.as_bytes().into(),
             Self::Uuid(v) => v.as_bytes().into(),
             Self::Fixed(v) | Self::Binary(v) => v.to_vec(),
@@ -234,15 +252,11 @@ pub(crate) fn unscaled(bytes: &[u8]) -> Option<i128> {
     Some(i128::from_be_bytes(whole))
 }
 
-/// An integer in two's complement, in as few bytes as hold it, its highest first.
-pub(crate) fn shortest(value: i128) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let spare = |at: usize| {
-        let fill = if value < 0 { 0xff } else { 0 };
-        bytes[at] == fill && (bytes[at + 1].cast_signed() < 0) == (value < 0)
-    };
-    let from = (0..15).find(|at| !spare(*at)).unwrap_or(15);
-    bytes[from..].to_vec()
+/// An integer in two's complement, its highest byte first, and the first byte that is needed to tell it.
+pub(crate) fn shortest(value: i128) -> ([u8; 16], usize) {
+    // A byte is spare if all that it tells is the sign, and the next byte tells that too.
+    let same = if value < 0 { value.leading_ones() } else { value.leading_zeros() };
+    (value.to_be_bytes(), (same.saturating_sub(1) as usize / 8).min(15))
 }
 
 impl PartialEq for Value {
@@ -361,6 +375,7 @@ mod tests {
         assert_eq!(of(P::Timestamp, &[1, 0, 0, 0]), Some(Value::Timestamp(MICROS_A_DAY)));
         assert_eq!(of(P::TimestampNs, &[1, 0, 0, 0]), Some(Value::TimestampNs(MICROS_A_DAY * 1000)));
         assert_eq!(of(P::TimestampNs, &i32::MAX.to_le_bytes()), None, "no timestamp of nanoseconds is so late");
+        assert_eq!(of(P::Timestamp, &i32::MAX.to_le_bytes()), None, "nor is one of microseconds");
         assert_eq!(of(P::Int, &[1, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(of(P::Timestamptz, &[1, 0, 0, 0]), None);
         assert_eq!(of(P::String, &[0xe2, 0x82]), None, "cut inside a character");
@@ -393,7 +408,7 @@ mod tests {
                 let bytes = value.to_bytes().expect("bytes");
                 prop_assert_eq!(Value::from_bytes(&ty, &bytes), Some(value), "{}", ty);
             }
-            prop_assert_eq!(shortest(wide).len() as u32, (1..16).find(|n| wide == wide << (128 - 8 * n) >> (128 - 8 * n)).unwrap_or(16));
+            prop_assert_eq!(16 - shortest(wide).1 as u32, (1..16).find(|n| wide == wide << (128 - 8 * n) >> (128 - 8 * n)).unwrap_or(16));
         }
     }
 }

@@ -84,10 +84,9 @@ impl ViewMetadata {
         self.versions.iter().find(|version| version.version_id == id)
     }
 
-    /// The version that the view has now.
-    pub fn current_version(&self) -> Result<&ViewVersion> {
-        let version = self.version_by_id(self.current_version_id);
-        version.ok_or_else(|| missing("current-version-id", self.current_version_id, "versions"))
+    /// The version that the view has now. Metadata that lacks it is not read, and no update removes it.
+    pub fn current_version(&self) -> &ViewVersion {
+        self.version_by_id(self.current_version_id).expect("the current version is there, or the metadata was not read")
     }
 
     /// The schema with an id.
@@ -95,10 +94,20 @@ impl ViewMetadata {
         self.schemas.iter().find(|schema| schema.schema_id() == id)
     }
 
-    /// The columns that the view has now.
-    pub fn current_schema(&self) -> Result<&SchemaRef> {
-        let id = self.current_version()?.schema_id;
-        self.schema_by_id(id).ok_or_else(|| missing("the current version's schema-id", id.into(), "schemas"))
+    /// The columns that the view has now. Metadata that lacks them is not read, and no update removes them.
+    pub fn current_schema(&self) -> &SchemaRef {
+        self.schema_by_id(self.current_version().schema_id).expect("the current schema is there, or the metadata was not read")
+    }
+
+    /// What can't be left out of a view's metadata leads somewhere.
+    pub(crate) fn checked(self) -> Result<Self> {
+        let version = self.version_by_id(self.current_version_id);
+        let version = version.ok_or_else(|| missing("current-version-id", self.current_version_id, "versions"))?;
+        let id = version.schema_id;
+        match self.schema_by_id(id) {
+            Some(_) => Ok(self),
+            None => Err(missing("the current version's schema-id", id.into(), "schemas")),
+        }
     }
 }
 

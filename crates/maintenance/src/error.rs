@@ -1,4 +1,5 @@
 use esker_catalog::{CatalogError, Unreadable};
+use esker_format::FormatError;
 use esker_read::ReadError;
 use esker_state::StateError;
 use esker_storage::StorageError;
@@ -111,9 +112,9 @@ impl From<JoinError> for MaintenanceError {
     }
 }
 
-impl From<iceberg::Error> for MaintenanceError {
-    fn from(error: iceberg::Error) -> Self {
-        Self::Table(TableError::Iceberg(error))
+impl From<FormatError> for MaintenanceError {
+    fn from(error: FormatError) -> Self {
+        Self::Table(TableError::Format(error))
     }
 }
 

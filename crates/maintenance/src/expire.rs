@@ -3,15 +3,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
+use esker_format::{MAIN_BRANCH, SnapshotRef, TableMetadata, TableUpdate};
 use esker_storage::Location;
 use esker_table::{
-    ExpiryPolicy, FileKind, Files, Reachable, Retained, Unread, just_added, outline, reachable_as_far, refs,
-    requirement_for_refs, snapshots_to_expire,
+    ExpiryPolicy, FileKind, Files, Reachable, Retained, Unread, just_added, outline, reachable_as_far, requirement_for_refs,
+    snapshots_to_expire,
 };
 use esker_types::{JobId, Millis, now_ms, total};
 use futures::future::BoxFuture;
-use iceberg::TableUpdate;
-use iceberg::spec::{MAIN_BRANCH, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::into_catalog;
@@ -25,7 +24,7 @@ pub struct ExpiringSnapshot {
     pub snapshot_id: i64,
     /// When it was made.
     pub timestamp_ms: Millis,
-    /// What made it.
+    /// What made it: its operation, or `unknown`.
     pub operation: String,
 }
 
@@ -104,7 +103,7 @@ pub async fn plan_expire(catalog: &Catalog, table: &LoadedTable, policy: ExpiryP
 pub(crate) async fn plan(catalog: &Catalog, table: &LoadedTable, policy: ExpiryPolicy) -> Result<(ExpirePlan, Unreferenced)> {
     check_deletable(catalog, table)?;
     let now = now_ms();
-    let verdict = snapshots_to_expire(&table.metadata, &refs(&table.metadata)?, policy, now)?;
+    let verdict = snapshots_to_expire(&table.metadata, &table.metadata.refs, policy, now)?;
     plan_of(catalog, table, policy, now, verdict).await
 }
 
@@ -127,18 +126,17 @@ pub(crate) async fn forced(
 }
 
 fn forced_verdict(metadata: &TableMetadata, snapshots: &HashSet<i64>, drop_refs: &BTreeSet<String>) -> Result<Retained> {
-    let all = refs(metadata)?;
+    let all = &metadata.refs;
     // Without `main` a table is empty.
     let goes = |name: &String| name != MAIN_BRANCH && drop_refs.contains(name);
     let expire_refs: Vec<String> = all.keys().filter(|name| goes(name)).cloned().collect();
     let heads: HashSet<i64> = all.iter().filter(|(name, _)| !goes(name)).map(|(_, reference)| reference.snapshot_id).collect();
     let just_added = just_added(metadata, now_ms())?;
-    let goes = |s: &&SnapshotRef| {
-        snapshots.contains(&s.snapshot_id()) && !heads.contains(&s.snapshot_id()) && s.timestamp_ms() <= just_added
-    };
-    let mut expire: Vec<&SnapshotRef> = metadata.snapshots().filter(goes).collect();
-    expire.sort_by_key(|s| (s.timestamp_ms(), s.snapshot_id()));
-    Ok(Retained { expire: expire.into_iter().map(|s| s.snapshot_id()).collect(), expire_refs })
+    let goes =
+        |s: &&SnapshotRef| snapshots.contains(&s.snapshot_id) && !heads.contains(&s.snapshot_id) && s.timestamp_ms <= just_added;
+    let mut expire: Vec<&SnapshotRef> = metadata.snapshots.iter().filter(goes).collect();
+    expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
+    Ok(Retained { expire: expire.into_iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
 async fn plan_of(
@@ -151,10 +149,10 @@ async fn plan_of(
     let gone: HashSet<i64> = verdict.expire.iter().copied().collect();
     let unreferenced = Unreferenced::find(catalog, &table.metadata, &gone).await?;
     let snapshot = |id: &i64| {
-        table.metadata.snapshot_by_id(*id).map(|s| ExpiringSnapshot {
+        table.metadata.snapshots.get(*id).map(|s| ExpiringSnapshot {
             snapshot_id: *id,
-            timestamp_ms: s.timestamp_ms(),
-            operation: s.summary().operation.as_str().to_owned(),
+            timestamp_ms: s.timestamp_ms,
+            operation: s.operation().unwrap_or("unknown").to_owned(),
         })
     };
     let files = unreferenced.files.iter().map(|(path, (kind, bytes))| ExpiringFile {
@@ -166,7 +164,7 @@ async fn plan_of(
         table: table.row.name.to_string(),
         policy,
         now_ms: now,
-        snapshots: table.metadata.snapshots().len() as u64,
+        snapshots: table.metadata.snapshots.len() as u64,
         expire: verdict.expire.iter().filter_map(snapshot).collect(),
         expire_refs: verdict.expire_refs,
         files: files.collect(),
@@ -205,8 +203,8 @@ impl Unreferenced {
     async fn find(catalog: &Catalog, metadata: &TableMetadata, gone: &HashSet<i64>) -> Result<Self> {
         let source = catalog.manifests();
         let (expiring, retained): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
-            metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
-        let known = metadata.snapshots().map(|s| s.snapshot_id()).collect();
+            metadata.snapshots.iter().cloned().partition(|s| gone.contains(&s.snapshot_id));
+        let known = metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
         if expiring.is_empty() {
             let (files, retained_manifests, unread) = Default::default();
             return Ok(Self { files, newest: 0, known, retained_manifests, unread });
@@ -222,7 +220,7 @@ impl Unreferenced {
 
     /// The files again, less those that snapshots made since then refer to.
     async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<Files> {
-        let new: Vec<SnapshotRef> = metadata.snapshots().filter(|s| !self.known.contains(&s.snapshot_id())).cloned().collect();
+        let new: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !self.known.contains(&s.snapshot_id)).cloned().collect();
         let mut files = self.files.clone();
         if !new.is_empty() {
             let kept = outline(catalog.manifests(), metadata, &new, &self.retained_manifests).await?;
@@ -288,11 +286,10 @@ impl Rebase for ExpireCommit {
 impl ExpireCommit {
     async fn proposal(&self, table: &LoadedTable) -> Result<Proposal> {
         let metadata = &table.metadata;
-        let refs = refs(metadata)?;
         // The verdict again on the table as it is: what a branch or tag has come to need since the plan stays, and
         // nothing goes that was not shown.
         let verdict = match self.plan.forced {
-            false => snapshots_to_expire(metadata, &refs, self.plan.policy, self.plan.now_ms)?,
+            false => snapshots_to_expire(metadata, &metadata.refs, self.plan.policy, self.plan.now_ms)?,
             true => {
                 let gone = self.gone.iter().copied().collect();
                 forced_verdict(metadata, &gone, &self.plan.expire_refs.iter().cloned().collect())?
@@ -335,7 +332,7 @@ impl ExpireCommit {
         };
         Ok(Proposal {
             restore: None,
-            requirements: requirement_for_refs(&refs),
+            requirements: requirement_for_refs(&metadata.refs),
             updates,
             dooms: files.iter().map(doom).collect(),
             settled_outputs: Vec::new(),

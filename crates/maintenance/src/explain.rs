@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_format::DataContentType;
 use esker_state::Kind;
 use esker_storage::Location;
-use esker_table::{load_manifests, refs};
+use esker_table::load_manifests;
 use esker_types::{JobId, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -111,11 +112,11 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
     if is(&table.row.metadata_location) {
         found.push(holder("metadata"));
     }
-    if metadata.metadata_log().iter().any(|log| is(&log.metadata_file)) {
+    if metadata.metadata_log.iter().any(|log| is(&log.metadata_file)) {
         found.push(holder("earlier-metadata"));
     }
-    let statistics = metadata.statistics_iter().map(|s| (s.snapshot_id, &s.statistics_path));
-    let partition = metadata.partition_statistics_iter().map(|s| (s.snapshot_id, &s.statistics_path));
+    let statistics = metadata.statistics.iter().map(|s| (s.snapshot_id, &s.statistics_path));
+    let partition = metadata.partition_statistics.iter().map(|s| (s.snapshot_id, &s.statistics_path));
     for (id, uri) in statistics.chain(partition) {
         if is(uri) {
             found.push(Holder { snapshots: vec![id], ..holder("statistics") });
@@ -123,13 +124,13 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
     }
     // Each manifest once, with the snapshots that lead to it.
     let mut manifests = BTreeMap::new();
-    for snapshot in metadata.snapshots() {
-        if is(snapshot.manifest_list()) {
-            found.push(Holder { snapshots: vec![snapshot.snapshot_id()], ..holder("manifest-list") });
+    for snapshot in &metadata.snapshots {
+        if snapshot.manifest_list.as_deref().is_some_and(is) {
+            found.push(Holder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
         }
-        for manifest in load_manifests(catalog.manifests(), metadata, snapshot).await? {
+        for manifest in load_manifests(catalog.manifests(), snapshot).await? {
             let entry = manifests.entry(manifest.manifest_path.clone()).or_insert_with(|| (manifest, Vec::new()));
-            entry.1.push(snapshot.snapshot_id());
+            entry.1.push(snapshot.snapshot_id);
         }
     }
     for (uri, (file, snapshots)) in manifests {
@@ -137,21 +138,20 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
             found.push(Holder { snapshots: snapshots.clone(), ..holder("manifest") });
         }
         let manifest = catalog.manifests().load(metadata, &file).await?;
-        for entry in manifest.entries().iter().filter(|e| is(e.file_path())) {
-            let role = match (entry.is_alive(), entry.content_type()) {
+        for entry in manifest.entries.iter().filter(|e| is(&e.data_file.file_path)) {
+            let role = match (entry.is_alive(), entry.data_file.content) {
                 (false, _) => "removed",
-                (true, iceberg::spec::DataContentType::Data) => "data",
+                (true, DataContentType::Data) => "data",
                 (true, _) => "delete",
             };
             found.push(Holder { snapshots: snapshots.clone(), manifest: Some(uri.clone()), ..holder(role) });
         }
     }
     found.sort_by_key(|holder| holder.role == "removed");
-    let heads = refs(metadata)?;
     for holder in &mut found {
-        holder.snapshots.sort_by_key(|id| metadata.snapshot_by_id(*id).map(|s| s.timestamp_ms()));
-        holder.refs =
-            heads.iter().filter(|(_, r)| holder.snapshots.contains(&r.snapshot_id)).map(|(name, _)| name.clone()).collect();
+        holder.snapshots.sort_by_key(|id| metadata.snapshots.get(*id).map(|s| s.timestamp_ms));
+        let heads = metadata.refs.iter().filter(|(_, r)| holder.snapshots.contains(&r.snapshot_id));
+        holder.refs = heads.map(|(name, _)| name.clone()).collect();
     }
     Ok(found)
 }

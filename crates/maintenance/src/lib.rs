@@ -22,7 +22,9 @@ mod spool;
 mod statistics;
 mod undo;
 
+use bytes::Bytes;
 use esker_catalog::{Catalog, LoadedTable};
+use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
 
 pub use check::{CheckOptions, CheckOutcome, CheckPlan, Finding, FindingKind, plan_check};
@@ -56,6 +58,14 @@ fn check_owned(table: &LoadedTable) -> Result<()> {
     Err(MaintenanceError::Refused(what))
 }
 
+/// A file that is encrypted can't be decoded here.
+fn check_plain(path: &str, key_metadata: Option<&Bytes>) -> Result<()> {
+    match key_metadata {
+        None => Ok(()),
+        Some(_) => Err(TableError::Unsupported(format!("{path} is encrypted")).into()),
+    }
+}
+
 /// Nothing is done to a table that is frozen, whoever asks.
 async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     match catalog.frozen_by(table).await? {
@@ -71,7 +81,7 @@ async fn check_not_frozen(catalog: &Catalog, table: &LoadedTable) -> Result<()> 
 fn check_deletable(catalog: &Catalog, table: &LoadedTable) -> Result<()> {
     check_owned(table)?;
     catalog.check_epoch()?;
-    match GC_ENABLED.checked(table.metadata.properties())? {
+    match GC_ENABLED.checked(&table.metadata.properties)? {
         true => Ok(()),
         false => Err(MaintenanceError::Refused(format!("{} says gc.enabled=false", table.row.name))),
     }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
+use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, Value};
 use esker_table::{Rewrite, load_manifests, manifest_bytes, partition_types};
 use esker_types::total;
 use futures::future::BoxFuture;
-use iceberg::spec::{Datum, MAIN_BRANCH, ManifestContentType, ManifestFile, Operation, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::compact::propose;
 use crate::jobs::JobContext;
-use crate::{MaintenanceError, Result, check_owned};
+use crate::{MaintenanceError, Result, check_owned, check_plain};
 
 /// What an entry takes in memory for each of its bytes in a manifest, which is compressed.
 const MEMORY_PER_BYTE: u64 = 16;
@@ -79,7 +79,7 @@ fn plan_of(
     let target = manifest_bytes(&table.metadata);
     let mut kinds: BTreeMap<(bool, i32), Vec<&ManifestFile>> = BTreeMap::new();
     for manifest in manifests {
-        let deletes = manifest.content == ManifestContentType::Deletes;
+        let deletes = manifest.content == ManifestContent::Deletes;
         kinds.entry((deletes, manifest.partition_spec_id)).or_default().push(manifest);
     }
     let mut rewrite = Vec::new();
@@ -87,11 +87,14 @@ fn plan_of(
         rewrite.extend(chosen(&table.metadata, options, spec_id, of_kind, target));
     }
     let found = rewrite.len();
-    let mut bytes = 0;
+    let mut bytes = 0_u64;
     rewrite.retain(|m| {
-        bytes += m.bytes * MEMORY_PER_BYTE;
+        bytes = m.bytes.saturating_mul(MEMORY_PER_BYTE).saturating_add(bytes);
         bytes <= memory_bytes
     });
+    for manifest in manifests.iter().filter(|m| rewrite.iter().any(|planned| planned.path == m.manifest_path)) {
+        check_plain(&manifest.manifest_path, manifest.key_metadata.as_ref())?;
+    }
     // One alone would come out as it is, or in parts of its own.
     if rewrite.len() == 1 && rewrite[0].reason != "large" && rewrite[0].reason != "asked" {
         rewrite.clear();
@@ -119,16 +122,16 @@ fn chosen(
     let small = |m: &ManifestFile| bytes(m) < target / 2;
     let smalls = manifests.iter().filter(|m| small(m)).count() as u64;
     let together = total(manifests.iter().filter(|m| small(m)).map(|m| bytes(m)));
-    let fewer = together.div_ceil(target.max(1)) * 2 <= smalls;
+    let fewer = together.div_ceil(target.max(1)).saturating_mul(2) <= smalls;
     let overlapping = overlapping(metadata, spec_id, &manifests);
     let reason = |m: &ManifestFile| match () {
         () if options.rewrite_all => Some("asked"),
-        () if bytes(m) > target * 2 => Some("large"),
+        () if bytes(m) > target.saturating_mul(2) => Some("large"),
         () if overlapping.contains(m.manifest_path.as_str()) => Some("overlaps"),
         () if fewer && small(m) => Some("small"),
         () => None,
     };
-    let files = |m: &ManifestFile| u64::from(m.added_files_count.unwrap_or(0)) + u64::from(m.existing_files_count.unwrap_or(0));
+    let files = |m: &ManifestFile| total([m.added_files_count, m.existing_files_count].into_iter().flatten());
     let planned = |m: &&ManifestFile| {
         let reason = reason(m)?.to_owned();
         Some(PlannedManifest { path: m.manifest_path.clone(), bytes: bytes(m), files: files(m), reason })
@@ -139,15 +142,15 @@ fn chosen(
 /// Manifests that share more than one value of the first partition field with another.
 fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a ManifestFile]) -> HashSet<&'a str> {
     let Some(Some(ty)) = partition_types(metadata, spec_id).into_iter().next() else { return HashSet::new() };
-    let bound = |bytes: &[u8]| Datum::try_from_bytes(bytes, ty.clone()).ok();
     let range = |m: &&'a ManifestFile| {
         let summary = m.partitions.as_ref()?.first()?;
-        Some((bound(summary.lower_bound.as_ref()?)?, bound(summary.upper_bound.as_ref()?)?, m.manifest_path.as_str()))
+        let (lower, upper) = (summary.lower_bound.as_ref()?.decode(&ty)?, summary.upper_bound.as_ref()?.decode(&ty)?);
+        Some((lower, upper, m.manifest_path.as_str()))
     };
-    let mut ranges: Vec<_> = manifests.iter().filter_map(range).collect();
-    ranges.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal));
+    let mut ranges: Vec<(Value, Value, &str)> = manifests.iter().filter_map(range).collect();
+    ranges.sort();
     let mut found = HashSet::new();
-    let mut furthest: Option<&(Datum, Datum, &str)> = None;
+    let mut furthest: Option<&(Value, Value, &str)> = None;
     for range in &ranges {
         // Where one ends, the next may begin: a partition may be cut.
         if let Some(before) = furthest.filter(|before| range.0 < before.1) {
@@ -170,7 +173,7 @@ pub async fn plan_manifests(
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     check_owned(table)?;
     let manifests = match table.metadata.snapshot_for_ref(branch) {
-        Some(head) => load_manifests(catalog.manifests(), &table.metadata, head).await?,
+        Some(head) => load_manifests(catalog.manifests(), head).await?,
         None if branch == MAIN_BRANCH => Vec::new(),
         None => {
             return Err(MaintenanceError::Option { key: "branch", reason: format!("{} has no branch {branch}", table.row.name) });
@@ -188,8 +191,8 @@ pub(crate) async fn execute_manifests(context: &JobContext, table: &LoadedTable,
     let commit = Arc::new(ManifestCommit { context: context.clone(), plan: plan.clone() });
     let committed = context.catalog.commit_to(table.row.id, Change::Rebased(commit)).await?;
     context.progress.add(plan.rewrite.len() as u64);
-    let head = committed.table.metadata.snapshot_for_ref(&plan.branch).map(|s| s.summary().additional_properties.clone());
-    let told = |key: &str| head.as_ref().and_then(|s| s.get(key)?.parse().ok()).unwrap_or(0);
+    let head = committed.table.metadata.snapshot_for_ref(&plan.branch);
+    let told = |key: &str| head.and_then(|s| s.summary_value(key)?.parse().ok()).unwrap_or(0);
     Ok(ManifestOutcome {
         replaced: told("manifests-replaced"),
         created: told("manifests-created"),
@@ -209,7 +212,7 @@ impl Rebase for ManifestCommit {
             let metadata = &table.metadata;
             let head = metadata.snapshot_for_ref(&self.plan.branch);
             let head = head.ok_or_else(|| CatalogError::Conflict(format!("branch {} is gone", self.plan.branch)))?;
-            let there = load_manifests(self.context.catalog.manifests(), metadata, head).await?;
+            let there = load_manifests(self.context.catalog.manifests(), head).await?;
             if !there.iter().any(|m| planned.contains(&m.manifest_path)) {
                 let what = "every manifest of the plan was replaced meanwhile; plan again";
                 return Err(CatalogError::Conflict(what.to_owned()));

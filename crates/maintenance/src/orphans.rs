@@ -126,7 +126,7 @@ pub struct OrphanOutcome {
 /// The age below which a file is not judged.
 fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
     const KEY: &str = ORPHAN_MIN_AGE.key;
-    let properties = table.metadata.properties();
+    let properties = &table.metadata.properties;
     let least = ORPHAN_MIN_AGE.checked(properties)?;
     let property = properties.contains_key(KEY).then_some(least);
     let (key, age) = match (options.older_than_age_ms, property) {

@@ -1,16 +1,16 @@
 //! Partition statistics: a Parquet file with a row a partition (specification, "Partition Statistics"), which engines read instead of all
 //! manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StructArray, new_null_array};
 use arrow::compute::{SortColumn, SortOptions, concat, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema};
 use bytes::Bytes;
-use esker_read::{literal_array, target_schema};
+use esker_format::{Extra, PartitionStatisticsFile, Snapshot, TableMetadata, Transform, Type, Value};
+use esker_read::{arrow_type, literal_array};
 use esker_table::{DeleteKind, LiveFile, LiveFiles, PartitionKey, all_partition_types, metadata_dir};
-use iceberg::spec::{FormatVersion, Literal, NestedField, PartitionStatisticsFile, Schema, Snapshot, TableMetadata, Type};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -34,27 +34,40 @@ struct Counts {
     updated: Option<(i64, i64)>,
 }
 
-/// The fields of all specs of the table, each once, by field id.
-fn unified(metadata: &TableMetadata) -> Result<Vec<Arc<NestedField>>> {
-    let mut fields: BTreeMap<i32, Arc<NestedField>> = BTreeMap::new();
+/// The fields of all specs of the table, each once, by field id; an error in words if the values of one can't be written.
+fn unified(metadata: &TableMetadata) -> std::result::Result<BTreeMap<i32, FieldRef>, String> {
+    let mut fields: BTreeMap<i32, (&str, DataType)> = BTreeMap::new();
     for (spec_id, types) in all_partition_types(metadata) {
         let spec = metadata.partition_spec_by_id(spec_id).map_or(&[][..], |spec| spec.fields());
         for (field, ty) in spec.iter().zip(types) {
-            let unknown =
-                || MaintenanceError::Refused(format!("nothing tells the type of partition field {} any more", field.name));
-            let ty = Type::Primitive(ty.ok_or_else(unknown)?);
+            let (name, transform) = (field.name(), field.transform());
+            let ty = match ty {
+                Some(ty) => arrow_type(&Type::Primitive(ty)).map_err(|e| format!("partition field {name}: {e}"))?,
+                // It has no values.
+                None if *transform == Transform::Void => continue,
+                None if matches!(transform, Transform::Unknown(_)) => {
+                    return Err(format!("partition field {name}: its transform, {transform}, is not known"));
+                }
+                None => return Err(format!("nothing tells the type of partition field {name} any more")),
+            };
             // The newest name of a field counts.
-            fields.insert(field.field_id, Arc::new(NestedField::optional(field.field_id, &field.name, ty)));
+            fields.insert(field.field_id, (name, ty));
         }
     }
-    Ok(fields.into_values().collect())
+    // Fields of two specs may have one name.
+    let mut names = HashSet::new();
+    let unified = fields.into_iter().map(|(id, (name, ty))| {
+        let name = if names.insert(name) { name.to_owned() } else { format!("{name}_{id}") };
+        (id, with_id(Field::new(name, ty, true), id))
+    });
+    Ok(unified.collect())
 }
 
 /// A partition's value of a field; none if its spec does not have the field.
-fn value<'a>(metadata: &TableMetadata, partition: &'a PartitionKey<'_>, field_id: i32) -> Option<&'a Literal> {
+fn value<'a>(metadata: &TableMetadata, partition: &'a PartitionKey<'_>, field_id: i32) -> Option<&'a Value> {
     let spec = metadata.partition_spec_by_id(partition.spec_id())?;
     let at = spec.fields().iter().position(|f| f.field_id == field_id)?;
-    partition.values().iter().nth(at)?
+    partition.values().get(at)?.as_ref()
 }
 
 fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey<'a>, Counts)> {
@@ -63,28 +76,25 @@ fn count<'a>(metadata: &TableMetadata, live: &'a LiveFiles) -> Vec<(PartitionKey
     let mut entry = |file: &'a LiveFile, add: &dyn Fn(&mut Counts)| {
         let counts = all.entry(PartitionKey::of(file)).or_default();
         add(counts);
-        let snapshot = metadata.snapshot_by_id(file.snapshot_id).map(|s| (s.timestamp_ms(), s.snapshot_id()));
+        let snapshot = metadata.snapshots.get(file.snapshot_id).map(|s| (s.timestamp_ms, s.snapshot_id));
         counts.updated = counts.updated.max(snapshot);
     };
     for file in &live.data {
         entry(file, &|counts| {
-            counts.records = counts.records.saturating_add(small(file.file.record_count()));
+            counts.records = counts.records.saturating_add(small(file.file.rows().unwrap_or(0)));
             counts.files += 1;
-            counts.bytes = counts.bytes.saturating_add(small(file.file.file_size_in_bytes()));
+            counts.bytes = counts.bytes.saturating_add(small(file.file.size()));
         });
     }
     for delete in &live.deletes {
-        let rows = small(delete.entry.file.record_count());
-        entry(&delete.entry, &|counts| match delete.kind {
-            DeleteKind::Position => {
-                (counts.position_deletes, counts.position_files) = (counts.position_deletes + rows, counts.position_files + 1)
-            }
-            DeleteKind::DeletionVector => {
-                (counts.position_deletes, counts.vectors) = (counts.position_deletes + rows, counts.vectors + 1)
-            }
-            DeleteKind::Equality => {
-                (counts.equality_deletes, counts.equality_files) = (counts.equality_deletes + rows, counts.equality_files + 1)
-            }
+        let rows = small(delete.entry.file.rows().unwrap_or(0));
+        entry(&delete.entry, &|counts| {
+            let (deletes, files) = match delete.kind {
+                DeleteKind::Position => (&mut counts.position_deletes, &mut counts.position_files),
+                DeleteKind::DeletionVector => (&mut counts.position_deletes, &mut counts.vectors),
+                DeleteKind::Equality => (&mut counts.equality_deletes, &mut counts.equality_files),
+            };
+            (*deletes, *files) = (deletes.saturating_add(rows), *files + 1);
         });
     }
     all.into_iter().collect()
@@ -95,20 +105,17 @@ fn with_id(field: Field, id: i32) -> FieldRef {
 }
 
 /// The rows, in the order of their partitions.
-fn rows(metadata: &TableMetadata, live: &LiveFiles) -> Result<RecordBatch> {
-    let fields = unified(metadata)?;
+fn rows(metadata: &TableMetadata, live: &LiveFiles, fields: &BTreeMap<i32, FieldRef>) -> Result<RecordBatch> {
     let counted = count(metadata, live);
-    let schema = Schema::builder().with_fields(fields.clone()).build()?;
-    let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
-    let partition: Fields = target_schema(&schema, &ids)?.fields().clone();
+    let partition: Fields = fields.values().cloned().collect();
     let mut values: Vec<ArrayRef> = Vec::new();
-    for (field, arrow) in fields.iter().zip(&partition) {
-        let one = |value: Option<&Literal>| match (value, field.field_type.as_ref()) {
-            (Some(Literal::Primitive(literal)), Type::Primitive(ty)) => literal_array(ty, literal, arrow.data_type())
-                .ok_or_else(|| MaintenanceError::Refused(format!("values of partition field {} can't be written", field.name))),
-            _ => Ok(new_null_array(arrow.data_type(), 1)),
+    for (id, field) in fields {
+        let one = |value: Option<&Value>| match value {
+            Some(value) => literal_array(value, field.data_type())
+                .ok_or_else(|| MaintenanceError::Refused(format!("values of partition field {} can't be written", field.name()))),
+            None => Ok(new_null_array(field.data_type(), 1)),
         };
-        let column = counted.iter().map(|(key, _)| one(value(metadata, key, field.id))).collect::<Result<Vec<_>>>()?;
+        let column = counted.iter().map(|(key, _)| one(value(metadata, key, *id))).collect::<Result<Vec<_>>>()?;
         let column: Vec<&dyn arrow::array::Array> = column.iter().map(AsRef::as_ref).collect();
         values.push(concat(&column)?);
     }
@@ -140,7 +147,7 @@ fn rows(metadata: &TableMetadata, live: &LiveFiles) -> Result<RecordBatch> {
     add(10, "total_record_count", true, long(&|_| None));
     add(11, "last_updated_at", true, long(&|c| c.updated.map(|(at, _)| at)));
     add(12, "last_updated_snapshot_id", true, long(&|c| c.updated.map(|(_, id)| id)));
-    if metadata.format_version() >= FormatVersion::V3 {
+    if metadata.format_version >= 3 {
         add(13, "dv_count", false, int(&|c| c.vectors));
     }
     let (fields, columns): (Vec<FieldRef>, Vec<ArrayRef>) = columns.into_iter().unzip();
@@ -148,28 +155,36 @@ fn rows(metadata: &TableMetadata, live: &LiveFiles) -> Result<RecordBatch> {
     Ok(take_record_batch(&batch, &order)?)
 }
 
-/// Writes the statistics of a snapshot's partitions; none if the table has no partitions.
+/// Writes the statistics of a snapshot's partitions; none if the table has no partitions, or some whose values can't be written.
 pub(crate) async fn write_partition_statistics(
     context: &JobContext,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
     live: &LiveFiles,
 ) -> Result<Option<PartitionStatisticsFile>> {
-    if live.data.is_empty() || unified(metadata)?.is_empty() {
+    let fields = match unified(metadata) {
+        Ok(fields) => fields,
+        Err(why) => {
+            context.progress.note(format!("statistics of partitions are left out: {why}"));
+            return Ok(None);
+        }
+    };
+    if live.data.is_empty() || fields.is_empty() {
         return Ok(None);
     }
-    let batch = rows(metadata, live)?;
+    let batch = rows(metadata, live, &fields)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?)).build();
     let mut bytes = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
     writer.write(&batch)?;
     writer.close()?;
-    let dir = metadata_dir(metadata.location(), metadata.properties());
-    let path = format!("{dir}/partition-stats-{}-{}.parquet", snapshot.snapshot_id(), Uuid::now_v7());
+    let dir = metadata_dir(&metadata.location, &metadata.properties);
+    let path = format!("{dir}/partition-stats-{}-{}.parquet", snapshot.snapshot_id, Uuid::now_v7());
     (context.destination().record)(vec![path.clone()]).await?;
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     context.catalog.storage().write(&path, Bytes::from(bytes)).await?;
-    Ok(Some(PartitionStatisticsFile { snapshot_id: snapshot.snapshot_id(), statistics_path: path, file_size_in_bytes: size }))
+    let (snapshot_id, extra) = (snapshot.snapshot_id, Extra::default());
+    Ok(Some(PartitionStatisticsFile { snapshot_id, statistics_path: path, file_size_in_bytes: size, extra }))
 }
 
 #[cfg(test)]
@@ -177,9 +192,9 @@ mod tests {
     use arrow::array::AsArray;
     use arrow::compute::cast;
     use arrow::datatypes::Int64Type;
+    use esker_format::{DataContentType, DataFile, DataFileFormat};
     use esker_read::field_id;
     use esker_table::LiveDelete;
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct};
     use serde_json::json;
 
     use super::*;
@@ -195,14 +210,12 @@ mod tests {
                 "manifest-list": "file:///t/l", "summary": {"operation": "append"}, "schema-id": 0, "first-row-id": 0, "added-rows": 0}))),
             "current-snapshot-id": 140, "refs": {"main": {"snapshot-id": 140, "type": "branch"}},
         });
-        serde_json::from_value(json).expect("metadata")
+        TableMetadata::from_json(json.to_string().as_bytes()).expect("metadata")
     }
 
-    fn file(content: DataContentType, p: Option<i32>, (records, bytes, snapshot_id): (u64, u64, i64)) -> LiveFile {
-        let mut builder = DataFileBuilder::default();
-        builder.content(content).file_path(format!("f{bytes}")).file_format(DataFileFormat::Parquet).record_count(records);
-        builder.file_size_in_bytes(bytes).partition(Struct::from_iter([p.map(Literal::int)]));
-        let file = builder.build().expect("a file");
+    fn file(content: DataContentType, p: Option<i32>, (records, bytes, snapshot_id): (i64, i64, i64)) -> LiveFile {
+        let mut file = DataFile::new(content, format!("f{bytes}"), DataFileFormat::Parquet, records, bytes);
+        file.partition = [p.map(Value::Int)].into();
         LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id, first_row_id: None }
     }
 
@@ -221,7 +234,8 @@ mod tests {
         ] {
             live.deletes.push(LiveDelete { entry: file(content, Some(4), what), kind });
         }
-        let rows = rows(&metadata(), &live).expect("rows");
+        let metadata = metadata();
+        let rows = rows(&metadata, &live, &unified(&metadata).expect("fields")).expect("rows");
         let column = |id: i32| {
             let at =
                 rows.schema().fields().iter().position(|f| field_id(f) == Some(id)).unwrap_or_else(|| panic!("no field {id}"));
@@ -251,5 +265,21 @@ mod tests {
         for (id, values) in expected {
             assert_eq!(numbers(&column(id)), values, "field {id}");
         }
+    }
+
+    /// Specs that follow one another may have a name for two fields; a column that was dropped leaves a void field behind in version 1.
+    #[test]
+    fn fields_of_all_specs_are_told_apart_and_a_transform_that_nobody_knows_is_named() {
+        let with = |transform: &str| {
+            let mut json: serde_json::Value = serde_json::from_slice(&metadata().to_json().expect("printed")).expect("JSON");
+            json["partition-specs"].as_array_mut().expect("specs").push(json!({"spec-id": 1, "fields": [
+                {"source-id": 1, "field-id": 1001, "name": "p", "transform": transform},
+                {"source-id": 9, "field-id": 1002, "name": "gone", "transform": "void"}]}));
+            TableMetadata::from_json(json.to_string().as_bytes()).expect("metadata")
+        };
+        let names: Vec<(i32, String)> =
+            unified(&with("bucket[4]")).expect("fields").iter().map(|(id, field)| (*id, field.name().clone())).collect();
+        assert_eq!(names, [(1000, "p".to_owned()), (1001, "p_1001".to_owned())]);
+        assert_eq!(unified(&with("zorder")), Err("partition field p: its transform, zorder, is not known".to_owned()));
     }
 }

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase, deletion};
+use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
 use esker_state::{DoomState, Job};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, first_row_ids,
-    load_live, load_manifests,
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, load_live,
+    load_manifests,
 };
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
-use iceberg::spec::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
 
 use crate::compact::{into_catalog, propose_for};
 use crate::erase::erased;
@@ -79,8 +79,8 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     let branch = job.plan.as_ref().and_then(|plan| plan["options"]["branch"].as_str()).unwrap_or("main").to_owned();
     let mut effect = Effect { branch, ..Effect::default() };
     let id = job.id.to_string();
-    let of_job = |s: &Snapshot| s.summary().additional_properties.get("esker.job-id") == Some(&id);
-    let snapshots: Vec<_> = metadata.snapshots().filter(|s| of_job(s)).collect();
+    let of_job = |s: &Snapshot| s.summary_value("esker.job-id") == Some(id.as_str());
+    let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| of_job(s)).collect();
     let told = job.outcome.as_ref().and_then(|o| o["commits"].as_u64()).unwrap_or(1).max(1);
     if (snapshots.len() as u64) < told {
         let there = snapshots.len();
@@ -90,21 +90,18 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     }
     for snapshot in snapshots {
         let before = effect.removed.len();
-        for file in load_manifests(source, metadata, snapshot).await? {
-            if file.added_snapshot_id != snapshot.snapshot_id() {
+        for file in load_manifests(source, snapshot).await? {
+            if file.added_snapshot_id != snapshot.snapshot_id {
                 continue;
             }
             let manifest = source.load(metadata, &file).await?;
-            for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
-                if entry.snapshot_id().unwrap_or(file.added_snapshot_id) != snapshot.snapshot_id() {
-                    continue;
-                }
-                let data = entry.data_file();
-                match (entry.status(), data.content_type()) {
+            for entry in manifest.entries.iter().filter(|entry| entry.snapshot_id == Some(snapshot.snapshot_id)) {
+                let data = &entry.data_file;
+                match (entry.status, data.content) {
                     (ManifestStatus::Existing, _) => {}
-                    (ManifestStatus::Added, DataContentType::Data) => drop(effect.added.insert(data.file_path().to_owned())),
+                    (ManifestStatus::Added, DataContentType::Data) => drop(effect.added.insert(data.file_path.clone())),
                     (ManifestStatus::Added, _) => drop(effect.added_deletes.insert(delete_key(data))),
-                    (ManifestStatus::Deleted, _) => effect.removed.push(LiveFile::of(&file, entry, first_row_id)),
+                    (ManifestStatus::Deleted, _) => effect.removed.push(LiveFile::of(&file, entry)),
                 }
             }
         }
@@ -114,10 +111,10 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     effect.needed.retain(|key, _| !removed.contains(key));
     // What one group's commit put in and another's took out again was never part of the table before the job.
     let (added, added_deletes) = (effect.added.clone(), effect.added_deletes.clone());
-    let own = |f: &LiveFile| added.contains(f.file.file_path()) || added_deletes.contains(&delete_key(&f.file));
+    let own = |f: &LiveFile| added.contains(&f.file.file_path) || added_deletes.contains(&delete_key(&f.file));
     let passing: Vec<LiveFile> = effect.removed.extract_if(.., |f| own(f)).collect();
     for file in passing {
-        effect.added.remove(file.file.file_path());
+        effect.added.remove(&file.file.file_path);
         effect.added_deletes.remove(&delete_key(&file.file));
     }
     Ok(effect)
@@ -130,16 +127,16 @@ async fn applied(
     snapshot: &Snapshot,
     removed: &[LiveFile],
 ) -> Result<BTreeMap<DeleteKey, (String, i64)>> {
-    let id = snapshot.snapshot_id();
+    let id = snapshot.snapshot_id;
     let mut before = load_live(catalog.manifests(), metadata, snapshot).await?;
     before.deletes.retain(|d| d.entry.snapshot_id != id);
     let delete = |file: &LiveFile| Some(LiveDelete { kind: DeleteKind::of(&file.file)?, entry: file.clone() });
     before.deletes.extend(removed.iter().filter_map(delete));
     let index = DeleteIndex::new(&before, metadata)?;
     let mut found = BTreeMap::new();
-    for file in removed.iter().filter(|f| f.file.content_type() == DataContentType::Data) {
+    for file in removed.iter().filter(|f| f.file.content == DataContentType::Data) {
         for at in index.all(file) {
-            found.entry(delete_key(&before.deletes[at].entry.file)).or_insert_with(|| (file.file.file_path().to_owned(), id));
+            found.entry(delete_key(&before.deletes[at].entry.file)).or_insert_with(|| (file.file.file_path.clone(), id));
         }
     }
     Ok(found)
@@ -150,7 +147,7 @@ async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[Live
     let quarantine = catalog.state().quarantine_of(table).await?;
     let deleting = quarantine.into_iter().filter(|d| d.state == DoomState::Deleting);
     let going: HashSet<String> = deleting.map(|d| Location::normal(&d.doom.path)).collect();
-    let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path()).collect();
+    let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path.as_str()).collect();
     if let Some(path) = paths.iter().find(|path| going.contains(&Location::normal(path))) {
         return Err(swept(job, &format!("{path} is being deleted")));
     }
@@ -184,7 +181,7 @@ impl Reversal {
             return refused(format!("{} has no branch {}", table.row.name, effect.branch));
         };
         let live = load_live(self.catalog.manifests(), metadata, head).await?;
-        let own: Vec<&LiveFile> = live.data.iter().filter(|f| effect.added.contains(f.file.file_path())).collect();
+        let own: Vec<&LiveFile> = live.data.iter().filter(|f| effect.added.contains(&f.file.file_path)).collect();
         if own.len() < effect.added.len() {
             let (n, of) = (effect.added.len() - own.len(), effect.added.len());
             return refused(format!("{n} of the {of} files that job {id} wrote were replaced or deleted since"));
@@ -194,7 +191,7 @@ impl Reversal {
         let later = LiveFiles { deletes: live.deletes.iter().filter(is_later).cloned().collect(), ..LiveFiles::default() };
         let index = DeleteIndex::new(&later, metadata)?;
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
-            let path = file.file.file_path();
+            let path = &file.file.file_path;
             return refused(format!(
                 "rows of {path}, which job {id} wrote, were deleted since: where they came from is not kept"
             ));
@@ -203,9 +200,9 @@ impl Reversal {
         if let Some((path, _)) = effect.added_deletes.iter().find(|key| !there.contains(*key)) {
             return refused(format!("the deletes in {path}, which job {id} wrote, were replaced since"));
         }
-        let revived: HashSet<&str> = effect.removed.iter().map(|f| f.file.file_path()).collect();
-        if let Some(file) = live.data.iter().find(|f| revived.contains(f.file.file_path())) {
-            return refused(format!("{}, which job {id} replaced, is in the table again already", file.file.file_path()));
+        let revived: HashSet<&str> = effect.removed.iter().map(|f| f.file.file_path.as_str()).collect();
+        if let Some(file) = live.data.iter().find(|f| revived.contains(f.file.file_path.as_str())) {
+            return refused(format!("{}, which job {id} replaced, is in the table again already", file.file.file_path));
         }
         if let Some((key, (path, after))) = effect.needed.iter().find(|(key, _)| !there.contains(*key)) {
             let by = self.dropped_by(metadata, head, *after, key).await?;
@@ -236,7 +233,7 @@ impl Reversal {
     /// Which snapshot dropped a delete file, in words: the first of the head's ancestors after the job's in which it is not alive.
     async fn dropped_by(&self, metadata: &TableMetadata, head: &SnapshotRef, after: i64, key: &DeleteKey) -> Result<String> {
         let mut dropped = None;
-        for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.snapshot_id() != after) {
+        for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.snapshot_id != after) {
             let live = load_live(self.catalog.manifests(), metadata, snapshot).await?;
             if live.deletes.iter().any(|d| delete_key(&d.entry.file) == *key) {
                 break;
@@ -245,7 +242,10 @@ impl Reversal {
         }
         Ok(dropped.map_or_else(
             || "a snapshot that is not there any more".to_owned(),
-            |s| format!("snapshot {} ({})", s.snapshot_id(), s.summary().operation.as_str()),
+            |s| match s.operation() {
+                Some(operation) => format!("snapshot {} ({operation})", s.snapshot_id),
+                None => format!("snapshot {}", s.snapshot_id),
+            },
         ))
     }
 }

@@ -3,31 +3,34 @@
 //! A sketch is fed with the single-value serialization of each value (Puffin specification, `apache-datasketches-theta-v1`), so
 //! that sketches of any writer can be merged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{self as t, DataType, TimeUnit};
+use bytes::Bytes;
 use datasketches::hash::value::raw_bytes::from_slice;
 use datasketches::theta::{ThetaSketch, ThetaSketchBuilder, ThetaUnion, ThetaUnionBuilder};
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
+use esker_format::{
+    BlobMetadata, DataFileFormat, Extra, MAIN_BRANCH, NewBlob, PartitionStatisticsFile, PrimitiveType, PuffinCodec, PuffinWriter,
+    Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
+};
 use esker_read::{Adapter, target_schema};
 use esker_table::{LiveFile, PartitionKey, metadata_dir};
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::TableUpdate;
-use iceberg::puffin::{APACHE_DATASKETCHES_THETA_V1, Blob, CompressionCodec, PuffinWriter};
-use iceberg::spec::{
-    BlobMetadata, DataFileFormat, MAIN_BRANCH, PartitionStatisticsFile, PrimitiveType, StatisticsFile, TableMetadata, Type,
-};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::compact::{BATCH, resolve, union};
 use crate::jobs::JobContext;
 use crate::partitions::write_partition_statistics;
-use crate::{MaintenanceError, Result, check_owned};
+use crate::{MaintenanceError, Result, check_owned, check_plain};
+
+/// The type of blobs with theta sketches.
+const THETA_SKETCH: &str = "apache-datasketches-theta-v1";
 
 /// Options of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,22 +81,30 @@ pub fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Resu
         return Err(MaintenanceError::Option { key: "branch", reason: format!("{name} has no branch {branch}") });
     }
     let fields = metadata.current_schema().as_struct().fields();
-    let counted = |ty: &Type| matches!(ty, Type::Primitive(p) if !matches!(p, PrimitiveType::Boolean));
     let mut columns = BTreeMap::new();
     for column in &options.columns {
         let bad = |reason: &str| MaintenanceError::Option { key: "columns", reason: format!("{name}: {column} {reason}") };
         let field = fields.iter().find(|f| f.name == *column).ok_or_else(|| bad("is no top-level column"))?;
-        if !counted(&field.field_type) {
+        if !is_counted(&field.field_type) {
             return Err(bad("is of a type whose values are not counted"));
         }
         columns.insert(column.clone(), field.id);
     }
     if options.columns.is_empty() {
-        columns.extend(fields.iter().filter(|f| counted(&f.field_type)).map(|f| (f.name.clone(), f.id)));
+        columns.extend(fields.iter().filter(|f| is_counted(&f.field_type)).map(|f| (f.name.clone(), f.id)));
     }
-    let snapshot_id = head.map(|s| s.snapshot_id());
+    let snapshot_id = head.map(|s| s.snapshot_id);
     let replaces = snapshot_id.and_then(|id| metadata.statistics_for_snapshot(id)).map(|s| s.statistics_path.clone());
     Ok(StatisticsPlan { table: name.to_string(), snapshot_id, columns, replaces })
+}
+
+/// Whether values of a type are told apart by their bytes, and are worth to be counted.
+const fn is_counted(ty: &Type) -> bool {
+    use PrimitiveType::{Boolean, Geography, Geometry, Other, Unknown};
+    match ty {
+        Type::Primitive(ty) => !matches!(ty, Boolean | Unknown | Geometry { .. } | Geography { .. } | Other(_)),
+        Type::Struct(_) | Type::List(_) | Type::Map(_) | Type::Variant => false,
+    }
 }
 
 fn sketch() -> Result<ThetaSketch> {
@@ -121,7 +132,7 @@ fn feed(sketch: &mut ThetaSketch, column: &ArrayRef) -> Result<()> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => primitive!(t::TimestampNanosecondType, v => v.to_le_bytes()),
         DataType::Float32 => primitive!(t::Float32Type, v => v.to_le_bytes()),
         DataType::Float64 => primitive!(t::Float64Type, v => v.to_le_bytes()),
-        DataType::Decimal128(_, _) => primitive!(t::Decimal128Type, v => shortest(v)),
+        DataType::Decimal128(_, _) => primitive!(t::Decimal128Type, v => decimal(v)),
         DataType::Utf8 => bytes!(column.as_string::<i32>()),
         DataType::LargeUtf8 => bytes!(column.as_string::<i64>()),
         DataType::Binary => bytes!(column.as_binary::<i32>()),
@@ -132,13 +143,9 @@ fn feed(sketch: &mut ThetaSketch, column: &ArrayRef) -> Result<()> {
     Ok(())
 }
 
-/// A number in two's complement, big-endian, of as few bytes as hold it: a decimal's single-value serialization.
-fn shortest(value: i128) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let sign = if value < 0 { 0xff } else { 0 };
-    let spare = |w: &[u8]| w[0] == sign && (w[1] ^ sign) & 0x80 == 0;
-    let skip = bytes.windows(2).take_while(|w| spare(w)).count();
-    bytes[skip..].to_vec()
+/// A decimal's single-value serialization, which does not depend on its scale.
+fn decimal(unscaled: i128) -> Vec<u8> {
+    Value::Decimal { unscaled, scale: 0 }.to_bytes().unwrap_or_default()
 }
 
 /// The sketches of the columns, in the order of the plan, and the rows that went into them.
@@ -150,7 +157,7 @@ pub(crate) async fn execute_statistics(
     plan: &StatisticsPlan,
 ) -> Result<StatisticsOutcome> {
     let started = Instant::now();
-    let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id));
+    let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id));
     let Some(snapshot) = snapshot.filter(|_| !plan.columns.is_empty()) else { return Ok(StatisticsOutcome::default()) };
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(live.data.len() as u64);
@@ -164,7 +171,7 @@ pub(crate) async fn execute_statistics(
         let (positional, by_equality) = resolve(context, &table.metadata, &live, &files).await?;
         let mut deleted = union(positional, by_equality);
         let one = |file: LiveFile| {
-            let deleted = deleted.remove(file.file.file_path()).map(Arc::new);
+            let deleted = deleted.remove(&file.file.file_path).map(Arc::new);
             let (context, metadata, ids) = (context.clone(), table.metadata.clone(), plan.columns.values().copied().collect());
             async move { sketched(&context, &metadata, file, deleted, ids).await }
         };
@@ -194,15 +201,18 @@ async fn sketched(
     ids: Vec<i32>,
 ) -> Result<Sketches> {
     let schema = metadata.current_schema();
-    let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition()));
+    let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
     let adapter = Arc::new(Adapter::new(target_schema(schema, &ids)?, schema, spec));
     let data = &file.file;
-    if data.file_format() != DataFileFormat::Parquet {
-        let what = format!("{}: data in {} files can't be read here", data.file_path(), data.file_format());
+    check_plain(&data.file_path, data.key_metadata.as_ref())?;
+    if data.file_format != DataFileFormat::Parquet {
+        let what = format!("{}: data in {} files can't be read here", data.file_path, data.file_format);
         return Err(MaintenanceError::Refused(what));
     }
-    let open = context.reader.naming(metadata).open(data.file_path(), data.file_size_in_bytes(), &context.counters.reads).await?;
-    open.check_records(data.record_count())?;
+    let open = context.reader.naming(metadata).open(&data.file_path, data.size(), &context.counters.reads).await?;
+    if let Some(rows) = data.rows() {
+        open.check_records(rows)?;
+    }
     let projection = open.projection(&adapter);
     let mut sketches = ids.iter().map(|_| sketch()).collect::<Result<Vec<_>>>()?;
     let mut records = 0;
@@ -250,57 +260,48 @@ async fn write(
     context: &JobContext,
     metadata: &TableMetadata,
     plan: &StatisticsPlan,
-    snapshot: &iceberg::spec::Snapshot,
+    snapshot: &Snapshot,
     merged: &Merged,
 ) -> Result<(BTreeMap<String, u64>, StatisticsFile)> {
-    let dir = metadata_dir(metadata.location(), metadata.properties());
-    let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id(), Uuid::now_v7());
+    let dir = metadata_dir(&metadata.location, &metadata.properties);
+    let path = format!("{dir}/{}-{}.stats", snapshot.snapshot_id, Uuid::now_v7());
     (context.destination().record)(vec![path.clone()]).await?;
-    let storage = context.catalog.storage();
-    let output = storage.file_io().new_output(&path)?;
     let created_by = format!("Esker {}", env!("CARGO_PKG_VERSION"));
-    let mut writer = PuffinWriter::new(&output, HashMap::from([("created-by".to_owned(), created_by)]), false).await?;
-    let (mut distinct, mut blobs) = (BTreeMap::new(), Vec::new());
+    let (mut writer, mut distinct, mut blobs) = (PuffinWriter::default(), BTreeMap::new(), Vec::new());
     for ((column, id), union) in plan.columns.iter().zip(&merged.unions) {
         let sketch = union.to_sketch(true);
         let ndv = sketch.estimate().round() as u64;
         distinct.insert(column.clone(), ndv);
-        let properties = HashMap::from([("ndv".to_owned(), ndv.to_string())]);
-        let blob = Blob::builder()
-            .r#type(APACHE_DATASKETCHES_THETA_V1.to_owned())
-            .fields(vec![*id])
-            .snapshot_id(snapshot.snapshot_id())
-            .sequence_number(snapshot.sequence_number())
-            .data(sketch.serialize())
-            .properties(properties.clone())
-            .build();
-        writer.add(blob, CompressionCodec::zstd_default()).await?;
-        blobs.push(BlobMetadata {
-            r#type: APACHE_DATASKETCHES_THETA_V1.to_owned(),
-            snapshot_id: snapshot.snapshot_id(),
-            sequence_number: snapshot.sequence_number(),
+        let blob = NewBlob {
+            blob_type: THETA_SKETCH.to_owned(),
             fields: vec![*id],
-            properties,
+            snapshot_id: snapshot.snapshot_id,
+            sequence_number: snapshot.sequence_number(),
+            properties: BTreeMap::from([("ndv".to_owned(), ndv.to_string())]),
+        };
+        let added = writer.add(blob, &sketch.serialize(), PuffinCodec::Zstd)?;
+        blobs.push(BlobMetadata {
+            blob_type: added.blob_type.clone(),
+            snapshot_id: added.snapshot_id,
+            sequence_number: added.sequence_number,
+            fields: added.fields.clone(),
+            properties: added.properties.clone(),
+            extra: Extra::default(),
         });
     }
-    writer.close().await?;
-    let content = storage.read(&path).await?;
+    let (content, footer) = writer.finish(BTreeMap::from([("created-by".to_owned(), created_by)]), false)?;
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let file = StatisticsFile {
-        snapshot_id: snapshot.snapshot_id(),
+        snapshot_id: snapshot.snapshot_id,
         statistics_path: path,
-        file_size_in_bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
-        file_footer_size_in_bytes: footer_size(&content),
+        file_size_in_bytes: bytes(content.len() as u64),
+        file_footer_size_in_bytes: bytes(footer),
         key_metadata: None,
         blob_metadata: blobs,
+        extra: Extra::default(),
     };
+    context.catalog.storage().write(&file.statistics_path, Bytes::from(content)).await?;
     Ok((distinct, file))
-}
-
-/// The bytes of a Puffin file's footer: magic, payload, the payload's size, flags, magic.
-fn footer_size(content: &[u8]) -> i64 {
-    let at = content.len().saturating_sub(12);
-    let payload = content.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
-    i64::from(payload) + 16
 }
 
 struct StatisticsCommit {
@@ -313,7 +314,7 @@ impl Rebase for StatisticsCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
             let id = self.file.snapshot_id;
-            if table.metadata.snapshot_by_id(id).is_none() {
+            if table.metadata.snapshots.get(id).is_none() {
                 return Err(CatalogError::Conflict(format!("snapshot {id} was removed meanwhile")));
             }
             let due_ms = esker_types::now_ms().saturating_add(self.context.catalog.options().grace_ms);
@@ -344,23 +345,6 @@ impl Rebase for StatisticsCommit {
 mod tests {
     use super::*;
     use arrow::array::{Decimal128Array, Int64Array, StringArray};
-
-    #[test]
-    fn decimals_are_serialized_in_as_few_bytes_as_hold_them() {
-        for (value, bytes) in [
-            (0, vec![0]),
-            (1, vec![1]),
-            (127, vec![127]),
-            (128, vec![0, 128]),
-            (-1, vec![255]),
-            (-128, vec![128]),
-            (-129, vec![255, 127]),
-            (1420, vec![5, 140]),
-        ] {
-            assert_eq!(shortest(value), bytes, "{value}");
-        }
-        assert_eq!(shortest(i128::MIN).len(), 16);
-    }
 
     #[test]
     fn a_union_of_sketches_counts_what_is_in_any() {

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
+use std::sync::Arc;
 
 use esker_catalog::{Catalog, CatalogError, Cause, Change, LoadedTable, Proposal, Restored};
+use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::{Job, StateError};
 use esker_storage::Location;
-use esker_table::{code_of, outline, reachable, refs as all_refs};
+use esker_table::{TableError, outline, reachable};
 use esker_types::{Coded, ErrorCode, JobId, Principal, now_ms};
 use futures::{StreamExt, TryStreamExt};
-use iceberg::spec::{SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::erase::erased;
@@ -128,12 +129,12 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
         return Ok(Undone::default());
     }
     let table = thawed(catalog, job).await?;
-    let before: HashSet<i64> = table.metadata.snapshots().map(|s| s.snapshot_id()).collect();
+    let before: HashSet<i64> = table.metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
     let (earlier, restored) = earlier(catalog, &table, job, &ids, &refs).await?;
-    let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id()) && !before.contains(&s.snapshot_id());
-    let missing: Vec<SnapshotRef> = earlier.snapshots().filter(missing).cloned().collect();
+    let missing = |s: &&SnapshotRef| ids.contains(&s.snapshot_id) && !before.contains(&s.snapshot_id);
+    let missing: Vec<SnapshotRef> = earlier.snapshots.iter().filter(missing).cloned().collect();
     let (files, specs) = there(catalog, job, &earlier, &missing).await?;
-    let restored = restored.with_specs(&earlier, &specs)?;
+    let restored = restored.with_specs(&earlier, &specs);
     let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
     let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
     let cause = Cause { principal: principal.to_string(), receipt: None };
@@ -142,7 +143,7 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     let proposal = Proposal { updates, restore, revives, cause, ..Proposal::default() };
     let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
     // One that was made anew since is left as it is.
-    let (taken, then, now) = (all_refs(&table.metadata)?, all_refs(&earlier)?, all_refs(&now)?);
+    let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
     let is_back = |name: &String| !taken.contains_key(name) && now.contains_key(name) && now.get(name) == then.get(name);
     let refs = refs.into_iter().filter(is_back).collect();
     Ok(Undone { snapshots: missing.len() as u64, refs, files, ..Undone::default() })
@@ -155,11 +156,11 @@ async fn there(
     job: &Job,
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
-) -> Result<(Vec<String>, HashSet<i64>)> {
-    let lists: Vec<String> = snapshots.iter().map(|s| s.manifest_list().to_owned()).collect();
+) -> Result<(Vec<String>, HashSet<i32>)> {
+    let lists: Vec<String> = snapshots.iter().filter_map(|s| s.manifest_list.clone()).collect();
     check_there(catalog, job, &lists).await?;
     let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
-    let specs = manifests.values().map(|(_, manifest)| i64::from(manifest.partition_spec_id)).collect();
+    let specs = manifests.values().map(|(_, manifest)| manifest.partition_spec_id).collect();
     check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
     let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
     let files: Vec<String> = files.into_keys().collect();
@@ -207,29 +208,32 @@ async fn earlier(
     job: &Job,
     ids: &HashSet<i64>,
     refs: &[String],
-) -> Result<(TableMetadata, Restored)> {
+) -> Result<(Arc<TableMetadata>, Restored)> {
     let outcome = job.outcome.as_ref().and_then(|o| serde_json::from_value::<ExpireOutcome>(o.clone()).ok());
     let recorded = outcome.map(|o| o.metadata_before).filter(|path| !path.is_empty());
-    let log = table.metadata.metadata_log().iter().rev().map(|log| log.metadata_file.clone());
+    let log = table.metadata.metadata_log.iter().rev().map(|log| log.metadata_file.clone());
     let candidates: Vec<String> = match recorded {
         Some(path) if job.earlier_plans.is_empty() => vec![path],
         recorded => recorded.into_iter().chain(log).collect(),
     };
     let mut gone = None;
     for path in candidates {
-        let earlier = match TableMetadata::read_from(&catalog.storage().file_io(), &path).await {
-            Err(e) if code_of(&e) == ErrorCode::DataMissing => {
+        // Not from the cache: what is in memory may be gone from storage.
+        let json = match catalog.json_at(&path).await {
+            Err(e) if e.code() == ErrorCode::DataMissing => {
                 gone = gone.or(Some(path));
                 continue;
             }
-            earlier => earlier?,
+            json => json?,
         };
-        if earlier.uuid() != table.metadata.uuid() {
+        let earlier = TableMetadata::from_json(&json).map_err(|e| TableError::file(&path, e))?;
+        // In version 1 a table need not have one.
+        if earlier.table_uuid.zip(table.metadata.table_uuid).is_some_and(|(then, now)| then != now) {
             return refused(format!("{} is another table than the one that job {} worked on", table.row.name, job.id));
         }
-        let restored = Restored::of(&earlier, ids, refs)?;
+        let restored = Restored::of(&earlier, ids, refs);
         if restored.ids().len() == ids.len() {
-            return Ok((earlier, restored));
+            return Ok((Arc::new(earlier), restored));
         }
     }
     if let Some(path) = gone {

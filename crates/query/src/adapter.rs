@@ -59,7 +59,9 @@ impl Adapter {
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let (to, target) = (self.table.field_with_name(column.name())?, self.target.field_with_name(column.name())?);
         let id = field_id(target);
-        let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else {
+        // A column of nulls alone is in no file; what one has under its id is not it.
+        let found = self.file.iter().position(|f| id.is_some() && field_id(f) == id).filter(|_| !to.data_type().is_null());
+        let Some(at) = found else {
             let one = cast(&self.defaults.of(target)?, to.data_type())?;
             return Ok(lit(ScalarValue::try_from_array(&one, 0)?));
         };

@@ -1,6 +1,6 @@
 //! What statements that change tables do with the rows of their plans.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -11,13 +11,12 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
-use esker_table::plain;
+use esker_format::{NestedField, NestedFieldRef, Schema as IcebergSchema};
+use esker_read::schema_of_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
 use esker_write::Appender;
 use futures::TryStreamExt;
-use iceberg::arrow::arrow_schema_to_schema_auto_assign_ids;
-use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
@@ -74,7 +73,7 @@ pub(crate) async fn run(
 
 /// Rows that were planned for some columns go into no others: the statement starts again.
 fn check_schema(table: &LoadedTable, schema: i32) -> Result<()> {
-    match table.metadata.current_schema_id() == schema {
+    match table.metadata.current_schema_id == schema {
         true => Ok(()),
         false => Err(CatalogError::Conflict(format!("the columns of {} were changed meanwhile", table.row.name)).into()),
     }
@@ -95,7 +94,7 @@ async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecor
 async fn insert(running: &Running<'_>, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
-    let columns = store::columns(table.metadata.current_schema())?;
+    let columns = store::columns(table.metadata.current_schema());
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
         appender.append(&store::rows(&batch, &columns)?).await?;
@@ -147,7 +146,7 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     }
     let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
-    let has_no_type = |f: &&Field| arrow_schema_to_schema_auto_assign_ids(&Schema::new(vec![(*f).clone()])).is_err();
+    let has_no_type = |f: &&Field| schema_of_arrow(&Schema::new(vec![(*f).clone()])).is_err();
     if let Some(field) = fields.iter().find(has_no_type) {
         return Err(refused(format!(
             "column {} is of {}, which no table has; cast it to another type",
@@ -155,13 +154,13 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
             sql_type(field.data_type())
         )));
     }
-    let schema = arrow_schema_to_schema_auto_assign_ids(&Schema::new(fields)).map_err(|e| refused(plain(&e)))?;
+    let schema = schema_of_arrow(&Schema::new(fields)).map_err(|e| refused(e.to_string()))?;
     // Arrow has a UUID as 16 bytes, like others.
     let typed = |(field, made): (&NestedFieldRef, &Arc<Field>)| {
         Arc::new(NestedField::optional(field.id, &field.name, semantics::stored(&field.field_type, made)))
     };
-    let fields = schema.as_struct().fields().iter().zip(made.fields()).map(typed);
-    IcebergSchema::builder().with_fields(fields).build().map_err(|e| refused(plain(&e)))
+    let fields = schema.as_struct().fields().iter().zip(made.fields()).map(typed).collect();
+    IcebergSchema::new(0, fields).map_err(|e| refused(e.to_string()))
 }
 
 async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
@@ -173,7 +172,7 @@ async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_n
         partition_spec: None,
         write_order: None,
         stage_create: false,
-        properties: HashMap::new(),
+        properties: BTreeMap::new(),
     };
     match target.catalog.create_table(&target.name.namespace, request, &cause).await {
         Ok(_) => {}
@@ -228,13 +227,14 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
         check_schema(&table, schema)?;
     }
     let metadata = &table.metadata;
-    let base = rows_snapshot(plan)?;
-    let Some(snapshot) = base.and_then(|id| metadata.snapshot_by_id(id)) else { return Ok(0) };
+    let Some(base) = rows_snapshot(plan)? else { return Ok(0) };
+    let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired meanwhile", table.row.name));
+    let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
     let known = target.catalog.live(&table, snapshot).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
-    let lineage = metadata.format_version() == FormatVersion::V3;
+    let lineage = metadata.format_version >= 3;
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
-    let columns = store::columns(metadata.current_schema())?;
+    let columns = store::columns(metadata.current_schema());
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
@@ -253,8 +253,8 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
     }
     let (condition, schema) = condition(running.session, plan)?.unwrap_or_else(|| (None, count_schema()));
     let level = if update { &UPDATE_ISOLATION } else { &DELETE_ISOLATION };
-    let serializable = level.of(metadata.properties()) == Isolation::Serializable;
-    let removal = Removal { base: snapshot.snapshot_id(), known, positions, condition, schema, serializable, update };
+    let serializable = level.of(&metadata.properties) == Isolation::Serializable;
+    let removal = Removal { base, known, positions, condition, schema, serializable, update };
     commit(target, &table, RowChange { target: target.clone(), uncommitted, cause, added, removal: Some(removal) }).await?;
     Ok(count)
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_format::{DataFile, MAIN_BRANCH, Operation, TableMetadata};
 use esker_read::{ReadStats, Reader};
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, delete_key, load_live, rewrite_snapshot};
 use esker_types::{Carried, Coded};
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, FormatVersion, MAIN_BRANCH, Operation, TableMetadata};
 use roaring::RoaringTreemap;
 
 use crate::target::{Target, Uncommitted};
@@ -58,7 +58,7 @@ impl Rebase for RowChange {
                 Box::pin(async move { Ok(uncommitted.record(paths).await?) })
             };
             let rewritten = rewrite_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
-            let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
+            let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
             Ok(Proposal {
                 restore: None,
                 requirements: rewritten.requirements,
@@ -108,38 +108,38 @@ impl RowChange {
             Some(head) => load_live(manifests, metadata, head).await?,
             None => LiveFiles::default(),
         };
-        if head.map(|h| h.snapshot_id()) != Some(removal.base) {
+        if head.map(|h| h.snapshot_id) != Some(removal.base) {
             check_what_landed(metadata, removal, &live)?;
         }
-        let by_path: HashMap<&str, &LiveFile> = live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let by_path: HashMap<&str, &LiveFile> = live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let mut files = Vec::new();
         for path in removal.positions.keys() {
             let file = by_path.get(path.as_str());
             files.push((*file.ok_or_else(|| conflict(format!("{path} was rewritten or removed meanwhile")))?).clone());
         }
         let index = DeleteIndex::new(&live, metadata)?;
-        let before = match metadata.format_version() {
+        let before = match metadata.format_version {
+            ..3 => HashMap::new(),
             // A deletion vector says all that is deleted from its file by position.
-            FormatVersion::V3 => earlier(&self.target.reader, &files, &index).await?,
-            _ => HashMap::new(),
+            _ => earlier(&self.target.reader, &files, &index).await?,
         };
         let mut doomed = Vec::new();
         for file in &files {
-            let path = file.file.file_path();
+            let path = file.file.file_path.as_str();
             let Some(found) = removal.positions.get(path) else { continue };
             let mut positions = found.clone();
             if let Some(before) = before.get(path) {
                 positions |= before;
             }
             let replaced = index.vector(file).map(|at| delete_key(&live.deletes[at].entry.file));
-            let whole = positions.len() == file.file.record_count();
+            let whole = file.file.rows() == Some(positions.len());
             rewrite.removed_deletes.extend(replaced);
             match whole {
                 true => drop(rewrite.removed.insert(path.to_owned())),
                 false => doomed.push(Doomed {
                     path: path.to_owned(),
                     spec_id: file.spec_id,
-                    partition: file.file.partition().clone(),
+                    partition: file.file.partition.clone(),
                     positions,
                 }),
             }
@@ -166,23 +166,23 @@ async fn earlier(
 /// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
 /// `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles` see it).
 fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
-    let known: HashSet<&str> = removal.known.data.iter().map(|f| f.file.file_path()).collect();
+    let known: HashSet<&str> = removal.known.data.iter().map(|f| f.file.file_path.as_str()).collect();
     let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
     if removal.serializable {
-        let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(f.file.file_path())).cloned().collect();
+        let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(f.file.file_path.as_str())).cloned().collect();
         let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, &fresh);
         let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
         if let Some(file) = fits.first() {
-            return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path())));
+            return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path)));
         }
     }
     if removal.update {
         let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
         let index = DeleteIndex::new(&late, metadata)?;
-        let touched = live.data.iter().find(|f| removal.positions.contains_key(f.file.file_path()) && index.any(f));
+        let touched = live.data.iter().find(|f| removal.positions.contains_key(&f.file.file_path) && index.any(f));
         if let Some(file) = touched {
-            return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path())));
+            return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path)));
         }
     }
     Ok(())

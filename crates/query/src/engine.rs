@@ -28,7 +28,7 @@ use crate::names::{Names, Seen};
 use crate::plan::Planned;
 use crate::text::Grammar;
 use crate::wording::told;
-use crate::{QueryError, QueryLog, QueryStats, Result, depth, minmax, parameters, plan, semantics, shape, text};
+use crate::{QueryError, QueryLog, QueryStats, Result, depth, minmax, opaque, parameters, plan, semantics, shape, text};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
@@ -186,6 +186,9 @@ impl Engine {
             [] | [_] => semantics::analyzed(&session, parameters::bind(plan, bound.first())?)?,
             _ => plan,
         };
+        if matches!(action, Action::Query) {
+            opaque::check(plan.schema().as_arrow().fields())?;
+        }
         Ok(Prepared { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
     }
 

@@ -9,10 +9,10 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
+use esker_format::{PartitionField, Schema, TableMetadata};
 use esker_read::{Defaults, Names, ReadError, ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in};
-use esker_table::LiveFile;
+use esker_table::{LiveFile, PartitionKey};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{PartitionField, Schema, Struct, TableMetadata, Transform};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -48,18 +48,19 @@ pub(crate) struct InPartition(pub(crate) Arc<ByFieldId>);
 
 impl Scan<'_> {
     /// For the partitions of some files.
-    fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<(i32, &'f Struct), InPartition> {
+    fn in_partitions<'f>(&self, files: &'f [LiveFile]) -> HashMap<PartitionKey<'f>, InPartition> {
         let mut found = HashMap::new();
         let is_read = |id: i32| self.wanted.iter().any(|i| field_id(self.schema.field(*i)) == Some(id));
         // A field within a column may be read with it.
         let is_within = |id: i32| self.iceberg.as_struct().field_by_id(id).is_none();
-        let says = |f: &PartitionField| f.transform == Transform::Identity && (is_read(f.source_id) || is_within(f.source_id));
+        let says =
+            |f: &PartitionField| f.transform().is_identity() && f.source_id().is_some_and(|id| is_read(id) || is_within(id));
         for file in files {
-            let (id, partition) = (file.spec_id, file.file.partition());
-            let Some(spec) = self.metadata.partition_spec_by_id(id) else { continue };
+            let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id) else { continue };
             if spec.fields().iter().any(says) {
-                found.entry((id, partition)).or_insert_with(|| {
-                    let defaults = Defaults::new(self.iceberg, self.target.fields(), Some((spec.as_ref(), partition)));
+                found.entry(PartitionKey::of(file)).or_insert_with(|| {
+                    let partition = Some((spec.as_ref(), &*file.file.partition));
+                    let defaults = Defaults::new(self.iceberg, self.target.fields(), partition);
                     let (target, names) = (self.target.clone(), self.names.clone());
                     InPartition(Arc::new(ByFieldId { defaults: Arc::new(defaults), target, names }))
                 });
@@ -68,7 +69,7 @@ impl Scan<'_> {
         found
     }
 
-    fn statistics(&self, file: &LiveFile, rows: u64) -> Statistics {
+    fn statistics(&self, file: &LiveFile, rows: Option<u64>) -> Statistics {
         let bounds = FileBounds::new(self.metadata, file);
         let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
         for i in self.wanted {
@@ -76,8 +77,8 @@ impl Scan<'_> {
         }
         let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Statistics {
-            num_rows: Precision::Exact(count(rows)),
-            total_byte_size: Precision::Inexact(count(file.file.file_size_in_bytes())),
+            num_rows: rows.map_or(Precision::Absent, |rows| Precision::Exact(count(rows))),
+            total_byte_size: Precision::Inexact(count(file.file.size())),
             column_statistics: columns,
         }
     }
@@ -94,17 +95,18 @@ pub(crate) async fn partitioned(
     let columns: Arc<[i32]> = scan.wanted.iter().filter_map(|i| field_id(scan.schema.field(*i))).collect();
     let (columns, in_partitions) = (&columns, &scan.in_partitions(files));
     let one = |file: LiveFile| async move {
-        let (path, size) = (file.file.file_path(), file.file.file_size_in_bytes());
+        let (path, size) = (file.file.file_path.as_str(), file.file.size());
         let gone = deleted.get(path);
-        let rows = file.file.record_count().saturating_sub(gone.map_or(0, |set| set.len()));
-        if rows == 0 {
+        let all = file.file.rows();
+        let rows = all.map(|all| all.saturating_sub(gone.map_or(0, |set| set.len())));
+        if rows == Some(0) {
             return Ok(Vec::new());
         }
         // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
-        let riddled = !scan.filtered && gone.is_some_and(|set| set.len().saturating_mul(RIDDLED) >= file.file.record_count());
+        let riddled = !scan.filtered && gone.zip(all).is_some_and(|(set, all)| set.len().saturating_mul(RIDDLED) >= all);
         let nan = may_hold_nan(scan.schema, &file);
         let statistics = Arc::new(scan.statistics(&file, rows));
-        let in_partition = in_partitions.get(&(file.spec_id, file.file.partition()));
+        let in_partition = in_partitions.get(&PartitionKey::of(&file));
         let deleted = match gone {
             Some(gone) => {
                 let footer = reader.footer(path, size, stats).await?;
@@ -136,20 +138,20 @@ pub(crate) async fn partitioned(
 /// Whether the manifest does not rule NaN out in every float column.
 fn may_hold_nan(schema: &SchemaRef, file: &LiveFile) -> bool {
     let float = |f: &&Arc<Field>| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
-    let counts = file.file.nan_value_counts();
-    schema.fields().iter().filter(float).any(|f| field_id(f).and_then(|id| counts.get(&id)) != Some(&0))
+    let count = |f: &Arc<Field>| file.file.stats(field_id(f)?)?.nan_count;
+    schema.fields().iter().filter(float).any(|f| count(f) != Some(0))
 }
 
 /// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.
 fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
-    let size = file.file.file_size_in_bytes();
-    let offsets: Vec<u64> = match file.file.split_offsets() {
+    let size = file.file.size();
+    let offsets: Vec<u64> = match &file.file.split_offsets {
         Some(offsets) if !offsets.is_empty() => offsets.iter().filter_map(|o| u64::try_from(*o).ok()).collect(),
         _ => (0..size / SPLIT_BYTES).map(|i| i * SPLIT_BYTES).collect(),
     };
     let mut cuts: Vec<u64> = vec![0];
     for offset in offsets {
-        if offset >= cuts[cuts.len() - 1] + SPLIT_BYTES && offset < size {
+        if offset >= cuts[cuts.len() - 1].saturating_add(SPLIT_BYTES) && offset < size {
             cuts.push(offset);
         }
     }
@@ -182,16 +184,15 @@ pub(crate) fn groups(mut files: Vec<PartitionedFile>, parallel: usize) -> Vec<Fi
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat};
+    use esker_format::{DataContentType, DataFile, DataFileFormat};
     use proptest::prelude::*;
 
     use super::*;
 
     fn file(size: u64, offsets: Option<Vec<i64>>) -> LiveFile {
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path("file:///t/f.parquet".to_owned()).file_format(DataFileFormat::Parquet);
-        builder.partition(Struct::empty()).record_count(1).file_size_in_bytes(size).split_offsets(offsets);
-        let file = builder.build().expect("a file");
+        let size = size.try_into().expect("a size");
+        let mut file = DataFile::new(DataContentType::Data, "file:///t/f.parquet", DataFileFormat::Parquet, 1, size);
+        file.split_offsets = offsets;
         LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 

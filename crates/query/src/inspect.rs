@@ -1,13 +1,15 @@
 //! What a table's metadata says of itself: `"t$snapshots"`, `"t$files"`, … under the names, and with the columns, that engines have for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
-use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, literal_label, partition_label};
-use iceberg::spec::{Datum, ManifestContentType, PrimitiveLiteral, SnapshotRef};
+use esker_catalog::{Catalog, LoadedTable};
+use esker_format::{
+    Bound, ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Stats, Type, Value as Single,
+};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, ancestors, partition_label, value_label};
 use serde_json::{Value, json};
 
 use crate::rows::{column, table, text_map, time};
@@ -44,13 +46,17 @@ pub(crate) async fn open(
 }
 
 fn snapshots(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
-    let mut all: Vec<&SnapshotRef> = of.metadata.snapshots().collect();
-    all.sort_by_key(|s| (s.timestamp_ms(), s.sequence_number()));
+    let mut all: Vec<&SnapshotRef> = of.metadata.snapshots.iter().collect();
+    all.sort_by_key(|s| (s.timestamp_ms, s.sequence_number()));
     let row = |s: &&SnapshotRef| {
+        let others = |summary: &BTreeMap<String, String>| {
+            let others = summary.iter().filter(|(key, _)| *key != OPERATION);
+            others.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>()
+        };
         json!({
-            "committed_at": s.timestamp_ms(), "snapshot_id": s.snapshot_id(), "parent_id": s.parent_snapshot_id(),
-            "sequence_number": s.sequence_number(), "schema_id": s.schema_id(), "operation": s.summary().operation.as_str(),
-            "manifest_list": s.manifest_list(), "summary": s.summary().additional_properties,
+            "committed_at": s.timestamp_ms, "snapshot_id": s.snapshot_id, "parent_id": s.parent_snapshot_id,
+            "sequence_number": s.sequence_number(), "schema_id": s.schema_id, "operation": s.operation(),
+            "manifest_list": s.manifest_list, "summary": s.summary.as_ref().map(others),
         })
     };
     let columns = vec![
@@ -68,16 +74,11 @@ fn snapshots(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
 
 fn history(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
     let metadata = &of.metadata;
-    let mut ancestors = Vec::new();
-    let mut next = metadata.current_snapshot();
-    while let Some(snapshot) = next {
-        ancestors.push(snapshot.snapshot_id());
-        next = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
-    }
-    let row = |entry: &iceberg::spec::SnapshotLog| {
-        let parent = metadata.snapshot_by_id(entry.snapshot_id).and_then(|s| s.parent_snapshot_id());
+    let ancestors: HashSet<i64> = ancestors(metadata, metadata.current_snapshot()).map(|s| s.snapshot_id).collect();
+    let row = |entry: &SnapshotLog| {
+        let parent = metadata.snapshots.get(entry.snapshot_id).and_then(|s| s.parent_snapshot_id);
         json!({
-            "made_current_at": entry.timestamp_ms(), "snapshot_id": entry.snapshot_id, "parent_id": parent,
+            "made_current_at": entry.timestamp_ms, "snapshot_id": entry.snapshot_id, "parent_id": parent,
             "is_current_ancestor": ancestors.contains(&entry.snapshot_id),
         })
     };
@@ -87,17 +88,16 @@ fn history(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
         column("parent_id", Int64),
         column("is_current_ancestor", Boolean),
     ];
-    table(columns, &metadata.history().iter().map(row).collect::<Vec<_>>())
+    table(columns, &metadata.snapshot_log.iter().map(row).collect::<Vec<_>>())
 }
 
 fn refs(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
-    let row = |(name, reference): (String, iceberg::spec::SnapshotReference)| -> Result<Value> {
-        let json = serde_json::to_value(&reference).map_err(|e| QueryError::Execution(e.to_string()))?;
-        Ok(json!({
+    let row = |(name, reference): (&String, &SnapshotReference)| {
+        json!({
             "name": name, "type": if reference.is_branch() { "BRANCH" } else { "TAG" }, "snapshot_id": reference.snapshot_id,
-            "max_reference_age_in_ms": json["max-ref-age-ms"], "min_snapshots_to_keep": json["min-snapshots-to-keep"],
-            "max_snapshot_age_in_ms": json["max-snapshot-age-ms"],
-        }))
+            "max_reference_age_in_ms": reference.max_ref_age_ms, "min_snapshots_to_keep": reference.min_snapshots_to_keep,
+            "max_snapshot_age_in_ms": reference.max_snapshot_age_ms,
+        })
     };
     let columns = vec![
         column("name", Utf8),
@@ -107,19 +107,18 @@ fn refs(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
         column("min_snapshots_to_keep", Int32),
         column("max_snapshot_age_in_ms", Int64),
     ];
-    let all = esker_table::refs(&of.metadata).map_err(CatalogError::from)?;
-    table(columns, &all.into_iter().map(row).collect::<Result<Vec<_>>>()?)
+    table(columns, &of.metadata.refs.iter().map(row).collect::<Vec<_>>())
 }
 
 fn metadata_log(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
-    let (metadata, current) = (&of.metadata, (of.metadata.last_updated_ms(), of.row.metadata_location.as_str()));
-    let earlier = metadata.metadata_log().iter().map(|entry| (entry.timestamp_ms, entry.metadata_file.as_str()));
+    let (metadata, current) = (&of.metadata, (of.metadata.last_updated_ms, of.row.metadata_location.as_str()));
+    let earlier = metadata.metadata_log.iter().map(|entry| (entry.timestamp_ms, entry.metadata_file.as_str()));
     let row = |(at, file): (i64, &str)| {
-        let snapshot = metadata.history().iter().rev().find(|s| s.timestamp_ms() <= at);
-        let snapshot = snapshot.and_then(|s| metadata.snapshot_by_id(s.snapshot_id));
+        let snapshot = metadata.snapshot_log.iter().rev().find(|s| s.timestamp_ms <= at);
+        let snapshot = snapshot.and_then(|s| metadata.snapshots.get(s.snapshot_id));
         json!({
-            "timestamp": at, "file": file, "latest_snapshot_id": snapshot.map(|s| s.snapshot_id()),
-            "latest_schema_id": snapshot.and_then(|s| s.schema_id()), "latest_sequence_number": snapshot.map(|s| s.sequence_number()),
+            "timestamp": at, "file": file, "latest_snapshot_id": snapshot.map(|s| s.snapshot_id),
+            "latest_schema_id": snapshot.and_then(|s| s.schema_id), "latest_sequence_number": snapshot.map(|s| s.sequence_number()),
         })
     };
     let columns = vec![
@@ -133,15 +132,14 @@ fn metadata_log(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
 }
 
 fn properties(of: &LoadedTable) -> Result<Arc<dyn TableProvider>> {
-    let sorted: BTreeMap<&String, &String> = of.metadata.properties().iter().collect();
-    let rows: Vec<Value> = sorted.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+    let rows: Vec<Value> = of.metadata.properties.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     table(vec![column("key", Utf8), column("value", Utf8)], &rows)
 }
 
 fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
-    let row = |m: &iceberg::spec::ManifestFile| {
+    let row = |m: &ManifestFile| {
         json!({
-            "content": if m.content == ManifestContentType::Data { 0 } else { 1 }, "path": m.manifest_path,
+            "content": if m.content == ManifestContent::Data { 0 } else { 1 }, "path": m.manifest_path,
             "length": m.manifest_length, "partition_spec_id": m.partition_spec_id, "added_snapshot_id": m.added_snapshot_id,
             "sequence_number": m.sequence_number, "added_files_count": m.added_files_count,
             "existing_files_count": m.existing_files_count, "deleted_files_count": m.deleted_files_count,
@@ -164,29 +162,34 @@ fn manifests(live: &LiveFiles) -> Result<Arc<dyn TableProvider>> {
 }
 
 fn label(of: &LoadedTable, file: &LiveFile) -> String {
-    partition_label(&of.metadata, file.spec_id, file.file.partition())
+    partition_label(&of.metadata, file.spec_id, &file.file.partition)
 }
 
-fn bounds(of: &LoadedTable, bounds: &HashMap<i32, Datum>) -> BTreeMap<String, String> {
-    let text = |datum: &Datum| match datum.literal() {
-        PrimitiveLiteral::String(text) => format!("\"{text}\""),
-        literal => literal_label(Some(datum.data_type()), literal),
+/// The lower or the upper bounds of the table's columns, as far as they can be understood.
+fn bounds(of: &LoadedTable, file: &LiveFile, bound: fn(Stats) -> Option<Bound>) -> BTreeMap<String, String> {
+    let schema = of.metadata.current_schema();
+    let named = |id: i32| {
+        let Type::Primitive(ty) = schema.field_by_id(id)?.field_type.as_ref() else { return None };
+        let text = match bound(file.file.stats(id)?)?.decode(ty)? {
+            Single::String(text) => format!("\"{text}\""),
+            value => value_label(&value),
+        };
+        Some((schema.name_by_field_id(id)?.to_owned(), text))
     };
-    let named = |(id, datum): (&i32, &Datum)| Some((of.metadata.current_schema().name_by_field_id(*id)?.to_owned(), text(datum)));
-    bounds.iter().filter_map(named).collect()
+    schema.field_ids().filter_map(named).collect()
 }
 
 fn files(of: &LoadedTable, live: &LiveFiles, data: bool, deletes: bool) -> Result<Arc<dyn TableProvider>> {
     let row = |file: &LiveFile, content: i32| {
         let f = &file.file;
         json!({
-            "content": content, "file_path": f.file_path(), "file_format": f.file_format().to_string().to_uppercase(),
-            "spec_id": file.spec_id, "partition": label(of, file), "record_count": f.record_count(),
-            "file_size_in_bytes": f.file_size_in_bytes(), "sequence_number": file.sequence_number,
-            "snapshot_id": file.snapshot_id, "first_row_id": file.first_row_id, "sort_order_id": f.sort_order_id(),
-            "split_offsets": f.split_offsets(), "equality_ids": f.equality_ids(), "referenced_data_file": f.referenced_data_file(),
-            "content_offset": f.content_offset(), "content_size_in_bytes": f.content_size_in_bytes(),
-            "lower_bounds": bounds(of, f.lower_bounds()), "upper_bounds": bounds(of, f.upper_bounds()),
+            "content": content, "file_path": f.file_path, "file_format": f.file_format.as_str().to_uppercase(),
+            "spec_id": file.spec_id, "partition": label(of, file), "record_count": f.rows(), "file_size_in_bytes": f.size(),
+            "sequence_number": file.sequence_number, "snapshot_id": file.snapshot_id, "first_row_id": file.first_row_id,
+            "sort_order_id": f.sort_order_id, "split_offsets": f.split_offsets, "equality_ids": f.equality_ids,
+            "referenced_data_file": f.referenced_data_file, "content_offset": f.content_offset,
+            "content_size_in_bytes": f.content_size_in_bytes, "lower_bounds": bounds(of, file, |stats| stats.lower_bound),
+            "upper_bounds": bounds(of, file, |stats| stats.upper_bound),
         })
     };
     let columns = vec![
@@ -225,15 +228,15 @@ fn partitions(of: &LoadedTable, live: &LiveFiles) -> Result<Arc<dyn TableProvide
     let mut all: BTreeMap<(i32, String, PartitionKey<'_>), [u64; 7]> = BTreeMap::new();
     for file in &live.data {
         let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
-        sums[0] = sums[0].saturating_add(file.file.record_count());
+        sums[0] = sums[0].saturating_add(file.file.rows().unwrap_or(0));
         sums[1] += 1;
-        sums[2] = sums[2].saturating_add(file.file.file_size_in_bytes());
+        sums[2] = sums[2].saturating_add(file.file.size());
     }
     for delete in &live.deletes {
         let file = &delete.entry;
         let sums = all.entry((file.spec_id, label(of, file), PartitionKey::of(file))).or_default();
         let at = if delete.kind == DeleteKind::Equality { 5 } else { 3 };
-        sums[at] = sums[at].saturating_add(file.file.record_count());
+        sums[at] = sums[at].saturating_add(file.file.rows().unwrap_or(0));
         sums[at + 1] += 1;
     }
     let names = [

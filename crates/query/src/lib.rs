@@ -25,6 +25,7 @@ mod met;
 mod minmax;
 mod moment;
 mod names;
+mod opaque;
 mod order;
 mod padded;
 mod parameters;
@@ -58,6 +59,7 @@ pub use engine::{Bound, Engine, EngineOptions, Prepared, Running};
 pub use error::{QueryError, Stopped};
 pub use govern::QueryLimits;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
+pub use opaque::arrow_columns;
 pub use record::record_health;
 pub use table::IcebergTable;
 

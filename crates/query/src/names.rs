@@ -12,10 +12,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::TableType;
 use esker_catalog::{Catalog, LoadedTable, LoadedView};
+use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
 use esker_state::Kind;
 use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, caught};
-use iceberg::spec::{Schema, SnapshotRef};
 
 use crate::log::QueryStats;
 use crate::rowscan::RowTable;
@@ -281,7 +281,7 @@ impl Namespace {
             };
             match table {
                 Some(table) => {
-                    Ok(Some(Arc::new(EmptyTable::new(columns(table.metadata.current_schema())?)) as Arc<dyn TableProvider>))
+                    Ok(Some(Arc::new(EmptyTable::new(columns(table.metadata.current_schema()))) as Arc<dyn TableProvider>))
                 }
                 None => self.find(name).await,
             }
@@ -315,7 +315,7 @@ impl Namespace {
             let stats = self.names.stats.clone();
             let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
             return Ok(Some(match as_of {
-                Some(AsOf::Rows(_)) => Arc::new(RowTable::new(table)?),
+                Some(AsOf::Rows(_)) => Arc::new(RowTable::new(table)),
                 _ => Arc::new(table),
             }));
         }
@@ -339,25 +339,27 @@ impl Namespace {
 fn at(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
     let metadata = &table.metadata;
     let current = || metadata.current_schema().clone();
-    let of_snapshot = |snapshot: &SnapshotRef| snapshot.schema_id().and_then(|id| metadata.schema_by_id(id)).cloned();
+    let of_snapshot = |snapshot: &SnapshotRef| snapshot.schema_id.and_then(|id| metadata.schema_by_id(id)).cloned();
     let wrong = |what: String| QueryError::Statement(format!("{}: {what}", table.row.name));
+    let find = |id: i64| metadata.snapshots.get(id).cloned().ok_or_else(|| wrong(format!("there is no snapshot {id}")));
     match as_of {
-        None => Ok((metadata.current_snapshot().cloned(), current())),
-        Some(AsOf::Rows(snapshot)) => Ok((snapshot.and_then(|id| metadata.snapshot_by_id(id)).cloned(), current())),
+        None => Ok((metadata.current_snapshot_id.map(find).transpose()?, current())),
+        Some(AsOf::Rows(snapshot)) => Ok((snapshot.map(find).transpose()?, current())),
         Some(AsOf::Version(version)) => {
-            if let Some(snapshot) = version.parse().ok().and_then(|id| metadata.snapshot_by_id(id)) {
+            if let Some(snapshot) = version.parse().ok().and_then(|id| metadata.snapshots.get(id)) {
                 let schema = of_snapshot(snapshot).unwrap_or_else(current);
                 return Ok((Some(snapshot.clone()), schema));
             }
-            let refs = esker_table::refs(metadata).map_err(esker_catalog::CatalogError::from)?;
-            let found = refs.get(version).ok_or_else(|| wrong(format!("no snapshot, branch or tag {version}")))?;
-            let snapshot = metadata.snapshot_by_id(found.snapshot_id).cloned();
-            let own = snapshot.as_ref().filter(|_| !found.is_branch()).and_then(of_snapshot);
-            Ok((snapshot, own.unwrap_or_else(current)))
+            let reference = metadata.refs.get(version);
+            let main = metadata.current_snapshot_id.filter(|_| version == MAIN_BRANCH);
+            let id = reference.map(|reference| reference.snapshot_id).or(main);
+            let snapshot = find(id.ok_or_else(|| wrong(format!("no snapshot, branch or tag {version}")))?)?;
+            let own = reference.filter(|reference| !reference.is_branch()).and_then(|_| of_snapshot(&snapshot));
+            Ok((Some(snapshot), own.unwrap_or_else(current)))
         }
         Some(AsOf::Timestamp(ms)) => {
-            let entry = metadata.history().iter().rev().find(|entry| entry.timestamp_ms() <= *ms);
-            let snapshot = entry.and_then(|entry| metadata.snapshot_by_id(entry.snapshot_id));
+            let entry = metadata.snapshot_log.iter().rev().find(|entry| entry.timestamp_ms <= *ms);
+            let snapshot = entry.and_then(|entry| metadata.snapshots.get(entry.snapshot_id));
             let snapshot = snapshot.ok_or_else(|| wrong(format!("no snapshot as old as {ms} ms since the epoch is kept")))?;
             Ok((Some(snapshot.clone()), of_snapshot(snapshot).unwrap_or_else(current)))
         }

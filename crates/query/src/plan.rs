@@ -17,8 +17,8 @@ use datafusion::sql::sqlparser::ast::{
     Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update, With,
 };
 use esker_catalog::{Catalog, LoadedTable};
+use esker_format::Schema;
 use esker_read::Reader;
-use iceberg::spec::{FormatVersion, Schema};
 
 use crate::change::{Action, refused};
 use crate::select::{self, normal, parts, quoted};
@@ -138,7 +138,7 @@ impl Planner<'_> {
         let target = Target::find(self.warehouses, &table).await?;
         let loaded = target.load().await?;
         let schema = loaded.metadata.current_schema().clone();
-        let all = store::columns(&schema)?;
+        let all = store::columns(&schema);
         let listed = listed(&target, &all, &given)?;
         let provider = self.provider(&table).await?;
         let mut source = source.unwrap_or_else(|| Box::new(select::defaults(listed.len())));
@@ -219,7 +219,7 @@ impl Planner<'_> {
             true => self.provider(&rows.table).await?,
             false => None,
         };
-        for (at, column) in store::columns(schema)?.into_iter().enumerate() {
+        for (at, column) in store::columns(schema).into_iter().enumerate() {
             columns.push(match values.remove(column.name()) {
                 Some(expr) if values::is_default(&expr) => SelectItem::ExprWithAlias {
                     expr: self.default_of(&column, schema, at, provider.as_deref())?,
@@ -360,13 +360,13 @@ impl Rows {
         }
         let target = Target::find(warehouses, &table).await?;
         let loaded = target.load().await?;
-        if loaded.metadata.format_version() == FormatVersion::V1 {
+        if loaded.metadata.format_version == 1 {
             return Err(refused(format!(
                 "{}: a table of format version 1 has no row-level deletes; upgrade it to 2 or 3",
                 target.name
             )));
         }
-        let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id());
+        let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id);
         let outer = [table.catalog(), table.schema()].into_iter().flatten();
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));

@@ -8,8 +8,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicate;
+use esker_format::TableMetadata;
 use esker_table::LiveFile;
-use iceberg::spec::TableMetadata;
 
 use crate::ranges::FileRanges;
 

@@ -8,17 +8,16 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue};
-use esker_read::{field_id, literal_array};
+use esker_format::{PartitionField, TableMetadata, Transform, Type, Value};
+use esker_read::{field_id, literal_array, values_of};
 use esker_table::{ColumnBounds, LiveFile, source_range};
-use iceberg::spec::{Datum, Literal, PrimitiveType, TableMetadata, Transform, Type};
-use iceberg::transform::create_transform_function;
 
 /// What a manifest says about a file.
 pub(crate) struct FileBounds<'a> {
     file: &'a LiveFile,
     metadata: &'a TableMetadata,
     /// Ranges that its partition values imply for source columns.
-    partition: HashMap<i32, (Datum, Option<Datum>)>,
+    partition: HashMap<i32, (Value, Option<Value>)>,
 }
 
 /// The least and the greatest value of a column, as far as they are known.
@@ -41,7 +40,7 @@ impl<'a> FileBounds<'a> {
         let (own, partition) = (self.column(id), self.partition.get(&id));
         let low = own.lower.as_ref().or_else(|| partition.map(|(low, _)| low));
         let high = own.upper.as_ref().or_else(|| partition.and_then(|(_, high)| high.as_ref()));
-        let value = |datum: Option<&Datum>| scalar(datum.filter(|datum| !datum.is_nan())?, to);
+        let value = |value: Option<&Value>| scalar(value.filter(|value| !value.is_nan())?, to);
         // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
         let no_nans = !is_float(to) || own.no_nans();
         (value(low), value(high).filter(|_| no_nans))
@@ -49,7 +48,7 @@ impl<'a> FileBounds<'a> {
 
     /// How many rows of a column are null, if the manifest counts every row of it.
     fn nulls(&self, id: i32) -> Option<u64> {
-        let (own, rows) = (self.column(id), self.file.file.record_count());
+        let (own, rows) = (self.column(id), self.file.file.rows()?);
         own.nulls.filter(|nulls| own.values == Some(rows) && *nulls <= rows)
     }
 
@@ -73,9 +72,8 @@ impl<'a> FileBounds<'a> {
     }
 }
 
-fn scalar(datum: &Datum, to: &DataType) -> Option<ScalarValue> {
-    let array = literal_array(datum.data_type(), datum.literal(), to)?;
-    ScalarValue::try_from_array(&array, 0).ok()
+fn scalar(value: &Value, to: &DataType) -> Option<ScalarValue> {
+    ScalarValue::try_from_array(&literal_array(value, to)?, 0).ok()
 }
 
 fn is_least(value: &ScalarValue) -> bool {
@@ -112,38 +110,33 @@ impl<'a> FileRanges<'a> {
     }
 
     /// Whether none of some values of a column can be in a file, because each would be in another bucket.
-    fn in_other_buckets(&self, file: &LiveFile, id: i32, values: &[Datum]) -> bool {
+    fn in_other_buckets(&self, file: &LiveFile, id: i32, values: &[Value]) -> bool {
         let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id) else { return false };
-        spec.fields().iter().zip(file.file.partition().iter()).any(|(field, bucket)| {
-            let (Transform::Bucket(_), Some(Literal::Primitive(bucket))) = (field.transform, bucket) else { return false };
-            let Ok(function) = create_transform_function(&field.transform) else { return false };
-            let elsewhere = |value| matches!(function.transform_literal(value), Ok(Some(b)) if b.literal() != bucket);
-            field.source_id == id && values.iter().all(elsewhere)
+        spec.fields().iter().zip(&file.file.partition).any(|(field, bucket)| {
+            let (transform @ Transform::Bucket(_), Some(bucket @ Value::Int(_))) = (field.transform(), bucket) else {
+                return false;
+            };
+            let elsewhere = |value| matches!(transform.apply(Some(value)), Ok(Some(other)) if other != *bucket);
+            field.source_id() == Some(id) && values.iter().all(elsewhere)
         })
     }
 }
 
-fn partition_ranges(metadata: &TableMetadata, file: &LiveFile) -> HashMap<i32, (Datum, Option<Datum>)> {
+fn partition_ranges(metadata: &TableMetadata, file: &LiveFile) -> HashMap<i32, (Value, Option<Value>)> {
     let Some(spec) = metadata.partition_spec_by_id(file.spec_id) else { return HashMap::new() };
-    let range = |(field, value): (&iceberg::spec::PartitionField, Option<&Literal>)| {
-        let source = metadata.current_schema().field_by_id(field.source_id)?;
-        Some((field.source_id, source_range(field.transform, &source.field_type, value?)?))
+    let range = |(field, value): (&PartitionField, &Option<Value>)| {
+        let source = metadata.current_schema().field_by_id(field.source_id()?)?;
+        Some((source.id, source_range(field.transform(), &source.field_type, value.as_ref()?)?))
     };
-    spec.fields().iter().zip(file.file.partition().iter()).filter_map(range).collect()
+    spec.fields().iter().zip(&file.file.partition).filter_map(range).collect()
 }
 
-/// A literal of a filter as a value of an Iceberg column, for the types that buckets are made of most.
-fn datum(value: &ScalarValue, ty: &PrimitiveType) -> Option<Datum> {
-    Some(match (ty, value) {
-        (PrimitiveType::Int, ScalarValue::Int32(Some(v))) => Datum::int(*v),
-        (PrimitiveType::Long, ScalarValue::Int64(Some(v))) => Datum::long(*v),
-        (PrimitiveType::Date, ScalarValue::Date32(Some(v))) => Datum::date(*v),
-        (
-            PrimitiveType::String,
-            ScalarValue::Utf8(Some(v)) | ScalarValue::Utf8View(Some(v)) | ScalarValue::LargeUtf8(Some(v)),
-        ) => Datum::string(v),
-        _ => return None,
-    })
+/// A literal of a filter as a value of the table's column; none if it is of another type than queries see the column with.
+fn value_of(literal: &ScalarValue, field: &Field, ty: &Type) -> Option<Value> {
+    if literal.data_type() != *field.data_type() {
+        return None;
+    }
+    values_of(&literal.to_array().ok()?, ty).ok()?.pop()?
 }
 
 impl PruningStatistics for FileRanges<'_> {
@@ -165,122 +158,157 @@ impl PruningStatistics for FileRanges<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(self.files.iter().map(|f| Some(f.file.file.record_count())).collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(|f| f.file.file.rows()).collect::<UInt64Array>()))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
-        let id = field_id(self.schema.field_with_name(&column.name).ok()?)?;
-        let ty = self.metadata.current_schema().field_by_id(id).map(|f| f.field_type.as_ref());
-        let Some(Type::Primitive(ty)) = ty else { return None };
-        let values: Vec<Datum> = values.iter().map(|v| datum(v, ty)).collect::<Option<_>>()?;
+        let field = self.schema.field_with_name(&column.name).ok()?;
+        let id = field_id(field)?;
+        let ty = self.metadata.current_schema().field_by_id(id)?.field_type.as_ref();
+        let values: Vec<Value> = values.iter().map(|value| value_of(value, field, ty)).collect::<Option<_>>()?;
         Some(self.files.iter().map(|file| self.in_other_buckets(file.file, id, &values).then_some(false)).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use datafusion::logical_expr::{Expr, col, lit};
     use datafusion::prelude::SessionContext;
-    use iceberg::spec::{
-        DataContentType, DataFileBuilder, DataFileFormat, FormatVersion, NestedField, PartitionSpec, Schema, SortOrder, Struct,
-        TableMetadataBuilder,
-    };
+    use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType};
+    use serde_json::json;
+    use uuid::Uuid;
 
     use super::*;
 
-    fn metadata() -> TableMetadata {
-        let schema = Schema::builder()
-            .with_fields([
-                NestedField::optional(1, "i", Type::Primitive(PrimitiveType::Long)).into(),
-                NestedField::optional(2, "f", Type::Primitive(PrimitiveType::Double)).into(),
-            ])
-            .build()
-            .expect("a schema");
-        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
-        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
-        built.expect("a builder").build().expect("metadata").metadata
+    fn metadata(fields: &[NestedField], spec: serde_json::Value) -> TableMetadata {
+        let field = |f: &NestedField| json!({"id": f.id, "name": f.name, "required": false, "type": f.field_type.to_string()});
+        let json = json!({
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
+            "last-sequence-number": 1, "last-updated-ms": 1, "last-column-id": 9, "last-partition-id": 1000,
+            "current-schema-id": 0, "default-spec-id": 0, "default-sort-order-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": fields.iter().map(field).collect::<Vec<_>>()}],
+            "partition-specs": [{"spec-id": 0, "fields": spec}], "sort-orders": [{"order-id": 0, "fields": []}],
+        });
+        TableMetadata::from_json(json.to_string().as_bytes()).expect("metadata")
     }
 
     /// A file of ten rows.
-    fn file(entry: impl FnOnce(&mut DataFileBuilder)) -> LiveFile {
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path("file:///t/f.parquet".to_owned()).file_format(DataFileFormat::Parquet);
-        builder.partition(Struct::empty()).record_count(10).file_size_in_bytes(1);
-        entry(&mut builder);
-        let file = builder.build().expect("a file");
+    fn file(entry: impl FnOnce(&mut DataFile)) -> LiveFile {
+        let mut file = DataFile::new(DataContentType::Data, "file:///t/f.parquet", DataFileFormat::Parquet, 10, 1);
+        entry(&mut file);
         LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
-    fn kept(entry: impl FnOnce(&mut DataFileBuilder), filter: Expr) -> bool {
-        let (metadata, file) = (metadata(), file(entry));
-        let ids: Vec<i32> = metadata.current_schema().as_struct().fields().iter().map(|f| f.id).collect();
-        let schema = esker_read::target_schema(metadata.current_schema(), &ids).expect("a schema");
+    fn is_kept(metadata: &TableMetadata, file: LiveFile, filter: Expr) -> bool {
+        let schema = crate::table::columns(metadata.current_schema());
         let condition = crate::prune::condition(&SessionContext::new().state(), &schema, &[filter]).expect("a condition");
-        crate::prune::files(condition.as_ref(), &schema, &metadata, &[file]).expect("files").len() == 1
+        crate::prune::files(condition.as_ref(), &schema, metadata, &[file]).expect("files").len() == 1
     }
 
-    fn counts(id: i32, n: u64) -> HashMap<i32, u64> {
-        HashMap::from([(id, n)])
+    fn kept(entry: impl FnOnce(&mut DataFile), filter: Expr) -> bool {
+        let fields = [NestedField::optional(1, "i", PrimitiveType::Long), NestedField::optional(2, "f", PrimitiveType::Double)];
+        is_kept(&metadata(&fields, json!([])), file(entry), filter)
+    }
+
+    fn of_column<T, M: FromIterator<(i32, T)>>(id: i32, one: T) -> Option<M> {
+        Some([(id, one)].into_iter().collect())
     }
 
     #[test]
     fn nulls_are_known_only_where_all_values_are_counted() {
-        let with = |values: Option<u64>, nulls: Option<u64>, filter: Expr| {
+        let with = |rows: i64, values: Option<i64>, nulls: Option<i64>, filter: Expr| {
             kept(
                 |file| {
-                    values.map(|n| file.value_counts(counts(1, n)));
-                    nulls.map(|n| file.null_value_counts(counts(1, n)));
+                    file.record_count = rows;
+                    file.value_counts = values.and_then(|n| of_column(1, n));
+                    file.null_value_counts = nulls.and_then(|n| of_column(1, n));
                 },
                 filter,
             )
         };
         let (null, not_null) = (|| col("i").is_null(), || col("i").is_not_null());
-        assert!(!with(Some(10), Some(0), null()) && !with(Some(10), Some(10), not_null()));
-        assert!(with(Some(10), Some(3), null()) && with(Some(10), Some(3), not_null()));
-        for (values, nulls) in [(Some(10), None), (None, Some(10)), (None, Some(0)), (Some(7), Some(0)), (Some(10), Some(11))] {
-            assert!(with(values, nulls, null()) && with(values, nulls, not_null()), "{values:?} {nulls:?}");
+        assert!(!with(10, Some(10), Some(0), null()) && !with(10, Some(10), Some(10), not_null()));
+        assert!(with(10, Some(10), Some(3), null()) && with(10, Some(10), Some(3), not_null()));
+        for (rows, values, nulls) in [
+            (10, Some(10), None),
+            (10, None, Some(10)),
+            (10, None, Some(0)),
+            (10, Some(7), Some(0)),
+            (10, Some(10), Some(11)),
+            (-1, Some(10), Some(0)),
+            (-1, Some(10), Some(10)),
+        ] {
+            let kept = [null(), not_null()].into_iter().all(|filter| with(rows, values, nulls, filter));
+            assert!(kept, "{rows} {values:?} {nulls:?}");
         }
     }
 
     #[test]
     fn bounds_that_can_not_be_leave_nothing_out() {
-        let with = |low: Datum, high: Datum, filter: Expr| {
-            let (id, low, high) = (if matches!(low.data_type(), PrimitiveType::Long) { 1 } else { 2 }, low, high);
+        let with = |low: Value, high: Value, filter: Expr| {
+            let id = if matches!(low, Value::Long(_)) { 1 } else { 2 };
             kept(
                 |file| {
-                    file.value_counts(counts(id, 10)).null_value_counts(counts(id, 0)).nan_value_counts(counts(2, 0));
-                    file.lower_bounds(HashMap::from([(id, low)])).upper_bounds(HashMap::from([(id, high)]));
+                    file.value_counts = of_column(id, 10);
+                    file.null_value_counts = of_column(id, 0);
+                    file.nan_value_counts = of_column(2, 0);
+                    file.lower_bounds = of_column(id, Bound::of(&low).expect("a bound"));
+                    file.upper_bounds = of_column(id, Bound::of(&high).expect("a bound"));
                 },
                 filter,
             )
         };
-        assert!(!with(Datum::long(1), Datum::long(5), col("i").gt(lit(5_i64))));
-        assert!(with(Datum::long(5), Datum::long(1), col("i").gt(lit(5_i64))), "inverted");
-        assert!(!with(Datum::double(1.0), Datum::double(5.0), col("f").gt(lit(5.0))));
-        assert!(with(Datum::double(f64::NAN), Datum::double(5.0), col("f").lt(lit(1.0))), "NaN");
-        assert!(with(Datum::double(1.0), Datum::double(f64::NAN), col("f").gt(lit(5.0))), "NaN");
+        assert!(!with(Value::Long(1), Value::Long(5), col("i").gt(lit(5_i64))));
+        assert!(with(Value::Long(5), Value::Long(1), col("i").gt(lit(5_i64))), "inverted");
+        assert!(!with(Value::Double(1.0), Value::Double(5.0), col("f").gt(lit(5.0))));
+        assert!(with(Value::Double(f64::NAN), Value::Double(5.0), col("f").lt(lit(1.0))), "NaN");
+        assert!(with(Value::Double(1.0), Value::Double(f64::NAN), col("f").gt(lit(5.0))), "NaN");
         // The two zeros are equal.
         for (bound, literal) in [(0.0, -0.0), (-0.0, 0.0)] {
-            assert!(with(Datum::double(bound), Datum::double(bound), col("f").eq(lit(literal))), "{bound} {literal}");
+            assert!(with(Value::Double(bound), Value::Double(bound), col("f").eq(lit(literal))), "{bound} {literal}");
         }
     }
 
     #[test]
     fn without_a_count_of_nan_there_is_no_maximum() {
-        let with = |nans: Option<u64>| {
+        let with = |nans: Option<i64>| {
             kept(
                 |file| {
-                    file.value_counts(counts(2, 10)).null_value_counts(counts(2, 0));
-                    file.lower_bounds(HashMap::from([(2, Datum::double(0.0))]));
-                    file.upper_bounds(HashMap::from([(2, Datum::double(1.0))]));
-                    nans.map(|n| file.nan_value_counts(counts(2, n)));
+                    file.value_counts = of_column(2, 10);
+                    file.null_value_counts = of_column(2, 0);
+                    file.lower_bounds = of_column(2, Bound::of(&Value::Double(0.0)).expect("a bound"));
+                    file.upper_bounds = of_column(2, Bound::of(&Value::Double(1.0)).expect("a bound"));
+                    file.nan_value_counts = nans.and_then(|n| of_column(2, n));
                 },
                 col("f").gt(lit(5.0)),
             )
         };
         assert!(!with(Some(0)));
         assert!(with(Some(1)) && with(None));
+    }
+
+    #[test]
+    fn a_file_of_another_bucket_is_left_out_whatever_type_it_is_made_of() {
+        let decimal = PrimitiveType::Decimal { precision: 9, scale: 2 };
+        for (ty, value, literal) in [
+            (PrimitiveType::Long, Value::Long(34), ScalarValue::from(34_i64)),
+            (PrimitiveType::String, Value::String("iceberg".into()), ScalarValue::Utf8View(Some("iceberg".to_owned()))),
+            (PrimitiveType::Timestamp, Value::Timestamp(7), ScalarValue::TimestampMicrosecond(Some(7), None)),
+            (
+                PrimitiveType::Uuid,
+                Value::Uuid(Uuid::from_u128(7)),
+                ScalarValue::FixedSizeBinary(16, Some(Uuid::from_u128(7).into_bytes().to_vec())),
+            ),
+            (decimal, Value::Decimal { unscaled: 1420, scale: 2 }, ScalarValue::Decimal128(Some(1420), 9, 2)),
+        ] {
+            let (fields, transform) = ([NestedField::optional(1, "c", ty.clone())], Transform::Bucket(100));
+            let metadata =
+                metadata(&fields, json!([{"name": "b", "source-id": 1, "field-id": 1000, "transform": transform.to_string()}]));
+            let Ok(Some(Value::Int(own))) = transform.apply(Some(&value)) else { panic!("{ty} has a bucket") };
+            let in_bucket = |bucket| file(|file| file.partition = [Some(Value::Int(bucket))].into());
+            let filter = || col("c").eq(Expr::Literal(literal.clone(), None));
+            assert!(is_kept(&metadata, in_bucket(own), filter()), "{ty}");
+            assert!(!is_kept(&metadata, in_bucket((own + 1) % 100), filter()), "{ty}");
+        }
     }
 }

@@ -1,18 +1,17 @@
 //! The health of all tables as rows of an Iceberg table, `system.table_health` of each warehouse, for engines that ask through the REST
 //! catalog: what Trino and Superset query.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use esker_catalog::{Catalog, Cause, CreateTable, Examined};
-use esker_read::Reader;
+use esker_read::{Reader, arrow_schema, schema_of_arrow};
 use esker_state::{NamespaceRow, TableUse};
 use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
 use esker_write::Appender;
-use iceberg::arrow::{arrow_schema_to_schema_auto_assign_ids, schema_to_arrow_schema};
 use serde_json::{Value, json};
 
 use crate::change::commit;
@@ -136,7 +135,7 @@ async fn make(target: &Target, cause: &Cause) -> Result<()> {
         _ => f,
     };
     let schema = Schema::new(columns().into_iter().map(stored).collect::<Vec<_>>());
-    let schema = arrow_schema_to_schema_auto_assign_ids(&schema).map_err(|e| QueryError::Execution(esker_table::plain(&e)))?;
+    let schema = schema_of_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let request = CreateTable {
         name: TABLE.to_owned(),
         location: None,
@@ -145,15 +144,15 @@ async fn make(target: &Target, cause: &Cause) -> Result<()> {
         write_order: None,
         stage_create: false,
         // Rows stay, snapshots need not.
-        properties: HashMap::from([("history.expire.max-snapshot-age-ms".to_owned(), "86400000".to_owned())]),
+        properties: BTreeMap::from([("history.expire.max-snapshot-age-ms".to_owned(), "86400000".to_owned())]),
     };
     there(catalog.create_table(&target.name.namespace, request, cause).await.map(drop))
 }
 
 /// The rows as the table has its columns now: one that somebody dropped is left out, one that somebody added is null.
-fn shaped(found: &RecordBatch, schema: &iceberg::spec::Schema) -> Result<RecordBatch> {
+fn shaped(found: &RecordBatch, schema: &esker_format::Schema) -> Result<RecordBatch> {
     let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
-    let schema = schema_to_arrow_schema(schema).map_err(|e| QueryError::Execution(e.to_string()))?;
+    let schema = arrow_schema(schema).map_err(|e| QueryError::Execution(e.to_string()))?;
     let columns = schema.fields().iter().map(|field| -> Result<ArrayRef> {
         match found.column_by_name(field.name()) {
             Some(array) => cast(array, field.data_type()).map_err(failed),

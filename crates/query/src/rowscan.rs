@@ -13,16 +13,16 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use esker_format::Schema as IcebergSchema;
 use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, target_schema, with_lineage};
 use esker_table::LiveFile;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use iceberg::spec::{FormatVersion, Schema as IcebergSchema};
 use roaring::RoaringTreemap;
 
-use crate::IcebergTable;
 use crate::error::external;
 use crate::met::Owner;
-use crate::table::{seen, with_ids};
+use crate::table::seen;
+use crate::{IcebergTable, opaque};
 
 /// What the columns that say where a row is are called: file, position and row id, unlike any column of the table.
 pub(crate) fn places(schema: &IcebergSchema) -> [String; 3] {
@@ -41,8 +41,8 @@ pub(crate) struct RowTable {
 }
 
 impl RowTable {
-    pub(crate) fn new(table: IcebergTable) -> Result<Self> {
-        let own = seen(with_ids(&table.iceberg).map_err(external)?.as_ref(), &table.iceberg);
+    pub(crate) fn new(table: IcebergTable) -> Self {
+        let own = seen(&opaque::arrow_columns(&table.iceberg), &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),
@@ -50,7 +50,7 @@ impl RowTable {
             Field::new(row_id, DataType::Int64, true),
         ];
         let fields: Vec<_> = own.fields().iter().cloned().chain(place.into_iter().map(Arc::new)).collect();
-        Ok(Self { table, schema: Arc::new(Schema::new(fields)) })
+        Self { table, schema: Arc::new(Schema::new(fields)) }
     }
 }
 
@@ -77,16 +77,17 @@ impl TableProvider for RowTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
         let metadata = &table.table.metadata;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let projection = projection.unwrap_or(&all);
+        opaque::check(projection.iter().map(|at| &self.schema.fields()[*at]))?;
         let kept = table.files(state, &self.schema, filters)?;
         let mut deleted = table.noted(table.deleted(state, &kept).await)?;
 
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let projection = projection.unwrap_or(&all);
         let own = self.schema.fields().len() - 3;
         let fields = table.iceberg.as_struct().fields();
         let ids: Vec<i32> = projection.iter().filter(|i| **i < own).map(|i| fields[*i].id).collect();
         let mut target = target_schema(&table.iceberg, &ids).map_err(external)?;
-        let row_ids = metadata.format_version() == FormatVersion::V3 && projection.contains(&(own + 2));
+        let row_ids = metadata.format_version >= 3 && projection.contains(&(own + 2));
         if row_ids {
             target = with_lineage(&target);
         }
@@ -96,9 +97,9 @@ impl TableProvider for RowTable {
         let mut parts: Vec<Part> = Vec::new();
         for file in kept {
             let spec = metadata.partition_spec_by_id(file.spec_id);
-            let partition = spec.map(|spec| (spec.as_ref(), file.file.partition()));
+            let partition = spec.map(|spec| (spec.as_ref(), &*file.file.partition));
             let adapter = Arc::new(Adapter::new(target.clone(), &table.iceberg, partition));
-            let deleted = deleted.remove(file.file.file_path());
+            let deleted = deleted.remove(&file.file.file_path);
             parts.push(Part { file, adapter, deleted });
         }
         let n = state.config().target_partitions().clamp(1, parts.len().max(1));
@@ -188,7 +189,7 @@ async fn one_file(
     batch_size: usize,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let Part { file, adapter, deleted } = part;
-    let open = reader.open_kept(file.file.file_path(), file.file.file_size_in_bytes(), &stats).await.map_err(external)?;
+    let open = reader.open_kept(&file.file.file_path, file.file.size(), &stats).await.map_err(external)?;
     let batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size }).map_err(external)?;
     let mut next = 0;
     let lineage = Lineage { first_row_id: file.first_row_id, sequence_number: file.sequence_number };
@@ -199,7 +200,7 @@ async fn one_file(
         if shape.row_ids {
             batch = lineage.fill(&batch, &Positions::Run(range.clone()))?;
         }
-        let batch = place(&batch, &shape, file.file.file_path(), range.start)?;
+        let batch = place(&batch, &shape, &file.file.file_path, range.start)?;
         match &deleted {
             None => Ok(batch),
             Some(deleted) => {

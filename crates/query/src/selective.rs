@@ -46,9 +46,9 @@ pub(crate) fn share(filters: &[Expr], schema: &Schema, files: &[LiveFile], stati
 }
 
 fn bytes_a_value(files: &[LiveFile], id: i32) -> Option<f64> {
-    let sized = files.iter().filter_map(|f| Some((*f.file.column_sizes().get(&id)?, f.file.record_count())));
-    let (bytes, rows) = sized.fold((0, 0), |sum, (bytes, rows)| (sum.0 + bytes, sum.1 + rows));
-    (rows > 0).then(|| bytes as f64 / rows as f64)
+    let sized = files.iter().filter_map(|f| Some((f.file.stats(id)?.column_size? as f64, f.file.rows()? as f64)));
+    let (bytes, rows) = sized.fold((0.0, 0.0), |sum, (bytes, rows)| (sum.0 + bytes, sum.1 + rows));
+    (rows > 0.0).then(|| bytes / rows)
 }
 
 fn width(low: &Precision<ScalarValue>, high: &Precision<ScalarValue>) -> Option<f64> {

@@ -12,13 +12,10 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema as ArrowSchema};
 use arrow::util::display::array_value_to_string;
+use esker_format::{NestedField, PrimitiveType, Schema, Type};
 
-use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
-
-use crate::error::external;
-use crate::table::with_ids;
 use crate::wording::sql_type;
-use crate::{QueryError, Result, moment, stored_text};
+use crate::{QueryError, Result, moment, opaque, stored_text};
 
 /// Characters of a value that an error shows.
 const SHOWN: usize = 80;
@@ -34,16 +31,18 @@ pub(crate) struct Column {
     field: FieldRef,
 }
 
-/// The columns of a table.
-pub(crate) fn columns(schema: &Schema) -> Result<Vec<Column>> {
+/// The columns of a table. One of a type that can't be written takes nulls alone.
+pub(crate) fn columns(schema: &Schema) -> Vec<Column> {
     let fields = schema.as_struct().fields();
-    let arrow = with_ids(schema).map_err(external)?;
     let column = |(field, arrow): (&Arc<NestedField>, &FieldRef)| Column {
         path: field.name.clone(),
         ty: field.field_type.as_ref().clone(),
-        field: arrow.clone(),
+        field: match opaque::type_of(arrow) {
+            Some(_) => Arc::new(Field::new(&field.name, DataType::Null, !field.required)),
+            None => arrow.clone(),
+        },
     };
-    Ok(fields.iter().zip(arrow.fields()).map(column).collect())
+    fields.iter().zip(opaque::arrow_columns(schema).fields()).map(column).collect()
 }
 
 /// Rows as a table has them, column by column; columns beyond the table's stay as they are.
@@ -100,6 +99,7 @@ impl Column {
                 Type::Struct(_) => self.fields(array),
                 Type::List(_) => self.elements(array),
                 Type::Map(_) => self.entries(array),
+                Type::Variant => Err(self.refuse(array.data_type())),
             },
         }
     }
@@ -308,5 +308,6 @@ fn type_name(ty: &Type) -> String {
         Type::Struct(_) => "a struct".to_owned(),
         Type::List(_) => "a list".to_owned(),
         Type::Map(_) => "a map".to_owned(),
+        Type::Variant => "a variant".to_owned(),
     }
 }

@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::DataType;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Timelike, Utc};
-use iceberg::spec::PrimitiveType;
+use esker_format::PrimitiveType;
 
 use crate::moment;
 
@@ -43,7 +43,13 @@ pub(crate) fn read(texts: &StringArray, ty: &PrimitiveType, arrow: &DataType) ->
             let stored = FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 16);
             stored.map(|v| Arc::new(v) as ArrayRef).map_err(|_| 0)
         }),
-        _ => return None,
+        PrimitiveType::String
+        | PrimitiveType::Fixed(_)
+        | PrimitiveType::Binary
+        | PrimitiveType::Unknown
+        | PrimitiveType::Geometry { .. }
+        | PrimitiveType::Geography { .. }
+        | PrimitiveType::Other(_) => return None,
     })
 }
 

@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
@@ -16,10 +16,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, LoadedTable};
-use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array, target_schema};
+use esker_format::{DataFileFormat, NestedFieldRef, Schema, SnapshotRef};
+use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array};
 use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
-use iceberg::spec::{DataFileFormat, Literal, NestedField, NestedFieldRef, Schema, SnapshotRef, Type};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -28,7 +28,7 @@ use crate::error::external;
 use crate::log::QueryStats;
 use crate::met::Owner;
 use crate::source::{Files, Known, Planned};
-use crate::{files, prune, selective, semantics, shape};
+use crate::{files, opaque, prune, selective, semantics, shape};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
@@ -64,7 +64,7 @@ impl IcebergTable {
             Some(snapshot) => catalog.live(&table, snapshot).await?,
             None => Arc::default(),
         };
-        let target = shape::scanned(with_ids(&iceberg).map_err(external)?.as_ref());
+        let target = shape::scanned(&opaque::arrow_columns(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
@@ -90,9 +90,9 @@ impl IcebergTable {
         for file in files {
             let Some(key) = equality_key(file, &names) else { continue };
             match self.reader.keyed_positions(&key).await {
-                Some(found) => *deleted.entry(file.file.file_path().to_owned()).or_default() |= found.as_ref(),
+                Some(found) => *deleted.entry(file.file.file_path.clone()).or_default() |= found.as_ref(),
                 None => {
-                    keys.insert(file.file.file_path(), key);
+                    keys.insert(&file.file.file_path, key);
                     unknown.push(file.clone());
                 }
             }
@@ -105,7 +105,7 @@ impl IcebergTable {
         for (files, deletes) in index.equality_by_partition(&unknown) {
             let equality = EqualityDeletes::new(metadata, deletes)?;
             let mut found = equality.positions(&self.reader, metadata, &files, &budget, &self.stats.read).await?;
-            for path in files.iter().map(|f| f.file.file_path()) {
+            for path in files.iter().map(|f| f.file.file_path.as_str()) {
                 let positions = Arc::new(found.remove(path).unwrap_or_default());
                 if let Some(key) = keys.remove(path) {
                     self.reader.keep_keyed_positions(key, positions.clone()).await;
@@ -145,31 +145,21 @@ impl IcebergTable {
     }
 }
 
-/// All columns of a table in Arrow's types, with field ids at every depth.
-pub(crate) fn with_ids(iceberg: &Schema) -> esker_read::Result<SchemaRef> {
-    let ids: Vec<i32> = iceberg.as_struct().fields().iter().map(|f| f.id).collect();
-    target_schema(iceberg, &ids)
-}
-
 /// Columns of a table as queries see them.
 pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
     semantics::mark_fixed(&shape::with_anonymous(columns), iceberg)
 }
 
 /// All columns of a table as queries see them.
-pub(crate) fn columns(iceberg: &Schema) -> crate::Result<SchemaRef> {
-    Ok(seen(&shape::scanned(with_ids(iceberg).map_err(external)?.as_ref()), iceberg))
-}
-
-fn scalar(field: &NestedField, literal: &Literal, to: &DataType) -> Option<ScalarValue> {
-    let (Type::Primitive(ty), Literal::Primitive(literal)) = (field.field_type.as_ref(), literal) else { return None };
-    ScalarValue::try_from_array(&literal_array(ty, literal, to)?, 0).ok()
+pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
+    seen(&shape::scanned(&opaque::arrow_columns(iceberg)), iceberg)
 }
 
 fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
     let default = |(i, field): (usize, &NestedFieldRef)| {
-        let value = scalar(field, field.write_default.as_ref()?, schema.field(i).data_type())?;
-        Some((field.name.clone(), lit(value)))
+        let value = field.write_default.as_ref()?.value(&field.field_type)?;
+        let array = literal_array(&value, schema.field(i).data_type())?;
+        Some((field.name.clone(), lit(ScalarValue::try_from_array(&array, 0).ok()?)))
     };
     iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
 }
@@ -177,12 +167,12 @@ fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr>
 /// Names a file that can't be read.
 fn check_readable(files: &[LiveFile]) -> Result<()> {
     for LiveFile { file, .. } in files {
-        if file.file_format() != DataFileFormat::Parquet {
-            let what = format!("{}: {} files can't be read", file.file_path(), file.file_format());
+        if file.file_format != DataFileFormat::Parquet {
+            let what = format!("{}: {} files can't be read", file.file_path, file.file_format);
             return Err(DataFusionError::NotImplemented(what));
         }
-        if file.key_metadata().is_some() {
-            return Err(DataFusionError::NotImplemented(format!("{}: encrypted files can't be read", file.file_path())));
+        if file.key_metadata.is_some() {
+            return Err(DataFusionError::NotImplemented(format!("{}: encrypted files can't be read", file.file_path)));
         }
     }
     Ok(())
@@ -191,7 +181,7 @@ fn check_readable(files: &[LiveFile]) -> Result<()> {
 /// What the rows that equality deletes leave out of a file are known by; none if it is under none.
 fn equality_key(file: &LiveFile, names: &EqualityNames<'_>) -> Option<String> {
     let [own, global] = names.of(file)?;
-    Some(format!("{}\n{}\n{own}\n{global}", file.file.file_path(), file.sequence_number))
+    Some(format!("{}\n{}\n{own}\n{global}", file.file.file_path, file.sequence_number))
 }
 
 #[async_trait]
@@ -221,6 +211,13 @@ impl TableProvider for IcebergTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let metadata = &self.table.metadata;
+        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
+        let projected = projection.unwrap_or(&all);
+        let mut wanted: BTreeSet<usize> = projected.iter().copied().collect();
+        let named = filters.iter().flat_map(Expr::column_refs);
+        wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
+        let wanted: Vec<usize> = wanted.into_iter().collect();
+        opaque::check(wanted.iter().map(|at| &self.schema.fields()[*at]))?;
         let kept = self.files(state, &self.schema, filters)?;
         let considered = self.live.data.len();
         ReadStats::add(&self.stats.files_considered, considered as u64);
@@ -229,12 +226,6 @@ impl TableProvider for IcebergTable {
         let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
         ReadStats::add(&self.stats.rows_deleted, rows_deleted);
 
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let projected = projection.unwrap_or(&all);
-        let mut wanted: BTreeSet<usize> = projected.iter().copied().collect();
-        let named = filters.iter().flat_map(Expr::column_refs);
-        wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
-        let wanted: Vec<usize> = wanted.into_iter().collect();
         let scan = files::Scan {
             metadata,
             iceberg: &self.iceberg,

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::FieldRef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, col, ident};
 use esker_catalog::LoadedView;
-use esker_read::target_schema;
-use iceberg::spec::ViewRepresentation;
+use esker_format::ViewRepresentation;
+use esker_types::NamespaceName;
 
-use crate::error::external;
 use crate::names::{Names, exactly};
 use crate::text::{Grammar, Parsed};
-use crate::{QueryError, Result, information, plan, shape, text};
+use crate::{QueryError, Result, information, opaque, plan, shape, text};
 
 /// Views within views, at most.
 const DEPTH: usize = 16;
@@ -37,11 +38,14 @@ pub(crate) async fn open(names: &Names, warehouse: &str, view: &LoadedView) -> R
         return Err(wrong(format!("more than {DEPTH} views within one another")));
     }
     let version = view.metadata.current_version();
-    let texts: Vec<_> = version.representations().iter().map(|ViewRepresentation::Sql(sql)| sql).collect();
-    let mut known: Vec<_> = texts.iter().filter_map(|sql| Some((grammar(&sql.dialect)?, &sql.sql, &sql.dialect))).collect();
+    let texts = version.representations.iter().filter_map(|text| match text {
+        ViewRepresentation::Sql { sql, dialect, .. } => Some((dialect.as_str(), sql)),
+        ViewRepresentation::Other(_) => None,
+    });
+    let mut known: Vec<_> = texts.clone().filter_map(|(dialect, sql)| Some((grammar(dialect)?, sql, dialect))).collect();
     known.sort_by_key(|((rank, _), ..)| *rank);
     if known.is_empty() {
-        let dialects: Vec<&str> = texts.iter().map(|sql| sql.dialect.as_str()).collect();
+        let dialects: Vec<&str> = texts.map(|(dialect, _)| dialect).collect();
         return Err(wrong(format!("its dialect is not understood here: {}", dialects.join(", "))));
     }
     let mut failures = Vec::new();
@@ -62,13 +66,13 @@ async fn planned(
     sql: &str,
 ) -> Result<Arc<dyn TableProvider>> {
     let version = view.metadata.current_version();
-    let catalog = version.default_catalog().filter(|c| names.knows(c)).map_or(warehouse, String::as_str);
+    let catalog = version.default_catalog.as_deref().filter(|c| names.knows(c)).unwrap_or(warehouse);
     let inner = names.within_view();
     let mut session =
         SessionStateBuilder::new_from_existing(names.session.as_ref().clone()).with_catalog_list(Arc::new(inner)).build();
     let options = session.config_mut().options_mut();
     catalog.clone_into(&mut options.catalog.default_catalog);
-    options.catalog.default_schema = exactly(&version.default_namespace().to_url_string());
+    options.catalog.default_schema = exactly(&version.default_namespace.join(&NamespaceName::SEPARATOR.to_string()));
     let Parsed { statement, parameters } = text::statement(sql, grammar)?;
     if parameters > 0 {
         return Err(QueryError::Statement("its text has parameters".to_owned()));
@@ -86,15 +90,14 @@ async fn planned(
     if fields.len() != made {
         return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
     }
-    let ids: Vec<i32> = fields.iter().map(|f| f.id).collect();
-    let wanted = shape::scanned(target_schema(schema, &ids).map_err(external)?.as_ref());
-    let columns: Vec<Expr> = plan
-        .schema()
-        .columns()
-        .into_iter()
-        .zip(wanted.fields())
-        .map(|(column, field)| cast(col(column), field.data_type().clone()).alias(field.name()))
-        .collect();
+    let wanted = shape::scanned(&opaque::arrow_columns(schema));
+    let shaped = |(column, field): (Column, &FieldRef)| {
+        // Of what can't be decoded, and of nulls alone, the text says all that there is to say.
+        let as_it_is = opaque::type_of(field).is_some() || field.data_type().is_null();
+        let expr = if as_it_is { col(column) } else { cast(col(column), field.data_type().clone()) };
+        expr.alias(field.name())
+    };
+    let columns: Vec<Expr> = plan.schema().columns().into_iter().zip(wanted.fields()).map(shaped).collect();
     let named: Vec<Expr> = wanted.fields().iter().map(|f| ident(f.name())).collect();
     let plan = LogicalPlanBuilder::from(plan).project(columns)?.project(named)?.build()?;
     Ok(Arc::new(ViewTable::new(plan, Some(sql.to_owned()))))

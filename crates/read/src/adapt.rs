@@ -1,28 +1,10 @@
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{FieldRef, Fields, SchemaRef};
 use arrow::error::ArrowError;
-use iceberg::arrow::schema_to_arrow_schema;
-use iceberg::spec::{PartitionSpec, Schema, Struct};
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use esker_format::{PartitionSpec, Schema, Value};
 
+use crate::Defaults;
 use crate::defaults::position;
-use crate::{Defaults, Result};
-
-/// The Arrow schema of some top-level columns of a table, in the order given; fields carry their ids.
-pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
-    let all = schema_to_arrow_schema(schema)?;
-    let by_id: HashMap<i32, &FieldRef> = all.fields().iter().filter_map(|f| Some((field_id(f)?, f))).collect();
-    let fields: Vec<FieldRef> = field_ids.iter().filter_map(|id| by_id.get(id).copied().cloned()).collect();
-    Ok(Arc::new(ArrowSchema::new(fields)))
-}
-
-/// The Iceberg field id of an Arrow field, where it has one.
-pub fn field_id(field: &Field) -> Option<i32> {
-    field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
-}
 
 /// Brings a file's batches into the target schema, by field id: columns renamed, reordered, added (null, default or
 /// partition value) and promoted, inside structs, lists and maps too.
@@ -34,7 +16,7 @@ pub struct Adapter {
 
 impl Adapter {
     /// For files of one partition.
-    pub fn new(target: SchemaRef, schema: &Schema, partition: Option<(&PartitionSpec, &Struct)>) -> Self {
+    pub fn new(target: SchemaRef, schema: &Schema, partition: Option<(&PartitionSpec, &[Option<Value>])>) -> Self {
         let defaults = Defaults::new(schema, target.fields(), partition);
         Self { target, defaults }
     }
@@ -45,13 +27,13 @@ impl Adapter {
     }
 
     /// One batch, whose columns are these fields of the file.
-    pub fn adapt(&self, batch: &RecordBatch, fields: &Fields) -> std::result::Result<RecordBatch, ArrowError> {
+    pub fn adapt(&self, batch: &RecordBatch, fields: &Fields) -> Result<RecordBatch, ArrowError> {
         let rows = batch.num_rows();
         let column = |field: &FieldRef| match position(fields, field) {
             Some(i) => self.defaults.convert(batch.column(i), &fields[i], field),
             None => self.defaults.rows(field, rows, None),
         };
-        let columns = self.target.fields().iter().map(column).collect::<std::result::Result<Vec<_>, _>>()?;
+        let columns = self.target.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(self.target.clone(), columns, &options)
     }
@@ -59,10 +41,15 @@ impl Adapter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
     use arrow::array::{Array, Int32Array, Int64Array, StringArray, StructArray};
-    use arrow::datatypes::DataType;
-    use iceberg::spec::{Literal, NestedField, PrimitiveType, Type};
+    use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
+    use esker_format::{DefaultValue, NestedField, PrimitiveType, StructType};
+    use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+
+    use super::*;
+    use crate::target_schema;
 
     fn with_id(name: &str, ty: DataType, id: i32) -> Field {
         Field::new(name, ty, true).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
@@ -83,21 +70,19 @@ mod tests {
         )
         .expect("a batch");
 
-        let struct_type = Type::Struct(iceberg::spec::StructType::new(vec![
-            NestedField::optional(5, "b", Type::Primitive(PrimitiveType::String)).into(),
-            NestedField::optional(4, "a", Type::Primitive(PrimitiveType::Long)).into(),
-        ]));
-        let schema = Schema::builder()
-            .with_fields([
-                NestedField::optional(1, "added", Type::Primitive(PrimitiveType::String)).into(),
-                NestedField::optional(2, "new_name", Type::Primitive(PrimitiveType::Long)).into(),
-                NestedField::optional(3, "s", struct_type).into(),
-                NestedField::optional(6, "defaulted", Type::Primitive(PrimitiveType::String))
-                    .with_initial_default(Literal::string("x"))
-                    .into(),
-            ])
-            .build()
-            .expect("a schema");
+        let struct_type = StructType::new(vec![
+            NestedField::optional(5, "b", PrimitiveType::String).into(),
+            NestedField::optional(4, "a", PrimitiveType::Long).into(),
+        ]);
+        let x = DefaultValue::of(&PrimitiveType::String.into(), &Value::String("x".into()));
+        let defaulted = NestedField { initial_default: x, ..NestedField::optional(6, "defaulted", PrimitiveType::String) };
+        let fields = vec![
+            NestedField::optional(1, "added", PrimitiveType::String).into(),
+            NestedField::optional(2, "new_name", PrimitiveType::Long).into(),
+            NestedField::optional(3, "s", struct_type).into(),
+            defaulted.into(),
+        ];
+        let schema = Schema::new(0, fields).expect("a schema");
         let target = target_schema(&schema, &[6, 1, 2, 3]).expect("a target");
         let adapted = Adapter::new(target, &schema, None).adapt(&batch, batch.schema().fields()).expect("adapted");
         let names: Vec<_> = adapted.schema().fields().iter().map(|f| f.name().clone()).collect();

@@ -154,9 +154,9 @@ mod tests {
     use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, ListArray, MapArray, RecordBatch, StringArray, StructArray};
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema as ArrowSchema};
+    use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, Type};
     use esker_storage::Storage;
     use esker_types::Coded;
-    use iceberg::spec::{ListType, MapType, NestedField, PrimitiveType, Schema, Type};
     use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
     use parquet::file::properties::{WriterProperties, WriterVersion};
 
@@ -220,18 +220,17 @@ mod tests {
     }
 
     fn adapter() -> Arc<Adapter> {
-        let field = |id, name: &str, ty| NestedField::optional(id, name, ty).into();
-        let key = NestedField::map_key_element(7, Type::Primitive(PrimitiveType::Int));
-        let value = NestedField::map_value_element(8, Type::Primitive(PrimitiveType::String), false);
-        let element = NestedField::list_element(4, Type::Primitive(PrimitiveType::Int), false).into();
-        let fields = [
-            field(1, "a", Type::Primitive(PrimitiveType::Int)),
-            field(2, "s", Type::Primitive(PrimitiveType::String)),
-            field(3, "l", Type::List(ListType::new(element))),
-            field(5, "b", Type::Primitive(PrimitiveType::Boolean)),
-            field(6, "m", Type::Map(MapType::new(key.into(), value.into()))),
+        fn field(id: i32, name: &str, ty: impl Into<Type>) -> Arc<NestedField> {
+            Arc::new(NestedField::optional(id, name, ty))
+        }
+        let fields = vec![
+            field(1, "a", PrimitiveType::Int),
+            field(2, "s", PrimitiveType::String),
+            field(3, "l", ListType::new(4, PrimitiveType::Int, false)),
+            field(5, "b", PrimitiveType::Boolean),
+            field(6, "m", MapType::new((7, PrimitiveType::Int.into()), (8, PrimitiveType::String.into()), false)),
         ];
-        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
+        let schema = Schema::new(0, fields).expect("a schema");
         Arc::new(Adapter::new(target_schema(&schema, &[1, 2, 3, 5, 6]).expect("a target"), &schema, None))
     }
 

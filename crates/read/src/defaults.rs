@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ListArray, MapArray, StructArray, UInt32Array, new_empty_array, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{CastOptions, cast_with_options, concat, take};
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use iceberg::spec::{Literal, PartitionSpec, Schema, Struct, Transform, Type};
+use esker_format::{PartitionSpec, Schema, Transform, Type, Value};
 
-use crate::{field_id, literal_array};
+use crate::{cast_exactly, field_id, literal_array};
 
 /// What fields are where a file lacks them.
 #[derive(Debug, Clone, Default)]
@@ -23,17 +23,17 @@ pub struct Defaults {
 impl Defaults {
     /// Of the fields of a scan, at every depth: the value of their identity partition field, or else their initial default, or else null
     /// (spec, "Column Projection"). Files of several partitions differ; without a partition, only defaults count.
-    pub fn new(schema: &Schema, target: &Fields, partition: Option<(&PartitionSpec, &Struct)>) -> Self {
+    pub fn new(schema: &Schema, target: &Fields, partition: Option<(&PartitionSpec, &[Option<Value>])>) -> Self {
         let mut this = Self::default();
         target.iter().for_each(|field| this.add_initial(schema, field));
         let Some((spec, values)) = partition else { return this };
-        for (field, value) in spec.fields().iter().zip(values.iter()) {
-            if field.transform == Transform::Identity
-                && let Some(source) = schema.field_by_id(field.source_id)
-                && let Some(wanted) = find(target.iter(), field.source_id)
+        for (field, value) in spec.fields().iter().zip(values) {
+            if *field.transform() == Transform::Identity
+                && let Some(source) = field.source_id().and_then(|id| schema.field_by_id(id))
+                && let Some(wanted) = find(target.iter(), source.id)
             {
-                let one = |literal| one(literal, &source.field_type, wanted.data_type());
-                this.values.insert(source.id, value.map_or_else(|| Some(new_null_array(wanted.data_type(), 1)), one));
+                let (ty, to) = (&source.field_type, wanted.data_type());
+                this.values.insert(source.id, or_null(value.as_ref(), ty, to));
             }
         }
         this
@@ -41,8 +41,9 @@ impl Defaults {
 
     fn add_initial(&mut self, schema: &Schema, field: &Field) {
         let about = field_id(field).and_then(|id| schema.field_by_id(id));
-        if let Some((about, literal)) = about.and_then(|f| Some((f, f.initial_default.as_ref()?))) {
-            self.values.insert(about.id, one(literal, &about.field_type, field.data_type()));
+        if let Some((about, default)) = about.and_then(|f| Some((f, f.initial_default.as_ref()?))) {
+            let value = default.value(&about.field_type);
+            self.values.insert(about.id, value.and_then(|value| one(&value, &about.field_type, field.data_type())));
         }
         within(field).into_iter().for_each(|field| self.add_initial(schema, field));
     }
@@ -96,9 +97,7 @@ impl Defaults {
                 let map = MapArray::try_new(target.clone(), map.offsets().clone(), entries, map.nulls().cloned(), *sorted)?;
                 Ok(Arc::new(map))
             }
-            // What does not fit is an error, not null.
-            (_, wanted) => cast_with_options(array, wanted, &CastOptions { safe: false, ..CastOptions::default() })
-                .map_err(|e| ArrowError::CastError(format!("column {}: {e}", to.name()))),
+            (_, wanted) => cast_exactly(array, wanted).map_err(|e| ArrowError::CastError(format!("column {}: {e}", to.name()))),
         }
     }
 
@@ -137,40 +136,43 @@ pub(crate) fn find<'a>(mut fields: impl Iterator<Item = &'a FieldRef>, id: i32) 
     fields.find_map(|f| if field_id(f) == Some(id) { Some(f) } else { find(within(f).into_iter(), id) })
 }
 
-/// A literal as an array of one value; none if the Arrow type can't hold it. What a struct's literal leaves out is what its fields say.
-fn one(literal: &Literal, ty: &Type, to: &DataType) -> Option<ArrayRef> {
-    let or_null = |literal: Option<&Literal>, ty: &Type, to: &DataType| match literal {
-        Some(literal) => one(literal, ty, to),
-        None => Some(new_null_array(to, 1)),
-    };
+/// A value as an array of one; null if there is none.
+fn or_null(value: Option<&Value>, ty: &Type, to: &DataType) -> Option<ArrayRef> {
+    value.map_or_else(|| Some(new_null_array(to, 1)), |value| one(value, ty, to))
+}
+
+/// A value as an array of one; none if the Arrow type can't hold it. What a struct's value leaves out is what its fields say.
+fn one(value: &Value, ty: &Type, to: &DataType) -> Option<ArrayRef> {
     let all = |items: Vec<ArrayRef>, to: &DataType| match items.is_empty() {
         true => Some(new_empty_array(to)),
         false => concat(&items.iter().map(|item| item.as_ref()).collect::<Vec<_>>()).ok(),
     };
-    match (literal, ty, to) {
-        (Literal::Primitive(literal), Type::Primitive(ty), to) => literal_array(ty, literal, to),
-        (Literal::Struct(values), Type::Struct(about), DataType::Struct(fields)) => {
+    match (value, ty, to) {
+        (value, Type::Primitive(_), to) => literal_array(value, to),
+        (Value::Struct(values), Type::Struct(about), DataType::Struct(fields)) => {
             let child = |field: &FieldRef| {
                 let at = about.fields().iter().position(|f| Some(f.id) == field_id(field))?;
-                let about = &about.fields()[at];
-                let value = values.iter().nth(at).flatten().or(about.initial_default.as_ref());
-                or_null(value, &about.field_type, field.data_type())
+                let (about, own) = (&about.fields()[at], values.get(at)?);
+                match (own, &about.initial_default) {
+                    (None, Some(default)) => one(&default.value(&about.field_type)?, &about.field_type, field.data_type()),
+                    (own, _) => or_null(own.as_ref(), &about.field_type, field.data_type()),
+                }
             };
             let children = fields.iter().map(child).collect::<Option<Vec<_>>>()?;
             Some(Arc::new(StructArray::try_new_with_length(fields.clone(), children, None, 1).ok()?))
         }
-        (Literal::List(items), Type::List(about), DataType::List(item)) => {
-            let element = |v: &Option<Literal>| or_null(v.as_ref(), &about.element_field.field_type, item.data_type());
+        (Value::List(items), Type::List(about), DataType::List(item)) => {
+            let element = |v: &Option<Value>| or_null(v.as_ref(), &about.element_field.field_type, item.data_type());
             let values = all(items.iter().map(element).collect::<Option<_>>()?, item.data_type())?;
             let offsets = OffsetBuffer::from_lengths([items.len()]);
             Some(Arc::new(ListArray::try_new(item.clone(), offsets, values, None).ok()?))
         }
-        (Literal::Map(pairs), Type::Map(about), DataType::Map(entries, sorted)) => {
+        (Value::Map(pairs), Type::Map(about), DataType::Map(entries, sorted)) => {
             let DataType::Struct(fields) = entries.data_type() else { return None };
             let (to_key, to_value) = (fields.first()?.data_type(), fields.get(1)?.data_type());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
-            for (key, value) in pairs.clone() {
-                keys.push(one(&key, &about.key_field.field_type, to_key)?);
+            for (key, value) in pairs {
+                keys.push(one(key, &about.key_field.field_type, to_key)?);
                 values.push(or_null(value.as_ref(), &about.value_field.field_type, to_value)?);
             }
             let offsets = OffsetBuffer::from_lengths([keys.len()]);
@@ -184,15 +186,20 @@ fn one(literal: &Literal, ty: &Type, to: &DataType) -> Option<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use arrow::array::AsArray;
-    use arrow::datatypes::{Int32Type, Int64Type};
-    use iceberg::spec::{Map, MapType, NestedField, PrimitiveType, StructType};
+    use arrow::datatypes::{Int32Type, Int64Type, TimeUnit};
+    use esker_format::{DefaultValue, MapType, NestedField, NestedFieldRef, PrimitiveType, StructType, UnboundPartitionField};
 
     use super::*;
     use crate::target_schema;
 
+    fn with_default(field: NestedField, value: &Value) -> NestedFieldRef {
+        let default = DefaultValue::of(&field.field_type, value).expect("a default");
+        Arc::new(NestedField { initial_default: Some(default), ..field })
+    }
+
     /// What a column is in files that lack it.
-    fn default_of(field: NestedField) -> ArrayRef {
-        let schema = Schema::builder().with_fields([Arc::new(field)]).build().expect("a schema");
+    fn default_of(field: NestedFieldRef) -> ArrayRef {
+        let schema = Schema::new(0, vec![field]).expect("a schema");
         let target = target_schema(&schema, &[1]).expect("a target");
         Defaults::new(&schema, target.fields(), None).of(target.field(0)).expect("a default")
     }
@@ -200,13 +207,12 @@ mod tests {
     /// Specification, "Default values": a struct's default is empty, what its fields are is theirs to say.
     #[test]
     fn the_fields_of_a_struct_that_is_added_have_their_own_defaults() {
-        let (long, text) = (Type::Primitive(PrimitiveType::Long), Type::Primitive(PrimitiveType::String));
         let inner = StructType::new(vec![
-            NestedField::optional(2, "a", long).with_initial_default(Literal::long(7)).into(),
-            NestedField::optional(3, "b", text).into(),
+            with_default(NestedField::optional(2, "a", PrimitiveType::Long), &Value::Long(7)),
+            NestedField::optional(3, "b", PrimitiveType::String).into(),
         ]);
-        let empty = Literal::Struct(Struct::from_iter([None, None]));
-        let found = default_of(NestedField::optional(1, "s", Type::Struct(inner)).with_initial_default(empty));
+        let empty = Value::Struct([None, None].into());
+        let found = default_of(with_default(NestedField::optional(1, "s", inner), &empty));
         let (a, b) = (found.as_struct().column(0), found.as_struct().column(1));
         assert!(found.is_valid(0) && b.is_null(0));
         assert_eq!(a.as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7)]);
@@ -215,16 +221,14 @@ mod tests {
     /// Specification, "Column Projection": the value of an identity partition field comes before the default, at every depth.
     #[test]
     fn what_the_partition_tells_of_a_field_is_what_it_is_in_files_that_lack_it() {
-        let long = |id, name| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long));
-        let default = |field: NestedField| field.with_initial_default(Literal::long(7));
-        let within = StructType::new(vec![default(long(3, "a")).into(), default(long(4, "b")).into()]);
-        let fields = [default(long(1, "p")), NestedField::optional(2, "s", Type::Struct(within))];
-        let schema = Schema::builder().with_fields(fields.map(Arc::new)).build().expect("a schema");
+        let long = |id, name| with_default(NestedField::optional(id, name, PrimitiveType::Long), &Value::Long(7));
+        let within = StructType::new(vec![long(3, "a"), long(4, "b")]);
+        let fields = vec![long(1, "p"), NestedField::optional(2, "s", within).into()];
+        let schema = Schema::new(0, fields).expect("a schema");
         let target = target_schema(&schema, &[1, 2]).expect("a target");
-        let spec = PartitionSpec::builder(Arc::new(schema.clone())).add_partition_field("p", "p", Transform::Identity);
-        let spec = spec.and_then(|spec| spec.add_partition_field("s.a", "a", Transform::Identity));
-        let spec = spec.and_then(|spec| spec.build()).expect("a spec");
-        let values = Struct::from_iter([None, Some(Literal::long(9))]);
+        let of = |source, name| UnboundPartitionField::new(source, name, Transform::Identity);
+        let spec = PartitionSpec::new(0, vec![of(1, "p"), of(3, "a"), of(99, "gone")]);
+        let values = [None, Some(Value::Long(9)), Some(Value::Int(1))];
         let defaults = Defaults::new(&schema, target.fields(), Some((&spec, &values)));
         let of =
             |field: &Field| defaults.of(field).expect("a value").as_primitive::<Int64Type>().iter().next().expect("one value");
@@ -234,14 +238,28 @@ mod tests {
 
     #[test]
     fn a_map_that_is_added_has_the_keys_and_values_of_its_default() {
-        let key = NestedField::map_key_element(2, Type::Primitive(PrimitiveType::Int));
-        let value = NestedField::map_value_element(3, Type::Primitive(PrimitiveType::String), false);
-        let pairs = Map::from([(Literal::int(1), Some(Literal::string("x"))), (Literal::int(2), None)]);
-        let field = NestedField::optional(1, "m", Type::Map(MapType::new(key.into(), value.into())));
-        let found = default_of(field.with_initial_default(Literal::Map(pairs)));
+        let ty = MapType::new((2, PrimitiveType::Int.into()), (3, PrimitiveType::String.into()), false);
+        let pairs = Value::Map([(Value::Int(1), Some(Value::String("x".into()))), (Value::Int(2), None)].into());
+        let found = default_of(with_default(NestedField::optional(1, "m", ty), &pairs));
         let pairs = found.as_map().value(0);
         let keys = pairs.column(0).as_primitive::<Int32Type>().iter().collect::<Vec<_>>();
         let values = pairs.column(1).as_string::<i32>().iter().collect::<Vec<_>>();
         assert_eq!((keys, values), (vec![Some(1), Some(2)], vec![Some("x"), None]));
+    }
+
+    /// What is of no type is null whatever a file has; a day that no nanosecond of 64 bits is in is an error.
+    #[test]
+    fn values_are_converted_as_they_are_or_not_at_all() {
+        let convert = |array: ArrayRef, to: DataType| {
+            let field = |ty: &DataType| Field::new("c", ty.clone(), true);
+            Defaults::default().convert(&array, &field(array.data_type()), &field(&to))
+        };
+        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let days = |day: i32| -> ArrayRef { Arc::new(arrow::array::Date32Array::from(vec![Some(day), None])) };
+        let early = convert(days(1), nanos.clone()).expect("in 1970");
+        assert_eq!(early.as_primitive::<arrow::datatypes::TimestampNanosecondType>().value(0), 86_400_000_000_000);
+        let error = convert(days(200_000), nanos).expect_err("after 2262").to_string();
+        assert!(error.contains("column c: "), "{error}");
+        assert_eq!(convert(days(1), DataType::Null).expect("nulls").data_type(), &DataType::Null);
     }
 }

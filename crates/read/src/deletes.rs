@@ -5,14 +5,13 @@ use std::sync::Arc;
 use arrow::array::{Array, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
+use esker_format::DataFileFormat;
 use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, decode_vector};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::DataFileFormat;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use roaring::RoaringTreemap;
 
-use crate::adapt::field_id;
-use crate::{ReadError, ReadStats, Reader, Result};
+use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
 /// Reserved field id of a position delete file's path column (spec, "Reserved Field IDs").
 pub const FILE_PATH: i32 = 2_147_483_546;
@@ -28,12 +27,12 @@ pub(crate) type Positions = HashMap<String, RoaringTreemap>;
 /// Whether a delete file is one that can be applied; the error names it and its kind.
 pub fn check_readable(delete: &LiveDelete) -> Result<()> {
     let file = &delete.entry.file;
-    match (delete.kind, file.file_format()) {
-        _ if file.key_metadata().is_some() => Err(ReadError::unsupported(file.file_path(), "encrypted files are not supported")),
+    match (delete.kind, &file.file_format) {
+        _ if file.key_metadata.is_some() => Err(ReadError::unsupported(&file.file_path, "encrypted files are not supported")),
         (DeleteKind::DeletionVector, _) | (_, DataFileFormat::Parquet) => Ok(()),
         (_, format) => {
             let what = format!("deletes in {format} files can't be read; rewrite them with an engine that can");
-            Err(ReadError::unsupported(file.file_path(), what))
+            Err(ReadError::unsupported(&file.file_path, what))
         }
     }
 }
@@ -47,7 +46,7 @@ impl Reader {
         index: &DeleteIndex<'_>,
         stats: &Arc<ReadStats>,
     ) -> Result<HashMap<String, RoaringTreemap>> {
-        let by_path: HashMap<&str, &LiveFile> = files.iter().map(|f| (f.file.file_path(), f)).collect();
+        let by_path: HashMap<&str, &LiveFile> = files.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
         let deletes = index.positional_of(files);
         let one = |delete: &'_ LiveDelete| {
@@ -55,10 +54,10 @@ impl Reader {
             async move {
                 check_readable(&delete)?;
                 let file = &delete.entry.file;
-                let (path, size) = (file.file_path(), file.file_size_in_bytes());
+                let (path, size) = (file.file_path.as_str(), file.size());
                 let positions = if delete.kind == DeleteKind::DeletionVector {
-                    let about = file.referenced_data_file().unwrap_or_default();
-                    let key = format!("{path}#{}", file.content_offset().unwrap_or_default());
+                    let about = file.referenced_data_file.clone().unwrap_or_default();
+                    let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
                     let read = async { Ok(Positions::from([(about, self.vector(&delete, stats).await?)])) };
                     self.positions(key, read).await?
                 } else {
@@ -86,16 +85,16 @@ impl Reader {
     /// A deletion vector's positions. Its checksum, its length and its number of positions must be what they are said to be.
     pub async fn vector(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<RoaringTreemap> {
         let file = &delete.entry.file;
-        let path = file.file_path();
-        let place = file.content_offset().zip(file.content_size_in_bytes());
+        let path = file.file_path.as_str();
+        let place = file.content_offset.zip(file.content_size_in_bytes);
         let place = place.and_then(|(at, len)| Some((u64::try_from(at).ok()?, u64::try_from(len).ok()?)));
         let (start, length) = place.ok_or_else(|| ReadError::damaged(path, "a deletion vector without offset and size"))?;
         ReadStats::add(&stats.requests, 1);
         ReadStats::add(&stats.bytes_read, length);
         let blob = self.storage().read_range(path, start..start.saturating_add(length)).await?;
         let positions = decode_vector(&blob).map_err(|e| ReadError::damaged(path, e.to_string()))?;
-        if positions.len() != file.record_count() {
-            let what = format!("a deletion vector of {} positions that should have {}", positions.len(), file.record_count());
+        if let Some(said) = file.rows().filter(|said| *said != positions.len()) {
+            let what = format!("a deletion vector of {} positions that should have {said}", positions.len());
             return Err(ReadError::damaged(path, what));
         }
         Ok(positions)

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
+use esker_format::{NestedField, NestedFieldRef, Schema, SchemaRef as TableSchema, StructType, TableMetadata, Type};
 use esker_table::{LiveDelete, LiveFile};
+use esker_types::total;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{Literal, NestedField, NestedFieldRef, Schema, Struct, StructType, TableMetadata, Type};
 use roaring::RoaringTreemap;
 
 use crate::defaults::find;
@@ -59,7 +60,7 @@ struct KeyColumns {
 
 impl KeyColumns {
     fn new(metadata: &TableMetadata, ids: &[i32], path: &str) -> Result<Self> {
-        let mut older: Vec<&iceberg::spec::SchemaRef> = metadata.schemas_iter().collect();
+        let mut older: Vec<&TableSchema> = metadata.schemas.iter().collect();
         older.sort_unstable_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
         let mut fields: Vec<NestedFieldRef> = Vec::new();
         for id in ids {
@@ -70,7 +71,7 @@ impl KeyColumns {
             merge(&mut fields, found.ok_or_else(missing)?);
         }
         let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
-        let schema = Schema::builder().with_fields(fields).build()?;
+        let schema = Schema::new(0, fields)?;
         let target = target_schema(&schema, &roots)?;
         let maker = KeyMaker::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
         Ok(Self { schema, target, ids: ids.to_vec(), maker })
@@ -87,12 +88,12 @@ impl KeyColumns {
         stats: &Arc<ReadStats>,
         mut each: impl FnMut(&Rows, u64) -> Result<()>,
     ) -> Result<()> {
-        let path = file.file.file_path();
-        let is_delete = file.file.equality_ids().is_some_and(|ids| !ids.is_empty());
+        let path = file.file.file_path.as_str();
+        let is_delete = file.file.equality_ids.as_ref().is_some_and(|ids| !ids.is_empty());
         let spec = metadata.partition_spec_by_id(file.spec_id).filter(|_| !is_delete);
-        let partition = spec.map(|spec| (spec.as_ref(), file.file.partition()));
+        let partition = spec.map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
         let adapter = Arc::new(Adapter::new(self.target.clone(), &self.schema, partition));
-        let size = file.file.file_size_in_bytes();
+        let size = file.file.size();
         let reader = reader.naming(metadata);
         let open = if keep { reader.open_kept(path, size, stats).await? } else { reader.open(path, size, stats).await? };
         let lacking = || self.ids.iter().find(|id| find(open.fields().iter(), **id).is_none());
@@ -133,9 +134,9 @@ impl KeyColumns {
 /// A field with nothing in it but another one, or itself if it is that one; none if it is not in there or if it is in a list or a map.
 fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
     match field.field_type.as_ref() {
-        Type::Primitive(_) => (field.id == id).then(|| field.clone()),
+        Type::Primitive(_) | Type::Variant => (field.id == id).then(|| field.clone()),
         Type::Struct(inner) => Some(of_fields(field, vec![inner.fields().iter().find_map(|f| holding(f, id))?])),
-        _ => None,
+        Type::List(_) | Type::Map(_) => None,
     }
 }
 
@@ -149,12 +150,10 @@ fn merge(fields: &mut Vec<NestedFieldRef>, new: NestedFieldRef) {
     }
 }
 
-/// A struct of other fields. Its default, if it has one, is empty: what its fields are is theirs to say (spec, "Default values").
+/// A struct of other fields. Its default, if it has one, stays: what its fields are is found in it by their ids, or is theirs to say.
 fn of_fields(field: &NestedField, fields: Vec<NestedFieldRef>) -> NestedFieldRef {
-    let empty = || Literal::Struct(Struct::from_iter(fields.iter().map(|_| None)));
-    let initial_default = field.initial_default.as_ref().map(|_| empty());
     let field_type = Box::new(Type::Struct(StructType::new(fields)));
-    Arc::new(NestedField { field_type, initial_default, ..field.clone() })
+    Arc::new(NestedField { field_type, ..field.clone() })
 }
 
 /// Runs a read beside others.
@@ -169,15 +168,15 @@ impl EqualityDeletes {
         for delete in deletes {
             check_readable(&delete)?;
             let file = &delete.entry.file;
-            let mut ids = file.equality_ids().unwrap_or_default();
+            let mut ids = file.equality_ids.clone().unwrap_or_default();
             if ids.is_empty() {
-                return Err(ReadError::unsupported(file.file_path(), "an equality delete file without equality ids"));
+                return Err(ReadError::unsupported(&file.file_path, "an equality delete file without equality ids"));
             }
             ids.sort_unstable();
             by_ids.entry(ids).or_default().push(delete);
         }
         let set = |(ids, deletes): (Vec<i32>, Vec<LiveDelete>)| {
-            let path = deletes.first().map_or("", |d| d.entry.file.file_path());
+            let path = deletes.first().map_or("", |d| d.entry.file.file_path.as_str());
             Ok(KeySet { columns: Arc::new(KeyColumns::new(metadata, &ids, path)?), deletes })
         };
         Ok(Self { sets: by_ids.into_iter().map(set).collect::<Result<_>>()? })
@@ -206,7 +205,7 @@ impl EqualityDeletes {
                         let (metadata, stats, keep) = (metadata.clone(), stats.clone(), budget.keep);
                         spawned(async move {
                             let deleted = columns.probe(&table, &reader, &metadata, &file, keep, &stats).await?;
-                            Ok((file.file.file_path().to_owned(), deleted))
+                            Ok((file.file.file_path.clone(), deleted))
                         })
                     };
                     let mut probes = futures::stream::iter(files).map(one).buffer_unordered(CONCURRENCY);
@@ -239,7 +238,7 @@ impl KeySet {
         let (bytes, keep) = (budget.bytes, budget.keep);
         let mut table = KeyTable::new();
         let (small, large): (Vec<&LiveDelete>, Vec<&LiveDelete>) =
-            self.deletes.iter().partition(|d| d.entry.file.file_size_in_bytes() <= SMALL);
+            self.deletes.iter().partition(|d| d.entry.file.size() <= SMALL);
         let one = |delete: LiveDelete| {
             let (columns, reader, metadata, stats) = (self.columns.clone(), reader.clone(), metadata.clone(), stats.clone());
             spawned(async move {
@@ -289,7 +288,9 @@ impl KeySet {
         found: &mut HashMap<String, RoaringTreemap>,
     ) -> Result<()> {
         // A key in memory takes its bytes and some thirty more; half of the budget is left for tables that double when they grow.
-        let deletes: u64 = self.deletes.iter().map(|d| d.entry.file.record_count()).sum();
+        // A file whose deletes nobody counted is taken to have one a byte.
+        let count = |d: &LiveDelete| d.entry.file.rows().unwrap_or_else(|| d.entry.file.size());
+        let deletes = total(self.deletes.iter().map(count));
         let width = self.columns.maker.width();
         let estimate = deletes.saturating_mul(width as u64 + 64);
         let n = usize::try_from(estimate / (budget.bytes as u64 / 2).max(1)).unwrap_or(usize::MAX).clamp(2, 512);
@@ -321,7 +322,7 @@ fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mu
     while rows.next(&mut record)? {
         let file = &files[usize::try_from(record.a).unwrap_or(usize::MAX)];
         if table.get(hash(&record.key), &record.key).is_some_and(|newest| newest > file.sequence_number) {
-            found.entry(file.file.file_path().to_owned()).or_default().insert(record.b);
+            found.entry(file.file.file_path.clone()).or_default().insert(record.b);
         }
     }
     Ok(())
@@ -329,28 +330,26 @@ fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mu
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{FormatVersion, PartitionSpec, PrimitiveType, SortOrder, TableMetadataBuilder};
+    use esker_format::{NewTable, PrimitiveType, create};
+    use uuid::Uuid;
 
     use super::*;
 
     /// A delete file holds its keys: what else their structs have, required fields too, is not asked of it.
     #[test]
     fn nothing_is_read_of_a_struct_but_its_keys() {
-        let long = |name: &str| NestedFieldRef::new(NestedField::required(0, name, Type::Primitive(PrimitiveType::Long)));
+        let long = |name: &str| NestedFieldRef::new(NestedField::required(0, name, PrimitiveType::Long));
         let numbered = |fields: Vec<NestedFieldRef>, first: i32| {
             let field = |(id, f): (i32, NestedFieldRef)| NestedFieldRef::new(NestedField { id, ..f.as_ref().clone() });
             (first..).zip(fields).map(field).collect::<Vec<_>>()
         };
-        let of_struct = |fields| Type::Struct(StructType::new(fields));
-        let deep = of_struct(numbered(vec![long("c"), long("d")], 10));
+        let deep = StructType::new(numbered(vec![long("c"), long("d")], 10));
         let mut inner = numbered(vec![long("a"), long("b")], 3);
         inner.push(NestedField::required(5, "deep", deep).into());
         let mut fields = numbered(vec![long("id")], 1);
-        fields.push(NestedField::optional(2, "s", of_struct(inner)).into());
-        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
-        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
-        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
-        let metadata = built.expect("a builder").build().expect("metadata").metadata;
+        fields.push(NestedField::optional(2, "s", StructType::new(inner)).into());
+        let schema = Schema::new(0, fields).expect("a schema");
+        let metadata = create(NewTable::of(schema, "file:///t"), Uuid::nil(), 0).expect("metadata");
 
         let names = ["id", "s", "s.a", "s.b", "s.deep", "s.deep.c", "s.deep.d"];
         let read = |keys: &[&str]| {

@@ -1,6 +1,8 @@
 use std::error::Error;
 
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
+use esker_format::{FormatError, Transform, Type};
 use esker_storage::StorageError;
 use esker_table::TableError;
 use esker_types::{Coded, ErrorCode, Panicked, causes, code_of_io};
@@ -68,9 +70,41 @@ pub enum ReadError {
     /// The table's metadata contradicts itself.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The table's schema can't be expressed.
-    #[error("{}", esker_table::plain(.0))]
-    Iceberg(#[from] iceberg::Error),
+    /// What the table's metadata says makes no sense, or not of these values.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A column's values can't be decoded.
+    #[error("{}values of type {ty} can't be read", .column.as_ref().map(|name| format!("column {name}: ")).unwrap_or_default())]
+    Undecodable {
+        /// The column, by its full name, if it is one.
+        column: Option<String>,
+        /// Its type.
+        ty: Type,
+    },
+    /// An array holds other values than those of a type.
+    #[error("values of type {ty}: {source}")]
+    Values {
+        /// The type.
+        ty: Type,
+        /// The kernel's error.
+        source: ArrowError,
+    },
+    /// No table has a column for values of an Arrow type.
+    #[error("column {column}: no table holds values of Arrow's type {ty}")]
+    NoType {
+        /// The column, by its full name.
+        column: String,
+        /// Arrow's type.
+        ty: DataType,
+    },
+    /// A transform that nobody knows, or that takes no such values.
+    #[error("transform {transform} of {ty} values can't be made")]
+    Transform {
+        /// The transform.
+        transform: Transform,
+        /// Arrow's type of the values.
+        ty: DataType,
+    },
 }
 
 impl ReadError {
@@ -91,8 +125,16 @@ impl ReadError {
             | Self::Unsupported { .. }
             | Self::Spill(_)
             | Self::Table(_)
-            | Self::Iceberg(_) => None,
+            | Self::Format(_)
+            | Self::Undecodable { .. }
+            | Self::Values { .. }
+            | Self::NoType { .. }
+            | Self::Transform { .. } => None,
         }
+    }
+
+    pub(crate) fn undecodable(column: Option<&str>, ty: &Type) -> Self {
+        Self::Undecodable { column: column.map(str::to_owned), ty: ty.clone() }
     }
 
     pub(crate) fn damaged(path: &str, what: impl Into<String>) -> Self {
@@ -109,13 +151,15 @@ impl Coded for ReadError {
         match self {
             Self::Storage(e) => e.code(),
             Self::Table(e) => e.code(),
-            Self::Unsupported { .. } => ErrorCode::Unsupported,
-            Self::Damaged { .. } => ErrorCode::DataInvalid,
+            Self::Format(e) => e.code(),
+            Self::Unsupported { .. } | Self::Undecodable { .. } | Self::NoType { .. } | Self::Transform { .. } => {
+                ErrorCode::Unsupported
+            }
+            Self::Damaged { .. } | Self::Values { .. } => ErrorCode::DataInvalid,
             Self::Parquet { source, .. } => below(source),
             Self::Arrow { source, .. } => below(source),
             Self::Decoding { source, .. } => below(source.as_ref()),
             Self::Panicked { panic, .. } => panic.code(),
-            Self::Iceberg(e) => esker_table::code_of(e),
             Self::Spill(e) => code_of_io(e),
         }
     }

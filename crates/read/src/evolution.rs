@@ -12,25 +12,25 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
     DataType, Decimal128Type, Field, Fields, Float32Type, Float64Type, Int32Type, Int64Type, Schema as ArrowSchema,
 };
-use iceberg::spec::{
-    ListType, Literal, MapType, MappedField, NameMapping, NestedField, NestedFieldRef, PrimitiveType, Schema, Struct, StructType,
-    Type,
+use esker_format::{
+    DefaultValue, ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type, Value,
 };
+use esker_table::properties::{MappedField, NameMapping};
 
 use crate::names::Names;
 use crate::{Adapter, field_id, target_schema};
 
 /// A value of any type.
 #[derive(Debug, Clone, PartialEq)]
-enum Value {
+enum Model {
     Null,
     Whole(i128),
     Real(f64),
     Text(String),
     /// By field id.
-    Struct(BTreeMap<i32, Value>),
-    List(Vec<Value>),
-    Map(Vec<(Value, Value)>),
+    Struct(BTreeMap<i32, Model>),
+    List(Vec<Model>),
+    Map(Vec<(Model, Model)>),
 }
 
 /// Numbers from a seed (SplitMix64).
@@ -63,14 +63,15 @@ impl Maker {
     }
 
     fn primitive(&mut self) -> Type {
-        Type::Primitive(match self.dice.roll(6) {
+        let ty = match self.dice.roll(6) {
             0 => PrimitiveType::Int,
             1 => PrimitiveType::Long,
             2 => PrimitiveType::Float,
             3 => PrimitiveType::Double,
             4 => PrimitiveType::Decimal { precision: 9, scale: 2 },
             _ => PrimitiveType::String,
-        })
+        };
+        ty.into()
     }
 
     fn ty(&mut self, depth: u32) -> Type {
@@ -78,17 +79,15 @@ impl Maker {
         match nested {
             1 | 2 => {
                 let n = 1 + self.dice.roll(3);
-                Type::Struct(StructType::new((0..n).map(|_| self.field(depth - 1)).collect()))
+                StructType::new((0..n).map(|_| self.field(depth - 1)).collect()).into()
             }
             3 => {
                 let (id, ty) = (self.id(), self.ty(depth - 1));
-                Type::List(ListType::new(NestedField::list_element(id, ty, self.dice.one_in(2)).into()))
+                ListType::new(id, ty, self.dice.one_in(2)).into()
             }
             4 => {
                 let (key, id, ty) = (self.id(), self.id(), self.ty(depth - 1));
-                let key = NestedField::map_key_element(key, Type::Primitive(PrimitiveType::Int));
-                let value = NestedField::map_value_element(id, ty, self.dice.one_in(2));
-                Type::Map(MapType::new(key.into(), value.into()))
+                MapType::new((key, PrimitiveType::Int.into()), (id, ty), self.dice.one_in(2)).into()
             }
             _ => self.primitive(),
         }
@@ -104,30 +103,31 @@ impl Maker {
         let mut field = NestedField::clone(&self.field(depth));
         field.required = false;
         if self.dice.one_in(2) {
-            field.initial_default = match field.field_type.as_ref() {
+            let value = match field.field_type.as_ref() {
                 Type::Primitive(ty) => Some(self.literal(ty)),
                 Type::Struct(inner) => {
                     // An empty struct: what is in it are the defaults of its fields, so those that are required need one.
                     let all = inner.fields().iter().all(|f| !f.required);
-                    all.then(|| Literal::Struct(Struct::from_iter(inner.fields().iter().map(|_| None))))
+                    all.then(|| Value::Struct(inner.fields().iter().map(|_| None).collect()))
                 }
-                Type::List(_) => Some(Literal::List(vec![])),
-                Type::Map(_) => None,
+                Type::List(_) => Some(Value::List([].into())),
+                Type::Map(_) | Type::Variant => None,
             };
+            field.initial_default = value.map(|value| DefaultValue::of(&field.field_type, &value).expect("a default"));
             field.required = field.initial_default.is_some() && self.dice.one_in(3);
         }
         field.into()
     }
 
-    fn literal(&mut self, ty: &PrimitiveType) -> Literal {
+    fn literal(&mut self, ty: &PrimitiveType) -> Value {
         let n = self.dice.roll(100) as i64 - 50;
         match ty {
-            PrimitiveType::Int => Literal::int(n as i32),
-            PrimitiveType::Long => Literal::long(n),
-            PrimitiveType::Float => Literal::float(n as f32 / 4.0),
-            PrimitiveType::Double => Literal::double(n as f64 / 4.0),
-            PrimitiveType::Decimal { .. } => Literal::decimal(i128::from(n)),
-            _ => Literal::string(format!("d{n}")),
+            PrimitiveType::Int => Value::Int(n as i32),
+            PrimitiveType::Long => Value::Long(n),
+            PrimitiveType::Float => Value::Float(n as f32 / 4.0),
+            PrimitiveType::Double => Value::Double(n as f64 / 4.0),
+            PrimitiveType::Decimal { scale, .. } => Value::Decimal { unscaled: i128::from(n), scale: *scale },
+            _ => Value::String(format!("d{n}").into()),
         }
     }
 
@@ -163,95 +163,94 @@ impl Maker {
             NestedFieldRef::new(field)
         };
         match ty {
-            Type::Primitive(PrimitiveType::Int) if self.dice.one_in(2) => Type::Primitive(PrimitiveType::Long),
-            Type::Primitive(PrimitiveType::Float) if self.dice.one_in(2) => Type::Primitive(PrimitiveType::Double),
+            Type::Primitive(PrimitiveType::Int) if self.dice.one_in(2) => PrimitiveType::Long.into(),
+            Type::Primitive(PrimitiveType::Float) if self.dice.one_in(2) => PrimitiveType::Double.into(),
             Type::Primitive(PrimitiveType::Decimal { .. }) if self.dice.one_in(2) => {
-                Type::Primitive(PrimitiveType::Decimal { precision: 18, scale: 2 })
+                PrimitiveType::Decimal { precision: 18, scale: 2 }.into()
             }
-            Type::Primitive(_) => ty.clone(),
-            Type::Struct(inner) => Type::Struct(StructType::new(self.evolved(inner.fields(), depth.saturating_sub(1)))),
+            Type::Primitive(_) | Type::Variant => ty.clone(),
+            Type::Struct(inner) => StructType::new(self.evolved(inner.fields(), depth.saturating_sub(1))).into(),
             Type::List(list) => {
                 let element = self.promoted(&list.element_field.field_type, depth);
-                Type::List(ListType::new(within(&list.element_field, element)))
+                ListType { element_field: within(&list.element_field, element), ..list.clone() }.into()
             }
             Type::Map(map) => {
                 let value = self.promoted(&map.value_field.field_type, depth);
-                Type::Map(MapType::new(map.key_field.clone(), within(&map.value_field, value)))
+                MapType { value_field: within(&map.value_field, value), ..map.clone() }.into()
             }
         }
     }
 
-    fn value(&mut self, ty: &Type, required: bool) -> Value {
+    fn value(&mut self, ty: &Type, required: bool) -> Model {
         if !required && self.dice.one_in(4) {
-            return Value::Null;
+            return Model::Null;
         }
         match ty {
-            Type::Primitive(ty) => of_literal(&self.literal(ty)),
+            Type::Primitive(ty) => of_value(&self.literal(ty)),
+            Type::Variant => Model::Null,
             Type::Struct(inner) => {
-                Value::Struct(inner.fields().iter().map(|f| (f.id, self.value(&f.field_type, f.required))).collect())
+                Model::Struct(inner.fields().iter().map(|f| (f.id, self.value(&f.field_type, f.required))).collect())
             }
             Type::List(list) => {
                 let element = &list.element_field;
-                Value::List((0..self.dice.roll(4)).map(|_| self.value(&element.field_type, element.required)).collect())
+                Model::List((0..self.dice.roll(4)).map(|_| self.value(&element.field_type, element.required)).collect())
             }
             Type::Map(map) => {
                 let value = &map.value_field;
                 let n = self.dice.roll(4);
-                let pair = |i: u64| (Value::Whole(i128::from(i)), self.value(&value.field_type, value.required));
-                Value::Map((0..n).map(pair).collect())
+                let pair = |i: u64| (Model::Whole(i128::from(i)), self.value(&value.field_type, value.required));
+                Model::Map((0..n).map(pair).collect())
             }
         }
     }
 }
 
-fn of_literal(literal: &Literal) -> Value {
-    use iceberg::spec::PrimitiveLiteral as P;
-    match literal {
-        Literal::Primitive(P::Int(v)) => Value::Whole(i128::from(*v)),
-        Literal::Primitive(P::Long(v)) => Value::Whole(i128::from(*v)),
-        Literal::Primitive(P::Int128(v)) => Value::Whole(*v),
-        Literal::Primitive(P::Float(v)) => Value::Real(f64::from(v.0)),
-        Literal::Primitive(P::Double(v)) => Value::Real(v.0),
-        Literal::Primitive(P::String(v)) => Value::Text(v.clone()),
+fn of_value(value: &Value) -> Model {
+    match value {
+        Value::Int(v) => Model::Whole((*v).into()),
+        Value::Long(v) => Model::Whole((*v).into()),
+        Value::Decimal { unscaled, .. } => Model::Whole(*unscaled),
+        Value::Float(v) => Model::Real((*v).into()),
+        Value::Double(v) => Model::Real(*v),
+        Value::String(v) => Model::Text(v.to_string()),
         other => panic!("{other:?}"),
     }
 }
 
 /// What a reader sees in a field that its file lacks.
-fn default_of(field: &NestedField) -> Value {
-    match (&field.initial_default, field.field_type.as_ref()) {
-        (None, _) => Value::Null,
-        (Some(Literal::Struct(_)), Type::Struct(inner)) => {
-            Value::Struct(inner.fields().iter().map(|f| (f.id, default_of(f))).collect())
-        }
-        (Some(Literal::List(_)), _) => Value::List(vec![]),
-        (Some(literal), _) => of_literal(literal),
+fn default_of(field: &NestedField) -> Model {
+    let default = field.initial_default.as_ref().map(|default| default.value(&field.field_type).expect("a value"));
+    match (&default, field.field_type.as_ref()) {
+        (None, _) => Model::Null,
+        (Some(_), Type::Struct(inner)) => Model::Struct(inner.fields().iter().map(|f| (f.id, default_of(f))).collect()),
+        (Some(_), Type::List(_)) => Model::List(vec![]),
+        (Some(value), _) => of_value(value),
     }
 }
 
 /// What a reader with the new type sees of a value of the old one. Promotion does not change a value.
-fn seen(value: &Value, new: &Type) -> Value {
+fn seen(value: &Model, new: &Type) -> Model {
     match (value, new) {
-        (Value::Struct(old), Type::Struct(inner)) => {
+        (Model::Struct(old), Type::Struct(inner)) => {
             let field = |f: &NestedFieldRef| old.get(&f.id).map_or_else(|| default_of(f), |v| seen(v, &f.field_type));
-            Value::Struct(inner.fields().iter().map(|f| (f.id, field(f))).collect())
+            Model::Struct(inner.fields().iter().map(|f| (f.id, field(f))).collect())
         }
-        (Value::List(items), Type::List(list)) => {
-            Value::List(items.iter().map(|v| seen(v, &list.element_field.field_type)).collect())
+        (Model::List(items), Type::List(list)) => {
+            Model::List(items.iter().map(|v| seen(v, &list.element_field.field_type)).collect())
         }
-        (Value::Map(pairs), Type::Map(map)) => {
-            Value::Map(pairs.iter().map(|(k, v)| (k.clone(), seen(v, &map.value_field.field_type))).collect())
+        (Model::Map(pairs), Type::Map(map)) => {
+            Model::Map(pairs.iter().map(|(k, v)| (k.clone(), seen(v, &map.value_field.field_type))).collect())
         }
         (value, _) => value.clone(),
     }
 }
 
 /// Some values as an array of a type; under a null struct, required fields hold something all the same.
-fn encoded(values: &[Value], field: &Field) -> ArrayRef {
-    let nulls = NullBuffer::from(values.iter().map(|v| *v != Value::Null).collect::<Vec<_>>());
+fn encoded(values: &[Model], field: &Field) -> ArrayRef {
+    let nulls = NullBuffer::from(values.iter().map(|v| *v != Model::Null).collect::<Vec<_>>());
     let nulls = (field.is_nullable() && nulls.null_count() > 0).then_some(nulls);
-    let whole = |v: &Value| if let Value::Whole(v) = v { Some(*v) } else { None };
-    let real = |v: &Value| if let Value::Real(v) = v { Some(*v) } else { None };
+    let whole = |v: &Model| if let Model::Whole(v) = v { Some(*v) } else { None };
+    let real = |v: &Model| if let Model::Real(v) = v { Some(*v) } else { None };
     let or = |v: Option<i128>| if field.is_nullable() { v } else { Some(v.unwrap_or(77)) };
     let or_real = |v: Option<f64>| if field.is_nullable() { v } else { Some(v.unwrap_or(7.5)) };
     match field.data_type() {
@@ -264,8 +263,8 @@ fn encoded(values: &[Value], field: &Field) -> ArrayRef {
         DataType::Float32 => Arc::new(values.iter().map(|v| or_real(real(v)).map(|v| v as f32)).collect::<Float32Array>()),
         DataType::Float64 => Arc::new(values.iter().map(|v| or_real(real(v))).collect::<Float64Array>()),
         DataType::Utf8 => {
-            let text = |v: &Value| match v {
-                Value::Text(text) => Some(text.clone()),
+            let text = |v: &Model| match v {
+                Model::Text(text) => Some(text.clone()),
                 _ => (!field.is_nullable()).then(String::new),
             };
             Arc::new(values.iter().map(text).collect::<StringArray>())
@@ -273,22 +272,22 @@ fn encoded(values: &[Value], field: &Field) -> ArrayRef {
         DataType::Struct(fields) => {
             let child = |f: &Arc<Field>| {
                 let id = field_id(f).or_else(|| f.name().trim_start_matches('f').parse().ok()).expect("an id");
-                let of = |v: &Value| if let Value::Struct(v) = v { v[&id].clone() } else { Value::Null };
+                let of = |v: &Model| if let Model::Struct(v) = v { v[&id].clone() } else { Model::Null };
                 encoded(&values.iter().map(of).collect::<Vec<_>>(), f)
             };
             Arc::new(StructArray::new(fields.clone(), fields.iter().map(child).collect(), nulls))
         }
         DataType::List(item) => {
-            let of = |v: &Value| if let Value::List(v) = v { v.clone() } else { vec![] };
-            let lists: Vec<Vec<Value>> = values.iter().map(of).collect();
+            let of = |v: &Model| if let Model::List(v) = v { v.clone() } else { vec![] };
+            let lists: Vec<Vec<Model>> = values.iter().map(of).collect();
             let offsets = OffsetBuffer::from_lengths(lists.iter().map(Vec::len));
             Arc::new(ListArray::new(item.clone(), offsets, encoded(&lists.concat(), item), nulls))
         }
         DataType::Map(entries, sorted) => {
-            let of = |v: &Value| if let Value::Map(v) = v { v.clone() } else { vec![] };
-            let maps: Vec<Vec<(Value, Value)>> = values.iter().map(of).collect();
+            let of = |v: &Model| if let Model::Map(v) = v { v.clone() } else { vec![] };
+            let maps: Vec<Vec<(Model, Model)>> = values.iter().map(of).collect();
             let offsets = OffsetBuffer::from_lengths(maps.iter().map(Vec::len));
-            let (keys, values): (Vec<Value>, Vec<Value>) = maps.concat().into_iter().unzip();
+            let (keys, values): (Vec<Model>, Vec<Model>) = maps.concat().into_iter().unzip();
             let DataType::Struct(pair) = entries.data_type() else { panic!("{entries}") };
             let columns = vec![encoded(&keys, &pair[0]), encoded(&values, &pair[1])];
             Arc::new(MapArray::new(entries.clone(), offsets, StructArray::new(pair.clone(), columns, None), nulls, *sorted))
@@ -297,29 +296,29 @@ fn encoded(values: &[Value], field: &Field) -> ArrayRef {
     }
 }
 
-fn decoded(array: &ArrayRef, i: usize) -> Value {
+fn decoded(array: &ArrayRef, i: usize) -> Model {
     if array.is_null(i) {
-        return Value::Null;
+        return Model::Null;
     }
     match array.data_type() {
-        DataType::Int32 => Value::Whole(i128::from(array.as_primitive::<Int32Type>().value(i))),
-        DataType::Int64 => Value::Whole(i128::from(array.as_primitive::<Int64Type>().value(i))),
-        DataType::Decimal128(_, _) => Value::Whole(array.as_primitive::<Decimal128Type>().value(i)),
-        DataType::Float32 => Value::Real(f64::from(array.as_primitive::<Float32Type>().value(i))),
-        DataType::Float64 => Value::Real(array.as_primitive::<Float64Type>().value(i)),
-        DataType::Utf8 => Value::Text(array.as_string::<i32>().value(i).to_owned()),
+        DataType::Int32 => Model::Whole(i128::from(array.as_primitive::<Int32Type>().value(i))),
+        DataType::Int64 => Model::Whole(i128::from(array.as_primitive::<Int64Type>().value(i))),
+        DataType::Decimal128(_, _) => Model::Whole(array.as_primitive::<Decimal128Type>().value(i)),
+        DataType::Float32 => Model::Real(f64::from(array.as_primitive::<Float32Type>().value(i))),
+        DataType::Float64 => Model::Real(array.as_primitive::<Float64Type>().value(i)),
+        DataType::Utf8 => Model::Text(array.as_string::<i32>().value(i).to_owned()),
         DataType::Struct(fields) => {
             let columns = fields.iter().zip(array.as_struct().columns());
-            Value::Struct(columns.map(|(f, c)| (field_id(f).expect("an id"), decoded(c, i))).collect())
+            Model::Struct(columns.map(|(f, c)| (field_id(f).expect("an id"), decoded(c, i))).collect())
         }
         DataType::List(_) => {
             let items = array.as_list::<i32>().value(i);
-            Value::List((0..items.len()).map(|i| decoded(&items, i)).collect())
+            Model::List((0..items.len()).map(|i| decoded(&items, i)).collect())
         }
         DataType::Map(_, _) => {
             let pairs = array.as_map().value(i);
             let (keys, values) = (pairs.column(0), pairs.column(1));
-            Value::Map((0..pairs.len()).map(|i| (decoded(keys, i), decoded(values, i))).collect())
+            Model::Map((0..pairs.len()).map(|i| (decoded(keys, i), decoded(values, i))).collect())
         }
         other => panic!("{other}"),
     }
@@ -327,9 +326,13 @@ fn decoded(array: &ArrayRef, i: usize) -> Value {
 
 /// A schema's fields by the names that they have in it, as a name mapping has them.
 fn by_name(ty: &Type) -> Vec<MappedField> {
-    let one = |f: &NestedFieldRef, name: &str| MappedField::new(Some(f.id), vec![name.to_owned()], by_name(&f.field_type));
+    let one = |f: &NestedFieldRef, name: &str| MappedField {
+        field_id: Some(f.id),
+        names: vec![name.to_owned()],
+        fields: by_name(&f.field_type),
+    };
     match ty {
-        Type::Primitive(_) => vec![],
+        Type::Primitive(_) | Type::Variant => vec![],
         Type::Struct(inner) => inner.fields().iter().map(|f| one(f, &f.name)).collect(),
         Type::List(list) => vec![one(&list.element_field, "element")],
         Type::Map(map) => vec![one(&map.key_field, "key"), one(&map.value_field, "value")],
@@ -362,29 +365,29 @@ proptest::proptest! {
         let mut maker = Maker { dice: Dice(seed), last_id: 0 };
         let old: Vec<NestedFieldRef> = (0..3).map(|_| maker.field(3)).collect();
         let new = maker.evolved(&old, 3);
-        let schema = |fields: &[NestedFieldRef]| Schema::builder().with_fields(fields.to_vec()).build().expect("a schema");
+        let schema = |fields: &[NestedFieldRef]| Schema::new(0, fields.to_vec()).expect("a schema");
         let (old, new) = (schema(&old), schema(&new));
         let roots = |schema: &Schema| schema.as_struct().fields().iter().map(|f| f.id).collect::<Vec<_>>();
 
         let old_type = Type::Struct(old.as_struct().clone());
-        let values: Vec<Value> = (0..rows).map(|_| maker.value(&old_type, true)).collect();
+        let values: Vec<Model> = (0..rows).map(|_| maker.value(&old_type, true)).collect();
         let written = target_schema(&old, &roots(&old)).expect("a schema");
         let fields = if ids { written.fields().clone() } else { bare(written.fields()) };
         let column = |f: &Arc<Field>, about: &NestedFieldRef| {
-            let of = |v: &Value| if let Value::Struct(v) = v { v[&about.id].clone() } else { Value::Null };
+            let of = |v: &Model| if let Model::Struct(v) = v { v[&about.id].clone() } else { Model::Null };
             encoded(&values.iter().map(of).collect::<Vec<_>>(), f)
         };
         let columns = fields.iter().zip(old.as_struct().fields()).map(|(f, about)| column(f, about)).collect();
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields.clone())), columns).expect("a batch");
 
-        let names = Names::from(NameMapping::new(by_name(&old_type)));
+        let names = Names::from(NameMapping { fields: by_name(&old_type) });
         let fields = names.identify(&fields).expect("ids");
         let target = target_schema(&new, &roots(&new)).expect("a target");
         let adapted = Adapter::new(target, &new, None).adapt(&batch, &fields).expect("adapted");
         let new_type = Type::Struct(new.as_struct().clone());
         for (i, value) in values.iter().enumerate() {
             let columns = new.as_struct().fields().iter().zip(adapted.columns());
-            let got = Value::Struct(columns.map(|(f, c)| (f.id, decoded(c, i))).collect());
+            let got = Model::Struct(columns.map(|(f, c)| (f.id, decoded(c, i))).collect());
             proptest::prop_assert_eq!(got, seen(value, &new_type));
         }
         // A field of a null struct is null to whoever asks for it alone.

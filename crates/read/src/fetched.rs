@@ -270,7 +270,7 @@ impl Iterator for Rows {
 mod tests {
     use arrow::array::{ArrayRef, Int32Array, StringArray};
     use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
-    use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
+    use esker_format::{NestedField, PrimitiveType, Schema};
     use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
     use parquet::basic::{Compression, ZstdLevel};
     use parquet::file::properties::WriterProperties;
@@ -301,9 +301,9 @@ mod tests {
         let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");
         let projection = Projection { mask: ProjectionMask::all(), fields: metadata.schema().fields().clone() };
         let fetched = Fetched { path: "s3://lake/f.parquet".to_owned(), metadata, row_groups: 0..1, window };
-        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
-        let fields = [field(1, "a", PrimitiveType::Int), field(2, "b", PrimitiveType::String)];
-        let schema = Schema::builder().with_fields(fields).build().expect("a schema");
+        let field = |id, name: &str, ty| NestedField::optional(id, name, ty).into();
+        let fields = vec![field(1, "a", PrimitiveType::Int), field(2, "b", PrimitiveType::String)];
+        let schema = Schema::new(0, fields).expect("a schema");
         let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1, 2]).expect("a target"), &schema, None));
         let rows = fetched.rows(adapter, projection, 0..1000, None, 1024).expect("a reader");
         let error = rows.map(|batch| batch.map(drop)).find_map(Result::err).expect("it is damaged").to_string();

@@ -128,9 +128,9 @@ fn without_arrow_schema(loaded: ParquetMetaData) -> ParquetMetaData {
 mod tests {
     use arrow::array::{AsArray, TimestampMicrosecondArray};
     use arrow::datatypes::TimestampMicrosecondType;
+    use esker_format::{NestedField, PrimitiveType, Schema as TableSchema};
     use esker_storage::Storage;
     use futures::stream::TryStreamExt;
-    use iceberg::spec::{NestedField, PrimitiveType, Schema as TableSchema, Type as IcebergType};
     use parquet::data_type::{Int96, Int96Type};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
@@ -155,8 +155,8 @@ mod tests {
         let path = dir.path().join("f.parquet");
         std::fs::write(&path, &bytes).expect("written");
 
-        let field = NestedField::required(1, "t", IcebergType::Primitive(PrimitiveType::Timestamp));
-        let schema = TableSchema::builder().with_fields([field.into()]).build().expect("a schema");
+        let field = NestedField::required(1, "t", PrimitiveType::Timestamp);
+        let schema = TableSchema::new(0, vec![field.into()]).expect("a schema");
         let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1]).expect("a target"), &schema, None));
         let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).expect("a cache");
         let reader = Reader::new(Storage::local(), 1 << 20, blocks);

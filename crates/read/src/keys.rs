@@ -171,6 +171,11 @@ fn way(fields: &Fields, id: i32) -> Option<(Vec<usize>, &FieldRef)> {
     })
 }
 
+/// The places in structs of a column without fields, which [`column_at`] takes; none if there is none, or if it is in a list or a map.
+pub fn column_path(fields: &Fields, id: i32) -> Option<Vec<usize>> {
+    way(fields, id).map(|(path, _)| path)
+}
+
 /// A column by its places in structs, null where a struct that it is in is.
 pub fn column_at(batch: &RecordBatch, path: &[usize]) -> Result<ArrayRef, ArrowError> {
     let (first, rest) = path.split_first().ok_or_else(|| ArrowError::SchemaError("no way to a column".to_owned()))?;

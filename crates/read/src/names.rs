@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use esker_table::properties::NAME_MAPPING;
-use iceberg::spec::{MappedField, NameMapping, TableMetadata};
+use esker_format::{LIST_ELEMENT, MAP_KEY, MAP_VALUE, TableMetadata};
+use esker_table::properties::{MappedField, NAME_MAPPING, NameMapping};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::defaults::within;
@@ -17,7 +17,7 @@ pub struct Names(Option<Result<NameMapping, String>>);
 impl Names {
     /// As the table's property says.
     pub fn of(metadata: &TableMetadata) -> Self {
-        Self(NAME_MAPPING.checked(metadata.properties()).map_err(|e| e.to_string()).transpose())
+        Self(NAME_MAPPING.checked(&metadata.properties).map_err(|e| e.to_string()).transpose())
     }
 
     /// A file's fields with ids: those that they have, or if none has one, those that their names are mapped to. The error says why there
@@ -27,7 +27,7 @@ impl Names {
             return Ok(fields.clone());
         }
         match &self.0 {
-            Some(Ok(names)) => Ok(mapped(fields, &names.fields().iter().collect::<Vec<_>>())),
+            Some(Ok(names)) => Ok(mapped(fields, &names.fields)),
             Some(Err(e)) => Err(format!("a Parquet file without field ids, and {e}")),
             None => Err(format!("a Parquet file without field ids, in a table without {}, can't be read", NAME_MAPPING.key)),
         }
@@ -44,21 +44,21 @@ fn has_id(field: &FieldRef) -> bool {
     field_id(field).is_some() || within(field).into_iter().any(has_id)
 }
 
-fn mapped(fields: &Fields, names: &[&MappedField]) -> Fields {
+fn mapped(fields: &Fields, names: &[MappedField]) -> Fields {
     fields.iter().map(|field| one(field, field.name(), names)).collect()
 }
 
 /// A field with the id that goes by a name. What is in lists and maps goes by names of the specification, whatever it is called in the
 /// file.
-fn one(field: &FieldRef, name: &String, names: &[&MappedField]) -> FieldRef {
-    let Some(found) = names.iter().find(|m| m.names().contains(name)) else { return field.clone() };
-    let inner: Vec<&MappedField> = found.fields().iter().map(|f| &**f).collect();
+fn one(field: &FieldRef, name: &str, names: &[MappedField]) -> FieldRef {
+    let Some(found) = names.iter().find(|m| m.names.iter().any(|known| known == name)) else { return field.clone() };
+    let inner = &found.fields;
     let ty = match field.data_type() {
-        DataType::Struct(fields) => DataType::Struct(mapped(fields, &inner)),
-        DataType::List(item) => DataType::List(one(item, &"element".to_owned(), &inner)),
+        DataType::Struct(fields) => DataType::Struct(mapped(fields, inner)),
+        DataType::List(item) => DataType::List(one(item, LIST_ELEMENT, inner)),
         DataType::Map(entries, sorted) => match entries.data_type() {
             DataType::Struct(pair) => {
-                let named = pair.iter().zip(["key", "value"]).map(|(field, name)| one(field, &name.to_owned(), &inner));
+                let named = pair.iter().zip([MAP_KEY, MAP_VALUE]).map(|(field, name)| one(field, name, inner));
                 let pair = DataType::Struct(named.collect());
                 DataType::Map(Arc::new(Field::clone(entries).with_data_type(pair)), *sorted)
             }
@@ -67,7 +67,7 @@ fn one(field: &FieldRef, name: &String, names: &[&MappedField]) -> FieldRef {
         other => other.clone(),
     };
     let mut metadata = field.metadata().clone();
-    if let Some(id) = found.field_id() {
+    if let Some(id) = found.field_id {
         metadata.insert(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string());
     }
     Arc::new(Field::clone(field).with_data_type(ty).with_metadata(metadata))
@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn name(id: i32, names: &[&str], fields: Vec<MappedField>) -> MappedField {
-        MappedField::new(Some(id), names.iter().map(|n| (*n).to_owned()).collect(), fields)
+        MappedField { field_id: Some(id), names: names.iter().map(|n| (*n).to_owned()).collect(), fields }
     }
 
     fn ids(field: &FieldRef, into: &mut Vec<Option<i32>>) {
@@ -99,12 +99,12 @@ mod tests {
         let inner = DataType::Struct(vec![plain("other", DataType::Int32), plain("b", DataType::Int32)].into());
         let file: Fields = vec![plain("l", list), plain("m", map), plain("s", inner), plain("new", DataType::Int32)].into();
         let leaf = |id, text| name(id, &[text], vec![]);
-        let mapping = NameMapping::new(vec![
+        let fields = vec![
             name(1, &["l"], vec![name(2, &["element"], vec![leaf(3, "x")])]),
             name(4, &["m"], vec![leaf(5, "key"), name(6, &["value"], vec![leaf(7, "y")])]),
             name(8, &["old", "s"], vec![name(9, &["a", "b"], vec![])]),
-        ]);
-        let found = Names::from(mapping).identify(&file).expect("ids");
+        ];
+        let found = Names::from(NameMapping { fields }).identify(&file).expect("ids");
         let mut all = Vec::new();
         found.iter().for_each(|field| ids(field, &mut all));
         let expected = [1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0].map(|id| (id > 0).then_some(id));

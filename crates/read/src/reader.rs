@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, Fields};
 use bytes::Bytes;
+use esker_format::TableMetadata;
 use esker_storage::{Location, Scheme, Storage};
 use futures::stream::{BoxStream, StreamExt, unfold};
-use iceberg::spec::TableMetadata;
 use moka::future::Cache;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -17,7 +17,6 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
-use crate::adapt::field_id;
 use crate::blame::{caught_stream, of_panic, other_rows, rows_of};
 use crate::blocks::BlockCache;
 use crate::deletes::{Positions, selection};
@@ -25,7 +24,7 @@ use crate::fetched::{Fetched, Window};
 use crate::footer::Footer;
 use crate::input::{Input, WHOLE_FILE};
 use crate::shown::{Form, Shown, show};
-use crate::{Adapter, Names, ReadError, Result};
+use crate::{Adapter, Names, ReadError, Result, field_id};
 
 /// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
 const FOOTER_HINT: usize = 128 << 10;

@@ -34,7 +34,7 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
     let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
-    state.create_namespace(warehouse, &row, &Along::default()).await.expect("created");
+    state.create_namespace(warehouse, &row, &Along::default(), |_| Along::default()).await.expect("created");
     (warehouse, name)
 }
 
@@ -88,6 +88,23 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
     let full = state.drop_namespace(warehouse, &n, &Along::default()).await.expect_err("not empty");
     assert!(matches!(full, StateError::NotEmpty(_)), "{full}");
+}
+
+async fn a_namespace_is_made_with_those_around_it(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let row = |levels| NamespaceRow { name: namespace(levels), properties: BTreeMap::new(), protected: false };
+    let made = std::sync::Mutex::new(Vec::new());
+    let told = |name: &NamespaceName| {
+        made.lock().expect("nobody panics").push(name.to_string());
+        Along::default()
+    };
+    state.create_namespace(warehouse, &row(&["n", "a", "b", "c"]), &Along::default(), told).await.expect("created");
+    assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
+    let all = state.all_namespaces(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
+    assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
+    assert_eq!(state.list_namespaces(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
+    let taken = state.create_namespace(warehouse, &row(&["n", "a"]), &Along::default(), told).await.expect_err("taken");
+    assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
 async fn of_swaps_from_the_same_state_one_wins(state: &State) {
@@ -557,6 +574,7 @@ macro_rules! on_every_database {
 
 on_every_database!(
     names_are_listed_by_their_bytes_and_taken_once,
+    a_namespace_is_made_with_those_around_it,
     of_swaps_from_the_same_state_one_wins,
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,

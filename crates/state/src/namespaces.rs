@@ -55,6 +55,22 @@ pub(crate) async fn namespace_id(tx: &mut Transaction<'_, Any>, warehouse: Wareh
     found.ok_or_else(|| StateError::NoSuchNamespace(name.to_string()))
 }
 
+/// Enters a namespace; `false`: it is there.
+async fn insert(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, namespace: &NamespaceRow) -> Result<bool> {
+    let done = sqlx::query(
+        "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(warehouse.id)
+    .bind(namespace.name.key())
+    .bind(warehouse.namespace_key(&namespace.name))
+    .bind(namespace.name.parent().map(|p| warehouse.namespace_key(&p)).unwrap_or_default())
+    .bind(serde_json::to_string(&namespace.properties)?)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 impl State {
     /// The warehouse of this name, made if it is not there. Its location and how it compares names are fixed when it is made.
     pub async fn ensure_warehouse(&self, name: &str, location: &str, case_insensitive: bool) -> Result<(Warehouse, String)> {
@@ -71,25 +87,24 @@ impl State {
         Ok((Warehouse { id: row.try_get(0)?, case_insensitive: flag(&row, 1)? }, row.try_get(2)?))
     }
 
-    /// Creates a namespace; its parent must exist.
-    pub async fn create_namespace(&self, warehouse: Warehouse, namespace: &NamespaceRow, along: &Along) -> Result<()> {
-        let parent = namespace.name.parent();
+    /// Creates a namespace, and those around it that are not there. `made` tells what goes along with each of those.
+    pub async fn create_namespace(
+        &self,
+        warehouse: Warehouse,
+        namespace: &NamespaceRow,
+        along: &Along,
+        made: impl Fn(&NamespaceName) -> Along + Send,
+    ) -> Result<()> {
+        let mut around: Vec<NamespaceName> = std::iter::successors(namespace.name.parent(), NamespaceName::parent).collect();
+        around.reverse();
         let mut tx = self.begin().await?;
-        if let Some(parent) = &parent {
-            namespace_id(&mut tx, warehouse, parent).await?;
+        for name in around {
+            let outer = NamespaceRow { name, properties: BTreeMap::new(), protected: false };
+            if insert(&mut tx, warehouse, &outer).await? {
+                made(&outer.name).insert(&mut tx).await?;
+            }
         }
-        let done = sqlx::query(
-            "INSERT INTO namespace (warehouse_id, name, name_key, parent, properties) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(warehouse.id)
-        .bind(namespace.name.key())
-        .bind(warehouse.namespace_key(&namespace.name))
-        .bind(parent.map(|p| warehouse.namespace_key(&p)).unwrap_or_default())
-        .bind(serde_json::to_string(&namespace.properties)?)
-        .execute(&mut *tx)
-        .await?;
-        if done.rows_affected() == 0 {
+        if !insert(&mut tx, warehouse, namespace).await? {
             return Err(StateError::AlreadyExists { kind: "Namespace", name: namespace.name.to_string() });
         }
         along.insert(&mut tx).await?;

@@ -1,10 +1,8 @@
 //! Constructs every object store; nothing else in the workspace does.
 //!
-//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). [`Storage::file_io`] is the same
-//! store behind the `iceberg` crate's trait. [`Location`] holds the location rules: normalised, compared
-//! by path segments, never by string prefix.
+//! [`Storage`] speaks URIs as Iceberg metadata holds them (`file:///…`, Java's `file:/…`, `s3://…`, `gs://…`, `abfss://…`). [`Location`] holds
+//! the location rules: normalised, compared by path segments, never by string prefix.
 
-mod adapter;
 mod cloud;
 mod disk;
 mod error;

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use iceberg::io::{FileIO, FileIOBuilder};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::adapter::Factory;
 use crate::http::Requests;
 use crate::listing::{Part, directories, list_beside, list_part, split};
 use crate::{Disk, Location, Result, Scheme, StorageError, cloud};
@@ -82,11 +80,6 @@ impl Storage {
     /// HTTP requests made so far, retries included, by method and status.
     pub fn requests(&self) -> BTreeMap<(String, String), u64> {
         self.inner.requests.get()
-    }
-
-    /// The same store as the `iceberg` crate sees it.
-    pub fn file_io(&self) -> FileIO {
-        FileIOBuilder::new(Arc::new(Factory::new(self.clone()))).build()
     }
 
     fn store(&self, at: &Location) -> Result<Arc<dyn ObjectStore>> {

@@ -1,11 +1,8 @@
 //! What a manifest says about a column of a file, as far as it can be relied on.
 
-use std::cmp::Ordering;
+use esker_format::{Bound, DataFile, PrimitiveType, Value};
 
-use iceberg::spec::{DataFile, Datum, PrimitiveType};
-
-use crate::partition::promoted;
-use crate::ranges::{datum, high_zero, low_zero};
+use crate::ranges::{high_zero, low_zero};
 
 /// Counts and bounds of a column in a file. What is missing is unknown, never zero.
 ///
@@ -14,9 +11,9 @@ use crate::ranges::{datum, high_zero, low_zero};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColumnBounds {
     /// No value but NaN is less.
-    pub lower: Option<Datum>,
+    pub lower: Option<Value>,
     /// No value but NaN is greater.
-    pub upper: Option<Datum>,
+    pub upper: Option<Value>,
     /// Values, null and NaN included; in lists and maps there may be more than rows.
     pub values: Option<u64>,
     /// Values that are null.
@@ -31,22 +28,15 @@ impl ColumnBounds {
     /// Of bounds of which one is NaN, or the lower is above the upper, neither is taken: whoever wrote them did not compare values as the
     /// specification does.
     pub fn of(file: &DataFile, id: i32, ty: &PrimitiveType) -> Self {
-        let given = |bound: Option<&Datum>| bound.map(|bound| bound_of(bound, ty));
-        let (lower, upper) = (given(file.lower_bounds().get(&id)), given(file.upper_bounds().get(&id)));
-        let nan = |bound: &Option<Option<Datum>>| bound.as_ref().and_then(Option::as_ref).is_some_and(Datum::is_nan);
+        let Some(stats) = file.stats(id) else { return Self::default() };
+        let decoded = |bound: Option<Bound>| bound.and_then(|bound| bound.decode(ty));
+        let (lower, upper) = (decoded(stats.lower_bound), decoded(stats.upper_bound));
+        let nan = |bound: &Option<Value>| bound.as_ref().is_some_and(Value::is_nan);
         let reliable = !nan(&lower) && !nan(&upper);
-        let (lower, upper) = (lower.flatten().map(low_zero), upper.flatten().map(high_zero));
-        let inverted =
-            lower.as_ref().zip(upper.as_ref()).is_some_and(|(l, u)| l.partial_cmp(u) != Some(Ordering::Less) && l != u);
+        let (lower, upper) = (lower.map(low_zero), upper.map(high_zero));
+        let inverted = lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower > upper);
         let (lower, upper) = if reliable && !inverted { (lower, upper) } else { (None, None) };
-        let count = |of: &std::collections::HashMap<i32, u64>| of.get(&id).copied();
-        Self {
-            lower,
-            upper,
-            values: count(file.value_counts()),
-            nulls: count(file.null_value_counts()),
-            nans: count(file.nan_value_counts()),
-        }
+        Self { lower, upper, values: stats.value_count, nulls: stats.null_count, nans: stats.nan_count }
     }
 
     /// Whether every value is known to be null.
@@ -65,45 +55,22 @@ impl ColumnBounds {
     }
 }
 
-/// A bound as a column of a type has it, where it can be: a file from before a promotion has the older type's. No value is cut to fit:
-/// a bound that the type can't hold is none.
-pub(crate) fn bound_of(bound: &Datum, ty: &PrimitiveType) -> Option<Datum> {
-    match (bound.data_type(), ty) {
-        (own, ty) if own == ty => Some(bound.clone()),
-        // The length that a bound tells is its own.
-        (PrimitiveType::Fixed(_), PrimitiveType::Fixed(_)) => Some(bound.clone()),
-        (PrimitiveType::Decimal { scale: own, .. }, PrimitiveType::Decimal { scale, .. }) if own == scale => {
-            datum(ty, bound.literal())
-        }
-        (own, ty) if is_promotion(own, ty) || is_promotion(ty, own) => datum(ty, &promoted(bound.literal(), ty)?),
-        _ => None,
-    }
-}
-
-/// Whether a column of a type may become one of another (spec, "Schema Evolution").
-fn is_promotion(from: &PrimitiveType, to: &PrimitiveType) -> bool {
-    use PrimitiveType::{Date, Double, Float, Int, Long, Timestamp, TimestampNs};
-    matches!((from, to), (Int, Long) | (Float, Double) | (Date, Timestamp | TimestampNs))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::HashMap;
-
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat};
+    use esker_format::{BoundMap, DataContentType, DataFileFormat};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn file(lower: Option<Datum>, upper: Option<Datum>) -> DataFile {
-        let bounds = |bound: Option<Datum>| bound.map(|bound| (1, bound)).into_iter().collect::<HashMap<_, _>>();
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path("f".to_owned()).file_format(DataFileFormat::Parquet).record_count(1);
-        builder.file_size_in_bytes(1).lower_bounds(bounds(lower)).upper_bounds(bounds(upper));
-        builder.build().expect("a file")
+    fn file(lower: Option<Value>, upper: Option<Value>) -> DataFile {
+        let bounds = |bound: Option<Value>| -> Option<BoundMap> {
+            Some([(1, Bound::of(&bound?).expect("a bound"))].into_iter().collect())
+        };
+        let file = DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 1, 1);
+        DataFile { lower_bounds: bounds(lower), upper_bounds: bounds(upper), ..file }
     }
 
-    fn bounds(lower: Option<Datum>, upper: Option<Datum>, ty: &PrimitiveType) -> (Option<Datum>, Option<Datum>) {
+    fn bounds(lower: Option<Value>, upper: Option<Value>, ty: &PrimitiveType) -> (Option<Value>, Option<Value>) {
         let found = ColumnBounds::of(&file(lower, upper), 1, ty);
         (found.lower, found.upper)
     }
@@ -118,46 +85,52 @@ pub(crate) mod tests {
     #[test]
     fn a_bound_that_is_nan_or_inverted_is_none() {
         let double = PrimitiveType::Double;
-        let of = |v: f64| Some(Datum::double(v));
+        let of = |v: f64| Some(Value::Double(v));
         assert_eq!(bounds(of(f64::NAN), of(1.0), &double), (None, None));
         assert_eq!(bounds(of(1.0), of(-f64::NAN), &double), (None, None));
         assert_eq!(bounds(of(2.0), of(1.0), &double), (None, None));
         assert_eq!(bounds(of(1.0), None, &double), (of(1.0), None));
-        assert_eq!(bounds(Some(Datum::string("b")), Some(Datum::string("a")), &PrimitiveType::String), (None, None));
-        assert_eq!(bounds(Some(Datum::int(7)), Some(Datum::int(7)), &PrimitiveType::Int).1, Some(Datum::int(7)));
+        assert_eq!(
+            bounds(Some(Value::String("b".into())), Some(Value::String("a".into())), &PrimitiveType::String),
+            (None, None)
+        );
+        assert_eq!(bounds(Some(Value::Int(7)), Some(Value::Int(7)), &PrimitiveType::Int).1, Some(Value::Int(7)));
     }
 
     #[test]
     fn bounds_hold_for_both_zeros() {
-        let of = |v: f64| Some(Datum::double(v));
-        let (low, high) = bounds(of(0.0), of(-0.0), &PrimitiveType::Double);
-        assert_eq!((low.map(|l| l.to_bytes().expect("bytes")), high.map(|h| h.to_bytes().expect("bytes"))), {
-            let bytes = |v: f64| Some(Datum::double(v).to_bytes().expect("bytes"));
-            (bytes(-0.0), bytes(0.0))
-        });
+        let of = |v: f64| Some(Value::Double(v));
+        assert_eq!(bounds(of(0.0), of(-0.0), &PrimitiveType::Double), (of(-0.0), of(0.0)));
     }
 
     #[test]
     fn bounds_are_of_the_type_that_the_column_has_now() {
-        let (low, high) = bounds(Some(Datum::int(-1)), Some(Datum::int(9)), &PrimitiveType::Long);
-        assert_eq!((low, high), (Some(Datum::long(-1)), Some(Datum::long(9))));
-        let (low, high) = bounds(Some(Datum::float(0.1_f32)), Some(Datum::float(0.5_f32)), &PrimitiveType::Double);
-        assert_eq!((low, high), (Some(Datum::double(f64::from(0.1_f32))), Some(Datum::double(0.5))));
-        assert_eq!(bounds(Some(Datum::string("a")), None, &PrimitiveType::Int), (None, None));
-        assert_eq!(bounds(Some(Datum::date(1)), None, &PrimitiveType::Int), (None, None), "no promotion");
-        let day = Some(Datum::timestamp_micros(86_400_000_000_i64));
-        assert_eq!(bounds(Some(Datum::date(1)), None, &PrimitiveType::Timestamp).0, day);
-        assert_eq!(bounds(Some(Datum::long(1_i64 << 40)), None, &PrimitiveType::Int), (None, None));
+        let (low, high) = bounds(Some(Value::Int(-1)), Some(Value::Int(9)), &PrimitiveType::Long);
+        assert_eq!((low, high), (Some(Value::Long(-1)), Some(Value::Long(9))));
+        let (low, high) = bounds(Some(Value::Float(0.1)), Some(Value::Float(0.5)), &PrimitiveType::Double);
+        assert_eq!((low, high), (Some(Value::Double(f64::from(0.1_f32))), Some(Value::Double(0.5))));
+        assert_eq!(bounds(Some(Value::String("a".into())), None, &PrimitiveType::Int), (None, None));
+        let day = Some(Value::Timestamp(86_400_000_000));
+        assert_eq!(bounds(Some(Value::Date(1)), None, &PrimitiveType::Timestamp).0, day);
+        assert_eq!(bounds(Some(Value::Long(1 << 40)), None, &PrimitiveType::Int), (None, None));
+    }
+
+    #[test]
+    fn a_bound_that_is_cut_inside_a_character_is_none_and_costs_no_other() {
+        let cut = |bytes: &[u8]| Some([(1, Bound::new(bytes.to_vec()))].into_iter().collect::<BoundMap>());
+        let file = DataFile { lower_bounds: cut(b"a"), upper_bounds: cut(&[0xe2, 0x82]), ..file(None, None) };
+        let found = ColumnBounds::of(&file, 1, &PrimitiveType::String);
+        assert_eq!((found.lower, found.upper), (Some(Value::String("a".into())), None));
     }
 
     proptest! {
         /// Whatever is said of a column, what is taken of it never leaves out a value that lies between the bounds.
         #[test]
         fn a_value_between_the_bounds_stays_between_them(low in any::<i32>(), high in any::<i32>(), value in any::<i32>()) {
-            let (found_low, found_high) = bounds(Some(Datum::int(low)), Some(Datum::int(high)), &PrimitiveType::Long);
+            let (found_low, found_high) = bounds(Some(Value::Int(low)), Some(Value::Int(high)), &PrimitiveType::Long);
             prop_assert_eq!(found_low.is_some(), low <= high);
             if low <= value && value <= high {
-                let value = Datum::long(i64::from(value));
+                let value = Value::Long(i64::from(value));
                 prop_assert!(found_low.is_none_or(|l| l <= value) && found_high.is_none_or(|h| h >= value));
             }
         }

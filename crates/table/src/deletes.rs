@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use iceberg::spec::TableMetadata;
+use esker_format::TableMetadata;
 
 use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
@@ -30,10 +30,10 @@ impl<'a> DeleteIndex<'a> {
             let entry = &delete.entry;
             let place = (entry.sequence_number, i);
             let partition = PartitionKey::of(entry);
-            match (delete.kind, entry.file.referenced_data_file()) {
+            match (delete.kind, entry.file.referenced_data_file.clone()) {
                 (DeleteKind::DeletionVector, Some(path)) => {
                     if let Some(other) = this.vectors.insert(path.clone(), i) {
-                        let (a, b) = (live.deletes[other].entry.file.file_path(), entry.file.file_path());
+                        let (a, b) = (&live.deletes[other].entry.file.file_path, &entry.file.file_path);
                         let what = format!(
                             "data file {path} has two deletion vectors, in {a} and in {b}, where the specification allows one"
                         );
@@ -54,7 +54,7 @@ impl<'a> DeleteIndex<'a> {
 
     /// The deletion vector of a data file.
     pub fn vector(&self, file: &LiveFile) -> Option<usize> {
-        self.vectors.get(file.file.file_path()).copied().filter(|i| file.sequence_number <= self.sequence_number(*i))
+        self.vectors.get(&file.file.file_path).copied().filter(|i| file.sequence_number <= self.sequence_number(*i))
     }
 
     /// The deletes by position that may apply to a data file: its deletion vector, which says all, or else position delete files.
@@ -62,7 +62,7 @@ impl<'a> DeleteIndex<'a> {
         if let Some(vector) = self.vector(file) {
             return vec![vector];
         }
-        let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
+        let own = self.by_path.get(&file.file.file_path).map_or(&[][..], |list| from(list, file.sequence_number));
         let shared = self.positions.get(&PartitionKey::of(file)).map_or(&[][..], |list| from(list, file.sequence_number));
         own.iter().chain(shared).map(|(_, i)| *i).collect()
     }
@@ -75,7 +75,7 @@ impl<'a> DeleteIndex<'a> {
             match self.vector(file) {
                 Some(vector) => found.push(vector),
                 None => {
-                    let own = self.by_path.get(file.file.file_path()).map_or(&[][..], |list| from(list, file.sequence_number));
+                    let own = self.by_path.get(&file.file.file_path).map_or(&[][..], |list| from(list, file.sequence_number));
                     found.extend(own.iter().map(|(_, i)| *i));
                     let first = oldest.entry(PartitionKey::of(file)).or_insert(i64::MAX);
                     *first = (*first).min(file.sequence_number);
@@ -115,7 +115,7 @@ impl<'a> DeleteIndex<'a> {
 
     /// The deletes of [`Self::positional`] that are about this file alone.
     pub fn file_scoped(&self, file: &LiveFile) -> Vec<usize> {
-        let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file().is_some();
+        let about = |i: &usize| self.deletes[*i].entry.file.referenced_data_file.is_some();
         self.positional(file).into_iter().filter(about).collect()
     }
 
@@ -130,7 +130,7 @@ impl<'a> DeleteIndex<'a> {
     /// those after them: each delete is named once, however many files it applies to.
     pub fn equality_names(&self, name: impl Fn(&[&str]) -> String) -> EqualityNames<'a> {
         let of = |list: &BySequence| {
-            let path = |i: usize| self.deletes[i].entry.file.file_path();
+            let path = |i: usize| self.deletes[i].entry.file.file_path.as_str();
             let mut list = list.clone();
             list.sort_by_key(|(number, i)| (*number, path(*i)));
             let (mut names, mut after) = (Vec::with_capacity(list.len()), String::new());
@@ -201,7 +201,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
     let mut oldest_named: HashMap<PartitionKey<'_>, i64> = HashMap::new();
     let mut oldest_of_all = i64::MAX;
     for file in &live.data {
-        by_path.insert(file.file.file_path(), file);
+        by_path.insert(&file.file.file_path, file);
         lower(&mut oldest_named, file);
     }
     for file in live.data.iter().chain(fresh) {
@@ -211,7 +211,7 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
     let applies = |delete: &LiveDelete| {
         let entry = &delete.entry;
         let first = |map: &HashMap<PartitionKey<'_>, i64>| map.get(&PartitionKey::of(entry)).copied().unwrap_or(i64::MAX);
-        match (delete.kind, entry.file.referenced_data_file()) {
+        match (delete.kind, &entry.file.referenced_data_file) {
             (DeleteKind::Equality, _) if unpartitioned(entry.spec_id) => oldest_of_all < entry.sequence_number,
             (DeleteKind::Equality, _) => first(&oldest) < entry.sequence_number,
             (_, Some(path)) => by_path.get(path.as_str()).is_some_and(|f| f.sequence_number <= entry.sequence_number),
@@ -226,17 +226,11 @@ pub fn dangling(live: &LiveFiles, fresh: &[LiveFile], metadata: &TableMetadata) 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
+    use esker_format::{DataContentType, DataFile, DataFileFormat, Value};
 
-    /// A partition's value, and whether its file is from before the column was promoted.
-    type Value = (i32, bool);
-
-    fn file(path: String, (v, old): Value, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
-        let value = if old { Literal::int(v) } else { Literal::long(v) };
-        let mut builder = DataFileBuilder::default();
-        builder.content(content).file_path(path).file_format(DataFileFormat::Parquet).record_count(1).file_size_in_bytes(1);
-        builder.partition(Struct::from_iter([Some(value)])).referenced_data_file(about);
-        let file = builder.build().expect("a file");
+    fn file(path: String, partition: i32, sequence_number: i64, content: DataContentType, about: Option<String>) -> LiveFile {
+        let file = DataFile::new(content, path, DataFileFormat::Parquet, 1, 1);
+        let file = DataFile { partition: [Some(Value::Int(partition))].into(), referenced_data_file: about, ..file };
         LiveFile { file, spec_id: 1, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
@@ -253,23 +247,19 @@ pub(crate) mod tests {
         serde_json::from_value(json).expect("metadata")
     }
 
-    fn value(file: &LiveFile) -> i64 {
-        match file.file.partition().iter().next().flatten() {
-            Some(Literal::Primitive(iceberg::spec::PrimitiveLiteral::Int(v))) => i64::from(*v),
-            Some(Literal::Primitive(iceberg::spec::PrimitiveLiteral::Long(v))) => *v,
-            other => panic!("{other:?} is not generated"),
-        }
+    fn value(file: &LiveFile) -> &Option<Value> {
+        &file.file.partition[0]
     }
 
-    /// The specification's words, delete by delete; a value is the same before and after a promotion.
+    /// The specification's words, delete by delete.
     fn applies(delete: &LiveDelete, data: &LiveFile) -> bool {
         let same = delete.entry.spec_id == data.spec_id && value(&delete.entry) == value(data);
         let (d, s) = (delete.entry.sequence_number, data.sequence_number);
         match delete.kind {
             DeleteKind::Equality => s < d && (same || delete.entry.spec_id == 0),
             _ => {
-                let about = delete.entry.file.referenced_data_file();
-                s <= d && same && about.is_none_or(|path| path == data.file.file_path())
+                let about = delete.entry.file.referenced_data_file.as_ref();
+                s <= d && same && about.is_none_or(|path| *path == data.file.file_path)
             }
         }
     }
@@ -277,8 +267,8 @@ pub(crate) mod tests {
     proptest::proptest! {
         #[test]
         fn the_index_finds_what_the_specification_says(
-            data in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..12),
-            deletes in proptest::collection::vec((0_u8..4, (0_i32..3, proptest::bool::ANY), 1_i64..8, 0_usize..12), 0..12),
+            data in proptest::collection::vec((0_i32..3, 1_i64..8), 0..12),
+            deletes in proptest::collection::vec((0_u8..4, 0_i32..3, 1_i64..8, 0_usize..12), 0..12),
         ) {
             let mut live = LiveFiles::default();
             for (i, (partition, s)) in data.iter().enumerate() {
@@ -289,8 +279,7 @@ pub(crate) mod tests {
                 let (content, about, partition) = match (kind, target) {
                     (0, _) => (DataContentType::PositionDeletes, None, *partition),
                     (1, Some(f)) => {
-                        let value = (data[*about].0.0, partition.1);
-                        (DataContentType::PositionDeletes, Some(f.file.file_path().to_owned()), value)
+                        (DataContentType::PositionDeletes, Some(f.file.file_path.clone()), data[*about].0)
                     }
                     _ => (DataContentType::EqualityDeletes, None, *partition),
                 };
@@ -322,10 +311,10 @@ pub(crate) mod tests {
     #[test]
     fn two_vectors_about_one_file_are_an_error_that_names_it() {
         let vector = |path: &str| {
-            let entry = file(path.to_owned(), (0, false), 2, DataContentType::PositionDeletes, Some("d0".to_owned()));
+            let entry = file(path.to_owned(), 0, 2, DataContentType::PositionDeletes, Some("d0".to_owned()));
             LiveDelete { entry, kind: DeleteKind::DeletionVector }
         };
-        let data = vec![file("d0".to_owned(), (0, false), 1, DataContentType::Data, None)];
+        let data = vec![file("d0".to_owned(), 0, 1, DataContentType::Data, None)];
         let live = LiveFiles { data, deletes: vec![vector("v1"), vector("v2")], ..LiveFiles::default() };
         let error = DeleteIndex::new(&live, &metadata()).expect_err("ambiguous").to_string();
         assert!(error.contains("d0") && error.contains("v1") && error.contains("v2"), "{error}");
@@ -335,11 +324,11 @@ pub(crate) mod tests {
         /// Equality deletes are looked up for the files of each partition by themselves, each file once.
         #[test]
         fn equality_deletes_are_resolved_partition_by_partition(
-            data in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..12),
-            deletes in proptest::collection::vec(((0_i32..3, proptest::bool::ANY), 1_i64..8), 0..6),
+            data in proptest::collection::vec((0_i32..3, 1_i64..8), 0..12),
+            deletes in proptest::collection::vec((0_i32..3, 1_i64..8), 0..6),
         ) {
-            let named = |prefix: &str, content, all: &[(Value, i64)]| -> Vec<LiveFile> {
-                let one = |(i, (v, s)): (usize, &(Value, i64))| file(format!("{prefix}{i}"), *v, *s, content, None);
+            let named = |prefix: &str, content, all: &[(i32, i64)]| -> Vec<LiveFile> {
+                let one = |(i, (v, s)): (usize, &(i32, i64))| file(format!("{prefix}{i}"), *v, *s, content, None);
                 all.iter().enumerate().map(one).collect()
             };
             let deletes = named("x", DataContentType::EqualityDeletes, &deletes);
@@ -352,14 +341,14 @@ pub(crate) mod tests {
                 let of_one = files.iter().all(|f| value(f) == value(&files[0])) && deletes.iter().all(|d| value(&d.entry) == value(&files[0]));
                 proptest::prop_assert!(of_one);
                 for file in &files {
-                    let needed = live.deletes.iter().filter(|d| applies(d, file)).map(|d| d.entry.file.file_path());
-                    let found: Vec<&str> = deletes.iter().map(|d| d.entry.file.file_path()).collect();
+                    let needed = live.deletes.iter().filter(|d| applies(d, file)).map(|d| d.entry.file.file_path.as_str());
+                    let found: Vec<&str> = deletes.iter().map(|d| d.entry.file.file_path.as_str()).collect();
                     proptest::prop_assert!(needed.into_iter().all(|path| found.contains(&path)));
-                    seen.push(file.file.file_path().to_owned());
+                    seen.push(file.file.file_path.clone());
                 }
             }
             seen.sort_unstable();
-            let mut expected: Vec<_> = live.data.iter().filter(|f| live.deletes.iter().any(|d| applies(d, f))).map(|f| f.file.file_path()).collect();
+            let mut expected: Vec<_> = live.data.iter().filter(|f| live.deletes.iter().any(|d| applies(d, f))).map(|f| f.file.file_path.clone()).collect();
             expected.sort_unstable();
             proptest::prop_assert_eq!(seen, expected);
         }

@@ -1,23 +1,25 @@
-use std::error::Error as _;
-
+use esker_format::FormatError;
+use esker_storage::StorageError;
 use esker_types::{Carried, Coded, ErrorCode};
-use iceberg::ErrorKind;
 
 use crate::BadProperty;
 
 /// A failed operation on a table's metadata.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The `iceberg` crate could not check or write metadata.
-    #[error("{}", plain(.0))]
-    Iceberg(#[from] iceberg::Error),
+    /// Metadata can't be read, made or changed.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// A manifest list or a manifest can't be read.
     #[error("{}", of_file(.path, .source))]
     File {
         /// The file.
         path: String,
         /// What is wrong with it.
-        source: Box<iceberg::Error>,
+        source: Carried,
     },
     /// A snapshot leads to a file that can't be read.
     #[error("{}", of_snapshot(.snapshot_id, .source))]
@@ -48,9 +50,9 @@ pub enum TableError {
 }
 
 impl TableError {
-    /// A metadata file of some kind that can't be read.
-    pub fn file(path: &str, source: iceberg::Error) -> Self {
-        Self::File { path: path.to_owned(), source: Box::new(source) }
+    /// A file of metadata of some kind that can't be read.
+    pub fn file(path: &str, source: impl Coded + Send + Sync + 'static) -> Self {
+        Self::File { path: path.to_owned(), source: Carried::new(source) }
     }
 
     /// The snapshot and the manifest list or manifest of it that can't be read, if that is what went wrong.
@@ -66,8 +68,9 @@ impl TableError {
 impl Coded for TableError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Iceberg(e) => code_of(e),
-            Self::File { source, .. } => code_of(source),
+            Self::Format(e) => e.code(),
+            Self::Storage(e) => e.code(),
+            Self::File { source, .. } => source.code(),
             Self::OfSnapshot { source, .. } => source.code(),
             Self::Carried(e) => e.code(),
             Self::Invalid(_) | Self::Filter(_) => ErrorCode::BadRequest,
@@ -78,37 +81,9 @@ impl Coded for TableError {
     }
 }
 
-/// What an error of the `iceberg` crate means: as what led to it, or else by its kind.
-pub fn code_of(error: &iceberg::Error) -> ErrorCode {
-    if let Some(cause) = Carried::cause_of(error) {
-        return cause.code();
-    }
-    match error.kind() {
-        ErrorKind::DataInvalid => ErrorCode::DataInvalid,
-        ErrorKind::FeatureUnsupported => ErrorCode::Unsupported,
-        ErrorKind::PreconditionFailed | ErrorKind::CatalogCommitConflicts => ErrorCode::CommitConflict,
-        _ => ErrorCode::Internal,
-    }
-}
-
-/// What an error of the `iceberg` crate says and what led to it, without the names that they have in Rust.
-pub fn plain(error: &iceberg::Error) -> String {
-    let mut text = error.message().to_owned();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let says = cause.downcast_ref::<iceberg::Error>().map_or_else(|| cause.to_string(), |e| e.message().to_owned());
-        // Many repeat what led to them.
-        if !text.contains(&says) {
-            text = format!("{text}: {says}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// What an error of the `iceberg` crate says of a file, with the file's name, once.
-fn of_file(path: &str, error: &iceberg::Error) -> String {
-    let text = plain(error);
+/// What an error says of a file, with the file's name, once.
+fn of_file(path: &str, error: &Carried) -> String {
+    let text = error.to_string();
     if text.contains(path) { text } else { format!("{path}: {text}") }
 }
 
@@ -128,18 +103,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_file_and_no_type_of_rust() {
-        let inner = iceberg::Error::new(ErrorKind::DataInvalid, "field status is missing");
-        let source = iceberg::Error::new(ErrorKind::DataInvalid, "an entry can't be read").with_source(inner);
-        let error = TableError::file("s3://lake/m0.avro", source);
-        assert_eq!(error.to_string(), "s3://lake/m0.avro: an entry can't be read: field status is missing");
+    fn an_error_names_the_file_once_and_means_what_led_to_it() {
+        let damaged = FormatError::Avro { what: "manifest: field 0".to_owned(), why: "it is null".to_owned() };
+        let error = TableError::file("s3://lake/m0.avro", damaged);
+        assert_eq!(error.to_string(), "s3://lake/m0.avro: manifest: field 0: it is null");
         assert_eq!(error.code(), ErrorCode::DataInvalid);
-    }
-
-    #[test]
-    fn what_led_to_an_error_says_what_it_means() {
-        let cause = Carried::new(TableError::Conflict("somebody was first".to_owned()));
-        let error = iceberg::Error::new(ErrorKind::Unexpected, "it can't be written").with_source(cause);
-        assert_eq!(TableError::Iceberg(error).code(), ErrorCode::CommitConflict);
+        let gone = TableError::file("s3://lake/m0.avro", StorageError::NotFound { uri: "s3://lake/m0.avro".to_owned() });
+        assert_eq!((gone.to_string().matches("m0.avro").count(), gone.code()), (1, ErrorCode::DataMissing));
     }
 }

@@ -1,8 +1,8 @@
 //! Row filters as the REST specification writes them (`Expression` of the OpenAPI document; `ExpressionParser` of Iceberg):
 //! parsed with a table's schema, printed again as residuals.
 
-use iceberg::spec::{Datum, Literal, PrimitiveLiteral, PrimitiveType, Schema, Transform, Type};
-use serde_json::{Value, json};
+use esker_format::{PrimitiveType, Schema, Transform, Type, Value, value_of};
+use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError};
 
@@ -87,9 +87,9 @@ pub struct Predicate {
     /// Set if what is asked about is a transform of the column. Such a predicate rules no file out.
     pub transform: Option<Transform>,
     /// The values, in the column's type; empty for those that need none.
-    pub values: Vec<Datum>,
+    pub values: Vec<Value>,
     /// As it was sent, to be sent back.
-    json: Value,
+    json: Json,
 }
 
 /// A row filter. Negations are pushed down to the predicates when it is parsed.
@@ -109,7 +109,7 @@ pub enum Expr {
 
 impl Expr {
     /// Parses a filter on the columns of `schema`.
-    pub fn parse(json: &Value, schema: &Schema, case_sensitive: bool) -> Result<Self> {
+    pub fn parse(json: &Json, schema: &Schema, case_sensitive: bool) -> Result<Self> {
         parse(json, schema, case_sensitive, false)
     }
 
@@ -145,7 +145,7 @@ impl Expr {
     }
 
     /// As JSON.
-    pub fn to_json(&self) -> Value {
+    pub fn to_json(&self) -> Json {
         match self {
             Self::True => json!(true),
             Self::False => json!(false),
@@ -160,7 +160,7 @@ fn invalid(what: String) -> TableError {
     TableError::Filter(what)
 }
 
-fn parse(json: &Value, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
+fn parse(json: &Json, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
     let constant = |value: bool| if value != negated { Expr::True } else { Expr::False };
     if let Some(value) = json.as_bool() {
         return Ok(constant(value));
@@ -181,7 +181,7 @@ fn parse(json: &Value, schema: &Schema, case_sensitive: bool, negated: bool) -> 
     }
 }
 
-fn predicate(json: &Value, kind: &str, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
+fn predicate(json: &Json, kind: &str, schema: &Schema, case_sensitive: bool, negated: bool) -> Result<Expr> {
     let op = Op::parse(kind).ok_or_else(|| invalid(format!("unknown type of filter: {kind:?}")))?;
     let op = if negated { op.opposite() } else { op };
     let term = json.get("term").or_else(|| json.get("child"));
@@ -194,18 +194,20 @@ fn predicate(json: &Value, kind: &str, schema: &Schema, case_sensitive: bool, ne
     let field = field.ok_or_else(|| invalid(format!("the filter names the column {name:?}, which the table does not have")))?;
     let mut values = Vec::new();
     if !op.is_unary() {
-        let given: Vec<&Value> = match (json.get("values").and_then(Value::as_array), json.get("value")) {
+        let given: Vec<&Json> = match (json.get("values").and_then(Json::as_array), json.get("value")) {
             (Some(list), _) => list.iter().collect(),
             (None, Some(value)) => vec![value],
             (None, None) => return Err(invalid(format!("a filter of type {kind:?} on {name:?} needs a value"))),
         };
-        let ty = match transform {
+        let ty = match &transform {
             None => field.field_type.as_ref().clone(),
-            Some(transform) => transform.result_type(&field.field_type)?,
+            Some(transform) => transform
+                .result_type(&field.field_type)
+                .ok_or_else(|| invalid(format!("{transform} takes no values of {name:?}, which is {}", field.field_type)))?,
         };
         let Type::Primitive(ty) = ty else { return Err(invalid(format!("{name:?} is not a column with simple values"))) };
         for value in given {
-            let parsed = datum(value, &ty);
+            let parsed = parsed(value, &ty);
             values.push(parsed.ok_or_else(|| invalid(format!("{value} is not a value of {name:?}, which is {ty}")))?);
         }
     }
@@ -215,7 +217,7 @@ fn predicate(json: &Value, kind: &str, schema: &Schema, case_sensitive: bool, ne
 }
 
 /// A name, a reference, or a transform of one.
-fn term_of(term: &Value) -> Result<(&str, Option<Transform>)> {
+fn term_of(term: &Json) -> Result<(&str, Option<Transform>)> {
     if let Some(name) = term.as_str() {
         return Ok((name, None));
     }
@@ -227,7 +229,7 @@ fn term_of(term: &Value) -> Result<(&str, Option<Transform>)> {
         Some("transform") => {
             let text = term["transform"].as_str().ok_or_else(|| invalid(format!("a term without a transform: {term}")))?;
             let (name, _) = term_of(&term["term"])?;
-            Ok((name, Some(text.parse()?)))
+            Ok((name, Some(Transform::named(text))))
         }
         _ => Err(invalid(format!("not a term: {term}"))),
     }
@@ -235,38 +237,29 @@ fn term_of(term: &Value) -> Result<(&str, Option<Transform>)> {
 
 /// A value as engines write it: in the form of the specification's JSON single-value serialisation, dates and times also as
 /// the number that they are kept as.
-fn datum(value: &Value, ty: &PrimitiveType) -> Option<Datum> {
-    let number = value.as_i64();
-    match (ty, number) {
-        (PrimitiveType::Date, Some(days)) => return Some(Datum::date(i32::try_from(days).ok()?)),
-        (PrimitiveType::Timestamp, Some(micros)) => return Some(Datum::timestamp_micros(micros)),
-        (PrimitiveType::Timestamptz, Some(micros)) => return Some(Datum::timestamptz_micros(micros)),
-        (PrimitiveType::Time, Some(micros)) => return Datum::time_micros(micros).ok(),
-        (PrimitiveType::Timestamptz, None) => return Datum::timestamptz_from_str(value.as_str()?).ok(),
-        (PrimitiveType::Float | PrimitiveType::Double, _) if value.is_number() => {
-            let number = value.as_f64()?;
-            #[expect(clippy::cast_possible_truncation, reason = "the column has no more digits")]
-            return Some(if *ty == PrimitiveType::Float { Datum::float(number as f32) } else { Datum::double(number) });
-        }
-        _ => {}
-    }
-    match Literal::try_from_json(value.clone(), &Type::Primitive(ty.clone())).ok()?? {
-        Literal::Primitive(literal) => crate::ranges::datum(ty, &literal),
-        _ => None,
+fn parsed(json: &Json, ty: &PrimitiveType) -> Option<Value> {
+    match (ty, json.as_i64()) {
+        (PrimitiveType::Date, Some(days)) => i32::try_from(days).ok().map(Value::Date),
+        (PrimitiveType::Timestamp, Some(v)) => Some(Value::Timestamp(v)),
+        (PrimitiveType::Timestamptz, Some(v)) => Some(Value::Timestamptz(v)),
+        (PrimitiveType::TimestampNs, Some(v)) => Some(Value::TimestampNs(v)),
+        (PrimitiveType::TimestamptzNs, Some(v)) => Some(Value::TimestamptzNs(v)),
+        (PrimitiveType::Time, Some(v)) => Some(Value::Time(v)),
+        _ => value_of(&Type::Primitive(ty.clone()), json),
     }
 }
 
-/// Whether a string value begins with another; `None` for values that are no strings.
-pub(crate) fn string(datum: &Datum) -> Option<&str> {
-    match datum.literal() {
-        PrimitiveLiteral::String(text) => Some(text),
+/// The text that a value is; none if it is no text.
+pub(crate) fn string(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::NestedField;
+    use esker_format::NestedField;
 
     use super::*;
 
@@ -280,7 +273,7 @@ mod tests {
             field(5, "at", PrimitiveType::Timestamptz),
             field(6, "x", PrimitiveType::Double),
         ];
-        Schema::builder().with_fields(fields).build().expect("a schema")
+        Schema::new(0, fields).expect("a schema")
     }
 
     #[test]

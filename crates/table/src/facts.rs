@@ -1,13 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use esker_format::{ManifestContent, ManifestFile, Operation, TableMetadata};
 use esker_types::Millis;
-use iceberg::spec::{ManifestContentType, ManifestFile, Operation, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{BadProperty, MAX_SNAPSHOT_AGE, TARGET_FILE_BYTES, bad_properties};
 use crate::summary::{PartitionSum, files_with_deletes};
-use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label, refs};
+use crate::{ManifestSummary, PartitionKey, Result, ancestors, partition_label};
 
 /// The upper bounds, in bytes, of all but the last class of the file-size histogram.
 pub const HISTOGRAM_BOUNDS: [u64; 5] = [1 << 20, 8 << 20, 32 << 20, 128 << 20, 512 << 20];
@@ -157,14 +157,14 @@ pub const MIN_INPUT_FILES: u64 = 5;
 /// Who rewrote `main`, and when.
 fn rewrites(metadata: &TableMetadata, facts: &mut TableFacts) {
     for snapshot in ancestors(metadata, metadata.current_snapshot()) {
-        let summary = snapshot.summary();
-        let engine = summary.additional_properties.get("engine-name").map_or("another tool", String::as_str);
-        match (&summary.operation, engine) {
-            (Operation::Replace, "esker") => return,
-            (Operation::Replace, other) if facts.rewritten_by_other.is_none() => {
-                facts.rewritten_by_other = Some((other.to_owned(), snapshot.timestamp_ms()));
+        if snapshot.is(Operation::Replace) {
+            match snapshot.summary_value("engine-name").unwrap_or("another tool") {
+                "esker" => return,
+                other if facts.rewritten_by_other.is_none() => {
+                    facts.rewritten_by_other = Some((other.to_owned(), snapshot.timestamp_ms));
+                }
+                _ => {}
             }
-            _ => {}
         }
         facts.commits_since_compaction += 1;
     }
@@ -176,29 +176,29 @@ pub fn collect_facts(
     manifests: &[(ManifestFile, Arc<ManifestSummary>)],
     metadata_bytes: u64,
 ) -> Result<TableFacts> {
-    let target = TARGET_FILE_BYTES.of(metadata.properties());
+    let target = TARGET_FILE_BYTES.of(&metadata.properties);
     let mut facts = TableFacts {
-        format_version: metadata.format_version() as u8,
-        current_snapshot_id: metadata.current_snapshot_id(),
+        format_version: metadata.format_version,
+        current_snapshot_id: metadata.current_snapshot_id,
         target_file_bytes: target,
-        snapshots: metadata.snapshots().len() as u64,
-        oldest_snapshot_ms: metadata.snapshots().map(|s| s.timestamp_ms()).min(),
-        extra_refs: refs(metadata)?.len().saturating_sub(1) as u64,
-        last_commit_ms: metadata.last_updated_ms(),
+        snapshots: metadata.snapshots.len() as u64,
+        oldest_snapshot_ms: metadata.snapshots.iter().map(|s| s.timestamp_ms).min(),
+        extra_refs: metadata.refs.len().saturating_sub(1) as u64,
+        last_commit_ms: metadata.last_updated_ms,
         metadata_bytes,
-        metadata_log: metadata.metadata_log().len() as u64,
+        metadata_log: metadata.metadata_log.len() as u64,
         manifests: manifests.len() as u64,
         ..TableFacts::default()
     };
-    let ours = metadata.properties().iter().filter(|(k, _)| k.starts_with("esker.") || k.starts_with("history.expire."));
+    let ours = metadata.properties.iter().filter(|(k, _)| k.starts_with("esker.") || k.starts_with("history.expire."));
     facts.policy_properties = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
-    facts.max_snapshot_age_ms = MAX_SNAPSHOT_AGE.of(metadata.properties());
-    facts.bad_properties = bad_properties(metadata.properties());
+    facts.max_snapshot_age_ms = MAX_SNAPSHOT_AGE.of(&metadata.properties);
+    facts.bad_properties = bad_properties(&metadata.properties);
     rewrites(metadata, &mut facts);
     let mut partitions: HashMap<PartitionKey<'_>, PartitionSum> = HashMap::new();
     for (file, summary) in manifests {
         add(&mut facts.manifest_bytes, u64::try_from(file.manifest_length).unwrap_or(0));
-        facts.delete_manifests += u64::from(file.content == ManifestContentType::Deletes);
+        facts.delete_manifests += u64::from(file.content == ManifestContent::Deletes);
         add(&mut facts.records, summary.records);
         facts.size_histogram.iter_mut().zip(summary.size_histogram).for_each(|(sum, n)| add(sum, n));
         facts.position_deletes.add(summary.position_deletes);
@@ -236,7 +236,7 @@ fn fullest(metadata: &TableMetadata, partitions: &HashMap<PartitionKey<'_>, Part
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
+    use esker_format::{DataContentType, DataFile, DataFileFormat, Value};
     use proptest::strategy::Just;
 
     use super::*;
@@ -244,11 +244,10 @@ mod tests {
     use crate::{DeleteIndex, DeleteKind, ExpiryPolicy, LiveDelete, LiveFile, LiveFiles, snapshots_to_expire};
 
     fn file(name: String, spec_id: i32, partition: i32, bytes: u64, sequence_number: i64, about: Option<String>) -> LiveFile {
-        let values = if spec_id == 0 { vec![] } else { vec![Some(Literal::int(partition))] };
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path(name).file_format(DataFileFormat::Parquet).record_count(2);
-        builder.file_size_in_bytes(bytes).partition(Struct::from_iter(values)).referenced_data_file(about);
-        let file = builder.build().expect("a file");
+        let values = if spec_id == 0 { vec![] } else { vec![Some(Value::Int(partition))] };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let file = DataFile::new(DataContentType::Data, name, DataFileFormat::Parquet, 2, bytes);
+        let file = DataFile { partition: values.into(), referenced_data_file: about, ..file };
         LiveFile { file, spec_id, sequence_number, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
@@ -257,7 +256,7 @@ mod tests {
             manifest_path: "m".into(),
             manifest_length: 7,
             partition_spec_id: spec_id,
-            content: ManifestContentType::Data,
+            content: ManifestContent::Data,
             sequence_number: 1,
             min_sequence_number: 1,
             added_snapshot_id: 1,
@@ -291,7 +290,7 @@ mod tests {
                 let (spec_id, partition) = target.as_ref().map_or((*spec_id, *partition), |t| {
                     (t.spec_id, data[*about].2)
                 });
-                let about = target.map(|t| t.file.file_path().to_owned());
+                let about = target.map(|t| t.file.file_path.clone());
                 let kind = if *kind == 2 { DeleteKind::Equality } else { DeleteKind::Position };
                 let entry = file(format!("x{i}"), spec_id, partition, 9, *number, about);
                 pieces.entry((*place, spec_id)).or_default().deletes.push(LiveDelete { entry: entry.clone(), kind });
@@ -303,9 +302,9 @@ mod tests {
             };
             let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1).expect("facts");
             let index = DeleteIndex::new(&whole, &metadata).expect("an index");
-            let small = |f: &&LiveFile| f.file.file_size_in_bytes() < 75;
+            let small = |f: &&LiveFile| f.file.size() < 75;
             proptest::prop_assert_eq!(facts.data_files, whole.data.len() as u64);
-            proptest::prop_assert_eq!(facts.data_bytes, whole.data.iter().map(|f| f.file.file_size_in_bytes()).sum::<u64>());
+            proptest::prop_assert_eq!(facts.data_bytes, whole.data.iter().map(|f| f.file.size()).sum::<u64>());
             proptest::prop_assert_eq!(facts.records, 2 * whole.data.len() as u64);
             proptest::prop_assert_eq!(facts.small_files, whole.data.iter().filter(small).count() as u64);
             proptest::prop_assert_eq!(facts.deletes().files, whole.deletes.len() as u64);
@@ -329,17 +328,14 @@ mod tests {
         /// Whatever counts a writer put into manifests, sums stay within their type and a compaction's arithmetic holds.
         #[test]
         fn facts_of_odd_counts_are_facts(
-            data in proptest::collection::vec((0_i32..3, any_count(), any_count(), any_number()), 0..9),
-            deletes in proptest::collection::vec((0_u8..3, 0_i32..3, any_count(), any_count(), any_number(), any_number()), 0..6),
+            data in proptest::collection::vec((0_i32..3, any_number(), any_number(), any_number()), 0..9),
+            deletes in proptest::collection::vec((0_u8..3, 0_i32..3, any_number(), any_number(), any_number(), any_number()), 0..6),
             length in any_number(), target in 1_u64..9, bytes in any_count(),
         ) {
             let mut live = LiveFiles::default();
             let odd = |name: String, partition, records, bytes, number| {
-                let mut entry = file(name.clone(), 1, partition, bytes, number, None);
-                let mut builder = DataFileBuilder::default();
-                builder.content(DataContentType::Data).file_path(name).file_format(DataFileFormat::Parquet).record_count(records);
-                builder.file_size_in_bytes(bytes).partition(entry.file.partition().clone());
-                entry.file = builder.build().expect("a file");
+                let mut entry = file(name, 1, partition, 0, number, None);
+                (entry.file.record_count, entry.file.file_size_in_bytes) = (records, bytes);
                 entry
             };
             for (i, (partition, records, bytes, number)) in data.iter().enumerate() {
@@ -349,17 +345,18 @@ mod tests {
                 let mut entry = odd(format!("x{i}"), *partition, *records, *bytes, *number);
                 let kind = [DeleteKind::Position, DeleteKind::Equality, DeleteKind::DeletionVector][usize::from(*kind)];
                 if kind == DeleteKind::DeletionVector {
-                    let mut builder = DataFileBuilder::default();
-                    builder.content(DataContentType::PositionDeletes).file_path(format!("x{i}")).file_format(DataFileFormat::Puffin);
-                    builder.record_count(*records).file_size_in_bytes(*bytes).partition(entry.file.partition().clone());
-                    entry.file = builder.content_size_in_bytes(Some(*content)).build().expect("a file");
+                    (entry.file.content, entry.file.file_format) = (DataContentType::PositionDeletes, DataFileFormat::Puffin);
+                    entry.file.content_size_in_bytes = Some(*content);
                 }
                 live.deletes.push(LiveDelete { entry, kind });
             }
             let of = || (ManifestFile { manifest_length: length, ..manifest(1) }, Arc::new(ManifestSummary::of(&live, 1, target)));
             let facts = collect_facts(&metadata(), &[of(), of()], bytes).expect("facts");
             proptest::prop_assert_eq!(facts.data_files, 2 * data.len() as u64);
-            let records = data.iter().fold(0_u64, |sum, (_, records, ..)| sum.saturating_add(*records).saturating_add(*records));
+            let records = data.iter().fold(0_u64, |sum, (_, records, ..)| {
+                let records = u64::try_from(*records).unwrap_or(0);
+                sum.saturating_add(records).saturating_add(records)
+            });
             proptest::prop_assert_eq!(facts.records, records);
             proptest::prop_assert!(facts.ideal_files <= facts.data_files && facts.compactable_files <= facts.small_files);
             proptest::prop_assert!(facts.shape().delete_files == facts.deletes().files);
@@ -381,7 +378,6 @@ mod tests {
         let metadata: TableMetadata = serde_json::from_value(json).expect("a table");
         assert_eq!(collect_facts(&metadata, &[], 1).expect("facts").commits_since_compaction, 2);
         let policy = ExpiryPolicy { older_than_ms: None, retain_last: None };
-        let refs = refs(&metadata).expect("refs");
-        assert!(snapshots_to_expire(&metadata, &refs, policy, 1_000_000_000_000).is_ok());
+        assert!(snapshots_to_expire(&metadata, &metadata.refs, policy, 1_000_000_000_000).is_ok());
     }
 }

@@ -1,39 +1,35 @@
 //! Partitions and values for people. Nothing is looked up or compared by these texts, and any value of any type has one.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
-use iceberg::spec::{
-    Literal, PartitionField, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema, Struct, TableMetadata, Transform, Type,
-};
-
-use crate::partition_types;
+use esker_format::{PartitionField, PartitionSpec, TableMetadata, Transform, Value};
 
 /// A partition for people: `day=2013-01-01/carrier=UA`, or `all` for an unpartitioned spec. A text that could be taken for something
 /// else is in quotes: `carrier="null"` is a text, `carrier=null` is none.
-pub fn partition_label(metadata: &TableMetadata, spec_id: i32, partition: &Struct) -> String {
-    let Some(spec) = metadata.partition_spec_by_id(spec_id) else { return format!("unknown spec {spec_id}") };
-    label(spec, &partition_types(metadata, spec_id), partition)
+pub fn partition_label(metadata: &TableMetadata, spec_id: i32, partition: &[Option<Value>]) -> String {
+    match metadata.partition_spec_by_id(spec_id) {
+        Some(spec) => label(spec, partition),
+        None => format!("unknown spec {spec_id}"),
+    }
 }
 
-fn label(spec: &PartitionSpec, types: &[Option<PrimitiveType>], partition: &Struct) -> String {
+fn label(spec: &PartitionSpec, partition: &[Option<Value>]) -> String {
     if spec.is_unpartitioned() {
         return "all".to_owned();
     }
     let field = |(at, field): (usize, &PartitionField)| {
-        let value = partition.iter().nth(at).flatten();
-        format!("{}={}", field.name, value_label(field.transform, types.get(at).and_then(Option::as_ref), value))
+        format!("{}={}", field.name(), field_label(field.transform(), partition.get(at).and_then(Option::as_ref)))
     };
     spec.fields().iter().enumerate().map(field).collect::<Vec<_>>().join("/")
 }
 
-fn value_label(transform: Transform, ty: Option<&PrimitiveType>, value: Option<&Literal>) -> String {
+fn field_label(transform: &Transform, value: Option<&Value>) -> String {
     match value {
         None => "null".to_owned(),
-        _ if transform == Transform::Void => "null".to_owned(),
-        Some(Literal::Primitive(value)) => time_label(transform, value).unwrap_or_else(|| match value {
-            PrimitiveLiteral::String(text) => text_label(text),
-            value => literal_label(ty, value),
+        _ if *transform == Transform::Void => "null".to_owned(),
+        Some(value) => time_label(transform, value).unwrap_or_else(|| match value {
+            Value::String(text) => text_label(text),
+            value => value_label(value),
         }),
-        Some(nested) => format!("{nested:?}"),
     }
 }
 
@@ -43,46 +39,42 @@ fn text_label(text: &str) -> String {
     if plain { text.to_owned() } else { format!("{text:?}") }
 }
 
-/// A value for people, of whatever type it should be.
-pub fn literal_label(ty: Option<&PrimitiveType>, value: &PrimitiveLiteral) -> String {
-    let known = match (ty, value) {
-        (Some(PrimitiveType::Date), PrimitiveLiteral::Int(days)) => date(*days).map(|d| d.to_string()),
-        (Some(PrimitiveType::Time), PrimitiveLiteral::Long(micros)) => time(*micros).map(|t| t.to_string()),
-        (Some(PrimitiveType::Timestamp), PrimitiveLiteral::Long(v)) => timestamp(*v, 1_000_000).map(|t| t.to_string()),
-        (Some(PrimitiveType::Timestamptz), PrimitiveLiteral::Long(v)) => timestamp(*v, 1_000_000).map(|t| format!("{t} UTC")),
-        (Some(PrimitiveType::TimestampNs), PrimitiveLiteral::Long(v)) => timestamp(*v, 1_000_000_000).map(|t| t.to_string()),
-        (Some(PrimitiveType::TimestamptzNs), PrimitiveLiteral::Long(v)) => {
-            timestamp(*v, 1_000_000_000).map(|t| format!("{t} UTC"))
-        }
-        (Some(PrimitiveType::Decimal { scale, .. }), PrimitiveLiteral::Int128(v)) => Some(decimal(*v, *scale)),
-        _ => None,
-    };
-    known.unwrap_or_else(|| match value {
-        PrimitiveLiteral::Boolean(v) => v.to_string(),
-        PrimitiveLiteral::Int(v) => v.to_string(),
-        PrimitiveLiteral::Long(v) => v.to_string(),
-        PrimitiveLiteral::Float(v) => v.to_string(),
-        PrimitiveLiteral::Double(v) => v.to_string(),
-        PrimitiveLiteral::String(v) => v.clone(),
-        PrimitiveLiteral::Binary(v) => v.iter().map(|byte| format!("{byte:02X}")).collect(),
-        PrimitiveLiteral::Int128(v) => v.to_string(),
-        PrimitiveLiteral::UInt128(v) => uuid::Uuid::from_u128(*v).to_string(),
-        PrimitiveLiteral::AboveMax => "above every value".to_owned(),
-        PrimitiveLiteral::BelowMin => "below every value".to_owned(),
-    })
+/// A value for people.
+pub fn value_label(value: &Value) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let or_number = |text: Option<String>, number: i64| text.unwrap_or_else(|| number.to_string());
+    let at = |v: i64, a_second: i64, zone: &str| or_number(timestamp(v, a_second).map(|t| format!("{t}{zone}")), v);
+    match value {
+        Value::Boolean(v) => v.to_string(),
+        Value::Int(v) => v.to_string(),
+        Value::Long(v) => v.to_string(),
+        Value::Float(v) => v.to_string(),
+        Value::Double(v) => v.to_string(),
+        Value::Decimal { unscaled, scale } => decimal(*unscaled, *scale),
+        Value::Date(days) => or_number(date(*days).map(|d| d.to_string()), (*days).into()),
+        Value::Time(micros) => or_number(time(*micros).map(|t| t.to_string()), *micros),
+        Value::Timestamp(v) => at(*v, 1_000_000, ""),
+        Value::Timestamptz(v) => at(*v, 1_000_000, " UTC"),
+        Value::TimestampNs(v) => at(*v, 1_000_000_000, ""),
+        Value::TimestamptzNs(v) => at(*v, 1_000_000_000, " UTC"),
+        Value::String(v) => v.to_string(),
+        Value::Uuid(v) => v.to_string(),
+        Value::Fixed(v) | Value::Binary(v) => hex(v),
+        nested @ (Value::Struct(_) | Value::List(_) | Value::Map(_)) => format!("{nested:?}"),
+    }
 }
 
-pub(crate) fn date(days: i32) -> Option<NaiveDate> {
+fn date(days: i32) -> Option<NaiveDate> {
     DateTime::from_timestamp(i64::from(days) * 86_400, 0).map(|t| t.date_naive())
 }
 
-pub(crate) fn time(micros: i64) -> Option<NaiveTime> {
+fn time(micros: i64) -> Option<NaiveTime> {
     let seconds = u32::try_from(micros.div_euclid(1_000_000)).ok()?;
     NaiveTime::from_num_seconds_from_midnight_opt(seconds, u32::try_from(micros.rem_euclid(1_000_000)).ok()? * 1000)
 }
 
 /// A point in time, counted from 1970 in so many units a second.
-pub(crate) fn timestamp(v: i64, a_second: i64) -> Option<NaiveDateTime> {
+fn timestamp(v: i64, a_second: i64) -> Option<NaiveDateTime> {
     let nanos = u32::try_from(v.rem_euclid(a_second) * (1_000_000_000 / a_second)).ok()?;
     DateTime::from_timestamp(v.div_euclid(a_second), nanos).map(|t| t.naive_utc())
 }
@@ -96,8 +88,8 @@ fn decimal(unscaled: i128, scale: u32) -> String {
 }
 
 /// The ordinal of a time transform as people write it: `2013`, `2013-07`, `2013-07-04`, `2013-07-04-16`.
-fn time_label(transform: Transform, value: &PrimitiveLiteral) -> Option<String> {
-    let PrimitiveLiteral::Int(v) = *value else { return None };
+fn time_label(transform: &Transform, value: &Value) -> Option<String> {
+    let (Value::Int(v) | Value::Date(v)) = *value else { return None };
     match transform {
         Transform::Year => Some(format!("{:04}", v.checked_add(1970)?)),
         Transform::Month => Some(format!("{:04}-{:02}", 1970 + v.div_euclid(12), v.rem_euclid(12) + 1)),
@@ -108,12 +100,8 @@ fn time_label(transform: Transform, value: &PrimitiveLiteral) -> Option<String> 
 }
 
 /// The directory of a partition's new files, with a slash at its end: its label, where that is a plain path, or else none.
-pub fn partition_dir(spec: &PartitionSpec, schema: &Schema, partition: &Struct) -> String {
-    let ty = |field: &PartitionField| {
-        let source: &Type = schema.field_by_id(field.source_id)?.field_type.as_ref();
-        field.transform.result_type(source).ok()?.as_primitive_type().cloned()
-    };
-    plain_dir(&label(spec, &spec.fields().iter().map(ty).collect::<Vec<_>>(), partition))
+pub fn partition_dir(spec: &PartitionSpec, partition: &[Option<Value>]) -> String {
+    plain_dir(&label(spec, partition))
 }
 
 /// The directory of new files of a partition with a label, with a slash at its end: the label, where that is a plain path, or else none.
@@ -126,7 +114,7 @@ pub fn plain_dir(label: &str) -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use iceberg::spec::UnboundPartitionSpec;
+    use esker_format::UnboundPartitionField;
     use proptest::prelude::*;
 
     use super::*;
@@ -134,41 +122,26 @@ mod tests {
     use crate::partition::tests::value;
 
     fn spec(fields: &[(&str, Transform)]) -> PartitionSpec {
-        let fields = fields.iter().enumerate().map(|(i, (name, transform))| {
-            serde_json::json!({"source-id": i + 1, "field-id": 1000 + i, "name": name, "transform": transform})
-        });
-        let json = serde_json::json!({"spec-id": 0, "fields": fields.collect::<Vec<_>>()});
-        serde_json::from_value(json).expect("a spec")
+        let field = |(i, (name, transform)): (usize, &(&str, Transform))| {
+            UnboundPartitionField::new(i32::try_from(i).expect("few") + 1, *name, transform.clone())
+        };
+        PartitionSpec::new(0, fields.iter().enumerate().map(field).collect())
     }
 
-    fn any_type() -> impl Strategy<Value = Option<PrimitiveType>> {
-        let decimal = (1_u32..39, 0_u32..60).prop_map(|(precision, scale)| PrimitiveType::Decimal { precision, scale });
-        let types = prop_oneof![
-            Just(PrimitiveType::Boolean),
-            Just(PrimitiveType::Int),
-            Just(PrimitiveType::Long),
-            Just(PrimitiveType::Float),
-            Just(PrimitiveType::Double),
-            Just(PrimitiveType::Date),
-            Just(PrimitiveType::Time),
-            Just(PrimitiveType::Timestamp),
-            Just(PrimitiveType::Timestamptz),
-            Just(PrimitiveType::TimestampNs),
-            Just(PrimitiveType::TimestamptzNs),
-            Just(PrimitiveType::String),
-            Just(PrimitiveType::Uuid),
-            Just(PrimitiveType::Fixed(3)),
-            Just(PrimitiveType::Binary),
-            decimal,
-        ];
-        prop::option::weighted(0.9, types)
-    }
-
-    fn any_value() -> impl Strategy<Value = Option<Literal>> {
-        let int = prop_oneof![any::<i32>(), Just(i32::MIN), Just(i32::MAX)].prop_map(Literal::int);
-        let long = prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)].prop_map(Literal::long);
-        let decimal = prop_oneof![any::<i128>(), Just(i128::MIN)].prop_map(Literal::decimal);
-        prop_oneof![value(), int.prop_map(Some), long.prop_map(Some), decimal.prop_map(Some)]
+    fn any_value() -> impl Strategy<Value = Option<Value>> {
+        let ints = prop_oneof![any::<i32>(), Just(i32::MIN), Just(i32::MAX)];
+        let longs = prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
+        let decimal = (prop_oneof![any::<i128>(), Just(i128::MIN)], 0_u32..60);
+        prop_oneof![
+            value(),
+            ints.prop_flat_map(|v| prop_oneof![Just(Some(Value::Int(v))), Just(Some(Value::Date(v)))]),
+            longs.prop_flat_map(|v| {
+                let all =
+                    [Value::Long, Value::Time, Value::Timestamp, Value::Timestamptz, Value::TimestampNs, Value::TimestamptzNs];
+                (0..all.len()).prop_map(move |at| Some(all[at](v)))
+            }),
+            decimal.prop_map(|(unscaled, scale)| Some(Value::Decimal { unscaled, scale })),
+        ]
     }
 
     fn any_transform() -> impl Strategy<Value = Transform> {
@@ -181,14 +154,18 @@ mod tests {
             Just(Transform::Day),
             Just(Transform::Hour),
             Just(Transform::Void),
-            Just(Transform::Unknown),
+            Just(Transform::Unknown("zorder".into())),
         ]
+    }
+
+    fn text(text: &str) -> Option<Value> {
+        Some(Value::String(text.into()))
     }
 
     proptest! {
         #[test]
-        fn a_label_never_panics(transform in any_transform(), ty in any_type(), value in any_value()) {
-            let text = label(&spec(&[("p", transform)]), &[ty], &Struct::from_iter([value]));
+        fn a_label_never_panics(transform in any_transform(), value in any_value()) {
+            let text = label(&spec(&[("p", transform)]), &[value]);
             prop_assert!(text == "all" || text.starts_with("p="));
         }
 
@@ -198,13 +175,12 @@ mod tests {
             all in prop::collection::vec((prop::option::of("[nul/b=\"]{0,6}|null"), prop::option::of("[nul/b=\"]{0,6}|null")), 2..20),
         ) {
             let spec = spec(&[("a", Transform::Identity), ("b", Transform::Truncate(4))]);
-            let structs: Vec<Struct> = all.into_iter()
-                .map(|(a, b)| Struct::from_iter([a.map(Literal::string), b.map(Literal::string)])).collect();
+            let tuples: Vec<[Option<Value>; 2]> =
+                all.iter().map(|(a, b)| [a.as_deref().and_then(text), b.as_deref().and_then(text)]).collect();
             let mut seen: HashMap<String, PartitionKey<'_>> = HashMap::new();
-            for values in &structs {
+            for values in &tuples {
                 let key = PartitionKey::new(0, values);
-                let text = label(&spec, &[Some(PrimitiveType::String), Some(PrimitiveType::String)], values);
-                prop_assert_eq!(seen.entry(text).or_insert(key.clone()), &key);
+                prop_assert_eq!(seen.entry(label(&spec, values)).or_insert(key.clone()), &key);
             }
         }
     }
@@ -212,10 +188,7 @@ mod tests {
     #[test]
     fn a_missing_value_and_the_text_null_read_differently() {
         let spec = spec(&[("a", Transform::Identity), ("b", Transform::Identity)]);
-        let types = [Some(PrimitiveType::String), Some(PrimitiveType::String)];
-        let of = |a: Option<&str>, b: Option<&str>| {
-            label(&spec, &types, &Struct::from_iter([a.map(Literal::string), b.map(Literal::string)]))
-        };
+        let of = |a: Option<&str>, b: Option<&str>| label(&spec, &[a.and_then(text), b.and_then(text)]);
         assert_eq!(of(None, Some("null")), "a=null/b=\"null\"");
         assert_eq!(of(Some("Europe/Berlin"), Some("x y")), "a=Europe/Berlin/b=x y");
         assert_ne!(of(Some("1/b=2"), Some("3")), of(Some("1"), Some("2/b=3")));
@@ -223,23 +196,26 @@ mod tests {
 
     #[test]
     fn values_read_as_people_write_them() {
-        let text = |ty: PrimitiveType, value: PrimitiveLiteral| literal_label(Some(&ty), &value);
-        let decimal = |scale| PrimitiveType::Decimal { precision: 10, scale };
-        assert_eq!(text(decimal(2), PrimitiveLiteral::Int128(-5)), "-0.05");
-        assert_eq!(text(decimal(2), PrimitiveLiteral::Int128(12_300)), "123.00");
-        assert_eq!(text(decimal(0), PrimitiveLiteral::Int128(7)), "7");
-        assert_eq!(text(PrimitiveType::Date, PrimitiveLiteral::Int(1)), "1970-01-02");
-        assert_eq!(text(PrimitiveType::Date, PrimitiveLiteral::Int(i32::MAX)), "2147483647");
-        assert_eq!(text(PrimitiveType::Time, PrimitiveLiteral::Long(1)), "00:00:00.000001");
-        assert_eq!(text(PrimitiveType::Timestamp, PrimitiveLiteral::Long(-1)), "1969-12-31 23:59:59.999999");
-        assert_eq!(text(PrimitiveType::Timestamptz, PrimitiveLiteral::Long(0)), "1970-01-01 00:00:00 UTC");
-        assert_eq!(text(PrimitiveType::Long, PrimitiveLiteral::Int(5)), "5");
-        assert_eq!(text(PrimitiveType::Binary, PrimitiveLiteral::Binary(vec![1, 255])), "01FF");
+        let decimal = |unscaled, scale| Value::Decimal { unscaled, scale };
+        for (value, text) in [
+            (decimal(-5, 2), "-0.05"),
+            (decimal(12_300, 2), "123.00"),
+            (decimal(7, 0), "7"),
+            (Value::Date(1), "1970-01-02"),
+            (Value::Date(i32::MAX), "2147483647"),
+            (Value::Time(1), "00:00:00.000001"),
+            (Value::Timestamp(-1), "1969-12-31 23:59:59.999999"),
+            (Value::Timestamptz(0), "1970-01-01 00:00:00 UTC"),
+            (Value::Long(5), "5"),
+            (Value::Binary([1, 255].into()), "01FF"),
+        ] {
+            assert_eq!(value_label(&value), text);
+        }
     }
 
     #[test]
     fn time_partitions_read_as_people_write_them() {
-        let label = |transform, v| time_label(transform, &PrimitiveLiteral::Int(v)).expect("a label");
+        let label = |transform: Transform, v| time_label(&transform, &Value::Int(v)).expect("a label");
         assert_eq!(label(Transform::Month, 522), "2013-07");
         assert_eq!(label(Transform::Month, -1), "1969-12");
         assert_eq!(label(Transform::Day, 0), "1970-01-01");
@@ -248,12 +224,8 @@ mod tests {
 
     #[test]
     fn a_directory_is_a_plain_label() {
-        let schema = serde_json::json!({"type": "struct", "schema-id": 0,
-            "fields": [{"id": 1, "name": "p", "required": false, "type": "string"}]});
-        let schema: Schema = serde_json::from_value(schema).expect("a schema");
-        let spec = UnboundPartitionSpec::builder().add_partition_field(1, "p", Transform::Identity).expect("a field").build();
-        let spec = spec.bind(schema.clone()).expect("a spec");
-        let dir = |v: Option<&str>| partition_dir(&spec, &schema, &Struct::from_iter([v.map(Literal::string)]));
+        let spec = spec(&[("p", Transform::Identity)]);
+        let dir = |v: Option<&str>| partition_dir(&spec, &[v.and_then(text)]);
         assert_eq!(dir(Some("UA")), "p=UA/");
         assert_eq!(dir(None), "p=null/");
         assert_eq!(dir(Some("null")), "");

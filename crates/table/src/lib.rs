@@ -1,18 +1,15 @@
 //! One Iceberg table as data: what is alive in a snapshot, what a new snapshot looks like, what is reachable.
 //!
-//! Built on the `iceberg` crate's spec types. Knows nothing of catalogs, servers or the content of Parquet files; reads
-//! manifests through [`Manifests`], over a storage it is given.
+//! Knows nothing of catalogs, servers or the content of Parquet files; reads manifests through [`Manifests`], over a storage it is given.
 
 mod bounds;
 mod cherry;
-mod complaint;
 mod deletes;
 mod dirs;
 mod dv;
 mod error;
 mod expr;
 mod facts;
-mod header;
 mod json;
 mod label;
 mod live;
@@ -31,27 +28,25 @@ mod summary;
 
 pub use bounds::ColumnBounds;
 pub use cherry::cherry_pick;
-pub use complaint::complaint;
 pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
-pub use error::{TableError, code_of, plain};
+pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
 pub use json::MetadataJson;
-pub use label::{literal_label, partition_dir, partition_label, plain_dir};
-pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests};
-pub use manifests::{ENTRY_BYTES, Manifests};
+pub use label::{partition_dir, partition_label, plain_dir, value_label};
+pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
+pub use manifests::{Manifest, Manifests};
 pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
 pub use printed::partition_json;
-use producer::copy_of;
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use properties::BadProperty;
 pub use ranges::source_range;
 pub use reach::{
     FileKind, Files, Outline, Reachable, Unread, outline, outline_as_far, reachable, reachable_as_far, visit_reachable,
 };
-pub use refs::{ancestors, refs, requirement_for_refs};
+pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan};

@@ -1,11 +1,8 @@
+use esker_format::{DataContentType, DataFile, ManifestEntry, ManifestFile, Snapshot, TableMetadata};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileFormat, FormatVersion, Manifest, ManifestContentType, ManifestEntry, ManifestFile,
-    ManifestList, Snapshot, TableMetadata,
-};
 
-use crate::{Manifests, Result, TableError};
+use crate::{Manifest, Manifests, Result};
 
 /// Manifests read at the same time.
 const MANIFEST_CONCURRENCY: usize = 8;
@@ -25,11 +22,11 @@ pub enum DeleteKind {
 impl DeleteKind {
     /// What a file of a manifest deletes; none if it is a data file.
     pub fn of(file: &DataFile) -> Option<Self> {
-        Some(match (file.content_type(), file.file_format()) {
-            (DataContentType::Data, _) => return None,
-            (DataContentType::EqualityDeletes, _) => Self::Equality,
-            (DataContentType::PositionDeletes, DataFileFormat::Puffin) => Self::DeletionVector,
-            (DataContentType::PositionDeletes, _) => Self::Position,
+        Some(match file.content {
+            DataContentType::Data => return None,
+            DataContentType::EqualityDeletes => Self::Equality,
+            DataContentType::PositionDeletes if file.is_deletion_vector() => Self::DeletionVector,
+            DataContentType::PositionDeletes => Self::Position,
         })
     }
 }
@@ -52,15 +49,15 @@ pub struct LiveFile {
 }
 
 impl LiveFile {
-    /// A manifest's entry, with what it inherits from the manifest list; its first row id as [`first_row_ids`] has it.
-    pub fn of(manifest: &ManifestFile, entry: &ManifestEntry, first_row_id: Option<i64>) -> Self {
+    /// A manifest's entry.
+    pub fn of(manifest: &ManifestFile, entry: &ManifestEntry) -> Self {
         Self {
-            file: entry.data_file().clone(),
+            file: entry.data_file.clone(),
             spec_id: manifest.partition_spec_id,
-            sequence_number: entry.sequence_number().unwrap_or(manifest.sequence_number),
+            sequence_number: entry.sequence_number.unwrap_or(manifest.sequence_number),
             file_sequence_number: entry.file_sequence_number,
-            snapshot_id: entry.snapshot_id().unwrap_or(manifest.added_snapshot_id),
-            first_row_id,
+            snapshot_id: entry.snapshot_id.unwrap_or(manifest.added_snapshot_id),
+            first_row_id: entry.data_file.first_row_id,
         }
     }
 }
@@ -85,30 +82,14 @@ pub struct LiveFiles {
     pub manifests: Vec<ManifestFile>,
 }
 
-/// A snapshot's manifest list.
-pub async fn load_manifests(manifests: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
-    let path = snapshot.manifest_list();
-    list_of(manifests, metadata, path).await.map_err(|e| TableError::file(path, e))
-}
-
-async fn list_of(manifests: &Manifests, metadata: &TableMetadata, path: &str) -> iceberg::Result<Vec<ManifestFile>> {
-    let bytes = manifests.io().new_input(path)?.read().await?;
-    // A table upgraded from version 1 may still point at lists written as version 1: their Avro schema decides.
-    let list = match ManifestList::parse_with_version(&bytes, metadata.format_version()) {
-        Ok(list) => list,
-        Err(_) if metadata.format_version() > FormatVersion::V1 => {
-            let older = if metadata.format_version() == FormatVersion::V3 { FormatVersion::V2 } else { FormatVersion::V1 };
-            ManifestList::parse_with_version(&bytes, older)
-                .or_else(|_| ManifestList::parse_with_version(&bytes, FormatVersion::V1))?
-        }
-        Err(e) => return Err(e),
-    };
-    Ok(list.consume_entries().into_iter().collect())
+/// A snapshot's manifests.
+pub async fn load_manifests(manifests: &Manifests, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
+    manifests.list(snapshot).await
 }
 
 /// Everything alive in a snapshot.
 pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<LiveFiles> {
-    let manifests = load_manifests(source, metadata, snapshot).await?;
+    let manifests = load_manifests(source, snapshot).await?;
     let read: Vec<_> = manifests.iter().map(|file| source.load(metadata, file).boxed()).collect();
     let mut read = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY);
     let mut live = LiveFiles::default();
@@ -124,31 +105,12 @@ pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &
 impl LiveFiles {
     /// Adds the live entries of one manifest.
     pub fn add_manifest(&mut self, file: &ManifestFile, manifest: &Manifest) {
-        for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(file, manifest)).filter(|(e, _)| e.is_alive()) {
-            let live = LiveFile::of(file, entry, first_row_id);
+        for entry in manifest.entries.iter().filter(|entry| entry.is_alive()) {
+            let live = LiveFile::of(file, entry);
             match DeleteKind::of(&live.file) {
                 Some(kind) => self.deletes.push(LiveDelete { entry: live, kind }),
-                None => {
-                    debug_assert_eq!(file.content, ManifestContentType::Data);
-                    self.data.push(live);
-                }
+                None => self.data.push(live),
             }
         }
     }
-}
-
-/// The first row id of each entry of a manifest: its own, or else inherited from the manifest, entry after entry.
-///
-/// See the specification, "First Row ID Inheritance". The `iceberg` crate reads the field and leaves the inheriting to its callers.
-pub fn first_row_ids(file: &ManifestFile, manifest: &Manifest) -> Vec<Option<i64>> {
-    let mut next = file.first_row_id.and_then(|id| i64::try_from(id).ok());
-    let of_entry = |entry: &iceberg::spec::ManifestEntryRef| match (entry.data_file().first_row_id(), next) {
-        (Some(own), _) => Some(own),
-        (None, Some(inherited)) if entry.is_alive() && entry.content_type() == DataContentType::Data => {
-            next = Some(inherited.saturating_add_unsigned(entry.record_count()));
-            Some(inherited)
-        }
-        _ => None,
-    };
-    manifest.entries().iter().map(of_entry).collect()
 }

@@ -1,14 +1,25 @@
 use std::sync::Arc;
 
-use iceberg::io::FileIO;
-use iceberg::spec::{Manifest, ManifestFile, TableMetadata};
+use bytes::Bytes;
+use esker_format::{
+    DataFile, ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, Projection, Snapshot, TableMetadata,
+    Tuple, decode_manifest, read_manifest_header, read_manifest_list,
+};
+use esker_storage::Storage;
 use moka::future::Cache;
 
-use crate::partition::{has_types, with_types};
 use crate::{PartitionTypes, Result, TableError, partition_types};
 
-/// What a manifest entry weighs in memory, measured on entries with bounds for some twenty columns.
-pub const ENTRY_BYTES: usize = 2500;
+/// What a manifest is and lists, with what its entries inherit from the manifest list.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// What it says of itself.
+    pub header: ManifestHeader,
+    /// Its files.
+    pub entries: Vec<ManifestEntry>,
+    /// What it takes in memory, about.
+    bytes: usize,
+}
 
 /// What a parsed manifest depends on. Not its file alone: entries inherit from the manifest list, and a writer whose commit failed
 /// lists the same manifest again, with another sequence number.
@@ -17,6 +28,7 @@ struct Key {
     path: String,
     sequence_number: i64,
     added_snapshot_id: i64,
+    first_row_id: Option<i64>,
     /// The types that its partition values were brought to; none for those that it is written with.
     types: Option<PartitionTypes>,
 }
@@ -24,22 +36,20 @@ struct Key {
 /// Reads manifests, each once. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Manifests {
-    io: FileIO,
+    storage: Storage,
     parsed: Cache<Key, Arc<Manifest>>,
 }
 
 impl Manifests {
     /// Keeps parsed manifests of up to about `cache_bytes`.
-    pub fn new(io: FileIO, cache_bytes: u64) -> Self {
-        let weight = |key: &Key, m: &Arc<Manifest>| {
-            u32::try_from(key.path.len() + (m.entries().len() + 1) * ENTRY_BYTES).unwrap_or(u32::MAX)
-        };
-        Self { io, parsed: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
+    pub fn new(storage: Storage, cache_bytes: u64) -> Self {
+        let weight = |key: &Key, m: &Arc<Manifest>| u32::try_from(key.path.len() + m.bytes).unwrap_or(u32::MAX);
+        Self { storage, parsed: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
     }
 
     /// Where manifests are read from and written to.
-    pub fn io(&self) -> &FileIO {
-        &self.io
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// A manifest, with what its entries inherit from the manifest list, and with partition values of the types that the table has now:
@@ -47,14 +57,23 @@ impl Manifests {
     pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Arc<Manifest>> {
         let written = self.as_written(file).await?;
         let types = partition_types(metadata, file.partition_spec_id);
-        if has_types(&written, &types) {
+        let places = places(metadata, file, &written.header);
+        if places.is_none() && has_types(&written.header, &types) {
             return Ok(written);
         }
         let key = Key { types: Some(types.clone()), ..Key::of(file) };
         if let Some(found) = self.parsed.get(&key).await {
             return Ok(found);
         }
-        let manifest = Arc::new(with_types(&written, &types)?);
+        let mut manifest = written.as_ref().clone();
+        for entry in &mut manifest.entries {
+            let values = &mut entry.data_file.partition;
+            if let Some(places) = &places {
+                *values = moved(values, places);
+            }
+            bring_to(values, &types);
+        }
+        let manifest = Arc::new(manifest);
         self.parsed.insert(key, manifest.clone()).await;
         Ok(manifest)
     }
@@ -65,9 +84,99 @@ impl Manifests {
         if let Some(found) = self.parsed.get(&key).await {
             return Ok(found);
         }
-        let manifest = Arc::new(file.load_manifest(&self.io).await.map_err(|e| TableError::file(&file.manifest_path, e))?);
+        let bytes = self.read(&file.manifest_path, file.key_metadata.is_some()).await?;
+        let mut batch = decode_manifest(&bytes, &Projection::all()).map_err(|e| TableError::file(&file.manifest_path, e))?;
+        batch.inherit(file);
+        let manifest = Arc::new(Manifest::of(&batch));
         self.parsed.insert(key, manifest.clone()).await;
         Ok(manifest)
+    }
+
+    /// The manifests of a snapshot: those of its list, or those that version 1 names in the metadata.
+    pub(crate) async fn list(&self, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
+        if let Some(path) = &snapshot.manifest_list {
+            let bytes = self.read(path, snapshot.key_id.is_some()).await?;
+            return read_manifest_list(&bytes).map_err(|e| TableError::file(path, e));
+        }
+        let Some(paths) = &snapshot.manifests else {
+            let what = format!("snapshot {} names neither a manifest list nor manifests", snapshot.snapshot_id);
+            return Err(TableError::Invalid(what));
+        };
+        let mut manifests = Vec::with_capacity(paths.len());
+        for path in paths {
+            let bytes = self.read(path, false).await?;
+            let header = read_manifest_header(&bytes).map_err(|e| TableError::file(path, e))?;
+            manifests.push(unlisted(path, bytes.len(), &header, snapshot.snapshot_id));
+        }
+        Ok(manifests)
+    }
+
+    async fn read(&self, path: &str, is_encrypted: bool) -> Result<Bytes> {
+        if is_encrypted {
+            return Err(TableError::Unsupported(format!("{path} is encrypted, and Esker has no keys")));
+        }
+        self.storage.read(path).await.map_err(|e| TableError::file(path, e))
+    }
+}
+
+/// A manifest that no list has (specification, "Snapshots": `manifests`). Its counts are unknown, and its entries name their snapshots.
+fn unlisted(path: &str, length: usize, header: &ManifestHeader, snapshot_id: i64) -> ManifestFile {
+    ManifestFile {
+        manifest_path: path.to_owned(),
+        manifest_length: i64::try_from(length).unwrap_or(i64::MAX),
+        partition_spec_id: header.partition_spec_id,
+        content: ManifestContent::Data,
+        sequence_number: 0,
+        min_sequence_number: 0,
+        added_snapshot_id: snapshot_id,
+        added_files_count: None,
+        existing_files_count: None,
+        deleted_files_count: None,
+        added_rows_count: None,
+        existing_rows_count: None,
+        deleted_rows_count: None,
+        partitions: None,
+        key_metadata: None,
+        first_row_id: None,
+    }
+}
+
+impl Manifest {
+    fn of(batch: &ManifestBatch) -> Self {
+        let entries = batch.entries();
+        let of_entry = |entry: &ManifestEntry| size_of::<ManifestEntry>() - size_of::<DataFile>() + entry.data_file.memory();
+        let bytes = size_of::<Self>() + entries.iter().map(of_entry).sum::<usize>();
+        Self { header: batch.header().clone(), entries, bytes }
+    }
+}
+
+/// Where the values of the table's spec are among a manifest's; none if they are in that order.
+fn places(metadata: &TableMetadata, file: &ManifestFile, header: &ManifestHeader) -> Option<Vec<Option<usize>>> {
+    let spec = metadata.partition_spec_by_id(file.partition_spec_id)?;
+    let own = || header.partition.iter().map(|column| column.field_id);
+    if own().eq(spec.fields().iter().map(|field| field.field_id)) {
+        return None;
+    }
+    Some(spec.fields().iter().map(|field| own().position(|id| id == field.field_id)).collect())
+}
+
+fn moved(values: &Tuple, places: &[Option<usize>]) -> Tuple {
+    places.iter().map(|place| values.get((*place)?).cloned().flatten()).collect()
+}
+
+/// Whether a manifest's partition values are of the types, so that none of them has to be changed.
+fn has_types(header: &ManifestHeader, types: &PartitionTypes) -> bool {
+    header.partition.iter().zip(types).all(|(column, ty)| ty.is_none() || column.value_type == *ty)
+}
+
+/// Brings partition values to the types that their columns have now. One that can't be without loss stays as it is.
+pub(crate) fn bring_to(values: &mut Tuple, types: &PartitionTypes) {
+    for (value, ty) in values.iter_mut().zip(types) {
+        if let (Some(own), Some(ty)) = (value.as_ref(), ty)
+            && let Some(brought) = own.of_type(ty)
+        {
+            *value = Some(brought);
+        }
     }
 }
 
@@ -77,6 +186,7 @@ impl Key {
             path: file.manifest_path.clone(),
             sequence_number: file.sequence_number,
             added_snapshot_id: file.added_snapshot_id,
+            first_row_id: file.first_row_id,
             types: None,
         }
     }
@@ -84,8 +194,8 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use esker_format::{Codec, DataContentType, DataFileFormat, ManifestWriter, NewManifest};
     use futures::executor::block_on;
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, ManifestWriterBuilder, Struct};
 
     use super::*;
     use crate::deletes::tests::metadata;
@@ -93,24 +203,26 @@ mod tests {
     /// A manifest of one file that a writer lists again after its first commit failed, as Java does: with the number of the next try.
     #[test]
     fn a_manifest_that_is_listed_again_inherits_from_the_list_that_is_asked() {
-        let (io, metadata) = (FileIO::new_with_memory(), metadata());
-        let written = async {
-            let output = io.new_output("memory:///m.avro").expect("an output");
-            let spec = metadata.partition_spec_by_id(0).expect("a spec").as_ref().clone();
-            let builder = ManifestWriterBuilder::new(output, Some(7), metadata.current_schema().clone(), spec);
-            let mut writer = builder.build_v2_data();
-            let mut file = DataFileBuilder::default();
-            file.content(DataContentType::Data).file_path("f".to_owned()).file_format(DataFileFormat::Parquet);
-            file.partition(Struct::empty()).record_count(1).file_size_in_bytes(1);
-            writer.add_file(file.build().expect("a file"), -1).expect("added");
-            writer.write_manifest_file().await.expect("a manifest")
+        let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
+        let path = format!("file://{}/m.avro", dir.path().display());
+        let new = NewManifest {
+            format_version: 2,
+            content: ManifestContent::Data,
+            schema: metadata.current_schema(),
+            spec: metadata.partition_spec_by_id(0).expect("a spec"),
+            types: &[],
+            snapshot_id: Some(7),
+            codec: Codec::Deflate,
         };
-        let manifest = block_on(written);
-        let source = Manifests::new(io.clone(), 1 << 20);
+        let mut writer = ManifestWriter::new(&new).expect("a writer");
+        writer.added(&DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 1, 1), None).expect("added");
+        let (bytes, manifest) = writer.finish(path.clone()).expect("a manifest");
+        let storage = Storage::local();
+        block_on(storage.write(&path, bytes.into())).expect("written");
+        let source = Manifests::new(storage, 1 << 20);
         let number = |n: i64| {
             let listed = ManifestFile { sequence_number: n, min_sequence_number: n, ..manifest.clone() };
-            let manifest = block_on(source.load(&metadata, &listed)).expect("a manifest");
-            manifest.entries()[0].sequence_number()
+            block_on(source.load(&metadata, &listed)).expect("a manifest").entries[0].sequence_number
         };
         assert_eq!(number(3), Some(3));
         assert_eq!(number(4), Some(4));

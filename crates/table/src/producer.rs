@@ -1,21 +1,19 @@
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use esker_format::{
+    Codec, DataContentType, DataFile, Extra, MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestFile, ManifestListWriter,
+    ManifestStatus, ManifestWriter, NewManifest, NewManifestList, OPERATION, Operation, PartitionSpecRef, Snapshot,
+    SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
+};
 use esker_types::now_ms;
 use futures::future::BoxFuture;
-use iceberg::io::FileIO;
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileBuilderError, DataFileFormat, FormatVersion, MAIN_BRANCH,
-    ManifestContentType, ManifestFile, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, Snapshot,
-    SnapshotReference, SnapshotRetention, Summary, TableMetadata,
-};
-use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
-use crate::header::Header;
-use crate::live::first_row_ids;
 use crate::properties::MANIFEST_BYTES;
-use crate::{LiveFile, Manifests, PartitionKey, Result, TableError, load_manifests, metadata_dir, refs};
+use crate::{
+    LiveFile, Manifests, PartitionKey, PartitionTypes, Result, TableError, load_manifests, metadata_dir, partition_types,
+};
 
 /// Files that go and files that come, in one snapshot.
 #[derive(Debug, Clone)]
@@ -49,7 +47,7 @@ pub type DeleteKey = (String, Option<i64>);
 
 /// The name of a delete file.
 pub fn delete_key(file: &DataFile) -> DeleteKey {
-    (file.file_path().to_owned(), file.content_offset())
+    (file.file_path.clone(), file.content_offset)
 }
 
 /// A snapshot ready to be committed.
@@ -68,7 +66,7 @@ pub type Record<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>>
 
 /// The size that a table's manifests aim at.
 pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
-    MANIFEST_BYTES.of(metadata.properties())
+    MANIFEST_BYTES.of(&metadata.properties)
 }
 
 /// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
@@ -81,64 +79,43 @@ pub async fn rewrite_snapshot(
     rewrite: &Rewrite,
     record: Record<'_>,
 ) -> Result<Rewritten> {
-    let io = source.io();
     let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
     let head = metadata.snapshot_for_ref(&rewrite.branch).map(AsRef::as_ref);
     if head.is_none() && rewrite.branch != MAIN_BRANCH {
         return Err(gone());
     }
-    let snapshot_id = fresh_snapshot_id(metadata);
-    let attempt = Uuid::now_v7();
-    let dir = metadata_dir(metadata.location(), metadata.properties());
-
     let there = match head {
-        Some(head) => load_manifests(source, metadata, head).await?,
+        Some(head) => load_manifests(source, head).await?,
         None => Vec::new(),
     };
     let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } =
         touched(source, metadata, there.clone(), rewrite).await?;
     if !rewrite.regrouped.is_empty() {
-        by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| a.partition(*spec).cmp(&b.partition(*spec))));
+        by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
     }
     let most = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
 
     let all = added(rewrite).into_iter().chain(by_kind).chain(revived(&rewrite.revived));
     let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));
     let drafts: Vec<Draft> = all.flat_map(parts).collect();
-    let names: Vec<String> = (0..drafts.len()).map(|i| format!("{dir}/{attempt}-m{i}.avro")).collect();
-    let list_path = format!("{dir}/snap-{snapshot_id}-1-{attempt}.avro");
-    let written: Vec<String> = names.iter().cloned().chain([list_path.clone()]).collect();
-    record(written.clone()).await?;
+    let new = NewSnapshot::onto(metadata, head);
+    let paths = new.paths(metadata, drafts.len());
+    record(paths.all()).await?;
 
-    let mut manifests = write_manifests(source, metadata, snapshot_id, &there, names.into_iter().zip(drafts)).await?;
+    let mut manifests = write_manifests(source, metadata, new.snapshot_id, &there, paths.manifests.iter().zip(drafts)).await?;
     let (created, kept_count) = (manifests.len(), kept.len());
     manifests.extend(kept);
 
-    let mut summary = summary(head.map(Snapshot::summary), rewrite, &removed);
+    let mut summary = summary(head, rewrite, &removed);
     if !rewrite.regrouped.is_empty() {
         let (replaced, entries) = counts;
         let told = [("created", created), ("kept", kept_count), ("replaced", replaced)];
-        let told = told.map(|(what, n)| (format!("manifests-{what}"), n.to_string()));
-        summary.additional_properties.extend(told);
-        summary.additional_properties.insert("entries-processed".to_owned(), entries.to_string());
+        summary.extend(told.map(|(what, n)| (format!("manifests-{what}"), n.to_string())));
+        summary.insert("entries-processed".to_owned(), entries.to_string());
     }
-    let sequence_number = metadata.next_sequence_number();
-    let parent = head.map(Snapshot::snapshot_id);
-    let newest = head.map_or(0, Snapshot::timestamp_ms);
-    let row_range = write_list(io, &list_path, metadata, (snapshot_id, parent, sequence_number), manifests).await?;
-    let snapshot = Snapshot::builder()
-        .with_snapshot_id(snapshot_id)
-        .with_parent_snapshot_id(parent)
-        .with_sequence_number(sequence_number)
-        .with_timestamp_ms(now_ms().max(newest).max(metadata.last_updated_ms()))
-        .with_manifest_list(list_path)
-        .with_summary(summary)
-        .with_schema_id(metadata.current_schema_id());
-    let snapshot = match row_range {
-        Some((first, added)) => snapshot.with_row_range(first, added).build(),
-        None => snapshot.build(),
-    };
-    let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot)?;
+    let written = paths.all();
+    let snapshot = new.write(source, metadata, paths.list, manifests, summary).await?;
+    let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot);
     Ok(Rewritten { requirements, updates, written })
 }
 
@@ -146,105 +123,123 @@ pub async fn rewrite_snapshot(
 fn added(rewrite: &Rewrite) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for (content, files, sequence_number) in [
-        (ManifestContentType::Data, &rewrite.added, rewrite.starting_sequence_number),
-        (ManifestContentType::Deletes, &rewrite.added_deletes, None),
+        (ManifestContent::Data, &rewrite.added, rewrite.starting_sequence_number),
+        (ManifestContent::Deletes, &rewrite.added_deletes, None),
     ] {
-        let mut by_spec: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
+        let mut by_spec: BTreeMap<i32, Vec<ManifestEntry>> = BTreeMap::new();
         for (spec, file) in files {
-            by_spec.entry(*spec).or_default().push(Entry::Added(file.clone(), sequence_number));
+            by_spec.entry(*spec).or_default().push(added_entry(file.clone(), sequence_number));
         }
         drafts.extend(by_spec.into_iter().map(|(spec_id, entries)| (content, spec_id, entries)));
     }
     drafts
 }
 
-/// Writes manifests under their names, all of a spec under one header, whatever schema their entries came under.
-async fn write_manifests(
+/// The entry of a file that comes. Its sequence number is the snapshot's, unless another is given.
+pub(crate) const fn added_entry(data_file: DataFile, sequence_number: Option<i64>) -> ManifestEntry {
+    ManifestEntry { status: ManifestStatus::Added, snapshot_id: None, sequence_number, file_sequence_number: None, data_file }
+}
+
+/// Writes manifests under their names.
+pub(crate) async fn write_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot_id: i64,
     there: &[ManifestFile],
-    drafts: impl Iterator<Item = (String, Draft)>,
+    drafts: impl Iterator<Item = (&String, Draft)>,
 ) -> Result<Vec<ManifestFile>> {
-    let mut headers: HashMap<i32, Header> = HashMap::new();
+    let mut specs: HashMap<i32, (PartitionSpecRef, PartitionTypes)> = HashMap::new();
     let mut written = Vec::new();
     for (name, (content, spec_id, entries)) in drafts {
-        let header = match headers.entry(spec_id) {
-            MapEntry::Occupied(header) => header.into_mut(),
-            MapEntry::Vacant(place) => place.insert(Header::of(source, metadata, spec_id, there).await?),
+        let (spec, types) = match specs.entry(spec_id) {
+            MapEntry::Occupied(spec) => spec.into_mut(),
+            MapEntry::Vacant(place) => place.insert(spec_with_types(source, metadata, spec_id, there).await?),
         };
-        let mut writer = manifest_writer(source.io(), &name, snapshot_id, header, metadata, content)?;
+        let mut writer = ManifestWriter::new(&NewManifest {
+            format_version: metadata.format_version,
+            content,
+            schema: metadata.current_schema(),
+            spec,
+            types,
+            snapshot_id: Some(snapshot_id),
+            codec: Codec::Deflate,
+        })?;
         for entry in entries {
-            entry.write(header, &mut writer)?;
+            match entry.status {
+                ManifestStatus::Added => writer.added(&entry.data_file, entry.sequence_number)?,
+                ManifestStatus::Existing => writer.existing(&entry)?,
+                ManifestStatus::Deleted => writer.deleted(&entry)?,
+            }
         }
-        written.push(writer.write_manifest_file().await?);
+        let (bytes, manifest) = writer.finish(name.clone())?;
+        source.storage().write(name, bytes.into()).await?;
+        written.push(manifest);
     }
     Ok(written)
 }
 
+/// A spec of the table, and the types of its partitions' values. What neither the table nor its earlier schemas know is taken from one of
+/// the `manifests` of the spec.
+async fn spec_with_types(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    spec_id: i32,
+    manifests: &[ManifestFile],
+) -> Result<(PartitionSpecRef, PartitionTypes)> {
+    let spec = metadata.partition_spec_by_id(spec_id);
+    let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
+    let mut types = partition_types(metadata, spec_id);
+    if types.contains(&None)
+        && let Some(manifest) = manifests.iter().find(|manifest| manifest.partition_spec_id == spec_id)
+    {
+        let manifest = source.as_written(manifest).await?;
+        for (ty, field) in types.iter_mut().zip(spec.fields()).filter(|(ty, _)| ty.is_none()) {
+            let own = manifest.header.partition.iter().find(|column| column.field_id == field.field_id);
+            *ty = own.and_then(|column| column.value_type.clone());
+        }
+    }
+    Ok((spec.clone(), types))
+}
+
 /// The entries of files that come back, by what they are and their spec.
 fn revived(files: &[LiveFile]) -> Vec<Draft> {
-    let mut by_kind: BTreeMap<(bool, i32), Vec<Entry>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     for live in files {
-        let entry = Entry::Existing {
-            file: live.file.clone(),
-            first_row_id: live.first_row_id,
-            added_by: live.snapshot_id,
-            sequence_number: live.sequence_number,
+        let entry = ManifestEntry {
+            status: ManifestStatus::Existing,
+            snapshot_id: Some(live.snapshot_id),
+            sequence_number: Some(live.sequence_number),
             file_sequence_number: live.file_sequence_number,
+            data_file: DataFile { first_row_id: live.first_row_id, ..live.file.clone() },
         };
-        by_kind.entry((live.file.content_type() != DataContentType::Data, live.spec_id)).or_default().push(entry);
+        let content = match live.file.content {
+            DataContentType::Data => ManifestContent::Data,
+            _ => ManifestContent::Deletes,
+        };
+        by_kind.entry((content, live.spec_id)).or_default().push(entry);
     }
     by_kind.into_iter().map(draft).collect()
 }
 
-fn draft(((deletes, spec_id), entries): ((bool, i32), Vec<Entry>)) -> Draft {
-    (if deletes { ManifestContentType::Deletes } else { ManifestContentType::Data }, spec_id, entries)
+fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> Draft {
+    (content, spec_id, entries)
 }
 
 /// About what a manifest takes that names no file: its schemas, mostly.
 const MANIFEST_HEADER: u64 = 2500;
 
-/// A manifest to be written: its content, its partition spec and its entries.
-type Draft = (ManifestContentType, i32, Vec<Entry>);
+/// A manifest to be written: its content, its partition spec and its entries. Those that exist or go keep their numbers, first row ids
+/// included (specification, "First Row ID Inheritance").
+pub(crate) type Draft = (ManifestContent, i32, Vec<ManifestEntry>);
 
-/// An entry to be written. Existing and deleted ones keep their numbers, first row id included (spec, "First Row ID Inheritance").
-enum Entry {
-    Added(DataFile, Option<i64>),
-    Existing { file: DataFile, first_row_id: Option<i64>, added_by: i64, sequence_number: i64, file_sequence_number: Option<i64> },
-    Deleted { file: DataFile, first_row_id: Option<i64>, sequence_number: i64, file_sequence_number: Option<i64> },
+fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
+    PartitionKey::new(spec_id, &entry.data_file.partition)
 }
 
-impl Entry {
-    fn partition(&self, spec_id: i32) -> PartitionKey<'_> {
-        match self {
-            Self::Added(file, _) | Self::Existing { file, .. } | Self::Deleted { file, .. } => {
-                PartitionKey::new(spec_id, file.partition())
-            }
-        }
-    }
-
-    fn write(self, header: &Header, writer: &mut ManifestWriter) -> Result<()> {
-        match self {
-            Self::Added(file, number) => {
-                let first_row_id = file.first_row_id();
-                writer.add_file(header.entry(file, first_row_id)?, number.unwrap_or(-1))?;
-            }
-            Self::Existing { file, first_row_id, added_by, sequence_number, file_sequence_number } => {
-                writer.add_existing_file(header.entry(file, first_row_id)?, added_by, sequence_number, file_sequence_number)?;
-            }
-            Self::Deleted { file, first_row_id, sequence_number, file_sequence_number } => {
-                writer.add_delete_file(header.entry(file, first_row_id)?, sequence_number, file_sequence_number)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn split(entries: Vec<Entry>, most: usize) -> impl Iterator<Item = Vec<Entry>> {
+fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {
-        let part: Vec<Entry> = entries.by_ref().take(most).collect();
+        let part: Vec<ManifestEntry> = entries.by_ref().take(most).collect();
         (!part.is_empty()).then_some(part)
     })
 }
@@ -272,11 +267,11 @@ async fn touched(
     let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
-    let mut by_kind: BTreeMap<(bool, i32), Vec<Entry>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
     let mut counts = (0, 0);
     for file in manifests {
-        let deletes = file.content == ManifestContentType::Deletes;
+        let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
             // Only records of removals by older snapshots, whose own manifest lists keep it.
             continue;
@@ -288,33 +283,32 @@ async fn touched(
         }
         let manifest = source.load(metadata, &file).await?;
         bytes += file.manifest_length.unsigned_abs();
-        entries_seen += manifest.entries().len() as u64;
+        entries_seen += manifest.entries.len() as u64;
         let mut goes = |data: &DataFile| match deletes {
             true => missing_deletes.remove(&delete_key(data)),
-            false => missing.remove(data.file_path()),
+            false => missing.remove(data.file_path.as_str()),
         };
-        let going: Vec<bool> = manifest.entries().iter().map(|e| e.is_alive() && goes(e.data_file())).collect();
+        let going: Vec<bool> = manifest.entries.iter().map(|e| e.is_alive() && goes(&e.data_file)).collect();
         if !regrouped && !going.contains(&true) {
             kept.push(file);
             continue;
         }
-        counts = (counts.0 + 1, counts.1 + manifest.entries().len());
-        let entries = by_kind.entry((deletes, file.partition_spec_id)).or_default();
+        counts = (counts.0 + 1, counts.1 + manifest.entries.len());
+        let entries = by_kind.entry((file.content, file.partition_spec_id)).or_default();
         // Entries that were DELETED already are left out: they belong to an older snapshot.
-        for ((entry, first_row_id), goes) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)).zip(going) {
-            if !entry.is_alive() {
-                continue;
+        for (entry, goes) in manifest.entries.iter().zip(going).filter(|(entry, _)| entry.is_alive()) {
+            let mut entry = ManifestEntry {
+                status: ManifestStatus::Existing,
+                snapshot_id: entry.snapshot_id.or(Some(file.added_snapshot_id)),
+                sequence_number: entry.sequence_number.or(Some(file.sequence_number)),
+                file_sequence_number: entry.file_sequence_number.or(Some(file.sequence_number)),
+                data_file: entry.data_file.clone(),
+            };
+            if goes {
+                removed.push((file.partition_spec_id, entry.data_file.clone()));
+                entry.status = ManifestStatus::Deleted;
             }
-            let data = entry.data_file().clone();
-            let sequence_number = entry.sequence_number().unwrap_or(file.sequence_number);
-            let file_sequence_number = entry.file_sequence_number.or(Some(file.sequence_number));
-            entries.push(if goes {
-                removed.push((file.partition_spec_id, data.clone()));
-                Entry::Deleted { file: data, first_row_id, sequence_number, file_sequence_number }
-            } else {
-                let added_by = entry.snapshot_id().unwrap_or(file.added_snapshot_id);
-                Entry::Existing { file: data, first_row_id, added_by, sequence_number, file_sequence_number }
-            });
+            entries.push(entry);
         }
     }
     let missing = missing.into_iter().chain(missing_deletes.into_iter().map(|(path, _)| path.as_str())).next();
@@ -326,59 +320,90 @@ async fn touched(
     Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
 }
 
-/// What an entry lacks that is built anew.
-pub(crate) fn incomplete(error: DataFileBuilderError) -> TableError {
-    TableError::Invalid(error.to_string())
+/// A snapshot that is being made.
+#[derive(Debug)]
+pub(crate) struct NewSnapshot {
+    pub(crate) snapshot_id: i64,
+    parent: Option<i64>,
+    sequence_number: i64,
+    timestamp_ms: i64,
 }
 
-/// A builder of the same entry.
-pub(crate) fn copy_of(file: &DataFile) -> DataFileBuilder {
-    let mut builder = DataFileBuilder::default();
-    builder
-        .content(file.content_type())
-        .file_path(file.file_path().to_owned())
-        .file_format(file.file_format())
-        .partition(file.partition().clone())
-        .record_count(file.record_count())
-        .file_size_in_bytes(file.file_size_in_bytes())
-        .column_sizes(file.column_sizes().clone())
-        .value_counts(file.value_counts().clone())
-        .null_value_counts(file.null_value_counts().clone())
-        .nan_value_counts(file.nan_value_counts().clone())
-        .lower_bounds(file.lower_bounds().clone())
-        .upper_bounds(file.upper_bounds().clone())
-        .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
-        .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
-        .equality_ids(file.equality_ids())
-        .first_row_id(file.first_row_id())
-        .referenced_data_file(file.referenced_data_file())
-        .content_offset(file.content_offset())
-        .content_size_in_bytes(file.content_size_in_bytes());
-    if let Some(id) = file.sort_order_id() {
-        builder.sort_order_id(id);
+/// The files of metadata that a snapshot has.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    pub(crate) manifests: Vec<String>,
+    pub(crate) list: String,
+}
+
+impl Paths {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.manifests.iter().chain([&self.list]).cloned().collect()
     }
-    builder
 }
 
-/// Writes a manifest list. Returns the range of row ids it assigned, where the table has row lineage.
-pub(crate) async fn write_list(
-    io: &FileIO,
-    path: &str,
-    metadata: &TableMetadata,
-    (snapshot_id, parent, sequence_number): (i64, Option<i64>, i64),
-    manifests: Vec<ManifestFile>,
-) -> Result<Option<(u64, u64)>> {
-    let output = io.new_output(path)?.writer().await?;
-    let first = metadata.next_row_id();
-    let mut list = match metadata.format_version() {
-        FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent),
-        FormatVersion::V2 => ManifestListWriter::v2(output, snapshot_id, parent, sequence_number),
-        FormatVersion::V3 => ManifestListWriter::v3(output, snapshot_id, parent, sequence_number, Some(first)),
-    };
-    list.add_manifests(manifests.into_iter())?;
-    let next = list.next_row_id();
-    list.close().await?;
-    Ok(next.map(|next| (first, next - first)))
+impl NewSnapshot {
+    pub(crate) fn onto(metadata: &TableMetadata, head: Option<&Snapshot>) -> Self {
+        let newest = head.map_or(0, |head| head.timestamp_ms);
+        Self {
+            snapshot_id: fresh_snapshot_id(metadata),
+            parent: head.map(|head| head.snapshot_id),
+            sequence_number: metadata.next_sequence_number(),
+            timestamp_ms: now_ms().max(newest).max(metadata.last_updated_ms),
+        }
+    }
+
+    pub(crate) fn paths(&self, metadata: &TableMetadata, manifests: usize) -> Paths {
+        let (dir, attempt) = (metadata_dir(&metadata.location, &metadata.properties), Uuid::now_v7());
+        Paths {
+            manifests: (0..manifests).map(|i| format!("{dir}/{attempt}-m{i}.avro")).collect(),
+            list: format!("{dir}/snap-{}-1-{attempt}.avro", self.snapshot_id),
+        }
+    }
+
+    /// Writes the manifest list. What row ids it takes is the snapshot's range, where the table has row lineage.
+    pub(crate) async fn write(
+        self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        list: String,
+        manifests: Vec<ManifestFile>,
+        summary: BTreeMap<String, String>,
+    ) -> Result<Snapshot> {
+        let first = (metadata.format_version >= 3).then(|| metadata.next_row_id.unwrap_or(0));
+        let first_row_id = match first.map(i64::try_from).transpose() {
+            Ok(first) => first,
+            Err(_) => return Err(TableError::Invalid("next-row-id leaves no row ids".to_owned())),
+        };
+        let mut writer = ManifestListWriter::new(NewManifestList {
+            format_version: metadata.format_version,
+            snapshot_id: self.snapshot_id,
+            parent_snapshot_id: self.parent,
+            sequence_number: self.sequence_number,
+            first_row_id,
+            codec: Codec::Deflate,
+        })?;
+        for manifest in &manifests {
+            writer.add(manifest)?;
+        }
+        let next = writer.next_row_id();
+        source.storage().write(&list, writer.finish()?.into()).await?;
+        let added = first_row_id.zip(next).and_then(|(first, next)| u64::try_from(next.checked_sub(first)?).ok());
+        Ok(Snapshot {
+            snapshot_id: self.snapshot_id,
+            parent_snapshot_id: self.parent,
+            sequence_number: (metadata.format_version >= 2).then_some(self.sequence_number),
+            timestamp_ms: self.timestamp_ms,
+            manifest_list: Some(list),
+            manifests: None,
+            summary: Some(summary),
+            schema_id: Some(metadata.current_schema_id),
+            first_row_id: first,
+            added_rows: added,
+            key_id: None,
+            extra: Extra::default(),
+        })
+    }
 }
 
 /// A snapshot as the new head of a branch, if nobody else was first.
@@ -386,46 +411,28 @@ pub(crate) fn onto_branch(
     metadata: &TableMetadata,
     branch: &str,
     snapshot: Snapshot,
-) -> Result<(Vec<TableRequirement>, Vec<TableUpdate>)> {
-    let (snapshot_id, parent) = (snapshot.snapshot_id(), snapshot.parent_snapshot_id());
-    let retention = refs(metadata)?.remove(branch).map_or(SnapshotRetention::branch(None, None, None), |r| r.retention);
-    let requirements = vec![
-        TableRequirement::UuidMatch { uuid: metadata.uuid() },
-        TableRequirement::RefSnapshotIdMatch { r#ref: branch.to_owned(), snapshot_id: parent },
-    ];
-    let reference = SnapshotReference::new(snapshot_id, retention);
+) -> (Vec<TableRequirement>, Vec<TableUpdate>) {
+    let (snapshot_id, parent) = (snapshot.snapshot_id, snapshot.parent_snapshot_id);
+    let reference = match metadata.refs.get(branch) {
+        Some(own) => SnapshotReference { snapshot_id, ..own.clone() },
+        None => branch_at(snapshot_id),
+    };
+    let same_table = metadata.table_uuid.map(|uuid| TableRequirement::AssertTableUuid { uuid });
+    let same_head = TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: parent };
+    let requirements = same_table.into_iter().chain([same_head]).collect();
     let updates =
         vec![TableUpdate::AddSnapshot { snapshot }, TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }];
-    Ok((requirements, updates))
+    (requirements, updates)
 }
 
-pub(crate) fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
+fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
     loop {
         let (high, low) = Uuid::new_v4().as_u64_pair();
         let id = i64::from_be_bytes((high ^ low).to_be_bytes()) & i64::MAX;
-        if id != 0 && metadata.snapshot_by_id(id).is_none() {
+        if id != 0 && metadata.snapshots.get(id).is_none() {
             return id;
         }
     }
-}
-
-pub(crate) fn manifest_writer(
-    io: &FileIO,
-    path: &str,
-    snapshot_id: i64,
-    header: &Header,
-    metadata: &TableMetadata,
-    content: ManifestContentType,
-) -> Result<ManifestWriter> {
-    let (schema, spec) = (header.schema.clone(), header.spec.clone());
-    let builder = ManifestWriterBuilder::new(io.new_output(path)?, Some(snapshot_id), schema, spec);
-    Ok(match (metadata.format_version(), content) {
-        (FormatVersion::V1, _) => builder.build_v1(),
-        (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
-        (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-        (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-        (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-    })
 }
 
 /// What a snapshot's summary counts of some files (spec, "Optional Snapshot Summary Fields").
@@ -445,16 +452,16 @@ struct Counts {
 fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     let mut sum = Counts::default();
     for file in files {
-        sum.bytes += file.content_size_in_bytes().map_or(file.file_size_in_bytes(), i64::unsigned_abs);
-        let records = file.record_count();
-        match (file.content_type(), file.file_format()) {
-            (DataContentType::Data, _) => (sum.data_files, sum.records) = (sum.data_files + 1, sum.records + records),
-            (DataContentType::EqualityDeletes, _) => {
+        sum.bytes += file.content_size_in_bytes.map_or_else(|| file.size(), i64::unsigned_abs);
+        let records = file.rows().unwrap_or(0);
+        match file.content {
+            DataContentType::Data => (sum.data_files, sum.records) = (sum.data_files + 1, sum.records + records),
+            DataContentType::EqualityDeletes => {
                 sum.equality_delete_files += 1;
                 sum.equality_deletes += records;
             }
-            (DataContentType::PositionDeletes, format) => {
-                let vector = format == DataFileFormat::Puffin;
+            DataContentType::PositionDeletes => {
+                let vector = file.is_deletion_vector();
                 sum.vectors += u64::from(vector);
                 sum.position_delete_files += u64::from(!vector);
                 sum.position_deletes += records;
@@ -465,14 +472,14 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     sum
 }
 
-fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[(i32, DataFile)]) -> Summary {
+fn summary(previous: Option<&Snapshot>, rewrite: &Rewrite, removed: &[(i32, DataFile)]) -> BTreeMap<String, String> {
     let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(spec, file)| (*spec, file));
     let added = added.chain(rewrite.revived.iter().map(|live| (live.spec_id, &live.file)));
     let removed = removed.iter().map(|(spec, file)| (*spec, file));
     let plus = counts(added.clone().map(|(_, file)| file));
     let minus = counts(removed.clone().map(|(_, file)| file));
-    let partitions: HashSet<_> = removed.chain(added).map(|(spec, file)| PartitionKey::new(spec, file.partition())).collect();
-    let mut properties: HashMap<String, String> = rewrite.summary.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let partitions: HashSet<_> = removed.chain(added).map(|(spec, file)| PartitionKey::new(spec, &file.partition)).collect();
+    let mut properties = rewrite.summary.clone();
     for (key, value) in [
         ("added-data-files", plus.data_files),
         ("deleted-data-files", minus.data_files),
@@ -497,7 +504,7 @@ fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[(i32, DataF
         }
     }
     let total = |key: &str| match previous {
-        Some(previous) => previous.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok()),
+        Some(previous) => previous.summary_value(key).and_then(|v| v.parse::<u64>().ok()),
         None => Some(0),
     };
     for (key, plus, minus) in [
@@ -513,5 +520,6 @@ fn summary(previous: Option<&Summary>, rewrite: &Rewrite, removed: &[(i32, DataF
             properties.insert(key.to_owned(), sum.saturating_sub(minus).to_string());
         }
     }
-    Summary { operation: rewrite.operation.clone(), additional_properties: properties }
+    properties.insert(OPERATION.to_owned(), rewrite.operation.as_str().to_owned());
+    properties
 }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_types::Millis;
-use iceberg::spec::NameMapping;
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, TableError};
@@ -115,6 +114,29 @@ impl<T: Clone + Sync> Check for Property<T> {
         let bad = all.into_iter().filter(|(_, text)| (self.parse)(text).is_none());
         found.extend(bad.map(|(column, text)| self.bad(column, text)));
     }
+}
+
+/// Names of fields in files that have no field ids (specification, "Column Projection"; `schema.name-mapping.default`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NameMapping {
+    /// The columns.
+    pub fields: Vec<MappedField>,
+}
+
+/// A field by the names that files may have for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MappedField {
+    /// Its id; a field that has none is not in the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_id: Option<i32>,
+    /// Its names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// The fields in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Self>,
 }
 
 /// A codec of data files that Esker writes.

@@ -2,12 +2,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use esker_format::{DataContentType, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
 use esker_types::{Coded, ErrorCode};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, Manifest, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
 
-use crate::{Manifests, Result, TableError, load_manifests};
+use crate::{Manifest, Manifests, Result, TableError, load_manifests};
 
 /// Manifest lists read at the same time.
 const LISTS: usize = 16;
@@ -123,18 +123,20 @@ async fn outline_with(
 ) -> Result<Outline> {
     let mut found = Outline::default();
     let size = |bytes: i64| u64::try_from(bytes).ok();
-    let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, metadata, snapshot).boxed()).collect();
+    let lists: Vec<_> = snapshots.iter().map(|snapshot| load_manifests(source, snapshot).boxed()).collect();
     let mut lists = futures::stream::iter(lists).buffered(LISTS);
     for snapshot in snapshots {
-        let id = snapshot.snapshot_id();
+        let id = snapshot.snapshot_id;
         let list = match lists.next().await.unwrap_or_else(|| Ok(Vec::new())) {
             Ok(list) => list,
             Err(error) => {
-                lenience.take(id, snapshot.manifest_list(), error)?;
+                lenience.take(id, snapshot.manifest_list.as_deref().unwrap_or_default(), error)?;
                 continue;
             }
         };
-        found.files.insert(snapshot.manifest_list().to_owned(), (FileKind::ManifestList, None));
+        if let Some(path) = &snapshot.manifest_list {
+            found.files.insert(path.clone(), (FileKind::ManifestList, None));
+        }
         for manifest in list.into_iter().filter(|manifest| !skip.contains(&manifest.manifest_path)) {
             let length = size(manifest.manifest_length);
             found.files.insert(manifest.manifest_path.clone(), (FileKind::Manifest, length));
@@ -171,7 +173,7 @@ impl Outline {
         while left > 0
             && let Some(manifest) = read.try_next().await?
         {
-            visit_alive(&manifest, &mut |entry| left -= take(entry.file_path()));
+            visit_alive(&manifest, &mut |entry| left -= take(&entry.data_file.file_path));
         }
         Ok(())
     }
@@ -212,12 +214,12 @@ async fn walk(
     let Outline { files, manifests } = outline_with(source, metadata, snapshots, skip, &mut lenience).await?;
     let mut found = Reachable { files, newest: 0 };
     visit_entries(source, manifests, &mut lenience, |entry| {
-        let kind = match entry.content_type() {
+        let kind = match entry.data_file.content {
             DataContentType::Data => FileKind::Data,
             _ => FileKind::Delete,
         };
-        found.files.insert(entry.file_path().to_owned(), (kind, Some(entry.file_size_in_bytes())));
-        found.newest = found.newest.max(entry.sequence_number().unwrap_or(i64::MAX));
+        found.files.insert(entry.data_file.file_path.clone(), (kind, Some(entry.data_file.size())));
+        found.newest = found.newest.max(entry.sequence_number.unwrap_or(i64::MAX));
     })
     .await?;
     Ok(found)
@@ -236,7 +238,7 @@ pub async fn visit_reachable(
     let Outline { files, mut manifests } = outline(source, metadata, snapshots, &HashSet::new()).await?;
     files.keys().for_each(|path| visit(path));
     manifests.retain(|_, (_, manifest)| !seen.contains(&manifest.added_snapshot_id));
-    visit_entries(source, manifests, &mut Lenience::None, |entry| visit(entry.file_path())).await
+    visit_entries(source, manifests, &mut Lenience::None, |entry| visit(&entry.data_file.file_path)).await
 }
 
 /// Owns what it borrows elsewhere, so that it can run beside others in one stream.
@@ -268,5 +270,5 @@ async fn visit_entries(
 #[inline(never)]
 fn visit_alive(manifest: &Manifest, visit: &mut impl FnMut(&ManifestEntry)) {
     // An entry of status DELETED records a removal; it does not keep the file (as in Java's reachable file cleanup).
-    manifest.entries().iter().filter(|e| e.is_alive()).for_each(|entry| visit(entry));
+    manifest.entries.iter().filter(|e| e.is_alive()).for_each(visit);
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata};
 use esker_types::Millis;
-use iceberg::spec::{MAIN_BRANCH, Snapshot, SnapshotReference, SnapshotRetention, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::properties::{EXPIRE_MIN_AGE, MAX_REF_AGE, MAX_SNAPSHOT_AGE, MIN_SNAPSHOTS, WRITER_STATE, check_retention};
@@ -33,7 +33,7 @@ pub struct Retained {
 /// start again, they look for the newest snapshot that has it, from the head of the branch from parent to parent, and stop where one
 /// is missing: they would then commit the same rows again.
 fn writer_state(snapshot: &Snapshot) -> Option<String> {
-    let summary = &snapshot.summary().additional_properties;
+    let summary = snapshot.summary.as_ref()?;
     let value = |key: &str| summary.get(key).map_or("", String::as_str);
     if summary.contains_key("flink.max-committed-checkpoint-id") {
         return Some(format!("flink {} {}", value("flink.job-id"), value("flink.operator-id")));
@@ -46,7 +46,7 @@ fn writer_state(snapshot: &Snapshot) -> Option<String> {
 
 /// Snapshots made after this were just added, and stay.
 pub fn just_added(metadata: &TableMetadata, now: Millis) -> Result<Millis> {
-    Ok(now.saturating_sub(EXPIRE_MIN_AGE.checked(metadata.properties())?))
+    Ok(now.saturating_sub(EXPIRE_MIN_AGE.checked(&metadata.properties)?))
 }
 
 /// Which snapshots and references may go, by the rules of the specification ("Snapshot Retention Policy").
@@ -57,7 +57,7 @@ pub fn snapshots_to_expire(
     now: Millis,
 ) -> Result<Retained> {
     // One that can't be read may be meant to keep more than the default does, or than was asked for.
-    let properties = metadata.properties();
+    let properties = &metadata.properties;
     check_retention(properties)?;
     let older_than = match policy.older_than_ms {
         Some(at) => at,
@@ -76,44 +76,39 @@ pub fn snapshots_to_expire(
     let mut referenced = BTreeSet::new();
     let mut expire_refs = Vec::new();
     for (name, reference) in refs {
-        let head = metadata.snapshot_by_id(reference.snapshot_id);
-        let max_ref_age = match &reference.retention {
-            SnapshotRetention::Branch { max_ref_age_ms, .. } | SnapshotRetention::Tag { max_ref_age_ms } => *max_ref_age_ms,
-        };
-        let expired = head.is_none_or(|h| now.saturating_sub(h.timestamp_ms()) > max_ref_age.unwrap_or(default_ref_age));
+        let head = metadata.snapshots.get(reference.snapshot_id);
+        let expired =
+            head.is_none_or(|h| now.saturating_sub(h.timestamp_ms) > reference.max_ref_age_ms.unwrap_or(default_ref_age));
         if name != MAIN_BRANCH && expired {
             expire_refs.push(name.clone());
             continue;
         }
-        let (at_least, oldest) = match &reference.retention {
-            SnapshotRetention::Tag { .. } => (1, Millis::MAX),
-            SnapshotRetention::Branch { min_snapshots_to_keep, max_snapshot_age_ms, .. } => (
-                min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok()).unwrap_or(keep_last).max(1),
-                max_snapshot_age_ms.map_or(older_than, |age| now.saturating_sub(age)),
-            ),
-        };
         let ancestors = || ancestors(metadata, head);
-        match &reference.retention {
-            // A tag holds on to its own snapshot. What led there is no more referenced than anything else.
-            SnapshotRetention::Tag { .. } => referenced.extend(head.map(|s| s.snapshot_id())),
-            SnapshotRetention::Branch { .. } => referenced.extend(ancestors().map(|s| s.snapshot_id())),
-        }
-        let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms() >= oldest);
-        keep.extend(kept.map(|(_, s)| s.snapshot_id()));
+        // A tag holds on to its own snapshot. What led there is no more referenced than anything else.
+        let (at_least, oldest) = if reference.is_branch() {
+            referenced.extend(ancestors().map(|s| s.snapshot_id));
+            let at_least = reference.min_snapshots_to_keep.and_then(|n| usize::try_from(n).ok()).unwrap_or(keep_last).max(1);
+            (at_least, reference.max_snapshot_age_ms.map_or(older_than, |age| now.saturating_sub(age)))
+        } else {
+            referenced.extend(head.map(|s| s.snapshot_id));
+            (1, Millis::MAX)
+        };
+        let kept = ancestors().enumerate().take_while(|(i, s)| *i < at_least || s.timestamp_ms >= oldest);
+        keep.extend(kept.map(|(_, s)| s.snapshot_id));
         let mut writers = BTreeSet::new();
-        let recent = ancestors().take_while(|s| s.timestamp_ms() >= state_since).enumerate();
+        let recent = ancestors().take_while(|s| s.timestamp_ms >= state_since).enumerate();
         let newest = recent.filter(|(_, s)| writer_state(s).is_some_and(|writer| writers.insert(writer)));
         let depth = newest.map(|(i, _)| i + 1).last().unwrap_or(0);
-        keep.extend(ancestors().take(depth).map(|s| s.snapshot_id()));
+        keep.extend(ancestors().take(depth).map(|s| s.snapshot_id));
     }
-    keep.extend(metadata.snapshots().filter(|s| s.timestamp_ms() > just_added).map(|s| s.snapshot_id()));
+    keep.extend(metadata.snapshots.iter().filter(|s| s.timestamp_ms > just_added).map(|s| s.snapshot_id));
     // A snapshot that no reference leads to (rolled back, or staged by write-audit-publish) goes by age alone.
-    let lone = metadata.snapshots().filter(|s| !referenced.contains(&s.snapshot_id()) && s.timestamp_ms() >= older_than);
-    keep.extend(lone.map(|s| s.snapshot_id()));
+    let lone = metadata.snapshots.iter().filter(|s| !referenced.contains(&s.snapshot_id) && s.timestamp_ms >= older_than);
+    keep.extend(lone.map(|s| s.snapshot_id));
 
-    let mut expire: Vec<_> = metadata.snapshots().filter(|s| !keep.contains(&s.snapshot_id())).collect();
-    expire.sort_by_key(|s| (s.timestamp_ms(), s.snapshot_id()));
-    Ok(Retained { expire: expire.iter().map(|s| s.snapshot_id()).collect(), expire_refs })
+    let mut expire: Vec<_> = metadata.snapshots.iter().filter(|s| !keep.contains(&s.snapshot_id)).collect();
+    expire.sort_by_key(|s| (s.timestamp_ms, s.snapshot_id));
+    Ok(Retained { expire: expire.iter().map(|s| s.snapshot_id).collect(), expire_refs })
 }
 
 #[cfg(test)]
@@ -150,8 +145,7 @@ mod tests {
 
     fn expired(metadata: &TableMetadata, older_than: Millis, retain_last: usize, now: Millis) -> (Vec<i64>, Vec<String>) {
         let policy = ExpiryPolicy { older_than_ms: Some(older_than), retain_last: Some(retain_last) };
-        let refs = crate::refs(metadata).expect("references");
-        let verdict = snapshots_to_expire(metadata, &refs, policy, now).expect("a verdict");
+        let verdict = snapshots_to_expire(metadata, &metadata.refs, policy, now).expect("a verdict");
         (verdict.expire, verdict.expire_refs)
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use iceberg::spec::{DataFile, ManifestContentType, ManifestStatus, Operation, Schema, SnapshotRef, TableMetadata};
+use esker_format::{DataFile, ManifestContent, ManifestStatus, Operation, Schema, SnapshotRef, TableMetadata};
 
-use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, first_row_ids, load_manifests, residual};
+use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, load_manifests, residual};
 
 /// One file to be read.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub fn plan_scan(
             }));
         }
         if deletes.is_empty() && left == Expr::True {
-            certain_rows = certain_rows.saturating_add(data.file.record_count());
+            certain_rows = certain_rows.saturating_add(data.file.rows().unwrap_or(0));
         }
         let (file, spec_id, first_row_id) = (data.file.clone(), data.spec_id, data.first_row_id);
         plan.tasks.push(ScanTask { file, spec_id, first_row_id, deletes, residual: left });
@@ -92,19 +92,19 @@ pub async fn plan_appended(
     let mut at = Some(end);
     loop {
         match at {
-            Some(snapshot) if snapshot.snapshot_id() == start => break,
+            Some(snapshot) if snapshot.snapshot_id == start => break,
             Some(snapshot) => {
-                if snapshot.summary().operation == Operation::Append {
+                if snapshot.is(Operation::Append) {
                     appends.push(snapshot);
                 }
-                at = snapshot.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+                at = snapshot.parent_snapshot_id.and_then(|id| metadata.snapshots.get(id));
                 // The start may have expired; its child still knows it.
-                if at.is_none() && snapshot.parent_snapshot_id() == Some(start) {
+                if at.is_none() && snapshot.parent_snapshot_id == Some(start) {
                     break;
                 }
             }
             None => {
-                let what = format!("start-snapshot-id {start} is not an ancestor of end-snapshot-id {}", end.snapshot_id());
+                let what = format!("start-snapshot-id {start} is not an ancestor of end-snapshot-id {}", end.snapshot_id);
                 return Err(TableError::Filter(what));
             }
         }
@@ -112,18 +112,18 @@ pub async fn plan_appended(
     let mut plan = ScanPlan::default();
     // From the appends themselves, the oldest first: what a later compaction rewrote was appended all the same.
     for snapshot in appends.into_iter().rev() {
-        for file in load_manifests(source, metadata, snapshot).await? {
-            if file.content != ManifestContentType::Data || file.added_snapshot_id != snapshot.snapshot_id() {
+        for file in load_manifests(source, snapshot).await? {
+            if file.content != ManifestContent::Data || file.added_snapshot_id != snapshot.snapshot_id {
                 continue;
             }
             let manifest = source.load(metadata, &file).await?;
-            let entries = manifest.entries().iter().zip(first_row_ids(&file, &manifest));
-            for (entry, first_row_id) in entries.filter(|(e, _)| e.status() == ManifestStatus::Added) {
+            for entry in manifest.entries.iter().filter(|entry| entry.status == ManifestStatus::Added) {
                 let spec = metadata.partition_spec_by_id(file.partition_spec_id);
                 let spec = spec.ok_or_else(|| TableError::Invalid(format!("no partition spec {}", file.partition_spec_id)))?;
-                let left = residual(filter, schema, spec, entry.data_file());
+                let left = residual(filter, schema, spec, &entry.data_file);
                 if left != Expr::False {
-                    let (data, spec_id) = (entry.data_file().clone(), file.partition_spec_id);
+                    let (data, spec_id) = (entry.data_file.clone(), file.partition_spec_id);
+                    let first_row_id = data.first_row_id;
                     plan.tasks.push(ScanTask { file: data, spec_id, first_row_id, deletes: Vec::new(), residual: left });
                 }
             }

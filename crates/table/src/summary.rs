@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use iceberg::spec::{Manifest, ManifestFile, Struct, TableMetadata};
+use esker_format::{ManifestFile, TableMetadata, Tuple};
 
 use crate::facts::{DeleteFacts, HISTOGRAM_BOUNDS, add};
-use crate::{DeleteKind, LiveFiles, PartitionKey};
+use crate::{DeleteKind, LiveFiles, Manifest, PartitionKey};
 
 /// The data files of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct DeleteMark {
     kind: DeleteKind,
     /// The data file that it is about, if that is one.
     path: Option<u64>,
-    partition: Struct,
+    partition: Tuple,
     sequence_number: i64,
 }
 
@@ -52,7 +52,7 @@ pub struct ManifestSummary {
     spec_id: i32,
     pub(crate) records: u64,
     pub(crate) size_histogram: [u64; HISTOGRAM_BOUNDS.len() + 1],
-    pub(crate) partitions: Vec<(Struct, PartitionSum)>,
+    pub(crate) partitions: Vec<(Tuple, PartitionSum)>,
     pub(crate) position_deletes: DeleteFacts,
     pub(crate) equality_deletes: DeleteFacts,
     pub(crate) deletion_vectors: DeleteFacts,
@@ -79,17 +79,17 @@ impl ManifestSummary {
         let mut this = Self { spec_id, ..Self::default() };
         let mut places: HashMap<PartitionKey<'_>, u32> = HashMap::new();
         for live in &live.data {
-            let bytes = live.file.file_size_in_bytes();
+            let bytes = live.file.size();
             let small = bytes < target / 4 * 3;
-            add(&mut this.records, live.file.record_count());
+            add(&mut this.records, live.file.rows().unwrap_or(0));
             this.size_histogram[HISTOGRAM_BOUNDS.partition_point(|bound| bytes >= *bound)] += 1;
             let partition = *places.entry(PartitionKey::of(live)).or_insert_with(|| {
-                this.partitions.push((live.file.partition().clone(), PartitionSum::default()));
+                this.partitions.push((live.file.partition.clone(), PartitionSum::default()));
                 (this.partitions.len() - 1) as u32
             });
             let (small_files, small_bytes) = if small { (1, bytes) } else { (0, 0) };
             this.partitions[partition as usize].1.add(&PartitionSum { files: 1, bytes, small_files, small_bytes });
-            let (path, sequence_number) = (hash(live.file.file_path()), live.sequence_number);
+            let (path, sequence_number) = (hash(&live.file.file_path), live.sequence_number);
             this.files.push(FileMark { path, sequence_number, partition });
         }
         for delete in &live.deletes {
@@ -99,15 +99,15 @@ impl ManifestSummary {
                 DeleteKind::Equality => &mut this.equality_deletes,
                 DeleteKind::DeletionVector => &mut this.deletion_vectors,
             };
-            let bytes = match (delete.kind, file.content_size_in_bytes()) {
+            let bytes = match (delete.kind, file.content_size_in_bytes) {
                 (DeleteKind::DeletionVector, Some(size)) => u64::try_from(size).unwrap_or(0),
-                _ => file.file_size_in_bytes(),
+                _ => file.size(),
             };
-            sum.add(DeleteFacts { files: 1, records: file.record_count(), bytes });
+            sum.add(DeleteFacts { files: 1, records: file.rows().unwrap_or(0), bytes });
             this.deletes.push(DeleteMark {
                 kind: delete.kind,
-                path: file.referenced_data_file().map(|path| hash(&path)),
-                partition: file.partition().clone(),
+                path: file.referenced_data_file.as_deref().map(hash),
+                partition: file.partition.clone(),
                 sequence_number: delete.entry.sequence_number,
             });
         }
@@ -161,7 +161,7 @@ pub(crate) fn files_with_deletes(manifests: &[&ManifestSummary], metadata: &Tabl
         return 0;
     }
     let count = |manifest: &&ManifestSummary| {
-        let of_partition = |(partition, _): &(Struct, PartitionSum)| {
+        let of_partition = |(partition, _): &(Tuple, PartitionSum)| {
             let place = PartitionKey::new(manifest.spec_id, partition);
             let of = |map: &HashMap<PartitionKey<'_>, i64>| map.get(&place).copied().unwrap_or(i64::MIN);
             (of(&newest.positions), of(&newest.equality).max(newest.global))

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
+use esker_format::{DataFile, PartitionSpecRef, TableMetadata};
+use esker_read::cast_exactly;
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{PartitionKey, data_dir, partition_dir};
-use iceberg::spec::{DataFile, PartitionSpecRef, TableMetadata};
 use uuid::Uuid;
 
 use crate::encode::{RowGroupEncoder, Shape, count_nans};
@@ -52,8 +52,8 @@ impl Appender {
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
         let shape = Shape::of(metadata, lineage)?;
         let spec = metadata.default_partition_spec().clone();
-        let splitter = Splitter::new(&shape.schema, &spec)?;
-        let file_bytes = TARGET_FILE_BYTES.of(metadata.properties());
+        let splitter = Splitter::new(&shape.schema, shape.arrow.fields(), &spec)?;
+        let file_bytes = TARGET_FILE_BYTES.of(&metadata.properties);
         Ok(Self {
             destination,
             spec,
@@ -110,12 +110,8 @@ impl Appender {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(WriteError::Refused(format!("column {} is required and can't be null", field.name())));
             }
-            columns.push(match column.data_type() == field.data_type() {
-                true => column.clone(),
-                // A value that does not fit is an error, never null.
-                false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() })
-                    .map_err(|e| WriteError::Refused(format!("column {}: {e}", field.name())))?,
-            });
+            let cast = cast_exactly(column, field.data_type());
+            columns.push(cast.map_err(|e| WriteError::Refused(format!("column {}: {e}", field.name())))?);
         }
         Ok(RecordBatch::try_new(self.shape.arrow.clone(), columns)?)
     }
@@ -133,7 +129,7 @@ impl Appender {
         let mut output = match open.output.take() {
             Some(output) => output,
             None => {
-                let dir = partition_dir(&self.spec, &self.shape.schema, partition.values());
+                let dir = partition_dir(&self.spec, partition.values());
                 let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.begun);
                 self.begun += 1;
                 Output::create(&self.destination, &self.shape, path).await?
@@ -143,19 +139,15 @@ impl Appender {
         match output.bytes() >= self.file_bytes {
             true => {
                 let written = output.close().await?;
-                self.enter(partition, written)?;
+                self.enter(partition, written);
             }
             false => open.output = Some(output),
         }
         Ok(())
     }
 
-    fn enter(&mut self, partition: &PartitionKey<'_>, mut written: Written) -> Result<()> {
-        let spec_id = self.spec.spec_id();
-        written.entry.partition(partition.values().clone()).partition_spec_id(spec_id);
-        let entry = written.entry.build().map_err(|e| WriteError::Refused(e.to_string()))?;
-        self.done.push((spec_id, entry));
-        Ok(())
+    fn enter(&mut self, partition: &PartitionKey<'_>, written: Written) {
+        self.done.push((self.spec.spec_id(), DataFile { partition: partition.values().into(), ..written.entry }));
     }
 
     /// Ends all files; returns their entries with their partition specs.
@@ -165,7 +157,7 @@ impl Appender {
             self.cut(&partition).await?;
             if let Some(output) = self.open.remove(&partition).and_then(|open| open.output) {
                 let written = output.close().await?;
-                self.enter(&partition, written)?;
+                self.enter(&partition, written);
             }
         }
         Ok(self.done)

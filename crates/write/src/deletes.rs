@@ -1,13 +1,14 @@
 //! Deletes by position, as files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
+use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
 use esker_read::{FILE_PATH, POSITION};
 use esker_table::{PartitionKey, data_dir, puffin_of_vectors};
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Struct, TableMetadata};
+use esker_types::total;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -21,7 +22,7 @@ use crate::{Destination, Result, WriteError};
 pub struct Doomed {
     pub path: String,
     pub spec_id: i32,
-    pub partition: Struct,
+    pub partition: Tuple,
     pub positions: RoaringTreemap,
 }
 
@@ -38,38 +39,36 @@ pub async fn write_deletes(
     if doomed.is_empty() {
         return Ok(Vec::new());
     }
-    match metadata.format_version() {
-        FormatVersion::V1 => Err(WriteError::Refused("a table of format version 1 has no deletes".to_owned())),
-        FormatVersion::V2 => write_positions(destination, metadata, doomed).await,
-        FormatVersion::V3 => write_vectors(destination, metadata, doomed).await,
+    match metadata.format_version {
+        ..=1 => Err(WriteError::Refused("a table of format version 1 has no deletes".to_owned())),
+        2 => write_positions(destination, metadata, doomed).await,
+        3.. => write_vectors(destination, metadata, doomed).await,
     }
 }
 
-fn built(builder: &DataFileBuilder) -> Result<DataFile> {
-    builder.build().map_err(|e| WriteError::Refused(e.to_string()))
+/// The entry of a file of deletes.
+fn entry(path: String, format: DataFileFormat, deletes: u64, bytes: usize) -> DataFile {
+    let (deletes, bytes) = (i64::try_from(deletes).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX));
+    DataFile::new(DataContentType::PositionDeletes, path, format, deletes, bytes)
 }
 
 async fn write_vectors(destination: &Destination, metadata: &TableMetadata, doomed: Vec<Doomed>) -> Result<Vec<(i32, DataFile)>> {
     let path = format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7());
     let vectors: Vec<(String, RoaringTreemap)> = doomed.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
     let (file, places) = puffin_of_vectors(&vectors)?;
-    let size = file.len() as u64;
+    let size = file.len();
     destination.put(&path, file).await?;
-    let entry = |(d, (offset, length)): (Doomed, (u64, u64))| {
-        let mut builder = DataFileBuilder::default();
-        builder
-            .content(DataContentType::PositionDeletes)
-            .file_path(path.clone())
-            .file_format(DataFileFormat::Puffin)
-            .partition(d.partition)
-            .record_count(d.positions.len())
-            .file_size_in_bytes(size)
-            .referenced_data_file(Some(d.path))
-            .content_offset(i64::try_from(offset).ok())
-            .content_size_in_bytes(i64::try_from(length).ok());
-        Ok((d.spec_id, built(&builder)?))
+    let vector = |(d, (offset, length)): (Doomed, (u64, u64))| {
+        let vector = DataFile {
+            partition: d.partition,
+            referenced_data_file: Some(d.path),
+            content_offset: i64::try_from(offset).ok(),
+            content_size_in_bytes: i64::try_from(length).ok(),
+            ..entry(path.clone(), DataFileFormat::Puffin, d.positions.len(), size)
+        };
+        (d.spec_id, vector)
     };
-    doomed.into_iter().zip(places).map(entry).collect()
+    Ok(doomed.into_iter().zip(places).map(vector).collect())
 }
 
 /// Up to so many data files get position delete files of their own, which engines find by name.
@@ -91,22 +90,18 @@ async fn write_positions(
         for part in parts {
             let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
             let bytes = position_file(part)?;
-            let size = bytes.len() as u64;
+            let size = bytes.len();
             destination.put(&path, bytes).await?;
-            let mut builder = DataFileBuilder::default();
-            builder
-                .content(DataContentType::PositionDeletes)
-                .file_path(path)
-                .file_format(DataFileFormat::Parquet)
-                .partition(partition.values().clone())
-                .record_count(part.iter().map(|d| d.positions.len()).sum())
-                .file_size_in_bytes(size);
-            if let (Some(first), Some(last)) = (part.first(), part.last()) {
-                builder.lower_bounds(HashMap::from([(FILE_PATH, Datum::string(&first.path))]));
-                builder.upper_bounds(HashMap::from([(FILE_PATH, Datum::string(&last.path))]));
-                builder.referenced_data_file((part.len() == 1).then(|| first.path.clone()));
-            }
-            entries.push((partition.spec_id(), built(&builder)?));
+            let deletes = total(part.iter().map(|d| d.positions.len()));
+            let bound = |d: Option<&&Doomed>| Some([(FILE_PATH, Bound::new(d?.path.clone()))].into_iter().collect());
+            let file = DataFile {
+                partition: partition.values().into(),
+                lower_bounds: bound(part.first()),
+                upper_bounds: bound(part.last()),
+                referenced_data_file: if let [only] = part { Some(only.path.clone()) } else { None },
+                ..entry(path, DataFileFormat::Parquet, deletes, size)
+            };
+            entries.push((partition.spec_id(), file));
         }
     }
     Ok(entries)

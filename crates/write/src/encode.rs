@@ -1,13 +1,11 @@
 //! Batches to row groups, in memory.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
-use esker_read::{LAST_UPDATED, ROW_ID, target_schema, with_lineage};
-use iceberg::spec::{FormatVersion, Schema, TableMetadata};
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use esker_format::{DataFile, Schema, TableMetadata};
+use esker_read::{LAST_UPDATED, ROW_ID, field_id, target_schema, with_lineage};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
 };
@@ -18,6 +16,7 @@ use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 use crate::dictionary::overflows;
 use crate::metrics::{Modes, NanCounts, leaf_id};
 use crate::properties;
+use crate::stored::{check_writable, stored_columns, stored_schema};
 use crate::{Result, WriteError};
 
 /// What all output files of a job have in common.
@@ -25,6 +24,8 @@ use crate::{Result, WriteError};
 pub struct Shape {
     /// The table's columns, and those of row lineage where the table has it.
     pub arrow: SchemaRef,
+    /// Those of them that files have: all but what is of type `unknown`.
+    stored: SchemaRef,
     pub schema: Arc<Schema>,
     pub lineage: bool,
     pub(crate) modes: Modes,
@@ -40,20 +41,22 @@ pub struct Shape {
 impl Shape {
     /// For rows that exist already: with row lineage, where the table has it.
     pub fn new(metadata: &TableMetadata) -> Result<Arc<Self>> {
-        Self::of(metadata, metadata.format_version() == FormatVersion::V3)
+        Self::of(metadata, metadata.format_version >= 3)
     }
 
     /// With or without row lineage: new rows inherit theirs.
     pub(crate) fn of(metadata: &TableMetadata, lineage: bool) -> Result<Arc<Self>> {
         let schema = metadata.current_schema().clone();
+        check_writable(&schema)?;
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
         let arrow = if lineage { with_lineage(&columns) } else { columns };
-        let (writer, row_group_bytes) = properties::properties(metadata, &arrow)?;
+        let stored = stored_schema(&arrow);
+        let (writer, row_group_bytes) = properties::properties(metadata, &stored)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-            ArrowWriter::try_new_with_options(Vec::new(), arrow.clone(), options)?.into_serialized_writer()
+            ArrowWriter::try_new_with_options(Vec::new(), stored.clone(), options)?.into_serialized_writer()
         };
         let (_, plain) = factory(writer.clone().into_builder().set_dictionary_enabled(false).build())?;
         let (writer, factory) = factory(writer)?;
@@ -64,6 +67,7 @@ impl Shape {
             properties: writer.properties().clone(),
             modes: Modes::new(metadata),
             arrow,
+            stored,
             schema,
             lineage,
             row_group_bytes,
@@ -79,14 +83,14 @@ impl Shape {
 
     pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
         let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
-        Ok(RowGroupEncoder { writers, schema: self.arrow.clone(), rows: 0, judging })
+        Ok(RowGroupEncoder { writers, schema: self.stored.clone(), rows: 0, judging })
     }
 
     /// Takes the dictionary from the columns for which it is not worth it, by the first rows.
-    fn judge(&self, writers: &mut [ArrowColumnWriter], rows: &RecordBatch) -> Result<()> {
+    fn judge(&self, writers: &mut [ArrowColumnWriter], columns: &[ArrayRef]) -> Result<()> {
         let mut plain = None;
         let mut leaf = 0;
-        for (field, column) in self.root.get_fields().iter().zip(rows.columns()) {
+        for (field, column) in self.root.get_fields().iter().zip(columns) {
             if field.is_primitive() {
                 let limit = self.properties.column_dictionary_page_size_limit(self.descriptor.column(leaf).path());
                 if overflows(column, limit) {
@@ -104,11 +108,12 @@ impl Shape {
 
     /// The NaNs of a row group that is copied, by the manifest entry of its file: of all of it if it is the `whole` file, else only where there
     /// are none. What the entry does not count is unknown.
-    pub fn copied_nans(&self, counted: &HashMap<i32, u64>, whole: bool) -> NanCounts {
+    pub fn copied_nans(&self, file: &DataFile, whole: bool) -> NanCounts {
         let floats = self.descriptor.columns().iter().filter(|column| {
             matches!(column.physical_type(), PhysicalType::FLOAT | PhysicalType::DOUBLE) && column.max_rep_level() == 0
         });
-        let known = |id: i32| (id, counted.get(&id).copied().filter(|n| whole || *n == 0));
+        let counted = |id: i32| file.stats(id).and_then(|stats| stats.nan_count);
+        let known = |id: i32| (id, counted(id).filter(|n| whole || *n == 0));
         floats.filter_map(|column| leaf_id(column)).map(known).collect()
     }
 
@@ -126,8 +131,7 @@ fn leaves(field: &Type) -> usize {
 }
 
 fn is_lineage(field: &arrow::datatypes::Field) -> bool {
-    let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok());
-    id.is_some_and(|id: i32| id == ROW_ID || id == LAST_UPDATED)
+    field_id(field).is_some_and(|id| id == ROW_ID || id == LAST_UPDATED)
 }
 
 /// A row group in the making.
@@ -156,12 +160,13 @@ impl EncodedGroup {
 impl RowGroupEncoder {
     /// Adds rows, with the columns shared out among `lanes` threads.
     pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
+        let columns = stored_columns(batch.columns());
         if let Some(shape) = self.judging.take() {
-            shape.judge(&mut self.writers, batch)?;
+            shape.judge(&mut self.writers, &columns)?;
         }
         self.rows += batch.num_rows() as u64;
         let mut leaves = Vec::with_capacity(self.writers.len());
-        for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+        for (field, column) in self.schema.fields().iter().zip(&columns) {
             leaves.extend(compute_leaves(field, column)?);
         }
         let mut work: Vec<_> = self.writers.iter_mut().zip(&leaves).collect();
@@ -211,7 +216,7 @@ pub fn count_nans(counts: &mut NanCounts, batch: &RecordBatch) {
             }
             _ => return,
         };
-        if let Some(id) = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok()) {
+        if let Some(id) = field_id(field) {
             let known = counts.entry(id).or_insert(Some(0));
             *known = known.map(|n| n + nans as u64);
         }
@@ -232,36 +237,48 @@ pub(crate) fn merge_nans(into: &mut NanCounts, from: &NanCounts) {
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{NestedField, PartitionSpec, PrimitiveType, SortOrder, StructType, TableMetadataBuilder};
+    use std::collections::HashMap;
+
+    use arrow::array::{Int32Array, NullArray, StructArray};
+    use bytes::Bytes;
+    use esker_format::{
+        DataContentType, DataFileFormat, ListType, NestedField, NestedFieldRef, NewTable, PrimitiveType, StructType, Type, create,
+    };
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::file::writer::SerializedFileWriter;
+    use uuid::Uuid;
 
     use super::*;
 
-    fn shape() -> Arc<Shape> {
-        let double = || iceberg::spec::Type::Primitive(PrimitiveType::Double);
-        let inner = StructType::new(vec![NestedField::optional(3, "y", double()).into()]);
-        let list = iceberg::spec::ListType::new(NestedField::list_element(5, double(), false).into());
-        let schema = Schema::builder()
-            .with_fields([
-                NestedField::optional(1, "x", double()).into(),
-                NestedField::optional(2, "s", iceberg::spec::Type::Struct(inner)).into(),
-                NestedField::optional(4, "l", iceberg::spec::Type::List(list)).into(),
-                NestedField::optional(6, "n", iceberg::spec::Type::Primitive(PrimitiveType::Int)).into(),
-            ])
-            .build()
-            .expect("a schema");
-        let (spec, order) = (PartitionSpec::unpartition_spec().into_unbound(), SortOrder::unsorted_order());
-        let built = TableMetadataBuilder::new(schema, spec, order, "file:///t".to_owned(), FormatVersion::V2, HashMap::new());
-        Shape::new(&built.expect("a builder").build().expect("metadata").metadata).expect("a shape")
+    fn field(id: i32, name: &str, ty: impl Into<Type>) -> NestedFieldRef {
+        Arc::new(NestedField::optional(id, name, ty))
+    }
+
+    fn shape(version: u8, fields: Vec<NestedFieldRef>) -> Result<Arc<Shape>> {
+        let mut new = NewTable::of(Schema::new(0, fields).expect("a schema"), "file:///t");
+        new.properties.insert("format-version".to_owned(), version.to_string());
+        Shape::of(&create(new, Uuid::nil(), 0).expect("metadata"), false)
     }
 
     /// A file's entry that has no NaN count of a column says nothing of it, and neither does one of a file that is copied in part.
     #[test]
     fn what_no_entry_counts_is_unknown_in_the_sum() {
-        let shape = shape();
+        let inner = StructType::new(vec![field(3, "y", PrimitiveType::Double)]);
+        let fields = vec![
+            field(1, "x", PrimitiveType::Double),
+            field(2, "s", inner),
+            field(4, "l", ListType::new(5, PrimitiveType::Double, false)),
+            field(6, "n", PrimitiveType::Int),
+        ];
+        let shape = shape(2, fields).expect("a shape");
         let ids: HashMap<&str, i32> =
             ["x", "s.y", "n"].map(|name| (name, shape.schema.field_by_name(name).expect(name).id)).into();
         let (x, y) = (ids["x"], ids["s.y"]);
-        let copied = |counts: &[(i32, u64)], whole| shape.copied_nans(&counts.iter().copied().collect(), whole);
+        let copied = |counts: &[(i32, i64)], whole| {
+            let file = DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 9, 1);
+            let nan_value_counts = Some(counts.iter().copied().collect());
+            shape.copied_nans(&DataFile { nan_value_counts, ..file }, whole)
+        };
         assert_eq!(copied(&[], true), HashMap::from([(x, None), (y, None)]));
         assert_eq!(copied(&[(x, 2), (y, 0), (ids["n"], 0)], true), HashMap::from([(x, Some(2)), (y, Some(0))]));
         assert_eq!(copied(&[(x, 2), (y, 0)], false), HashMap::from([(x, None), (y, Some(0))]));
@@ -270,5 +287,45 @@ mod tests {
         merge_nans(&mut sum, &HashMap::from([(x, Some(1)), (y, Some(0))]));
         merge_nans(&mut sum, &copied(&[(x, 2)], true));
         assert_eq!(sum, HashMap::from([(x, Some(3)), (y, None)]));
+    }
+
+    /// Specification, "Parquet": omit from data files.
+    #[test]
+    fn what_is_of_no_type_is_in_no_file() {
+        let inner = StructType::new(vec![field(3, "u", PrimitiveType::Unknown), field(4, "x", PrimitiveType::Int)]);
+        let fields = vec![field(1, "u", PrimitiveType::Unknown), field(2, "s", inner), field(5, "y", PrimitiveType::Int)];
+        let shape = shape(3, fields).expect("a shape");
+        let ints = |ints: [Option<i32>; 2]| -> ArrayRef { Arc::new(Int32Array::from(ints.to_vec())) };
+        let nothing = || -> ArrayRef { Arc::new(NullArray::new(2)) };
+        let DataType::Struct(within) = shape.arrow.field(1).data_type().clone() else { panic!("no struct") };
+        let inner = StructArray::new(within, vec![nothing(), ints([Some(1), None])], None);
+        let batch = RecordBatch::try_new(shape.arrow.clone(), vec![nothing(), Arc::new(inner), ints([None, Some(7)])]);
+        let mut encoder = shape.encoder().expect("an encoder");
+        encoder.write(&batch.expect("a batch"), 1).expect("encoded");
+
+        let mut writer = SerializedFileWriter::new(Vec::new(), shape.root.clone(), shape.properties.clone()).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        for chunk in encoder.finish().expect("finished").chunks {
+            chunk.append_to_row_group(&mut group).expect("appended");
+        }
+        group.close().expect("closed");
+        let file = SerializedFileReader::new(Bytes::from(writer.into_inner().expect("a file"))).expect("a footer");
+        let footer = file.metadata();
+        let leaves: Vec<String> = shape.descriptor.columns().iter().map(|column| column.path().string()).collect();
+        assert_eq!((leaves, footer.file_metadata().num_rows()), (vec!["s.x".to_owned(), "y".to_owned()], 2));
+        let nulls: Vec<_> =
+            footer.row_group(0).columns().iter().map(|c| c.statistics().and_then(|s| s.null_count_opt())).collect();
+        assert_eq!(nulls, [Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn what_can_not_be_written_is_refused_with_column_and_type() {
+        let error = |fields| shape(3, fields).expect_err("refused").to_string();
+        let inner = StructType::new(vec![field(2, "g", PrimitiveType::named("geometry"))]);
+        assert_eq!(error(vec![field(1, "s", inner)]), "column s.g: values of type geometry can't be written");
+        assert_eq!(error(vec![field(1, "v", Type::Variant)]), "column v: values of type variant can't be written");
+        let list = ListType::new(2, PrimitiveType::Unknown, false);
+        assert_eq!(error(vec![field(1, "l", list)]), "column l: values of type list<unknown> can't be written");
+        assert_eq!(error(vec![field(1, "u", PrimitiveType::Unknown)]), "column u: values of type unknown can't be written");
     }
 }

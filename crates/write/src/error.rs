@@ -1,3 +1,4 @@
+use esker_format::{FormatError, Type};
 use esker_read::ReadError;
 use esker_storage::StorageError;
 use esker_table::TableError;
@@ -26,6 +27,17 @@ pub enum WriteError {
         /// What is wrong.
         reason: String,
     },
+    /// What the table's metadata says makes no sense.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A column's values can't be written.
+    #[error("column {column}: values of type {ty} can't be written")]
+    Unwritable {
+        /// The column, by its full name.
+        column: String,
+        /// Its type.
+        ty: Type,
+    },
     /// The table can't hold it.
     #[error("{0}")]
     Refused(String),
@@ -45,18 +57,14 @@ pub enum WriteError {
     Arrow(#[from] arrow::error::ArrowError),
 }
 
-impl From<iceberg::Error> for WriteError {
-    fn from(error: iceberg::Error) -> Self {
-        Self::Table(TableError::Iceberg(error))
-    }
-}
-
 impl Coded for WriteError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Read(e) => e.code(),
             Self::Table(e) => e.code(),
             Self::Storage(e) => e.code(),
+            Self::Format(e) => e.code(),
+            Self::Unwritable { .. } => ErrorCode::Unsupported,
             Self::Option { .. } => ErrorCode::BadRequest,
             Self::Refused(_) => ErrorCode::Refused,
             Self::Record(e) => e.code(),

@@ -14,6 +14,7 @@ mod output;
 mod pages;
 mod properties;
 mod split;
+mod stored;
 
 pub use append::Appender;
 pub use deletes::{Doomed, write_deletes};

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
-use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, Datum, PrimitiveLiteral, PrimitiveType, Schema, TableMetadata, Type,
+use esker_format::{
+    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value,
 };
+use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
@@ -19,17 +19,17 @@ pub(crate) struct Modes {
 
 impl Modes {
     pub(crate) fn new(metadata: &TableMetadata) -> Self {
-        let (schema, properties) = (metadata.current_schema(), metadata.properties());
+        let (schema, properties) = (metadata.current_schema(), &metadata.properties);
         let default = METRICS_DEFAULT.set(properties);
         let mut by_id = HashMap::new();
         if default.is_none() {
             let beyond = schema.as_struct().fields().iter().skip(METRICS_COLUMNS.of(properties));
             by_id.extend(beyond.map(|field| (field.id, Mode::None)));
         }
-        for field in &metadata.default_sort_order().fields {
+        for id in metadata.default_sort_order().fields.iter().filter_map(|field| field.source_id) {
             // A sorted column prunes best of all.
-            if matches!(default.or(by_id.get(&field.source_id).copied()), Some(Mode::None | Mode::Counts)) {
-                by_id.insert(field.source_id, Mode::Truncate(16));
+            if matches!(default.or(by_id.get(&id).copied()), Some(Mode::None | Mode::Counts)) {
+                by_id.insert(id, Mode::Truncate(16));
             }
         }
         for (column, mode) in METRICS_COLUMN.by_column(properties) {
@@ -56,11 +56,11 @@ pub(crate) fn data_file(
     schema: &Schema,
     modes: &Modes,
     nans: &NanCounts,
-) -> DataFileBuilder {
+) -> DataFile {
     let mut sizes: HashMap<i32, u64> = HashMap::new();
     let mut values: HashMap<i32, u64> = HashMap::new();
     let mut nulls: HashMap<i32, Option<u64>> = HashMap::new();
-    let mut bounds: HashMap<i32, Option<(Datum, Datum)>> = HashMap::new();
+    let mut bounds: HashMap<i32, Option<(Value, Value)>> = HashMap::new();
     for chunk in footer.row_groups().iter().flat_map(|g| g.columns()) {
         let Some(id) = leaf_id(chunk.column_descr()) else { continue };
         let mode = modes.of(id);
@@ -82,7 +82,7 @@ pub(crate) fn data_file(
         }
         let Some(Type::Primitive(ty)) = schema.field_by_id(id).map(|f| f.field_type.as_ref()) else { continue };
         let all_null = count == Some(chunk.num_values().unsigned_abs());
-        let found = statistics.and_then(|s| Some((datum(ty, s, s.min_bytes_opt()?)?, datum(ty, s, s.max_bytes_opt()?)?)));
+        let found = statistics.and_then(|s| Some((value(ty, s, s.min_bytes_opt()?)?, value(ty, s, s.max_bytes_opt()?)?)));
         match (bounds.get_mut(&id), found) {
             (_, None) if all_null => {}
             // One row group without bounds leaves the file without.
@@ -90,42 +90,51 @@ pub(crate) fn data_file(
             (None, Some(found)) => drop(bounds.insert(id, Some(found))),
             (Some(None), _) => {}
             (Some(Some((low, high))), Some((l, h))) => {
-                if l.partial_cmp(low).is_some_and(std::cmp::Ordering::is_lt) {
+                if l < *low {
                     *low = l;
                 }
-                if h.partial_cmp(high).is_some_and(std::cmp::Ordering::is_gt) {
+                if h > *high {
                     *high = h;
                 }
             }
         }
     }
-    let (mut lower, mut upper) = (HashMap::new(), HashMap::new());
+    let (mut lower, mut upper) = (Vec::new(), Vec::new());
     for (id, (low, high)) in bounds.into_iter().filter_map(|(id, b)| Some((id, b?))) {
         let width = match modes.of(id) {
             Mode::Truncate(width) => Some(width),
             _ => None,
         };
-        lower.insert(id, shorten(&low, width, false).unwrap_or(low));
-        if let Some(high) = shorten(&high, width, true) {
-            upper.insert(id, high);
-        }
+        lower.extend(shorten(&low, width, false).or(Some(low)).and_then(|low| Some((id, Bound::of(&low)?))));
+        upper.extend(shorten(&high, width, true).and_then(|high| Some((id, Bound::of(&high)?))));
     }
-    let kept = |id: &i32| modes.of(*id) != Mode::None;
-    let mut builder = DataFileBuilder::default();
-    builder
-        .content(DataContentType::Data)
-        .file_path(path.to_owned())
-        .file_format(DataFileFormat::Parquet)
-        .record_count(footer.file_metadata().num_rows().unsigned_abs())
-        .file_size_in_bytes(bytes)
-        .column_sizes(sizes)
-        .value_counts(values)
-        .null_value_counts(nulls.into_iter().filter_map(|(id, n)| Some((id, n?))).collect())
-        .nan_value_counts(nans.iter().filter(|(id, _)| kept(id)).filter_map(|(id, n)| Some((*id, (*n)?))).collect())
-        .lower_bounds(lower)
-        .upper_bounds(upper)
-        .split_offsets(Some(footer.row_groups().iter().filter_map(start).collect()));
-    builder
+    let known = |counts: HashMap<i32, Option<u64>>| counted(counts.into_iter().filter_map(|(id, n)| Some((id, n?))));
+    let rows = footer.file_metadata().num_rows();
+    DataFile {
+        column_sizes: counted(sizes),
+        value_counts: counted(values),
+        null_value_counts: known(nulls),
+        nan_value_counts: known(nans.iter().filter(|(id, _)| modes.of(**id) != Mode::None).map(|(id, n)| (*id, *n)).collect()),
+        lower_bounds: bounded(lower),
+        upper_bounds: bounded(upper),
+        split_offsets: Some(footer.row_groups().iter().filter_map(start).collect()),
+        ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows, long(bytes))
+    }
+}
+
+/// A count as manifests have it.
+fn long(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Counts as manifests have them; none where nothing is counted.
+fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
+    let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, long(n))).collect();
+    (!counts.is_empty()).then_some(counts)
+}
+
+fn bounded(bounds: Vec<(i32, Bound)>) -> Option<BoundMap> {
+    (!bounds.is_empty()).then(|| bounds.into_iter().collect())
 }
 
 /// Where a row group begins: at its first page.
@@ -139,52 +148,43 @@ pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
     info.has_id().then(|| info.id())
 }
 
-fn datum(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Datum> {
-    match (ty, statistics) {
-        (PrimitiveType::Decimal { .. }, Statistics::Int32(_)) => {
-            let value = i128::from(i32::from_le_bytes(bytes.try_into().ok()?));
-            Datum::try_from_bytes(&value.to_be_bytes(), ty.clone()).ok()
-        }
-        (PrimitiveType::Decimal { .. }, Statistics::Int64(_)) => {
-            let value = i128::from(i64::from_le_bytes(bytes.try_into().ok()?));
-            Datum::try_from_bytes(&value.to_be_bytes(), ty.clone()).ok()
-        }
-        (PrimitiveType::Long, Statistics::Int32(_)) => Some(Datum::long(i64::from(i32::from_le_bytes(bytes.try_into().ok()?)))),
-        (PrimitiveType::Double, Statistics::Float(_)) => {
-            Some(Datum::double(f64::from(f32::from_le_bytes(bytes.try_into().ok()?))))
-        }
-        _ => Datum::try_from_bytes(bytes, ty.clone()).ok(),
-    }
+/// The value that Parquet's statistics have as bytes, of a column that may have been promoted since; none if it is none to compare with.
+fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
+    let unscaled: i128 = match (ty, statistics) {
+        (PrimitiveType::Decimal { .. }, Statistics::Int32(_)) => i32::from_le_bytes(bytes.try_into().ok()?).into(),
+        (PrimitiveType::Decimal { .. }, Statistics::Int64(_)) => i64::from_le_bytes(bytes.try_into().ok()?).into(),
+        _ => return Value::from_bytes(ty, bytes).filter(|value| !value.is_nan()),
+    };
+    Value::from_bytes(ty, &unscaled.to_be_bytes())
 }
 
 /// A bound of at most `width` characters or bytes that still bounds; none where there is no such upper bound.
-fn shorten(bound: &Datum, width: Option<usize>, up: bool) -> Option<Datum> {
+fn shorten(bound: &Value, width: Option<usize>, up: bool) -> Option<Value> {
     let Some(width) = width else { return Some(bound.clone()) };
-    match bound.literal() {
-        PrimitiveLiteral::String(text) if text.chars().count() > width => {
-            let cut: String = text.chars().take(width).collect();
+    match bound {
+        Value::String(text) if text.chars().count() > width => {
+            let mut chars: Vec<char> = text.chars().take(width).collect();
             if !up {
-                return Some(Datum::string(cut));
+                return Some(Value::String(chars.into_iter().collect()));
             }
-            let mut chars: Vec<char> = cut.chars().collect();
             while let Some(last) = chars.pop() {
                 let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
                 if let Some(next) = next {
                     chars.push(next);
-                    return Some(Datum::string(chars.into_iter().collect::<String>()));
+                    return Some(Value::String(chars.into_iter().collect()));
                 }
             }
             None
         }
-        PrimitiveLiteral::Binary(bytes) if *bound.data_type() == PrimitiveType::Binary && bytes.len() > width => {
+        Value::Binary(bytes) if bytes.len() > width => {
             let mut cut = bytes[..width].to_vec();
             if !up {
-                return Some(Datum::binary(cut));
+                return Some(Value::Binary(cut.into()));
             }
             while let Some(last) = cut.pop() {
                 if last < u8::MAX {
                     cut.push(last + 1);
-                    return Some(Datum::binary(cut));
+                    return Some(Value::Binary(cut.into()));
                 }
             }
             None
@@ -199,13 +199,30 @@ mod tests {
 
     #[test]
     fn long_bounds_are_cut_so_that_they_still_bound() {
-        let text = |t: &str, up| shorten(&Datum::string(t), Some(3), up).map(|d| d.to_string());
-        assert_eq!(text("abc", true), Some("\"abc\"".to_owned()));
-        assert_eq!(text("abcd", false), Some("\"abc\"".to_owned()));
-        assert_eq!(text("abcd", true), Some("\"abd\"".to_owned()));
-        assert_eq!(text("ab\u{10ffff}d", true), Some("\"ac\"".to_owned()));
-        assert_eq!(text("\u{10ffff}\u{10ffff}\u{10ffff}d", true), None);
-        let bytes = shorten(&Datum::binary(vec![1, 255, 255, 9]), Some(3), true).expect("a bound");
-        assert_eq!(bytes, Datum::binary(vec![2]));
+        let text = |text: &str| Value::String(text.into());
+        let cut = |t: &str, up| shorten(&text(t), Some(3), up);
+        assert_eq!(cut("abc", true), Some(text("abc")));
+        assert_eq!(cut("abcd", false), Some(text("abc")));
+        assert_eq!(cut("abcd", true), Some(text("abd")));
+        assert_eq!(cut("ab\u{10ffff}d", true), Some(text("ac")));
+        assert_eq!(cut("\u{10ffff}\u{10ffff}\u{10ffff}d", true), None);
+        let bytes = shorten(&Value::Binary([1, 255, 255, 9].into()), Some(3), true);
+        assert_eq!(bytes, Some(Value::Binary([2].into())));
+        let fixed = Value::Fixed([1, 2, 3, 4].into());
+        assert_eq!(shorten(&fixed, Some(3), true), Some(fixed));
+    }
+
+    #[test]
+    fn statistics_are_read_as_the_column_has_its_values_now() {
+        let decimal = PrimitiveType::Decimal { precision: 9, scale: 2 };
+        let int = Statistics::int32(Some(0), Some(0), None, None, false);
+        let float = Statistics::float(Some(0.0), Some(0.0), None, None, false);
+        let of = |ty, statistics, bytes: &[u8]| value(&ty, statistics, bytes);
+        let unscaled = |unscaled| Some(Value::Decimal { unscaled, scale: 2 });
+        assert_eq!(of(decimal, &int, &(-250_i32).to_le_bytes()), unscaled(-250));
+        assert_eq!(of(PrimitiveType::Long, &int, &7_i32.to_le_bytes()), Some(Value::Long(7)));
+        assert_eq!(of(PrimitiveType::Timestamp, &int, &1_i32.to_le_bytes()), Some(Value::Timestamp(86_400_000_000)));
+        assert_eq!(of(PrimitiveType::Double, &float, &0.5_f32.to_le_bytes()), Some(Value::Double(0.5)));
+        assert_eq!(of(PrimitiveType::Float, &float, &f32::NAN.to_le_bytes()), None);
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use esker_format::DataFile;
 use esker_read::{Fetched, Window};
-use iceberg::spec::DataFileBuilder;
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
@@ -139,7 +139,8 @@ pub struct Output {
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct Written {
     pub path: String,
-    pub entry: DataFileBuilder,
+    /// Its entry, all but its partition.
+    pub entry: DataFile,
     pub bytes: u64,
     pub rows: u64,
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use arrow::datatypes::Schema;
+use esker_format::TableMetadata;
 use esker_table::properties::{
     BLOOM_ENABLED, BLOOM_FPP, Codec, DICT_BYTES, PAGE_BYTES, PAGE_ROWS, PAGE_VERSION, ROW_GROUP_BYTES, STATISTICS_ENABLED,
     compression,
 };
-use iceberg::spec::TableMetadata;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
@@ -17,7 +17,7 @@ use crate::Result;
 
 /// The writer's properties for a table, and the size of its row groups. `columns` are the files' columns, with ids.
 pub(crate) fn properties(metadata: &TableMetadata, columns: &Schema) -> Result<(WriterProperties, usize)> {
-    let table = metadata.properties();
+    let table = &metadata.properties;
     let version = if PAGE_VERSION.of(table) == 2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
     let (codec, level) = compression(table);
     let mut builder = WriterProperties::builder()

@@ -1,141 +1,162 @@
 //! Rows by the partition that they belong to.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StructArray, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Fields};
-use esker_read::transformed;
+use arrow::datatypes::Fields;
+use arrow::row::{Row, RowConverter, SortField};
+use esker_format::{PartitionField, PartitionSpec, Schema, Transform, Tuple, Type, Value};
+use esker_read::{column_at, column_path, one_nan, transform, value_at};
 use esker_table::PartitionKey;
-use iceberg::arrow::record_batch_projector::RecordBatchProjector;
-use iceberg::arrow::{arrow_struct_to_literal, type_to_arrow_type};
-use iceberg::spec::{Literal, PartitionSpec, Schema, Struct, StructType, Type};
-use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
 use crate::{Result, WriteError};
 
 /// Splits rows by a partition spec. Partitions are those that Java tells apart: 0.0 and -0.0 are two.
 pub(crate) struct Splitter {
     spec_id: i32,
-    /// The partition of every row, where there is but one.
-    only: Struct,
-    calculator: Option<Calculator>,
+    /// What makes the values, in the order of the spec's fields; none of those that are always null.
+    fields: Vec<Option<Maker>>,
 }
 
-/// Works out the partition values of rows.
-struct Calculator {
-    sources: RecordBatchProjector,
-    functions: Vec<BoxedTransformFunction>,
-    partition_type: StructType,
-    fields: Fields,
+/// Makes the values of a partition field.
+struct Maker {
+    /// The way to the column that they are made of.
+    source: Vec<usize>,
+    transform: Transform,
+    ty: Type,
 }
 
-impl Calculator {
-    fn new(schema: &Schema, spec: &PartitionSpec) -> Result<Self> {
-        let ids: Vec<i32> = spec.fields().iter().map(|field| field.source_id).collect();
-        let functions = spec.fields().iter().map(|field| create_transform_function(&field.transform));
-        let partition_type = spec.partition_type(schema)?;
-        let DataType::Struct(fields) = type_to_arrow_type(&Type::Struct(partition_type.clone()))? else {
-            return Err(WriteError::Refused(format!("partition spec {} makes no struct", spec.spec_id())));
-        };
-        Ok(Self {
-            sources: RecordBatchProjector::from_iceberg_schema(Arc::new(schema.clone()), &ids)?,
-            functions: functions.collect::<iceberg::Result<_>>()?,
-            partition_type,
-            fields,
-        })
+impl Maker {
+    fn new(schema: &Schema, columns: &Fields, field: &PartitionField) -> Result<Self> {
+        let refused = |what: &str| WriteError::Refused(format!("partition field {}: {what}", field.name()));
+        let transform = field.transform().clone();
+        let unknown = || refused(&format!("rows can't be parted by the transform {transform}"));
+        let source_id = field.source_id().ok_or_else(unknown)?;
+        let source = schema.field_by_id(source_id).ok_or_else(|| refused("the table has no column that it is made of"))?;
+        let ty = transform.result_type(&source.field_type).ok_or_else(unknown)?;
+        let way = column_path(columns, source_id).ok_or_else(|| refused("it is made of a field in a list or a map"))?;
+        Ok(Self { source: way, transform, ty })
     }
 
-    fn values(&self, batch: &RecordBatch) -> Result<Vec<Option<Literal>>> {
-        let sources = self.sources.project_column(batch.columns())?;
-        let made = sources.into_iter().zip(&self.functions).map(|(column, function)| transformed(function, column));
-        let made: Vec<ArrayRef> = made.collect::<esker_read::Result<_>>()?;
-        let made: ArrayRef = Arc::new(StructArray::try_new(self.fields.clone(), made, None)?);
-        Ok(arrow_struct_to_literal(&made, &self.partition_type)?)
+    fn values(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        Ok(transform::array(&self.transform, &column_at(batch, &self.source)?)?)
     }
 }
 
 impl Splitter {
-    pub(crate) fn new(schema: &Schema, spec: &PartitionSpec) -> Result<Self> {
-        let calculator = match spec.is_unpartitioned() {
-            true => None,
-            false => Some(Calculator::new(schema, spec)?),
+    /// For rows of a table with such columns.
+    pub(crate) fn new(schema: &Schema, columns: &Fields, spec: &PartitionSpec) -> Result<Self> {
+        let maker = |field: &PartitionField| match field.transform() {
+            Transform::Void => Ok(None),
+            _ => Maker::new(schema, columns, field).map(Some),
         };
-        // A field of the void transform has a value as well: none.
-        let only = spec.fields().iter().map(|_| None).collect();
-        Ok(Self { spec_id: spec.spec_id(), only, calculator })
+        let fields = spec.fields().iter().map(maker).collect::<Result<_>>()?;
+        Ok(Self { spec_id: spec.spec_id(), fields })
     }
 
     /// Some rows by partition, in the order in which they came.
     pub(crate) fn split(&self, batch: &RecordBatch) -> Result<Vec<(PartitionKey<'static>, RecordBatch)>> {
-        let Some(calculator) = &self.calculator else {
-            return Ok(vec![(PartitionKey::new(self.spec_id, &self.only).into_owned(), batch.clone())]);
-        };
-        let values = calculator.values(batch)?;
-        let mut places: HashMap<PartitionKey<'_>, usize> = HashMap::new();
-        let mut parts: Vec<(PartitionKey<'_>, Vec<u32>)> = Vec::new();
-        for (row, value) in values.iter().enumerate() {
-            let Some(Literal::Struct(value)) = value else {
-                return Err(WriteError::Refused("a row without partition values".to_owned()));
-            };
-            let key = PartitionKey::new(self.spec_id, value);
-            let place = *places.entry(key.clone()).or_insert_with(|| {
-                parts.push((key, Vec::new()));
-                parts.len() - 1
-            });
-            parts[place].1.push(u32::try_from(row).unwrap_or(u32::MAX));
-        }
-        let part = |(key, rows): (PartitionKey<'_>, Vec<u32>)| {
+        let values = |maker: &Option<Maker>| maker.as_ref().map(|maker| maker.values(batch)).transpose();
+        let made: Vec<Option<ArrayRef>> = self.fields.iter().map(values).collect::<Result<_>>()?;
+        let parts = rows_by_value(&made.iter().flatten().cloned().collect::<Vec<_>>(), batch.num_rows())?;
+        let part = |rows: Vec<u32>| {
+            let first = rows.first().map_or(0, |row| *row as usize);
+            let key = PartitionKey::new(self.spec_id, &self.values_of(&made, first)?).into_owned();
             let rows = match rows.len() == batch.num_rows() {
                 true => batch.clone(),
                 false => take_record_batch(batch, &UInt32Array::from(rows))?,
             };
-            Ok((key.into_owned(), rows))
+            Ok((key, rows))
         };
         parts.into_iter().map(part).collect()
     }
+
+    /// The values of the partition that a row belongs to.
+    fn values_of(&self, made: &[Option<ArrayRef>], row: usize) -> Result<Tuple> {
+        let value = |(maker, array): (&Option<Maker>, &Option<ArrayRef>)| -> Result<Option<Value>> {
+            match (maker, array) {
+                (Some(maker), Some(array)) => Ok(value_at(array, row, &maker.ty)?),
+                _ => Ok(None),
+            }
+        };
+        self.fields.iter().zip(made).map(value).collect()
+    }
+}
+
+/// The rows that have the same values, for all values that there are.
+fn rows_by_value(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
+    let numbers = 0..u32::try_from(rows).map_err(|_| WriteError::Refused(format!("{rows} rows at once")))?;
+    if columns.is_empty() {
+        return Ok(vec![numbers.collect()]);
+    }
+    let columns = columns.iter().map(one_nan).collect::<std::result::Result<Vec<_>, _>>()?;
+    let types = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+    let keys = RowConverter::new(types.collect())?.convert_columns(&columns)?;
+    let mut places: HashMap<Row<'_>, usize> = HashMap::new();
+    let mut parts: Vec<Vec<u32>> = Vec::new();
+    // Neighbours are of one partition more often than not.
+    let mut last: Option<(Row<'_>, usize)> = None;
+    for (number, key) in numbers.zip(&keys) {
+        let place = match last {
+            Some((same, place)) if same == key => place,
+            _ => *places.entry(key).or_insert_with(|| {
+                parts.push(Vec::new());
+                parts.len() - 1
+            }),
+        };
+        parts[place].push(number);
+        last = Some((key, place));
+    }
+    Ok(parts)
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Float64Array, LargeBinaryArray, StringArray};
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, FixedSizeBinaryArray, Float64Array, LargeBinaryArray, StringArray, TimestampNanosecondArray};
     use arrow::datatypes::Float64Type;
+    use esker_format::{NestedField, PrimitiveType, UnboundPartitionField};
     use esker_read::target_schema;
-    use iceberg::spec::{NestedField, PrimitiveType, Transform, UnboundPartitionSpec};
 
     use super::*;
 
-    fn schema() -> Schema {
-        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
-        let fields = [field(1, "x", PrimitiveType::Double), field(2, "p", PrimitiveType::String)];
-        Schema::builder().with_fields(fields).build().expect("a schema")
+    fn schema(columns: &[(&str, PrimitiveType)]) -> Schema {
+        let column = |(id, (name, ty)): (i32, &(&str, PrimitiveType))| Arc::new(NestedField::optional(id, name, ty.clone()));
+        Schema::new(0, (1..).zip(columns).map(column).collect()).expect("a schema")
     }
 
-    fn parts(transforms: &[(i32, Transform)]) -> Vec<(Struct, Vec<Option<f64>>)> {
-        let mut spec = UnboundPartitionSpec::builder();
-        for (source, transform) in transforms {
-            spec = spec.add_partition_field(*source, format!("f{source}"), *transform).expect("a field");
-        }
-        let spec = spec.build().bind(schema()).expect("a spec");
+    fn spec(transforms: &[(i32, Transform)]) -> PartitionSpec {
+        let field =
+            |(source, transform): &(i32, Transform)| UnboundPartitionField::new(*source, format!("f{source}"), transform.clone());
+        PartitionSpec::new(0, transforms.iter().map(field).collect())
+    }
+
+    /// The partitions of some columns, whose ids are 1 and up, with the rows of each.
+    fn split(schema: &Schema, transforms: &[(i32, Transform)], columns: Vec<ArrayRef>) -> Vec<(Tuple, RecordBatch)> {
+        let ids: Vec<i32> = (1..).take(columns.len()).collect();
+        let batch = RecordBatch::try_new(target_schema(schema, &ids).expect("a schema"), columns).expect("a batch");
+        let splitter = Splitter::new(schema, batch.schema().fields(), &spec(transforms)).expect("a splitter");
+        let parts = splitter.split(&batch).expect("parts");
+        parts.into_iter().map(|(key, rows)| (key.values().into(), rows)).collect()
+    }
+
+    fn parts(transforms: &[(i32, Transform)]) -> Vec<(Tuple, Vec<Option<f64>>)> {
         let x: ArrayRef =
             Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), Some(f64::NAN), Some(-f64::NAN), None, Some(0.0)]));
         let p: ArrayRef = Arc::new(StringArray::from(vec![Some("null"), Some("a"), None, None, Some("null"), None]));
-        let batch = RecordBatch::try_new(target_schema(&schema(), &[1, 2]).expect("a schema"), vec![x, p]).expect("a batch");
-        let parts = Splitter::new(&schema(), &spec).expect("a splitter").split(&batch).expect("parts");
-        let xs = |batch: &RecordBatch| batch.column(0).as_primitive::<Float64Type>().iter().collect();
-        parts.iter().map(|(key, rows)| (key.values().clone(), xs(rows))).collect()
+        let schema = schema(&[("x", PrimitiveType::Double), ("p", PrimitiveType::String)]);
+        let xs = |batch: RecordBatch| batch.column(0).as_primitive::<Float64Type>().iter().collect();
+        split(&schema, transforms, vec![x, p]).into_iter().map(|(key, rows)| (key, xs(rows))).collect()
     }
 
     #[test]
     fn both_zeros_have_a_partition_each_and_every_nan_the_same() {
-        let sizes: Vec<usize> = parts(&[(1, Transform::Identity)]).iter().map(|(_, xs)| xs.len()).collect();
-        assert_eq!(sizes, [2, 1, 2, 1]);
-        let negative = &parts(&[(1, Transform::Identity)])[1];
-        assert!(negative.1[0].expect("a value").is_sign_negative());
-        assert!(
-            matches!(&negative.0[0], Some(Literal::Primitive(iceberg::spec::PrimitiveLiteral::Double(v))) if v.is_sign_negative())
-        );
+        let parts = parts(&[(1, Transform::Identity)]);
+        assert_eq!(parts.iter().map(|(_, xs)| xs.len()).collect::<Vec<_>>(), [2, 1, 2, 1]);
+        assert!(parts[1].1[0].expect("a value").is_sign_negative());
+        assert!(matches!(&parts[1].0[0], Some(Value::Double(v)) if v.is_sign_negative()));
     }
 
     #[test]
@@ -147,23 +168,45 @@ mod tests {
     /// Specification, "Truncate Transform Details": of binary, `v.subarray(0, L)`.
     #[test]
     fn bytes_are_cut_to_their_partition() {
-        let field = NestedField::optional(1, "b", Type::Primitive(PrimitiveType::Binary)).into();
-        let schema = Schema::builder().with_fields([field]).build().expect("a schema");
-        let spec = UnboundPartitionSpec::builder().add_partition_field(1, "p", Transform::Truncate(2)).expect("a field");
-        let spec = spec.build().bind(schema.clone()).expect("a spec");
         let bytes: ArrayRef =
             Arc::new(LargeBinaryArray::from_opt_vec(vec![Some(&[1, 2, 3]), Some(&[1, 2, 9]), Some(&[255]), None, Some(&[])]));
-        let batch = RecordBatch::try_new(target_schema(&schema, &[1]).expect("a schema"), vec![bytes]).expect("a batch");
-        let parts = Splitter::new(&schema, &spec).expect("a splitter").split(&batch).expect("parts");
-        let found: Vec<_> = parts.iter().map(|(key, rows)| (key.values()[0].clone(), rows.num_rows())).collect();
-        let of = |bytes: &[u8]| Some(Literal::binary(bytes.to_vec()));
+        let parts = split(&schema(&[("b", PrimitiveType::Binary)]), &[(1, Transform::Truncate(2))], vec![bytes]);
+        let found: Vec<_> = parts.into_iter().map(|(key, rows)| (key[0].clone(), rows.num_rows())).collect();
+        let of = |bytes: &[u8]| Some(Value::Binary(bytes.into()));
         assert_eq!(found, [(of(&[1, 2]), 2), (of(&[255]), 1), (None, 1), (of(&[]), 1)]);
     }
 
     #[test]
-    fn a_void_field_has_a_value_that_is_none() {
-        let parts = parts(&[(1, Transform::Void)]);
+    fn uuids_and_nanoseconds_have_partitions() {
+        let schema = schema(&[("u", PrimitiveType::Uuid), ("t", PrimitiveType::TimestampNs)]);
+        let ids = [[7_u8; 16], [9; 16], [7; 16]];
+        let uuids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter(ids.iter()).expect("UUIDs"));
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1, 2, 86_400_000_000_001]));
+        let parts = split(&schema, &[(1, Transform::Identity), (2, Transform::Day)], vec![uuids, times]);
+        let uuid = |id: usize| Value::from_bytes(&PrimitiveType::Uuid, &ids[id]);
+        let found: Vec<Tuple> = parts.into_iter().map(|(key, _)| key).collect();
+        let expected = [(0, 0), (1, 0), (0, 1)].map(|(id, day)| Tuple::from([uuid(id), Some(Value::Date(day))]));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_void_field_has_a_value_that_is_none_whatever_it_was_made_of() {
+        let parts = parts(&[(1, Transform::Void), (99, Transform::Void)]);
         assert_eq!(parts.len(), 1);
-        assert_eq!(parts[0].0, Struct::from_iter([None]));
+        assert_eq!(parts[0].0, Tuple::from([None, None]));
+    }
+
+    #[test]
+    fn what_can_not_be_parted_is_refused_by_name() {
+        let schema = schema(&[("x", PrimitiveType::Double)]);
+        let columns = target_schema(&schema, &[1]).expect("a schema");
+        let error = |field| {
+            let spec = spec(&[field]);
+            Splitter::new(&schema, columns.fields(), &spec).map(drop).expect_err("refused").to_string()
+        };
+        let unknown = Transform::Unknown("zorder[2]".into());
+        assert_eq!(error((1, unknown)), "partition field f1: rows can't be parted by the transform zorder[2]");
+        assert_eq!(error((1, Transform::Day)), "partition field f1: rows can't be parted by the transform day");
+        assert_eq!(error((9, Transform::Day)), "partition field f9: the table has no column that it is made of");
     }
 }

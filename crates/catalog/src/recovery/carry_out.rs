@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use esker_state::{Along, Kind, NamespaceRow, NewTable, Swap, TableRow};
 use esker_table::reachable;
-use esker_types::now_ms;
+use esker_types::{NamespaceName, now_ms};
 use serde_json::json;
 
 use super::{Advance, LedgerNamespace, Recovery, SetAside};
+use crate::cache::listed;
 use crate::{Catalog, CatalogError, Cause, Result, places, referenced_paths};
 
 /// Carries a plan out. With `reconcile`, this database is from now on the one that takes care of the warehouse, and files may be
@@ -21,10 +22,12 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
     }
     let (state, warehouse, cause) = (catalog.state(), catalog.warehouse(), Cause::internal("recover"));
     for LedgerNamespace { name, properties, protected } in plan.namespaces.clone() {
-        let event = catalog.event(&cause, "namespace.recovered", &name, json!({}));
+        let along = |name: &NamespaceName| {
+            let event = catalog.event(&cause, "namespace.recovered", name, json!({}));
+            Along { events: vec![event], receipts: Vec::new() }
+        };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
-        let along = Along { events: vec![event], receipts: Vec::new() };
-        state.create_namespace(warehouse, &row, &along).await?;
+        state.create_namespace(warehouse, &row, &along(&name), along).await?;
         if protected {
             state.protect_namespace(warehouse, &name, true, &Along::default()).await?;
         }
@@ -76,11 +79,11 @@ async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
     Ok(match row.kind {
         Kind::View => {
             let view = catalog.load_view_row(row).await?;
-            places::named(view.metadata.location(), view.metadata.properties())
+            places::named(&view.metadata.location, &view.metadata.properties)
         }
         Kind::Table => {
             let table = catalog.load_row(row).await?;
-            places::named(table.metadata.location(), table.metadata.properties())
+            places::named(&table.metadata.location, &table.metadata.properties)
         }
     })
 }
@@ -93,7 +96,7 @@ async fn put_away(catalog: &Catalog, SetAside { name, id, files }: &SetAside) ->
     if row.kind == Kind::Table {
         let kept = catalog.load_row(row.clone()).await?;
         let referenced = referenced_paths(catalog, &kept).await?;
-        let mut seen: HashSet<String> = kept.metadata.snapshots().map(|s| s.manifest_list().to_owned()).collect();
+        let mut seen: HashSet<Vec<String>> = kept.metadata.snapshots.iter().map(|s| listed(s)).collect();
         for file in files {
             match led_to(catalog, file, &mut seen).await {
                 Ok(found) => paths.extend(found),
@@ -115,10 +118,10 @@ async fn put_away(catalog: &Catalog, SetAside { name, id, files }: &SetAside) ->
     Ok(catalog.state().doom(&paths.into_iter().map(doom).collect::<Vec<_>>()).await?)
 }
 
-/// What the snapshots in a metadata file lead to whose manifest lists were not seen yet.
-async fn led_to(catalog: &Catalog, file: &str, seen: &mut HashSet<String>) -> Result<Vec<(String, Option<u64>)>> {
+/// What the snapshots in a metadata file lead to that were not seen yet. One that a writer tried again has another manifest list.
+async fn led_to(catalog: &Catalog, file: &str, seen: &mut HashSet<Vec<String>>) -> Result<Vec<(String, Option<u64>)>> {
     let (metadata, _) = catalog.metadata_at(file).await?;
-    let snapshots: Vec<_> = metadata.snapshots().filter(|s| seen.insert(s.manifest_list().to_owned())).cloned().collect();
+    let snapshots: Vec<_> = metadata.snapshots.iter().filter(|s| seen.insert(listed(s))).cloned().collect();
     let found = reachable(catalog.manifests(), &metadata, &snapshots, &HashSet::new()).await?;
     Ok(found.files.into_iter().map(|(path, (_, bytes))| (path, bytes)).collect())
 }

@@ -10,6 +10,7 @@ use futures::TryStreamExt;
 use serde::Deserialize;
 
 use super::tips::{Candidate, Entry, Tip, Verdict, distinct, identity, judge, version};
+use crate::create::is_of;
 use crate::ledger::LedgerEntry;
 use crate::{Catalog, CatalogError, Result};
 
@@ -223,18 +224,18 @@ pub(super) async fn candidate(catalog: &Catalog, entry: &LedgerEntry, uri: Strin
     if entry.view {
         let row = TableRow { metadata_location: uri.clone(), ..entry.clone().row(catalog.warehouse().id) };
         let view = catalog.load_view_row(row).await?;
-        let updated_ms = view.metadata.current_version().timestamp_ms();
+        let updated_ms = view.metadata.current_version().timestamp_ms;
         let tip = Tip { uri, updated_ms, snapshot: None, commits };
-        let home = metadata_dir(view.metadata.location(), view.metadata.properties());
-        return Ok((view.metadata.uuid() == entry.uuid).then_some(Candidate { tip, version, log: None, home }));
+        let home = metadata_dir(&view.metadata.location, &view.metadata.properties);
+        return Ok((view.metadata.view_uuid == entry.uuid).then_some(Candidate { tip, version, log: None, home }));
     }
     let (metadata, _) = catalog.metadata_at(&uri).await?;
-    if metadata.uuid() != entry.uuid {
+    if !is_of(&metadata, entry.uuid) {
         return Ok(None);
     }
-    let log = metadata.metadata_log().iter().map(|log| identity(&log.metadata_file).to_owned()).collect();
-    let home = metadata_dir(metadata.location(), metadata.properties());
-    let tip = Tip { uri, updated_ms: metadata.last_updated_ms(), snapshot: metadata.current_snapshot_id(), commits };
+    let log = metadata.metadata_log.iter().map(|log| identity(&log.metadata_file).to_owned()).collect();
+    let home = metadata_dir(&metadata.location, &metadata.properties);
+    let tip = Tip { uri, updated_ms: metadata.last_updated_ms, snapshot: metadata.current_snapshot_id, commits };
     Ok(Some(Candidate { tip, version, log: Some(log), home }))
 }
 

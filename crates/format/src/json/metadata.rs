@@ -124,7 +124,7 @@ impl MetadataJson {
             metadata_log: self.metadata_log.unwrap_or_default(),
             sort_orders: shared(sort_orders),
             default_sort_order_id,
-            refs: self.refs.unwrap_or_else(|| main_at(current_snapshot_id)),
+            refs: with_main(self.refs.unwrap_or_default(), current_snapshot_id),
             statistics: self.statistics.unwrap_or_default(),
             partition_statistics: self.partition_statistics.unwrap_or_default(),
             encryption_keys: self.encryption_keys.unwrap_or_default(),
@@ -143,9 +143,12 @@ impl<'a, T: Serialize + 'a, I: Iterator<Item = &'a Arc<T>> + Clone> Serialize fo
     }
 }
 
-/// The references of a table that has none written: `main`, where the table has a current snapshot.
-fn main_at(snapshot: Option<i64>) -> BTreeMap<String, SnapshotReference> {
-    snapshot.map(|id| (MAIN_BRANCH.to_owned(), branch_at(id))).into_iter().collect()
+/// The references, with `main` where the table has a current snapshot and its writer left the branch out.
+fn with_main(mut refs: BTreeMap<String, SnapshotReference>, current: Option<i64>) -> BTreeMap<String, SnapshotReference> {
+    if let Some(id) = current {
+        refs.entry(MAIN_BRANCH.to_owned()).or_insert_with(|| branch_at(id));
+    }
+    refs
 }
 
 impl<'de> Deserialize<'de> for TableMetadata {
@@ -158,54 +161,71 @@ impl<'de> Deserialize<'de> for TableMetadata {
 /// As Java writes it, its lists in its order.
 impl Serialize for TableMetadata {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let first = self.format_version == 1;
+        Printed { metadata: self, with_snapshots: true }.serialize(serializer)
+    }
+}
+
+/// Metadata with or without `snapshots` and `snapshot-log`.
+struct Printed<'a> {
+    metadata: &'a TableMetadata,
+    with_snapshots: bool,
+}
+
+impl Serialize for Printed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let Self { metadata, with_snapshots } = *self;
+        let first = metadata.format_version == 1;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("format-version", &self.format_version)?;
-        if let Some(uuid) = &self.table_uuid {
+        map.serialize_entry("format-version", &metadata.format_version)?;
+        if let Some(uuid) = &metadata.table_uuid {
             map.serialize_entry("table-uuid", uuid)?;
         }
-        map.serialize_entry("location", &self.location)?;
-        if !first || self.last_sequence_number != 0 {
-            map.serialize_entry("last-sequence-number", &self.last_sequence_number)?;
+        map.serialize_entry("location", &metadata.location)?;
+        if !first || metadata.last_sequence_number != 0 {
+            map.serialize_entry("last-sequence-number", &metadata.last_sequence_number)?;
         }
-        map.serialize_entry("last-updated-ms", &self.last_updated_ms)?;
-        map.serialize_entry("last-column-id", &self.last_column_id)?;
-        if first && let Some(schema) = self.schema_by_id(self.current_schema_id) {
+        map.serialize_entry("last-updated-ms", &metadata.last_updated_ms)?;
+        map.serialize_entry("last-column-id", &metadata.last_column_id)?;
+        if first && let Some(schema) = metadata.schema_by_id(metadata.current_schema_id) {
             map.serialize_entry("schema", schema.as_ref())?;
         }
-        map.serialize_entry("current-schema-id", &self.current_schema_id)?;
-        map.serialize_entry("schemas", &Each(self.schemas.iter()))?;
-        if first && let Some(spec) = self.partition_spec_by_id(self.default_spec_id) {
+        map.serialize_entry("current-schema-id", &metadata.current_schema_id)?;
+        map.serialize_entry("schemas", &Each(metadata.schemas.iter()))?;
+        if first && let Some(spec) = metadata.partition_spec_by_id(metadata.default_spec_id) {
             let fields: Vec<&UnboundPartitionField> = spec.fields().iter().map(|field| field.unbound()).collect();
             map.serialize_entry("partition-spec", &fields)?;
         }
-        map.serialize_entry("default-spec-id", &self.default_spec_id)?;
-        map.serialize_entry("partition-specs", &Each(self.partition_specs.iter()))?;
-        map.serialize_entry("last-partition-id", &self.last_partition_id)?;
-        map.serialize_entry("default-sort-order-id", &self.default_sort_order_id)?;
-        map.serialize_entry("sort-orders", &Each(self.sort_orders.iter()))?;
-        map.serialize_entry("properties", &self.properties)?;
-        match self.current_snapshot_id {
-            None if self.format_version >= 3 => map.serialize_entry("current-snapshot-id", &())?,
+        map.serialize_entry("default-spec-id", &metadata.default_spec_id)?;
+        map.serialize_entry("partition-specs", &Each(metadata.partition_specs.iter()))?;
+        map.serialize_entry("last-partition-id", &metadata.last_partition_id)?;
+        map.serialize_entry("default-sort-order-id", &metadata.default_sort_order_id)?;
+        map.serialize_entry("sort-orders", &Each(metadata.sort_orders.iter()))?;
+        map.serialize_entry("properties", &metadata.properties)?;
+        match metadata.current_snapshot_id {
+            None if metadata.format_version >= 3 => map.serialize_entry("current-snapshot-id", &())?,
             id => map.serialize_entry("current-snapshot-id", &id.unwrap_or(-1))?,
         }
-        if let Some(next) = self.next_row_id {
+        if let Some(next) = metadata.next_row_id {
             map.serialize_entry("next-row-id", &next)?;
         }
-        map.serialize_entry("refs", &self.refs)?;
-        map.serialize_entry("snapshots", &Each(self.snapshots.iter()))?;
-        if !self.statistics.is_empty() {
-            map.serialize_entry("statistics", &self.statistics)?;
+        map.serialize_entry("refs", &metadata.refs)?;
+        if with_snapshots {
+            map.serialize_entry("snapshots", &Each(metadata.snapshots.iter()))?;
         }
-        if !self.partition_statistics.is_empty() {
-            map.serialize_entry("partition-statistics", &self.partition_statistics)?;
+        if !metadata.statistics.is_empty() {
+            map.serialize_entry("statistics", &metadata.statistics)?;
         }
-        if !self.encryption_keys.is_empty() {
-            map.serialize_entry("encryption-keys", &self.encryption_keys)?;
+        if !metadata.partition_statistics.is_empty() {
+            map.serialize_entry("partition-statistics", &metadata.partition_statistics)?;
         }
-        map.serialize_entry("snapshot-log", &self.snapshot_log)?;
-        map.serialize_entry("metadata-log", &self.metadata_log)?;
-        for (name, value) in self.extra.iter() {
+        if !metadata.encryption_keys.is_empty() {
+            map.serialize_entry("encryption-keys", &metadata.encryption_keys)?;
+        }
+        if with_snapshots {
+            map.serialize_entry("snapshot-log", &metadata.snapshot_log)?;
+        }
+        map.serialize_entry("metadata-log", &metadata.metadata_log)?;
+        for (name, value) in metadata.extra.iter() {
             map.serialize_entry(name, value)?;
         }
         map.end()
@@ -221,6 +241,11 @@ impl TableMetadata {
     /// The JSON of a metadata file.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         print("table metadata", self)
+    }
+
+    /// The JSON of a metadata file, but for `snapshots` and `snapshot-log`: for who has their texts already.
+    pub fn to_json_without_snapshots(&self) -> Result<Vec<u8>> {
+        print("table metadata", &Printed { metadata: self, with_snapshots: false })
     }
 }
 
@@ -337,11 +362,14 @@ pub(super) mod tests {
             "snapshots": [{"snapshot-id": 1, "timestamp-ms": 1, "manifests": ["a"]}]});
         let metadata = parsed(&json);
         assert_eq!((metadata.current_snapshot_id, metadata.last_partition_id, metadata.refs.len()), (None, 1000, 0));
-        assert!(metadata.default_sort_order().expect("an order").is_unsorted());
-        assert_eq!(metadata.default_partition_spec().expect("a spec").fields()[0].field_id, 1000);
+        assert!(metadata.default_sort_order().is_unsorted());
+        assert_eq!(metadata.default_partition_spec().fields()[0].field_id, 1000);
         let mut json = json;
         json["current-snapshot-id"] = json!(1);
-        assert_eq!(parsed(&json).snapshot_for_ref("main").map(|s| s.snapshot_id), Some(1));
+        let main = |json: &Json| parsed(json).refs.get("main").map(|main| main.snapshot_id);
+        assert_eq!(main(&json), Some(1));
+        json["refs"] = json!({"t": {"snapshot-id": 1, "type": "tag"}});
+        assert_eq!(main(&json), Some(1), "other references do not stand for it");
     }
 
     #[test]

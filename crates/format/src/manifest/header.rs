@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::ids;
 use crate::avro::{Container, WriterSchema, primitive_of};
-use crate::{ManifestContent, PartitionSpec, PrimitiveType, Result, Schema, Type, UnboundPartitionField};
+use crate::{ManifestContent, PartitionSpec, PrimitiveType, Result, Schema, UnboundPartitionField};
 
 /// What a manifest says of itself (specification, "Manifests").
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
     let spec = spec(container, partition_spec_id);
     // The schema's JSON may be large: it is read only where it may tell more than the file's own types do.
     let table = if fields.is_empty() { None } else { schema(container) };
-    let expected: Vec<Option<Type>> = match (&spec, &table) {
+    let expected: Vec<Option<PrimitiveType>> = match (&spec, &table) {
         (Some(spec), Some(table)) => spec.types(|id| table.field_by_id(id).map(|field| field.field_type.as_ref())),
         _ => Vec::new(),
     };
@@ -93,7 +93,7 @@ pub(super) fn header(container: &Container<'_>) -> (ManifestHeader, Vec<Partitio
             }
         };
         let (node, null) = writer.without_null(field.node);
-        let expected = place.and_then(|place| expected.get(place)?.as_ref()?.as_primitive());
+        let expected = place.and_then(|place| expected.get(place)?.as_ref());
         let ty = primitive_of(writer.node(node), expected);
         if let Some(place) = place {
             partition[place].value_type.clone_from(&ty);

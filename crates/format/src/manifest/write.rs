@@ -28,7 +28,7 @@ pub struct NewManifest<'a> {
     /// The spec of its files' partitions.
     pub spec: &'a PartitionSpec,
     /// The types of the spec's values: [`PartitionSpec::types`].
-    pub types: &'a [Option<Type>],
+    pub types: &'a [Option<PrimitiveType>],
     /// The snapshot that adds it; none if it is not known yet, and inherited.
     pub snapshot_id: Option<i64>,
     /// How it is compressed.
@@ -146,7 +146,7 @@ impl ManifestWriter {
         }
         let values = file.partition.iter().zip(&self.types).map(|(value, ty)| match value {
             None => Ok(None),
-            Some(value) => match value.promoted(ty) {
+            Some(value) => match value.of_type(ty) {
                 Some(value) => Ok(Some(value)),
                 None => Err(bad(format!("its partition has {value:?}, which is no {ty}"))),
             },
@@ -185,15 +185,14 @@ fn invalid(why: impl Into<String>) -> FormatError {
     FormatError::invalid(MANIFEST, why)
 }
 
-fn types(spec: &PartitionSpec, types: &[Option<Type>]) -> Result<Vec<PrimitiveType>> {
+fn types(spec: &PartitionSpec, types: &[Option<PrimitiveType>]) -> Result<Vec<PrimitiveType>> {
     let of = |(at, field): (usize, &crate::PartitionField)| {
         let bad = |why: &str| FormatError::invalid(format!("partition field {}", field.name()), why);
         match types.get(at) {
-            Some(Some(Type::Primitive(ty))) => Ok(ty.clone()),
+            Some(Some(ty)) => Ok(ty.clone()),
             // A field that is always null has whatever type.
             _ if *field.transform() == crate::Transform::Void => Ok(PrimitiveType::Int),
             Some(None) | None => Err(bad("the type of its values is not known, so that no partition of it can be written")),
-            Some(Some(_)) => Err(bad("its values are of no primitive type")),
         }
     };
     spec.fields().iter().enumerate().map(of).collect()

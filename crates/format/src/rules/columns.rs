@@ -35,7 +35,7 @@ fn ids_in_order(schema: &Schema) -> Vec<i32> {
 fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, String)> {
     let ty = field.field_type.as_ref();
     let of_version = match ty.first_version() {
-        Some(first) if first > version => Some((Rule::TypeOfVersion, format!("{ty} needs format version {first}"))),
+        Some(first) if first > version => Some((Rule::TypeOfVersion, format!("{ty} is not supported until v{first}"))),
         _ => None,
     };
     let digits = match ty {

@@ -8,7 +8,7 @@ mod snapshots;
 
 use std::fmt;
 
-use crate::TableMetadata;
+use crate::{FormatError, TableMetadata};
 
 /// A rule of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,8 @@ pub enum Rule {
     LastColumnId,
     /// A partition or sort field has a source that the schema has ("Partitioning", "Sorting").
     SourceExists,
+    /// A partition field's source may be in a struct, but in no list and no map ("Partitioning").
+    SourcePlace,
     /// A transform takes the type of its source ("Partition Transforms"). One that nobody knows yet may be a later engine's.
     SourceType,
     /// Names of partition fields are apart from one another, and from columns but an identity's own ("Partitioning").
@@ -59,6 +61,28 @@ pub enum Rule {
     RowLineage,
 }
 
+impl Rule {
+    /// The section of the specification that has it.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::TypeOfVersion => "Schemas and Data Types",
+            Self::DecimalDigits | Self::UnknownIsOptional => "Primitive Types",
+            Self::DefaultOfVersion | Self::DefaultOfType | Self::InitialDefaultChanged => "Default values",
+            Self::Promotion => "Schema Evolution",
+            Self::IdentifierField => "Identifier Field IDs",
+            Self::LastColumnId | Self::LastPartitionId => "Table Metadata Fields",
+            Self::SourceExists | Self::SourcePlace | Self::PartitionName => "Partitioning",
+            Self::SourceType => "Partition Transforms",
+            Self::PartitionFieldId => "Partition Evolution",
+            Self::ReferenceExists | Self::Main => "Snapshot References",
+            Self::Retention => "Snapshot Retention Policy",
+            Self::SequenceNumber => "Sequence Numbers",
+            Self::ManifestList | Self::Operation | Self::SnapshotSchema => "Snapshots",
+            Self::RowLineage => "Row Lineage",
+        }
+    }
+}
+
 /// A rule that a table's metadata breaks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Violation {
@@ -68,11 +92,20 @@ pub struct Violation {
     pub what: String,
     /// How.
     pub why: String,
+    /// The snapshot, if it is one that breaks the rule.
+    pub snapshot_id: Option<i64>,
 }
 
 impl Violation {
     pub(crate) fn new(rule: Rule, what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { rule, what: what.into(), why: why.into() }
+        Self { rule, what: what.into(), why: why.into(), snapshot_id: None }
+    }
+}
+
+/// A change that would break a rule is refused.
+impl From<Violation> for FormatError {
+    fn from(violation: Violation) -> Self {
+        Self::Refused(format!("{violation} (specification, {:?})", violation.rule.section()))
     }
 }
 
@@ -143,7 +176,7 @@ mod tests {
                 2,
                 Box::new(column(field(4, json!("variant"), false))),
                 TypeOfVersion,
-                "field f4 (4): variant needs format version 3",
+                "field f4 (4): variant is not supported until v3",
             ),
             (2, Box::new(column(field(4, json!("timestamp_ns"), false))), TypeOfVersion, "timestamp_ns"),
             (2, Box::new(column(field(4, json!("decimal(39, 2)"), false))), DecimalDigits, "decimal(39, 2)"),
@@ -167,6 +200,16 @@ mod tests {
             (2, Box::new(|json| json["schemas"][1]["fields"][1]["type"] = json!("double")), IdentifierField, "it is double"),
             (2, Box::new(|json| json["last-column-id"] = json!(2)), LastColumnId, "it is 2"),
             (2, Box::new(|json| json["partition-specs"][0]["fields"][0]["source-id"] = json!(9)), SourceExists, "id 9"),
+            (
+                2,
+                Box::new(|json| {
+                    let list = json!({"type": "list", "element-id": 6, "element": "int", "element-required": true});
+                    push(json, "/schemas/1/fields", field(5, list, false));
+                    json["partition-specs"][0]["fields"][0]["source-id"] = json!(6);
+                }),
+                SourcePlace,
+                "in a list",
+            ),
             (
                 2,
                 Box::new(|json| json["partition-specs"][0]["fields"][0]["transform"] = json!("day")),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Rule, Violation};
 use crate::metadata::highest_partition_id;
-use crate::{PartitionField, PartitionSpec, TableMetadata, Transform, Type};
+use crate::{PartitionField, PartitionSpec, Schema, TableMetadata, Transform, Type};
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -12,19 +12,21 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
         found.extend(names(metadata, spec));
     }
     // What a column is named or of that was dropped is told by no schema; writers use the default.
-    if let Ok(spec) = metadata.default_partition_spec() {
-        for field in spec.fields().iter().filter(|field| *field.transform() != Transform::Void) {
-            let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
-            let source = field.source_id().into_iter().chain(field.unbound().source_ids.iter().flatten().copied());
-            found.extend(sources(metadata, &what, field.transform(), &source.collect::<Vec<_>>()));
+    let spec = metadata.default_partition_spec();
+    for field in spec.fields().iter().filter(|field| *field.transform() != Transform::Void) {
+        let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
+        let source = field.source_id().into_iter().chain(field.unbound().source_ids.iter().flatten().copied());
+        let source: Vec<i32> = source.collect();
+        found.extend(sources(metadata, &what, field.transform(), &source));
+        if source.iter().any(|id| is_repeated(metadata.current_schema(), *id)) {
+            found.push(Violation::new(Rule::SourcePlace, what, "its source is in a list or a map"));
         }
     }
-    if let Ok(order) = metadata.default_sort_order() {
-        for (place, field) in order.fields.iter().enumerate() {
-            let what = format!("sort order {}, field {}", order.order_id, place + 1);
-            let source = field.source_id.into_iter().chain(field.source_ids.iter().flatten().copied());
-            found.extend(sources(metadata, &what, &field.transform, &source.collect::<Vec<_>>()));
-        }
+    let order = metadata.default_sort_order();
+    for (place, field) in order.fields.iter().enumerate() {
+        let what = format!("sort order {}, field {}", order.order_id, place + 1);
+        let source = field.source_id.into_iter().chain(field.source_ids.iter().flatten().copied());
+        found.extend(sources(metadata, &what, &field.transform, &source.collect::<Vec<_>>()));
     }
     found.extend(field_ids(metadata));
     let highest = highest_partition_id(&metadata.partition_specs);
@@ -36,7 +38,7 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
 }
 
 fn sources(metadata: &TableMetadata, what: &str, transform: &Transform, ids: &[i32]) -> Vec<Violation> {
-    let Ok(schema) = metadata.current_schema() else { return Vec::new() };
+    let schema = metadata.current_schema();
     let mut found = Vec::new();
     if ids.is_empty() {
         found.push(Violation::new(Rule::SourceExists, what, "it names no source"));
@@ -55,6 +57,13 @@ fn sources(metadata: &TableMetadata, what: &str, transform: &Transform, ids: &[i
     found
 }
 
+/// Whether a field is in a list or a map, at any depth.
+fn is_repeated(schema: &Schema, id: i32) -> bool {
+    let around = std::iter::successors(schema.parent_of(id), |id| schema.parent_of(*id));
+    let mut around = around.filter_map(|id| schema.field_by_id(id));
+    around.any(|field| matches!(field.field_type.as_ref(), Type::List(_) | Type::Map(_)))
+}
+
 /// A field of version 1 that is not used any more keeps its place, and may keep the name of its column.
 fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     let mut seen = HashSet::new();
@@ -62,7 +71,7 @@ fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
         if !seen.insert(field.name().to_owned()) {
             return Some("another field of the spec has its name".to_owned());
         }
-        let column = metadata.current_schema().ok()?.field_id_by_name(field.name())?;
+        let column = metadata.current_schema().field_id_by_name(field.name())?;
         let own = field.source_id() == Some(column) && field.transform().is_identity();
         (!own && *field.transform() != Transform::Void).then(|| format!("a column is called {}", field.name()))
     };

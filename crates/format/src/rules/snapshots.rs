@@ -7,7 +7,9 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found: Vec<Violation> = Vec::new();
     for snapshot in &metadata.snapshots {
         let what = format!("snapshot {}", snapshot.snapshot_id);
-        found.extend(of_snapshot(metadata, snapshot).map(|(rule, why)| Violation::new(rule, what.clone(), why)));
+        let snapshot_id = Some(snapshot.snapshot_id);
+        let violation = |(rule, why)| Violation { snapshot_id, ..Violation::new(rule, what.clone(), why) };
+        found.extend(of_snapshot(metadata, snapshot).map(violation));
     }
     for (name, reference) in &metadata.refs {
         let kind = if reference.is_branch() { "branch" } else { "tag" };

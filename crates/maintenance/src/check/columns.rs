@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, make_array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+use esker_format::{NestedFieldRef, PrimitiveType, Schema, Type};
 use esker_read::field_id;
-use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 
 /// A column without columns of its own.
 #[derive(Debug, Clone)]
@@ -38,16 +38,16 @@ pub(super) fn leaves(schema: &Schema) -> Vec<Leaf> {
 fn walk(field: &NestedFieldRef, root: i32, outer: Option<&str>, found: &mut Vec<Leaf>) {
     let name = outer.map_or_else(|| field.name.clone(), |outer| format!("{outer}.{}", field.name));
     match field.field_type.as_ref() {
-        Type::Primitive(ty) => found.push(Leaf {
-            id: field.id,
-            root,
-            name,
-            ty: ty.clone(),
-            nested_default: outer.is_some() && field.initial_default.is_some(),
-        }),
+        Type::Primitive(ty) => {
+            let default = field.initial_default.as_ref().and_then(|default| default.value(&field.field_type));
+            let nested_default = outer.is_some() && default.is_some();
+            found.push(Leaf { id: field.id, root, name, ty: ty.clone(), nested_default });
+        }
         Type::Struct(inner) => inner.fields().iter().for_each(|f| walk(f, root, Some(&name), found)),
         Type::List(list) => walk(&list.element_field, root, Some(&name), found),
         Type::Map(map) => [&map.key_field, &map.value_field].into_iter().for_each(|f| walk(f, root, Some(&name), found)),
+        // Nothing is said of what is in it.
+        Type::Variant => {}
     }
 }
 

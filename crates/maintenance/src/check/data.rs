@@ -8,11 +8,12 @@ use arrow::compute::filter;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
-use esker_read::{Adapter, FileScan, OpenFile, field_id, literal_array, one_nan, target_schema, transformed};
-use esker_table::LiveFile;
+use esker_format::{DataFile, DataFileFormat, PartitionField, PrimitiveType, Transform, Type, Value};
+use esker_read::{
+    Adapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, one_nan, target_schema, transform,
+};
+use esker_table::{ColumnBounds, LiveFile};
 use futures::TryStreamExt;
-use iceberg::spec::{DataFile, DataFileFormat, Datum, Literal, PartitionField, PrimitiveType, Transform, Type};
-use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
 use super::columns::{Leaf, nans, nulls_in_structs, values};
 use super::findings::{Finding, FindingKind};
@@ -28,8 +29,7 @@ const SAMPLE: usize = 3;
 struct Expected<'a> {
     field: &'a PartitionField,
     leaf: &'a Leaf,
-    value: Option<&'a Literal>,
-    function: BoxedTransformFunction,
+    value: Option<&'a Value>,
     /// The type of what the transform makes.
     result: PrimitiveType,
 }
@@ -55,26 +55,27 @@ struct Counted {
 impl Check<'_> {
     pub(super) async fn data(&self, live: &LiveFile, size: u64, outcome: &mut CheckOutcome) -> Result<()> {
         let file = &live.file;
-        if file.file_format() != DataFileFormat::Parquet || file.key_metadata().is_some() {
-            let kind = if file.key_metadata().is_some() { "encrypted" } else { "not Parquet" };
+        if file.file_format != DataFileFormat::Parquet || file.key_metadata.is_some() {
+            let kind = if file.key_metadata.is_some() { "encrypted" } else { "not Parquet" };
             outcome.notes.push(format!("{kind}: what is in it was not looked at"));
             return Ok(());
         }
         let stats: &Stats = &self.context.counters.reads;
-        let open = self.context.reader.naming(&self.table.metadata).open(file.file_path(), size, stats).await?;
-        if let Err(error) = open.check_records(file.record_count()) {
-            let what = super::of_any_file(&error.to_string(), file.file_path());
+        let open = self.context.reader.naming(&self.table.metadata).open(&file.file_path, size, stats).await?;
+        if let Some(rows) = file.rows()
+            && let Err(error) = open.check_records(rows)
+        {
+            let what = super::of_any_file(&error.to_string(), &file.file_path);
             outcome.findings.push(Finding::of(FindingKind::WrongRecordCount, live, what));
         }
-        let ours = Origins::job(file.file_path()).is_some();
+        let ours = Origins::job(&file.file_path).is_some();
         let expected = self.expected(live, &open);
         let doubted: Vec<&Expected<'_>> = expected.iter().filter(|e| !holds_by_bounds(file, e)).collect();
         let lost: Vec<&Leaf> = if ours { self.may_lack_defaults(live).await? } else { Vec::new() };
         let suspected = if ours { self.suspected_nans(live).await? } else { Vec::new() };
         let floats: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.is_float()).collect();
-        let all = self.table.metadata.current_schema().as_struct().fields();
         let roots: BTreeSet<i32> = match (self.options.files, ours) {
-            (true, _) => all.iter().map(|f| f.id).collect(),
+            (true, _) => self.readable(outcome),
             // What Esker merged is read wherever statistics prove nothing.
             (false, true) => doubted.iter().map(|e| e.leaf.root).chain(suspected.iter().map(|leaf| leaf.root)).collect(),
             (false, false) => BTreeSet::new(),
@@ -98,31 +99,43 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// The columns whose values can be decoded; the others are noted.
+    fn readable(&self, outcome: &mut CheckOutcome) -> BTreeSet<i32> {
+        let mut readable = BTreeSet::new();
+        for column in self.table.metadata.current_schema().as_struct().fields() {
+            match arrow_field(column) {
+                Ok(_) => drop(readable.insert(column.id)),
+                Err(error) => outcome.notes.push(error.to_string()),
+            }
+        }
+        readable
+    }
+
     /// What the rows of a file are to have, of the columns that the file has: where it has none, readers take the partition's value.
     fn expected<'a>(&'a self, live: &'a LiveFile, open: &OpenFile) -> Vec<Expected<'a>> {
         let Some(spec) = self.table.metadata.partition_spec_by_id(live.spec_id) else { return Vec::new() };
         let has = |id: i32| open.fields().iter().any(|f| has_leaf(f, id));
-        let of = |(field, value): (&'a PartitionField, Option<&'a Literal>)| {
-            let leaf = self.leaves.iter().find(|leaf| leaf.id == field.source_id).filter(|leaf| has(leaf.id))?;
-            let result = match field.transform.result_type(&Type::Primitive(leaf.ty.clone())).ok()? {
-                Type::Primitive(ty) if !matches!(field.transform, Transform::Void | Transform::Unknown) => ty,
+        let of = |(field, value): (&'a PartitionField, &'a Option<Value>)| {
+            let leaf = self.leaves.iter().find(|leaf| Some(leaf.id) == field.source_id()).filter(|leaf| has(leaf.id))?;
+            let result = match field.transform().result_type(&Type::Primitive(leaf.ty.clone()))? {
+                Type::Primitive(ty) if *field.transform() != Transform::Void => ty,
                 _ => return None,
             };
-            Some(Expected { field, leaf, value, function: create_transform_function(&field.transform).ok()?, result })
+            Some(Expected { field, leaf, value: value.as_ref(), result })
         };
-        spec.fields().iter().zip(live.file.partition().iter()).filter_map(of).collect()
+        spec.fields().iter().zip(&live.file.partition).filter_map(of).collect()
     }
 
     /// The fields with a default that a file of a compaction has as NULL, and that a file it was made of lacked. All that may be, where
     /// that can't be found out any more.
     async fn may_lack_defaults(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
-        let null = |leaf: &&Leaf| live.file.null_value_counts().get(&leaf.id).is_none_or(|n| *n > 0);
+        let null = |leaf: &&Leaf| live.file.stats(leaf.id).and_then(|stats| stats.null_count) != Some(0);
         let mut lost: Vec<&Leaf> = self.leaves.iter().filter(|leaf| leaf.nested_default).filter(null).collect();
         let inputs = if lost.is_empty() { None } else { self.origins.made_of(live).await? };
         let Some(inputs) = inputs else { return Ok(lost) };
         let mut lacked = BTreeSet::new();
         for input in inputs {
-            let (path, size) = (input.file.file_path(), input.file.file_size_in_bytes());
+            let (path, size) = (input.file.file_path.as_str(), input.file.size());
             // One that was swept can't be asked.
             let Ok(open) = self.context.reader.naming(&self.table.metadata).open(path, size, &self.context.counters.reads).await
             else {
@@ -140,7 +153,7 @@ impl Check<'_> {
     async fn explained(&self, live: &LiveFile, lost: &[&Leaf]) -> Option<BTreeMap<i32, u64>> {
         let mut explained = BTreeMap::new();
         for input in self.origins.made_of(live).await.ok()?? {
-            let (path, size) = (input.file.file_path(), input.file.file_size_in_bytes());
+            let (path, size) = (input.file.file_path.as_str(), input.file.size());
             let reader = self.context.reader.naming(&self.table.metadata);
             let open = reader.open(path, size, &self.context.counters.reads).await.ok()?;
             let has = |leaf: &&&Leaf| open.fields().iter().any(|f| has_leaf(f, leaf.id));
@@ -158,16 +171,15 @@ impl Check<'_> {
     /// Float columns said to be without NaN, in a file made of one whose manifest said nothing of it. All, where what it was made of is not
     /// known any more.
     async fn suspected_nans(&self, live: &LiveFile) -> Result<Vec<&Leaf>> {
-        let counted = live.file.nan_value_counts();
-        let none = |leaf: &&Leaf| leaf.is_float() && counted.get(&leaf.id) == Some(&0);
+        let none = |leaf: &&Leaf| leaf.is_float() && nan_count(&live.file, leaf.id) == Some(0);
         let zero: Vec<&Leaf> = self.leaves.iter().filter(none).collect();
         if zero.is_empty() {
             return Ok(zero);
         }
         let Some(inputs) = self.origins.made_of(live).await? else { return Ok(zero) };
         let unknown = |leaf: &Leaf| {
-            let has = |f: &LiveFile| f.file.value_counts().get(&leaf.id).is_none_or(|n| *n > 0);
-            inputs.iter().any(|f| has(f) && !f.file.nan_value_counts().contains_key(&leaf.id))
+            let has = |f: &LiveFile| f.file.stats(leaf.id).and_then(|stats| stats.value_count) != Some(0);
+            inputs.iter().any(|f| has(f) && nan_count(&f.file, leaf.id).is_none())
         };
         Ok(zero.into_iter().filter(|leaf| unknown(leaf)).collect())
     }
@@ -217,7 +229,7 @@ impl Check<'_> {
         for (at, wrong) in counted.contradict.into_iter().filter(|(_, wrong)| wrong.rows > 0) {
             let Expected { field, leaf, value, result, .. } = &expected[at];
             let value = shown(result, *value);
-            let what = format!("{} rows are not of the file's partition, {} = {value}", wrong.rows, field.name);
+            let what = format!("{} rows are not of the file's partition, {} = {value}", wrong.rows, field.name());
             outcome.findings.push(Finding {
                 column: Some(leaf.name.clone()),
                 rows: Some(wrong.rows),
@@ -227,7 +239,7 @@ impl Check<'_> {
         }
         let leaf = |id: i32| self.leaves.iter().find(|leaf| leaf.id == id).map(|leaf| leaf.name.clone());
         for (id, is) in counted.nans {
-            let Some(told) = live.file.nan_value_counts().get(&id).filter(|told| **told != is) else { continue };
+            let Some(told) = nan_count(&live.file, id).filter(|told| *told != is) else { continue };
             let what = format!("{is} values are NaN, and its manifest counts {told}");
             let finding = Finding::of(FindingKind::NanCount, live, what);
             outcome.findings.push(Finding { column: leaf(id), rows: Some(is), ..finding });
@@ -261,9 +273,14 @@ fn suspect(live: &LiveFile, lost: &[&Leaf], outcome: &mut CheckOutcome) {
     }
 }
 
-fn shown(ty: &PrimitiveType, value: Option<&Literal>) -> String {
-    let Some(Literal::Primitive(value)) = value else { return "NULL".to_owned() };
-    let array = arrow_type(ty).and_then(|to| literal_array(ty, value, &to));
+/// How many values of a column are NaN, as the manifest counts.
+fn nan_count(file: &DataFile, id: i32) -> Option<u64> {
+    file.stats(id)?.nan_count
+}
+
+fn shown(ty: &PrimitiveType, value: Option<&Value>) -> String {
+    let Some(value) = value else { return "NULL".to_owned() };
+    let array = arrow_type(&Type::Primitive(ty.clone())).ok().and_then(|to| literal_array(value, &to));
     array.map_or_else(|| "a value that can't be shown".to_owned(), |array| value_at(&array, 0))
 }
 
@@ -302,15 +319,14 @@ fn leaf_of(batch: &RecordBatch, leaf: &Leaf) -> Option<ArrayRef> {
 fn wanted(expected: &Expected<'_>, ty: &DataType) -> Result<Option<ArrayRef>> {
     Ok(match expected.value {
         None => Some(new_null_array(ty, 1)),
-        Some(Literal::Primitive(value)) => literal_array(&expected.result, value, ty).map(|array| one_nan(&array)).transpose()?,
-        Some(_) => None,
+        Some(value) => literal_array(value, ty).map(|array| one_nan(&array)).transpose()?,
     })
 }
 
 /// Adds up the rows that are not of their file's partition.
 fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) -> Result<()> {
     // Partitions do not tell one NaN from another.
-    let made = one_nan(&transformed(&expected.function, column.clone())?)?;
+    let made = one_nan(&transform::array(expected.field.transform(), &column)?)?;
     let Some(wanted) = wanted(expected, made.data_type())? else { return Ok(()) };
     let other: BooleanArray = distinct(&made, &Scalar::new(wanted))?;
     let rows = other.true_count();
@@ -330,23 +346,14 @@ fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) 
 
 /// Whether the manifest's statistics prove that all rows are of the file's partition.
 fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
-    let id = expected.leaf.id;
-    let nulls = file.null_value_counts().get(&id).copied();
+    let (leaf, transform) = (expected.leaf, expected.field.transform());
+    let bounds = ColumnBounds::of(file, leaf.id, &leaf.ty);
     if expected.value.is_none() {
-        return nulls == Some(file.record_count());
+        return bounds.nulls.is_some() && bounds.nulls == file.rows();
     }
-    let ordered = !matches!(expected.field.transform, Transform::Bucket(_));
-    let no_nan = !expected.leaf.is_float() || file.nan_value_counts().get(&id) == Some(&0);
-    let bound = |datum: Option<&Datum>| {
-        let (Some(datum), Some(ty)) = (datum, arrow_type(&expected.leaf.ty)) else { return false };
-        let Some(value) = literal_array(&expected.leaf.ty, datum.literal(), &ty) else { return false };
-        let Ok(made) = transformed(&expected.function, value) else { return false };
-        let Ok(Some(wanted)) = wanted(expected, made.data_type()) else { return false };
-        distinct(&made, &wanted).is_ok_and(|other| other.true_count() == 0)
+    let no_nan = !leaf.is_float() || bounds.no_nans();
+    let holds = |bound: &Option<Value>| {
+        bound.is_some() && transform.apply(bound.as_ref()).is_ok_and(|made| made.as_ref() == expected.value)
     };
-    ordered && no_nan && nulls == Some(0) && bound(file.lower_bounds().get(&id)) && bound(file.upper_bounds().get(&id))
-}
-
-fn arrow_type(ty: &PrimitiveType) -> Option<DataType> {
-    iceberg::arrow::type_to_arrow_type(&Type::Primitive(ty.clone())).ok()
+    transform.preserves_order() && no_nan && bounds.no_nulls() && holds(&bounds.lower) && holds(&bounds.upper)
 }

@@ -14,6 +14,8 @@ pub enum FindingKind {
     UnknownSpec,
     /// A snapshot of a schema that the table has not.
     UnknownSchema,
+    /// Metadata that breaks a rule of the specification.
+    BrokenRule,
     /// A manifest or manifest list of an earlier snapshot that can't be read.
     UnreadableSnapshot,
     /// A file that is not in storage.
@@ -43,6 +45,7 @@ impl FindingKind {
             Self::UnreadableManifest => "unreadable-manifest",
             Self::UnknownSpec => "unknown-spec",
             Self::UnknownSchema => "unknown-schema",
+            Self::BrokenRule => "broken-rule",
             Self::UnreadableSnapshot => "unreadable-snapshot",
             Self::MissingFile => "missing-file",
             Self::WrongSize => "wrong-size",
@@ -66,6 +69,10 @@ impl FindingKind {
             Self::UnknownSpec | Self::UnknownSchema => {
                 "other engines can't read the snapshot: move main and the branches to one without it, and take its rows over by INSERT from \
                  its version; or let it expire"
+            }
+            Self::BrokenRule => {
+                "Esker reads the table all the same, and takes no commit that breaks more; change what breaks the rule with the engine that \
+                 wrote it, or let the snapshot expire: other engines may refuse the table"
             }
             Self::UnreadableSnapshot => {
                 "bring the file back from the store's versions or a backup; or expire the snapshot, after dropping what branch or tag needs \
@@ -139,7 +146,7 @@ impl Finding {
     }
 
     pub(super) fn of(kind: FindingKind, file: &LiveFile, what: String) -> Self {
-        Self { snapshot_id: Some(file.snapshot_id), ..Self::new(kind, file.file.file_path(), what) }
+        Self { snapshot_id: Some(file.snapshot_id), ..Self::new(kind, &file.file.file_path, what) }
     }
 }
 

@@ -4,6 +4,7 @@
 mod columns;
 mod data;
 mod findings;
+mod metadata;
 mod origin;
 mod snapshots;
 
@@ -12,16 +13,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
+use esker_format::{MAIN_BRANCH, SnapshotRef};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, TableError, load_manifests};
 use esker_types::{Coded, ErrorCode, total};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{MAIN_BRANCH, ManifestFile, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
 pub use findings::{Finding, FindingKind};
+use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 
 /// Files looked at at the same time.
@@ -91,12 +93,11 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
 pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
     let manifests = match head {
-        Some(head) => load_manifests(catalog.manifests(), &table.metadata, head).await.unwrap_or_default(),
+        Some(head) => load_manifests(catalog.manifests(), head).await.unwrap_or_default(),
         None => Vec::new(),
     };
-    let count = |n: Option<u32>| u64::from(n.unwrap_or(0));
-    let files = total(manifests.iter().map(|m| count(m.added_files_count) + count(m.existing_files_count)));
-    let snapshot_id = head.map(|s| s.snapshot_id());
+    let files = total(manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]).flatten());
+    let snapshot_id = head.map(|s| s.snapshot_id);
     Ok(CheckPlan { table: table.row.name.to_string(), options: options.clone(), snapshot_id, files })
 }
 
@@ -106,44 +107,20 @@ struct Check<'a> {
     table: &'a LoadedTable,
     options: &'a CheckOptions,
     leaves: Vec<Leaf>,
-    origins: Origins<'a>,
+    origins: &'a Origins<'a>,
 }
 
 pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, plan: &CheckPlan) -> Result<CheckOutcome> {
     let started = Instant::now();
     let mut outcome = CheckOutcome::default();
-    outcome.findings.extend(of_unknown_schemas(&table.metadata));
+    outcome.findings.extend(of_rules(&table.metadata, &table.row.metadata_location));
     outcome.findings.extend(not_in_storage(context, &[&table.row.metadata_location]).await?);
-    let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else { return Ok(outcome) };
-    let live = alive(context, table, snapshot, &mut outcome).await?;
-    let check = Check {
-        context,
-        table,
-        options: &plan.options,
-        leaves: leaves(table.metadata.current_schema()),
-        origins: Origins::new(context, table),
-    };
-    outcome.findings.extend(about_deletes(&live));
-    outcome.findings.extend(snapshots::others(context, table, snapshot.snapshot_id(), plan.options.files).await?);
-    context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
-    let paths: Vec<(LiveFile, Option<DeleteKind>)> = (live.data.into_iter().map(|file| (file, None)))
-        .chain(live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind))))
-        .collect();
-    let looks = paths.into_iter().map(|(file, kind)| {
-        let check = &check;
-        async move {
-            context.go_on()?;
-            let found = check.file(&file, kind).await?;
-            context.progress.add(1);
-            Ok::<_, MaintenanceError>(found)
-        }
-    });
-    let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
-    while let Some(found) = looks.try_next().await? {
-        outcome.add(found);
+    let origins = Origins::new(context, table);
+    if let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id)) {
+        let (options, leaves) = (&plan.options, leaves(table.metadata.current_schema()));
+        Check { context, table, options, leaves, origins: &origins }.snapshot(snapshot, &mut outcome).await?;
     }
-    drop(looks);
-    check.origins.explain(&mut outcome.findings).await?;
+    origins.explain(&mut outcome.findings).await?;
     summed(&mut outcome.notes);
     outcome.findings.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
     for finding in &outcome.findings {
@@ -163,31 +140,14 @@ fn summed(notes: &mut Vec<String>) {
     notes.sort();
 }
 
-fn unreadable(path: &str, error: TableError) -> Result<Finding> {
-    match error.code().is_passing() {
-        true => Err(error.into()),
-        false => Ok(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
+/// Takes down that a manifest or manifest list could not be read. One that is encrypted is not damaged.
+fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) -> Result<()> {
+    match error.code() {
+        code if code.is_passing() => return Err(error.into()),
+        ErrorCode::Unsupported => outcome.notes.push(error.to_string()),
+        _ => outcome.findings.push(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
     }
-}
-
-fn of_unknown_schemas(metadata: &TableMetadata) -> Vec<Finding> {
-    let unknown = |s: &SnapshotRef| {
-        let id = s.schema_id().filter(|id| metadata.schema_by_id(*id).is_none())?;
-        let what = format!("snapshot {} is of schema {id}, which the table has not", s.snapshot_id());
-        let finding = Finding::new(FindingKind::UnknownSchema, s.manifest_list(), what);
-        Some(Finding { snapshot_id: Some(s.snapshot_id()), ..finding })
-    };
-    metadata.snapshots().filter_map(unknown).collect()
-}
-
-fn of_unknown_specs<'a>(metadata: &TableMetadata, manifests: impl IntoIterator<Item = &'a ManifestFile>) -> Vec<Finding> {
-    let unknown = manifests.into_iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
-    let finding = |manifest: &ManifestFile| {
-        let what = format!("it is of partition spec {}, which the table has not", manifest.partition_spec_id);
-        let finding = Finding::new(FindingKind::UnknownSpec, &manifest.manifest_path, what);
-        Finding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
-    };
-    unknown.map(finding).collect()
+    Ok(())
 }
 
 /// What is alive, as far as manifests can be read; those that can't are findings.
@@ -199,10 +159,10 @@ async fn alive(
 ) -> Result<LiveFiles> {
     let source = context.catalog.manifests();
     let mut live = LiveFiles::default();
-    let manifests = match load_manifests(source, &table.metadata, snapshot).await {
+    let manifests = match load_manifests(source, snapshot).await {
         Ok(manifests) => manifests,
         Err(error) => {
-            outcome.findings.push(unreadable(snapshot.manifest_list(), error)?);
+            note_unreadable(list_of(snapshot, &table.row.metadata_location), error, outcome)?;
             return Ok(live);
         }
     };
@@ -214,7 +174,7 @@ async fn alive(
                 live.add_manifest(file, &manifest);
                 read.push(file.manifest_path.as_str());
             }
-            Err(error) => outcome.findings.push(unreadable(&file.manifest_path, error)?),
+            Err(error) => note_unreadable(&file.manifest_path, error, outcome)?,
         }
     }
     outcome.findings.extend(not_in_storage(context, &read).await?);
@@ -235,12 +195,12 @@ async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<Findi
 
 /// Deletes about files that are not there, and two vectors about one file: only one of them is ever applied.
 fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
-    let data: HashSet<&str> = live.data.iter().map(|f| f.file.file_path()).collect();
+    let data: HashSet<&str> = live.data.iter().map(|f| f.file.file_path.as_str()).collect();
     let mut vectors: HashMap<String, &LiveDelete> = HashMap::new();
     let mut findings = Vec::new();
     for delete in &live.deletes {
         let file = &delete.entry.file;
-        let Some(about) = file.referenced_data_file() else { continue };
+        let Some(about) = &file.referenced_data_file else { continue };
         if !data.contains(about.as_str()) {
             let what = format!("it deletes rows of {about}, which is not in the table");
             findings.push(Finding::of(FindingKind::DeleteWithoutFile, &delete.entry, what));
@@ -249,7 +209,7 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
             continue;
         }
         if let Some(other) = vectors.insert(about.clone(), delete) {
-            let what = format!("it and {} are both deletion vectors of {about}", other.entry.file.file_path());
+            let what = format!("it and {} are both deletion vectors of {about}", other.entry.file.file_path);
             findings.push(Finding::of(FindingKind::TwoVectors, &delete.entry, what));
         }
     }
@@ -257,10 +217,32 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
 }
 
 impl Check<'_> {
+    /// What leads from a snapshot to its files, and each of these.
+    async fn snapshot(&self, snapshot: &SnapshotRef, outcome: &mut CheckOutcome) -> Result<()> {
+        let (context, table) = (self.context, self.table);
+        let live = alive(context, table, snapshot, outcome).await?;
+        outcome.findings.extend(about_deletes(&live));
+        outcome.findings.extend(snapshots::others(context, table, snapshot.snapshot_id, self.options.files).await?);
+        context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
+        let files = live.data.into_iter().map(|file| (file, None));
+        let deletes = live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind)));
+        let looks = files.chain(deletes).map(|(file, kind)| async move {
+            context.go_on()?;
+            let found = self.file(&file, kind).await?;
+            context.progress.add(1);
+            Ok::<_, MaintenanceError>(found)
+        });
+        let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+        while let Some(found) = looks.try_next().await? {
+            outcome.add(found);
+        }
+        Ok(())
+    }
+
     /// One file: whether it is there and whole, and for data files what is in it.
     async fn file(&self, file: &LiveFile, kind: Option<DeleteKind>) -> Result<CheckOutcome> {
         let mut outcome = CheckOutcome { files: 1, ..CheckOutcome::default() };
-        let (path, told) = (file.file.file_path(), file.file.file_size_in_bytes());
+        let (path, told) = (file.file.file_path.as_str(), file.file.size());
         let size = match self.context.catalog.storage().size(path).await {
             Ok(Some(size)) => size,
             Ok(None) => {
@@ -274,7 +256,7 @@ impl Check<'_> {
             }
         };
         if size != told {
-            let what = format!("it has {size} bytes, and its manifest says {told}");
+            let what = format!("it has {size} bytes, and its manifest says {}", file.file.file_size_in_bytes);
             outcome.findings.push(Finding::of(FindingKind::WrongSize, file, what));
         }
         if kind.is_some() {

@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use esker_catalog::LoadedTable;
-use esker_table::{LiveFile, first_row_ids, load_manifests};
+use esker_format::{DataContentType, ManifestStatus, Snapshot};
+use esker_table::{LiveFile, PartitionKey, load_manifests};
 use esker_types::JobId;
-use iceberg::spec::{DataContentType, ManifestStatus};
 use tokio::sync::Mutex;
 
 use super::Finding;
@@ -42,7 +42,7 @@ impl<'a> Origins<'a> {
     /// What a compaction made a file of: the files of its partition that went with the snapshot that added it. None if that snapshot was
     /// expired.
     pub(super) async fn made_of(&self, file: &LiveFile) -> Result<Option<Vec<LiveFile>>> {
-        let same = |f: &&LiveFile| f.spec_id == file.spec_id && f.file.partition() == file.file.partition();
+        let same = |f: &&LiveFile| PartitionKey::of(f) == PartitionKey::of(file);
         let inputs = self.inputs_of(file.snapshot_id).await?;
         Ok(inputs.map(|inputs| inputs.iter().filter(same).cloned().collect()))
     }
@@ -53,20 +53,20 @@ impl<'a> Origins<'a> {
             return Ok(found.clone());
         }
         let metadata = &self.table.metadata;
-        let found = match metadata.snapshot_by_id(id) {
+        let found = match metadata.snapshots.get(id) {
             None => None,
             Some(snapshot) => {
                 let source = self.context.catalog.manifests();
                 let mut removed = Vec::new();
-                for manifest in load_manifests(source, metadata, snapshot).await? {
+                for manifest in load_manifests(source, snapshot).await? {
                     if manifest.added_snapshot_id != id {
                         continue;
                     }
                     let read = source.load(metadata, &manifest).await?;
-                    for (entry, first_row_id) in read.entries().iter().zip(first_row_ids(&manifest, &read)) {
-                        let gone = entry.status() == ManifestStatus::Deleted && entry.snapshot_id().unwrap_or(id) == id;
-                        if gone && entry.content_type() == DataContentType::Data {
-                            removed.push(LiveFile::of(&manifest, entry, first_row_id));
+                    for entry in &read.entries {
+                        let gone = entry.status == ManifestStatus::Deleted && entry.snapshot_id == Some(id);
+                        if gone && entry.data_file.content == DataContentType::Data {
+                            removed.push(LiveFile::of(&manifest, entry));
                         }
                     }
                 }
@@ -81,15 +81,12 @@ impl<'a> Origins<'a> {
     pub(super) async fn explain(&self, findings: &mut [Finding]) -> Result<()> {
         let mut undos: HashMap<JobId, String> = HashMap::new();
         for finding in findings {
-            let snapshot = finding.snapshot_id.and_then(|id| self.table.metadata.snapshot_by_id(id));
-            let said = |key: &str| snapshot.and_then(|s| s.summary().additional_properties.get(key)).map(String::as_str);
-            finding.job = Self::job(&finding.path).or_else(|| said("esker.job-id").and_then(|id| id.parse().ok()));
+            let snapshot = finding.snapshot_id.and_then(|id| self.table.metadata.snapshots.get(id));
+            let of_job = || snapshot.and_then(|s| s.summary_value("esker.job-id")?.parse().ok());
+            finding.job = Self::job(&finding.path).or_else(of_job);
             finding.written_by = match (finding.job, finding.snapshot_id, snapshot) {
                 (Some(job), ..) => Some(format!("job {job} of Esker's")),
-                (None, Some(id), Some(s)) => {
-                    let engine = said("engine-name").or(said("app-id")).map_or_else(String::new, |by| format!(" by {by}"));
-                    Some(format!("snapshot {id} ({}{engine})", s.summary().operation.as_str()))
-                }
+                (None, Some(_), Some(snapshot)) => Some(writer(snapshot)),
                 (None, Some(id), None) => Some(format!("snapshot {id}, which was expired")),
                 _ => None,
             };
@@ -114,9 +111,34 @@ impl<'a> Origins<'a> {
     }
 }
 
+/// A snapshot in words, with what it did and the engine that made it, as far as its summary tells.
+fn writer(snapshot: &Snapshot) -> String {
+    let engine = snapshot.summary_value("engine-name").or_else(|| snapshot.summary_value("app-id"));
+    let engine = engine.map(|engine| format!("by {engine}"));
+    let told: Vec<&str> = snapshot.operation().into_iter().chain(engine.as_deref()).collect();
+    match told.is_empty() {
+        true => format!("snapshot {}", snapshot.snapshot_id),
+        false => format!("snapshot {} ({})", snapshot.snapshot_id, told.join(" ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_snapshot_says_who_made_it_as_far_as_it_tells() {
+        let said = |summary: serde_json::Value| {
+            let snapshot = json!({"snapshot-id": 7, "timestamp-ms": 1, "summary": summary});
+            writer(&serde_json::from_value(snapshot).expect("a snapshot"))
+        };
+        assert_eq!(said(json!({"operation": "append", "engine-name": "spark", "app-id": "a1"})), "snapshot 7 (append by spark)");
+        assert_eq!(said(json!({"operation": "append"})), "snapshot 7 (append)");
+        assert_eq!(said(json!({"app-id": "a1"})), "snapshot 7 (by a1)");
+        assert_eq!(said(json!({})), "snapshot 7");
+    }
 
     #[test]
     fn a_compacted_file_s_name_tells_its_job() {

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use esker_catalog::{LoadedTable, Unreadable};
+use esker_format::{ManifestFile, SnapshotRef};
 use esker_table::{Unread, outline_as_far};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{ManifestFile, SnapshotRef};
 
 use super::{CONCURRENCY, Finding, FindingKind, GONE, of_unknown_specs};
 use crate::jobs::JobContext;
@@ -17,7 +17,7 @@ use crate::{MaintenanceError, Result};
 pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i64, specs: bool) -> Result<Vec<Finding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
-        metadata.snapshots().cloned().partition(|s| s.snapshot_id() == checked);
+        metadata.snapshots.iter().cloned().partition(|s| s.snapshot_id == checked);
     // Manifests of the checked snapshot are findings already.
     let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();

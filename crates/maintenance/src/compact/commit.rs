@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use esker_catalog::{Catalog, CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_format::{DataFile, ManifestContent, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, dangling, delete_key, load_live,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, ancestors, dangling, delete_key, load_live,
     load_manifests, rewrite_snapshot,
 };
 use esker_types::{Carried, JobId};
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, FormatVersion, ManifestContentType, Operation, Snapshot, TableMetadata};
 
 use super::moves::{ByNumber, Moves};
 use crate::jobs::JobContext;
@@ -71,12 +71,8 @@ impl Rebase for GroupCommit {
 fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_catalog::Result<&'a Snapshot> {
     let head = metadata.snapshot_for_ref(branch);
     let head = head.ok_or_else(|| CatalogError::Conflict(format!("branch {branch} has no snapshot")))?;
-    let mut at = Some(head.snapshot_id());
-    while let Some(id) = at {
-        if id == start {
-            return Ok(head.as_ref());
-        }
-        at = metadata.snapshot_by_id(id).and_then(|s| s.parent_snapshot_id());
+    if ancestors(metadata, Some(head)).any(|s| s.snapshot_id == start) {
+        return Ok(head.as_ref());
     }
     Err(CatalogError::Conflict(format!("branch {branch} was set back behind snapshot {start}, which the rewrite read")))
 }
@@ -114,36 +110,35 @@ pub(crate) async fn propose_for(
     };
     let rewritten = rewrite_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
     catalog.halt("compact-before-commit").await;
-    let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path().to_owned());
+    let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
     Ok(Proposal {
         restore: None,
         requirements: rewritten.requirements,
         updates: rewritten.updates,
         dooms: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        revives: rewrite.revived.iter().flat_map(|live| Location::names(live.file.file_path())).collect(),
+        revives: rewrite.revived.iter().flat_map(|live| Location::names(&live.file.file_path)).collect(),
         cause: cause.clone(),
     })
 }
 
 impl GroupCommit {
     async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
-        let removed: HashSet<String> =
-            self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path().to_owned()).collect();
+        let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
         // Not through the cache: this state may be one that no metadata file holds yet. Where nothing is deleted, no file needs
         // to be looked at: a commit a group would look at every file for each.
         let manifests = self.context.catalog.manifests();
-        let deletes = load_manifests(manifests, metadata, head).await?.iter().any(|m| m.content == ManifestContentType::Deletes);
+        let deletes = load_manifests(manifests, head).await?.iter().any(|m| m.content == ManifestContent::Deletes);
         let unnumbered = self.unnumbered(metadata);
         let live = match deletes || !unnumbered.is_empty() {
             true => load_live(manifests, metadata, head).await?,
             false => LiveFiles::default(),
         };
-        let numbered = |f: &&LiveFile| f.first_row_id.is_some() && unnumbered.contains(f.file.file_path());
+        let numbered = |f: &&LiveFile| f.first_row_id.is_some() && unnumbered.contains(f.file.file_path.as_str());
         if let Some(file) = live.data.iter().find(numbered) {
-            let what = format!("the rows of {} were given row ids since the plan was made", file.file.file_path());
+            let what = format!("the rows of {} were given row ids since the plan was made", file.file.file_path);
             return Err(TableError::Conflict(what).into());
         }
         let late = self.late(metadata, &live).await?;
@@ -168,11 +163,11 @@ impl GroupCommit {
 
     /// The replaced files whose rows had no row ids when they were read, in a table that gives rows theirs.
     fn unnumbered(&self, metadata: &TableMetadata) -> HashSet<&str> {
-        if metadata.format_version() < FormatVersion::V3 {
+        if metadata.format_version < 3 {
             return HashSet::new();
         }
         let removed = self.groups.iter().flat_map(|g| &g.removed);
-        removed.filter(|f| f.first_row_id.is_none()).map(|f| f.file.file_path()).collect()
+        removed.filter(|f| f.first_row_id.is_none()).map(|f| f.file.file_path.as_str()).collect()
     }
 
     /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
@@ -193,10 +188,10 @@ impl GroupCommit {
             }
             let numbered = group.removed.iter().enumerate();
             let by_number: ByNumber =
-                numbered.filter_map(|(n, f)| Some((n, positions.get(f.file.file_path())?.clone()))).collect();
+                numbered.filter_map(|(n, f)| Some((n, positions.get(&f.file.file_path)?.clone()))).collect();
             for (output, positions) in group.moves.follow(&by_number)? {
                 let file = &group.added[output];
-                let (path, partition) = (file.file_path().to_owned(), file.partition().clone());
+                let (path, partition) = (file.file_path.clone(), file.partition.clone());
                 doomed.push(Doomed { path, spec_id: group.spec_id, partition, positions });
             }
         }
@@ -213,10 +208,10 @@ impl GroupCommit {
         added: &[(i32, DataFile)],
     ) -> HashSet<DeleteKey> {
         let about_removed =
-            |d: &&esker_table::LiveDelete| d.entry.file.referenced_data_file().is_some_and(|path| removed.contains(&path));
+            |d: &&esker_table::LiveDelete| d.entry.file.referenced_data_file.as_ref().is_some_and(|path| removed.contains(path));
         let mut go: HashSet<DeleteKey> = live.deletes.iter().filter(about_removed).map(|d| delete_key(&d.entry.file)).collect();
         if self.drop_dangling && !live.deletes.is_empty() {
-            live.data.retain(|f| !removed.contains(f.file.file_path()));
+            live.data.retain(|f| !removed.contains(&f.file.file_path));
             let fresh = |(spec_id, file): &(i32, DataFile)| LiveFile {
                 file: file.clone(),
                 spec_id: *spec_id,
@@ -266,7 +261,7 @@ impl ConvertCommit {
         let index = DeleteIndex::new(&live, metadata)?;
         // A delete goes only if every file it can apply to, as the table is now, was looked at.
         let mut needed: HashSet<usize> = HashSet::new();
-        for file in live.data.iter().filter(|f| !self.files.contains_key(f.file.file_path())) {
+        for file in live.data.iter().filter(|f| !self.files.contains_key(&f.file.file_path)) {
             needed.extend(index.all(file));
         }
         let covered =
@@ -274,10 +269,10 @@ impl ConvertCommit {
         let mut removed_deletes: HashSet<DeleteKey> =
             live.deletes.iter().enumerate().filter(covered).map(|(_, d)| delete_key(&d.entry.file)).collect();
         // What landed meanwhile about a file is added to what was found; a vector replaces the one before it.
-        let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(f.file.file_path())).cloned().collect();
+        let alive: Vec<LiveFile> = live.data.iter().filter(|f| self.files.contains_key(&f.file.file_path)).cloned().collect();
         let mut late = LiveFiles::default();
         // A vector also supersedes position delete files. On format version 2 these stay what they are beside what is written.
-        let vectors = metadata.format_version() >= FormatVersion::V3;
+        let vectors = metadata.format_version >= 3;
         let is_late = |d: &&esker_table::LiveDelete| {
             let positional = if vectors { d.kind != DeleteKind::Equality } else { d.kind == DeleteKind::DeletionVector };
             positional && d.entry.sequence_number > self.sequence_number
@@ -288,7 +283,7 @@ impl ConvertCommit {
         let mut late_deletes = 0;
         let mut doomed = Vec::new();
         for file in &alive {
-            let path = file.file.file_path();
+            let path = &file.file.file_path;
             let Some(found) = self.files.get(path) else { continue };
             let mut found = found.clone();
             if let Some(positions) = late.get(path) {

@@ -5,43 +5,46 @@
 
 use std::collections::HashMap;
 
-use esker_table::{Manifests, PartitionKey, load_manifests};
-use iceberg::spec::{Snapshot, TableMetadata};
+use esker_format::{DataContentType, ManifestEntry, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
+use esker_table::{Manifests, PartitionKey, ancestors, load_manifests};
 
 use crate::Result;
 
 /// When rows of a partition were last changed, in milliseconds since the epoch.
 pub(crate) type Changed = HashMap<PartitionKey<'static>, i64>;
 
-/// What of a snapshot's summary tells a change of rows from an append or an upsert.
-fn changes_rows(snapshot: &Snapshot) -> bool {
-    let summary = snapshot.summary();
-    let count = |key: &str| summary.additional_properties.get(key).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-    if summary.operation.as_str() == "replace" || count("added-equality-deletes") > 0 || count("added-equality-delete-files") > 0
-    {
-        return false;
-    }
-    ["deleted-data-files", "added-position-deletes", "added-position-delete-files", "added-dvs"].iter().any(|key| count(key) > 0)
+/// What of a snapshot's summary tells a change of rows from an append or an upsert; none if its writer left out what it did.
+fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
+    snapshot.operation()?;
+    let some = |key: &str| snapshot.summary_value(key).and_then(|v| v.parse::<u64>().ok()).is_some_and(|n| n > 0);
+    let upsert = some("added-equality-deletes") || some("added-equality-delete-files");
+    let changed = ["deleted-data-files", "added-position-deletes", "added-position-delete-files", "added-dvs"];
+    Some(!snapshot.is(Operation::Replace) && !upsert && changed.iter().any(|key| some(key)))
+}
+
+/// Whether what a snapshot did to a file changed rows, where nothing but its manifests tells.
+fn changed_rows(entry: &ManifestEntry) -> bool {
+    entry.status == ManifestStatus::Deleted || entry.data_file.content == DataContentType::PositionDeletes
 }
 
 /// The partitions in which rows were changed on the way to `head` since `since_ms`.
-pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: &Snapshot, since_ms: i64) -> Result<Changed> {
+pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: &SnapshotRef, since_ms: i64) -> Result<Changed> {
     let mut changed = Changed::new();
-    let mut at = Some(head.snapshot_id());
-    while let Some(snapshot) = at.and_then(|id| metadata.snapshot_by_id(id)).filter(|s| s.timestamp_ms() >= since_ms) {
-        at = snapshot.parent_snapshot_id();
-        if !changes_rows(snapshot) {
+    for snapshot in ancestors(metadata, Some(head)).take_while(|s| s.timestamp_ms >= since_ms) {
+        let told = changes_rows(snapshot);
+        if told == Some(false) {
             continue;
         }
-        for file in load_manifests(source, metadata, snapshot).await? {
-            if file.added_snapshot_id != snapshot.snapshot_id() {
+        for file in load_manifests(source, snapshot).await? {
+            if file.added_snapshot_id != snapshot.snapshot_id {
                 continue;
             }
             let manifest = source.load(metadata, &file).await?;
-            for entry in manifest.entries().iter().filter(|e| e.snapshot_id() == Some(snapshot.snapshot_id())) {
-                let key = PartitionKey::new(file.partition_spec_id, entry.data_file().partition());
+            let by_it = |e: &&ManifestEntry| e.snapshot_id == Some(snapshot.snapshot_id) && (told.is_some() || changed_rows(e));
+            for entry in manifest.entries.iter().filter(by_it) {
+                let key = PartitionKey::new(file.partition_spec_id, &entry.data_file.partition);
                 let last = changed.entry(key.into_owned()).or_insert(i64::MIN);
-                *last = (*last).max(snapshot.timestamp_ms());
+                *last = (*last).max(snapshot.timestamp_ms);
             }
         }
     }

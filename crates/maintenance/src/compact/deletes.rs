@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use esker_format::TableMetadata;
 use esker_read::{EqualityBudget, EqualityDeletes, ReadStats, Reader};
 use esker_table::{DeleteIndex, LiveFile, LiveFiles};
-use iceberg::spec::TableMetadata;
 use roaring::RoaringTreemap;
 
 use crate::Result;

@@ -28,6 +28,8 @@ const WHOLE_FILE: u64 = 32 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
     pub(crate) file: LiveFile,
+    /// Rows that it has, deleted ones among them.
+    pub(crate) records: u64,
     /// The positions that deletes of every kind leave out.
     pub(crate) deleted: Option<Arc<RoaringTreemap>>,
     pub(crate) adapter: Arc<Adapter>,
@@ -42,7 +44,7 @@ impl Input {
 
     /// Rows that are left.
     pub(crate) fn rows(&self) -> u64 {
-        self.file.file.record_count().saturating_sub(self.deleted.as_deref().map_or(0, RoaringTreemap::len))
+        self.records.saturating_sub(self.deleted.as_deref().map_or(0, RoaringTreemap::len))
     }
 }
 
@@ -135,12 +137,12 @@ async fn units(
 ) -> Result<()> {
     let whole = WHOLE_FILE.min(cut.memory / 16);
     let opening = |(number, input): (usize, &Input)| {
-        let (context, memory, file) = (context.clone(), memory.clone(), input.file.file.clone());
+        let (context, memory, records) = (context.clone(), memory.clone(), input.records);
+        let (path, bytes) = (input.file.file.file_path.clone(), input.file.file.size());
         async move {
-            let bytes = file.file_size_in_bytes();
             let held = if bytes <= whole { Some(reserve(&memory, bytes, cut.memory / 16).await?) } else { None };
-            let open = context.reader.open_whole(file.file_path(), bytes, whole, &context.counters.reads).await?;
-            open.check_records(file.record_count())?;
+            let open = context.reader.open_whole(&path, bytes, whole, &context.counters.reads).await?;
+            open.check_records(records)?;
             context.progress.add(bytes);
             Ok::<_, MaintenanceError>((number, open, held))
         }

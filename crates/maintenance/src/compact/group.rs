@@ -122,7 +122,7 @@ pub(crate) fn pack(partitions: ByPartition, limits: Limits) -> Vec<Group> {
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{Literal, Struct};
+    use esker_format::Value;
 
     use super::*;
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn place(label: &str, value: &str) -> (i32, String, PartitionKey<'static>) {
-        let values = Struct::from_iter([Some(Literal::string(value))]);
+        let values = [Some(Value::String(value.into()))];
         (0, label.to_owned(), PartitionKey::new(0, &values).into_owned())
     }
 

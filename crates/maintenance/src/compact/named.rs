@@ -2,8 +2,8 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
+use esker_format::{NestedFieldRef, PrimitiveType, Schema, Type};
 use esker_types::{dotted, listed, split_names};
-use iceberg::spec::{Schema, Type};
 
 use crate::{MaintenanceError, Result};
 
@@ -32,7 +32,8 @@ impl Place {
 
     /// The column with an id.
     pub(crate) fn of(schema: &Schema, id: i32) -> Result<Self> {
-        way(schema.as_struct().fields(), id).map(|path| Self { path, id }).ok_or_else(|| {
+        let found = schema.field_by_id(id).filter(|field| is_sortable(&field.field_type));
+        found.and_then(|_| way(schema.as_struct().fields(), id)).map(|path| Self { path, id }).ok_or_else(|| {
             let name = schema.name_by_field_id(id).unwrap_or("a dropped column");
             let reason = format!("the table is sorted by {name:?}, which is no sortable column");
             MaintenanceError::Option { key: "sort-order", reason }
@@ -56,20 +57,28 @@ fn walk(schema: &Schema, names: &[String]) -> Option<Place> {
         let at = fields.iter().position(|f| f.name == *name)?;
         path.push(at);
         match fields[at].field_type.as_ref() {
-            Type::Primitive(_) => return (i + 1 == names.len()).then(|| Place { path, id: fields[at].id }),
             Type::Struct(inner) => fields = inner.fields(),
-            _ => return None,
+            ty => return (i + 1 == names.len() && is_sortable(ty)).then(|| Place { path, id: fields[at].id }),
         }
     }
     None
 }
 
+/// Whether values of a type have an order.
+const fn is_sortable(ty: &Type) -> bool {
+    use PrimitiveType::{Geography, Geometry, Other, Unknown};
+    match ty {
+        Type::Primitive(ty) => !matches!(ty, Unknown | Geometry { .. } | Geography { .. } | Other(_)),
+        Type::Struct(_) | Type::List(_) | Type::Map(_) | Type::Variant => false,
+    }
+}
+
 /// The places of a field of simple values: of its column, and within structs. None of fields in lists and maps.
-pub(crate) fn way(fields: &[iceberg::spec::NestedFieldRef], id: i32) -> Option<Vec<usize>> {
+pub(crate) fn way(fields: &[NestedFieldRef], id: i32) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(at, field)| match field.field_type.as_ref() {
         Type::Primitive(_) => (field.id == id).then(|| vec![at]),
         Type::Struct(inner) => way(inner.fields(), id).map(|rest| [vec![at], rest].concat()),
-        _ => None,
+        Type::List(_) | Type::Map(_) | Type::Variant => None,
     })
 }
 
@@ -119,22 +128,24 @@ mod tests {
     use arrow::array::{Array, AsArray, Int32Array, StructArray};
     use arrow::buffer::NullBuffer;
     use arrow::datatypes::{DataType, Field, Int32Type};
-    use iceberg::spec::{NestedField, PrimitiveType, StructType};
+    use esker_format::{NestedField, StructType};
 
     use super::*;
 
     fn schema() -> Schema {
-        let field = |id, name: &str, ty| Arc::new(NestedField::optional(id, name, Type::Primitive(ty)));
-        let inner = Type::Struct(StructType::new(vec![field(7, "x y", PrimitiveType::Int), field(8, "z", PrimitiveType::Int)]));
-        let fields = [
+        let field = |id, name: &str, ty: PrimitiveType| Arc::new(NestedField::optional(id, name, ty));
+        let inner = StructType::new(vec![field(7, "x y", PrimitiveType::Int), field(8, "z", PrimitiveType::Int)]);
+        let fields = vec![
             field(1, "a", PrimitiveType::Long),
             field(2, "b", PrimitiveType::String),
             field(3, "a b", PrimitiveType::Long),
             field(4, "c,d", PrimitiveType::Long),
             field(5, "e.f\"", PrimitiveType::Long),
             Arc::new(NestedField::optional(6, "s", inner)),
+            field(9, "shape", PrimitiveType::Geometry { crs: None }),
+            Arc::new(NestedField::optional(10, "v", Type::Variant)),
         ];
-        Schema::builder().with_fields(fields).build().expect("a schema")
+        Schema::new(0, fields).expect("a schema")
     }
 
     fn ids(text: &str) -> Result<Vec<(i32, bool, bool)>> {
@@ -145,7 +156,7 @@ mod tests {
     #[test]
     fn orders_are_read_as_sql_writes_them() {
         assert_eq!(ids("b desc, a ASC NULLS LAST").expect("an order"), [(2, true, false), (1, false, false)]);
-        for wrong in ["", "c", "a up", "a desc nulls", "a,", "\"a", "\"a\"b", "s", "s.q", "a.b"] {
+        for wrong in ["", "c", "a up", "a desc nulls", "a,", "\"a", "\"a\"b", "s", "s.q", "a.b", "shape", "v"] {
             assert!(ids(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,5 +1,5 @@
+use esker_format::{MAIN_BRANCH, TableMetadata};
 use esker_table::properties::TARGET_FILE_BYTES;
-use iceberg::spec::TableMetadata;
 use serde::{Deserialize, Serialize};
 
 use crate::{MaintenanceError, Result};
@@ -124,7 +124,7 @@ pub struct CompactOptions {
 impl CompactOptions {
     /// The branch that is compacted.
     pub(crate) fn branch(&self) -> &str {
-        self.branch.as_deref().unwrap_or(iceberg::spec::MAIN_BRANCH)
+        self.branch.as_deref().unwrap_or(MAIN_BRANCH)
     }
 
     /// Refuses options that contradict each other.
@@ -153,7 +153,7 @@ impl CompactOptions {
         match self.target_file_size_bytes {
             Some(0) => Err(MaintenanceError::Option { key: "target-file-size-bytes", reason: "it must not be 0".to_owned() }),
             Some(target) => Ok(target),
-            None => Ok(TARGET_FILE_BYTES.of(metadata.properties())),
+            None => Ok(TARGET_FILE_BYTES.of(&metadata.properties)),
         }
     }
 }

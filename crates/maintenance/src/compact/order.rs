@@ -6,10 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
-use esker_read::transformed;
+use esker_format::{NullOrder, Schema, SortDirection, SortField, TableMetadata, Transform, Value};
+use esker_read::transform;
 use esker_table::{ColumnBounds, LiveFile};
-use iceberg::spec::{Datum, NullOrder, PrimitiveLiteral, Schema, SortDirection, TableMetadata, Transform};
-use iceberg::transform::create_transform_function;
 
 use super::named::{Place, Sorted, sorted_by};
 use super::options::{CompactOptions, Strategy};
@@ -58,12 +57,16 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                     let reason = "the table has no sort order; say which columns to sort by".to_owned();
                     return Err(MaintenanceError::Option { key: "sort-order", reason });
                 }
-                let key = |f: &iceberg::spec::SortField| {
+                let key = |f: &SortField| {
                     let options = SortOptions {
-                        descending: f.direction == SortDirection::Descending,
+                        descending: f.direction == SortDirection::Desc,
                         nulls_first: f.null_order == NullOrder::First,
                     };
-                    Ok(Key { column: Place::of(schema, f.source_id)?, transform: f.transform, options })
+                    let (Some(source), false) = (f.source_id, matches!(f.transform, Transform::Unknown(_))) else {
+                        let reason = format!("the table is sorted by the transform {}, which is not supported", f.transform);
+                        return Err(MaintenanceError::Option { key: "sort-order", reason });
+                    };
+                    Ok(Key { column: Place::of(schema, source)?, transform: f.transform.clone(), options })
                 };
                 let keys = order.fields.iter().map(key).collect::<Result<_>>()?;
                 Ok(Some((Order::Columns(keys), i32::try_from(order.order_id).ok())))
@@ -87,18 +90,10 @@ impl Order {
         let Self::Curve(axes) = self else { return };
         for axis in axes {
             let id = axis.column.id;
-            let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive_type()) else { continue };
+            let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive()) else { continue };
             let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(&f.file, id, ty)).collect();
-            let number = |d: &Option<Datum>| match d.as_ref().map(Datum::literal) {
-                Some(PrimitiveLiteral::Int(v)) => Some(f64::from(*v)),
-                Some(PrimitiveLiteral::Long(v)) => Some(*v as f64),
-                Some(PrimitiveLiteral::Float(v)) => Some(f64::from(v.0)),
-                Some(PrimitiveLiteral::Double(v)) => Some(v.0),
-                Some(PrimitiveLiteral::Int128(v)) => Some(*v as f64),
-                _ => None,
-            };
-            let low = bounds.iter().filter_map(|b| number(&b.lower)).reduce(f64::min);
-            let high = bounds.iter().filter_map(|b| number(&b.upper)).reduce(f64::max);
+            let low = bounds.iter().filter_map(|b| number(b.lower.as_ref()?)).reduce(f64::min);
+            let high = bounds.iter().filter_map(|b| number(b.upper.as_ref()?)).reduce(f64::max);
             axis.range = low.zip(high).filter(|(low, high)| low < high);
         }
     }
@@ -107,9 +102,9 @@ impl Order {
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         match self {
             Self::Columns(keys) => {
-                let key = |k: &Key| match k.transform {
+                let key = |k: &Key| match &k.transform {
                     Transform::Identity => Ok(k.column.values(batch)?),
-                    transform => Ok(transformed(&create_transform_function(&transform)?, k.column.values(batch)?)?),
+                    by => Ok(transform::array(by, &k.column.values(batch)?)?),
                 };
                 keys.iter().map(key).collect()
             }
@@ -127,6 +122,24 @@ impl Order {
     /// The types of [`Self::keys`].
     pub(crate) fn key_types(&self, schema: &SchemaRef) -> Result<Vec<DataType>> {
         Ok(self.keys(&RecordBatch::new_empty(schema.clone()))?.iter().map(|k| k.data_type().clone()).collect())
+    }
+}
+
+/// A value as a number, of types that can be stretched.
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(v) | Value::Date(v) => Some(f64::from(*v)),
+        Value::Long(v)
+        | Value::Time(v)
+        | Value::Timestamp(v)
+        | Value::Timestamptz(v)
+        | Value::TimestampNs(v)
+        | Value::TimestamptzNs(v) => Some(*v as f64),
+        Value::Float(v) => Some(f64::from(*v)),
+        Value::Double(v) => Some(*v),
+        Value::Decimal { unscaled, .. } => Some(*unscaled as f64),
+        Value::Boolean(_) | Value::String(_) | Value::Uuid(_) | Value::Fixed(_) | Value::Binary(_) => None,
+        Value::Struct(_) | Value::List(_) | Value::Map(_) => None,
     }
 }
 

@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
-use esker_read::check_readable;
+use esker_format::{DataFileFormat, TableMetadata};
+use esker_read::{arrow_schema, check_readable};
 use esker_table::{
     DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
 };
 use esker_types::{now_ms, total};
-use iceberg::spec::{DataFileFormat, FormatVersion, TableMetadata};
 use serde::{Deserialize, Serialize};
 
 use super::courtesy::{Changed, changed};
@@ -101,7 +101,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
     let since = now_ms().saturating_sub_unsigned(courtesy(options).saturating_mul(1000));
     let changed = changed(catalog.manifests(), metadata, snapshot, since).await?;
     plan.under_change = !changed.is_empty();
-    plan.snapshot_id = Some(snapshot.snapshot_id());
+    plan.snapshot_id = Some(snapshot.snapshot_id);
     plan.sequence_number = snapshot.sequence_number();
     plan.data_files = live.data.len() as u64;
     plan.delete_files = live.deletes.len() as u64;
@@ -123,6 +123,10 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
     };
     trim(&mut plan.groups, options);
     chooser.count_deletes(&mut plan.groups);
+    if options.strategy != Strategy::ConvertDeletes && !plan.groups.is_empty() {
+        // A column whose values can't be decoded can't be rewritten.
+        arrow_schema(metadata.current_schema())?;
+    }
     Ok(plan)
 }
 
@@ -225,7 +229,7 @@ impl Chooser<'_> {
     }
 
     fn label(&self, data: &LiveFile) -> String {
-        partition_label(self.metadata, data.spec_id, data.file.partition())
+        partition_label(self.metadata, data.spec_id, &data.file.partition)
     }
 
     fn matches(&self, data: &LiveFile) -> bool {
@@ -235,22 +239,24 @@ impl Chooser<'_> {
 
     fn candidate(&self, data: &LiveFile) -> Option<Candidate> {
         let file = &data.file;
-        let own = |i: usize| self.live.deletes[i].entry.file.record_count();
+        let own = |i: usize| self.live.deletes[i].entry.file.rows().unwrap_or(0);
         let deleted = total(self.index.file_scoped(data).into_iter().map(own));
         let planned = PlannedFile {
-            path: file.file_path().to_owned(),
-            bytes: file.file_size_in_bytes(),
-            records: file.record_count(),
-            deleted: deleted.min(file.record_count()),
+            path: file.file_path.clone(),
+            bytes: file.size(),
+            records: file.rows().unwrap_or(0),
+            deleted: file.rows().map_or(deleted, |rows| deleted.min(rows)),
         };
         if self.options.strategy == Strategy::ConvertDeletes {
             return self.convertible(data).then_some(Candidate { file: planned, urgent: true });
         }
-        let ratio = deleted as f64 / file.record_count().max(1) as f64;
-        let many_deletes = deleted > 0 && ratio >= self.options.delete_ratio_threshold.unwrap_or(0.3);
+        // Of a file whose rows nobody counted, the share is not known.
+        let ratio = file.rows().map(|rows| deleted as f64 / rows.max(1) as f64);
+        let threshold = self.options.delete_ratio_threshold.unwrap_or(0.3);
+        let many_deletes = deleted > 0 && ratio.is_some_and(|ratio| ratio >= threshold);
         let over = |most: usize| self.index.positional(data).len() + self.index.equality(data).take(most).count() >= most;
         let many_delete_files = self.options.delete_file_threshold.is_some_and(|most| most > 0 && over(most));
-        let row_groups = file.split_offsets().map_or(1, <[i64]>::len).max(1) as u64;
+        let row_groups = file.split_offsets.as_ref().map_or(1, Vec::len).max(1) as u64;
         let small_row_groups =
             row_groups > 1 && self.options.min_row_group_size_bytes.is_some_and(|least| planned.bytes / row_groups < least);
         Some(Candidate { file: planned, urgent: many_deletes || many_delete_files || small_row_groups })
@@ -259,7 +265,7 @@ impl Chooser<'_> {
     /// Whether a file has deletes that a conversion makes better: equality deletes, and position deletes where there are
     /// vectors, or of several files together.
     fn convertible(&self, data: &LiveFile) -> bool {
-        let vectors = self.metadata.format_version() == FormatVersion::V3;
+        let vectors = self.metadata.format_version >= 3;
         let positional = self.index.positional(data);
         let kind = |i: &usize| self.live.deletes[*i].kind;
         let better = positional.iter().any(|i| kind(i) == DeleteKind::Position && (vectors || positional.len() > 1));
@@ -269,10 +275,10 @@ impl Chooser<'_> {
     /// What keeps a file from being rewritten.
     fn why_not(&self, data: &LiveFile) -> Option<String> {
         let file = &data.file;
-        if file.key_metadata().is_some() {
+        if file.key_metadata.is_some() {
             return Some("encrypted files are not supported".to_owned());
         }
-        if file.file_format() != DataFileFormat::Parquet {
+        if file.file_format != DataFileFormat::Parquet {
             return Some("only Parquet files are rewritten".to_owned());
         }
         if self.unreadable {
@@ -298,7 +304,7 @@ impl Chooser<'_> {
             return;
         }
         let by_path: std::collections::HashMap<&str, &LiveFile> =
-            self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+            self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         for group in groups {
             let files: Vec<LiveFile> =
                 group.files.iter().filter_map(|f| Some((*by_path.get(f.path.as_str())?).clone())).collect();

@@ -3,8 +3,8 @@
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr as Sql, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
+use esker_format::{PrimitiveType, Schema, Type};
 use esker_table::Expr;
-use iceberg::spec::{PrimitiveType, Schema, Type};
 use serde_json::{Value as Json, json};
 
 use crate::{MaintenanceError, Result};
@@ -193,6 +193,7 @@ fn of_text(text: &str, ty: &PrimitiveType) -> Option<Json> {
         P::Int | P::Long | P::Float | P::Double | P::Decimal { .. } => number(text.trim(), ty),
         // Iceberg's JSON has hexadecimal digits there, a statement of SQL the text itself.
         P::Binary | P::Fixed(_) => None,
+        P::Unknown | P::Geometry { .. } | P::Geography { .. } | P::Other(_) => None,
         P::Date => Some(text.trim().into()),
         P::String | P::Uuid => Some(text.into()),
     }
@@ -205,15 +206,15 @@ fn seconds(clock: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iceberg::spec::{Datum, NestedField, StructType};
+    use esker_format::{NestedField, NestedFieldRef, StructType, Value};
 
     fn schema() -> Schema {
-        let field = |id, name: &str, ty| NestedField::optional(id, name, Type::Primitive(ty)).into();
+        let field = |id, name: &str, ty: PrimitiveType| -> NestedFieldRef { NestedField::optional(id, name, ty).into() };
         let nested = StructType::new(vec![field(4, "b", PrimitiveType::Long)]);
-        let fields = [
+        let fields = vec![
             field(1, "id", PrimitiveType::Long),
             field(2, "name", PrimitiveType::String),
-            NestedField::optional(3, "a", Type::Struct(nested)).into(),
+            NestedField::optional(3, "a", nested).into(),
             field(5, "day", PrimitiveType::Date),
             field(6, "dc", PrimitiveType::Decimal { precision: 5, scale: 2 }),
             field(7, "bytes", PrimitiveType::Binary),
@@ -222,7 +223,7 @@ mod tests {
             field(10, "tm", PrimitiveType::Time),
             field(11, "Big", PrimitiveType::Long),
         ];
-        Schema::builder().with_fields(fields).build().expect("a schema")
+        Schema::new(0, fields).expect("a schema")
     }
 
     #[test]
@@ -261,13 +262,10 @@ mod tests {
             Ok(Expr::Predicate(predicate)) => predicate.values[0].clone(),
             other => panic!("{text}: {other:?}"),
         };
-        let decimal = |digits: &str| Datum::decimal_from_str(digits).expect("a decimal").literal().clone();
-        for (text, digits) in
-            [("dc = 1.5", "1.50"), ("dc > 1", "1.00"), ("-1.50 = dc", "-1.50"), ("dc = '2'", "2.00"), ("dc < .5", "0.50")]
-        {
-            assert_eq!(*value(text).literal(), decimal(digits), "{text}");
+        for (text, unscaled) in [("dc = 1.5", 150), ("dc > 1", 100), ("-1.50 = dc", -150), ("dc = '2'", 200), ("dc < .5", 50)] {
+            assert_eq!(value(text), Value::Decimal { unscaled, scale: 2 }, "{text}");
         }
-        assert_eq!(value("bytes = X'CAFE'"), Datum::binary(vec![0xca, 0xfe]));
+        assert_eq!(value("bytes = X'CAFE'"), Value::Binary([0xca, 0xfe].into()));
         let micros = 1_577_836_800_000_000;
         for (text, at) in [
             ("ts = timestamp '2020-01-01'", micros),
@@ -275,13 +273,13 @@ mod tests {
             ("ts = date '2020-01-01'", micros),
             ("ts = '2020-01-01 00:00:00.5'", micros + 500_000),
         ] {
-            assert_eq!(value(text), Datum::timestamp_micros(at), "{text}");
+            assert_eq!(value(text), Value::Timestamp(at), "{text}");
         }
         for text in ["tz = timestamp '2020-01-01 00:00:00'", "tz = '2020-01-01T02:00+02'", "tz = '2020-01-01 00:00:00Z'"] {
-            assert_eq!(value(text), Datum::timestamptz_micros(micros), "{text}");
+            assert_eq!(value(text), Value::Timestamptz(micros), "{text}");
         }
-        assert_eq!(value("tm = time '10:00'"), Datum::time_micros(36_000_000_000).expect("a time"));
-        assert_eq!(value("ID = 3.0"), Datum::long(3_i64));
-        assert_eq!(value("Big = '7'"), Datum::long(7_i64));
+        assert_eq!(value("tm = time '10:00'"), Value::Time(36_000_000_000));
+        assert_eq!(value("ID = 3.0"), Value::Long(3));
+        assert_eq!(value("Big = '7'"), Value::Long(7));
     }
 }

@@ -7,9 +7,9 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use esker_format::{PartitionField, PartitionSpec, Value};
 use esker_read::{field_id, literal_array};
 use esker_write::Shape;
-use iceberg::spec::{Literal, PartitionField, PartitionSpec, Struct, Transform, Type};
 
 /// What readers see instead of what a file holds: engines take a column that a file is partitioned by as it is from its partition.
 #[derive(Debug, Clone, Default)]
@@ -20,18 +20,16 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// For files of a partition.
-    pub(crate) fn of(shape: &Shape, spec: &PartitionSpec, partition: &Struct) -> Self {
-        let constant = |(field, value): (&PartitionField, Option<&Literal>)| {
-            if field.transform != Transform::Identity {
-                return None;
-            }
-            let at = shape.arrow.fields().iter().position(|f| field_id(f) == Some(field.source_id))?;
+    pub(crate) fn of(shape: &Shape, spec: &PartitionSpec, partition: &[Option<Value>]) -> Self {
+        let constant = |(field, value): (&PartitionField, &Option<Value>)| {
+            let source = field.source_id().filter(|_| field.transform().is_identity())?;
+            let at = shape.arrow.fields().iter().position(|f| field_id(f) == Some(source))?;
             let to = shape.arrow.field(at).data_type();
-            match (value, shape.schema.field_by_id(field.source_id)?.field_type.as_ref()) {
-                (None, _) => Some((at, new_null_array(to, 1))),
-                (Some(Literal::Primitive(value)), Type::Primitive(ty)) => Some((at, literal_array(ty, value, to)?)),
-                _ => None,
-            }
+            let constant = match value {
+                None => new_null_array(to, 1),
+                Some(value) => literal_array(value, to)?,
+            };
+            Some((at, constant))
         };
         Self { constants: spec.fields().iter().zip(partition.iter()).filter_map(constant).collect() }
     }

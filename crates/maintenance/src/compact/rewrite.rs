@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use esker_format::DataFile;
 use esker_read::{Adapter, Positions};
 use esker_types::total;
 use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
-use iceberg::spec::DataFileBuilder;
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 
@@ -46,7 +46,7 @@ impl Target {
 /// What became of a group.
 pub(crate) struct Rewritten {
     /// Their entries, all but the partition.
-    pub(crate) files: Vec<DataFileBuilder>,
+    pub(crate) files: Vec<DataFile>,
     /// Path and bytes of each.
     pub(crate) paths: Vec<(String, u64)>,
     pub(crate) hash: ContentHash,
@@ -78,7 +78,7 @@ pub(crate) async fn rewrite(
     inputs: Arc<Vec<Input>>,
     target: &Target,
 ) -> Result<Rewritten> {
-    let total_in = total(inputs.iter().map(|i| i.file.file.file_size_in_bytes()));
+    let total_in = total(inputs.iter().map(|i| i.file.file.size()));
     let memory = context.memory.bytes * 2 / 5;
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
     let cut = Cut {
@@ -117,9 +117,9 @@ pub(crate) async fn rewrite(
             let (output, first) = assembly.place();
             let mut bytes_in = 0;
             for Run { input, rows, deleted, first: at } in runs {
-                let file = &inputs[input].file.file;
-                let share = (rows.end - rows.start) as f64 / file.record_count().max(1) as f64;
-                bytes_in += (file.file_size_in_bytes() as f64 * share) as u64;
+                let source = &inputs[input];
+                let share = (rows.end - rows.start) as f64 / source.records.max(1) as f64;
+                bytes_in += (source.file.file.size() as f64 * share) as u64;
                 placed.push(Placed { input, rows, deleted, output, first: first + at });
             }
             if let RowGroup::Copied { .. } = &group {
@@ -192,7 +192,7 @@ fn unit_bytes(total: u64, row_group: u64, workers: u64) -> u64 {
     (total / n).max(LEAST.min(row_group))
 }
 
-pub(crate) fn entries(written: Vec<Written>) -> (Vec<(String, u64)>, Vec<DataFileBuilder>) {
+pub(crate) fn entries(written: Vec<Written>) -> (Vec<(String, u64)>, Vec<DataFile>) {
     written.into_iter().map(|w| ((w.path, w.bytes), w.entry)).unzip()
 }
 
@@ -293,7 +293,7 @@ fn copy(
         lineage = encoder.finish()?.chunks;
     }
     let whole = fetched.footer().num_row_groups() == 1;
-    let nans = shape.copied_nans(source.file.file.nan_value_counts(), whole);
+    let nans = shape.copied_nans(&source.file.file, whole);
     let run = Run { input, rows, deleted: None, first: 0 };
     let group = RowGroup::Copied { source: Arc::new(fetched), row_group, index, lineage };
     Ok((vec![Piece { group, placed: vec![run], nans }], hash))

@@ -3,13 +3,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
+use esker_format::{DataFile, TableMetadata, Tuple};
 use esker_read::Adapter;
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
 use esker_types::{Coded, ErrorCode, TableId, total};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use iceberg::spec::{DataFile, FormatVersion, TableMetadata};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -31,7 +31,7 @@ use crate::{MaintenanceError, Result};
 pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, plan: &CompactPlan) -> Result<CompactOutcome> {
     let started = Instant::now();
     let mut outcome = CompactOutcome::default();
-    let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshot_by_id(id)) else {
+    let Some(snapshot) = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id)) else {
         return Ok(outcome);
     };
     let mut context = context.clone();
@@ -41,7 +41,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     }
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(plan.bytes());
-    let start = snapshot.snapshot_id();
+    let start = snapshot.snapshot_id;
     let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
     match plan.options.strategy {
         Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
@@ -104,7 +104,7 @@ impl Job<'_> {
     async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let options = &self.plan.options;
         let shape = Shape::new(&self.metadata)?;
-        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
         let batch = match (options.partial_progress.unwrap_or(true), options.max_commits) {
@@ -194,7 +194,7 @@ impl Job<'_> {
     /// Whether rows have no row ids yet, as right after an upgrade to format version 3. The first commit gives them theirs; groups that
     /// are committed after it would give their rows others.
     fn is_unnumbered(&self) -> bool {
-        self.metadata.format_version() >= FormatVersion::V3 && self.live.data.iter().any(|f| f.first_row_id.is_none())
+        self.metadata.format_version >= 3 && self.live.data.iter().any(|f| f.first_row_id.is_none())
     }
 
     /// Where the files of a group go.
@@ -263,7 +263,7 @@ impl Job<'_> {
 
     /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
     async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
-        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path(), f)).collect();
+        let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let index = DeleteIndex::new(&self.live, &self.metadata)?;
         let (mut files, mut covered): (HashMap<String, Doomed>, HashSet<DeleteKey>) = Default::default();
         for group in &self.plan.groups {
@@ -284,8 +284,8 @@ impl Job<'_> {
                 covered.extend(deletes.iter().map(|d| delete_key(&d.entry.file)));
             }
             for file in data {
-                let path = file.file.file_path().to_owned();
-                let partition = file.file.partition().clone();
+                let path = file.file.file_path.clone();
+                let partition = file.file.partition.clone();
                 let positions = positions.remove(&path).unwrap_or_default();
                 files.insert(path.clone(), Doomed { path, spec_id: file.spec_id, partition, positions });
             }
@@ -373,9 +373,9 @@ impl Facts {
             group: done.group,
             partition: planned.map_or_else(String::new, |g| g.partition.clone()),
             files_in: done.removed.len() as u64,
-            bytes_in: total(done.removed.iter().map(|f| f.file.file_size_in_bytes())),
+            bytes_in: total(done.removed.iter().map(|f| f.file.size())),
             files_out: done.added.len() as u64,
-            bytes_out: done.added.iter().map(DataFile::file_size_in_bytes).sum(),
+            bytes_out: total(done.added.iter().map(|file| file.size())),
             deleted: ready.deleted,
             spliced: ready.spliced,
             hash: ready.hash,
@@ -415,10 +415,20 @@ fn one_partition(files: &[LiveFile]) -> Result<PartitionKey<'_>> {
     match files.iter().find(|file| PartitionKey::of(file) != partition) {
         None => Ok(partition),
         Some(other) => {
-            let (first, other) = (first.file.file_path().to_owned(), other.file.file_path().to_owned());
+            let (first, other) = (first.file.file_path.clone(), other.file.file_path.clone());
             Err(MaintenanceError::MixedPartitions { first, other })
         }
     }
+}
+
+/// The rows of a file, deleted ones among them; its footer tells where its manifest does not.
+async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
+    let file = &file.file;
+    if let Some(rows) = file.rows() {
+        return Ok(rows);
+    }
+    let footer = context.reader.footer(&file.file_path, file.size(), &context.counters.reads).await?;
+    Ok(footer.file_metadata().num_rows().unsigned_abs())
 }
 
 impl GroupWork {
@@ -426,22 +436,21 @@ impl GroupWork {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
         let spec = metadata.partition_spec_by_id(group.spec_id);
         let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
-        let partition = one_partition(&files)?.values().clone();
+        let partition: Tuple = one_partition(&files)?.values().into();
         let (positional, by_equality) = resolve(&context, &metadata, &live, &files).await?;
         let mut deleted = union(positional, by_equality);
-        let inputs: Vec<Input> = files
-            .iter()
-            .map(|file| {
-                let partition = file.file.partition();
-                Input {
-                    file: file.clone(),
-                    deleted: deleted.remove(file.file.file_path()).map(Arc::new),
-                    adapter: Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
-                    seen: Arc::new(Seen::of(&shape, spec, partition)),
-                }
-            })
-            .collect();
-        let deleted = inputs.iter().map(|i| i.file.file.record_count() - i.rows()).sum();
+        let mut inputs = Vec::with_capacity(files.len());
+        for file in &files {
+            let partition = &file.file.partition;
+            inputs.push(Input {
+                file: file.clone(),
+                records: records(&context, file).await?,
+                deleted: deleted.remove(&file.file.file_path).map(Arc::new),
+                adapter: Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
+                seen: Arc::new(Seen::of(&shape, spec, partition)),
+            });
+        }
+        let deleted = inputs.iter().map(|i| i.records - i.rows()).sum();
         let inputs = Arc::new(inputs);
         let (sort_order, rewritten) = match order {
             None => (None, rewrite(&context, &shape, inputs, &target).await?),
@@ -452,12 +461,8 @@ impl GroupWork {
         };
         context.catalog.halt("compact-after-write").await;
         let mut added = Vec::with_capacity(rewritten.files.len());
-        for mut file in rewritten.files {
-            file.partition(partition.clone()).partition_spec_id(group.spec_id);
-            if let Some(id) = sort_order {
-                file.sort_order_id(id);
-            }
-            added.push(file.build().map_err(|e| MaintenanceError::Refused(e.to_string()))?);
+        for file in rewritten.files {
+            added.push(DataFile { partition: partition.clone(), sort_order_id: sort_order, ..file });
         }
         let spliced = (rewritten.spliced_row_groups, rewritten.spliced_bytes);
         let done = Done { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
@@ -467,15 +472,13 @@ impl GroupWork {
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Literal, Struct};
+    use esker_format::{DataContentType, DataFileFormat, Value};
 
     use super::*;
 
     fn file(path: &str, spec_id: i32, value: Option<&str>) -> LiveFile {
-        let mut builder = DataFileBuilder::default();
-        builder.content(DataContentType::Data).file_path(path.to_owned()).file_format(DataFileFormat::Parquet).record_count(1);
-        builder.file_size_in_bytes(1).partition(Struct::from_iter([value.map(Literal::string)]));
-        let file = builder.build().expect("a file");
+        let mut file = DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 1, 1);
+        file.partition = [value.map(|text| Value::String(text.into()))].into();
         LiveFile { file, spec_id, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 

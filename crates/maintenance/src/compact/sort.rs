@@ -62,7 +62,7 @@ pub(crate) async fn rewrite_sorted(
         (0..lanes).map(|_| Arc::new(Share(source.clone())) as Arc<dyn PartitionStream>).collect();
     let mut sorted = sorted(context, schema, partitions, &order, columns)?;
 
-    let total_in = total(inputs.iter().map(|i| i.file.file.file_size_in_bytes()));
+    let total_in = total(inputs.iter().map(|i| i.file.file.size()));
     let rows_in = total(inputs.iter().map(Input::rows));
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.memory.bytes / 8);
     let mut sidecar = SidecarWriter::create(&context.memory.spill_dir)?;

@@ -1,5 +1,6 @@
 //! A compaction as Spark does it: the arguments of its procedure `rewrite_data_files`.
 
+use esker_format::MAIN_BRANCH;
 use esker_types::{TableName, dotted, in_quotes};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,7 +21,7 @@ pub struct SparkCall {
 /// bounds on what a job takes, and no proof by decoding everything again.
 pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<SparkCall> {
     let bounded = options.max_bytes.is_some() || options.max_seconds.is_some() || options.max_requests.is_some();
-    let other_branch = options.branch.as_ref().is_some_and(|branch| branch != iceberg::spec::MAIN_BRANCH);
+    let other_branch = options.branch.as_ref().is_some_and(|branch| branch != MAIN_BRANCH);
     if bounded || other_branch || options.partition.is_some() || options.verify == Verify::Full {
         return None;
     }

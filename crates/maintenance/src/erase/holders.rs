@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
+use esker_format::{DataFileFormat, TableMetadata};
 use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, target_schema};
 use esker_storage::Location;
-use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, first_row_ids, load_live, load_manifests, refs, residual};
+use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, load_live, load_manifests, residual};
 use esker_types::{Coded, Millis};
 use futures::stream::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataFileFormat, TableMetadata};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use super::matching::{fields, matching};
 use super::outside::outside;
-use crate::Result;
 use crate::compact::{BATCH, resolve_within, union};
+use crate::{Result, check_plain};
 
 /// Files read at the same time.
 const CONCURRENCY: usize = 4;
@@ -148,33 +148,35 @@ async fn suspects(
     let mut known: HashSet<String> = HashSet::new();
     // What a manifest holds that may match: snapshots share most of theirs.
     let mut by_manifest: HashMap<String, Vec<String>> = HashMap::new();
-    for snapshot in metadata.snapshots() {
-        for file in load_manifests(source, metadata, snapshot).await? {
+    for snapshot in &metadata.snapshots {
+        for file in load_manifests(source, snapshot).await? {
             if !by_manifest.contains_key(&file.manifest_path) {
                 let manifest = source.load(metadata, &file).await?;
                 let mut matched = Vec::new();
-                for (entry, first_row_id) in manifest.entries().iter().zip(first_row_ids(&file, &manifest)) {
-                    let data = entry.data_file();
-                    let path = Location::normal(data.file_path());
+                for entry in &manifest.entries {
+                    let data = &entry.data_file;
+                    let path = Location::normal(&data.file_path);
                     if entry.is_alive() {
                         known.insert(path.clone());
                     }
                     let spec = metadata.partition_spec_by_id(file.partition_spec_id);
                     let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, data) == Expr::False);
-                    if !entry.is_alive() || ruled_out || data.file_format() == DataFileFormat::Puffin {
+                    if !entry.is_alive() || ruled_out || data.file_format == DataFileFormat::Puffin {
                         continue;
                     }
+                    // Whether it holds any of the rows can't be found out.
+                    check_plain(&data.file_path, data.key_metadata.as_ref())?;
                     matched.push(path.clone());
                     found.entry(path).or_insert_with(|| {
-                        let parquet = data.file_format() == DataFileFormat::Parquet;
-                        Suspect::new(Some(LiveFile::of(&file, entry, first_row_id)), data.file_size_in_bytes(), parquet)
+                        let parquet = data.file_format == DataFileFormat::Parquet;
+                        Suspect::new(Some(LiveFile::of(&file, entry)), data.size(), parquet)
                     });
                 }
                 by_manifest.insert(file.manifest_path.clone(), matched);
             }
             for path in &by_manifest[&file.manifest_path] {
                 if let Some(suspect) = found.get_mut(path) {
-                    suspect.snapshots.insert(snapshot.snapshot_id());
+                    suspect.snapshots.insert(snapshot.snapshot_id);
                 }
             }
         }
@@ -195,16 +197,16 @@ async fn heads(
     let bytes = usize::try_from(catalog.options().set_bytes).unwrap_or(usize::MAX);
     let budget = EqualityBudget { bytes, dir: catalog.options().spill_dir.clone(), keep: false };
     let mut names: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for (name, reference) in refs(metadata)? {
-        names.entry(reference.snapshot_id).or_default().push(name);
+    for (name, reference) in &metadata.refs {
+        names.entry(reference.snapshot_id).or_default().push(name.clone());
     }
     for (id, names) in names {
-        let Some(snapshot) = metadata.snapshot_by_id(id) else { continue };
+        let Some(snapshot) = metadata.snapshots.get(id) else { continue };
         let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
         let index = DeleteIndex::new(&live, metadata)?;
         let mut reached = Vec::new();
         for file in &live.data {
-            if let Some(suspect) = found.get_mut(&Location::normal(file.file.file_path())) {
+            if let Some(suspect) = found.get_mut(&Location::normal(&file.file.file_path)) {
                 suspect.refs.extend(names.iter().cloned());
                 match index.any(file) {
                     false => suspect.in_table.extend(names.iter().cloned()),
@@ -213,7 +215,7 @@ async fn heads(
             }
         }
         for delete in &live.deletes {
-            if let Some(suspect) = found.get_mut(&Location::normal(delete.entry.file.file_path())) {
+            if let Some(suspect) = found.get_mut(&Location::normal(&delete.entry.file.file_path)) {
                 suspect.refs.extend(names.iter().cloned());
             }
         }
@@ -223,7 +225,7 @@ async fn heads(
         let (positional, by_equality) = resolve_within(reader, &budget, stats, metadata, &live, &reached).await?;
         let mut deleted = union(positional, by_equality);
         for file in reached {
-            let path = file.file.file_path();
+            let path = &file.file.file_path;
             let deleted = Arc::new(deleted.remove(path).unwrap_or_default());
             if let Some(suspect) = found.get_mut(&Location::normal(path)) {
                 suspect.hidden.extend(names.iter().map(|name| (name.clone(), deleted.clone())));
@@ -244,8 +246,8 @@ async fn rows_in(
     stats: &Arc<ReadStats>,
 ) -> Result<RoaringTreemap> {
     let schema = metadata.current_schema();
-    let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition())));
-    let spec = spec.as_ref().map(|(spec, partition)| (spec.as_ref(), *partition));
+    let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition.as_ref())));
+    let spec = spec.map(|(spec, partition)| (spec.as_ref(), partition));
     let adapter = Arc::new(Adapter::new(target_schema(schema, &fields(filter, schema)?)?, schema, spec));
     let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
     let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;

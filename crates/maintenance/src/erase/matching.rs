@@ -4,9 +4,9 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar};
 use arrow::compute::kernels::cmp;
 use arrow::compute::{and_kleene, is_not_null, is_null, not, or_kleene, starts_with};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use esker_format::{Schema, Value};
 use esker_read::{column_at, field_id, literal_array, one_nan_and_zero};
 use esker_table::{Expr, Op, Predicate};
-use iceberg::spec::{Datum, Schema, Type};
 
 use crate::compact::way;
 use crate::{MaintenanceError, Result};
@@ -56,20 +56,15 @@ fn values(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<Option<
 fn predicate(p: &Predicate, batch: &RecordBatch, schema: &Schema) -> Result<BooleanArray> {
     let unsupported = || unsupported(p, schema);
     let column = &one_nan_and_zero(&values(p, batch, schema)?.ok_or_else(unsupported)?)?;
-    let value = |datum: &Datum| -> Result<Scalar<ArrayRef>> {
-        let ty = schema.field_by_id(p.field).map(|f| f.field_type.as_ref());
-        let array = match ty {
-            Some(Type::Primitive(ty)) => literal_array(ty, datum.literal(), column.data_type()),
-            _ => None,
-        };
-        let array = array.ok_or_else(unsupported)?;
+    let value = |value: &Value| -> Result<Scalar<ArrayRef>> {
+        let array = literal_array(value, column.data_type()).ok_or_else(unsupported)?;
         Ok(Scalar::new(one_nan_and_zero(&array)?))
     };
     let one = || p.values.first().ok_or_else(unsupported).and_then(value);
     let any = || -> Result<BooleanArray> {
         let mut found = BooleanArray::from(vec![false; batch.num_rows()]);
-        for datum in &p.values {
-            found = or_kleene(&found, &cmp::eq(column, &value(datum)?)?)?;
+        for wanted in &p.values {
+            found = or_kleene(&found, &cmp::eq(column, &value(wanted)?)?)?;
         }
         Ok(found)
     };
@@ -105,15 +100,15 @@ mod tests {
 
     use super::*;
     use arrow::array::{Float64Array, StructArray};
-    use iceberg::spec::{NestedField, PrimitiveType, StructType};
+    use esker_format::{NestedField, PrimitiveType, StructType};
 
     #[test]
     fn fields_of_structs_are_asked_and_are_null_where_the_struct_is() {
-        let k = NestedField::optional(3, "k", Type::Primitive(PrimitiveType::Long)).into();
-        let inner = NestedField::optional(2, "inner", Type::Struct(StructType::new(vec![k]))).into();
-        let first = NestedField::optional(1, "a", Type::Primitive(PrimitiveType::Long)).into();
-        let outer = NestedField::optional(4, "st", Type::Struct(StructType::new(vec![inner]))).into();
-        let schema = Schema::builder().with_fields([first, outer]).build().expect("a schema");
+        let k = NestedField::optional(3, "k", PrimitiveType::Long).into();
+        let inner = NestedField::optional(2, "inner", StructType::new(vec![k])).into();
+        let first = NestedField::optional(1, "a", PrimitiveType::Long).into();
+        let outer = NestedField::optional(4, "st", StructType::new(vec![inner])).into();
+        let schema = Schema::new(0, vec![first, outer]).expect("a schema");
         let filter = |json| Expr::parse(&json, &schema, true).expect("a filter");
         let equal = filter(serde_json::json!({"type": "eq", "term": "st.inner.k", "value": 5}));
         assert_eq!(fields(&equal, &schema).expect("columns"), [4]);
@@ -137,8 +132,8 @@ mod tests {
     /// SQL's standard has one zero, PostgreSQL one NaN, which is greater than every number.
     #[test]
     fn floats_are_found_as_sql_compares_them() {
-        let field = NestedField::optional(1, "x", Type::Primitive(PrimitiveType::Double)).into();
-        let schema = Schema::builder().with_fields([field]).build().expect("a schema");
+        let field = NestedField::optional(1, "x", PrimitiveType::Double).into();
+        let schema = Schema::new(0, vec![field]).expect("a schema");
         let target = esker_read::target_schema(&schema, &[1]).expect("a target");
         let values = [Some(-0.0), Some(0.0), Some(-f64::NAN), Some(f64::NAN), Some(1.0), None];
         let batch = RecordBatch::try_new(target, vec![Arc::new(Float64Array::from(values.to_vec()))]).expect("a batch");

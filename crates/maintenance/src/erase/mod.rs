@@ -12,12 +12,11 @@ mod outside;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
+use esker_format::MAIN_BRANCH;
 use esker_read::Reader;
 use esker_state::JobFilter;
 use esker_storage::Location;
-use esker_table::refs;
 use esker_types::{JobId, Millis, TableId, now_ms};
-use iceberg::spec::MAIN_BRANCH;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::{execute_compact, parse_filter};
@@ -120,7 +119,7 @@ async fn report(
 
 /// Branches and tags that are to go must be there, and `main` stays.
 fn check_refs(table: &LoadedTable, drop_refs: &BTreeSet<String>) -> Result<()> {
-    let all = refs(&table.metadata)?;
+    let all = &table.metadata.refs;
     match drop_refs.iter().find(|name| *name == MAIN_BRANCH || !all.contains_key(*name)) {
         None => Ok(()),
         Some(name) if name == MAIN_BRANCH => {
@@ -178,7 +177,7 @@ pub(crate) async fn execute_erase(
     check_deleted(plan)?;
     // Rows that deletes hide come to nothing in files of their own.
     let branches: BTreeSet<String> = plan.holders.iter().flat_map(|h| h.refs.iter().cloned()).collect();
-    let all = refs(&table.metadata)?;
+    let all = &table.metadata.refs;
     for branch in branches.iter().filter(|name| !plan.drop_refs.contains(*name) && all.get(*name).is_some_and(|r| r.is_branch()))
     {
         let current = reload().await?;

@@ -68,7 +68,7 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
     let elsewhere = referenced_elsewhere(catalog, table.row.id, &own).await?;
     let others = deletion::other_places(catalog, Some(table.row.id)).await?;
     let places = Places { own, elsewhere, others };
-    let metadata = Location::parse(&metadata_dir(table.metadata.location(), table.metadata.properties()))?;
+    let metadata = Location::parse(&metadata_dir(&table.metadata.location, &table.metadata.properties))?;
     let mut strays: BTreeMap<String, u64> = BTreeMap::new();
     for place in places.own.iter().filter(|place| !places.own.iter().any(|outer| place.is_inside(outer))) {
         let mut files = catalog.storage().list(place);

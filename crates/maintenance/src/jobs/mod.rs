@@ -2,6 +2,8 @@
 
 mod context;
 mod handed;
+#[cfg(test)]
+mod kept;
 mod request;
 mod stats;
 mod worker;

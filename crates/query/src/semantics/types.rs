@@ -9,9 +9,10 @@ use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
-use iceberg::spec::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
+use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
 
 use super::sized::sized;
+use crate::opaque;
 use crate::wording::sql_type;
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
@@ -135,14 +136,18 @@ fn with_uuids(ty: &Type, path: &str, fixed: &[&str]) -> Type {
     };
     match ty {
         Type::Primitive(PrimitiveType::Fixed(16)) if !fixed.contains(&path) => Type::Primitive(PrimitiveType::Uuid),
-        Type::Primitive(_) => ty.clone(),
+        Type::Primitive(_) | Type::Variant => ty.clone(),
         Type::Struct(inner) => {
             Type::Struct(StructType::new(inner.fields().iter().map(|f| within(f, format!("{FIELD}{}", f.name))).collect()))
         }
-        Type::List(list) => Type::List(ListType::new(within(&list.element_field, ELEMENT.to_string()))),
-        Type::Map(map) => {
-            Type::Map(MapType::new(within(&map.key_field, KEY.to_string()), within(&map.value_field, ELEMENT.to_string())))
+        Type::List(list) => {
+            Type::List(ListType { element_field: within(&list.element_field, ELEMENT.to_string()), ..list.clone() })
         }
+        Type::Map(map) => Type::Map(MapType {
+            key_field: within(&map.key_field, KEY.to_string()),
+            value_field: within(&map.value_field, ELEMENT.to_string()),
+            ..map.clone()
+        }),
     }
 }
 
@@ -160,7 +165,7 @@ fn places(ty: &Type) -> Vec<String> {
     let within = |ty: &Type, step: String| places(ty).into_iter().map(move |path| format!("{step}{path}"));
     match ty {
         Type::Primitive(PrimitiveType::Fixed(16)) => vec![String::new()],
-        Type::Primitive(_) => vec![],
+        Type::Primitive(_) | Type::Variant => vec![],
         Type::Struct(inner) => inner.fields().iter().flat_map(|f| within(&f.field_type, format!("{FIELD}{}", f.name))).collect(),
         Type::List(list) => within(&list.element_field.field_type, ELEMENT.to_string()).collect(),
         Type::Map(map) => {
@@ -172,6 +177,10 @@ fn places(ty: &Type) -> Vec<String> {
 
 /// What SQL calls the type of a column.
 pub(crate) fn type_name(field: &Field) -> String {
+    if let Some(ty) = opaque::type_of(field) {
+        let (kind, rest) = ty.split_at(ty.find(['(', '<']).unwrap_or(ty.len()));
+        return format!("{}{rest}", kind.to_uppercase());
+    }
     let marks = field.metadata().get(FIXED).map(|marks| marks.split(NEXT).collect::<Vec<_>>());
     named(field.data_type(), "", &marks.unwrap_or_default())
 }

@@ -1,8 +1,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use esker_catalog::{Change, Proposal};
-use iceberg::spec::Operation;
-use iceberg::{TableRequirement, TableUpdate};
+use esker_format::{Operation, Snapshot, TableRequirement, TableUpdate};
 use serde::Deserialize;
 
 use super::load::{self, Shape};
@@ -26,7 +25,7 @@ pub(crate) async fn commit(
     Body(request): Body<CommitTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::NotExist));
+    let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate));
     let operation = operation(&request.updates);
     let proposal = Proposal { requirements: request.requirements, updates: request.updates, cause, ..Proposal::default() };
     let result = match creates {
@@ -40,17 +39,14 @@ pub(crate) async fn commit(
     load::committed(&app, catalog, &result?, &shape).await
 }
 
-/// The operation of the snapshot that is added: `append`, `overwrite`, `delete`, `replace`; `none` without a snapshot.
+/// The operation of the snapshot that is added: `append`, `overwrite`, `delete`, `replace`; `other` if its writer says none of these, `none`
+/// without a snapshot.
 pub(super) fn operation(updates: &[TableUpdate]) -> &'static str {
+    const KNOWN: [Operation; 4] = [Operation::Append, Operation::Overwrite, Operation::Delete, Operation::Replace];
     let added = updates.iter().find_map(|update| match update {
-        TableUpdate::AddSnapshot { snapshot } => Some(&snapshot.summary().operation),
+        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
         _ => None,
     });
-    match added {
-        None => "none",
-        Some(Operation::Append) => "append",
-        Some(Operation::Overwrite) => "overwrite",
-        Some(Operation::Delete) => "delete",
-        Some(Operation::Replace) => "replace",
-    }
+    let named = |snapshot: &Snapshot| KNOWN.into_iter().find(|operation| snapshot.is(*operation));
+    added.map_or("none", |snapshot| named(snapshot).map_or("other", Operation::as_str))
 }

@@ -1,9 +1,9 @@
 //! Data and delete files as scan planning answers them (`ContentFile` of the OpenAPI document).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
+use esker_format::{BoundMap, DataContentType, DataFile, IdMap, TableMetadata};
 use esker_table::{Result, ScanPlan, ScanTask, partition_json};
-use iceberg::spec::{DataContentType, DataFile, Datum, TableMetadata};
 use serde_json::{Value, json};
 
 /// What of a table's metadata the files are printed with.
@@ -31,10 +31,10 @@ impl<'a> Printer<'a> {
                 let place = deletes.len();
                 references.push(*places.entry(delete).or_insert(place));
                 if places[&delete] == place {
-                    deletes.push(self.file(*spec, file, None)?);
+                    deletes.push(self.file(*spec, file)?);
                 }
             }
-            let file = self.file(task.spec_id, &task.file, task.first_row_id)?;
+            let file = self.file(task.spec_id, &task.file)?;
             let mut one = json!({"data-file": file, "residual-filter": task.residual.to_json()});
             if !references.is_empty() {
                 one["delete-file-references"] = json!(references);
@@ -44,62 +44,64 @@ impl<'a> Printer<'a> {
         Ok(json!({"delete-files": deletes, "file-scan-tasks": printed}))
     }
 
-    fn file(&self, spec_id: i32, file: &DataFile, first_row_id: Option<i64>) -> Result<Value> {
-        let content = match file.content_type() {
+    fn file(&self, spec_id: i32, file: &DataFile) -> Result<Value> {
+        let content = match file.content {
             DataContentType::Data => "data",
             DataContentType::PositionDeletes => "position-deletes",
             DataContentType::EqualityDeletes => "equality-deletes",
         };
         let mut json = json!({
             "content": content,
-            "file-path": file.file_path(),
-            "file-format": file.file_format().to_string().to_lowercase(),
+            "file-path": file.file_path,
+            "file-format": file.file_format.as_str(),
             "spec-id": spec_id,
-            "partition": partition_json(self.metadata, spec_id, file.partition())?,
-            "file-size-in-bytes": file.file_size_in_bytes(),
-            "record-count": file.record_count(),
+            "partition": partition_json(self.metadata, spec_id, &file.partition)?,
+            "file-size-in-bytes": file.file_size_in_bytes,
+            "record-count": file.record_count,
         });
         let mut optional = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
                 json[key] = value;
             }
         };
-        optional("split-offsets", file.split_offsets().filter(|o| !o.is_empty()).map(|o| json!(o)));
-        optional("sort-order-id", file.sort_order_id().map(|id| json!(id)));
-        optional("key-metadata", file.key_metadata().map(|k| json!(hex(k))));
-        optional("first-row-id", first_row_id.map(|id| json!(id)));
-        if file.content_type() == DataContentType::EqualityDeletes {
-            optional("equality-ids", file.equality_ids().map(|ids| json!(ids)));
+        optional("split-offsets", file.split_offsets.as_ref().filter(|o| !o.is_empty()).map(|o| json!(o)));
+        optional("sort-order-id", file.sort_order_id.map(|id| json!(id)));
+        optional("key-metadata", file.key_metadata.as_ref().map(|k| json!(hex(k))));
+        optional("first-row-id", file.first_row_id.map(|id| json!(id)));
+        if file.content == DataContentType::EqualityDeletes {
+            optional("equality-ids", file.equality_ids.as_ref().map(|ids| json!(ids)));
         }
-        if file.content_type() == DataContentType::PositionDeletes {
-            optional("referenced-data-file", file.referenced_data_file().map(|path| json!(path)));
-            optional("content-offset", file.content_offset().map(|n| json!(n)));
-            optional("content-size-in-bytes", file.content_size_in_bytes().map(|n| json!(n)));
+        if file.content == DataContentType::PositionDeletes {
+            optional("referenced-data-file", file.referenced_data_file.as_ref().map(|path| json!(path)));
+            optional("content-offset", file.content_offset.map(|n| json!(n)));
+            optional("content-size-in-bytes", file.content_size_in_bytes.map(|n| json!(n)));
         }
         if !self.stats.is_empty() {
-            optional("column-sizes", self.counts(file.column_sizes()));
-            optional("value-counts", self.counts(file.value_counts()));
-            optional("null-value-counts", self.counts(file.null_value_counts()));
-            optional("nan-value-counts", self.counts(file.nan_value_counts()));
-            optional("lower-bounds", self.bounds(file.lower_bounds()));
-            optional("upper-bounds", self.bounds(file.upper_bounds()));
+            optional("column-sizes", self.counts(file.column_sizes.as_ref()));
+            optional("value-counts", self.counts(file.value_counts.as_ref()));
+            optional("null-value-counts", self.counts(file.null_value_counts.as_ref()));
+            optional("nan-value-counts", self.counts(file.nan_value_counts.as_ref()));
+            optional("lower-bounds", self.bounds(file.lower_bounds.as_ref()));
+            optional("upper-bounds", self.bounds(file.upper_bounds.as_ref()));
         }
         Ok(json)
     }
 
-    fn counts(&self, of: &HashMap<i32, u64>) -> Option<Value> {
-        map(of.iter().filter(|(id, _)| self.stats.contains(*id)).map(|(id, n)| (*id, json!(n))))
+    /// Counts below 0, which some writers put where they do not know, are not told.
+    fn counts(&self, of: Option<&IdMap<i64>>) -> Option<Value> {
+        let wanted = of?.iter().filter(|(id, n)| self.stats.contains(id) && **n >= 0);
+        map(wanted.map(|(id, n)| (id, json!(n))))
     }
 
-    fn bounds(&self, of: &HashMap<i32, Datum>) -> Option<Value> {
-        let wanted = of.iter().filter(|(id, _)| self.stats.contains(*id));
-        map(wanted.filter_map(|(id, bound)| Some((*id, json!(hex(&bound.to_bytes().ok()?))))))
+    fn bounds(&self, of: Option<&BoundMap>) -> Option<Value> {
+        let wanted = of?.iter().filter(|(id, _)| self.stats.contains(id));
+        map(wanted.map(|(id, bound)| (id, json!(hex(bound.bytes())))))
     }
 }
 
-/// A map as two lists, by key.
+/// A map, by rising keys, as two lists.
 fn map(entries: impl Iterator<Item = (i32, Value)>) -> Option<Value> {
-    let (keys, values): (Vec<i32>, Vec<Value>) = entries.collect::<BTreeMap<_, _>>().into_iter().unzip();
+    let (keys, values): (Vec<i32>, Vec<Value>) = entries.unzip();
     (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
 }
 

@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use esker_catalog::{Catalog, LoadedTable};
+use esker_format::TableMetadata;
 use esker_types::ErrorCode;
-use iceberg::spec::TableMetadata;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -95,7 +95,7 @@ pub(crate) async fn load(
     response(&app, catalog, &table, &shape).await
 }
 
-fn bug(e: &serde_json::Error) -> ApiError {
+fn bug(e: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("table metadata can't be serialised: {e}"))
 }
 
@@ -203,7 +203,7 @@ fn shorten(json: &Bytes) -> Result<Bytes, serde_json::Error> {
 
 /// The response of a staged create: no metadata file yet.
 pub(crate) fn staged(metadata: &TableMetadata) -> Result<Response, ApiError> {
-    let metadata = serde_json::to_vec(metadata).map_err(|e| bug(&e))?;
+    let metadata = metadata.to_json().map_err(|e| bug(&e))?;
     Ok(whole("{\"metadata\":", metadata.into()))
 }
 

@@ -12,9 +12,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_format::{Schema, SchemaRef, SnapshotRef};
 use esker_table::{Expr, LiveFiles, ScanPlan, TableError, plan_appended, plan_scan};
 use esker_types::{ErrorCode, TableId, caught};
-use iceberg::spec::{Schema, SchemaRef, SnapshotRef};
 use moka::future::Cache;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -197,7 +197,7 @@ pub(crate) async fn tasks(
     })?;
     let progress = entry.progress.borrow().clone();
     let Progress::Completed(planned) = &progress else { return Err(missing()) };
-    if page * PAGE >= planned.plan.tasks.len() {
+    if page.saturating_mul(PAGE) >= planned.plan.tasks.len() {
         return Err(missing());
     }
     Ok(Json(print(planned, page)?))
@@ -250,7 +250,7 @@ impl Scan {
         let metadata = &table.metadata;
         let invalid = |what: String| ApiError::new(ErrorCode::BadRequest, what);
         let snapshot = |id: i64| {
-            let found = metadata.snapshot_by_id(id).cloned();
+            let found = metadata.snapshots.get(id).cloned();
             found.ok_or_else(|| invalid(format!("table {} has no snapshot {id}", table.row.name)))
         };
         let range = match (request.snapshot_id, request.start_snapshot_id, request.end_snapshot_id) {
@@ -263,10 +263,14 @@ impl Scan {
             (None, ..) => return Err(invalid("an incremental scan needs start-snapshot-id and end-snapshot-id".to_owned())),
         };
         let schema = match &range {
-            Range::Snapshot(Some(snapshot)) if request.use_snapshot_schema => {
-                snapshot.schema(metadata).map_err(|e| invalid(e.to_string()))?
-            }
-            _ => metadata.current_schema().clone(),
+            Range::Snapshot(Some(snapshot)) if request.use_snapshot_schema => snapshot.schema_id,
+            _ => None,
+        };
+        let schema = match schema {
+            None => metadata.current_schema().clone(),
+            Some(id) => metadata.schema_by_id(id).cloned().ok_or_else(|| {
+                invalid(format!("the snapshot is of schema {id}, which the metadata of table {} does not hold", table.row.name))
+            })?,
         };
         let ids = |names: &[String]| -> Result<HashSet<i32>, ApiError> {
             names.iter().map(|name| field(&schema, name, request.case_sensitive)).collect()

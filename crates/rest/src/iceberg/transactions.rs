@@ -1,7 +1,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use esker_catalog::{Proposal, TableChange};
-use iceberg::{TableRequirement, TableUpdate};
+use esker_format::{TableRequirement, TableUpdate};
 use serde::Deserialize;
 
 use super::tables::Identifier;

@@ -123,20 +123,19 @@ pub(crate) async fn refs(
     Body(change): Body<RefChange>,
 ) -> Result<Json<Value>, ApiError> {
     let committed = warehouse.catalog().change_refs(&name, change, &cause).await?;
-    Ok(Json(view(&committed.table)?))
+    Ok(Json(view(&committed.table)))
 }
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs`
 pub(crate) async fn list_refs(warehouse: In, InTable(name): InTable) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&warehouse.catalog().load(&name).await?)?))
+    Ok(Json(view(&warehouse.catalog().load(&name).await?)))
 }
 
-fn view(table: &esker_catalog::LoadedTable) -> Result<Value, ApiError> {
-    let refs = esker_table::refs(&table.metadata)?;
+fn view(table: &esker_catalog::LoadedTable) -> Value {
     let staged = staged(&table.metadata).into_iter();
-    let staged = staged.map(|(wap, s)| json!({"wap-id": wap, "snapshot-id": s.snapshot_id(), "timestamp-ms": s.timestamp_ms()}));
-    Ok(json!({"current-snapshot-id": table.metadata.current_snapshot_id(), "refs": refs,
-        "staged": staged.collect::<Vec<_>>()}))
+    let staged = staged.map(|(wap, s)| json!({"wap-id": wap, "snapshot-id": s.snapshot_id, "timestamp-ms": s.timestamp_ms}));
+    json!({"current-snapshot-id": table.metadata.current_snapshot_id, "refs": table.metadata.refs,
+        "staged": staged.collect::<Vec<_>>()})
 }
 
 /// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}`: the body is the function's metadata.

@@ -1,11 +1,10 @@
 use axum::extract::State;
 use esker_autopilot::{Origin, Policy};
-use esker_catalog::CatalogError;
+use esker_format::{OPERATION, TableMetadata};
 use esker_health::{Assessment, bytes_for_people};
 use esker_state::{HealthPoint, JobFilter, TableRow, TableUse};
 use esker_table::{HISTOGRAM_BOUNDS, TableFacts};
 use esker_types::{now_ms, total};
-use iceberg::spec::TableMetadata;
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -46,7 +45,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
                 used: state.use_of(id).await?,
                 metadata: &table.metadata,
             };
-            content(&about)?
+            content(&about)
         }
         Err(error) => html! {
             div.title { (badge(None)) h1 { (name) } }
@@ -77,9 +76,9 @@ struct About<'a> {
     metadata: &'a TableMetadata,
 }
 
-fn content(about: &About<'_>) -> Result<Markup, ApiError> {
+fn content(about: &About<'_>) -> Markup {
     let About { row, facts, assessment, quarantine, .. } = about;
-    Ok(html! {
+    html! {
         div.title {
             span.big { (badge(Some(assessment.score))) }
             div {
@@ -109,11 +108,11 @@ fn content(about: &About<'_>) -> Result<Markup, ApiError> {
         (autopilot(about))
         h2 { "Jobs" }
         @if about.jobs.is_empty() { p.soft { "None yet." } } @else { (rows(&about.jobs)) }
-        (references(about.metadata)?)
+        (references(about.metadata))
         (snapshots(about.metadata))
         h2 { "Location" }
         p { code { (row.location) } }
-    })
+    }
 }
 
 fn findings(assessment: &Assessment) -> Markup {
@@ -188,39 +187,37 @@ fn autopilot(about: &About<'_>) -> Markup {
     }
 }
 
-fn references(metadata: &TableMetadata) -> Result<Markup, ApiError> {
-    let refs = esker_table::refs(metadata).map_err(CatalogError::from)?;
-    Ok(html! {
+fn references(metadata: &TableMetadata) -> Markup {
+    html! {
         h2 { "Branches and tags" }
-        @if refs.is_empty() { p.soft { "None: the table has no snapshot." } } @else {
+        @if metadata.refs.is_empty() { p.soft { "None: the table has no snapshot." } } @else {
             div.scroll { table {
                 thead { tr { th { "Name" } th { "Kind" } th { "Snapshot" } th { "Made" } } }
-                tbody { @for (name, reference) in &refs { tr {
+                tbody { @for (name, reference) in &metadata.refs { tr {
                     td { (name) }
                     td { @if reference.is_branch() { "branch" } @else { "tag" } }
                     td { code { (reference.snapshot_id) } }
-                    td { @if let Some(snapshot) = metadata.snapshot_by_id(reference.snapshot_id) { (ago(snapshot.timestamp_ms(), now_ms())) } }
+                    td { @if let Some(snapshot) = metadata.snapshots.get(reference.snapshot_id) { (ago(snapshot.timestamp_ms, now_ms())) } }
                 } } }
             } }
         }
-    })
+    }
 }
 
 fn snapshots(metadata: &TableMetadata) -> Markup {
-    let mut all: Vec<_> = metadata.snapshots().collect();
-    all.sort_by_key(|s| std::cmp::Reverse(s.sequence_number()));
+    let mut all: Vec<_> = metadata.snapshots.iter().collect();
+    all.sort_by_key(|s| std::cmp::Reverse((s.sequence_number(), s.timestamp_ms)));
     html! {
         h2 { "Snapshots" }
         @if all.is_empty() { p.soft { "None yet." } } @else {
             div.scroll { table {
                 thead { tr { th { "Snapshot" } th { "Made" } th { "Operation" } th { "By" } th.num { "Files added" } th.num { "Files removed" } th.num { "Rows" } } }
                 tbody { @for snapshot in all.iter().take(SNAPSHOTS) {
-                    @let summary = &snapshot.summary().additional_properties;
-                    @let value = |key: &str| summary.get(key).map_or("", String::as_str);
+                    @let value = |key: &str| snapshot.summary_value(key).unwrap_or_default();
                     tr {
-                        td { code { (snapshot.snapshot_id()) } }
-                        td { (ago(snapshot.timestamp_ms(), now_ms())) }
-                        td { (snapshot.summary().operation.as_str()) }
+                        td { code { (snapshot.snapshot_id) } }
+                        td { (ago(snapshot.timestamp_ms, now_ms())) }
+                        td { (value(OPERATION)) }
                         td { (value("engine-name")) }
                         td.num { (value("added-data-files")) } td.num { (value("deleted-data-files")) } td.num { (value("total-records")) }
                     }

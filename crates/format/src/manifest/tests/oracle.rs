@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::sample::{SNAPSHOT, entry, list, manifest, table_with, written_to};
 use crate::*;
 
-type Table = (Schema, PartitionSpec, Vec<Option<Type>>);
+type Table = (Schema, PartitionSpec, Vec<Option<PrimitiveType>>);
 
 /// Without partitions by UUID, which the crate does not read, and with names that it does.
 fn table() -> Table {

@@ -24,7 +24,7 @@ proptest! {
         prop_assert_eq!(&read, &entries);
         prop_assert_eq!((header.format_version, header.content, header.schema_id), (version, content, Some(3)));
         let (schema, spec, types) = table();
-        let read: Vec<_> = header.partition.iter().map(|column| column.value_type.clone().map(Type::from)).collect();
+        let read: Vec<_> = header.partition.iter().map(|column| column.value_type.clone()).collect();
         prop_assert_eq!((header.partition_spec_id, read), (spec.spec_id(), types));
         prop_assert_eq!(manifest_schema(&bytes).expect("read"), Some(schema));
         let added = entries.iter().filter(|entry| entry.status == ManifestStatus::Added).count() as u64;

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::*;
 
 /// A column of each type that partitions may have, its id, and a partition field of each, some with names that Avro does not allow.
-pub(super) fn table() -> (Schema, PartitionSpec, Vec<Option<Type>>) {
+pub(super) fn table() -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     table_with(|_, name| Some(format!("{name} part")))
 }
 
 /// Some of these columns, with partition fields of these names.
-pub(super) fn table_with(part: impl Fn(i32, &str) -> Option<String>) -> (Schema, PartitionSpec, Vec<Option<Type>>) {
+pub(super) fn table_with(part: impl Fn(i32, &str) -> Option<String>) -> (Schema, PartitionSpec, Vec<Option<PrimitiveType>>) {
     use PrimitiveType as P;
     let decimal = P::Decimal { precision: 9, scale: 2 };
     let columns = [
@@ -150,7 +150,7 @@ pub(super) fn written(version: u8, content: ManifestContent, codec: Codec, entri
 
 /// A manifest of a table with entries.
 pub(super) fn written_to(
-    (schema, spec, types): &(Schema, PartitionSpec, Vec<Option<Type>>),
+    (schema, spec, types): &(Schema, PartitionSpec, Vec<Option<PrimitiveType>>),
     version: u8,
     content: ManifestContent,
     codec: Codec,

@@ -1,0 +1,166 @@
+//! What earlier versions wrote into the state database of jobs: requests that wait, plans and outcomes that an undo or a report reads. Each
+//! sample is as version 0.1 wrote it, and is written the same today.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    CheckOutcome, CheckPlan, CompactOutcome, CompactPlan, Cost, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan,
+    ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, Request, StatisticsOutcome, StatisticsPlan, Undone,
+};
+
+/// What a sample is read as. It is written as it was.
+fn read<T: Serialize + DeserializeOwned>(sample: &Value) -> T {
+    let read: T = serde_json::from_value(sample.clone()).unwrap_or_else(|e| panic!("{e}: {sample}"));
+    assert_eq!(serde_json::to_value(&read).expect("written"), *sample);
+    read
+}
+
+/// A sample from before some fields were there.
+fn without(sample: &Value, fields: &[&str]) -> Value {
+    let mut sample = sample.clone();
+    let object = sample.as_object_mut().expect("an object");
+    fields.iter().for_each(|field| assert!(object.remove(*field).is_some(), "{field}"));
+    sample
+}
+
+fn compact_options() -> Value {
+    json!({
+        "strategy": "sort", "sort-order": "p asc", "zorder-columns": [], "branch": "audit", "where": "id > 5", "partition": "p=1",
+        "target-file-size-bytes": 1000, "min-file-size-bytes": null, "max-file-size-bytes": null, "min-row-group-size-bytes": null,
+        "min-input-files": 2, "max-file-group-size-bytes": null, "max-file-group-input-files": null, "max-files-to-rewrite": null,
+        "delete-file-threshold": null, "delete-ratio-threshold": 0.5, "rewrite-all": true, "rewrite-job-order": "bytes-desc",
+        "max-concurrent-file-group-rewrites": null, "partial-progress.enabled": true, "partial-progress.max-commits": 3,
+        "remove-dangling-deletes": null, "splice": false, "verify": "full", "memory-bytes": null, "max-bytes": null,
+        "max-seconds": null, "max-requests": null, "courtesy-seconds": 0, "spark-over-bytes": null,
+    })
+}
+
+#[test]
+fn requests_that_wait_are_read() {
+    for (kind, options) in [
+        ("compact", compact_options()),
+        ("expire", json!({"older-than-ms": 1_700_000_000_000_i64, "retain-last": 3})),
+        ("orphans", json!({"older-than-age-ms": 259_200_000, "inventory": null})),
+        ("manifests", json!({"branch": null, "rewrite-all": true})),
+        ("statistics", json!({"columns": ["id"], "branch": null})),
+        ("erase", json!({"where": "id = 7", "deadline-ms": 1_700_000_000_000_i64, "drop-refs": ["old"]})),
+        ("check", json!({"branch": null, "files": true})),
+    ] {
+        let mut sample = json!({});
+        sample[kind] = options;
+        assert_eq!(read::<Request>(&sample).kind(), kind);
+    }
+}
+
+#[test]
+fn plans_and_outcomes_of_compactions_are_read() {
+    let plan = json!({
+        "table": "lake.t", "options": compact_options(), "snapshot_id": 3_051_729_675_574_597_004_i64, "sequence_number": 34,
+        "target_file_size_bytes": 1000, "data_files": 3, "delete_files": 1,
+        "groups": [{
+            "id": 0, "partition": "p=1/day=2026-01-02", "spec_id": 2, "expected_files": 1, "delete_files": 1,
+            "files": [
+                {"path": "s3://lake/t/data/a.parquet", "bytes": 10, "records": 5, "deleted": 2},
+                {"path": "s3://lake/t/data/b.parquet", "bytes": 10, "records": 5},
+            ],
+        }],
+        "left_alone": [{"partition": "p=null", "files": 1, "bytes": 10, "reason": "encrypted files are not supported"}],
+        "under_change": true,
+    });
+    let read_plan: CompactPlan = read(&plan);
+    assert_eq!((read_plan.bytes(), read_plan.files(), read_plan.options.branch()), (20, 2, "audit"));
+    // What an undo asks of the record alone.
+    assert_eq!(plan["options"]["branch"], "audit");
+    let earlier: CompactPlan = serde_json::from_value(without(&plan, &["under_change"])).expect("an earlier plan");
+    assert!(!earlier.under_change);
+
+    let outcome = json!({
+        "groups": 1, "commits": 1, "files_in": 2, "files_out": 1, "bytes_in": 20, "bytes_out": 15, "records": 8,
+        "deleted_records": 2, "delete_files_removed": 1, "late_deletes_moved": 0, "row_groups_spliced": 0, "bytes_spliced": 0,
+        "seconds": 1.5, "commit_seconds": 0.5, "cpu_seconds": 0.25, "bytes_read": 20, "bytes_written": 15, "requests": 9,
+        "proof": "checksums 00-8", "refused": [{"group": 1, "partition": "p=2", "reason": "a budget is spent"}],
+    });
+    assert_eq!(read::<CompactOutcome>(&outcome).commits, 1);
+    let fields = ["commits", "deleted_records", "late_deletes_moved", "commit_seconds", "cpu_seconds", "bytes_read", "proof"];
+    let earlier: CompactOutcome = serde_json::from_value(without(&outcome, &fields)).expect("an earlier outcome");
+    assert_eq!((earlier.commits, earlier.files_in), (0, 2));
+}
+
+#[test]
+fn plans_and_outcomes_of_expiries_are_read() {
+    let unread = json!({"snapshot-id": 7, "path": "s3://lake/t/metadata/m.avro", "error": "it is not there"});
+    let plan = json!({
+        "table": "lake.t", "policy": {"older-than-ms": 5, "retain-last": null}, "now_ms": 9, "snapshots": 4,
+        "expire": [{"snapshot_id": 3_051_729_675_574_597_004_i64, "timestamp_ms": 4, "operation": "append"}],
+        "expire_refs": ["old"], "grace_ms": 86_400_000, "forced": false, "unread": [unread],
+        "files": [
+            {"path": "s3://lake/t/data/a.parquet", "kind": "data", "bytes": 10},
+            {"path": "s3://lake/t/metadata/snap-1.avro", "kind": "manifest-list", "bytes": null},
+        ],
+    });
+    assert_eq!(read::<ExpirePlan>(&plan).bytes(), 10);
+    let earlier: ExpirePlan = serde_json::from_value(without(&plan, &["forced", "unread"])).expect("an earlier plan");
+    assert_eq!((earlier.forced, earlier.expire[0].snapshot_id), (false, 3_051_729_675_574_597_004));
+    let outcome = json!({
+        "snapshots": 1, "refs": 1, "doomed_files": 2, "doomed_bytes": 10, "metadata_before": "s3://lake/t/metadata/3.metadata.json",
+        "unread": [unread], "seconds": 0.5,
+    });
+    assert_eq!(read::<ExpireOutcome>(&outcome).metadata_before, "s3://lake/t/metadata/3.metadata.json");
+    let earlier = without(&outcome, &["metadata_before", "unread"]);
+    assert_eq!(serde_json::from_value::<ExpireOutcome>(earlier).expect("an earlier outcome").metadata_before, "");
+}
+
+#[test]
+fn plans_and_outcomes_of_erasures_are_read() {
+    let report = json!({
+        "table": "lake.t", "where": "id = 7", "deadline-ms": 9, "drop-refs": ["old"],
+        "holders": [
+            {"path": "s3://lake/t/data/a.parquet", "bytes": 10, "rows": 1, "refs": ["main"], "in_table": [], "snapshots": 2,
+                "due_ms": null},
+            {"path": "s3://lake/t/data/b.orc", "bytes": 10, "rows": null, "refs": [], "in_table": [], "snapshots": 0, "due_ms": 8,
+                "spared": "job x was undone"},
+        ],
+    });
+    assert_eq!(read::<ErasureReport>(&report).holders.len(), 2);
+    let outcome = json!({
+        "files-rewritten": 1, "snapshots": 2, "refs": ["old"], "files": 2, "report": report, "complete": false,
+    });
+    assert_eq!(read::<EraseOutcome>(&outcome).report.holders[0].path, "s3://lake/t/data/a.parquet");
+}
+
+#[test]
+fn what_other_jobs_planned_and_did_is_read() {
+    let job = "0198a5b2-7d3c-7000-8000-000000000001";
+    read::<OrphanPlan>(&json!({
+        "table": "lake.t", "location": "s3://lake/t", "older_than_ms": 5, "seen_before_ms": 4, "grace_ms": 3, "inventory": null,
+    }));
+    read::<OrphanOutcome>(&json!({
+        "listed": 9, "referenced": 5, "young": 1, "accounted": 1, "orphans": 2, "orphan_bytes": 20, "waiting": 1, "doomed_files": 1,
+        "doomed_bytes": 10, "seconds": 0.5,
+    }));
+    read::<ManifestPlan>(&json!({
+        "table": "lake.t", "branch": "main", "manifests": 3, "target_bytes": 8_388_608, "left": 0,
+        "rewrite": [{"path": "s3://lake/t/metadata/m0.avro", "bytes": 10, "files": 2, "reason": "overlaps"}],
+    }));
+    read::<ManifestOutcome>(&json!({"replaced": 3, "created": 1, "seconds": 0.5}));
+    read::<StatisticsPlan>(&json!({
+        "table": "lake.t", "snapshot_id": 7, "columns": {"id": 1, "p": 3}, "replaces": "s3://lake/t/metadata/7-a.stats",
+    }));
+    read::<StatisticsOutcome>(&json!({
+        "path": "s3://lake/t/metadata/7-b.stats", "partitions_path": null, "distinct": {"id": 40}, "records": 40, "seconds": 0.5,
+    }));
+    read::<CheckPlan>(&json!({
+        "table": "lake.t", "options": {"branch": null, "files": true}, "snapshot_id": 7, "files": 3,
+    }));
+    read::<CheckOutcome>(&json!({
+        "findings": [{
+            "kind": "wrong-partition", "path": "s3://lake/t/data/a.parquet", "column": "p", "what": "2 rows are of another",
+            "certain": true, "rows": 2, "sample": ["5"], "snapshot-id": 7, "job": job, "written-by": "job x of Esker's", "undo": null, "repair": "read it",
+        }],
+        "files": 3, "rows": 40, "notes": ["1 files: not Parquet"], "seconds": 0.5,
+    }));
+    read::<Undone>(&json!({"snapshots": 1, "refs": ["old"], "files": 2, "gone": 0, "job_id": job}));
+    read::<Cost>(&json!({"bytes_read": 10, "bytes_written": 5, "requests": 3, "cpu_seconds": 0.25}));
+}

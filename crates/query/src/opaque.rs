@@ -1,0 +1,69 @@
+//! Columns of types that can't be decoded, like variant: their table is read for its other columns.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
+use datafusion::error::{DataFusionError, Result};
+use esker_format::{NestedFieldRef, Schema};
+use esker_read::{ReadError, arrow_field};
+
+/// In the metadata of a field that stands for a column that can't be decoded: what the column's type is called. Lists of tables have
+/// such fields, and no answer.
+const OPAQUE: &str = "esker.opaque";
+/// What is said to who reads the column.
+const WHY: &str = "esker.opaque.why";
+
+/// All columns of a table in Arrow's types, with field ids at every depth. One that can't be decoded is there by its name alone.
+pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {
+    // Binary, so that no condition on it is worked out from its type alone.
+    let stand_in = |field: &NestedFieldRef, why: ReadError| {
+        let metadata = [(OPAQUE, field.field_type.to_string()), (WHY, why.to_string())];
+        let metadata = metadata.into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
+        Field::new(&field.name, DataType::Binary, !field.required).with_metadata(metadata)
+    };
+    let one = |field: &NestedFieldRef| arrow_field(field).unwrap_or_else(|why| stand_in(field, why));
+    Arc::new(ArrowSchema::new(iceberg.as_struct().fields().iter().map(one).collect::<Vec<_>>()))
+}
+
+/// What the type of a column is called that can't be decoded.
+pub(crate) fn type_of(field: &Field) -> Option<&str> {
+    field.metadata().get(OPAQUE).map(String::as_str)
+}
+
+/// An error if one of some columns can't be decoded.
+pub(crate) fn check<'a>(columns: impl IntoIterator<Item = &'a FieldRef>) -> Result<()> {
+    match columns.into_iter().find_map(|field| field.metadata().get(WHY)) {
+        Some(why) => Err(DataFusionError::NotImplemented(why.clone())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_format::{NestedField, PrimitiveType, StructType, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_column_that_can_not_be_decoded_is_named_and_costs_no_other() {
+        let field = |id, name: &str, ty: Type| Arc::new(NestedField::optional(id, name, ty));
+        let within = StructType::new(vec![field(4, "v", Type::Variant)]);
+        let columns = vec![
+            field(1, "id", PrimitiveType::Long.into()),
+            field(2, "v", Type::Variant),
+            field(3, "s", within.into()),
+            field(5, "new", PrimitiveType::named("quaternion").into()),
+            field(6, "nothing", PrimitiveType::Unknown.into()),
+        ];
+        let schema = arrow_columns(&Schema::new(0, columns).expect("a schema"));
+        let types: Vec<_> = schema.fields().iter().map(|field| type_of(field)).collect();
+        let of_struct = "struct<4: v: optional variant>";
+        assert_eq!(types, [None, Some("variant"), Some(of_struct), Some("quaternion"), None]);
+        assert_eq!((schema.field(0).data_type(), schema.field(4).data_type()), (&DataType::Int64, &DataType::Null));
+        check([&schema.fields()[0], &schema.fields()[4]]).expect("they can be read");
+        for (at, column) in [(1, "v"), (2, "s.v"), (3, "new")] {
+            let error = check([&schema.fields()[at]]).expect_err("it can't be read").to_string();
+            assert!(error.contains(&format!("column {column}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The columns that a table needs to hold what an Arrow schema describes.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, TimeUnit};
+use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
+
+use crate::{ReadError, Result};
+
+/// The schema of a new table for what an Arrow schema describes.
+///
+/// Ids are given from 1 on as Java gives them (`TypeUtil.assignFreshIds`): to all fields of a struct, then to what is in the first, then in
+/// the second.
+pub fn schema_of_arrow(schema: &ArrowSchema) -> Result<Schema> {
+    let mut ids = Ids { last: 0 };
+    let columns = ids.fields(schema.fields(), None)?;
+    Ok(Schema::new(0, columns.fields().to_vec())?)
+}
+
+struct Ids {
+    last: i32,
+}
+
+impl Ids {
+    fn next(&mut self) -> i32 {
+        self.last = self.last.saturating_add(1);
+        self.last
+    }
+
+    fn fields(&mut self, fields: &[Arc<Field>], within: Option<&str>) -> Result<StructType> {
+        let numbered: Vec<(i32, &Arc<Field>)> = fields.iter().map(|field| (self.next(), field)).collect();
+        let fields = numbered.into_iter().map(|(id, field)| {
+            let path = within.map_or_else(|| field.name().clone(), |within| format!("{within}.{}", field.name()));
+            let made = NestedField::new(id, field.name(), self.ty(field.data_type(), &path)?, !field.is_nullable());
+            Ok(Arc::new(NestedField { doc: field.metadata().get("doc").cloned(), ..made }))
+        });
+        Ok(StructType::new(fields.collect::<Result<_>>()?))
+    }
+
+    fn ty(&mut self, ty: &DataType, path: &str) -> Result<Type> {
+        let unknown = || ReadError::NoType { column: path.to_owned(), ty: ty.clone() };
+        Ok(match ty {
+            DataType::Struct(fields) => self.fields(fields, Some(path))?.into(),
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+                let id = self.next();
+                ListType::new(id, self.ty(item.data_type(), &format!("{path}.element"))?, !item.is_nullable()).into()
+            }
+            DataType::Map(entries, _) => {
+                let DataType::Struct(pair) = entries.data_type() else { return Err(unknown()) };
+                let [key, value] = pair.as_ref() else { return Err(unknown()) };
+                let (key_id, value_id) = (self.next(), self.next());
+                let key = self.ty(key.data_type(), &format!("{path}.key"))?;
+                let of_value = self.ty(value.data_type(), &format!("{path}.value"))?;
+                MapType::new((key_id, key), (value_id, of_value), !value.is_nullable()).into()
+            }
+            DataType::Dictionary(_, values) => self.ty(values, path)?,
+            ty => primitive(ty).ok_or_else(unknown)?.into(),
+        })
+    }
+}
+
+/// The type that holds all values of an Arrow type, each as it is; none if there is no such type.
+fn primitive(ty: &DataType) -> Option<PrimitiveType> {
+    use PrimitiveType as P;
+    Some(match ty {
+        DataType::Boolean => P::Boolean,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::UInt8 | DataType::UInt16 => P::Int,
+        DataType::UInt32 | DataType::Int64 => P::Long,
+        DataType::Float32 => P::Float,
+        DataType::Float64 => P::Double,
+        DataType::Decimal128(precision, scale) => P::Decimal {
+            precision: (*precision).into(),
+            scale: u32::try_from(*scale).ok().filter(|s| *s <= (*precision).into())?,
+        },
+        DataType::Date32 => P::Date,
+        DataType::Time64(TimeUnit::Microsecond) => P::Time,
+        DataType::Timestamp(TimeUnit::Microsecond, None) => P::Timestamp,
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => P::TimestampNs,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if is_utc(zone) => P::Timestamptz,
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) if is_utc(zone) => P::TimestamptzNs,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => P::Binary,
+        DataType::FixedSizeBinary(width) => P::Fixed(u64::try_from(*width).ok()?),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => P::String,
+        _ => return None,
+    })
+}
+
+fn is_utc(zone: &str) -> bool {
+    zone == "UTC" || zone == "+00:00"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, ty: DataType) -> Arc<Field> {
+        Arc::new(Field::new(name, ty, true))
+    }
+
+    #[test]
+    fn ids_are_given_struct_by_struct() {
+        let int = || field("x", DataType::Int32);
+        let deep = field("deep", DataType::Struct(vec![int()].into()));
+        let list = DataType::List(field("item", DataType::Struct(vec![int(), field("y", DataType::Utf8)].into())));
+        let pair = DataType::Struct(vec![field("keys", DataType::Utf8), field("values", list)].into());
+        let map = DataType::Map(Arc::new(Field::new("entries", pair, false)), false);
+        let columns = vec![
+            field("a", DataType::Struct(vec![deep, field("b", DataType::Int64)].into())),
+            field("m", map),
+            field("z", DataType::Boolean),
+        ];
+        let schema = schema_of_arrow(&ArrowSchema::new(columns)).expect("a schema");
+        let ids = ["a", "m", "z", "a.deep", "a.b", "a.deep.x", "m.key", "m.value", "m.value.element", "m.value.element.x"];
+        for (name, id) in ids.into_iter().zip(1..) {
+            assert_eq!(schema.field_id_by_name(name), Some(id), "{name}");
+        }
+        assert_eq!(schema.highest_field_id(), 11);
+        let key = schema.field_by_name("m.key").expect("a key");
+        assert!(key.required && !schema.field_by_name("m.value").expect("a value").required);
+    }
+
+    #[test]
+    fn what_no_column_can_hold_is_refused_with_its_column() {
+        for ty in [
+            DataType::Null,
+            DataType::UInt64,
+            DataType::Decimal128(9, -2),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("Europe/Berlin".into())),
+            DataType::Timestamp(TimeUnit::Second, None),
+            DataType::Interval(arrow::datatypes::IntervalUnit::DayTime),
+        ] {
+            let inner = DataType::Struct(vec![field("x", ty.clone())].into());
+            let error = schema_of_arrow(&ArrowSchema::new(vec![field("s", inner)])).expect_err("refused").to_string();
+            assert!(error.starts_with("column s.x: "), "{error}");
+        }
+    }
+}

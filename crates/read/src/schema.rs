@@ -1,0 +1,195 @@
+//! What Arrow calls the columns of a table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use esker_format::{NestedField, NestedFieldRef, PrimitiveType, Schema, Type};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+
+use crate::{ReadError, Result};
+
+/// The zone of timestamps that have one.
+const UTC: &str = "+00:00";
+
+/// The name of a map's entries.
+const ENTRIES: &str = "key_value";
+
+/// The key of a field's comment.
+const DOC: &str = "doc";
+
+/// The Arrow schema of a table's columns; fields of all depths carry their ids. A column of which nobody can decode the values is an error.
+pub fn arrow_schema(schema: &Schema) -> Result<ArrowSchema> {
+    Ok(ArrowSchema::new(schema.as_struct().fields().iter().map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?))
+}
+
+/// The Arrow schema of some top-level columns of a table, in the order given; fields carry their ids. Of other columns nothing is asked.
+pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
+    let columns = field_ids.iter().filter_map(|id| schema.as_struct().field_by_id(*id));
+    Ok(Arc::new(ArrowSchema::new(columns.map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?)))
+}
+
+/// The Arrow field of a column, with its id.
+pub fn arrow_field(field: &NestedField) -> Result<Field> {
+    named(field, None)
+}
+
+/// The Arrow type of a type.
+pub fn arrow_type(ty: &Type) -> Result<DataType> {
+    of_type(ty, None)
+}
+
+/// The Iceberg field id of an Arrow field, where it has one.
+pub fn field_id(field: &Field) -> Option<i32> {
+    field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()
+}
+
+/// A field within another, of which the full name is known.
+fn named(field: &NestedField, within: Option<&str>) -> Result<Field> {
+    let name = within.map_or_else(|| field.name.clone(), |within| format!("{within}.{}", field.name));
+    let ty = of_type(&field.field_type, Some(&name))?;
+    let id = (PARQUET_FIELD_ID_META_KEY.to_owned(), field.id.to_string());
+    let doc = field.doc.as_ref().map(|doc| (DOC.to_owned(), doc.clone()));
+    let metadata: HashMap<String, String> = std::iter::once(id).chain(doc).collect();
+    Ok(Field::new(&field.name, ty, !field.required).with_metadata(metadata))
+}
+
+/// A type; an error tells the column that is of it.
+fn of_type(ty: &Type, column: Option<&str>) -> Result<DataType> {
+    let inner = |field: &NestedFieldRef| named(field, column);
+    match ty {
+        Type::Primitive(primitive) => of_primitive(primitive).ok_or_else(|| ReadError::undecodable(column, ty)),
+        Type::Struct(ty) => Ok(DataType::Struct(ty.fields().iter().map(inner).collect::<Result<_>>()?)),
+        Type::List(ty) => Ok(DataType::List(Arc::new(inner(&ty.element_field)?))),
+        Type::Map(ty) => {
+            let pair = vec![inner(&ty.key_field)?, inner(&ty.value_field)?];
+            Ok(DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(pair.into()), false)), false))
+        }
+        Type::Variant => Err(ReadError::undecodable(column, ty)),
+    }
+}
+
+/// A type without fields; none if it has no values that anybody can decode.
+fn of_primitive(ty: &PrimitiveType) -> Option<DataType> {
+    use PrimitiveType as P;
+    Some(match ty {
+        P::Boolean => DataType::Boolean,
+        P::Int => DataType::Int32,
+        P::Long => DataType::Int64,
+        P::Float => DataType::Float32,
+        P::Double => DataType::Float64,
+        P::Decimal { precision, scale } => {
+            let within = (1..=esker_format::MAX_DECIMAL_PRECISION).contains(precision) && scale <= precision;
+            within.then(|| Some(DataType::Decimal128((*precision).try_into().ok()?, (*scale).try_into().ok()?)))??
+        }
+        P::Date => DataType::Date32,
+        P::Time => DataType::Time64(TimeUnit::Microsecond),
+        P::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+        P::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
+        P::TimestampNs => DataType::Timestamp(TimeUnit::Nanosecond, None),
+        P::TimestamptzNs => DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into())),
+        P::String => DataType::Utf8,
+        P::Uuid => DataType::FixedSizeBinary(16),
+        // Arrow counts with 32 bits here.
+        P::Fixed(length) => i32::try_from(*length).map_or(DataType::LargeBinary, DataType::FixedSizeBinary),
+        // Shapes are bytes, "Well-Known Binary" (specification, Appendix A).
+        P::Binary | P::Geometry { .. } | P::Geography { .. } => DataType::LargeBinary,
+        P::Unknown => DataType::Null,
+        P::Other(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use esker_format::{ListType, MapType, StructType};
+
+    use super::*;
+    use crate::schema_of_arrow;
+
+    fn field(id: i32, name: &str, ty: impl Into<Type>) -> NestedFieldRef {
+        Arc::new(NestedField::optional(id, name, ty))
+    }
+
+    fn all_types() -> Vec<NestedFieldRef> {
+        let names = [
+            "boolean",
+            "int",
+            "long",
+            "float",
+            "double",
+            "decimal(9, 2)",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "timestamp_ns",
+            "timestamptz_ns",
+            "string",
+            "uuid",
+            "fixed[5]",
+            "fixed[5000000000]",
+            "binary",
+        ];
+        (1..).zip(names).map(|(id, name)| field(id, name, PrimitiveType::named(name))).collect()
+    }
+
+    #[test]
+    fn fields_carry_ids_and_comments_at_every_depth() {
+        let x = NestedField { doc: Some("east".to_owned()), ..NestedField::required(4, "x", PrimitiveType::Double) };
+        let point = StructType::new(vec![Arc::new(x)]);
+        let columns = vec![
+            field(1, "m", MapType::new((2, PrimitiveType::String.into()), (3, point.into()), true)),
+            field(5, "l", ListType::new(6, PrimitiveType::Int, false)),
+        ];
+        let schema = Schema::new(0, columns).expect("a schema");
+        let arrow = arrow_schema(&schema).expect("an Arrow schema");
+        let DataType::Map(entries, false) = arrow.field(0).data_type() else { panic!("{arrow}") };
+        let DataType::Struct(pair) = entries.data_type() else { panic!("{entries}") };
+        assert_eq!((entries.name().as_str(), entries.is_nullable()), ("key_value", false));
+        assert_eq!((pair[0].is_nullable(), pair[1].is_nullable(), field_id(&pair[1])), (false, false, Some(3)));
+        let DataType::Struct(point) = pair[1].data_type() else { panic!("{}", pair[1]) };
+        assert_eq!((field_id(&point[0]), point[0].metadata().get("doc").map(String::as_str)), (Some(4), Some("east")));
+        let DataType::List(element) = arrow.field(1).data_type() else { panic!("{arrow}") };
+        assert_eq!((element.name().as_str(), element.is_nullable(), field_id(element)), ("element", true, Some(6)));
+        assert_eq!(field_id(arrow.field(1)), Some(5));
+    }
+
+    /// A uuid is 16 bytes for Arrow, and a length beyond 32 bits is none.
+    #[test]
+    fn types_come_back_from_arrow() {
+        let schema = Schema::new(0, all_types()).expect("a schema");
+        let back = schema_of_arrow(&arrow_schema(&schema).expect("an Arrow schema")).expect("a schema");
+        for (field, back) in schema.as_struct().fields().iter().zip(back.as_struct().fields()) {
+            let expected = match field.name.as_str() {
+                "uuid" => "fixed[16]",
+                "fixed[5000000000]" => "binary",
+                name => name,
+            };
+            assert_eq!(back.field_type.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_decode_is_refused_with_column_and_type() {
+        let inner = StructType::new(vec![field(2, "v", Type::Variant)]);
+        let columns = vec![
+            field(1, "s", inner),
+            field(3, "i", PrimitiveType::named("interval(day)")),
+            field(4, "g", PrimitiveType::named("geometry")),
+            field(5, "u", PrimitiveType::Unknown),
+            field(6, "d", PrimitiveType::named("decimal(99, 2)")),
+        ];
+        let schema = Schema::new(0, columns).expect("a schema");
+        let error = |ids: &[i32]| target_schema(&schema, ids).expect_err("refused").to_string();
+        assert_eq!(error(&[1]), "column s.v: values of type variant can't be read");
+        assert_eq!(error(&[3]), "column i: values of type interval(day) can't be read");
+        assert_eq!(error(&[6]), "column d: values of type decimal(99, 2) can't be read");
+        let others = target_schema(&schema, &[5, 4, 77]).expect("a schema");
+        let types: Vec<&DataType> = others.fields().iter().map(|field| field.data_type()).collect();
+        assert_eq!(types, [&DataType::Null, &DataType::LargeBinary]);
+        let alone = arrow_type(&Type::Variant).expect_err("refused").to_string();
+        assert_eq!(alone, "values of type variant can't be read");
+    }
+}

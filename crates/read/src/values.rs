@@ -1,0 +1,292 @@
+//! What is in Arrow's arrays, value by value, and values as arrays.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array, Float64Array,
+    Int32Array, Int64Array, LargeBinaryArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray, new_null_array,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::FormatOptions;
+use esker_format::{MAX_DECIMAL_PRECISION, NestedFieldRef, PrimitiveType, Type, Value};
+
+use crate::{ReadError, Result, arrow_type};
+
+/// The same values in an array of another type. What does not fit is an error, not null, and never another value. Of no type, all is
+/// null.
+pub fn cast_exactly(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, ArrowError> {
+    const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
+    match (array.data_type(), to) {
+        (from, to) if from == to => Ok(array.clone()),
+        (_, DataType::Null) => Ok(new_null_array(to, array.len())),
+        // Arrow multiplies without looking: late days would become early nanoseconds.
+        (DataType::Date32, DataType::Timestamp(TimeUnit::Microsecond, None)) => {
+            timestamps::<TimestampMicrosecondType>(array, 86_400_000_000)
+        }
+        (DataType::Date32, DataType::Timestamp(TimeUnit::Nanosecond, None)) => {
+            timestamps::<TimestampNanosecondType>(array, 86_400_000_000_000)
+        }
+        _ => cast_with_options(array, to, &EXACT),
+    }
+}
+
+/// Days as timestamps, of which so many are in a day.
+fn timestamps<T: ArrowTimestampType>(days: &ArrayRef, in_a_day: i64) -> std::result::Result<ArrayRef, ArrowError> {
+    let of = |day: i32| {
+        let too_far = || ArrowError::CastError(format!("day {day} does not fit {}", T::DATA_TYPE));
+        i64::from(day).checked_mul(in_a_day).ok_or_else(too_far)
+    };
+    Ok(Arc::new(days.as_primitive::<Date32Type>().try_unary::<_, T, ArrowError>(of)?))
+}
+
+/// The values of an array, of a type; none is null. Of `unknown` all are. An array that holds no values of the type is an error.
+pub fn values_of(array: &ArrayRef, ty: &Type) -> Result<Vec<Option<Value>>> {
+    let failed = |source| ReadError::Values { ty: ty.clone(), source };
+    let disagree = || failed(ArrowError::SchemaError(format!("an array of {} holds none", array.data_type())));
+    let valid = |i: usize| array.is_valid(i);
+    match ty {
+        Type::Primitive(primitive) => of_primitive(array, primitive),
+        Type::Struct(ty) => {
+            let structs = array.as_struct_opt().filter(|s| s.num_columns() == ty.fields().len()).ok_or_else(disagree)?;
+            let column = |(column, field): (&ArrayRef, &NestedFieldRef)| values_of(column, &field.field_type);
+            let columns = structs.columns().iter().zip(ty.fields()).map(column).collect::<Result<Vec<_>>>()?;
+            let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
+            let row = |i: usize| {
+                // Of a row that is null the fields are passed over.
+                let fields = columns.iter_mut().map(|column| column.next().flatten()).collect();
+                valid(i).then_some(Value::Struct(fields))
+            };
+            Ok((0..structs.len()).map(row).collect())
+        }
+        Type::List(ty) => {
+            let lists = array.as_list_opt::<i32>().ok_or_else(disagree)?;
+            let offsets = Offsets::new(lists.value_offsets());
+            let items = values_of(&offsets.of(lists.values()), &ty.element_field.field_type)?;
+            let of = |i: usize| items[offsets.range(i)].into();
+            Ok((0..lists.len()).map(|i| valid(i).then(|| Value::List(of(i)))).collect())
+        }
+        Type::Map(ty) => {
+            let maps = array.as_map_opt().ok_or_else(disagree)?;
+            let offsets = Offsets::new(maps.value_offsets());
+            let keys = values_of(&offsets.of(maps.keys()), &ty.key_field.field_type)?;
+            let values = values_of(&offsets.of(maps.values()), &ty.value_field.field_type)?;
+            let of = |i: usize| {
+                let range = offsets.range(i);
+                let pairs = keys[range.clone()].iter().cloned().zip(values[range].iter().cloned());
+                // Arrow has no null keys.
+                pairs.filter_map(|(key, value)| Some((key?, value))).collect()
+            };
+            Ok((0..maps.len()).map(|i| valid(i).then(|| Value::Map(of(i)))).collect())
+        }
+        Type::Variant => Err(ReadError::undecodable(None, ty)),
+    }
+}
+
+/// One value of an array, of a type. See [`values_of`].
+pub fn value_at(array: &ArrayRef, row: usize, ty: &Type) -> Result<Option<Value>> {
+    match row < array.len() {
+        true => Ok(values_of(&array.slice(row, 1), ty)?.pop().flatten()),
+        false => Ok(None),
+    }
+}
+
+/// Where the items of lists are. A slice of lists has the items of all.
+struct Offsets<'a> {
+    all: &'a [i32],
+    first: usize,
+}
+
+impl<'a> Offsets<'a> {
+    fn new(all: &'a [i32]) -> Self {
+        Self { all, first: Self::at(all.first()) }
+    }
+
+    /// Arrow's offsets rise from 0 on.
+    fn at(offset: Option<&i32>) -> usize {
+        offset.map_or(0, |offset| offset.unsigned_abs() as usize)
+    }
+
+    /// The items of these lists.
+    fn of(&self, items: &ArrayRef) -> ArrayRef {
+        items.slice(self.first, Self::at(self.all.last()) - self.first)
+    }
+
+    /// The items of one list, among those of these lists.
+    fn range(&self, i: usize) -> Range<usize> {
+        Self::at(self.all.get(i)) - self.first..Self::at(self.all.get(i + 1)) - self.first
+    }
+}
+
+fn of_primitive(array: &ArrayRef, ty: &PrimitiveType) -> Result<Vec<Option<Value>>> {
+    use PrimitiveType as P;
+    let of = Type::Primitive(ty.clone());
+    if matches!(ty, P::Unknown) {
+        return Ok(vec![None; array.len()]);
+    }
+    let cast = cast_exactly(array, &arrow_type(&of)?).map_err(|source| ReadError::Values { ty: of.clone(), source })?;
+    macro_rules! each {
+        ($array:expr, $value:expr) => {
+            $array.iter().map(|v| v.map($value)).collect()
+        };
+    }
+    let bytes = |v: &[u8]| -> Box<[u8]> { v.into() };
+    Ok(match ty {
+        P::Boolean => each!(cast.as_boolean(), Value::Boolean),
+        P::Int => each!(cast.as_primitive::<Int32Type>(), Value::Int),
+        P::Long => each!(cast.as_primitive::<Int64Type>(), Value::Long),
+        P::Float => each!(cast.as_primitive::<Float32Type>(), Value::Float),
+        P::Double => each!(cast.as_primitive::<Float64Type>(), Value::Double),
+        P::Decimal { scale, .. } => {
+            each!(cast.as_primitive::<Decimal128Type>(), |unscaled| Value::Decimal { unscaled, scale: *scale })
+        }
+        P::Date => each!(cast.as_primitive::<Date32Type>(), Value::Date),
+        P::Time => each!(cast.as_primitive::<Time64MicrosecondType>(), Value::Time),
+        P::Timestamp => each!(cast.as_primitive::<TimestampMicrosecondType>(), Value::Timestamp),
+        P::Timestamptz => each!(cast.as_primitive::<TimestampMicrosecondType>(), Value::Timestamptz),
+        P::TimestampNs => each!(cast.as_primitive::<TimestampNanosecondType>(), Value::TimestampNs),
+        P::TimestamptzNs => each!(cast.as_primitive::<TimestampNanosecondType>(), Value::TimestamptzNs),
+        P::String => each!(cast.as_string::<i32>(), |v| Value::String(v.into())),
+        // Arrow's are 16 bytes, all of them.
+        P::Uuid => cast.as_fixed_size_binary().iter().map(|v| Value::from_bytes(ty, v?)).collect(),
+        P::Fixed(_) => match cast.as_fixed_size_binary_opt() {
+            Some(array) => each!(array, |v| Value::Fixed(bytes(v))),
+            None => each!(cast.as_binary::<i64>(), |v| Value::Fixed(bytes(v))),
+        },
+        P::Binary => each!(cast.as_binary::<i64>(), |v| Value::Binary(bytes(v))),
+        P::Unknown | P::Geometry { .. } | P::Geography { .. } | P::Other(_) => return Err(ReadError::undecodable(None, &of)),
+    })
+}
+
+/// A value as an array of one, of the Arrow type `to`; none where the two do not fit.
+///
+/// Serves constants (identity partition values, defaults) and the minima and maxima that scans are pruned by. Structs, lists and maps are
+/// for [`Defaults`](crate::Defaults) to make.
+pub fn literal_array(value: &Value, to: &DataType) -> Option<ArrayRef> {
+    let array: ArrayRef = match value {
+        Value::Boolean(v) => Arc::new(BooleanArray::from(vec![*v])),
+        Value::Int(v) => Arc::new(Int32Array::from(vec![*v])),
+        Value::Long(v) => Arc::new(Int64Array::from(vec![*v])),
+        Value::Float(v) => Arc::new(Float32Array::from(vec![*v])),
+        Value::Double(v) => Arc::new(Float64Array::from(vec![*v])),
+        Value::Decimal { unscaled, scale } => {
+            let (widest, scale) = (u8::try_from(MAX_DECIMAL_PRECISION).ok()?, i8::try_from(*scale).ok()?);
+            Arc::new(Decimal128Array::from(vec![*unscaled]).with_precision_and_scale(widest, scale).ok()?)
+        }
+        Value::Date(v) => Arc::new(Date32Array::from(vec![*v])),
+        Value::Time(v) => Arc::new(Time64MicrosecondArray::from(vec![*v])),
+        Value::Timestamp(v) => Arc::new(TimestampMicrosecondArray::from(vec![*v])),
+        Value::Timestamptz(v) => Arc::new(TimestampMicrosecondArray::from(vec![*v]).with_timezone("+00:00")),
+        Value::TimestampNs(v) => Arc::new(TimestampNanosecondArray::from(vec![*v])),
+        Value::TimestamptzNs(v) => Arc::new(TimestampNanosecondArray::from(vec![*v]).with_timezone("+00:00")),
+        Value::String(v) => Arc::new(StringArray::from(vec![v.as_ref()])),
+        Value::Uuid(v) => Arc::new(FixedSizeBinaryArray::try_from_iter([v.as_bytes()].into_iter()).ok()?),
+        Value::Fixed(v) => Arc::new(FixedSizeBinaryArray::try_from_iter([v].into_iter()).ok()?),
+        Value::Binary(v) => Arc::new(LargeBinaryArray::from(vec![v.as_ref()])),
+        Value::Struct(_) | Value::List(_) | Value::Map(_) => return None,
+    };
+    cast_exactly(&array, to).ok().filter(|array| array.null_count() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int8Array, ListArray, NullArray, StringViewArray, StructArray};
+    use arrow::buffer::{NullBuffer, OffsetBuffer};
+    use arrow::datatypes::Field;
+    use esker_format::{ListType, NestedField, StructType};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(values: &[Option<&str>]) -> Vec<Option<Value>> {
+        values.iter().map(|v| v.map(|v| Value::String(v.into()))).collect()
+    }
+
+    #[test]
+    fn fields_of_lists_in_structs_are_found_in_slices_too() {
+        let offsets = OffsetBuffer::from_lengths([1, 2, 0, 1]);
+        let items: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("b"), Some("c")]));
+        let item = Arc::new(Field::new("element", DataType::Utf8, true));
+        let valid = NullBuffer::from(vec![true, true, false, true]);
+        let lists = ListArray::new(item, offsets, items, Some(valid));
+        let field = Field::new("l", lists.data_type().clone(), true);
+        let valid = NullBuffer::from(vec![false, true, true, true]);
+        let structs: ArrayRef = Arc::new(StructArray::new(vec![field].into(), vec![Arc::new(lists)], Some(valid)));
+        let list = ListType::new(2, PrimitiveType::String, false);
+        let ty = StructType::new(vec![Arc::new(NestedField::optional(1, "l", list))]).into();
+        let of = |values: Option<&[Option<&str>]>| {
+            Some(Value::Struct([values.map(|values| Value::List(texts(values).into()))].into()))
+        };
+        let expected = [None, of(Some(&[None, Some("b")])), of(None), of(Some(&[Some("c")]))];
+        assert_eq!(values_of(&structs, &ty).expect("values"), expected);
+        assert_eq!(values_of(&structs.slice(1, 2), &ty).expect("values"), expected[1..3]);
+        for (row, expected) in expected.into_iter().enumerate() {
+            assert_eq!(value_at(&structs, row, &ty).expect("a value"), expected);
+        }
+        assert_eq!(value_at(&structs, 4, &ty).expect("no row"), None);
+    }
+
+    #[test]
+    fn other_arrays_of_the_same_values_are_read_and_what_does_not_fit_is_refused() {
+        let views: ArrayRef = Arc::new(StringViewArray::from(vec![Some("a"), None]));
+        assert_eq!(values_of(&views, &PrimitiveType::String.into()).expect("texts"), texts(&[Some("a"), None]));
+        let small: ArrayRef = Arc::new(Int8Array::from(vec![-7]));
+        assert_eq!(values_of(&small, &PrimitiveType::Long.into()).expect("longs"), [Some(Value::Long(-7))]);
+        let large: ArrayRef = Arc::new(Int64Array::from(vec![1 << 40]));
+        assert!(values_of(&large, &PrimitiveType::Int.into()).is_err());
+        let nothing: ArrayRef = Arc::new(NullArray::new(2));
+        assert_eq!(values_of(&nothing, &PrimitiveType::Unknown.into()).expect("nulls"), [None, None]);
+        let error = values_of(&nothing, &PrimitiveType::named("geometry").into()).expect_err("refused").to_string();
+        assert!(error.contains("geometry"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_the_array_can_not_hold_is_none_and_never_null() {
+        let of = |value, to: &DataType| literal_array(&value, to).map(|array| array.null_count());
+        assert_eq!(of(Value::Long(1 << 40), &DataType::Int32), None);
+        assert_eq!(of(Value::Date(i32::MAX), &DataType::Timestamp(TimeUnit::Nanosecond, None)), None);
+        assert_eq!(of(Value::Date(i32::MAX), &DataType::Timestamp(TimeUnit::Microsecond, None)), None);
+        assert_eq!(of(Value::Date(1), &DataType::Timestamp(TimeUnit::Microsecond, None)), Some(0));
+        assert_eq!(of(Value::Decimal { unscaled: 1000, scale: 0 }, &DataType::Decimal128(3, 0)), None);
+        assert_eq!(of(Value::Fixed([1, 2].into()), &DataType::FixedSizeBinary(3)), None);
+        assert_eq!(of(Value::Fixed([].into()), &DataType::FixedSizeBinary(0)), Some(0));
+        assert_eq!(of(Value::List([].into()), &DataType::Int32), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_as_an_array_is_the_same_value(int: i32, long: i64, wide: i128, float: f32, double: f64, text in ".*", id: [u8; 16]) {
+            use PrimitiveType as P;
+            let wide = wide % 10_i128.pow(38);
+            for (ty, value) in [
+                (P::Boolean, Value::Boolean(int > 0)),
+                (P::Int, Value::Int(int)),
+                (P::Long, Value::Long(long)),
+                (P::Float, Value::Float(float)),
+                (P::Double, Value::Double(double)),
+                (P::Decimal { precision: 38, scale: 5 }, Value::Decimal { unscaled: wide, scale: 5 }),
+                (P::Decimal { precision: 9, scale: 2 }, Value::Decimal { unscaled: wide % 1_000_000_000, scale: 2 }),
+                (P::Date, Value::Date(int)),
+                (P::Time, Value::Time(long)),
+                (P::Timestamp, Value::Timestamp(long)),
+                (P::Timestamptz, Value::Timestamptz(long)),
+                (P::TimestampNs, Value::TimestampNs(long)),
+                (P::TimestamptzNs, Value::TimestamptzNs(long)),
+                (P::String, Value::String(text.as_str().into())),
+                (P::Uuid, Value::from_bytes(&P::Uuid, &id).expect("a UUID")),
+                (P::Fixed(16), Value::Fixed(id.into())),
+                (P::Binary, Value::Binary(text.as_bytes().into())),
+            ] {
+                let ty = Type::Primitive(ty);
+                let array = literal_array(&value, &arrow_type(&ty).expect("a type")).expect("an array");
+                prop_assert_eq!(values_of(&array, &ty).expect("a value"), [Some(value)], "{}", ty);
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What a writer of any engine puts into storage: data files with their entries, delete files, manifests, and lists of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema as ArrowSchema};
+use esker_format::{
+    Bound, Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter, ManifestWriter,
+    NewManifest, NewManifestList, PrimitiveType, Schema, TableMetadata, Value,
+};
+use esker_storage::Storage;
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+/// A column that must have values, with its field id.
+pub(crate) fn field(name: &str, ty: DataType, id: i32) -> Field {
+    Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
+}
+
+/// Rows as a Parquet file, and its footer.
+pub(crate) fn parquet(rows: &RecordBatch, properties: WriterProperties) -> (Vec<u8>, ParquetMetaData) {
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).expect("a writer");
+    writer.write(rows).expect("written");
+    let footer = writer.close().expect("closed");
+    (bytes, footer)
+}
+
+/// The entry of a Parquet file of some rows, counted and bounded as its footer has them.
+pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &ParquetMetaData, schema: &Schema) -> DataFile {
+    let (mut sizes, mut values, mut nulls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut lower, mut upper): (BTreeMap<i32, Value>, BTreeMap<i32, Value>) = Default::default();
+    for chunk in footer.row_groups().iter().flat_map(|group| group.columns()) {
+        let info = chunk.column_descr().self_type().get_basic_info();
+        let id = if info.has_id() { info.id() } else { continue };
+        *sizes.entry(id).or_insert(0) += chunk.compressed_size();
+        *values.entry(id).or_insert(0) += chunk.num_values();
+        let Some(statistics) = chunk.statistics() else { continue };
+        if let Some(count) = statistics.null_count_opt() {
+            *nulls.entry(id).or_insert(0) += i64::try_from(count).expect("a count");
+        }
+        let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive()) else { continue };
+        let of = |bytes: Option<&[u8]>, exact: bool| value(ty, statistics, bytes.filter(|_| exact)?);
+        if let Some(low) = of(statistics.min_bytes_opt(), statistics.min_is_exact()) {
+            let known = lower.entry(id).or_insert_with(|| low.clone());
+            if low < *known {
+                *known = low;
+            }
+        }
+        if let Some(high) = of(statistics.max_bytes_opt(), statistics.max_is_exact()) {
+            let known = upper.entry(id).or_insert_with(|| high.clone());
+            if high > *known {
+                *known = high;
+            }
+        }
+    }
+    let mut nans = BTreeMap::new();
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        count_nans(field, column, &mut nans);
+    }
+    let bounds = |of: BTreeMap<i32, Value>| Some(of.into_iter().filter_map(|(id, v)| Some((id, Bound::of(&v)?))).collect());
+    let count = footer.file_metadata().num_rows();
+    DataFile {
+        column_sizes: Some(sizes.into_iter().collect()),
+        value_counts: Some(values.into_iter().collect()),
+        null_value_counts: Some(nulls.into_iter().collect()),
+        nan_value_counts: Some(nans.into_iter().collect()),
+        lower_bounds: bounds(lower),
+        upper_bounds: bounds(upper),
+        split_offsets: Some(footer.row_groups().iter().filter_map(|group| group.file_offset()).collect()),
+        ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, count, bytes as i64)
+    }
+}
+
+/// A value of a footer's statistics.
+fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
+    match (ty, statistics) {
+        (PrimitiveType::Decimal { scale, .. }, Statistics::Int32(_)) => {
+            Some(Value::Decimal { unscaled: i32::from_le_bytes(bytes.try_into().ok()?).into(), scale: *scale })
+        }
+        (PrimitiveType::Decimal { scale, .. }, Statistics::Int64(_)) => {
+            Some(Value::Decimal { unscaled: i64::from_le_bytes(bytes.try_into().ok()?).into(), scale: *scale })
+        }
+        _ => Value::from_bytes(ty, bytes),
+    }
+}
+
+/// Counts the NaN of columns of floats, in structs too.
+fn count_nans(field: &Field, column: &ArrayRef, into: &mut BTreeMap<i32, i64>) {
+    let found = match column.data_type() {
+        DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().filter(|v| v.is_nan()).count(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().iter().flatten().filter(|v| v.is_nan()).count(),
+        DataType::Struct(inner) => {
+            inner.iter().zip(column.as_struct().columns()).for_each(|(field, column)| count_nans(field, column, into));
+            return;
+        }
+        _ => return,
+    };
+    if let Some(id) = field.metadata().get(PARQUET_FIELD_ID_META_KEY).and_then(|id| id.parse().ok()) {
+        into.insert(id, found as i64);
+    }
+}
+
+/// A file of deletes of some places of data files.
+pub(crate) fn deleted_positions(places: &[(&str, i64)]) -> Vec<u8> {
+    let schema =
+        ArrowSchema::new(vec![field("file_path", DataType::Utf8, 2_147_483_546), field("pos", DataType::Int64, 2_147_483_545)]);
+    let paths = StringArray::from_iter_values(places.iter().map(|(path, _)| *path));
+    let columns: Vec<ArrayRef> = vec![Arc::new(paths), Arc::new(Int64Array::from_iter_values(places.iter().map(|(_, at)| *at)))];
+    parquet(&RecordBatch::try_new(Arc::new(schema), columns).expect("a batch"), WriterProperties::default()).0
+}
+
+/// A file of deletes of the rows of some ids, which are the field 1.
+pub(crate) fn deleted_ids(ids: &[i64]) -> Vec<u8> {
+    let schema = ArrowSchema::new(vec![field("id", DataType::Int64, 1)]);
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ids.to_vec()))];
+    parquet(&RecordBatch::try_new(Arc::new(schema), columns).expect("a batch"), WriterProperties::default()).0
+}
+
+/// Puts a Parquet file of deletes into storage; returns its entry.
+pub(crate) async fn delete_file(
+    storage: &Storage,
+    path: &str,
+    bytes: Vec<u8>,
+    content: DataContentType,
+    deletes: usize,
+) -> DataFile {
+    let size = bytes.len() as i64;
+    storage.write(path, bytes.into()).await.expect("written");
+    DataFile::new(content, path, DataFileFormat::Parquet, deletes as i64, size)
+}
+
+/// A manifest that is begun.
+pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: ManifestContent, snapshot_id: i64) -> ManifestWriter {
+    let new = NewManifest {
+        format_version: metadata.format_version,
+        content,
+        schema: metadata.current_schema(),
+        spec: metadata.partition_spec_by_id(spec_id).expect("a spec"),
+        types: &metadata.partition_types(spec_id),
+        snapshot_id: Some(snapshot_id),
+        codec: Codec::default(),
+    };
+    ManifestWriter::new(&new).expect("a manifest")
+}
+
+/// A snapshot that is written on top of a table's current one.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    storage: &'a Storage,
+    metadata: &'a TableMetadata,
+    name: Uuid,
+    pub(crate) id: i64,
+    /// Whether its manifests name their schema by its id, as the specification asks, or not, as Java's.
+    names_schema: bool,
+    /// The files that were written for it.
+    pub(crate) written: Vec<String>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(storage: &'a Storage, metadata: &'a TableMetadata, names_schema: bool) -> Self {
+        let id = i64::try_from(Uuid::new_v4().as_u128() >> 66).expect("62 bits");
+        Self { storage, metadata, name: Uuid::new_v4(), id, names_schema, written: Vec::new() }
+    }
+
+    /// A manifest of it that is begun.
+    pub(crate) fn manifest(&self, spec_id: i32, content: ManifestContent) -> ManifestWriter {
+        manifest(self.metadata, spec_id, content, self.id)
+    }
+
+    /// Puts a manifest into storage.
+    pub(crate) async fn write(&mut self, writer: ManifestWriter) -> ManifestFile {
+        let path = format!("{}/metadata/{}-m{}.avro", self.metadata.location, self.name, self.written.len());
+        let (mut bytes, manifest) = writer.finish(path.clone()).expect("a manifest");
+        if !self.names_schema {
+            // A key of nine characters, after its length.
+            let at = bytes.windows(10).position(|window| window == b"\x12schema-id").expect("the key");
+            bytes[at + 1..at + 10].copy_from_slice(b"of-a-test");
+        }
+        self.storage.write(&path, bytes.into()).await.expect("written");
+        self.written.push(path);
+        manifest
+    }
+
+    /// Puts the list of its manifests into storage; returns it as a commit has it.
+    pub(crate) async fn snapshot(&mut self, manifests: &[ManifestFile], summary: Json) -> Json {
+        let metadata = self.metadata;
+        let list = format!("{}/metadata/snap-{}-{}.avro", metadata.location, self.id, self.name);
+        let parent = metadata.current_snapshot_id;
+        let first_row_id = metadata.next_row_id.map(u64::cast_signed);
+        let new = NewManifestList {
+            format_version: metadata.format_version,
+            snapshot_id: self.id,
+            parent_snapshot_id: parent,
+            sequence_number: metadata.next_sequence_number(),
+            first_row_id,
+            codec: Codec::default(),
+        };
+        let mut writer = ManifestListWriter::new(new).expect("a manifest list");
+        manifests.iter().for_each(|manifest| writer.add(manifest).expect("added"));
+        let next_row_id = writer.next_row_id();
+        self.storage.write(&list, writer.finish().expect("a manifest list").into()).await.expect("written");
+        let mut snapshot = json!({"snapshot-id": self.id, "manifest-list": list, "schema-id": metadata.current_schema_id,
+            "timestamp-ms": metadata.last_updated_ms.max(esker_types::now_ms()), "summary": summary});
+        self.written.push(list);
+        if metadata.format_version > 1 {
+            snapshot["sequence-number"] = metadata.next_sequence_number().into();
+        }
+        if let Some(parent) = parent {
+            snapshot["parent-snapshot-id"] = parent.into();
+        }
+        if let (Some(first), Some(next)) = (first_row_id, next_row_id) {
+            (snapshot["first-row-id"], snapshot["added-rows"]) = (first.into(), (next - first).into());
+        }
+        snapshot
+    }
+}
