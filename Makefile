@@ -112,9 +112,8 @@ bench-service: build
 
 # Reading manifests beside the `iceberg` crate and PyIceberg, and planning a scan of FILES=1000000 by bounds.
 bench-format: build
-	cargo build --package esker-benches --example format
 	python=$$($(UV) tests/engines/requirements.txt)
-	"$$python" benches/format.py "$(CARGO_TARGET_DIR)/debug/examples/format" $(or $(FILES),1000000)
+	"$$python" benches/format.py "$(CARGO_TARGET_DIR)/debug/format" $(or $(FILES),1000000)
 
 dist:
 	cargo build --release -p esker

@@ -313,6 +313,5 @@ pub(crate) fn count_batch(count: u64) -> Result<RecordBatch> {
 
 /// Whether a failed statement is worth another try: somebody else's commit got in between.
 pub(crate) fn is_conflict(error: &QueryError) -> bool {
-    matches!(error, QueryError::Catalog(e @ CatalogError::Conflict(_)) if e.code() == ErrorCode::CommitConflict)
-        || matches!(error, QueryError::Catalog(CatalogError::Table(esker_table::TableError::Conflict(_))))
+    matches!(error, QueryError::Catalog(error) if error.code() == ErrorCode::CommitConflict)
 }

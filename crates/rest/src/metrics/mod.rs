@@ -9,7 +9,7 @@ use axum::extract::State;
 use esker_catalog::CatalogError;
 use esker_health::{CODES, Severity};
 use esker_maintenance::{Maintenance, Request};
-use esker_types::Coded;
+use esker_types::{Coded, ErrorCode};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -243,7 +243,7 @@ impl Metrics {
     pub(crate) fn commit(&self, error: Option<&CatalogError>, operation: &str) {
         let result = error.map_or("ok", |e| e.code().iceberg_type());
         self.commits.with_label_values(&[result]).inc();
-        if matches!(error, Some(CatalogError::Conflict(_))) {
+        if error.is_some_and(|error| error.code() == ErrorCode::CommitConflict) {
             self.conflicts.with_label_values(&[operation]).inc();
         }
     }
@@ -256,7 +256,7 @@ impl Metrics {
 fn text(registry: &Registry) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
     let encoded = TextEncoder::new().encode(&registry.gather(), &mut bytes);
-    let bug = |what: String| ApiError::new(esker_types::ErrorCode::Internal, what);
+    let bug = |what: String| ApiError::new(ErrorCode::Internal, what);
     encoded.map_err(|e| bug(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| bug(e.to_string()))
 }
