@@ -67,6 +67,8 @@ soak: build
 	cd ../..
 	$(MAKE) soak-hostile
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
+	# The decoders of the format, with a nightly compiler.
+	fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
 soak-hostile: build
 	python=$$($(UV) tests/engines/requirements.txt)

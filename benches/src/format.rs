@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use esker_format::{
-    Bound, Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter, ManifestWriter,
-    NewManifest, NewManifestList, Projection, TableMetadata, Value, decode_manifest, read_manifest,
+    Bound, Codec, Columns, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
+    ManifestWriter, NewManifest, NewManifestList, Projection, TableMetadata, Value, decode_manifest, read_manifest,
 };
 use esker_storage::Storage;
-use esker_table::{Expr, Manifests, load_live, plan_scan};
+use esker_table::{Expr, Manifests, SnapshotFiles, plan_scan, projection};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value as Json, json};
 
@@ -40,7 +40,7 @@ type Read = fn(&[u8]) -> Box<dyn Any>;
 const READERS: [(&str, Read); 4] = [
     ("batch", |file| Box::new(decode_manifest(file, &Projection::all()).expect("a manifest"))),
     ("rows", |file| Box::new(read_manifest(file).expect("a manifest"))),
-    ("projected", |file| Box::new(decode_manifest(file, &Projection::planning([1, 2])).expect("a manifest"))),
+    ("projected", |file| Box::new(decode_manifest(file, &Projection::planning(Columns::of([1, 2]))).expect("a manifest"))),
     ("iceberg", |file| Box::new(iceberg::spec::Manifest::parse_avro(file).expect("a manifest"))),
 ];
 
@@ -218,7 +218,8 @@ async fn plan(dir: &str, files: usize) -> Json {
 
     let before = resident();
     let began = Instant::now();
-    let live = load_live(&Manifests::new(storage, 0), &metadata, snapshot).await.expect("live files");
+    let wanted = projection(&filter, []);
+    let live = SnapshotFiles::load(&Manifests::new(storage, 0), &metadata, snapshot, &wanted).await.expect("live files");
     let load = began.elapsed().as_secs_f64();
     let memory = resident().saturating_sub(before);
     let mut planned = 0;
@@ -228,5 +229,5 @@ async fn plan(dir: &str, files: usize) -> Json {
         processor() - began
     };
     let seconds = median((0..ROUNDS).map(|_| once(&mut planned)).collect());
-    json!({"files": live.data.len(), "planned": planned, "load": load, "memory": memory, "plan": seconds})
+    json!({"files": live.len(), "planned": planned, "load": load, "memory": memory, "plan": seconds})
 }

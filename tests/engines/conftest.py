@@ -64,6 +64,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.results = defaultdict(lambda: {"passed": 0, "failed": 0, "seconds": 0.0})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at the tables that all others leave comes last."""
+    items.sort(key=lambda item: item.name == "test_every_table_of_this_run")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
     report = yield

@@ -1,12 +1,11 @@
-"""DuckDB attaches the catalog, reads what others wrote and writes itself. Its extensions come as Python packages."""
+"""DuckDB attaches the catalog, reads what others wrote and writes itself."""
 
 from importlib.metadata import version
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pytest
-from stack import minio
+from stack.duck import attached
 from stack.esker import Server
 from stack.minio import Minio
 
@@ -16,32 +15,11 @@ pytestmark = [
 ]
 
 
-def extension(name: str) -> str:
-    """The file of an extension that a Python package carries."""
-    module = __import__(f"duckdb_extension_{name}")
-    return str(next(Path(module.__file__).parent.rglob(f"{name}.duckdb_extension")))
-
-
 @pytest.fixture
 def duck(server: Server, minio: Minio, warehouse: str, tmp_path: Path):
-    connection = duckdb.connect(config={"home_directory": str(tmp_path)})
-    for name in ("avro", "httpfs", "iceberg"):
-        connection.load_extension(extension(name))
-    connection.execute(
-        f"CREATE SECRET lake (TYPE s3, KEY_ID '{minio_key()[0]}', SECRET '{minio_key()[1]}', REGION 'us-east-1', "
-        f"ENDPOINT '{minio.endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
-    )
-    connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
-    connection.execute(
-        f"ATTACH '{warehouse}' AS lake (TYPE iceberg, SECRET esker, ENDPOINT '{server.rest}', "
-        "ACCESS_DELEGATION_MODE 'none')"
-    )
+    connection = attached(server, warehouse, minio.endpoint, tmp_path)
     yield connection
     connection.close()
-
-
-def minio_key() -> tuple[str, str]:
-    return minio.KEY, minio.SECRET
 
 
 def test_it_reads_what_pyiceberg_wrote(server: Server, warehouse: str, duck) -> None:

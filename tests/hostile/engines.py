@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,29 @@ from .names import quoted
 from .predicates import NoOpinion
 
 Rows = list[dict[int, Any]]
+
+
+# The kinds of statistics that PyIceberg knows.
+BLOBS = ("apache-datasketches-theta-v1", "deletion-vector-v1")
+
+
+def readable(answer: requests.Response, lists: dict[int, str]) -> None:
+    """What PyIceberg 0.12.0 refuses of metadata, so that it takes it: snapshots without a list of manifests, fields of
+    several columns, and statistics of a kind that nobody knows."""
+    if not re.search(rb'"(manifests|source-ids|statistics)"\s*:\s*\[', answer.content):
+        return
+    body = answer.json()
+    for statistics in body.get("metadata", {}).get("statistics", []):
+        statistics["blob-metadata"] = [blob for blob in statistics["blob-metadata"] if blob["type"] in BLOBS]
+    for snapshot in body.get("metadata", {}).get("snapshots", []):
+        if "manifest-list" not in snapshot:
+            snapshot["manifest-list"] = lists[snapshot["snapshot-id"]]
+    for kind in ("partition-specs", "sort-orders"):
+        for one in body.get("metadata", {}).get(kind, []):
+            for field in one["fields"]:
+                if "source-ids" in field:
+                    field["source-id"] = field.pop("source-ids")[0]
+    answer._content = json.dumps(body).encode()
 
 
 def select(schema: Schema, table: str, where: list | None, dialect: str) -> str:
@@ -117,11 +142,12 @@ class DuckDB:
 class PyIceberg:
     """Reads by itself, or lets the server plan. A filter is its own, which prunes, or that of this package."""
 
-    def __init__(self, server: Server, planned: bool) -> None:
+    def __init__(self, server: Server, planned: bool, lists: dict[int, str]) -> None:
         self.name = "planned" if planned else "pyiceberg"
         self.catalog = server.catalog(**({"scan-planning-mode": "server"} if planned else {}))
         # Else each request reads all of the environment, in search of a proxy.
         self.catalog._session.trust_env = False
+        self.catalog._session.hooks["response"].append(lambda answer, *_, **__: readable(answer, lists))
         self.loaded: Table | None = None
 
     def close(self) -> None:
@@ -179,7 +205,9 @@ class Stage:
     def __init__(self, server: Server, home: Path, spark: bool) -> None:
         self.server, self.home = server, home
         self.esker, self.duckdb = Esker(server), DuckDB(server, home)
-        self.pyiceberg, self.planned = PyIceberg(server, False), PyIceberg(server, True)
+        # Lists of manifests that metadata does not name, by snapshots: PyIceberg needs one.
+        self.lists: dict[int, str] = {}
+        self.pyiceberg, self.planned = (PyIceberg(server, planned, self.lists) for planned in (False, True))
         self.spark = Spark(server) if spark else None
         self.others = [self.pyiceberg, self.duckdb, self.planned]
         self.session = requests.Session()

@@ -1,4 +1,4 @@
-"""What is known: entries of `known.toml` explain disagreements, those of `formats.toml` leave inputs out."""
+"""What is known: entries of `known.toml` explain disagreements."""
 
 from __future__ import annotations
 
@@ -43,15 +43,3 @@ def entries() -> list[Entry]:
 
 def known(engine: str, text: str) -> Entry | None:
     return next((entry for entry in entries() if entry.explains(engine, text)), None)
-
-
-@cache
-def left() -> dict[str, str]:
-    return {
-        entry["input"]: entry["why"] for entry in tomllib.loads((HERE / "formats.toml").read_text()).get("left", [])
-    }
-
-
-def left_out(what: str) -> bool:
-    """Whether inputs of that kind wait for the format to be done."""
-    return what in left()

@@ -62,6 +62,41 @@ async fn requests_that_make_no_sense_are_named_and_change_nothing() {
     assert_eq!(listed["namespaces"], json!([["n"]]));
 }
 
+/// Wherever updates are taken: which of them can't be read, what it is, which field of it and what was expected there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_cannot_be_read_is_named_with_its_kind_and_the_field() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let good = json!({"action": "set-properties", "updates": {"a": "b"}});
+    let field = |id: serde_json::Value| json!({"id": id, "name": "x", "required": false, "type": "int"});
+    let schema = json!({"type": "struct", "fields": [field(json!(1)), field(json!("2"))]});
+    let bad = json!({"schema": schema, "action": "add-schema"});
+    let what = "add-schema: schema.fields[1].id: invalid type: string \"2\", expected i32";
+    let wrong = json!({"type": "assert-current-schema-id", "current-schema-id": null});
+    let change = |updates: serde_json::Value| json!({"identifier": {"namespace": ["n"], "name": "t"}, "updates": updates});
+    let transaction = json!({"table-changes": [change(json!([good])), change(json!([good, good, bad]))]});
+    let view = json!({"action": "add-view-version", "view-version": {"version-id": true}});
+    for (path, body, expected) in [
+        (format!("{TABLES}/t"), json!({"updates": [good, bad]}), format!("updates[1]: {what}")),
+        (
+            format!("{TABLES}/t"),
+            json!({"requirements": [wrong], "updates": []}),
+            "requirements[0]: assert-current-schema-id: current-schema-id: invalid type: null, expected i32".to_owned(),
+        ),
+        ("/v1/default/namespaces/n/views/v".to_owned(), json!({"updates": [good, bad]}), format!("updates[1]: {what}")),
+        (
+            "/v1/default/namespaces/n/views/v".to_owned(),
+            json!({"updates": [view]}),
+            "updates[0]: add-view-version: view-version.version-id: invalid type: boolean `true`, expected i".to_owned(),
+        ),
+        ("/v1/default/transactions/commit".to_owned(), transaction, format!("table-changes[1].updates[2]: {what}")),
+    ] {
+        let (code, kind, message) = app.refused(Method::POST, &path, Some(body)).await;
+        assert_eq!((code, kind.as_str()), (400, "BadRequestException"), "{path}: {message}");
+        assert!(message.starts_with(&format!("request body: {expected}")), "{path}: {message}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn locations_outside_the_warehouse_or_inside_another_table_are_refused() {
     let app = TestApp::start().await;

@@ -57,6 +57,21 @@ async fn erased_rows_are_nowhere_after_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn statistics_keep_no_erasure_from_being_complete() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, true, json!({})).await;
+    lake.append(&[(2, "b".to_owned(), 1, None)]).await;
+    let job = lake.run("statistics", json!({})).await;
+    let path = job["outcome"]["partitions_path"].as_str().expect("statistics of partitions").to_owned();
+    assert!(path.ends_with(".parquet"), "{path}");
+    lake.append(&[(1, "secret".to_owned(), 0, None)]).await;
+    lake.delete_by_position(&HashSet::from([1]), Scope::File).await;
+    assert!(report(&app, &lake, "id = 1").await.iter().all(|holder| holder["path"] != *path));
+    let job = lake.run("erase", json!({"where": "id = 1"})).await;
+    assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(true)), "{job}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_holds_erased_rows_is_named_and_goes_only_if_asked() {
     let app = TestApp::start().await;
     let lake = Lake::create(&app, "t", 2, false, json!({})).await;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use esker_catalog::deletion::sweep;
-use esker_tests::{DEAD_SECONDS, Lake, Row, Scope, TestApp, Writer, postgres};
+use esker_tests::{DEAD_SECONDS, Lake, Row, Scope, TestApp, Writer, check_listed, postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -99,6 +99,7 @@ impl Victim {
     async fn kill_after(mut self, path: &str, body: Value, delay: Duration) {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
         let answer = request.send().await.expect("an answer");
+        check_listed(&Method::POST, path, answer.status());
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap_or_default());
         tokio::time::sleep(delay).await;
         self.die().await;

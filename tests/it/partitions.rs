@@ -30,7 +30,7 @@ fn text(value: &str) -> Cell {
 /// The least and the greatest value that a file may have of a column that is a long by now.
 fn bounds(file: &DataFile, column: i32) -> (Option<Cell>, Option<Cell>) {
     let stats = file.stats(column).expect("something is known");
-    let value = |bound: Option<Bound>| bound.and_then(|bound| bound.decode(&PrimitiveType::Long));
+    let value = |bound: Option<&[u8]>| Cell::from_bytes(&PrimitiveType::Long, bound?);
     (value(stats.lower_bound), value(stats.upper_bound))
 }
 

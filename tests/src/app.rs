@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::check_listed;
+
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "a-token-for-tests";
 
@@ -87,12 +89,13 @@ impl TestApp {
 
     /// Sends a request with the token; returns status and body.
     pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request = self.http.request(method, self.url(path)).bearer_auth(TOKEN);
+        let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(TOKEN);
         if let Some(body) = body {
             request = request.json(&body);
         }
         let response = request.send().await.expect("an answer");
         let status = response.status();
+        check_listed(&method, path, status);
         let text = response.text().await.expect("a body");
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
@@ -105,7 +108,7 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> (StatusCode, HeaderMap, String) {
-        let mut request = self.http.request(method, self.url(path)).bearer_auth(TOKEN);
+        let mut request = self.http.request(method.clone(), self.url(path)).bearer_auth(TOKEN);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -114,6 +117,7 @@ impl TestApp {
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
+        check_listed(&method, path, status);
         (status, headers, response.text().await.expect("a body"))
     }
 

@@ -2,12 +2,12 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_format::{ManifestFile, Snapshot, TableMetadata};
+use esker_format::{ManifestFile, Projection, Snapshot, TableMetadata};
 use esker_storage::{Storage, StorageError};
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
-    LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, TableError, TableFacts, all_partition_types,
-    collect_facts, load_live, load_manifests, partition_types,
+    LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, SnapshotFiles, TableError, TableFacts,
+    all_partition_types, collect_facts, load_live, load_manifests, partition_types,
 };
 use flate2::read::GzDecoder;
 use futures::FutureExt;
@@ -16,9 +16,8 @@ use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
 
-/// What is alive in the manifests that a snapshot lists, and of what types their partition values are: those change when a column is
-/// promoted.
-type LiveKey = (Vec<String>, Vec<(i32, PartitionTypes)>);
+/// The manifests that a snapshot lists, and the types that partition values have: those change when a column is promoted.
+type FilesKey = (Vec<String>, Vec<(i32, PartitionTypes)>);
 
 /// What a snapshot's files are known by: the file that lists its manifests, or the manifests, where version 1 lists them itself.
 pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
@@ -26,12 +25,6 @@ pub(crate) fn listed(snapshot: &Snapshot) -> Vec<String> {
         Some(list) => vec![list.clone()],
         None => snapshot.manifests.clone().unwrap_or_default(),
     }
-}
-
-/// What live files take in memory, about.
-fn memory(live: &LiveFiles) -> usize {
-    let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
-    files.map(|live| size_of_val(live) + live.file.memory()).sum::<usize>() + size_of_val(live.manifests.as_slice())
 }
 
 /// What the sum over a manifest's files depends on.
@@ -49,7 +42,7 @@ struct SummaryKey {
 #[derive(Debug)]
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
-    live: Cache<LiveKey, Arc<LiveFiles>>,
+    files: Cache<FilesKey, Arc<SnapshotFiles>>,
     summaries: Cache<SummaryKey, Arc<ManifestSummary>>,
     pub(crate) manifests: Manifests,
 }
@@ -62,8 +55,8 @@ impl Caches {
                 .weigher(move |_: &String, (_, json): &(Arc<TableMetadata>, MetadataJson)| weight(json.bytes().len() as u64 * 3))
                 .max_capacity(bytes)
                 .build(),
-            live: Cache::builder()
-                .weigher(move |_: &LiveKey, live: &Arc<LiveFiles>| weight(memory(live) as u64))
+            files: Cache::builder()
+                .weigher(move |_: &FilesKey, files: &Arc<SnapshotFiles>| weight(files.memory() as u64))
                 .max_capacity(bytes)
                 .build(),
             summaries: Cache::builder()
@@ -121,15 +114,24 @@ impl Catalog {
         &self.inner.caches.manifests
     }
 
-    /// What is alive in a snapshot of a table.
-    pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<Arc<LiveFiles>> {
+    /// What is alive in a snapshot of a table, as rows: for who looks at every file.
+    pub async fn live(&self, table: &LoadedTable, snapshot: &Snapshot) -> Result<LiveFiles> {
+        load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)
+    }
+
+    /// The live files of a snapshot of a table, with what is asked for of them, or more.
+    pub async fn files(&self, table: &LoadedTable, snapshot: &Snapshot, wanted: &Projection) -> Result<Arc<SnapshotFiles>> {
         let key = (listed(snapshot), all_partition_types(&table.metadata));
-        if let Some(found) = self.inner.caches.live.get(&key).await {
-            return Ok(found);
-        }
-        let live = Arc::new(load_live(self.manifests(), &table.metadata, snapshot).await.map_err(gone)?);
-        self.inner.caches.live.insert(key, live.clone()).await;
-        Ok(live)
+        // Filters take turns: what one asked for stays for the next.
+        let wanted = match self.inner.caches.files.get(&key).await {
+            Some(found) if found.covers(wanted) => return Ok(found),
+            Some(found) => found.projection().and(wanted),
+            None => wanted.clone(),
+        };
+        let files = SnapshotFiles::load(self.manifests(), &table.metadata, snapshot, &wanted).await.map_err(gone)?;
+        let files = Arc::new(files);
+        self.inner.caches.files.insert(key, files.clone()).await;
+        Ok(files)
     }
 
     /// The facts of a table's current snapshot. A manifest that was looked at before is not opened again.
@@ -159,8 +161,8 @@ impl Catalog {
         if let Some(found) = self.inner.caches.summaries.get(&key).await {
             return Ok((file, found));
         }
-        let manifest = self.manifests().load(&metadata, &file).await.map_err(gone)?;
-        let summary = Arc::new(ManifestSummary::new(&file, &manifest, target));
+        let manifest = self.manifests().load_some(&metadata, &file, &Projection::files()).await.map_err(gone)?;
+        let summary = Arc::new(ManifestSummary::new(&file, manifest, target));
         self.inner.caches.summaries.insert(key, summary.clone()).await;
         Ok((file, summary))
     }

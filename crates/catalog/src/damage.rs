@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use esker_format::Projection;
 use esker_health::Damage;
 use esker_state::{DamagedFile, NewEvent, TableRow};
 use esker_storage::Listed;
@@ -103,9 +104,10 @@ impl Catalog {
     async fn sizes(&self, row: &TableRow) -> Result<HashMap<String, u64>> {
         let table = self.load_row(row.clone()).await?;
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
-        let live = self.live(&table, snapshot).await?;
-        let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry)).map(|live| &live.file);
-        Ok(files.map(|file| (file.file_path.clone(), file.size())).collect())
+        let files = self.files(&table, snapshot, &Projection::files()).await?;
+        let data = files.iter().map(|file| (file.path(), file.size()));
+        let deletes = files.deletes.iter().map(|delete| &delete.entry.file).map(|file| (file.file_path.clone(), file.size()));
+        Ok(data.chain(deletes).collect())
     }
 
     /// Forgets damage that is over: the file is no longer part of its table, or was put in its place again. Who reads that one next says

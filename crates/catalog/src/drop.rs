@@ -42,7 +42,7 @@ impl Catalog {
             // A commit came between: what goes is what there is now.
             row = self.row_by_id(row.id, name).await?;
         }
-        Err(CatalogError::Conflict(format!("{name} was committed to {MAX_REPLAYS} times while it was being dropped")))
+        Err(CatalogError::Overtaken(format!("{name} was committed to {MAX_REPLAYS} times while it was being dropped")))
     }
 
     /// A table's row by its entry, whatever its name is by now.
@@ -63,7 +63,7 @@ impl Catalog {
                 return Ok(table);
             }
         }
-        Err(CatalogError::Conflict(format!("other servers kept committing to {name} for {MAX_REPLAYS} attempts")))
+        Err(CatalogError::Overtaken(format!("other servers kept committing to {name} for {MAX_REPLAYS} attempts")))
     }
 
     /// `false`: another server committed meanwhile.

@@ -78,6 +78,9 @@ pub enum CatalogError {
     /// The turn did not come in time: nothing was done.
     #[error("{0} is being committed to, and the turn did not come in {1} s; nothing was done, try again")]
     Busy(String, u64),
+    /// Others kept committing to what was to go: nothing was done. Not a conflict, which a drop does not answer with.
+    #[error("{0}; nothing was done, try again")]
+    Overtaken(String),
     /// Storage has states of the table that the database does not know: it was restored from a backup, or is a copy.
     #[error("{table} can't be changed: {why}; stop the server and see what `esker recover` says")]
     Behind {
@@ -138,7 +141,7 @@ impl Coded for CatalogError {
             Self::Conflict(_) => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
-            Self::Busy(..) => ErrorCode::TooBusy,
+            Self::Busy(..) | Self::Overtaken(_) => ErrorCode::TooBusy,
             Self::Behind { .. } => ErrorCode::Forbidden,
             // Not 500, which would leave a committing client in doubt.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,

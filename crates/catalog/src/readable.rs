@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use esker_format::{Snapshot, SnapshotRef, TableMetadata, TableUpdate};
-use esker_table::{load_manifests, outline};
+use esker_table::{of_unknown_spec, outline};
 use esker_types::{Coded, ErrorCode, now_ms};
 
 use crate::{Catalog, CatalogError, Result};
@@ -68,20 +68,17 @@ impl Catalog {
         if let Some(schema) = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none()) {
             return refused(format!("snapshot {id} is of schema {schema}, which the table has not: {out}"));
         }
-        let manifests = match load_manifests(self.manifests(), snapshot).await {
-            Ok(manifests) => manifests,
+        let unknown = match of_unknown_spec(self.manifests(), metadata, snapshot).await {
+            Ok(unknown) => unknown,
             // Who has the keys knows.
             Err(e) if e.code() == ErrorCode::Unsupported => return Ok(()),
             Err(e) if e.code().is_passing() => return Err(e.into()),
             Err(e) => return refused(format!("snapshot {id} can't be read: {e}")),
         };
-        match manifests.iter().find(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none()) {
-            Some(manifest) => {
-                let (path, spec) = (&manifest.manifest_path, manifest.partition_spec_id);
-                refused(format!(
-                    "snapshot {id} leads to {path}, which is of partition spec {spec}, which the table has not: {out}"
-                ))
-            }
+        match unknown {
+            Some((path, spec)) => refused(format!(
+                "snapshot {id} leads to {path}, which is of partition spec {spec}, which the table has not: {out}"
+            )),
             None => Ok(()),
         }
     }
@@ -94,9 +91,8 @@ impl Catalog {
             Err(e) if e.code() == ErrorCode::Unsupported => return Ok(()),
             found => found?,
         };
-        match found.manifests.values().map(|(_, m)| m).find(|m| removed.contains(&m.partition_spec_id)) {
-            Some(manifest) => {
-                let (path, spec) = (&manifest.manifest_path, manifest.partition_spec_id);
+        match found.specs().find(|(_, spec)| removed.contains(spec)) {
+            Some((path, spec)) => {
                 refused(format!("partition spec {spec} can't be removed: {path}, which a snapshot leads to, is of it"))
             }
             None => Ok(()),

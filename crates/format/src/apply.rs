@@ -41,7 +41,10 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
     // A table that is replaced keeps the ids of columns of the same name, whatever their types are now: no snapshot is read by both.
     let is_replaced =
         updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if ref_name == MAIN_BRANCH));
-    let is_of_columns = |rule: rules::Rule| matches!(rule, rules::Rule::Promotion | rules::Rule::InitialDefaultChanged);
+    let is_of_columns = |rule: rules::Rule| {
+        use rules::Rule::{FieldPlace, InitialDefaultChanged, Promotion, RequiredHasDefaults};
+        matches!(rule, Promotion | InitialDefaultChanged | FieldPlace | RequiredHasDefaults)
+    };
     // What a table's snapshots lack since version 1 they lack after an upgrade as well.
     let is_old = |violation: &rules::Violation| {
         matches!(violation.rule, rules::Rule::ManifestList | rules::Rule::Operation)
@@ -133,21 +136,9 @@ impl Change<'_> {
             TableUpdate::AddSchema { schema } => self.add_schema(schema),
             TableUpdate::SetCurrentSchema { schema_id } => self.set_schema(*schema_id)?,
             TableUpdate::AddSpec { spec } => self.add_spec(spec)?,
-            TableUpdate::SetDefaultSpec { spec_id } => {
-                let id = meant(*spec_id, self.added.spec, "partition spec")?;
-                if made.partition_spec_by_id(id).is_none() {
-                    return refused(format!("cannot set default partition spec to unknown spec: {id}"));
-                }
-                made.default_spec_id = id;
-            }
+            TableUpdate::SetDefaultSpec { spec_id } => self.set_spec(*spec_id)?,
             TableUpdate::AddSortOrder { sort_order } => self.add_order(sort_order),
-            TableUpdate::SetDefaultSortOrder { sort_order_id } => {
-                let id = meant(*sort_order_id, self.added.order, "sort order")?;
-                if made.sort_order_by_id(id).is_none() {
-                    return refused(format!("cannot set default sort order to unknown order: {id}"));
-                }
-                made.default_sort_order_id = id;
-            }
+            TableUpdate::SetDefaultSortOrder { sort_order_id } => self.set_order(*sort_order_id)?,
             TableUpdate::AddSnapshot { snapshot } => self.add_snapshot(snapshot)?,
             TableUpdate::SetSnapshotRef { ref_name, reference } => self.set_reference(ref_name, reference)?,
             TableUpdate::RemoveSnapshots { snapshot_ids } => self.remove_snapshots(snapshot_ids),
@@ -169,18 +160,8 @@ impl Change<'_> {
             TableUpdate::RemovePartitionStatistics { snapshot_id } => {
                 made.partition_statistics.retain(|file| file.snapshot_id != *snapshot_id);
             }
-            TableUpdate::RemovePartitionSpecs { spec_ids } => {
-                if spec_ids.contains(&made.default_spec_id) {
-                    return refused("cannot remove the default partition spec".to_owned());
-                }
-                made.partition_specs.retain(|spec| !spec_ids.contains(&spec.spec_id()));
-            }
-            TableUpdate::RemoveSchemas { schema_ids } => {
-                if schema_ids.contains(&made.current_schema_id) {
-                    return refused("cannot remove the current schema".to_owned());
-                }
-                made.schemas.retain(|schema| !schema_ids.contains(&schema.schema_id()));
-            }
+            TableUpdate::RemovePartitionSpecs { spec_ids } => self.remove_specs(spec_ids)?,
+            TableUpdate::RemoveSchemas { schema_ids } => self.remove_schemas(schema_ids)?,
             TableUpdate::AddEncryptionKey { encryption_key } => {
                 if !made.encryption_keys.iter().any(|key| key.key_id == encryption_key.key_id) {
                     made.encryption_keys.push(encryption_key.clone());
@@ -234,19 +215,25 @@ impl Change<'_> {
         Ok(())
     }
 
+    fn remove_schemas(&mut self, ids: &[i32]) -> Result<()> {
+        if ids.contains(&self.made.current_schema_id) {
+            return refused("cannot remove the current schema".to_owned());
+        }
+        self.made.schemas.retain(|schema| !ids.contains(&schema.schema_id()));
+        Ok(())
+    }
+
     /// A spec that parts files like one that is there already, under the same names, is that one.
     fn add_spec(&mut self, spec: &UnboundPartitionSpec) -> Result<()> {
         let made = &mut self.made;
         let mut last = made.last_partition_id.max(FIRST_PARTITION_FIELD_ID - 1);
         let fields = spec.fields.iter().map(|field| {
-            let id = field.field_id.unwrap_or_else(|| match known_id(made, field) {
-                Some(id) => id,
-                None => last + 1,
-            });
+            let id = field.field_id.or_else(|| known_id(made, field)).or_else(|| last.checked_add(1));
+            let id = id.ok_or_else(|| FormatError::Refused(format!("no id is left for partition field {}", field.name)))?;
             last = last.max(id);
-            UnboundPartitionField { field_id: Some(id), ..field.clone() }
+            Ok(UnboundPartitionField { field_id: Some(id), ..field.clone() })
         });
-        let fields: Vec<UnboundPartitionField> = fields.collect();
+        let fields: Vec<UnboundPartitionField> = fields.collect::<Result<_>>()?;
         let mut new = PartitionSpec::new(0, fields);
         new.extra = spec.extra.clone();
         if made.format_version == 1 && new.fields().iter().zip(FIRST_PARTITION_FIELD_ID..).any(|(field, id)| field.field_id != id)
@@ -268,6 +255,32 @@ impl Change<'_> {
         };
         made.last_partition_id = made.last_partition_id.max(last);
         self.added.spec = Some(id);
+        Ok(())
+    }
+
+    fn set_spec(&mut self, id: i32) -> Result<()> {
+        let id = meant(id, self.added.spec, "partition spec")?;
+        if self.made.partition_spec_by_id(id).is_none() {
+            return refused(format!("cannot set default partition spec to unknown spec: {id}"));
+        }
+        self.made.default_spec_id = id;
+        Ok(())
+    }
+
+    fn remove_specs(&mut self, ids: &[i32]) -> Result<()> {
+        if ids.contains(&self.made.default_spec_id) {
+            return refused("cannot remove the default partition spec".to_owned());
+        }
+        self.made.partition_specs.retain(|spec| !ids.contains(&spec.spec_id()));
+        Ok(())
+    }
+
+    fn set_order(&mut self, id: i64) -> Result<()> {
+        let id = meant(id, self.added.order, "sort order")?;
+        if self.made.sort_order_by_id(id).is_none() {
+            return refused(format!("cannot set default sort order to unknown order: {id}"));
+        }
+        self.made.default_sort_order_id = id;
         Ok(())
     }
 

@@ -1,4 +1,33 @@
-//! Damage to bytes, by a seed, for tests of decoders.
+//! Damage to bytes and JSON, by a seed, for tests of decoders.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+
+/// Works on damage of many seeds. There are `slice` of them, or as many as fit in the seconds that `ESKER_DAMAGE_SECONDS` says;
+/// `ESKER_SEED` is the first. A seed that fails is told.
+pub(crate) fn seeds(slice: u64, mut work: impl FnMut(&mut Dice)) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let until = number("ESKER_DAMAGE_SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let first = number("ESKER_SEED").unwrap_or(1);
+    for seed in first.. {
+        if until.map_or(seed - first >= slice, |until| Instant::now() >= until) {
+            return;
+        }
+        let told = Told(seed);
+        work(&mut Dice::new(seed));
+        std::mem::forget(told);
+    }
+}
+
+/// Says which seed it was, if it is dropped: by a panic.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        eprintln!("it fails with ESKER_SEED={}", self.0);
+    }
+}
 
 /// Numbers by a seed.
 #[derive(Debug)]
@@ -6,7 +35,8 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+        // Seeds that are next to each other must not begin alike, and none may be 0.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
@@ -14,6 +44,11 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 % limit.max(1) as u64) as usize
+    }
+
+    /// One of some.
+    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
     }
 
     /// Changes some bytes: flips, cuts, puts in, doubles, and puts bytes that make large numbers.
@@ -48,5 +83,78 @@ impl Dice {
             }
         }
         file
+    }
+
+    /// Changes some values of a JSON text, which stays one: to others, to what is elsewhere in it, or takes them away.
+    pub(crate) fn damage_json(&mut self, json: &mut Json) {
+        for _ in 0..=self.below(3) {
+            let (at, other) = (self.below(count(json)), self.below(count(json)));
+            let other = place(json, &mut { other }).map_or(Json::Null, |value| value.clone());
+            let Some(value) = place(json, &mut { at }) else { continue };
+            match (self.below(5), value) {
+                (0, value) => *value = other,
+                (1, Json::Object(fields)) => {
+                    let key = fields.keys().nth(self.below(fields.len())).cloned().unwrap_or_default();
+                    fields.remove(&key);
+                    if self.below(2) == 0 {
+                        fields.insert(["", "later", "type", "fields"][self.below(4)].to_owned(), other);
+                    }
+                }
+                (1, Json::Array(items)) if !items.is_empty() => {
+                    items.remove(self.below(items.len()));
+                }
+                (2, Json::Array(items)) => items.push(other),
+                (_, value) => *value = self.odd(value),
+            }
+        }
+    }
+
+    /// A value that decoders may stumble over.
+    fn odd(&mut self, value: &Json) -> Json {
+        match self.below(16) {
+            0 => Json::Null,
+            1 => true.into(),
+            2 => i64::MIN.into(),
+            3 => i64::MAX.into(),
+            4 => u64::MAX.into(),
+            5 => i32::MAX.into(),
+            6 => (i64::from(i32::MAX) + 1).into(),
+            7 => 1.5e300.into(),
+            8 => "".into(),
+            9 => json!([]),
+            10 => json!({}),
+            11 => (0..self.below(130)).fold(json!("deep"), |inner, _| json!([inner])),
+            12 => (0..self.below(40)).fold(
+                json!("int"),
+                |inner, id| json!({"type": "list", "element-id": id, "element": inner, "element-required": false}),
+            ),
+            _ => match value {
+                Json::Number(number) => (number.as_i64().unwrap_or(0).wrapping_add(self.below(3) as i64 - 1)).into(),
+                Json::String(text) => String::from_utf8_lossy(&self.damage(text.as_bytes())).into_owned().into(),
+                _ => (self.below(5) as i64 - 2).into(),
+            },
+        }
+    }
+}
+
+/// How many values there are, those within others among them.
+fn count(json: &Json) -> usize {
+    1 + match json {
+        Json::Array(items) => items.iter().map(count).sum(),
+        Json::Object(fields) => fields.values().map(count).sum(),
+        _ => 0,
+    }
+}
+
+/// The value at a place in the order in which they are written.
+fn place<'a>(json: &'a mut Json, at: &mut usize) -> Option<&'a mut Json> {
+    if *at == 0 {
+        return Some(json);
+    }
+    *at -= 1;
+    match json {
+        Json::Array(items) => items.iter_mut().find_map(|item| place(item, at)),
+        Json::Object(fields) => fields.values_mut().find_map(|value| place(value, at)),
+        _ => None,
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use crate::{PrimitiveType, Tuple, Value};
+use crate::{PrimitiveType, Tuple, UnknownFields, Value};
 
 /// What a file is of (field 134).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -164,18 +166,31 @@ impl BoundMap {
     }
 
     /// What it takes in memory, about.
-    fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.ends.len() * size_of::<(i32, u32)>() + self.ends.last().map_or(0, |(_, end)| *end as usize)
     }
 
-    fn at(&self, at: usize) -> Bound {
+    fn range(&self, at: usize) -> Range<usize> {
         let start = if at == 0 { 0 } else { self.ends[at - 1].1 };
-        Bound(self.bytes.slice(start as usize..self.ends[at].1 as usize))
+        start as usize..self.ends[at].1 as usize
+    }
+
+    fn at(&self, at: usize) -> Bound {
+        Bound(self.bytes.slice(self.range(at)))
     }
 
     /// The bound of a field.
     pub fn get(&self, field_id: i32) -> Option<Bound> {
-        self.ends.binary_search_by_key(&field_id, |(id, _)| *id).ok().map(|at| self.at(at))
+        self.place(field_id).map(|at| self.at(at))
+    }
+
+    /// The bytes of a field's bound.
+    fn bytes_of(&self, field_id: i32) -> Option<&[u8]> {
+        self.place(field_id).map(|at| &self.bytes[self.range(at)])
+    }
+
+    fn place(&self, field_id: i32) -> Option<usize> {
+        self.ends.binary_search_by_key(&field_id, |(id, _)| *id).ok()
     }
 
     /// Fields and their bounds, by rising ids.
@@ -211,8 +226,8 @@ impl FromIterator<(i32, Bound)> for BoundMap {
 }
 
 /// What a manifest says of a column of a file. What it does not say is none, which is not 0.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Stats {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats<'a> {
     /// Bytes in the file.
     pub column_size: Option<u64>,
     /// Values, nulls and NaN among them.
@@ -221,10 +236,20 @@ pub struct Stats {
     pub null_count: Option<u64>,
     /// NaN.
     pub nan_count: Option<u64>,
-    /// No value is less.
-    pub lower_bound: Option<Bound>,
+    /// No value is less: a value's bytes, of the type that the column had ([`Value::from_bytes`]).
+    pub lower_bound: Option<&'a [u8]>,
     /// No value is greater.
-    pub upper_bound: Option<Bound>,
+    pub upper_bound: Option<&'a [u8]>,
+}
+
+impl Stats<'_> {
+    /// None if nothing is said.
+    #[inline]
+    pub(crate) fn known(self) -> Option<Self> {
+        let counts = [self.column_size, self.value_count, self.null_count, self.nan_count];
+        let is_known = counts.iter().any(Option::is_some) || self.lower_bound.is_some() || self.upper_bound.is_some();
+        is_known.then_some(self)
+    }
 }
 
 /// A file of data or of deletes (specification, "Data File Fields"). Counts that a manifest has are kept as they are; negative ones, which
@@ -271,6 +296,8 @@ pub struct DataFile {
     pub content_offset: Option<i64>,
     /// Bytes of its content within a Puffin file (145; version 3).
     pub content_size_in_bytes: Option<i64>,
+    /// What else the manifest says of it, and of the entry that it is in.
+    pub extra: UnknownFields,
 }
 
 impl DataFile {
@@ -297,6 +324,7 @@ impl DataFile {
             referenced_data_file: None,
             content_offset: None,
             content_size_in_bytes: None,
+            extra: UnknownFields::default(),
         }
     }
 
@@ -316,21 +344,21 @@ impl DataFile {
         let counts: usize = counts.into_iter().flatten().map(IdMap::len).sum();
         let bounds: usize = [&self.lower_bounds, &self.upper_bounds].into_iter().flatten().map(BoundMap::memory).sum();
         let partition = self.partition.len() * size_of::<Option<Value>>();
-        size_of::<Self>() + self.file_path.len() + partition + counts * size_of::<(i32, i64)>() + bounds
+        size_of::<Self>() + self.file_path.len() + partition + counts * size_of::<(i32, i64)>() + bounds + self.extra.memory()
     }
 
     /// What is said of a column; none if nothing is.
-    pub fn stats(&self, field_id: i32) -> Option<Stats> {
+    pub fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
         let count = |map: &Option<IdMap<i64>>| u64::try_from(*map.as_ref()?.get(field_id)?).ok();
-        let stats = Stats {
+        Stats {
             column_size: count(&self.column_sizes),
             value_count: count(&self.value_counts),
             null_count: count(&self.null_value_counts),
             nan_count: count(&self.nan_value_counts),
-            lower_bound: self.lower_bounds.as_ref().and_then(|bounds| bounds.get(field_id)),
-            upper_bound: self.upper_bounds.as_ref().and_then(|bounds| bounds.get(field_id)),
-        };
-        (stats != Stats::default()).then_some(stats)
+            lower_bound: self.lower_bounds.as_ref().and_then(|bounds| bounds.bytes_of(field_id)),
+            upper_bound: self.upper_bounds.as_ref().and_then(|bounds| bounds.bytes_of(field_id)),
+        }
+        .known()
     }
 
     /// Whether it is a deletion vector (specification, "Deletion Vectors").
@@ -443,6 +471,8 @@ pub struct ManifestFile {
     pub key_metadata: Option<Bytes>,
     /// The first row id that its files without one get (520; version 3).
     pub first_row_id: Option<i64>,
+    /// What else the list says of it.
+    pub extra: UnknownFields,
 }
 
 impl ManifestFile {
@@ -473,6 +503,8 @@ pub struct FieldSummary {
     pub lower_bound: Option<Bound>,
     /// No value is greater (511).
     pub upper_bound: Option<Bound>,
+    /// What else the list says of it.
+    pub extra: UnknownFields,
 }
 
 #[cfg(test)]
@@ -490,7 +522,11 @@ mod tests {
         let bound = stats.lower_bound.expect("a bound");
         let other: BoundMap = [(1, Bound::new(vec![0xe2, 0x82])), (1, Bound::new(vec![1]))].into_iter().collect();
         assert_eq!((other.len(), other.get(1)), (1, Some(Bound::new(vec![1]))), "the later of two");
-        assert_eq!((bound.decode(&PrimitiveType::String), bound.bytes()), (None, &[0xe2, 0x82][..]), "cut inside a character");
+        assert_eq!(
+            (Value::from_bytes(&PrimitiveType::String, bound), bound),
+            (None, &[0xe2, 0x82][..]),
+            "cut inside a character"
+        );
         assert_eq!(file.stats(2), None, "a negative count");
         assert_eq!(file.stats(3).and_then(|stats| stats.value_count), Some(9), "the later of two");
     }

@@ -14,6 +14,8 @@ mod extra;
 mod file;
 mod json;
 mod manifest;
+#[cfg(test)]
+mod memory;
 mod metadata;
 mod names;
 mod partition;
@@ -26,6 +28,7 @@ mod sort;
 mod statistics;
 mod transform;
 mod types;
+mod unknown;
 mod update;
 mod value;
 mod view;
@@ -44,8 +47,8 @@ pub use file::{
 };
 pub use json::{json_of, value_of};
 pub use manifest::{
-    Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList, PartitionColumn,
-    Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
+    BatchColumn, Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList,
+    PartitionColumn, Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
 };
 pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
 pub use names::{avro_name, valid_avro_name};
@@ -67,6 +70,7 @@ pub use types::{
     EdgeAlgorithm, LIST_ELEMENT, ListType, MAP_KEY, MAP_VALUE, MAX_DECIMAL_PRECISION, MapType, NestedField, NestedFieldRef,
     PrimitiveType, StructType, Type,
 };
+pub use unknown::{UnknownField, UnknownFields};
 pub use update::{LAST_ADDED, TableRequirement, TableUpdate, UnboundPartitionSpec};
 pub use value::{Tuple, Value};
 pub use view::{ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};

@@ -285,6 +285,21 @@ impl Type {
 }
 
 impl PrimitiveType {
+    /// Whether its values are whole numbers: of days and the like too, but not decimals.
+    pub const fn is_whole(&self) -> bool {
+        matches!(
+            self,
+            Self::Int
+                | Self::Long
+                | Self::Date
+                | Self::Time
+                | Self::Timestamp
+                | Self::Timestamptz
+                | Self::TimestampNs
+                | Self::TimestamptzNs
+        )
+    }
+
     /// The first format version that has the type; none if nobody knows it.
     pub const fn first_version(&self) -> Option<u8> {
         match self {

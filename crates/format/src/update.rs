@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::json::tagged;
 use crate::{
     EncryptedKey, Extra, FormatError, PartitionStatisticsFile, Result, Schema, Snapshot, SnapshotReference, SortOrder,
     StatisticsFile, TableMetadata, UnboundPartitionField,
@@ -26,7 +27,7 @@ pub struct UnboundPartitionSpec {
 
 /// A change of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TableUpdate {
     /// Gives a table that has none its UUID.
     AssignUuid {
@@ -78,7 +79,7 @@ pub enum TableUpdate {
         /// Its name.
         ref_name: String,
         /// What it is set to.
-        #[serde(flatten)]
+        #[serde(flatten, deserialize_with = "tagged::among")]
         reference: SnapshotReference,
     },
     /// Removes snapshots.
@@ -150,9 +151,10 @@ pub enum TableUpdate {
 
 /// What must hold of a table for a commit to be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum TableRequirement {
     /// The table is not there yet.
+    #[serde(deserialize_with = "tagged::without_fields")]
     AssertCreate,
     /// It has this UUID.
     #[serde(rename = "assert-table-uuid")]

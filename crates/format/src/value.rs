@@ -178,23 +178,22 @@ impl Value {
     /// promoted tell by their length of which type they are ("Schema Evolution"). None if a column of the type can't have them.
     pub fn from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<Self> {
         use PrimitiveType as P;
-        let four = || bytes.try_into().ok().map(i32::from_le_bytes);
-        let eight = || bytes.try_into().ok().map(i64::from_le_bytes);
+        let whole = || Self::whole_from_bytes(ty, bytes);
         let value = match ty {
             P::Boolean => return <[u8; 1]>::try_from(bytes).ok().map(|[byte]| Self::Boolean(byte != 0)),
-            P::Int => four().map(Self::Int),
-            P::Long => four().map(Self::Int).or_else(|| eight().map(Self::Long)),
+            P::Int => whole().and_then(|v| i32::try_from(v).ok()).map(Self::Int),
+            P::Date => whole().and_then(|v| i32::try_from(v).ok()).map(Self::Date),
+            P::Long => whole().map(Self::Long),
+            P::Time => whole().map(Self::Time),
+            P::Timestamp => whole().map(Self::Timestamp),
+            P::Timestamptz => whole().map(Self::Timestamptz),
+            P::TimestampNs => whole().map(Self::TimestampNs),
+            P::TimestamptzNs => whole().map(Self::TimestamptzNs),
             P::Float => bytes.try_into().ok().map(f32::from_le_bytes).map(Self::Float),
             P::Double => match bytes.len() {
-                4 => bytes.try_into().ok().map(f32::from_le_bytes).map(Self::Float),
+                4 => bytes.try_into().ok().map(f32::from_le_bytes).map(|v| Self::Double(v.into())),
                 _ => bytes.try_into().ok().map(f64::from_le_bytes).map(Self::Double),
             },
-            P::Date => four().map(Self::Date),
-            P::Time => eight().map(Self::Time),
-            P::Timestamp => four().map(Self::Date).or_else(|| eight().map(Self::Timestamp)),
-            P::Timestamptz => eight().map(Self::Timestamptz),
-            P::TimestampNs => four().map(Self::Date).or_else(|| eight().map(Self::TimestampNs)),
-            P::TimestamptzNs => eight().map(Self::TimestamptzNs),
             P::String => std::str::from_utf8(bytes).ok().map(|text| Self::String(text.into())),
             P::Uuid => Uuid::from_slice(bytes).ok().map(Self::Uuid),
             P::Fixed(_) => return Some(Self::Fixed(bytes.into())),
@@ -202,7 +201,38 @@ impl Value {
             P::Decimal { scale, .. } => unscaled(bytes).map(|unscaled| Self::Decimal { unscaled, scale: *scale }),
             P::Unknown | P::Geometry { .. } | P::Geography { .. } | P::Other(_) => None,
         };
-        value?.promoted(ty)
+        value.filter(|value| value.is_of_primitive(ty))
+    }
+
+    /// As [`Value::from_bytes`], for types whose values are whole numbers: the number. None of other types.
+    #[inline]
+    pub fn whole_from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<i64> {
+        use PrimitiveType as P;
+        let four = || Some(i64::from(i32::from_le_bytes(bytes.try_into().ok()?)));
+        let eight = || Some(i64::from_le_bytes(bytes.try_into().ok()?));
+        match ty {
+            P::Int | P::Date => four(),
+            P::Long => eight().or_else(four),
+            P::Time | P::Timestamptz | P::TimestamptzNs => eight(),
+            P::Timestamp => eight().or_else(|| four()?.checked_mul(MICROS_A_DAY)),
+            P::TimestampNs => eight().or_else(|| four()?.checked_mul(MICROS_A_DAY * 1000)),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is a whole one: days, microseconds and the like too.
+    #[inline]
+    pub const fn whole(&self) -> Option<i64> {
+        match self {
+            Self::Int(v) | Self::Date(v) => Some(*v as i64),
+            Self::Long(v)
+            | Self::Time(v)
+            | Self::Timestamp(v)
+            | Self::Timestamptz(v)
+            | Self::TimestampNs(v)
+            | Self::TimestamptzNs(v) => Some(*v),
+            _ => None,
+        }
     }
 
     /// The bytes of a bound with the value; none for what has no such form: structs, lists and maps.

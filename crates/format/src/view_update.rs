@@ -9,7 +9,7 @@ use crate::{FormatError, Result, Schema, ViewMetadata, ViewVersion};
 
 /// A change of a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(remote = "Self", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ViewUpdate {
     /// Names its UUID, which never changes.
     AssignUuid {
@@ -55,7 +55,7 @@ pub enum ViewUpdate {
 
 /// What must hold of a view for a commit to be applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
+#[serde(remote = "Self", rename_all = "kebab-case")]
 pub enum ViewRequirement {
     /// It still is the same view.
     AssertViewUuid {

@@ -1,12 +1,10 @@
 //! Why a file is there, or is not.
 
-use std::collections::BTreeMap;
-
 use esker_catalog::{Catalog, LoadedTable, deletion};
-use esker_format::DataContentType;
+use esker_format::{DataContentType, Projection};
 use esker_state::Kind;
 use esker_storage::Location;
-use esker_table::load_manifests;
+use esker_table::{held_manifests, list_of};
 use esker_types::{JobId, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -122,29 +120,24 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
             found.push(Holder { snapshots: vec![id], ..holder("statistics") });
         }
     }
-    // Each manifest once, with the snapshots that lead to it.
-    let mut manifests = BTreeMap::new();
-    for snapshot in &metadata.snapshots {
-        if snapshot.manifest_list.as_deref().is_some_and(is) {
-            found.push(Holder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
-        }
-        for manifest in load_manifests(catalog.manifests(), snapshot).await? {
-            let entry = manifests.entry(manifest.manifest_path.clone()).or_insert_with(|| (manifest, Vec::new()));
-            entry.1.push(snapshot.snapshot_id);
-        }
+    for snapshot in metadata.snapshots.iter().filter(|snapshot| list_of(snapshot).is_some_and(is)) {
+        found.push(Holder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
     }
-    for (uri, (file, snapshots)) in manifests {
-        if is(&uri) {
+    let source = catalog.manifests();
+    for manifest in held_manifests(source, metadata).await? {
+        let (uri, snapshots) = (manifest.path(), &manifest.snapshots);
+        if is(uri) {
             found.push(Holder { snapshots: snapshots.clone(), ..holder("manifest") });
         }
-        let manifest = catalog.manifests().load(metadata, &file).await?;
-        for entry in manifest.entries.iter().filter(|e| is(&e.data_file.file_path)) {
-            let role = match (entry.is_alive(), entry.data_file.content) {
+        for named in
+            manifest.files(source, metadata, &Projection::paths()).await?.iter().filter(|named| is(&named.file().file_path))
+        {
+            let role = match (named.is_alive(), named.file().content) {
                 (false, _) => "removed",
                 (true, DataContentType::Data) => "data",
                 (true, _) => "delete",
             };
-            found.push(Holder { snapshots: snapshots.clone(), manifest: Some(uri.clone()), ..holder(role) });
+            found.push(Holder { snapshots: snapshots.clone(), manifest: Some(uri.to_owned()), ..holder(role) });
         }
     }
     found.sort_by_key(|holder| holder.role == "removed");

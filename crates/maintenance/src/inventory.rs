@@ -30,11 +30,11 @@ struct Manifest {
     file_format: String,
     #[serde(default)]
     file_schema: String,
-    files: Vec<ManifestFile>,
+    files: Vec<InventoryFile>,
 }
 
 #[derive(Debug, Deserialize)]
-struct ManifestFile {
+struct InventoryFile {
     key: String,
 }
 

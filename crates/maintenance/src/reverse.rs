@@ -13,8 +13,7 @@ use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, Snapsho
 use esker_state::{DoomState, Job};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, load_live,
-    load_manifests,
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, load_live, visit_changes,
 };
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
@@ -90,21 +89,13 @@ async fn effect(catalog: &Catalog, metadata: &TableMetadata, job: &Job) -> Resul
     }
     for snapshot in snapshots {
         let before = effect.removed.len();
-        for file in load_manifests(source, snapshot).await? {
-            if file.added_snapshot_id != snapshot.snapshot_id {
-                continue;
-            }
-            let manifest = source.load(metadata, &file).await?;
-            for entry in manifest.entries.iter().filter(|entry| entry.snapshot_id == Some(snapshot.snapshot_id)) {
-                let data = &entry.data_file;
-                match (entry.status, data.content) {
-                    (ManifestStatus::Existing, _) => {}
-                    (ManifestStatus::Added, DataContentType::Data) => drop(effect.added.insert(data.file_path.clone())),
-                    (ManifestStatus::Added, _) => drop(effect.added_deletes.insert(delete_key(data))),
-                    (ManifestStatus::Deleted, _) => effect.removed.push(LiveFile::of(&file, entry)),
-                }
-            }
-        }
+        visit_changes(source, metadata, snapshot, |named| match (named.status(), named.file().content) {
+            (ManifestStatus::Existing, _) => {}
+            (ManifestStatus::Added, DataContentType::Data) => drop(effect.added.insert(named.file().file_path.clone())),
+            (ManifestStatus::Added, _) => drop(effect.added_deletes.insert(delete_key(named.file()))),
+            (ManifestStatus::Deleted, _) => effect.removed.push(named.live()),
+        })
+        .await?;
         effect.needed.extend(applied(catalog, metadata, snapshot, &effect.removed[before..]).await?);
     }
     let removed: HashSet<DeleteKey> = effect.removed.iter().map(|f| delete_key(&f.file)).collect();
@@ -132,7 +123,7 @@ async fn applied(
     before.deletes.retain(|d| d.entry.snapshot_id != id);
     let delete = |file: &LiveFile| Some(LiveDelete { kind: DeleteKind::of(&file.file)?, entry: file.clone() });
     before.deletes.extend(removed.iter().filter_map(delete));
-    let index = DeleteIndex::new(&before, metadata)?;
+    let index = DeleteIndex::new(&before.deletes, metadata)?;
     let mut found = BTreeMap::new();
     for file in removed.iter().filter(|f| f.file.content == DataContentType::Data) {
         for at in index.all(file) {
@@ -189,7 +180,7 @@ impl Reversal {
         let is_later =
             |d: &&LiveDelete| d.kind != DeleteKind::Equality && !effect.added_deletes.contains(&delete_key(&d.entry.file));
         let later = LiveFiles { deletes: live.deletes.iter().filter(is_later).cloned().collect(), ..LiveFiles::default() };
-        let index = DeleteIndex::new(&later, metadata)?;
+        let index = DeleteIndex::new(&later.deletes, metadata)?;
         if let Some(file) = own.iter().find(|file| !index.all(file).is_empty()) {
             let path = &file.file.file_path;
             return refused(format!(

@@ -8,7 +8,7 @@ use esker_catalog::{Catalog, CatalogError, Cause, Change, LoadedTable, Proposal,
 use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::{Job, StateError};
 use esker_storage::Location;
-use esker_table::{TableError, outline, reachable};
+use esker_table::{TableError, list_of, outline, reachable};
 use esker_types::{Coded, ErrorCode, JobId, Principal, now_ms};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -157,11 +157,11 @@ async fn there(
     metadata: &TableMetadata,
     snapshots: &[SnapshotRef],
 ) -> Result<(Vec<String>, HashSet<i32>)> {
-    let lists: Vec<String> = snapshots.iter().filter_map(|s| s.manifest_list.clone()).collect();
+    let lists: Vec<String> = snapshots.iter().filter_map(|s| list_of(s).map(str::to_owned)).collect();
     check_there(catalog, job, &lists).await?;
-    let manifests = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.manifests;
-    let specs = manifests.values().map(|(_, manifest)| manifest.partition_spec_id).collect();
-    check_there(catalog, job, &manifests.into_keys().collect::<Vec<_>>()).await?;
+    let outline = outline(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?;
+    let (manifests, specs): (Vec<String>, HashSet<i32>) = outline.specs().map(|(path, spec)| (path.to_owned(), spec)).unzip();
+    check_there(catalog, job, &manifests).await?;
     let files = reachable(catalog.manifests(), metadata, snapshots, &HashSet::new()).await?.files;
     let files: Vec<String> = files.into_keys().collect();
     check_there(catalog, job, &files).await?;

@@ -11,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
-use esker_format::{NestedField, NestedFieldRef, Schema as IcebergSchema};
+use esker_format::{NestedField, NestedFieldRef, Projection, Schema as IcebergSchema};
 use esker_read::schema_of_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
@@ -230,7 +230,7 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
     let Some(base) = rows_snapshot(plan)? else { return Ok(0) };
     let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired meanwhile", table.row.name));
     let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
-    let known = target.catalog.live(&table, snapshot).await?;
+    let known = target.catalog.files(&table, snapshot, &Projection::files()).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let lineage = metadata.format_version >= 3;
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;

@@ -8,7 +8,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
 use esker_format::{DataFile, MAIN_BRANCH, Operation, TableMetadata};
 use esker_read::{ReadStats, Reader};
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, delete_key, load_live, rewrite_snapshot};
+use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, SnapshotFiles, delete_key, load_live, rewrite_snapshot};
 use esker_types::{Carried, Coded};
 use esker_write::{Doomed, WriteError, write_deletes};
 use futures::future::BoxFuture;
@@ -35,7 +35,7 @@ pub(crate) struct Removal {
     /// The snapshot.
     pub(crate) base: i64,
     /// The data files that were alive in it.
-    pub(crate) known: Arc<LiveFiles>,
+    pub(crate) known: Arc<SnapshotFiles>,
     /// Positions by data file.
     pub(crate) positions: HashMap<String, RoaringTreemap>,
     /// What the rows had in common, as far as statistics can tell; none if nothing.
@@ -117,7 +117,7 @@ impl RowChange {
             let file = by_path.get(path.as_str());
             files.push((*file.ok_or_else(|| conflict(format!("{path} was rewritten or removed meanwhile")))?).clone());
         }
-        let index = DeleteIndex::new(&live, metadata)?;
+        let index = DeleteIndex::new(&live.deletes, metadata)?;
         let before = match metadata.format_version {
             ..3 => HashMap::new(),
             // A deletion vector says all that is deleted from its file by position.
@@ -166,11 +166,11 @@ async fn earlier(
 /// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
 /// `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles` see it).
 fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
-    let known: HashSet<&str> = removal.known.data.iter().map(|f| f.file.file_path.as_str()).collect();
+    let known: HashSet<String> = removal.known.iter().map(|file| file.path()).collect();
     let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
     if removal.serializable {
-        let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(f.file.file_path.as_str())).cloned().collect();
-        let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, &fresh);
+        let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(&f.file.file_path)).cloned().collect();
+        let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, fresh);
         let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
         if let Some(file) = fits.first() {
             return Err(conflict(format!("{} landed meanwhile and may hold rows that fit", file.file.file_path)));
@@ -179,7 +179,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
     if removal.update {
         let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
-        let index = DeleteIndex::new(&late, metadata)?;
+        let index = DeleteIndex::new(&late.deletes, metadata)?;
         let touched = live.data.iter().find(|f| removal.positions.contains_key(&f.file.file_path) && index.any(f));
         if let Some(file) = touched {
             return Err(conflict(format!("rows of {} were deleted meanwhile", file.file.file_path)));

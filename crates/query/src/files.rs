@@ -69,6 +69,13 @@ impl Scan<'_> {
         found
     }
 
+    /// Whether the manifest does not rule NaN out in every float column that is read.
+    fn may_hold_nan(&self, file: &LiveFile) -> bool {
+        let float = |f: &&Field| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
+        let count = |f: &Field| file.file.stats(field_id(f)?)?.nan_count;
+        self.wanted.iter().map(|i| self.schema.field(*i)).filter(float).any(|f| count(f) != Some(0))
+    }
+
     fn statistics(&self, file: &LiveFile, rows: Option<u64>) -> Statistics {
         let bounds = FileBounds::new(self.metadata, file);
         let mut columns = vec![ColumnStatistics::new_unknown(); self.schema.fields().len()];
@@ -104,7 +111,7 @@ pub(crate) async fn partitioned(
         }
         // The scan would work out for each column which pages the rows that are left need: all of them, and a tenth of the time.
         let riddled = !scan.filtered && gone.zip(all).is_some_and(|(set, all)| set.len().saturating_mul(RIDDLED) >= all);
-        let nan = may_hold_nan(scan.schema, &file);
+        let nan = scan.may_hold_nan(&file);
         let statistics = Arc::new(scan.statistics(&file, rows));
         let in_partition = in_partitions.get(&PartitionKey::of(&file));
         let deleted = match gone {
@@ -133,13 +140,6 @@ pub(crate) async fn partitioned(
     let futures: Vec<_> = files.iter().cloned().map(one).collect();
     let all: Vec<_> = futures::stream::iter(futures).buffered(FOOTERS).try_collect().await?;
     Ok(all.into_iter().flatten().collect())
-}
-
-/// Whether the manifest does not rule NaN out in every float column.
-fn may_hold_nan(schema: &SchemaRef, file: &LiveFile) -> bool {
-    let float = |f: &&Arc<Field>| matches!(f.data_type(), DataType::Float32 | DataType::Float64);
-    let count = |f: &Arc<Field>| file.file.stats(field_id(f)?)?.nan_count;
-    schema.fields().iter().filter(float).any(|f| count(f) != Some(0))
 }
 
 /// A large file in parts that begin where row groups do, or about there: a row group belongs to the part that it begins in.

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{
-    Bound, ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Stats, Type, Value as Single,
+    ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Stats, Type, Value as Single,
 };
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, ancestors, partition_label, value_label};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(crate) async fn open(
 ) -> Result<Arc<dyn TableProvider>> {
     let live = async || match snapshot {
         Some(snapshot) => catalog.live(of, snapshot).await,
-        None => Ok(Arc::default()),
+        None => Ok(LiveFiles::default()),
     };
     match what {
         "snapshots" => snapshots(of),
@@ -32,11 +32,11 @@ pub(crate) async fn open(
         "refs" => refs(of),
         "metadata_log_entries" => metadata_log(of),
         "properties" => properties(of),
-        "manifests" => manifests(&*live().await?),
-        "files" => files(of, &*live().await?, true, true),
-        "data_files" => files(of, &*live().await?, true, false),
-        "delete_files" => files(of, &*live().await?, false, true),
-        "partitions" => partitions(of, &*live().await?),
+        "manifests" => manifests(&live().await?),
+        "files" => files(of, &live().await?, true, true),
+        "data_files" => files(of, &live().await?, true, false),
+        "delete_files" => files(of, &live().await?, false, true),
+        "partitions" => partitions(of, &live().await?),
         other => Err(QueryError::Statement(format!(
             "{}: no metadata table ${other}; there are $snapshots, $history, $refs, $metadata_log_entries, $properties, $manifests, \
              $files, $data_files, $delete_files and $partitions",
@@ -166,11 +166,11 @@ fn label(of: &LoadedTable, file: &LiveFile) -> String {
 }
 
 /// The lower or the upper bounds of the table's columns, as far as they can be understood.
-fn bounds(of: &LoadedTable, file: &LiveFile, bound: fn(Stats) -> Option<Bound>) -> BTreeMap<String, String> {
+fn bounds(of: &LoadedTable, file: &LiveFile, bound: for<'a> fn(Stats<'a>) -> Option<&'a [u8]>) -> BTreeMap<String, String> {
     let schema = of.metadata.current_schema();
     let named = |id: i32| {
         let Type::Primitive(ty) = schema.field_by_id(id)?.field_type.as_ref() else { return None };
-        let text = match bound(file.file.stats(id)?)?.decode(ty)? {
+        let text = match Single::from_bytes(ty, bound(file.file.stats(id)?)?)? {
             Single::String(text) => format!("\"{text}\""),
             value => value_label(&value),
         };

@@ -9,7 +9,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use esker_format::TableMetadata;
-use esker_table::LiveFile;
+use esker_table::Planned;
 
 use crate::ranges::FileRanges;
 
@@ -21,20 +21,19 @@ pub(crate) fn condition(state: &dyn Session, schema: &SchemaRef, filters: &[Expr
 }
 
 /// The files that may hold rows that the condition keeps.
-pub(crate) fn files(
+pub(crate) fn files<F: Planned>(
     condition: Option<&Arc<dyn PhysicalExpr>>,
     schema: &SchemaRef,
     metadata: &TableMetadata,
-    files: &[LiveFile],
-) -> Result<Vec<LiveFile>> {
-    let all = || Ok(files.to_vec());
-    let Some(condition) = condition else { return all() };
+    files: Vec<F>,
+) -> Result<Vec<F>> {
+    let Some(condition) = condition else { return Ok(files) };
     let predicate = PruningPredicate::try_new(condition.clone(), schema.clone())?;
     if predicate.always_true() && predicate.literal_guarantees().is_empty() {
-        return all();
+        return Ok(files);
     }
     // A predicate that can't be evaluated on statistics rules nothing out: DataFusion compares the prefix of a LIKE as a string with
     // bounds that are views, say.
-    let Ok(keep) = predicate.prune(&FileRanges::new(schema.clone(), metadata, files)) else { return all() };
-    Ok(files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file.clone()).collect())
+    let Ok(keep) = predicate.prune(&FileRanges::new(schema.clone(), metadata, &files)) else { return Ok(files) };
+    Ok(files.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file).collect())
 }

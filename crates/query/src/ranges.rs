@@ -8,48 +8,56 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue};
-use esker_format::{PartitionField, TableMetadata, Transform, Type, Value};
-use esker_read::{field_id, literal_array, values_of};
-use esker_table::{ColumnBounds, LiveFile, source_range};
+use esker_format::{PartitionField, PartitionSpecRef, PrimitiveType, TableMetadata, Transform, Type, Value};
+use esker_read::{field_id, literal_array, values_array, values_of};
+use esker_table::{ColumnBounds, LiveFile, PartitionKey, Planned, source_range};
+
+/// The smallest and the largest value that a column can have by a file's partition.
+type Range = (Value, Option<Value>);
+
+/// The least and the greatest value of a column, as far as they are known.
+type Bounds = (Option<Value>, Option<Value>);
+
+/// What all values of a column in a file lie between, by its bounds or else by its partition.
+fn bounds(file: &impl Planned, ty: &Type, id: i32, partition: Option<&Range>) -> Bounds {
+    let own = of_column(file, ty, id);
+    // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
+    let no_nans = !matches!(ty, Type::Primitive(PrimitiveType::Float | PrimitiveType::Double)) || own.no_nans();
+    let low = own.lower.or_else(|| partition.map(|(low, _)| low.clone()));
+    let high = own.upper.or_else(|| partition.and_then(|(_, high)| high.clone()));
+    let number = |value: &Value| !value.is_nan();
+    (low.filter(number), high.filter(number).filter(|_| no_nans))
+}
+
+fn of_column(file: &impl Planned, ty: &Type, id: i32) -> ColumnBounds {
+    let Type::Primitive(ty) = ty else { return ColumnBounds::default() };
+    ColumnBounds::of(file.stats(id), ty)
+}
+
+/// How many rows of a column are null, if the manifest counts every row of it.
+fn nulls(file: &impl Planned, id: i32) -> Option<u64> {
+    let (stats, rows) = (file.stats(id)?, file.rows()?);
+    stats.null_count.filter(|nulls| stats.value_count == Some(rows) && *nulls <= rows)
+}
 
 /// What a manifest says about a file.
 pub(crate) struct FileBounds<'a> {
     file: &'a LiveFile,
     metadata: &'a TableMetadata,
-    /// Ranges that its partition values imply for source columns.
-    partition: HashMap<i32, (Value, Option<Value>)>,
 }
-
-/// The least and the greatest value of a column, as far as they are known.
-type Bounds = (Option<ScalarValue>, Option<ScalarValue>);
 
 impl<'a> FileBounds<'a> {
     pub(crate) fn new(metadata: &'a TableMetadata, file: &'a LiveFile) -> Self {
-        Self { file, metadata, partition: partition_ranges(metadata, file) }
-    }
-
-    fn column(&self, id: i32) -> ColumnBounds {
-        match self.metadata.current_schema().field_by_id(id).map(|f| f.field_type.as_ref()) {
-            Some(Type::Primitive(ty)) => ColumnBounds::of(&self.file.file, id, ty),
-            _ => ColumnBounds::default(),
-        }
+        Self { file, metadata }
     }
 
     /// What all values of a column lie between.
-    fn of(&self, id: i32, to: &DataType) -> Bounds {
-        let (own, partition) = (self.column(id), self.partition.get(&id));
-        let low = own.lower.as_ref().or_else(|| partition.map(|(low, _)| low));
-        let high = own.upper.as_ref().or_else(|| partition.and_then(|(_, high)| high.as_ref()));
-        let value = |value: Option<&Value>| scalar(value.filter(|value| !value.is_nan())?, to);
-        // Bounds leave NaN out, and NaN is greater than every number: without a count of zero there is no maximum.
-        let no_nans = !is_float(to) || own.no_nans();
-        (value(low), value(high).filter(|_| no_nans))
-    }
-
-    /// How many rows of a column are null, if the manifest counts every row of it.
-    fn nulls(&self, id: i32) -> Option<u64> {
-        let (own, rows) = (self.column(id), self.file.file.rows()?);
-        own.nulls.filter(|nulls| own.values == Some(rows) && *nulls <= rows)
+    fn of(&self, id: i32, to: &DataType) -> (Option<ScalarValue>, Option<ScalarValue>) {
+        let Some(field) = self.metadata.current_schema().field_by_id(id) else { return (None, None) };
+        let partition = partition_range(self.metadata, self.file, id);
+        let (low, high) = bounds(self.file, &field.field_type, id, partition.as_ref());
+        let value = |value: Option<Value>| scalar(&value?, to);
+        (value(low), value(high))
     }
 
     /// What is known of a column for the optimiser, and to prune by while a query runs. "Exact" is what DataFusion calls bounds that it may prune a file by; it
@@ -66,7 +74,7 @@ impl<'a> FileBounds<'a> {
         let low = low.filter(|low| !is_least(low));
         statistics.min_value = low.map_or(Precision::Absent, precise);
         statistics.max_value = high.map_or(Precision::Absent, precise);
-        let nulls = self.nulls(id).and_then(|n| usize::try_from(n).ok());
+        let nulls = nulls(self.file, id).and_then(|n| usize::try_from(n).ok());
         statistics.null_count = nulls.map_or(Precision::Absent, Precision::Inexact);
         statistics
     }
@@ -90,29 +98,31 @@ fn is_float(ty: &DataType) -> bool {
 }
 
 /// What manifests say about some files.
-pub(crate) struct FileRanges<'a> {
+pub(crate) struct FileRanges<'a, F> {
     schema: SchemaRef,
     metadata: &'a TableMetadata,
-    files: Vec<FileBounds<'a>>,
+    files: &'a [F],
 }
 
-impl<'a> FileRanges<'a> {
-    pub(crate) fn new(schema: SchemaRef, metadata: &'a TableMetadata, files: &'a [LiveFile]) -> Self {
-        Self { schema, metadata, files: files.iter().map(|file| FileBounds::new(metadata, file)).collect() }
+impl<'a, F: Planned> FileRanges<'a, F> {
+    pub(crate) const fn new(schema: SchemaRef, metadata: &'a TableMetadata, files: &'a [F]) -> Self {
+        Self { schema, metadata, files }
     }
 
-    fn values(&self, column: &Column, of: impl Fn(Bounds) -> Option<ScalarValue>) -> Option<ArrayRef> {
+    /// The lower or the upper bounds of a column, one for each file.
+    fn values(&self, column: &Column, pick: fn(Bounds) -> Option<Value>) -> Option<ArrayRef> {
         let field = self.schema.field_with_name(&column.name).ok()?;
-        let (id, to) = (field_id(field)?, field.data_type());
-        let null = ScalarValue::try_from(to).ok()?;
-        let values = self.files.iter().map(|file| of(file.of(id, to)).unwrap_or_else(|| null.clone()));
-        ScalarValue::iter_to_array(values).ok()
+        let id = field_id(field)?;
+        let ty = self.metadata.current_schema().field_by_id(id)?.field_type.as_ref();
+        let mut partitions = PartitionRanges::new(self.metadata, id);
+        let values = self.files.iter().map(|file| pick(bounds(file, ty, id, partitions.of(file))));
+        values_array(&values.collect::<Vec<_>>(), field.data_type())
     }
 
     /// Whether none of some values of a column can be in a file, because each would be in another bucket.
-    fn in_other_buckets(&self, file: &LiveFile, id: i32, values: &[Value]) -> bool {
-        let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id) else { return false };
-        spec.fields().iter().zip(&file.file.partition).any(|(field, bucket)| {
+    fn in_other_buckets(&self, file: &F, id: i32, values: &[Value]) -> bool {
+        let Some(spec) = self.metadata.partition_spec_by_id(file.spec_id()) else { return false };
+        spec.fields().iter().zip(file.partition()).any(|(field, bucket)| {
             let (transform @ Transform::Bucket(_), Some(bucket @ Value::Int(_))) = (field.transform(), bucket) else {
                 return false;
             };
@@ -122,13 +132,39 @@ impl<'a> FileRanges<'a> {
     }
 }
 
-fn partition_ranges(metadata: &TableMetadata, file: &LiveFile) -> HashMap<i32, (Value, Option<Value>)> {
-    let Some(spec) = metadata.partition_spec_by_id(file.spec_id) else { return HashMap::new() };
+/// The range that a file's partition tells for a column.
+fn partition_range(metadata: &TableMetadata, file: &impl Planned, id: i32) -> Option<Range> {
+    let spec = metadata.partition_spec_by_id(file.spec_id())?;
+    let source = &metadata.current_schema().field_by_id(id)?.field_type;
     let range = |(field, value): (&PartitionField, &Option<Value>)| {
-        let source = metadata.current_schema().field_by_id(field.source_id()?)?;
-        Some((source.id, source_range(field.transform(), &source.field_type, value.as_ref()?)?))
+        (field.source_id() == Some(id)).then(|| source_range(field.transform(), source, value.as_ref()?))?
     };
-    spec.fields().iter().zip(&file.file.partition).filter_map(range).collect()
+    // Of several fields of one column, the last one that tells a range.
+    spec.fields().iter().zip(file.partition()).rev().find_map(range)
+}
+
+/// The ranges that files' partitions tell for a column, worked out once for each partition.
+struct PartitionRanges<'a> {
+    metadata: &'a TableMetadata,
+    id: i32,
+    /// Whether any spec has a field of the column.
+    any: bool,
+    known: HashMap<PartitionKey<'a>, Option<Range>>,
+}
+
+impl<'a> PartitionRanges<'a> {
+    fn new(metadata: &'a TableMetadata, id: i32) -> Self {
+        let of_column = |spec: &PartitionSpecRef| spec.fields().iter().any(|field| field.source_id() == Some(id));
+        Self { metadata, id, any: metadata.partition_specs.iter().any(of_column), known: HashMap::new() }
+    }
+
+    fn of(&mut self, file: &'a impl Planned) -> Option<&Range> {
+        if !self.any {
+            return None;
+        }
+        let range = self.known.entry(file.partition_key()).or_insert_with(|| partition_range(self.metadata, file, self.id));
+        range.as_ref()
+    }
 }
 
 /// A literal of a filter as a value of the table's column; none if it is of another type than queries see the column with.
@@ -139,7 +175,7 @@ fn value_of(literal: &ScalarValue, field: &Field, ty: &Type) -> Option<Value> {
     values_of(&literal.to_array().ok()?, ty).ok()?.pop()?
 }
 
-impl PruningStatistics for FileRanges<'_> {
+impl<F: Planned> PruningStatistics for FileRanges<'_, F> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.values(column, |(low, _)| low)
     }
@@ -154,11 +190,11 @@ impl PruningStatistics for FileRanges<'_> {
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let id = field_id(self.schema.field_with_name(&column.name).ok()?)?;
-        Some(Arc::new(self.files.iter().map(|file| file.nulls(id)).collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(|file| nulls(file, id)).collect::<UInt64Array>()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(self.files.iter().map(|f| f.file.file.rows()).collect::<UInt64Array>()))
+        Some(Arc::new(self.files.iter().map(Planned::rows).collect::<UInt64Array>()))
     }
 
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
@@ -166,7 +202,7 @@ impl PruningStatistics for FileRanges<'_> {
         let id = field_id(field)?;
         let ty = self.metadata.current_schema().field_by_id(id)?.field_type.as_ref();
         let values: Vec<Value> = values.iter().map(|value| value_of(value, field, ty)).collect::<Option<_>>()?;
-        Some(self.files.iter().map(|file| self.in_other_buckets(file.file, id, &values).then_some(false)).collect())
+        Some(self.files.iter().map(|file| self.in_other_buckets(file, id, &values).then_some(false)).collect())
     }
 }
 
@@ -202,7 +238,7 @@ mod tests {
     fn is_kept(metadata: &TableMetadata, file: LiveFile, filter: Expr) -> bool {
         let schema = crate::table::columns(metadata.current_schema());
         let condition = crate::prune::condition(&SessionContext::new().state(), &schema, &[filter]).expect("a condition");
-        crate::prune::files(condition.as_ref(), &schema, metadata, &[file]).expect("files").len() == 1
+        crate::prune::files(condition.as_ref(), &schema, metadata, vec![file]).expect("files").len() == 1
     }
 
     fn kept(entry: impl FnOnce(&mut DataFile), filter: Expr) -> bool {

@@ -80,7 +80,7 @@ impl TableProvider for RowTable {
         let all: Vec<usize> = (0..self.schema.fields().len()).collect();
         let projection = projection.unwrap_or(&all);
         opaque::check(projection.iter().map(|at| &self.schema.fields()[*at]))?;
-        let kept = table.files(state, &self.schema, filters)?;
+        let kept = table.files(state, &self.schema, filters, &[]).await?;
         let mut deleted = table.noted(table.deleted(state, &kept).await)?;
 
         let own = self.schema.fields().len() - 3;
@@ -95,7 +95,7 @@ impl TableProvider for RowTable {
         let columns: Arc<[Source]> = projection.iter().map(|i| Source::of(*i, own)).collect();
         let shape = Shape { schema: schema.clone(), columns, row_ids };
         let mut parts: Vec<Part> = Vec::new();
-        for file in kept {
+        for file in kept.files {
             let spec = metadata.partition_spec_by_id(file.spec_id);
             let partition = spec.map(|spec| (spec.as_ref(), &*file.file.partition));
             let adapter = Arc::new(Adapter::new(target.clone(), &table.iceberg, partition));

@@ -15,11 +15,11 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use esker_catalog::{Catalog, LoadedTable};
-use esker_format::{DataFileFormat, NestedFieldRef, Schema, SnapshotRef};
-use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, literal_array};
+use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_format::{Columns, DataFileFormat, NestedFieldRef, Projection, Schema, SnapshotRef};
+use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, field_id, literal_array};
 use esker_state::TableUse;
-use esker_table::{DeleteIndex, EqualityNames, LiveFile, LiveFiles};
+use esker_table::{DeleteIndex, EqualityNames, LiveFile, SnapshotFiles};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
@@ -33,11 +33,19 @@ use crate::{files, opaque, prune, selective, semantics, shape};
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
 
+/// The files of a snapshot that a scan reads.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) files: Vec<LiveFile>,
+    /// All of the snapshot's.
+    of: Arc<SnapshotFiles>,
+}
+
 /// One snapshot of a table, ready to be scanned.
 #[derive(Debug)]
 pub struct IcebergTable {
     pub(crate) table: LoadedTable,
-    pub(crate) live: Arc<LiveFiles>,
+    snapshot: Option<SnapshotRef>,
     pub(crate) iceberg: Arc<Schema>,
     /// What an INSERT that leaves columns out puts into them.
     write_defaults: HashMap<String, Expr>,
@@ -60,15 +68,21 @@ impl IcebergTable {
         reader: Reader,
         stats: Arc<QueryStats>,
     ) -> crate::Result<Self> {
-        let live = match snapshot {
-            Some(snapshot) => catalog.live(&table, snapshot).await?,
-            None => Arc::default(),
-        };
         let target = shape::scanned(&opaque::arrow_columns(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
-        Ok(Self { table, live, iceberg, write_defaults, schema, target, reader, stats, catalog: catalog.clone() })
+        Ok(Self {
+            table,
+            snapshot: snapshot.cloned(),
+            iceberg,
+            write_defaults,
+            schema,
+            target,
+            reader,
+            stats,
+            catalog: catalog.clone(),
+        })
     }
 
     /// The rows of some files that deletes of every kind leave out. Equality deletes are looked up in the files' key columns here,
@@ -76,13 +90,14 @@ impl IcebergTable {
     pub(crate) async fn deleted(
         &self,
         state: &dyn Session,
-        files: &[LiveFile],
+        kept: &Kept,
     ) -> esker_read::Result<HashMap<String, Arc<RoaringTreemap>>> {
-        if self.live.deletes.is_empty() {
+        let (files, deletes) = (&kept.files, &kept.of.deletes);
+        if deletes.is_empty() {
             return Ok(HashMap::new());
         }
         let metadata = &self.table.metadata;
-        let index = DeleteIndex::new(&self.live, metadata)?;
+        let index = DeleteIndex::new(deletes, metadata)?;
         let mut deleted = self.reader.deleted_positions(files, &index, &self.stats.read).await?;
         let mut unknown: Vec<LiveFile> = Vec::new();
         let mut keys: HashMap<&str, String> = HashMap::new();
@@ -130,12 +145,20 @@ impl IcebergTable {
         Owner { catalog: self.catalog.clone(), table: self.table.row.id, reader: self.reader.clone() }
     }
 
-    /// The files that may hold rows that the filters, on the columns of `schema`, keep; one that can't be read is an error.
-    pub(crate) fn files(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Vec<LiveFile>> {
+    /// The files that may hold rows that the filters, on the columns of `schema`, keep, with what is said of the columns at some
+    /// places of it; one that can't be read is an error.
+    pub(crate) async fn files(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr], read: &[usize]) -> Result<Kept> {
+        let Some(snapshot) = &self.snapshot else { return Ok(Kept::default()) };
         let condition = prune::condition(state, schema, filters)?;
-        let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, &self.live.data)?;
-        check_readable(&kept)?;
-        Ok(kept)
+        let filtered = filters.iter().flat_map(Expr::column_refs).filter_map(|c| field_id(schema.field_with_name(&c.name).ok()?));
+        let planning = Projection::planning(Columns::of(filtered));
+        let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
+        let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
+        let read = Columns::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
+        let files = of.read(self.catalog.manifests(), &kept, &Projection::reading(read)).await;
+        let files = files.map_err(|e| external(CatalogError::from(e)))?;
+        check_readable(&files)?;
+        Ok(Kept { files, of })
     }
 
     /// For files whose partition says nothing of columns that they lack.
@@ -218,10 +241,10 @@ impl TableProvider for IcebergTable {
         wanted.extend(named.filter_map(|c| self.schema.index_of(&c.name).ok()));
         let wanted: Vec<usize> = wanted.into_iter().collect();
         opaque::check(wanted.iter().map(|at| &self.schema.fields()[*at]))?;
-        let kept = self.files(state, &self.schema, filters)?;
-        let considered = self.live.data.len();
+        let kept = self.files(state, &self.schema, filters, &wanted).await?;
+        let considered = kept.of.len();
         ReadStats::add(&self.stats.files_considered, considered as u64);
-        ReadStats::add(&self.stats.files_pruned, (considered - kept.len()) as u64);
+        ReadStats::add(&self.stats.files_pruned, (considered - kept.files.len()) as u64);
         let deleted = self.noted(self.deleted(state, &kept).await)?;
         let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
         ReadStats::add(&self.stats.rows_deleted, rows_deleted);
@@ -235,7 +258,7 @@ impl TableProvider for IcebergTable {
             filtered: !filters.is_empty(),
             names: self.reader.names(),
         };
-        let files = files::partitioned(&scan, &kept, &deleted, &self.reader, &self.stats.read);
+        let files = files::partitioned(&scan, &kept.files, &deleted, &self.reader, &self.stats.read);
         let files = self.noted(files.await)?;
         if files.is_empty() {
             let schema = Arc::new(self.schema.project(projected)?);
@@ -249,12 +272,12 @@ impl TableProvider for IcebergTable {
             statistics = statistics.to_inexact();
             statistics.column_statistics.fill(ColumnStatistics::new_unknown());
         }
-        let share = selective::share(filters, &self.schema, &kept, &statistics);
+        let share = selective::share(filters, &self.schema, &kept.files, &statistics);
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let (scanned_files, scanned_deletes) = (count(kept.len()), count(self.live.deletes.len()));
+        let (scanned_files, scanned_deletes) = (count(kept.files.len()), count(kept.of.deletes.len()));
         let planned = Planned {
-            files_pruned: considered - kept.len(),
+            files_pruned: considered - kept.files.len(),
             rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
             table: self.table.row.id,
             used: TableUse { scans: 1, scanned_files, scanned_deletes, ..TableUse::default() },

@@ -49,7 +49,7 @@ pub use of_arrow::schema_of_arrow;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use schema::{arrow_field, arrow_schema, arrow_type, field_id, target_schema};
 pub use shown::{Wanted, row_groups_in};
-pub use values::{cast_exactly, literal_array, value_at, values_of};
+pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

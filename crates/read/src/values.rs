@@ -8,7 +8,7 @@ use arrow::array::{
     Int32Array, Int64Array, LargeBinaryArray, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
     TimestampNanosecondArray, new_null_array,
 };
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -169,29 +169,76 @@ fn of_primitive(array: &ArrayRef, ty: &PrimitiveType) -> Result<Vec<Option<Value
 /// Serves constants (identity partition values, defaults) and the minima and maxima that scans are pruned by. Structs, lists and maps are
 /// for [`Defaults`](crate::Defaults) to make.
 pub fn literal_array(value: &Value, to: &DataType) -> Option<ArrayRef> {
-    let array: ArrayRef = match value {
-        Value::Boolean(v) => Arc::new(BooleanArray::from(vec![*v])),
-        Value::Int(v) => Arc::new(Int32Array::from(vec![*v])),
-        Value::Long(v) => Arc::new(Int64Array::from(vec![*v])),
-        Value::Float(v) => Arc::new(Float32Array::from(vec![*v])),
-        Value::Double(v) => Arc::new(Float64Array::from(vec![*v])),
-        Value::Decimal { unscaled, scale } => {
-            let (widest, scale) = (u8::try_from(MAX_DECIMAL_PRECISION).ok()?, i8::try_from(*scale).ok()?);
-            Arc::new(Decimal128Array::from(vec![*unscaled]).with_precision_and_scale(widest, scale).ok()?)
+    at_once(&[Some(value)], to)
+}
+
+/// Values as an array of the Arrow type `to`, null where there is none or where the two do not fit; none where no array of the type can
+/// be made.
+pub fn values_array(values: &[Option<Value>], to: &DataType) -> Option<ArrayRef> {
+    if values.iter().all(Option::is_none) {
+        return Some(new_null_array(to, values.len()));
+    }
+    let values: Vec<Option<&Value>> = values.iter().map(Option::as_ref).collect();
+    // One that does not fit costs itself, not the others.
+    at_once(&values, to).or_else(|| {
+        let one =
+            |value: &Option<&Value>| value.and_then(|value| literal_array(value, to)).unwrap_or_else(|| new_null_array(to, 1));
+        let arrays: Vec<ArrayRef> = values.iter().map(one).collect();
+        concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()
+    })
+}
+
+/// Values of one type as an array of the Arrow type `to`; none if any of them does not fit.
+fn at_once(values: &[Option<&Value>], to: &DataType) -> Option<ArrayRef> {
+    /// The values, if all are of one kind.
+    macro_rules! all {
+        ($kind:ident, $v:ident => $value:expr) => {
+            values
+                .iter()
+                .map(|value| match value {
+                    None => Some(None),
+                    Some(Value::$kind($v)) => Some(Some($value)),
+                    Some(_) => None,
+                })
+                .collect::<Option<Vec<_>>>()?
+        };
+    }
+    let array: ArrayRef = match values.iter().find_map(|value| *value)? {
+        Value::Boolean(_) => Arc::new(BooleanArray::from(all!(Boolean, v => *v))),
+        Value::Int(_) => Arc::new(Int32Array::from(all!(Int, v => *v))),
+        Value::Long(_) => Arc::new(Int64Array::from(all!(Long, v => *v))),
+        Value::Float(_) => Arc::new(Float32Array::from(all!(Float, v => *v))),
+        Value::Double(_) => Arc::new(Float64Array::from(all!(Double, v => *v))),
+        Value::Decimal { scale: first, .. } => {
+            let of = |value: &Option<&Value>| match value {
+                None => Some(None),
+                Some(Value::Decimal { unscaled, scale }) if scale == first => Some(Some(*unscaled)),
+                Some(_) => None,
+            };
+            let (widest, scale) = (u8::try_from(MAX_DECIMAL_PRECISION).ok()?, i8::try_from(*first).ok()?);
+            let unscaled = Decimal128Array::from(values.iter().map(of).collect::<Option<Vec<_>>>()?);
+            Arc::new(unscaled.with_precision_and_scale(widest, scale).ok()?)
         }
-        Value::Date(v) => Arc::new(Date32Array::from(vec![*v])),
-        Value::Time(v) => Arc::new(Time64MicrosecondArray::from(vec![*v])),
-        Value::Timestamp(v) => Arc::new(TimestampMicrosecondArray::from(vec![*v])),
-        Value::Timestamptz(v) => Arc::new(TimestampMicrosecondArray::from(vec![*v]).with_timezone("+00:00")),
-        Value::TimestampNs(v) => Arc::new(TimestampNanosecondArray::from(vec![*v])),
-        Value::TimestamptzNs(v) => Arc::new(TimestampNanosecondArray::from(vec![*v]).with_timezone("+00:00")),
-        Value::String(v) => Arc::new(StringArray::from(vec![v.as_ref()])),
-        Value::Uuid(v) => Arc::new(FixedSizeBinaryArray::try_from_iter([v.as_bytes()].into_iter()).ok()?),
-        Value::Fixed(v) => Arc::new(FixedSizeBinaryArray::try_from_iter([v].into_iter()).ok()?),
-        Value::Binary(v) => Arc::new(LargeBinaryArray::from(vec![v.as_ref()])),
+        Value::Date(_) => Arc::new(Date32Array::from(all!(Date, v => *v))),
+        Value::Time(_) => Arc::new(Time64MicrosecondArray::from(all!(Time, v => *v))),
+        Value::Timestamp(_) => Arc::new(TimestampMicrosecondArray::from(all!(Timestamp, v => *v))),
+        Value::Timestamptz(_) => Arc::new(TimestampMicrosecondArray::from(all!(Timestamptz, v => *v)).with_timezone("+00:00")),
+        Value::TimestampNs(_) => Arc::new(TimestampNanosecondArray::from(all!(TimestampNs, v => *v))),
+        Value::TimestamptzNs(_) => Arc::new(TimestampNanosecondArray::from(all!(TimestamptzNs, v => *v)).with_timezone("+00:00")),
+        Value::String(_) => Arc::new(StringArray::from(all!(String, v => v.as_ref()))),
+        Value::Uuid(_) => fixed(&all!(Uuid, v => &v.as_bytes()[..]))?,
+        Value::Fixed(_) => fixed(&all!(Fixed, v => v.as_ref()))?,
+        Value::Binary(_) => Arc::new(LargeBinaryArray::from(all!(Binary, v => v.as_ref()))),
         Value::Struct(_) | Value::List(_) | Value::Map(_) => return None,
     };
-    cast_exactly(&array, to).ok().filter(|array| array.null_count() == 0)
+    cast_exactly(&array, to).ok().filter(|cast| cast.null_count() == array.null_count())
+}
+
+/// An array of as many bytes as the values have; none if they have not all as many.
+fn fixed(values: &[Option<&[u8]>]) -> Option<ArrayRef> {
+    let length = values.iter().flatten().next().map_or(0, |value| value.len());
+    let array = FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.iter().copied(), i32::try_from(length).ok()?);
+    Some(Arc::new(array.ok()?))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use esker_types::{Coded, ErrorCode};
 use serde_json::{Value, json};
+
+use crate::iceberg::status;
 
 /// When to ask again where something is away or too busy.
 const AGAIN_SECONDS: &str = "1";
@@ -34,6 +36,19 @@ impl ApiError {
             code if code == self.code => self,
             code => Self { code, status: code.http(), ..self },
         }
+    }
+
+    /// The status that it is answered with.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// With a status that the specification lists for the operation at a route of the Iceberg catalog.
+    #[must_use]
+    pub(crate) fn listed_for(self, method: &Method, route: &str) -> Self {
+        // 422 is listed of a contradiction only.
+        let status = if self.code == ErrorCode::Refused { ErrorCode::BadRequest.http() } else { self.status };
+        Self { status: status::listed(method, route, status), ..self }
     }
 
     /// With another status.

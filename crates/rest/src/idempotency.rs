@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::extract::In;
 use crate::iceberg::load::{self, Shape};
-use crate::iceberg::views;
+use crate::iceberg::{status, views};
 use crate::{ApiError, App};
 
 /// Keys of requests at work from which on those of requests that ended are forgotten.
@@ -91,19 +91,20 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
     if let Some(found) = app.state().receipt(&receipt).await? {
         if found.body_sha256 != receipt.body_sha256 {
             let what = format!("idempotency-key {key} was used for another request body");
-            return Err(ApiError::new(ErrorCode::Unprocessable, what));
+            return Err(ApiError::new(ErrorCode::BadRequest, what));
         }
         let outcome: Outcome = serde_json::from_str(&found.outcome)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
-        return repeat(app, catalog, outcome).await;
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        return repeat(app, catalog, outcome, |status| status::listed(&parts.method, route, status)).await;
     }
     parts.extensions.insert(receipt.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     record(app, receipt, response).await
 }
 
-/// The answer that a request got before.
-async fn repeat(app: &App, catalog: &Catalog, outcome: Outcome) -> Result<Response, ApiError> {
+/// The answer that a request got before. What an earlier release answered may have had a status that is not listed.
+async fn repeat(app: &App, catalog: &Catalog, outcome: Outcome, listed: impl FnOnce(u16) -> u16) -> Result<Response, ApiError> {
     Ok(match outcome {
         Outcome::NoContent => StatusCode::NO_CONTENT.into_response(),
         Outcome::Body(body) => Json(body).into_response(),
@@ -112,7 +113,11 @@ async fn repeat(app: &App, catalog: &Catalog, outcome: Outcome) -> Result<Respon
             load::response(app, catalog, &table, &Shape::default()).await?
         }
         Outcome::View { name, metadata_location } => views::response(&catalog.view_at(&name, &metadata_location).await?),
-        Outcome::Refused { status, body } => {
+        Outcome::Refused { status, mut body } => {
+            let status = listed(status);
+            if let Some(code) = body.pointer_mut("/error/code") {
+                *code = status.into();
+            }
             (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(body)).into_response()
         }
     })

@@ -165,7 +165,8 @@ impl App {
 pub fn router(app: App) -> Router {
     let max_body_bytes = app.inner.options.max_body_bytes;
     let authenticated = Router::new()
-        .merge(iceberg::router().layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
+        // Within as well, so that what is recorded of a refusal is what was answered.
+        .merge(iceberg::router().layer(from_fn(as_listed)).layer(from_fn_with_state(app.clone(), idempotency::replay_or_run)))
         .merge(management::router())
         .merge(page::router())
         .route("/metrics", get(metrics::service))
@@ -173,7 +174,7 @@ pub fn router(app: App) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(app.clone(), authenticate))
-        .layer(from_fn(certain));
+        .layer(from_fn(as_listed));
     Router::new()
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
@@ -210,14 +211,16 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     }
 }
 
-/// Says of a change that was not begun that it was not.
-async fn certain(request: Request, next: Next) -> Response {
-    let changes = request.uri().path().starts_with("/v1/") && idempotency::is_mutation(&request);
+/// Says of a change that was not begun that it was not, and answers an Iceberg route's errors as the specification lists them for it.
+async fn as_listed(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).filter(|route| route.starts_with("/v1/"));
+    let Some(route) = route.map(ToOwned::to_owned) else { return next.run(request).await };
+    let (method, changes) = (request.method().clone(), idempotency::is_mutation(&request));
     let response = next.run(request).await;
-    match response.extensions().get::<ApiError>() {
-        Some(error) if changes && error.code() == ErrorCode::Unavailable => error.clone().of_change().into_response(),
-        _ => response,
-    }
+    let Some(error) = response.extensions().get::<ApiError>() else { return response };
+    let told = if changes { error.clone().of_change() } else { error.clone() };
+    let told = told.listed_for(&method, &route);
+    if told.status() == response.status().as_u16() { response } else { told.into_response() }
 }
 
 /// Who makes the request, as [`authenticate`] found out.

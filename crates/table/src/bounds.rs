@@ -1,6 +1,6 @@
 //! What a manifest says about a column of a file, as far as it can be relied on.
 
-use esker_format::{Bound, DataFile, PrimitiveType, Value};
+use esker_format::{Bound, BoundMap, DataFile, PrimitiveType, Stats, Value};
 
 use crate::ranges::{high_zero, low_zero};
 
@@ -8,12 +8,12 @@ use crate::ranges::{high_zero, low_zero};
 ///
 /// A bound may lie beyond the values: texts are cut, and writers leave room. It is of the type that was asked for, and holds for both
 /// zeros where engines differ in their order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ColumnBounds {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnBounds<T = Value> {
     /// No value but NaN is less.
-    pub lower: Option<Value>,
+    pub lower: Option<T>,
     /// No value but NaN is greater.
-    pub upper: Option<Value>,
+    pub upper: Option<T>,
     /// Values, null and NaN included; in lists and maps there may be more than rows.
     pub values: Option<u64>,
     /// Values that are null.
@@ -22,20 +22,42 @@ pub struct ColumnBounds {
     pub nans: Option<u64>,
 }
 
+impl<T> Default for ColumnBounds<T> {
+    fn default() -> Self {
+        Self { lower: None, upper: None, values: None, nulls: None, nans: None }
+    }
+}
+
 impl ColumnBounds {
-    /// What the manifest says about a column of a type.
+    /// What is made of what a manifest says about a column of a type.
     ///
     /// Of bounds of which one is NaN, or the lower is above the upper, neither is taken: whoever wrote them did not compare values as the
     /// specification does.
-    pub fn of(file: &DataFile, id: i32, ty: &PrimitiveType) -> Self {
-        let Some(stats) = file.stats(id) else { return Self::default() };
-        let decoded = |bound: Option<Bound>| bound.and_then(|bound| bound.decode(ty));
+    pub fn of(stats: Option<Stats<'_>>, ty: &PrimitiveType) -> Self {
+        let Some(stats) = stats else { return Self::default() };
+        let decoded = |bound: Option<&[u8]>| Value::from_bytes(ty, bound?);
         let (lower, upper) = (decoded(stats.lower_bound), decoded(stats.upper_bound));
-        let nan = |bound: &Option<Value>| bound.as_ref().is_some_and(Value::is_nan);
-        let reliable = !nan(&lower) && !nan(&upper);
-        let (lower, upper) = (lower.map(low_zero), upper.map(high_zero));
+        let is_nan = [&lower, &upper].into_iter().flatten().any(Value::is_nan);
+        let (lower, upper) = if is_nan { (None, None) } else { (lower.map(low_zero), upper.map(high_zero)) };
+        Self::new(&stats, lower, upper)
+    }
+}
+
+impl ColumnBounds<i64> {
+    /// As [`ColumnBounds::of`], of a type whose values are whole numbers ([`Value::whole`]).
+    #[inline]
+    pub(crate) fn of_whole(stats: Option<Stats<'_>>, ty: &PrimitiveType) -> Self {
+        let Some(stats) = stats else { return Self::default() };
+        let decoded = |bound: Option<&[u8]>| Value::whole_from_bytes(ty, bound?);
+        Self::new(&stats, decoded(stats.lower_bound), decoded(stats.upper_bound))
+    }
+}
+
+impl<T: PartialOrd> ColumnBounds<T> {
+    #[inline]
+    fn new(stats: &Stats<'_>, lower: Option<T>, upper: Option<T>) -> Self {
         let inverted = lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower > upper);
-        let (lower, upper) = if reliable && !inverted { (lower, upper) } else { (None, None) };
+        let (lower, upper) = if inverted { (None, None) } else { (lower, upper) };
         Self { lower, upper, values: stats.value_count, nulls: stats.null_count, nans: stats.nan_count }
     }
 
@@ -55,9 +77,20 @@ impl ColumnBounds {
     }
 }
 
+/// A file with the bounds of its columns.
+pub fn with_bounds(
+    file: DataFile,
+    lower: impl IntoIterator<Item = (i32, Bound)>,
+    upper: impl IntoIterator<Item = (i32, Bound)>,
+) -> DataFile {
+    let some = |bounds: BoundMap| Some(bounds).filter(|bounds| !bounds.is_empty());
+    let (lower_bounds, upper_bounds) = (some(lower.into_iter().collect()), some(upper.into_iter().collect()));
+    DataFile { lower_bounds, upper_bounds, ..file }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
-    use esker_format::{BoundMap, DataContentType, DataFileFormat};
+    use esker_format::{DataContentType, DataFileFormat};
     use proptest::prelude::*;
 
     use super::*;
@@ -71,13 +104,13 @@ pub(crate) mod tests {
     }
 
     fn bounds(lower: Option<Value>, upper: Option<Value>, ty: &PrimitiveType) -> (Option<Value>, Option<Value>) {
-        let found = ColumnBounds::of(&file(lower, upper), 1, ty);
+        let found = ColumnBounds::of(file(lower, upper).stats(1), ty);
         (found.lower, found.upper)
     }
 
     #[test]
     fn what_a_manifest_leaves_out_is_unknown() {
-        let none = ColumnBounds::of(&file(None, None), 1, &PrimitiveType::Int);
+        let none = ColumnBounds::of(file(None, None).stats(1), &PrimitiveType::Int);
         assert_eq!(none, ColumnBounds::default());
         assert!(!none.only_nulls() && !none.no_nulls() && !none.no_nans());
     }
@@ -119,7 +152,7 @@ pub(crate) mod tests {
     fn a_bound_that_is_cut_inside_a_character_is_none_and_costs_no_other() {
         let cut = |bytes: &[u8]| Some([(1, Bound::new(bytes.to_vec()))].into_iter().collect::<BoundMap>());
         let file = DataFile { lower_bounds: cut(b"a"), upper_bounds: cut(&[0xe2, 0x82]), ..file(None, None) };
-        let found = ColumnBounds::of(&file, 1, &PrimitiveType::String);
+        let found = ColumnBounds::of(file.stats(1), &PrimitiveType::String);
         assert_eq!((found.lower, found.upper), (Some(Value::String("a".into())), None));
     }
 

@@ -6,7 +6,7 @@ use esker_format::TableMetadata;
 
 use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
-/// The deletes of one partition, by sequence number, the oldest first, as positions in [`LiveFiles::deletes`].
+/// The deletes of one partition, by sequence number, the oldest first, as positions among the snapshot's deletes.
 type BySequence = Vec<(i64, usize)>;
 
 /// The deletes of one snapshot by what they can apply to.
@@ -23,17 +23,17 @@ pub struct DeleteIndex<'a> {
 
 impl<'a> DeleteIndex<'a> {
     /// For the deletes of a snapshot. Two deletion vectors about one data file are an error: neither says all that is deleted.
-    pub fn new(live: &'a LiveFiles, metadata: &TableMetadata) -> Result<Self> {
+    pub fn new(deletes: &'a [LiveDelete], metadata: &TableMetadata) -> Result<Self> {
         let unpartitioned = |spec: i32| metadata.partition_spec_by_id(spec).is_some_and(|s| s.is_unpartitioned());
-        let mut this = Self { deletes: &live.deletes, ..Self::default() };
-        for (i, delete) in live.deletes.iter().enumerate() {
+        let mut this = Self { deletes, ..Self::default() };
+        for (i, delete) in deletes.iter().enumerate() {
             let entry = &delete.entry;
             let place = (entry.sequence_number, i);
             let partition = PartitionKey::of(entry);
             match (delete.kind, entry.file.referenced_data_file.clone()) {
                 (DeleteKind::DeletionVector, Some(path)) => {
                     if let Some(other) = this.vectors.insert(path.clone(), i) {
-                        let (a, b) = (&live.deletes[other].entry.file.file_path, &entry.file.file_path);
+                        let (a, b) = (&deletes[other].entry.file.file_path, &entry.file.file_path);
                         let what = format!(
                             "data file {path} has two deletion vectors, in {a} and in {b}, where the specification allows one"
                         );
@@ -291,7 +291,7 @@ pub(crate) mod tests {
                 live.deletes.push(LiveDelete { entry, kind: kind_of });
             }
             let metadata = metadata();
-            let index = DeleteIndex::new(&live, &metadata).expect("an index");
+            let index = DeleteIndex::new(&live.deletes, &metadata).expect("an index");
             let loose = dangling(&live, &[], &metadata);
             for data in &live.data {
                 let mut found = index.all(data);
@@ -316,7 +316,7 @@ pub(crate) mod tests {
         };
         let data = vec![file("d0".to_owned(), 0, 1, DataContentType::Data, None)];
         let live = LiveFiles { data, deletes: vec![vector("v1"), vector("v2")], ..LiveFiles::default() };
-        let error = DeleteIndex::new(&live, &metadata()).expect_err("ambiguous").to_string();
+        let error = DeleteIndex::new(&live.deletes, &metadata()).expect_err("ambiguous").to_string();
         assert!(error.contains("d0") && error.contains("v1") && error.contains("v2"), "{error}");
     }
 
@@ -335,7 +335,7 @@ pub(crate) mod tests {
             let deletes = deletes.into_iter().map(|entry| LiveDelete { entry, kind: DeleteKind::Equality }).collect();
             let live = LiveFiles { data: named("d", DataContentType::Data, &data), deletes, ..LiveFiles::default() };
             let metadata = metadata();
-            let index = DeleteIndex::new(&live, &metadata).expect("an index");
+            let index = DeleteIndex::new(&live.deletes, &metadata).expect("an index");
             let mut seen = Vec::new();
             for (files, deletes) in index.equality_by_partition(&live.data) {
                 let of_one = files.iter().all(|f| value(f) == value(&files[0])) && deletes.iter().all(|d| value(&d.entry) == value(&files[0]));

@@ -133,6 +133,15 @@ impl Expr {
         }
     }
 
+    /// The predicates that it is made of.
+    pub fn predicates(&self) -> Vec<&Predicate> {
+        match self {
+            Self::True | Self::False => Vec::new(),
+            Self::And(a, b) | Self::Or(a, b) => [a.predicates(), b.predicates()].concat(),
+            Self::Predicate(predicate) => vec![predicate],
+        }
+    }
+
     /// The filter with each predicate replaced by what is left of it.
     pub(crate) fn map(&self, leaf: &impl Fn(&Predicate) -> Self) -> Self {
         match self {

@@ -269,6 +269,7 @@ mod tests {
             partitions: None,
             key_metadata: None,
             first_row_id: None,
+            extra: Default::default(),
         }
     }
 
@@ -301,7 +302,7 @@ mod tests {
                 (manifest(*spec), Arc::new(ManifestSummary::of(live, *spec, 100)))
             };
             let facts = collect_facts(&metadata, &pieces.iter().map(of).collect::<Vec<_>>(), 1).expect("facts");
-            let index = DeleteIndex::new(&whole, &metadata).expect("an index");
+            let index = DeleteIndex::new(&whole.deletes, &metadata).expect("an index");
             let small = |f: &&LiveFile| f.file.size() < 75;
             proptest::prop_assert_eq!(facts.data_files, whole.data.len() as u64);
             proptest::prop_assert_eq!(facts.data_bytes, whole.data.iter().map(|f| f.file.size()).sum::<u64>());

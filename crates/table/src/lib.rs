@@ -7,9 +7,11 @@ mod cherry;
 mod deletes;
 mod dirs;
 mod dv;
+mod entries;
 mod error;
 mod expr;
 mod facts;
+mod files;
 mod json;
 mod label;
 mod live;
@@ -26,20 +28,24 @@ mod retention;
 mod scan;
 mod summary;
 
-pub use bounds::ColumnBounds;
+pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
+pub use entries::{
+    HeldManifest, Named, NamedFiles, files_told, has_deletes, held_manifests, list_of, of_unknown_spec, visit_changes,
+};
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
 pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
+pub use files::{FileRef, Planned, SnapshotFiles};
 pub use json::MetadataJson;
 pub use label::{partition_dir, partition_label, plain_dir, value_label};
 pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_manifests};
 pub use manifests::{Manifest, Manifests};
 pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
-pub use printed::partition_json;
+pub use printed::{hex, partition_json, stats_json};
 pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use properties::BadProperty;
 pub use ranges::source_range;
@@ -49,7 +55,7 @@ pub use reach::{
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
-pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan};
+pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan, projection};
 pub use summary::ManifestSummary;
 
 /// The result of a table operation.

@@ -50,14 +50,14 @@ pub struct LiveFile {
 
 impl LiveFile {
     /// A manifest's entry.
-    pub fn of(manifest: &ManifestFile, entry: &ManifestEntry) -> Self {
+    pub fn of(manifest: &ManifestFile, entry: ManifestEntry) -> Self {
         Self {
-            file: entry.data_file.clone(),
             spec_id: manifest.partition_spec_id,
             sequence_number: entry.sequence_number.unwrap_or(manifest.sequence_number),
             file_sequence_number: entry.file_sequence_number,
             snapshot_id: entry.snapshot_id.unwrap_or(manifest.added_snapshot_id),
             first_row_id: entry.data_file.first_row_id,
+            file: entry.data_file,
         }
     }
 }
@@ -95,7 +95,7 @@ pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &
     let mut live = LiveFiles::default();
     for file in &manifests {
         if let Some(manifest) = read.try_next().await? {
-            live.add_manifest(file, &manifest);
+            live.add_manifest(file, manifest);
         }
     }
     drop(read);
@@ -104,8 +104,8 @@ pub async fn load_live(source: &Manifests, metadata: &TableMetadata, snapshot: &
 
 impl LiveFiles {
     /// Adds the live entries of one manifest.
-    pub fn add_manifest(&mut self, file: &ManifestFile, manifest: &Manifest) {
-        for entry in manifest.entries.iter().filter(|entry| entry.is_alive()) {
+    pub fn add_manifest(&mut self, file: &ManifestFile, manifest: Manifest) {
+        for entry in manifest.entries.into_iter().filter(ManifestEntry::is_alive) {
             let live = LiveFile::of(file, entry);
             match DeleteKind::of(&live.file) {
                 Some(kind) => self.deletes.push(LiveDelete { entry: live, kind }),

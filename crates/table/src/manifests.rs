@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_format::{
-    DataFile, ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, Projection, Snapshot, TableMetadata,
-    Tuple, decode_manifest, read_manifest_header, read_manifest_list,
+    ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, Projection, Snapshot, TableMetadata, Tuple,
+    UnknownFields, decode_manifest, read_manifest_header, read_manifest_list,
 };
 use esker_storage::Storage;
 use moka::future::Cache;
@@ -17,11 +17,9 @@ pub struct Manifest {
     pub header: ManifestHeader,
     /// Its files.
     pub entries: Vec<ManifestEntry>,
-    /// What it takes in memory, about.
-    bytes: usize,
 }
 
-/// What a parsed manifest depends on. Not its file alone: entries inherit from the manifest list, and a writer whose commit failed
+/// What a decoded manifest depends on. Not its file alone: entries inherit from the manifest list, and a writer whose commit failed
 /// lists the same manifest again, with another sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -29,22 +27,20 @@ struct Key {
     sequence_number: i64,
     added_snapshot_id: i64,
     first_row_id: Option<i64>,
-    /// The types that its partition values were brought to; none for those that it is written with.
-    types: Option<PartitionTypes>,
 }
 
-/// Reads manifests, each once. Cheap to clone.
+/// Reads manifests, and keeps them in columns, with what was asked for of them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Manifests {
     storage: Storage,
-    parsed: Cache<Key, Arc<Manifest>>,
+    decoded: Cache<Key, Arc<ManifestBatch>>,
 }
 
 impl Manifests {
-    /// Keeps parsed manifests of up to about `cache_bytes`.
+    /// Keeps decoded manifests of up to about `cache_bytes`.
     pub fn new(storage: Storage, cache_bytes: u64) -> Self {
-        let weight = |key: &Key, m: &Arc<Manifest>| u32::try_from(key.path.len() + m.bytes).unwrap_or(u32::MAX);
-        Self { storage, parsed: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
+        let weight = |key: &Key, batch: &Arc<ManifestBatch>| u32::try_from(key.path.len() + batch.memory()).unwrap_or(u32::MAX);
+        Self { storage, decoded: Cache::builder().weigher(weight).max_capacity(cache_bytes).build() }
     }
 
     /// Where manifests are read from and written to.
@@ -54,42 +50,45 @@ impl Manifests {
 
     /// A manifest, with what its entries inherit from the manifest list, and with partition values of the types that the table has now:
     /// a partition is the same one before and after its column was promoted.
-    pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Arc<Manifest>> {
-        let written = self.as_written(file).await?;
-        let types = partition_types(metadata, file.partition_spec_id);
-        let places = places(metadata, file, &written.header);
-        if places.is_none() && has_types(&written.header, &types) {
-            return Ok(written);
-        }
-        let key = Key { types: Some(types.clone()), ..Key::of(file) };
-        if let Some(found) = self.parsed.get(&key).await {
-            return Ok(found);
-        }
-        let mut manifest = written.as_ref().clone();
-        for entry in &mut manifest.entries {
-            let values = &mut entry.data_file.partition;
-            if let Some(places) = &places {
-                *values = moved(values, places);
+    pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Manifest> {
+        self.load_some(metadata, file, &Projection::all()).await
+    }
+
+    /// As [`Manifests::load`], with what is asked for of its entries, or more.
+    pub async fn load_some(&self, metadata: &TableMetadata, file: &ManifestFile, wanted: &Projection) -> Result<Manifest> {
+        let batch = self.batch(file, wanted).await?;
+        let mut manifest = Manifest::of(&batch);
+        if let Some(partitions) = partitions(metadata, file, &batch) {
+            for (row, entry) in manifest.entries.iter_mut().enumerate() {
+                if let Some(at) = batch.partition_index(row) {
+                    entry.data_file.partition = partitions[at].clone();
+                }
             }
-            bring_to(values, &types);
         }
-        let manifest = Arc::new(manifest);
-        self.parsed.insert(key, manifest.clone()).await;
         Ok(manifest)
     }
 
     /// A manifest with partition values as they were written: for who asks after paths and numbers alone.
-    pub(crate) async fn as_written(&self, file: &ManifestFile) -> Result<Arc<Manifest>> {
+    pub(crate) async fn as_written(&self, file: &ManifestFile, wanted: &Projection) -> Result<Manifest> {
+        Ok(Manifest::of(self.batch(file, wanted).await?.as_ref()))
+    }
+
+    /// A manifest's entries in columns, with what they inherit from the manifest list, and with partition values as they were written.
+    /// There may be more of them than was asked for.
+    pub(crate) async fn batch(&self, file: &ManifestFile, wanted: &Projection) -> Result<Arc<ManifestBatch>> {
         let key = Key::of(file);
-        if let Some(found) = self.parsed.get(&key).await {
-            return Ok(found);
-        }
+        let found = self.decoded.get(&key).await;
+        let wanted = match &found {
+            Some(found) if found.projection().covers(wanted) => return Ok(found.clone()),
+            Some(found) => found.projection().and(wanted),
+            None => wanted.clone(),
+        };
         let bytes = self.read(&file.manifest_path, file.key_metadata.is_some()).await?;
-        let mut batch = decode_manifest(&bytes, &Projection::all()).map_err(|e| TableError::file(&file.manifest_path, e))?;
+        let mut batch = decode_manifest(&bytes, &wanted).map_err(|e| TableError::file(&file.manifest_path, e))?;
         batch.inherit(file);
-        let manifest = Arc::new(Manifest::of(&batch));
-        self.parsed.insert(key, manifest.clone()).await;
-        Ok(manifest)
+        let batch = Arc::new(batch);
+        self.decoded.insert(key, batch.clone()).await;
+        Ok(batch)
     }
 
     /// The manifests of a snapshot: those of its list, or those that version 1 names in the metadata.
@@ -138,16 +137,30 @@ fn unlisted(path: &str, length: usize, header: &ManifestHeader, snapshot_id: i64
         partitions: None,
         key_metadata: None,
         first_row_id: None,
+        extra: UnknownFields::default(),
     }
 }
 
 impl Manifest {
     fn of(batch: &ManifestBatch) -> Self {
-        let entries = batch.entries();
-        let of_entry = |entry: &ManifestEntry| size_of::<ManifestEntry>() - size_of::<DataFile>() + entry.data_file.memory();
-        let bytes = size_of::<Self>() + entries.iter().map(of_entry).sum::<usize>();
-        Self { header: batch.header().clone(), entries, bytes }
+        Self { header: batch.header().clone(), entries: batch.entries() }
     }
+}
+
+/// The partitions of a manifest with values in the order of the spec's fields, of the types that the table has now; none if that is how the
+/// manifest has them.
+pub(crate) fn partitions(metadata: &TableMetadata, file: &ManifestFile, batch: &ManifestBatch) -> Option<Box<[Tuple]>> {
+    let types = partition_types(metadata, file.partition_spec_id);
+    let places = places(metadata, file, batch.header());
+    if places.is_none() && has_types(batch.header(), &types) {
+        return None;
+    }
+    let brought = |values: &Tuple| {
+        let mut values = places.as_ref().map_or_else(|| values.clone(), |places| moved(values, places));
+        bring_to(&mut values, &types);
+        values
+    };
+    Some(batch.partitions().iter().map(brought).collect())
 }
 
 /// Where the values of the table's spec are among a manifest's; none if they are in that order.
@@ -187,14 +200,13 @@ impl Key {
             sequence_number: file.sequence_number,
             added_snapshot_id: file.added_snapshot_id,
             first_row_id: file.first_row_id,
-            types: None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use esker_format::{Codec, DataContentType, DataFileFormat, ManifestWriter, NewManifest};
+    use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestWriter, NewManifest};
     use futures::executor::block_on;
 
     use super::*;

@@ -1,7 +1,9 @@
-//! Partition values as JSON, for clients whose scans are planned here: they take columns from it.
+//! Partition values, counts and bounds as JSON, for clients whose scans are planned here: they take columns from the first.
 
-use esker_format::{TableMetadata, Value, json_of};
-use serde_json::Value as Json;
+use std::collections::HashSet;
+
+use esker_format::{DataFile, TableMetadata, Value, json_of};
+use serde_json::{Value as Json, json};
 
 use crate::{Result, TableError, partition_types, value_label};
 
@@ -32,11 +34,44 @@ pub fn partition_json(metadata: &TableMetadata, spec_id: i32, partition: &[Optio
     partition.iter().enumerate().map(value).collect()
 }
 
+/// The counts and bounds of some columns, by the names that scan planning has for them (REST specification, `ContentFile`).
+///
+/// What is not known is left out, as counts below 0, which some writers put where they do not know.
+pub fn stats_json(file: &DataFile, columns: &HashSet<i32>) -> Vec<(&'static str, Json)> {
+    let counts = [
+        ("column-sizes", &file.column_sizes),
+        ("value-counts", &file.value_counts),
+        ("null-value-counts", &file.null_value_counts),
+        ("nan-value-counts", &file.nan_value_counts),
+    ];
+    let bounds = [("lower-bounds", &file.lower_bounds), ("upper-bounds", &file.upper_bounds)];
+    let wanted = |id: i32| columns.contains(&id);
+    let counts = counts.into_iter().filter_map(|(name, of)| {
+        let known = of.as_ref()?.iter().filter(|(id, n)| wanted(*id) && **n >= 0);
+        Some((name, map(known.map(|(id, n)| (id, (*n).into())))?))
+    });
+    let bounds = bounds.into_iter().filter_map(|(name, of)| {
+        let known = of.as_ref()?.iter().filter(|(id, _)| wanted(*id));
+        Some((name, map(known.map(|(id, bound)| (id, hex(bound.bytes()).into())))?))
+    });
+    counts.chain(bounds).collect()
+}
+
+/// A map, by rising keys, as two lists.
+fn map(entries: impl Iterator<Item = (i32, Json)>) -> Option<Json> {
+    let (keys, values): (Vec<i32>, Vec<Json>) = entries.unzip();
+    (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
+}
+
+/// Binary values are upper-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02X}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use esker_format::value_of;
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 

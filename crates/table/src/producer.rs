@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use esker_format::{
     Codec, DataContentType, DataFile, Extra, MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestFile, ManifestListWriter,
-    ManifestStatus, ManifestWriter, NewManifest, NewManifestList, OPERATION, Operation, PartitionSpecRef, Snapshot,
+    ManifestStatus, ManifestWriter, NewManifest, NewManifestList, OPERATION, Operation, PartitionSpecRef, Projection, Snapshot,
     SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
 };
 use esker_types::now_ms;
@@ -192,7 +192,7 @@ async fn spec_with_types(
     if types.contains(&None)
         && let Some(manifest) = manifests.iter().find(|manifest| manifest.partition_spec_id == spec_id)
     {
-        let manifest = source.as_written(manifest).await?;
+        let manifest = source.as_written(manifest, &Projection::default()).await?;
         for (ty, field) in types.iter_mut().zip(spec.fields()).filter(|(ty, _)| ty.is_none()) {
             let own = manifest.header.partition.iter().find(|column| column.field_id == field.field_id);
             *ty = own.and_then(|column| column.value_type.clone());
@@ -383,8 +383,9 @@ impl NewSnapshot {
             first_row_id,
             codec: Codec::Deflate,
         })?;
-        for manifest in &manifests {
-            writer.add(manifest)?;
+        for manifest in manifests {
+            let manifest = if metadata.format_version >= 2 { counted(source, manifest).await? } else { manifest };
+            writer.add(&manifest)?;
         }
         let next = writer.next_row_id();
         source.storage().write(&list, writer.finish()?.into()).await?;
@@ -404,6 +405,29 @@ impl NewSnapshot {
             extra: Extra::default(),
         })
     }
+}
+
+/// A manifest with its counts, which lists of version 1 need not have: later versions have them, and row ids are given by them. One
+/// that is encrypted is as it was.
+async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
+    let files = [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count];
+    let rows = [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count];
+    if manifest.key_metadata.is_some() || files.iter().chain(&rows).all(Option::is_some) {
+        return Ok(manifest);
+    }
+    let (mut files, mut rows) = ([0; 3], [0_u64; 3]);
+    for entry in &source.as_written(&manifest, &Projection::default()).await?.entries {
+        let at = match entry.status {
+            ManifestStatus::Existing => 0,
+            ManifestStatus::Added => 1,
+            ManifestStatus::Deleted => 2,
+        };
+        files[at] += 1;
+        rows[at] = rows[at].saturating_add(entry.data_file.rows().unwrap_or(0));
+    }
+    [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count] = files.map(Some);
+    [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count] = rows.map(Some);
+    Ok(manifest)
 }
 
 /// A snapshot as the new head of a branch, if nobody else was first.
@@ -522,4 +546,56 @@ fn summary(previous: Option<&Snapshot>, rewrite: &Rewrite, removed: &[(i32, Data
     }
     properties.insert(OPERATION.to_owned(), rewrite.operation.as_str().to_owned());
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_format::DataFileFormat;
+    use esker_storage::Storage;
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::deletes::tests::metadata;
+
+    /// Lists of version 1 may leave counts out, and a table keeps its manifests when it is upgraded.
+    #[test]
+    fn what_a_list_did_not_count_is_counted() {
+        let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
+        let path = format!("file://{}/m.avro", dir.path().display());
+        let new = NewManifest {
+            format_version: 1,
+            content: ManifestContent::Data,
+            schema: metadata.current_schema(),
+            spec: metadata.partition_spec_by_id(0).expect("a spec"),
+            types: &[],
+            snapshot_id: Some(7),
+            codec: Codec::Deflate,
+        };
+        let mut writer = ManifestWriter::new(&new).expect("a writer");
+        let file = |rows: i64| DataFile::new(DataContentType::Data, format!("f{rows}"), DataFileFormat::Parquet, rows, 1);
+        for rows in [3, 4] {
+            writer.added(&file(rows), None).expect("added");
+        }
+        let old = ManifestEntry { snapshot_id: Some(6), ..added_entry(file(5), None) };
+        writer.existing(&old).expect("existing");
+        writer.deleted(&ManifestEntry { data_file: file(10), ..old.clone() }).expect("deleted");
+        let (bytes, right) = writer.finish(path.clone()).expect("a manifest");
+        let storage = Storage::local();
+        block_on(storage.write(&path, bytes.into())).expect("written");
+        let source = Manifests::new(storage, 1 << 20);
+        assert_eq!([right.existing_rows_count, right.added_rows_count, right.deleted_rows_count], [5, 7, 10].map(Some));
+        let uncounted = ManifestFile {
+            existing_files_count: None,
+            added_files_count: None,
+            deleted_files_count: None,
+            existing_rows_count: None,
+            added_rows_count: None,
+            deleted_rows_count: None,
+            ..right.clone()
+        };
+        assert_eq!(block_on(counted(&source, uncounted)).expect("counted"), right);
+        // What is known is not read.
+        let elsewhere = ManifestFile { manifest_path: format!("{path}.gone"), ..right };
+        assert_eq!(block_on(counted(&source, elsewhere.clone())).expect("as it is"), elsewhere);
+    }
 }

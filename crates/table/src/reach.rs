@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 
-use esker_format::{DataContentType, ManifestEntry, ManifestFile, SnapshotRef, TableMetadata};
+use esker_format::{DataContentType, ManifestEntry, ManifestFile, Projection, SnapshotRef, TableMetadata};
 use esker_types::{Coded, ErrorCode};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -169,7 +168,7 @@ impl Outline {
         self.files.keys().for_each(|path| left -= take(path));
         let old: Vec<ManifestFile> =
             self.manifests.values().map(|(_, m)| m).filter(|m| m.min_sequence_number <= newest).cloned().collect();
-        let mut read = futures::stream::iter(old).map(|m| as_written(source.clone(), m).boxed()).buffered(MANIFESTS);
+        let mut read = futures::stream::iter(old).map(|m| paths(source.clone(), m).boxed()).buffered(MANIFESTS);
         while left > 0
             && let Some(manifest) = read.try_next().await?
         {
@@ -242,8 +241,8 @@ pub async fn visit_reachable(
 }
 
 /// Owns what it borrows elsewhere, so that it can run beside others in one stream.
-async fn as_written(manifests: Manifests, file: ManifestFile) -> Result<Arc<Manifest>> {
-    manifests.as_written(&file).await
+async fn paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
+    manifests.as_written(&file, &Projection::paths()).await
 }
 
 async fn visit_entries(
@@ -254,7 +253,7 @@ async fn visit_entries(
 ) -> Result<()> {
     let read = manifests.into_iter().map(|(path, (snapshot_id, manifest))| {
         let source = source.clone();
-        async move { (snapshot_id, path, as_written(source, manifest).await) }.boxed()
+        async move { (snapshot_id, path, paths(source, manifest).await) }.boxed()
     });
     let mut read = futures::stream::iter(read).buffered(MANIFESTS);
     while let Some((snapshot_id, path, manifest)) = read.next().await {

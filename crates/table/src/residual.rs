@@ -1,20 +1,137 @@
 //! What a row filter comes to for one file: nothing to read, everything, or a residual.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use esker_format::{DataFile, PartitionSpec, Schema, Transform, Type, Value};
+use esker_format::{BatchColumn, PartitionSpec, PrimitiveType, Schema, Stats, TableMetadata, Transform, Type, Value};
 
 use crate::expr::string;
-use crate::{ColumnBounds, Expr, Op, Predicate, source_range};
+use crate::{ColumnBounds, Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
 
 /// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
-pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> Expr {
-    let left = filter.map(&|p| by_partition(p, schema, spec, &file.partition));
-    let might_match = left.map(&|p| match by_metrics(p, schema, file) {
-        true => Expr::Predicate(p.clone()),
-        false => Expr::False,
-    });
-    if might_match == Expr::False { Expr::False } else { left }
+pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl Planned) -> Expr {
+    let left = in_partition(filter, schema, spec, file.partition());
+    let columns = AskedColumns::of(filter, schema);
+    let mut known = vec![None; columns.0.len()];
+    if columns.might_match(&left, &|at| file.stats(columns.0[at].id), &mut known) { left } else { Expr::False }
+}
+
+/// What is left of a filter in a partition.
+fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition: &[Option<Value>]) -> Expr {
+    filter.map(&|p| by_partition(p, schema, spec, partition))
+}
+
+/// The columns that a filter asks about, of types that have bounds.
+struct AskedColumns<'a>(Vec<AskedColumn<'a>>);
+
+struct AskedColumn<'a> {
+    id: i32,
+    ty: &'a PrimitiveType,
+    /// Whether its values, and those that it is compared with, are whole numbers: these are compared without making values of them.
+    whole: bool,
+}
+
+/// What was decoded of a column of a file.
+#[derive(Debug, Clone)]
+enum Decoded {
+    Whole(ColumnBounds<i64>),
+    Values(ColumnBounds),
+}
+
+impl<'a> AskedColumns<'a> {
+    fn of(filter: &Expr, schema: &'a Schema) -> Self {
+        let predicates = filter.predicates();
+        let mut ids: Vec<i32> = predicates.iter().map(|predicate| predicate.field).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let column = |id: i32| match schema.field_by_id(id).map(|field| field.field_type.as_ref()) {
+            Some(Type::Primitive(ty)) => {
+                let mut values = predicates.iter().filter(|predicate| predicate.field == id).flat_map(|p| &p.values);
+                Some(AskedColumn { id, ty, whole: ty.is_whole() && values.all(|value| value.whole().is_some()) })
+            }
+            _ => None,
+        };
+        Self(ids.into_iter().filter_map(column).collect())
+    }
+
+    /// Whether counts and bounds of a file leave room for a row that matches. `stats` says what is known of the column at a place;
+    /// `known` is what was decoded already, by the same places.
+    fn might_match<'s>(&self, filter: &Expr, stats: &impl Fn(usize) -> Option<Stats<'s>>, known: &mut [Option<Decoded>]) -> bool {
+        match filter {
+            Expr::True => true,
+            Expr::False => false,
+            Expr::And(a, b) => self.might_match(a, stats, known) && self.might_match(b, stats, known),
+            Expr::Or(a, b) => self.might_match(a, stats, known) || self.might_match(b, stats, known),
+            Expr::Predicate(p) if p.transform.is_some() => true,
+            Expr::Predicate(p) => {
+                let Some(at) = self.0.iter().position(|column| column.id == p.field) else { return true };
+                let column = &self.0[at];
+                let decoded = known[at].get_or_insert_with(|| match column.whole {
+                    true => Decoded::Whole(ColumnBounds::of_whole(stats(at), column.ty)),
+                    false => Decoded::Values(ColumnBounds::of(stats(at), column.ty)),
+                });
+                match decoded {
+                    Decoded::Whole(bounds) => by_metrics(p.op, bounds, p.values.iter().filter_map(Value::whole)),
+                    Decoded::Values(bounds) if p.op == Op::StartsWith => by_prefix(p, bounds),
+                    Decoded::Values(bounds) => by_metrics(p.op, bounds, p.values.iter()),
+                }
+            }
+        }
+    }
+}
+
+/// By [`FileRef::partition_place`].
+type Place = (u32, Option<usize>);
+
+/// The residuals of many files, worked out once for each partition.
+pub(crate) struct Residuals<'a> {
+    metadata: &'a TableMetadata,
+    schema: &'a Schema,
+    filter: &'a Expr,
+    columns: AskedColumns<'a>,
+    /// The columns of the manifest that the last file was in.
+    of_part: (u32, Vec<BatchColumn<'a>>),
+    left: HashMap<Place, Arc<Expr>>,
+    /// The last of them: files of one partition mostly stand next to each other.
+    last: Option<(Place, Arc<Expr>)>,
+    known: Vec<Option<Decoded>>,
+}
+
+impl<'a> Residuals<'a> {
+    pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, filter: &'a Expr) -> Self {
+        let columns = AskedColumns::of(filter, schema);
+        let known = vec![None; columns.0.len()];
+        Self { metadata, schema, filter, columns, of_part: (u32::MAX, Vec::new()), left: HashMap::new(), last: None, known }
+    }
+
+    /// What is left to filter of a file's rows; none if no row can match.
+    pub(crate) fn of(&mut self, file: FileRef<'a>) -> Result<Option<Arc<Expr>>> {
+        let place = file.partition_place();
+        if self.last.as_ref().is_none_or(|(last, _)| *last != place) {
+            let left = match self.left.get(&place) {
+                Some(left) => left.clone(),
+                None => self.in_partition(file)?,
+            };
+            self.left.insert(place, left.clone());
+            self.last = Some((place, left));
+        }
+        let Some((_, left)) = &self.last else { return Ok(None) };
+        if self.of_part.0 != place.0 {
+            self.of_part = (place.0, self.columns.0.iter().map(|column| file.column(column.id)).collect());
+        }
+        self.known.fill(None);
+        let stats = |at: usize| self.of_part.1[at].stats(file.row());
+        Ok(self.columns.might_match(left, &stats, &mut self.known).then(|| left.clone()))
+    }
+
+    fn in_partition(&self, file: FileRef<'_>) -> Result<Arc<Expr>> {
+        let id = file.spec_id();
+        let spec = self.metadata.partition_spec_by_id(id);
+        let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {id} does not exist")))?;
+        Ok(Arc::new(in_partition(self.filter, self.schema, spec, file.partition())))
+    }
 }
 
 /// A predicate as the partition's values decide it, where they do.
@@ -115,14 +232,8 @@ fn decide(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bo
 }
 
 /// Whether the column's counts and bounds leave room for a matching row.
-fn by_metrics(predicate: &Predicate, schema: &Schema, file: &DataFile) -> bool {
-    if predicate.transform.is_some() {
-        return true;
-    }
-    let id = predicate.field;
-    let Some(Type::Primitive(ty)) = schema.field_by_id(id).map(|f| f.field_type.as_ref()) else { return true };
-    let bounds = ColumnBounds::of(file, id, ty);
-    match predicate.op {
+fn by_metrics<T: PartialOrd>(op: Op, bounds: &ColumnBounds<T>, mut values: impl Iterator<Item = impl Borrow<T>>) -> bool {
+    match op {
         Op::IsNull => return !bounds.no_nulls(),
         Op::NotNull => return !bounds.only_nulls(),
         Op::IsNan => return !bounds.no_nans(),
@@ -130,34 +241,44 @@ fn by_metrics(predicate: &Predicate, schema: &Schema, file: &DataFile) -> bool {
         _ if bounds.only_nulls() => return false,
         _ => {}
     }
-    let ColumnBounds { lower: low, upper: high, .. } = bounds;
-    let below = |value: &Value| high.as_ref().is_some_and(|h| h < value);
-    let above = |value: &Value| low.as_ref().is_some_and(|l| l > value);
-    let Some(first) = predicate.values.first() else { return true };
-    match predicate.op {
-        Op::Lt => low.as_ref().is_none_or(|l| l < first),
+    let (low, high) = (bounds.lower.as_ref(), bounds.upper.as_ref());
+    let below = |value: &T| high.is_some_and(|high| high < value);
+    let above = |value: &T| low.is_some_and(|low| low > value);
+    let Some(first) = values.next() else { return true };
+    let first = first.borrow();
+    let within = |value: &T| !below(value) && !above(value);
+    match op {
+        Op::Eq | Op::In => within(first) || values.any(|value| within(value.borrow())),
+        Op::Lt => low.is_none_or(|low| low < first),
         Op::LtEq => !above(first),
-        Op::Gt => high.as_ref().is_none_or(|h| h > first),
+        Op::Gt => high.is_none_or(|high| high > first),
         Op::GtEq => !below(first),
-        Op::Eq | Op::In => predicate.values.iter().any(|v| !below(v) && !above(v)),
-        Op::StartsWith => {
-            let Some(prefix) = string(first) else { return true };
-            let cut = |d: &Value| string(d).map(|s| s.chars().take(prefix.chars().count()).collect::<String>());
-            let above = low.as_ref().and_then(cut).is_some_and(|l| l.as_str() > prefix);
-            let below = high.as_ref().and_then(cut).is_some_and(|h| h.as_str() < prefix);
-            !above && !below
-        }
         _ => true,
     }
 }
 
+/// Whether the column's counts and bounds leave room for a row that begins with a text.
+fn by_prefix(predicate: &Predicate, bounds: &ColumnBounds) -> bool {
+    if bounds.only_nulls() {
+        return false;
+    }
+    let Some(prefix) = predicate.values.first().and_then(string) else { return true };
+    let cut = |value: &Value| string(value).map(|s| s.chars().take(prefix.chars().count()).collect::<String>());
+    let above = bounds.lower.as_ref().and_then(cut).is_some_and(|low| low.as_str() > prefix);
+    let below = bounds.upper.as_ref().and_then(cut).is_some_and(|high| high.as_str() < prefix);
+    !above && !below
+}
+
 #[cfg(test)]
 mod tests {
-    use esker_format::{Bound, BoundMap, DataContentType, DataFileFormat, NestedField, PrimitiveType, UnboundPartitionField};
+    use esker_format::{
+        Bound, BoundMap, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType, UnboundPartitionField,
+    };
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::LiveFile;
 
     fn schema() -> Schema {
         let field = |id, name: &str| NestedField::optional(id, name, PrimitiveType::Long).into();
@@ -173,7 +294,7 @@ mod tests {
     type Column = (u64, Option<i64>, Option<i64>);
 
     /// A file with these rows of `(a, b)`, in the partition of its first row, with true counts and bounds.
-    fn file(rows: &[Row], transform: &Transform) -> DataFile {
+    fn file(rows: &[Row], transform: &Transform) -> LiveFile {
         let partition = transform.apply(rows[0].0.map(Value::Long).as_ref()).expect("transformed");
         let column = |of: fn(&Row) -> Option<i64>| {
             let values: Vec<i64> = rows.iter().filter_map(of).collect();
@@ -183,14 +304,15 @@ mod tests {
         let bounds = |of: fn(&Column) -> Option<i64>| -> BoundMap {
             columns.iter().filter_map(|(id, c)| Some((*id, Bound::of(&Value::Long(of(c)?))?))).collect()
         };
-        DataFile {
+        let file = DataFile {
             partition: [partition].into(),
             value_counts: Some(columns.iter().map(|(id, _)| (*id, rows.len() as i64)).collect()),
             null_value_counts: Some(columns.iter().map(|(id, c)| (*id, c.0 as i64)).collect()),
             lower_bounds: Some(bounds(|c| c.1)),
             upper_bounds: Some(bounds(|c| c.2)),
             ..DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, rows.len() as i64, 1)
-        }
+        };
+        LiveFile { file, spec_id: 0, sequence_number: 1, file_sequence_number: None, snapshot_id: 1, first_row_id: None }
     }
 
     /// The meaning of a filter for one row, with SQL's idea of a missing value, but `!=` and its like matching it.

@@ -1,10 +1,12 @@
 //! Scan planning: which files a reader has to read for a filter, with which deletes, and what is left to filter.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use esker_format::{DataFile, ManifestContent, ManifestStatus, Operation, Schema, SnapshotRef, TableMetadata};
+use esker_format::{Columns, DataFile, Operation, Projection, Schema, SnapshotRef, TableMetadata};
 
-use crate::{DeleteIndex, Expr, LiveFile, LiveFiles, Manifests, Result, TableError, load_manifests, residual};
+use crate::residual::Residuals;
+use crate::{DeleteIndex, Expr, FileRef, Manifests, Planned, Result, SnapshotFiles, TableError};
 
 /// One file to be read.
 #[derive(Debug, Clone)]
@@ -18,7 +20,7 @@ pub struct ScanTask {
     /// The delete files that may apply to it, as positions in [`ScanPlan::deletes`].
     pub deletes: Vec<usize>,
     /// What is left to filter.
-    pub residual: Expr,
+    pub residual: Arc<Expr>,
 }
 
 /// The files to be read.
@@ -30,51 +32,56 @@ pub struct ScanPlan {
     pub deletes: Vec<(i32, DataFile)>,
 }
 
-/// Plans a scan of what is alive in a snapshot. `min_rows` is a wish: once the files planned hold so many rows, and no filter or
-/// delete can take any away, the rest is left out.
+impl ScanTask {
+    fn new(file: FileRef<'_>, deletes: Vec<usize>, residual: Arc<Expr>) -> Self {
+        let live = file.live();
+        Self { file: live.file, spec_id: live.spec_id, first_row_id: live.first_row_id, deletes, residual }
+    }
+}
+
+/// What of files a plan asks for: what a filter looks at, and what is said of columns that the answer is to tell.
+pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> Projection {
+    Projection::planning(Columns::of(filter.predicates().iter().map(|predicate| predicate.field)))
+        .and(&Projection::reading(Columns::of(told)))
+}
+
+/// Plans a scan of a snapshot's files, which were given what [`projection`] says.
+///
+/// `min_rows` is a wish: once the files planned hold so
+/// many rows, and no filter or delete can take any away, the rest is left out.
 pub fn plan_scan(
     metadata: &TableMetadata,
     schema: &Schema,
-    live: &LiveFiles,
+    files: &SnapshotFiles,
     filter: &Expr,
     min_rows: Option<u64>,
 ) -> Result<ScanPlan> {
-    let index = DeleteIndex::new(live, metadata)?;
+    let index = DeleteIndex::new(&files.deletes, metadata)?;
+    let mut residuals = Residuals::new(metadata, schema, filter);
     let mut plan = ScanPlan::default();
     // Where a delete file stands in the plan.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
     let mut certain_rows: u64 = 0;
-    for data in &live.data {
-        let left = file_residual(metadata, schema, data, filter)?;
-        if left == Expr::False {
-            continue;
-        }
-        let applying = index.all(data);
+    for file in files.iter() {
+        let Some(left) = residuals.of(file)? else { continue };
+        let applying = if files.deletes.is_empty() { Vec::new() } else { index.all(&file.live()) };
         let mut deletes = Vec::with_capacity(applying.len());
         for delete in applying {
             deletes.push(*placed.entry(delete).or_insert_with(|| {
-                let entry = &live.deletes[delete].entry;
+                let entry = &files.deletes[delete].entry;
                 plan.deletes.push((entry.spec_id, entry.file.clone()));
                 plan.deletes.len() - 1
             }));
         }
-        if deletes.is_empty() && left == Expr::True {
-            certain_rows = certain_rows.saturating_add(data.file.rows().unwrap_or(0));
+        if deletes.is_empty() && *left == Expr::True {
+            certain_rows = certain_rows.saturating_add(file.rows().unwrap_or(0));
         }
-        let (file, spec_id, first_row_id) = (data.file.clone(), data.spec_id, data.first_row_id);
-        plan.tasks.push(ScanTask { file, spec_id, first_row_id, deletes, residual: left });
+        plan.tasks.push(ScanTask::new(file, deletes, left));
         if min_rows.is_some_and(|wanted| certain_rows >= wanted) {
             break;
         }
     }
     Ok(plan)
-}
-
-fn file_residual(metadata: &TableMetadata, schema: &Schema, data: &LiveFile, filter: &Expr) -> Result<Expr> {
-    let spec = metadata
-        .partition_spec_by_id(data.spec_id)
-        .ok_or_else(|| TableError::Invalid(format!("partition spec {} does not exist", data.spec_id)))?;
-    Ok(residual(filter, schema, spec, &data.file))
 }
 
 /// Plans a scan of what was appended after the snapshot `start` up to and including `end`.
@@ -87,6 +94,7 @@ pub async fn plan_appended(
     start: i64,
     end: &SnapshotRef,
     filter: &Expr,
+    wanted: &Projection,
 ) -> Result<ScanPlan> {
     let mut appends = Vec::new();
     let mut at = Some(end);
@@ -112,20 +120,11 @@ pub async fn plan_appended(
     let mut plan = ScanPlan::default();
     // From the appends themselves, the oldest first: what a later compaction rewrote was appended all the same.
     for snapshot in appends.into_iter().rev() {
-        for file in load_manifests(source, snapshot).await? {
-            if file.content != ManifestContent::Data || file.added_snapshot_id != snapshot.snapshot_id {
-                continue;
-            }
-            let manifest = source.load(metadata, &file).await?;
-            for entry in manifest.entries.iter().filter(|entry| entry.status == ManifestStatus::Added) {
-                let spec = metadata.partition_spec_by_id(file.partition_spec_id);
-                let spec = spec.ok_or_else(|| TableError::Invalid(format!("no partition spec {}", file.partition_spec_id)))?;
-                let left = residual(filter, schema, spec, &entry.data_file);
-                if left != Expr::False {
-                    let (data, spec_id) = (entry.data_file.clone(), file.partition_spec_id);
-                    let first_row_id = data.first_row_id;
-                    plan.tasks.push(ScanTask { file: data, spec_id, first_row_id, deletes: Vec::new(), residual: left });
-                }
+        let files = SnapshotFiles::added_by(source, metadata, snapshot, wanted).await?;
+        let mut residuals = Residuals::new(metadata, schema, filter);
+        for file in files.iter() {
+            if let Some(left) = residuals.of(file)? {
+                plan.tasks.push(ScanTask::new(file, Vec::new(), left));
             }
         }
     }

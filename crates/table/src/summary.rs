@@ -68,7 +68,7 @@ fn hash(path: &str) -> u64 {
 
 impl ManifestSummary {
     /// Of a manifest; files under three quarters of `target` bytes are small.
-    pub fn new(file: &ManifestFile, manifest: &Manifest, target: u64) -> Self {
+    pub fn new(file: &ManifestFile, manifest: Manifest, target: u64) -> Self {
         let mut live = LiveFiles::default();
         live.add_manifest(file, manifest);
         Self::of(&live, file.partition_spec_id, target)

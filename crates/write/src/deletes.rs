@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
 use esker_read::{FILE_PATH, POSITION};
-use esker_table::{PartitionKey, data_dir, puffin_of_vectors};
+use esker_table::{PartitionKey, data_dir, puffin_of_vectors, with_bounds};
 use esker_types::total;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
@@ -93,15 +93,13 @@ async fn write_positions(
             let size = bytes.len();
             destination.put(&path, bytes).await?;
             let deletes = total(part.iter().map(|d| d.positions.len()));
-            let bound = |d: Option<&&Doomed>| Some([(FILE_PATH, Bound::new(d?.path.clone()))].into_iter().collect());
+            let bound = |d: Option<&&Doomed>| d.map(|d| (FILE_PATH, Bound::new(d.path.clone())));
             let file = DataFile {
                 partition: partition.values().into(),
-                lower_bounds: bound(part.first()),
-                upper_bounds: bound(part.last()),
                 referenced_data_file: if let [only] = part { Some(only.path.clone()) } else { None },
                 ..entry(path, DataFileFormat::Parquet, deletes, size)
             };
-            entries.push((partition.spec_id(), file));
+            entries.push((partition.spec_id(), with_bounds(file, bound(part.first()), bound(part.last()))));
         }
     }
     Ok(entries)

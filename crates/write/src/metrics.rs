@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use esker_format::{
-    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value,
-};
+use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value};
 use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
+use esker_table::with_bounds;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
@@ -110,16 +109,15 @@ pub(crate) fn data_file(
     }
     let known = |counts: HashMap<i32, Option<u64>>| counted(counts.into_iter().filter_map(|(id, n)| Some((id, n?))));
     let rows = footer.file_metadata().num_rows();
-    DataFile {
+    let file = DataFile {
         column_sizes: counted(sizes),
         value_counts: counted(values),
         null_value_counts: known(nulls),
         nan_value_counts: known(nans.iter().filter(|(id, _)| modes.of(**id) != Mode::None).map(|(id, n)| (*id, *n)).collect()),
-        lower_bounds: bounded(lower),
-        upper_bounds: bounded(upper),
         split_offsets: Some(footer.row_groups().iter().filter_map(start).collect()),
         ..DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, rows, long(bytes))
-    }
+    };
+    with_bounds(file, lower, upper)
 }
 
 /// A count as manifests have it.
@@ -131,10 +129,6 @@ fn long(count: u64) -> i64 {
 fn counted(counts: impl IntoIterator<Item = (i32, u64)>) -> Option<IdMap<i64>> {
     let counts: IdMap<i64> = counts.into_iter().map(|(id, n)| (id, long(n))).collect();
     (!counts.is_empty()).then_some(counts)
-}
-
-fn bounded(bounds: Vec<(i32, Bound)>) -> Option<BoundMap> {
-    (!bounds.is_empty()).then(|| bounds.into_iter().collect())
 }
 
 /// Where a row group begins: at its first page.

@@ -78,12 +78,13 @@ def artifact(coordinates: str) -> Path:
     return path
 
 
-def java_class(source: Path, jars: Path) -> Path:
-    """The directory with a compiled class, compiled anew when its text changes."""
+def java_class(source: Path, *jars: Path) -> Path:
+    """The directory with a class, compiled anew when its text changes, beside jars and directories of jars."""
     classes = CACHE / "classes" / source.stem
     stamp = classes / ".source"
     if not stamp.exists() or stamp.read_text() != source.read_text():
         classes.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["javac", "-d", classes, "-cp", f"{jars}/*", source], check=True)
+        path = os.pathsep.join(f"{jar}/*" if jar.is_dir() else str(jar) for jar in jars)
+        subprocess.run(["javac", "-d", classes, "-cp", path, source], check=True)
         stamp.write_text(source.read_text())
     return classes

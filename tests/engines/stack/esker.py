@@ -41,16 +41,24 @@ class Server:
         namespace, table = name.rsplit(".", 1)
         return f"/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}{what}"
 
-    def maintain(self, table: str, kind: str, options: dict | None = None, warehouse: str = "default") -> dict:
-        """Starts a job and waits for it; returns its outcome."""
+    def job(self, table: str, kind: str, options: dict | None = None, warehouse: str = "default") -> dict:
+        """Starts a job and waits for it; returns its record."""
         job = self.api("POST", self.table(table, f"/{kind}", warehouse), options or {})["job-id"]
         for _ in range(1200):
             record = self.api("GET", f"/api/v1/jobs/{job}")
             if record["state"] not in ("queued", "running"):
                 assert record["state"] == "succeeded", record["error"]
-                return record["outcome"]
+                return record
             time.sleep(0.05)
         raise AssertionError(f"job {job} did not end")
+
+    def maintain(self, table: str, kind: str, options: dict | None = None, warehouse: str = "default") -> dict:
+        """Starts a job and waits for it; returns its outcome."""
+        return self.job(table, kind, options, warehouse)["outcome"]
+
+    def undo(self, job: dict) -> dict:
+        """Takes a job back, by its record."""
+        return self.api("POST", f"/api/v1/warehouses/{job['warehouse']}/jobs/{job['id']}/undo", {})
 
     def catalog(self, warehouse: str = "default", **properties: str) -> Catalog:
         """PyIceberg."""

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
+import duckdb
 from pyiceberg.schema import Schema
 from pyiceberg.types import BooleanType, PrimitiveType, UUIDType
 
@@ -64,7 +65,8 @@ def ask(
     planned: bool = True,
 ) -> None:
     stage, answers, errors = state.stage, {}, {}
-    others = [e for e in stage.others if e is not stage.planned or planned]
+    skipped = [*([] if planned else [stage.planned]), *([stage.duckdb] if state.duckdb_rests else [])]
+    others = [e for e in stage.others if state.asks(e.name) and e not in skipped]
     for engine in [stage.esker, *others, *([stage.spark] if state.with_spark else [])]:
         try:
             answers[engine.name] = bag(engine.read(state.table, state.name, schema, snapshot, where), schema)
@@ -72,6 +74,7 @@ def ask(
             tally.note(f"not asked: {engine.name}")
         except Exception as error:  # What an engine raises is its own; it has no vote then.
             errors[engine.name] = f"{type(error).__name__}: {error}"
+            state.duckdb_rests |= isinstance(error, (duckdb.FatalException, duckdb.InternalException))
     tally.note("comparisons")
     question = f"after {after}{state.about}" + (f" WHERE {predicates.sql(where, schema, 'esker')}" if where else "")
     judge(state, tally, question, bag(model, schema), answers, errors, where is None and snapshot is None)
@@ -137,7 +140,8 @@ def adopt(state: State) -> None:
     """A writer did something else than it was told, as all agree who read what it wrote."""
     found = state.stage.esker.read(state.table, state.name, state.schema, None, None)
     state.rows, state.mixed = [{**row, SPEC: state.spec.spec_id} for row in found], True
-    state.history[state.table.current_snapshot().snapshot_id] = (state.schema, state.live())
+    if (newest := state.table.current_snapshot()).snapshot_id not in state.bare:
+        state.history[newest.snapshot_id] = (state.schema, state.live())
 
 
 def difference(ours: Counter, theirs: Counter) -> str:

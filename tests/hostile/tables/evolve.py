@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from pydantic import TypeAdapter
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import parse_transform
@@ -48,12 +50,25 @@ def schema(state: State, step: dict) -> None:
 
 
 def spec(state: State, step: dict) -> None:
+    of_one = [f for f in state.spec.fields if f.source_id == step.get("field")]
+    if step["change"] == "add" and of_one:
+        add_by_hand(state, step)
+        return
     with state.table.update_spec() as change:
         if step["change"] == "add":
             source = state.schema.find_column_name(step["field"])
             change.add_field(source, parse_transform(step["transform"]), step["name"])
         else:
             change.remove_field(state.spec.fields[step["at"] % len(state.spec.fields)].name)
+
+
+def add_by_hand(state: State, step: dict) -> None:
+    """One more field of a column: PyIceberg takes days and hours of one for redundant, as Java does not."""
+    fields = [{"source-id": f.source_id, "field-id": f.field_id, "name": f.name, "transform": str(f.transform)}
+              for f in state.spec.fields]  # fmt: skip
+    fields.append({"source-id": step["field"], "name": step["name"], "transform": step["transform"]})
+    new = {"action": "add-spec", "spec": {"fields": fields}}
+    state.update(new, {"action": "set-default-spec", "spec-id": -1})
 
 
 def sort(state: State, step: dict) -> None:
@@ -65,7 +80,10 @@ def sort(state: State, step: dict) -> None:
 
 def upgrade(state: State, step: dict) -> None:
     if step["to"] > state.version:
-        state.update({"action": "upgrade-format-version", "format-version": step["to"]})
+        # Only version 1 goes without one.
+        named = "table-uuid" in state.served()
+        first = [] if named else [{"action": "assign-uuid", "uuid": str(uuid.uuid4())}]
+        state.update(*first, {"action": "upgrade-format-version", "format-version": step["to"]})
         for row in state.rows:
             row.setdefault(-1, state.spec.spec_id)
 

@@ -11,12 +11,13 @@ from adbc_driver_manager import Error as DatabaseError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import parse_transform
+from pyiceberg.types import NestedField
 
 from .. import names, predicates, values
 from ..engines import Stage
 from ..known import Fault
 from ..predicates import NoOpinion
-from . import evolve, maintain, schemas, themes, writes
+from . import evolve, foreign, maintain, schemas, themes, writes
 from .compare import Tally, agree, content
 from .state import Refused, State
 
@@ -26,8 +27,10 @@ APPLY: dict[str, Callable[[State, dict], None]] = {
     "sort": evolve.sort, "tag": evolve.tag, "roll back": evolve.roll_back, "upgrade": evolve.upgrade,
     "properties": evolve.properties, "maintain": maintain.job,
     "undo": maintain.undo, "sweep": maintain.sweep, "look": maintain.look,
+    "foreign": foreign.foreign,
 }  # fmt: skip
 WRITERS = ("pyiceberg", "duckdb", "spark")
+BY_HAND = ("equality", "positions")
 
 
 def beginning(seed: int) -> dict:
@@ -73,7 +76,7 @@ def create(stage: Stage, script: dict, name: str) -> State:
     schema = Schema.model_validate({"type": "struct", "fields": script["columns"]})
     fields = []
     for n, (column, transform) in enumerate(script["by"]):
-        if source := next((f for f in schema.fields if f.name == column), None):
+        if source := source_of(schema, column):
             kept = column if transform == "identity" else f"{column}_{n}"
             fields.append(PartitionField(source.field_id, 1000 + n, parse_transform(transform), kept))
     properties = {"format-version": str(script["version"]), "esker.expire.min-age-ms": "0"}
@@ -81,6 +84,14 @@ def create(stage: Stage, script: dict, name: str) -> State:
         (*namespace, name), schema, partition_spec=PartitionSpec(*fields), properties=properties
     )
     return State(stage, table, with_spark=stage.spark is not None and for_spark(script["seed"]))
+
+
+def source_of(schema: Schema, path: str) -> NestedField | None:
+    """A column, or a field of one whose name has no dot."""
+    found = next((f for f in schema.fields if f.name == path), None)
+    name, _, inner = path.partition(".")
+    above = next((f for f in schema.fields if f.name == name), None) if inner else None
+    return found or next((f for f in getattr(above and above.field_type, "fields", ()) if f.name == inner), None)
 
 
 def for_spark(seed: int) -> bool:
@@ -128,6 +139,7 @@ def follow(state: State, script: dict, tally: Tally, replay: bool, sparing: bool
 def carry_out(state: State, step: dict, tally: Tally, sparing: bool) -> None:
     what = label(step)
     state.foreign = step.get("by") in WRITERS or step["do"] == "overwrite"
+    state.duckdb_rests &= step["do"] not in ("maintain", "undo", "roll back")
     before = list(state.rows)
     try:
         APPLY[step["do"]](state, step)
@@ -141,7 +153,7 @@ def carry_out(state: State, step: dict, tally: Tally, sparing: bool) -> None:
         raise Fault("maintenance", f"{what}: {error}") from error
     except Exception as error:
         state.rows = before
-        by_esker = step.get("by") == "esker" or step["do"] in ("maintain", "undo", "look", "sweep")
+        by_esker = step.get("by") == "esker" or step["do"] in ("maintain", "undo", "look", "sweep", "foreign")
         if by_esker and not isinstance(error, DatabaseError):
             raise
         may = state.version == 1 and "of format version 1 has no row-level deletes" in str(error)
@@ -149,6 +161,8 @@ def carry_out(state: State, step: dict, tally: Tally, sparing: bool) -> None:
             raise Fault("error", f"{what}: {type(error).__name__}: {error}") from error
         tally.note(f"refused: {what}", f"{type(error).__name__}: {error}"[:300])
     state.refresh()
+    if gone := foreign.lost(state, state.foreign or step.get("by") == "craft" or step["do"] in BY_HAND):
+        raise Fault("lost", f"{what}: {gone}")
     if not sparing:
         agree(state, random.Random(step["check"]), tally, what, step.get("asked"))
         return

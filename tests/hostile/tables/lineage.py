@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-from pyiceberg.avro.file import AvroFile
-from pyiceberg.manifest import (
-    MANIFEST_ENTRY_SCHEMAS,
-    DataFile,
-    DataFileContent,
-    FileFormat,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-)
-
-from . import craft
+from . import manifests
 from .state import State
 
-# Where PyIceberg, which has no names for them, keeps the first row id of a manifest, and of a data file.
-OF_MANIFEST, OF_FILE = 15, 16
+# Ids of fields (specification, "Manifests", "Manifest Lists").
+OF_MANIFEST, OF_FILE, RECORDS = 520, 142, 103
 
 
 def inherited(state: State) -> dict[str, int | None]:
     """The id of each live data file's first row."""
     found = {}
-    for manifest in craft.current_manifests(state.table):
-        if manifest.content != ManifestContent.DATA:
+    for manifest in manifests.of_current(state):
+        if manifest.content:
             continue
-        following = manifest._data[OF_MANIFEST]
-        reader = AvroFile[ManifestEntry](
-            state.table.io.new_input(manifest.manifest_path),
-            MANIFEST_ENTRY_SCHEMAS[3],
-            read_types={-1: ManifestEntry, 2: DataFile},
-            read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
-        )
-        with reader as entries:
-            for entry in entries:
-                file = entry.data_file
-                if entry.status == ManifestEntryStatus.DELETED:
-                    continue
-                first = file._data[OF_FILE]
-                if first is None and following is not None:
-                    first, following = following, following + file.record_count
-                found[file.file_path] = first
+        following = manifest.values.get(OF_MANIFEST)
+        for status, file in manifests.files(state, manifest.path):
+            if status == manifests.DELETED:
+                continue
+            first = file.get(OF_FILE)
+            if first is None and following is not None:
+                first, following = following, following + file[RECORDS]
+            found[file[manifests.PATH_OF_FILE]] = first
     return found
 
 

@@ -27,7 +27,6 @@ from pyiceberg.types import (
 )
 
 from .. import names
-from ..known import left_out
 from .state import State
 
 PRIMITIVES = [
@@ -108,15 +107,13 @@ def columns(
 def transforms(of: IcebergType) -> list[str]:
     match of:
         case TimestampNanoType() | TimestamptzNanoType():
-            left = {"identity": "identity of nanoseconds", "hour": "hours of nanoseconds"}
-            found = ["year", "month", "day", "hour", "bucket[3]", "identity"]
-            return [t for t in found if t not in left or not left_out(left[t])]
+            return ["identity", "year", "month", "day", "hour", "bucket[3]"]
         case TimestampType() | TimestamptzType():
             return ["identity", "year", "month", "day", "hour", "bucket[3]", "void"]
         case DateType():
             return ["identity", "year", "month", "day", "bucket[3]", "void"]
         case UUIDType():
-            return ["bucket[3]"] if left_out("identity of a uuid") else ["bucket[3]", "identity"]
+            return ["identity", "bucket[3]", "void"]
         case IntegerType() | LongType() | DecimalType():
             return ["identity", "identity", "bucket[3]", "truncate[10]", "void"]
         case StringType():
@@ -134,10 +131,7 @@ def transforms(of: IcebergType) -> list[str]:
 
 def partition_fields(fields: list[NestedField] | tuple[NestedField, ...]) -> list[NestedField]:
     """Fields that may be the source of a partition."""
-    plain_only = left_out("partition names that Avro must sanitise")
     found = [f for f in fields if isinstance(f.field_type, PrimitiveType)]
-    if plain_only:
-        return [f for f in found if names.plain(f.name)]
     inner = [g for f in fields if isinstance(f.field_type, StructType) for g in partition_fields(f.field_type.fields)]
     return found + inner
 
@@ -179,7 +173,7 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
                 "do": "schema",
                 "change": "rename",
                 "field": pick.choice(fields).field_id,
-                "name": new_name(pick, s, taken),
+                "name": names.some(pick, taken, 0.4),
             }
         case "rename in" if structs:
             inner = pick.choice(pick.choice(structs).field_type.fields)
@@ -206,25 +200,19 @@ def promotable(s: State, field: NestedField) -> bool:
     )
 
 
-def new_name(pick: random.Random, s: State, taken: set[str]) -> str:
-    return names.some(pick, taken, 0.0 if left_out("partition names that Avro must sanitise") else 0.4)
-
-
 def repartition(pick: random.Random, s: State) -> dict | None:
     """A step that changes the spec."""
     if s.spec.fields and pick.random() < 0.4:
-        if s.version == 1 and left_out("removed fields of version 1"):
-            return None
         return {"do": "spec", "change": "remove", "at": pick.randrange(9)}
-    there = {f.source_id for f in s.spec.fields}
-    free = [f for f in partition_fields(s.schema.fields) if f.field_id not in there]
+    there = {(f.source_id, str(f.transform)) for f in s.spec.fields}
+    free = partition_fields(s.schema.fields)
     if not free or len(s.spec.fields) > 2:
         return None
     field = pick.choice(free)
-    chosen = [t for t in transforms(field.field_type) if t != "void"]
+    chosen = [t for t in transforms(field.field_type) if t != "void" and (field.field_id, t) not in there]
     if not chosen:
         return None
     return {
         "do": "spec", "change": "add", "field": field.field_id, "transform": pick.choice(chosen),
-        "name": f"part{pick.randrange(1000)}",
+        "name": f"part{pick.randrange(1000)}{pick.choice(names.HOSTILE) if pick.random() < 0.4 else ''}",
     }  # fmt: skip

@@ -37,6 +37,15 @@ class State:
     about: str = ""
     # The last step was another writer's, so that the table may hold something else than it was told to.
     foreign: bool = False
+    # Snapshots that don't say which columns they have.
+    bare: set[int] = field(default_factory=set)
+    # What nobody knows of the metadata's objects, and of manifests and files.
+    marks: dict[tuple, Any] = field(default_factory=dict)
+    unknown: dict[tuple, dict[int, Any]] = field(default_factory=dict)
+    # DuckDB 1.5.5 ends with this process where a thread of its own can't read a manifest: then it is left alone.
+    without_duckdb: bool = False
+    # It failed by itself, and had to be opened anew, which is slow: it is not asked again before the files are others.
+    duckdb_rests: bool = False
     # Spark is slow: it takes part in one table of twenty.
     with_spark: bool = False
 
@@ -56,6 +65,14 @@ class State:
     def version(self) -> int:
         return self.table.metadata.format_version
 
+    def asks(self, engine: str) -> bool:
+        """Whether it may read and write."""
+        if engine != "duckdb":
+            return True
+        # PyIceberg 0.12.0 writes letters of all languages into Avro's names.
+        fields = [f for spec in self.table.specs().values() for f in spec.fields]
+        return not self.without_duckdb and all(f.name.isascii() for f in fields)
+
     def refresh(self) -> None:
         self.table = self.stage.pyiceberg.catalog.load_table(self.name)
 
@@ -71,6 +88,14 @@ class State:
         if not answer.ok:
             raise Refused(f"{what or 'commit'}: {answer.status_code} {answer.text}")
         return answer.json()
+
+    def served(self) -> dict:
+        """The metadata as the catalog has it: PyIceberg knows less of it."""
+        namespace, table = quote("\x1f".join(self.name[:-1]), safe=""), quote(self.name[-1], safe="")
+        answer = self.stage.api("GET", f"/v1/default/namespaces/{namespace}/tables/{table}")
+        if not answer.ok:
+            raise Refused(f"load: {answer.status_code} {answer.text}")
+        return answer.json()["metadata"]
 
     def update(self, *updates: dict) -> None:
         """A commit of updates that PyIceberg does not make."""
@@ -98,7 +123,8 @@ class State:
 
     def remember(self) -> None:
         """What the newest snapshot holds."""
-        if newest := self.table.current_snapshot():
+        newest = self.table.current_snapshot()
+        if newest and newest.snapshot_id not in self.bare:
             self.history.setdefault(newest.snapshot_id, (self.schema, self.live()))
 
 

@@ -22,6 +22,7 @@ KINDS = [
     "no null counts",
     "wide",
     "cut",
+    "cut inside",
     "nan bounds",
     "some columns",
     "inverted",
@@ -70,6 +71,13 @@ def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict
         low, high = high, low
     if kind in ("cut", "full") and isinstance(of, (StringType, BinaryType)):
         low, high = low[:16], cut_above(high)
+    if kind == "cut inside" and isinstance(of, StringType):
+        # As DuckDB cuts: what is left is no text where a character lies across the end.
+        above = cut_above(high.encode())
+        found["lower_bounds"][field] = low.encode()[:16]
+        if above is not None:
+            found["upper_bounds"][field] = above
+        return
     found["lower_bounds"][field] = to_bytes(of, plain(low, of))
     if high is not None:
         found["upper_bounds"][field] = to_bytes(of, plain(high, of))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from pyiceberg.types import DoubleType, FloatType, IntegerType, LongType, PrimitiveType, StringType, StructType
 
 from .. import names, predicates, values
-from ..known import left_out
-from . import schemas, statistics
+from . import foreign, schemas, statistics
 from .schemas import Ids
 from .state import State
 
@@ -32,29 +30,12 @@ def insert(
     by = by or pick.choice(writers(pick, s))
     step = {"do": "insert", "by": by, "rows": rows(pick, s, pick.randrange(2, 9), few), "style": pick.randrange(3)}
     if by == "craft":
-        flat = all(isinstance(f.field_type, PrimitiveType) for f in s.schema.fields)
         step |= {
             "statistics": pick.choice(statistics.KINDS), "seed": pick.randrange(1000),
-            "without ids": pick.random() < 0.25 and (flat or not left_out("nested columns without field ids")),
+            "without ids": pick.random() < 0.25,
             "hive": pick.random() < 0.15, "parquet": layout(pick),
         }  # fmt: skip
-    step |= more
-    if by == "duckdb" and left_out("bounds that end inside a character"):
-        step["rows"] = [{field: cut_well(value) for field, value in row.items()} for row in step["rows"]]
-    return step
-
-
-def cut_well(value: Any) -> Any:
-    """A value whose texts don't have a character across their 16th byte."""
-    match value:
-        case str():
-            start = value.encode()[:16]
-            return value if start.decode(errors="ignore").encode() == start else "cut"
-        case dict():
-            return {name: cut_well(inner) for name, inner in value.items()}
-        case list():
-            return [cut_well(inner) for inner in value]
-    return value
+    return step | more
 
 
 def layout(pick: random.Random) -> dict:
@@ -82,8 +63,6 @@ def update(pick: random.Random, s: State) -> dict | None:
         return None
     f = pick.choice(plain)
     by = pick.choice(["esker", "esker", "duckdb"])
-    if left_out("bounds that end inside a character") and by == "duckdb":
-        by = "esker"
     where = predicates.some(pick, s.schema, s.live())
     return {"do": "update", "by": by, "where": where, "field": f.field_id, "value": values.of_field(pick, f)}
 
@@ -153,7 +132,10 @@ def erase(pick: random.Random, s: State) -> dict | None:
     for _ in range(20):
         where = predicates.some(pick, s.schema, s.live())
         if s.version > 1 and not any(predicates.holds(where, row) for row in s.live()):
-            return {"do": "maintain", "kind": "erase", "options": {"where": predicates.sql(where, s.schema, "filter")}}
+            # Branches and tags may have the rows still: those go as well.
+            refs = sorted(name for name in s.table.refresh().refs() if name != "main")
+            options = {"where": predicates.sql(where, s.schema, "filter")} | ({"drop-refs": refs} if refs else {})
+            return {"do": "maintain", "kind": "erase", "options": options}
     return None
 
 
@@ -181,7 +163,7 @@ def sort_order(pick: random.Random, s: State) -> dict:
 
 
 def anything(pick: random.Random, s: State, ids: Ids) -> dict | None:
-    match pick.choices(range(11), [6, 2, 1, 1, 2, 1, 2, 1, 0.5, 0.5, 4])[0]:
+    match pick.choices(range(12), [6, 2, 1, 1, 2, 1, 2, 1, 0.5, 0.5, 1, 4])[0]:
         case 0:
             return insert(pick, s)
         case 1:
@@ -202,6 +184,8 @@ def anything(pick: random.Random, s: State, ids: Ids) -> dict | None:
             return sort_order(pick, s)
         case 9 if s.version < 3:
             return {"do": "upgrade", "to": s.version + 1}
+        case 10:
+            return foreign.step(pick, s)
     return maintenance(pick, s)
 
 

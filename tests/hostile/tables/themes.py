@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .. import predicates
-from . import schemas, steps
+from . import foreign, schemas, steps
 from .state import State
 
 Steps = Iterator[dict | None]
@@ -48,6 +48,25 @@ WANTED = {
     ),
     "deletes": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)]], (2,)),
     "expiry": Wanted([("id", "long")], versions=(2, 3)),
+    "odd partitions": Wanted(
+        [("a b", "string"), ("u", "uuid"), ("t", "timestamp"), ("s", "struct"), ("1.é", "int")],
+        [
+            [("a b", IDENTITY)],
+            [("u", IDENTITY)],
+            [("s.a", IDENTITY)],
+            [("t", "day"), ("t", "hour")],
+            [("1.é", IDENTITY), ("u", IDENTITY)],
+            [("s.b", IDENTITY), ("1.é", "bucket[3]")],
+        ],
+        others=False,
+    ),
+    "partitions of nanoseconds": Wanted(
+        [("n", "timestamp_ns"), ("id", "int")],
+        [[("n", IDENTITY)], [("n", "hour")], [("n", "day"), ("n", "hour")]],
+        (3,),
+    ),
+    "by others": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)], [("p", "truncate[1]")]]),
+    "by others of old": Wanted([("id", "long"), ("a b", "string")], [[], [("a b", IDENTITY)]], (1,)),
     "anything": Wanted([]),
 }
 THEMES = list(WANTED)
@@ -257,6 +276,69 @@ def expiry(pick: random.Random, s: State) -> Steps:
     yield {"do": "maintain", "kind": "expire", "options": {"retain-last": 1}, "young": True}
 
 
+def odd_partitions(pick: random.Random, s: State) -> Steps:
+    few = frozenset(["a b", "u", "1.é"])
+    for _ in range(2):
+        yield steps.insert(pick, s, few=few)
+        yield steps.insert(pick, s, "duckdb" if s.version > 1 else "pyiceberg", few=few)
+        # In version 1 a field that is removed stays, by another transform.
+        yield {"do": "spec", "change": "remove", "at": 0} if pick.random() < 0.4 else schemas.repartition(pick, s)
+    yield steps.delete(pick, s, "esker")
+    yield steps.equality(pick, s, scope="partition")
+    yield {"do": "schema", "change": "rename", "field": id_of(s, "a b") or 1, "name": pick.choice(["a-b", "b a", "x"])}
+    yield {"do": "maintain", "kind": "manifests", "options": {"rewrite-all": True}}
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+    yield steps.insert(pick, s, few=few)
+
+
+def partitions_of_nanoseconds(pick: random.Random, s: State) -> Steps:
+    for by in ("duckdb", "esker", "craft"):
+        yield steps.insert(pick, s, by)
+    yield steps.delete(pick, s, "esker")
+    yield schemas.repartition(pick, s)
+    yield steps.insert(pick, s)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
+def taken_over(pick: random.Random, s: State) -> Steps:
+    """What Esker does to tables that others made."""
+    for _ in range(2):
+        yield steps.insert(pick, s)
+        yield steps.delete(pick, s, "esker")
+        yield steps.insert(pick, s, "craft")
+        if pick.random() < 0.5:
+            yield steps.equality(pick, s)
+        yield foreign.step(pick, s, ("manifests", "unknown fields"))
+        yield {"do": "look"}
+        yield pick.choice([steps.maintenance(pick, s), steps.insert(pick, s, "esker"), schemas.repartition(pick, s)])
+        yield {"do": "maintain", "kind": "manifests", "options": {"rewrite-all": pick.random() < 0.8}}
+
+
+def by_others(pick: random.Random, s: State) -> Steps:
+    yield from taken_over(pick, s)
+    yield steps.compact(pick, s)
+    yield {"do": "undo", "job": -1}
+    yield {"do": "maintain", "kind": "expire", "options": {"retain-last": 1}}
+    yield {"do": "maintain", "kind": "orphans", "options": {}}
+
+
+def by_others_of_old(pick: random.Random, s: State) -> Steps:
+    """Of version 1, with what later versions don't have, and then upgraded."""
+    for _ in range(2):
+        yield steps.insert(pick, s)
+    old = [("no counts",), ("inline manifests",), ("no uuid", "bare snapshots"), ("no counts", "no uuid")]
+    yield foreign.step(pick, s, pick.choice(old))
+    yield {"do": "look"}
+    yield pick.choice([steps.insert(pick, s), steps.insert(pick, s, "esker"), steps.delete(pick, s, "esker")])
+    for to in (2, 3):
+        if pick.random() < 0.7:
+            yield {"do": "upgrade", "to": to}
+            yield steps.delete(pick, s, "esker")
+            yield steps.insert(pick, s)
+    yield from taken_over(pick, s)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
 def anything(pick: random.Random, s: State) -> Steps:
     yield steps.insert(pick, s)
     yield steps.insert(pick, s)
@@ -268,6 +350,8 @@ def history(pick: random.Random, s: State, theme: str, ids: schemas.Ids) -> Step
         yield step
         if pick.random() < 0.15:
             yield steps.anything(pick, s, ids)
+        if pick.random() < 0.07:
+            yield foreign.step(pick, s)
     for _ in range(5 if theme == "anything" else 1):
         yield steps.anything(pick, s, ids)
     yield steps.maintenance(pick, s)

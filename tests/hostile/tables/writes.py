@@ -26,6 +26,7 @@ from .state import SPEC, Refused, State, path_to, projected
 
 def insert(state: State, step: dict) -> None:
     rows = [of_schema(row, state.schema) for row in step["rows"]]
+    check_asked(state, step["by"])
     {"esker": by_esker, "pyiceberg": by_pyiceberg, "duckdb": by_duckdb, "spark": by_spark, "craft": by_hand}[
         step["by"]
     ](state, step, rows)
@@ -127,8 +128,14 @@ def delete(state: State, step: dict) -> None:
                 raise Fault("count", f"{sql} answered {n} for {len(gone)}")
 
 
+def check_asked(state: State, by: str) -> None:
+    if not state.asks(by):
+        raise Refused(f"{by} would end with this process")
+
+
 def check_specs(state: State, by: str) -> None:
     """DuckDB 1.5.5 writes deletes of files of an older spec under the present one, where they apply to nothing."""
+    check_asked(state, by)
     if by == "duckdb" and len(state.table.specs()) > 1:
         raise Refused("DuckDB deletes nothing of a table with several specs")
 

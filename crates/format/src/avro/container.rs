@@ -73,6 +73,21 @@ impl<'a> Container<'a> {
         &self.schema
     }
 
+    /// The schema, as its header has it.
+    pub(crate) fn schema_json(&self) -> &'a [u8] {
+        self.metadata(SCHEMA_KEY).unwrap_or_default()
+    }
+
+    /// What its writer says of it beside schema and codec.
+    pub(crate) fn said(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.metadata.iter().copied().filter(|(key, _)| ![SCHEMA_KEY, CODEC_KEY].contains(key))
+    }
+
+    /// How it is compressed.
+    pub(crate) const fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// What its writer says of it under a key.
     pub(crate) fn metadata(&self, name: &str) -> Option<&'a [u8]> {
         self.metadata.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| *value)

@@ -3,6 +3,7 @@
 //! Nothing in a file is believed before it is checked: a length is held against the bytes that are left, a count against the bytes that so
 //! many items take at least, and what a block is decompressed to is bounded. Fields that nobody asked for are skipped, not built.
 
+mod alone;
 mod codec;
 mod container;
 mod cursor;
@@ -11,6 +12,7 @@ mod types;
 mod value;
 mod write;
 
+pub(crate) use alone::fields_alone;
 pub use codec::Codec;
 pub(crate) use codec::{budget, unzstd};
 pub(crate) use container::{Container, Scratch};

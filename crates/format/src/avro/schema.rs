@@ -159,26 +159,29 @@ impl WriterSchema {
 }
 
 #[derive(Default)]
-struct Parser {
-    nodes: Vec<Node>,
+pub(super) struct Parser<'a> {
+    pub(super) nodes: Vec<Node>,
+    /// The JSON of each type, if that is an object.
+    pub(super) sources: Vec<Option<&'a Map<String, Json>>>,
     names: HashMap<String, usize>,
 }
 
-impl Parser {
-    fn add(&mut self, kind: Kind, logical: Logical) -> usize {
+impl<'a> Parser<'a> {
+    fn add(&mut self, kind: Kind, logical: Logical, source: Option<&'a Map<String, Json>>) -> usize {
         self.nodes.push(Node { kind, logical, least: 0, parts: Box::default() });
+        self.sources.push(source);
         self.nodes.len() - 1
     }
 
-    fn node(&mut self, json: &Json, namespace: &str) -> Result<usize, String> {
+    pub(super) fn node(&mut self, json: &'a Json, namespace: &str) -> Result<usize, String> {
         match json {
             Json::String(name) => match primitive(name) {
-                Some(kind) => Ok(self.add(kind, Logical::None)),
+                Some(kind) => Ok(self.add(kind, Logical::None, None)),
                 None => self.named(name, namespace),
             },
             Json::Array(branches) => {
                 let branches: Result<_, _> = branches.iter().map(|branch| self.node(branch, namespace)).collect();
-                Ok(self.add(Kind::Union(branches?), Logical::None))
+                Ok(self.add(Kind::Union(branches?), Logical::None, None))
             }
             Json::Object(object) => self.object(object, namespace),
             other => Err(format!("a type is a name, a list or an object, not {other}")),
@@ -191,7 +194,7 @@ impl Parser {
         found.copied().ok_or_else(|| format!("there is no type {name}"))
     }
 
-    fn object(&mut self, object: &Map<String, Json>, namespace: &str) -> Result<usize, String> {
+    fn object(&mut self, object: &'a Map<String, Json>, namespace: &str) -> Result<usize, String> {
         let ty = match object.get("type") {
             Some(Json::String(name)) => name.as_str(),
             // A type around a type, which some writers leave.
@@ -200,27 +203,27 @@ impl Parser {
         };
         let logical = logical(object);
         if let Some(kind) = primitive(ty) {
-            return Ok(self.add(kind, logical));
+            return Ok(self.add(kind, logical, Some(object)));
         }
         match ty {
             "array" => {
                 let items = self.node(part(object, "items")?, namespace)?;
-                Ok(self.add(Kind::Array { items, element_id: id(object, "element-id") }, logical))
+                Ok(self.add(Kind::Array { items, element_id: id(object, "element-id") }, logical, Some(object)))
             }
             "map" => {
                 let values = self.node(part(object, "values")?, namespace)?;
-                Ok(self.add(Kind::Map { values }, logical))
+                Ok(self.add(Kind::Map { values }, logical, Some(object)))
             }
             "record" | "error" => self.record(object, namespace),
             "fixed" => {
                 let size = part(object, "size")?.as_u64().and_then(|size| usize::try_from(size).ok());
                 let kind = Kind::Fixed(size.ok_or("the size of a fixed type is no number")?);
-                let at = self.add(kind, logical);
+                let at = self.add(kind, logical, Some(object));
                 self.name(object, namespace, at);
                 Ok(at)
             }
             "enum" => {
-                let at = self.add(Kind::Enum, logical);
+                let at = self.add(Kind::Enum, logical, Some(object));
                 self.name(object, namespace, at);
                 Ok(at)
             }
@@ -228,9 +231,9 @@ impl Parser {
         }
     }
 
-    fn record(&mut self, object: &Map<String, Json>, namespace: &str) -> Result<usize, String> {
+    fn record(&mut self, object: &'a Map<String, Json>, namespace: &str) -> Result<usize, String> {
         // Its name is known before its fields are read: they may refer to it.
-        let at = self.add(Kind::Null, Logical::None);
+        let at = self.add(Kind::Null, Logical::None, Some(object));
         let namespace = self.name(object, namespace, at);
         let Json::Array(fields) = part(object, "fields")? else { return Err("the fields of a record are no list".to_owned()) };
         let mut made = Vec::with_capacity(fields.len());
@@ -260,7 +263,7 @@ impl Parser {
     }
 }
 
-fn part<'a>(object: &'a Map<String, Json>, name: &str) -> Result<&'a Json, String> {
+pub(super) fn part<'a>(object: &'a Map<String, Json>, name: &str) -> Result<&'a Json, String> {
     object.get(name).ok_or_else(|| format!("a type has no {name}"))
 }
 

@@ -251,7 +251,6 @@ impl TableMetadata {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
     use super::*;
@@ -289,6 +288,8 @@ pub(super) mod tests {
         });
         if version == 3 {
             json["next-row-id"] = json!(7);
+            // Its second schema has required columns that are not in the first, and no defaults.
+            json["snapshots"][0]["schema-id"] = json!(1);
             for snapshot in json["snapshots"].as_array_mut().expect("snapshots") {
                 snapshot["first-row-id"] = json!(0);
                 snapshot["added-rows"] = json!(5);
@@ -442,22 +443,6 @@ pub(super) mod tests {
             assert!(version == 1 || again.refs == ours.refs);
             let printed: iceberg::spec::TableMetadata = serde_json::from_slice(&ours.to_json().expect("printed")).expect("read");
             assert_eq!(printed, theirs, "{version}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
-
-        /// Whatever bytes are changed, nothing panics, and what is read can be printed and read again.
-        #[test]
-        fn changed_bytes_are_read_or_refused(version in 1_u8..=3, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
-            let mut json = of_version(version).to_string().into_bytes();
-            let at = at.index(json.len());
-            if cut { json.truncate(at) } else { json[at] = byte }
-            if let Ok(metadata) = TableMetadata::from_json(&json) {
-                let printed = metadata.to_json().expect("printed");
-                prop_assert_eq!(TableMetadata::from_json(&printed).expect("read again"), metadata);
-            }
         }
     }
 }

@@ -2,15 +2,19 @@
 
 #[macro_use]
 mod object;
+#[cfg(test)]
+mod damaged;
 mod metadata;
 mod parts;
 mod puffin;
+pub(crate) mod tagged;
 mod types;
 mod value;
 mod view;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::Value as Json;
 pub use value::{json_of, value_of};
 
 use crate::{FormatError, Result};
@@ -24,6 +28,14 @@ pub(crate) fn read<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Resu
     Ok(read)
 }
 
+/// What a JSON value says. An error names the field by its path within the value.
+pub(crate) fn of_value<T: DeserializeOwned>(json: Json) -> Result<T, serde_json::Error> {
+    serde_path_to_error::deserialize(json).map_err(|e| match e.path().to_string() {
+        at if at == "." => e.into_inner(),
+        at => serde_json::Error::custom(format!("{at}: {}", e.inner())),
+    })
+}
+
 /// The JSON text of something.
 pub(crate) fn print(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|source| FormatError::Json { what, at: "printing".to_owned(), source })
@@ -32,4 +44,5 @@ pub(crate) fn print(what: &'static str, value: &impl Serialize) -> Result<Vec<u8
 #[cfg(test)]
 pub(crate) mod tests {
     pub(crate) use super::metadata::tests::of_version;
+    pub(super) use super::view::tests::view;
 }

@@ -71,7 +71,14 @@ fn parse(json: Json) -> Result<Type, serde_json::Error> {
 
 fn taken<T: for<'de> Deserialize<'de>>(object: &mut Map<String, Json>, name: &'static str) -> Result<T, serde_json::Error> {
     let value = object.remove(name).ok_or_else(|| serde_json::Error::missing_field(name))?;
-    serde_json::from_value(value)
+    serde_path_to_error::deserialize(value).map_err(|e| {
+        let below = match e.path().to_string() {
+            at if at == "." => String::new(),
+            at if at.starts_with('[') => at,
+            at => format!(".{at}"),
+        };
+        serde_json::Error::custom(format!("{name}{below}: {}", e.inner()))
+    })
 }
 
 /// The items of a list, or the keys or values of a map.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{print, read};
+use super::{of_value, print, read};
 use crate::metadata::shared;
 use crate::{Extra, Result, Schema, ViewMetadata, ViewRepresentation, ViewVersion, ViewVersionLog};
 
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for ViewRepresentation {
         if json.get("type").and_then(Json::as_str).is_none_or(|kind| !kind.eq_ignore_ascii_case("sql")) {
             return Ok(Self::Other(json));
         }
-        let SqlJson { sql, dialect, extra, .. } = serde_json::from_value(json).map_err(D::Error::custom)?;
+        let SqlJson { sql, dialect, extra, .. } = of_value(json).map_err(D::Error::custom)?;
         Ok(Self::Sql { sql, dialect, extra })
     }
 }
@@ -144,12 +144,12 @@ impl ViewMetadata {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn view() -> Json {
+    pub(crate) fn view() -> Json {
         json!({
             "view-uuid": "fa6506c3-7681-40c8-86dc-e36561f83385", "format-version": 1, "location": "s3://bucket/v",
             "current-version-id": 2, "properties": {"comment": "Daily event counts"}, "later": [1],

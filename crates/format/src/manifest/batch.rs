@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::columns::{Bounds, Counts, Lists, Numbers, Paths};
+use super::columns::{Bounds, Counts, Finder, Lists, Numbers, Paths};
 use super::header::ManifestHeader;
+use super::unknown::UnknownColumn;
 use crate::{
-    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
-    ManifestStatus, Result, Tuple, Value,
+    DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile, ManifestStatus,
+    Result, Stats, Tuple, Value,
 };
 
 /// Columns of which something is asked for.
@@ -41,6 +42,24 @@ impl Columns {
     pub(super) const fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
+
+    /// Whether all of `other` are among them.
+    fn cover(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) | (_, Self::None) => true,
+            (_, Self::All) => false,
+            (own, Self::Of(ids)) => ids.iter().all(|id| own.has(*id)),
+        }
+    }
+
+    /// These, and those of `other`.
+    fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, some) | (some, Self::None) => some.clone(),
+            (Self::Of(own), Self::Of(others)) => Self::of(own.iter().chain(others.iter()).copied()),
+        }
+    }
 }
 
 /// What of entries is decoded. Status, content, format, snapshot, sequence numbers, rows, bytes and the first row id always are; what is not
@@ -57,7 +76,7 @@ pub struct Projection {
     pub sizes: Columns,
     /// Lower and upper bounds.
     pub bounds: Columns,
-    /// All else: keys, split offsets, fields of equality, sort order, what a delete file refers to.
+    /// All else: keys, split offsets, fields of equality, sort order, what a delete file refers to, fields that nobody knows.
     pub details: bool,
 }
 
@@ -67,10 +86,48 @@ impl Projection {
         Self { path: true, partition: true, counts: Columns::All, sizes: Columns::All, bounds: Columns::All, details: true }
     }
 
-    /// What planning by the bounds of some columns takes, without what only delete files have.
-    pub fn planning(columns: impl IntoIterator<Item = i32>) -> Self {
-        let columns = Columns::of(columns);
-        Self { path: true, partition: true, counts: columns.clone(), sizes: Columns::None, bounds: columns, details: false }
+    /// Paths, beside what is always decoded.
+    pub fn paths() -> Self {
+        Self { path: true, ..Self::default() }
+    }
+
+    /// All but what is said of columns.
+    pub const fn files() -> Self {
+        const NONE: Columns = Columns::None;
+        Self { path: true, partition: true, counts: NONE, sizes: NONE, bounds: NONE, details: true }
+    }
+
+    /// What planning by the bounds of some columns takes.
+    pub fn planning(columns: Columns) -> Self {
+        Self { counts: columns.clone(), bounds: columns, ..Self::files() }
+    }
+
+    /// All that is said of some columns.
+    pub fn reading(columns: Columns) -> Self {
+        Self { sizes: columns.clone(), ..Self::planning(columns) }
+    }
+
+    /// Whether whoever asked for this was given all that `other` asks for.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.path >= other.path
+            && self.partition >= other.partition
+            && self.details >= other.details
+            && self.counts.cover(&other.counts)
+            && self.sizes.cover(&other.sizes)
+            && self.bounds.cover(&other.bounds)
+    }
+
+    /// This and `other`.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            path: self.path || other.path,
+            partition: self.partition || other.partition,
+            counts: self.counts.and(&other.counts),
+            sizes: self.sizes.and(&other.sizes),
+            bounds: self.bounds.and(&other.bounds),
+            details: self.details || other.details,
+        }
     }
 }
 
@@ -78,6 +135,7 @@ impl Projection {
 #[derive(Debug, Clone)]
 pub struct ManifestBatch {
     pub(super) header: ManifestHeader,
+    projection: Projection,
     pub(super) len: usize,
     pub(super) status: Vec<ManifestStatus>,
     pub(super) content: Vec<DataContentType>,
@@ -103,12 +161,15 @@ pub struct ManifestBatch {
     pub(super) first_row_id: Numbers,
     pub(super) content_offset: Numbers,
     pub(super) content_size: Numbers,
+    /// Fields that nobody knows; none if there is none.
+    pub(super) unknown: Option<Box<UnknownColumn>>,
 }
 
 impl ManifestBatch {
-    pub(super) fn new(header: ManifestHeader) -> Self {
+    pub(super) fn new(header: ManifestHeader, projection: Projection, unknown: Option<Box<UnknownColumn>>) -> Self {
         Self {
             header,
+            projection,
             len: 0,
             status: Vec::new(),
             content: Vec::new(),
@@ -132,6 +193,7 @@ impl ManifestBatch {
             first_row_id: Numbers::default(),
             content_offset: Numbers::default(),
             content_size: Numbers::default(),
+            unknown,
         }
     }
 
@@ -207,6 +269,7 @@ impl ManifestBatch {
     }
 
     /// Which of [`ManifestBatch::partitions`] a file is in; none if partitions were not asked for.
+    #[inline]
     pub fn partition_index(&self, row: usize) -> Option<usize> {
         self.tuple.get(row).map(|at| *at as usize)
     }
@@ -221,29 +284,18 @@ impl ManifestBatch {
         self.file_size[row]
     }
 
-    /// How many values a column has in a file, nulls and NaN among them.
-    pub fn value_count(&self, row: usize, field_id: i32) -> Option<u64> {
-        self.counts[1].get(row, field_id).and_then(|count| u64::try_from(count).ok())
+    /// What is said of a column of a file, as far as it was asked for; none if nothing is.
+    pub fn stats(&self, row: usize, field_id: i32) -> Option<Stats<'_>> {
+        self.column(field_id).stats(row)
     }
 
-    /// How many nulls a column has in a file.
-    pub fn null_count(&self, row: usize, field_id: i32) -> Option<u64> {
-        self.counts[2].get(row, field_id).and_then(|count| u64::try_from(count).ok())
-    }
-
-    /// How many NaN a column has in a file.
-    pub fn nan_count(&self, row: usize, field_id: i32) -> Option<u64> {
-        self.counts[3].get(row, field_id).and_then(|count| u64::try_from(count).ok())
-    }
-
-    /// The bytes of a column's lower bound in a file.
-    pub fn lower_bound(&self, row: usize, field_id: i32) -> Option<&[u8]> {
-        self.bounds[0].get(row, field_id)
-    }
-
-    /// The bytes of a column's upper bound in a file.
-    pub fn upper_bound(&self, row: usize, field_id: i32) -> Option<&[u8]> {
-        self.bounds[1].get(row, field_id)
+    /// What is said of a column: for who asks about many files.
+    pub fn column(&self, field_id: i32) -> BatchColumn<'_> {
+        BatchColumn {
+            batch: self,
+            counts: [0, 1, 2, 3].map(|which: usize| self.counts[which].finder(field_id)),
+            bounds: [0, 1].map(|which: usize| self.bounds[which].finder(field_id)),
+        }
     }
 
     /// The fields by which an equality delete file's rows delete others.
@@ -261,7 +313,12 @@ impl ManifestBatch {
         self.first_row_id.get(row)
     }
 
-    /// The bytes of memory that it takes, but for the values of partitions.
+    /// What was asked for.
+    pub const fn projection(&self) -> &Projection {
+        &self.projection
+    }
+
+    /// The bytes of memory that it takes, about.
     pub fn memory(&self) -> usize {
         let numbers = [
             &self.snapshot_id,
@@ -274,7 +331,11 @@ impl ManifestBatch {
         ];
         let counts = self.counts.iter().map(Counts::memory).sum::<usize>() + self.splits.memory() + self.equality_ids.memory();
         let entries = self.status.capacity() + self.content.capacity() + self.format.capacity();
-        entries
+        let values = self.tuples.iter().map(|tuple| size_of_val::<[_]>(tuple)).sum::<usize>();
+        size_of::<Self>()
+            + entries
+            + values
+            + size_of::<Tuple>() * self.tuples.capacity()
             + 4 * self.tuple.capacity()
             + 8 * (self.record_count.capacity() + self.file_size.capacity())
             + numbers.into_iter().map(Numbers::memory).sum::<usize>()
@@ -283,6 +344,7 @@ impl ManifestBatch {
             + self.paths.memory()
             + self.key_metadata.memory()
             + self.referenced_file.memory()
+            + self.unknown.as_ref().map_or(0, |unknown| unknown.memory())
     }
 
     /// What entries inherit from their manifest in the list (specification, "Sequence Number Inheritance" and "First Row ID Inheritance").
@@ -322,15 +384,15 @@ impl ManifestBatch {
         }
     }
 
-    /// The entries, with what was asked for of them. Their bounds share memory.
+    /// The entries, with what was asked for of them. Their bounds share memory with this.
     pub fn entries(&self) -> Vec<ManifestEntry> {
-        let bounds = [0, 1].map(|which: usize| Bytes::copy_from_slice(self.bounds[which].bytes()));
-        (0..self.len).map(|row| self.entry(row, &bounds)).collect()
+        (0..self.len).map(|row| self.entry(row)).collect()
     }
 
-    fn entry(&self, row: usize, bounds: &[Bytes; 2]) -> ManifestEntry {
+    /// An entry, with what was asked for of it. Its bounds share memory with this.
+    pub fn entry(&self, row: usize) -> ManifestEntry {
         let counts = |which: usize| self.counts[which].row(row).map(IdMap::from_iter);
-        let bounds = |which: usize| self.row_bounds(row, which, &bounds[which]);
+        let bounds = |which: usize| self.bounds[which].of_row(row);
         let blob = |column: &Lists<u8>| column.get(row).map(Bytes::copy_from_slice);
         let data_file = DataFile {
             content: self.content[row],
@@ -353,6 +415,7 @@ impl ManifestBatch {
             referenced_data_file: self.referenced_data_file(row).map(str::to_owned),
             content_offset: self.content_offset.get(row),
             content_size_in_bytes: self.content_size.get(row),
+            extra: self.unknown.as_ref().map(|column| column.row(row)).unwrap_or_default(),
         };
         ManifestEntry {
             status: self.status[row],
@@ -361,21 +424,6 @@ impl ManifestBatch {
             file_sequence_number: self.file_sequence_number.get(row),
             data_file,
         }
-    }
-
-    /// The bounds of a row, which are next to each other.
-    fn row_bounds(&self, row: usize, which: usize, bytes: &Bytes) -> Option<BoundMap> {
-        let column = &self.bounds[which];
-        let mut whole = None;
-        for (_, range) in column.row(row)? {
-            let start = whole.map_or(range.start, |(start, _)| start);
-            whole = Some((start, range.end));
-        }
-        let (start, end) = whole.unwrap_or_default();
-        let ends = column.row(row)?.map(|(id, range)| (id, (range.end - start) as u32)).collect();
-        // A writer that does not order them has them copied.
-        let copied = || Some(column.row(row)?.map(|(id, range)| (id, Bound::new(bytes.slice(range)))).collect());
-        BoundMap::of(ends, bytes.slice(start..end)).or_else(copied)
     }
 
     /// The place of a format among those that occur.
@@ -416,6 +464,35 @@ impl ManifestBatch {
         self.bounds.iter_mut().for_each(Bounds::shrink);
         self.key_metadata.shrink();
         self.referenced_file.shrink();
+        if let Some(unknown) = &mut self.unknown {
+            unknown.shrink();
+        }
+    }
+}
+
+/// What is said of one column of a manifest's files.
+#[derive(Debug, Clone)]
+pub struct BatchColumn<'a> {
+    batch: &'a ManifestBatch,
+    counts: [Finder; 4],
+    bounds: [Finder; 2],
+}
+
+impl<'a> BatchColumn<'a> {
+    /// Of one file; none if nothing is said.
+    #[inline]
+    pub fn stats(&self, row: usize) -> Option<Stats<'a>> {
+        let count = |which: usize| u64::try_from(self.batch.counts[which].get(row, &self.counts[which])?).ok();
+        let bound = |which: usize| self.batch.bounds[which].get(row, &self.bounds[which]);
+        let stats = Stats {
+            column_size: count(0),
+            value_count: count(1),
+            null_count: count(2),
+            nan_count: count(3),
+            lower_bound: bound(0),
+            upper_bound: bound(1),
+        };
+        stats.known()
     }
 }
 

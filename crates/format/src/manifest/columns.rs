@@ -1,5 +1,11 @@
 //! Values of many entries, each kind in one piece of memory.
 
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::{Bound, BoundMap};
+
 /// A bit for each of some rows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bits(Vec<u64>);
@@ -177,6 +183,7 @@ struct Shapes {
 }
 
 impl Shapes {
+    #[inline]
     fn get(&self, at: usize) -> &[i32] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.ids[start as usize..self.ends[at] as usize]
@@ -196,10 +203,34 @@ impl Shapes {
     }
 }
 
+/// The place of a field. Of two the later counts, as in Java's maps.
+fn place(ids: &[i32], field_id: i32) -> Option<usize> {
+    ids.iter().rposition(|id| *id == field_id)
+}
+
+/// How the values of a field are found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finder {
+    field_id: i32,
+    /// Set if all rows have the same fields, and this one among them.
+    same: Option<Same>,
+}
+
+/// Where the values of a field are that each of some rows has.
+#[derive(Debug, Clone, Copy)]
+struct Same {
+    at: usize,
+    /// Values of a row.
+    width: usize,
+    rows: usize,
+}
+
 /// Which fields each row has something of, and where that starts.
 #[derive(Debug, Clone, Default)]
 struct Rows {
     shapes: Shapes,
+    /// How many rows have the first list, where all of them do; then the rest is empty.
+    all: Option<usize>,
     /// The place of a row's list; none if it has no map.
     shape: Vec<u32>,
     first: Vec<u32>,
@@ -219,19 +250,41 @@ impl Rows {
     }
 
     /// The fields of a row, and where the first one's value is; none if it has no map.
+    #[inline]
     fn get(&self, row: usize) -> Option<(&[i32], usize)> {
+        if let Some(rows) = self.all {
+            let ids = self.shapes.get(0);
+            return (row < rows).then_some((ids, row * ids.len()));
+        }
         let shape = *self.shape.get(row)?;
         (shape != NO_MAP).then(|| (self.shapes.get(shape as usize), self.first[row] as usize))
     }
 
-    /// The place of a field's value.
-    fn find(&self, row: usize, field_id: i32) -> Option<usize> {
-        let (ids, first) = self.get(row)?;
-        // Of two for one field the later counts, as in Java's maps.
-        ids.iter().rposition(|id| *id == field_id).map(|at| first + at)
+    /// How a field's values are found.
+    fn finder(&self, field_id: i32) -> Finder {
+        let same = self.all.and_then(|rows| {
+            let ids = self.shapes.get(0);
+            Some(Same { at: place(ids, field_id)?, width: ids.len(), rows })
+        });
+        Finder { field_id, same }
     }
 
+    /// The place of a field's value.
+    #[inline]
+    fn find(&self, row: usize, field: &Finder) -> Option<usize> {
+        if let Some(same) = &field.same {
+            return (row < same.rows).then_some(row * same.width + same.at);
+        }
+        let (ids, first) = self.get(row)?;
+        place(ids, field.field_id).map(|at| first + at)
+    }
+
+    /// Lets go of what is not needed. Rows that all have the same fields need nothing each.
     fn shrink(&mut self) {
+        if self.all.is_none() && !self.shape.is_empty() && self.shape.iter().all(|shape| *shape == 0) {
+            self.all = Some(self.shape.len());
+            (self.shape, self.first) = (Vec::new(), Vec::new());
+        }
         self.shapes.ids.shrink_to_fit();
         self.shapes.ends.shrink_to_fit();
         self.shape.shrink_to_fit();
@@ -260,8 +313,13 @@ impl Counts {
         self.rows.close(row, self.values.len() - ids.len(), ids)
     }
 
-    pub(super) fn get(&self, row: usize, field_id: i32) -> Option<i64> {
-        self.rows.find(row, field_id).map(|at| self.values[at])
+    pub(super) fn finder(&self, field_id: i32) -> Finder {
+        self.rows.finder(field_id)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, row: usize, field: &Finder) -> Option<i64> {
+        self.rows.find(row, field).map(|at| self.values[at])
     }
 
     /// All of a row.
@@ -284,14 +342,19 @@ impl Counts {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bounds {
     rows: Rows,
+    /// Where each ends; empty where all are of one length.
     ends: Vec<u32>,
-    bytes: Vec<u8>,
+    length: Option<u32>,
+    /// What was pushed and is not yet in `bytes`, where it is read.
+    pushed: Vec<u8>,
+    /// Maps share it.
+    bytes: Bytes,
 }
 
 impl Bounds {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        self.bytes.extend_from_slice(bytes);
-        self.ends.push(u32::try_from(self.bytes.len()).map_err(|_| TOO_LARGE)?);
+        self.pushed.extend_from_slice(bytes);
+        self.ends.push(u32::try_from(self.pushed.len()).map_err(|_| TOO_LARGE)?);
         Ok(())
     }
 
@@ -299,33 +362,62 @@ impl Bounds {
         self.rows.close(row, self.ends.len() - ids.len(), ids)
     }
 
-    fn range(&self, at: usize) -> std::ops::Range<usize> {
+    /// Where a bound is among the bytes.
+    #[inline]
+    fn range(&self, at: usize) -> Range<usize> {
+        if let Some(length) = self.length {
+            let length = length as usize;
+            return at * length..(at + 1) * length;
+        }
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         start as usize..self.ends[at] as usize
     }
 
-    pub(super) fn get(&self, row: usize, field_id: i32) -> Option<&[u8]> {
-        self.rows.find(row, field_id).map(|at| &self.bytes[self.range(at)])
+    pub(super) fn finder(&self, field_id: i32) -> Finder {
+        self.rows.finder(field_id)
     }
 
-    /// All of a row, as places in [`Bounds::bytes`].
-    pub(super) fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, std::ops::Range<usize>)>> {
+    #[inline]
+    pub(super) fn get(&self, row: usize, field: &Finder) -> Option<&[u8]> {
+        self.rows.find(row, field).map(|at| &self.bytes[self.range(at)])
+    }
+
+    /// All of a row, as places in the buffer.
+    fn row(&self, row: usize) -> Option<impl Iterator<Item = (i32, Range<usize>)>> {
         let (ids, first) = self.rows.get(row)?;
         Some(ids.iter().enumerate().map(move |(at, id)| (*id, self.range(first + at))))
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The bounds of a row, which are next to each other. They share this buffer.
+    pub(super) fn of_row(&self, row: usize) -> Option<BoundMap> {
+        let mut whole = None;
+        for (_, range) in self.row(row)? {
+            let start = whole.map_or(range.start, |(start, _)| start);
+            whole = Some((start, range.end));
+        }
+        let (start, end) = whole.unwrap_or_default();
+        let ends = self.row(row)?.map(|(id, range)| (id, (range.end - start) as u32)).collect();
+        // A writer that does not order them has them copied.
+        let copied = || Some(self.row(row)?.map(|(id, range)| (id, Bound::new(self.bytes.slice(range)))).collect());
+        BoundMap::of(ends, self.bytes.slice(start..end)).or_else(copied)
     }
 
+    /// Ends all rows: from now on bounds are read.
     pub(super) fn shrink(&mut self) {
         self.rows.shrink();
+        self.pushed.shrink_to_fit();
+        self.bytes = std::mem::take(&mut self.pushed).into();
+        let length = self.ends.first().copied();
+        let is_fixed = |length: u32| self.ends.iter().zip(1_u64..).all(|(end, n)| u64::from(*end) == n * u64::from(length));
+        self.length = length.filter(|length| is_fixed(*length));
+        if self.length.is_some() {
+            self.ends = Vec::new();
+        }
         self.ends.shrink_to_fit();
-        self.bytes.shrink_to_fit();
     }
 
     pub(super) const fn memory(&self) -> usize {
-        self.rows.memory() + 4 * self.ends.capacity() + self.bytes.capacity()
+        self.rows.memory() + 4 * self.ends.capacity() + self.pushed.capacity() + self.bytes.len()
     }
 }
 
@@ -378,6 +470,30 @@ mod tests {
         assert_eq!(counts.row(1).map(Iterator::collect::<Vec<_>>), Some(vec![(1, 5), (2, 6)]));
         assert_eq!(counts.row(2).map(Iterator::count), Some(0));
         assert!(counts.row(3).is_none());
-        assert_eq!((counts.get(1, 2), counts.get(2, 2), counts.get(0, 1)), (Some(6), None, None));
+        let get = |row: usize, id: i32| counts.get(row, &counts.finder(id));
+        assert_eq!((get(1, 2), get(2, 2), get(0, 1)), (Some(6), None, None));
+    }
+
+    #[test]
+    fn fields_are_found_alike_whether_all_rows_have_the_same_or_not() {
+        let of = |rows: &[&[i32]]| {
+            let mut counts = Counts::default();
+            for (row, ids) in rows.iter().enumerate() {
+                ids.iter().for_each(|id| counts.push(i64::from(100 * id) + row as i64));
+                counts.close(row, ids).expect("closed");
+            }
+            counts.shrink();
+            counts
+        };
+        for rows in [&[&[1, 2, 3][..], &[1, 2, 3], &[1, 2, 3]][..], &[&[1, 2, 3], &[3, 2], &[]], &[&[2, 2], &[2, 2]], &[]] {
+            let counts = of(rows);
+            for (row, ids) in rows.iter().enumerate() {
+                for id in 0..5 {
+                    let expected = ids.contains(&id).then_some(i64::from(100 * id) + row as i64);
+                    assert_eq!(counts.get(row, &counts.finder(id)), expected, "{rows:?} {row} {id}");
+                }
+            }
+            assert_eq!(counts.get(rows.len(), &counts.finder(2)), None);
+        }
     }
 }

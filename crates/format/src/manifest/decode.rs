@@ -5,20 +5,22 @@ use std::collections::HashMap;
 use super::batch::{ManifestBatch, Projection, damaged};
 use super::header::{MANIFEST, ManifestHeader, PartitionPart, header};
 use super::ids;
-use super::plan::{MapPart, MapPlan, Op, Role, SLOTS, Slot, Step, plan};
+use super::plan::{MapPart, MapPlan, Op, Plan, Role, SLOTS, Slot, Step, plan};
+use super::unknown::UnknownColumn;
 use crate::avro::{Broken, Container, Cursor, Read, Scratch, WriterSchema, decode};
 use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value};
 
 /// The entries of a manifest, of which all bytes are there. What they inherit from the list they have not yet:
 /// [`ManifestBatch::inherit`].
-pub fn decode_manifest(file: &[u8], projection: &Projection) -> Result<ManifestBatch> {
-    let mut container = Container::open(MANIFEST, file)?;
+pub fn decode_manifest(bytes: &[u8], projection: &Projection) -> Result<ManifestBatch> {
+    let mut container = Container::open(MANIFEST, bytes)?;
     let (header, partition) = header(&container);
-    let steps = plan(container.schema(), projection, partition)?;
+    let Plan { steps, unknown } = plan(container.schema(), projection, partition)?;
     let schema = container.schema().clone();
+    let unknown = UnknownColumn::of(MANIFEST, &container, Some(schema.root()), &unknown)?;
     let mut reader = Reader {
         schema: &schema,
-        batch: ManifestBatch::new(header),
+        batch: ManifestBatch::new(header, projection.clone(), unknown),
         numbers: [None; SLOTS],
         ids: Vec::new(),
         seen: HashMap::new(),
@@ -128,6 +130,11 @@ impl Reader<'_> {
                 let list = list(cursor, self.schema, *items, Cursor::int)?;
                 self.batch.equality_ids.push(row, &list)?;
             }
+            Op::Unknown(place) => {
+                if let Some(unknown) = &mut self.batch.unknown {
+                    unknown.read(*place, cursor, self.schema, node)?;
+                }
+            }
             // A file within a file is none.
             Op::File(_) => return Err("it is nested"),
         }
@@ -164,6 +171,9 @@ impl Reader<'_> {
             batch.tuple.push(batch.tuples.len() as u32);
             batch.tuples.push(vec![None; batch.header.partition.len()].into());
             self.last.clear();
+        }
+        if let Some(unknown) = &mut batch.unknown {
+            unknown.close(row).map_err(|why| (ids::DATA_FILE, why))?;
         }
         batch.len += 1;
         Ok(())

@@ -1,10 +1,13 @@
 //! Decoding of manifest lists.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::batch::damaged;
+use super::unknown::UnknownColumn;
 use crate::avro::{Container, Cursor, Field, Kind, Read, Scratch, WriterSchema};
-use crate::{Bound, FieldSummary, ManifestContent, ManifestFile, Result};
+use crate::{Bound, FieldSummary, ManifestContent, ManifestFile, Result, UnknownFields};
 
 const LIST: &str = "manifest list";
 
@@ -14,20 +17,76 @@ pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut container = Container::open(LIST, file)?;
     let schema = container.schema().clone();
     let mut scratch = Scratch::default();
-    let fields = solid(&schema, schema.root());
+    let (parts, unknown) = parts(&schema, schema.root(), is_known);
+    let mut unknown = UnknownColumn::of(LIST, &container, None, &unknown)?;
+    let mut summaries = Summaries::of(&container, &schema, &parts)?;
     let mut manifests = Vec::new();
     while let Some((count, bytes)) = container.next(&mut scratch)? {
         let mut cursor = Cursor::new(bytes);
         for _ in 0..count {
-            manifests.push(manifest(&mut cursor, &schema, &fields)?);
+            manifests.push(manifest(&mut cursor, &schema, &parts, unknown.as_deref_mut(), &mut summaries)?);
+            if let Some(unknown) = &mut unknown {
+                unknown.close(manifests.len() - 1).map_err(|why| damaged(LIST, -1, why))?;
+            }
         }
+    }
+    if let Some(mut unknown) = unknown {
+        unknown.shrink();
+        manifests.iter_mut().enumerate().for_each(|(row, manifest)| manifest.extra = unknown.row(row));
+    }
+    if let Some(mut unknown) = summaries.unknown {
+        unknown.shrink();
+        let all = manifests.iter_mut().flat_map(|manifest| manifest.partitions.iter_mut().flatten());
+        all.enumerate().for_each(|(row, summary)| summary.extra = unknown.row(row));
     }
     Ok(manifests)
 }
 
-/// The fields of a record whose values take bytes.
-fn solid(schema: &WriterSchema, node: usize) -> Vec<&Field> {
-    schema.fields(node).iter().filter(|field| schema.node(field.node).least > 0).collect()
+/// A field whose values take bytes.
+struct Part<'a> {
+    field: &'a Field,
+    /// Its place among those that nobody knows.
+    unknown: Option<usize>,
+}
+
+/// The fields of a record whose values take bytes, and the places of those that nobody knows. Of two of these with one id the first counts.
+fn parts(schema: &WriterSchema, record: usize, is_known: fn(i32) -> bool) -> (Vec<Part<'_>>, Vec<(usize, usize)>) {
+    let (mut parts, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    for (place, field) in schema.fields(record).iter().enumerate() {
+        if schema.node(field.node).least == 0 {
+            continue;
+        }
+        let is_unknown = field.id.is_some_and(|id| !is_known(id) && seen.insert(id));
+        parts.push(Part { field, unknown: is_unknown.then_some(unknown.len()) });
+        if is_unknown {
+            unknown.push((record, place));
+        }
+    }
+    (parts, unknown)
+}
+
+const fn is_known(id: i32) -> bool {
+    matches!(id, 500..=507 | 512..=517 | 519 | 520)
+}
+
+/// How the summaries of manifests' partitions are read, and what of them nobody knows.
+struct Summaries<'a> {
+    parts: Vec<Part<'a>>,
+    unknown: Option<Box<UnknownColumn>>,
+    /// How many were read.
+    count: usize,
+}
+
+impl<'a> Summaries<'a> {
+    fn of(container: &Container<'_>, schema: &'a WriterSchema, list: &[Part<'_>]) -> Result<Self> {
+        let field = list.iter().find(|part| part.field.id == Some(507)).map(|part| schema.without_null(part.field.node).0);
+        // Items may be null, too; then they say nothing.
+        let (parts, unknown) = match field.map(|node| &schema.node(node).kind) {
+            Some(Kind::Array { items, .. }) => parts(schema, schema.without_null(*items).0, |id| matches!(id, 509..=511 | 518)),
+            _ => (Vec::new(), Vec::new()),
+        };
+        Ok(Self { parts, unknown: UnknownColumn::of(LIST, container, None, &unknown)?, count: 0 })
+    }
 }
 
 /// What a list says of a manifest.
@@ -41,9 +100,15 @@ struct Said {
     key_metadata: Option<Bytes>,
 }
 
-fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema, fields: &[&Field]) -> Result<ManifestFile> {
+fn manifest(
+    cursor: &mut Cursor<'_>,
+    schema: &WriterSchema,
+    parts: &[Part<'_>],
+    mut unknown: Option<&mut UnknownColumn>,
+    summaries: &mut Summaries<'_>,
+) -> Result<ManifestFile> {
     let mut said = Said::default();
-    for field in fields {
+    for Part { field, unknown: place } in parts {
         let id = field.id.unwrap_or(-1);
         let bad = |why| damaged(LIST, id, why);
         match id {
@@ -56,7 +121,7 @@ fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema, fields: &[&Field]) -
                 };
                 said.numbers[at as usize] = number(cursor, schema, field.node).map_err(bad)?;
             }
-            507 => said.partitions = summaries(cursor, schema, field.node).map_err(bad)?,
+            507 => said.partitions = summaries.read(cursor, schema, field.node).map_err(bad)?,
             517 => {
                 said.content = match number(cursor, schema, field.node).map_err(bad)? {
                     None | Some(0) => ManifestContent::Data,
@@ -65,7 +130,10 @@ fn manifest(cursor: &mut Cursor<'_>, schema: &WriterSchema, fields: &[&Field]) -
                 }
             }
             519 => said.key_metadata = bytes(cursor, schema, field.node).map_err(bad)?.map(Bytes::copy_from_slice),
-            _ => cursor.skip(schema, field.node).map_err(bad)?,
+            _ => match (&mut unknown, place) {
+                (Some(unknown), Some(place)) => unknown.read(*place, cursor, schema, field.node).map_err(bad)?,
+                _ => cursor.skip(schema, field.node).map_err(bad)?,
+            },
         }
     }
     said.manifest()
@@ -108,6 +176,7 @@ impl Said {
             partitions: self.partitions,
             key_metadata: self.key_metadata,
             first_row_id,
+            extra: UnknownFields::default(),
         })
     }
 }
@@ -155,43 +224,50 @@ fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<
     }
 }
 
-fn summaries(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<Vec<FieldSummary>>> {
-    let Some(node) = present(cursor, schema, node)? else { return Ok(None) };
-    let Kind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
-    let mut summaries = Vec::new();
-    // What takes no bytes can't be counted out; a summary takes one.
-    let least = schema.node(items).least;
-    if least == 0 {
-        return cursor.skip(schema, node).map(|()| None);
-    }
-    // Items may be null, too; then they say nothing.
-    let fields = solid(schema, schema.without_null(items).0);
-    while let Some(count) = cursor.items(least)? {
-        for _ in 0..count {
-            summaries.push(summary(cursor, schema, items, &fields)?);
+impl Summaries<'_> {
+    fn read(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<Vec<FieldSummary>>> {
+        let Some(node) = present(cursor, schema, node)? else { return Ok(None) };
+        let Kind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
+        let mut summaries = Vec::new();
+        // What takes no bytes can't be counted out; a summary takes one.
+        let least = schema.node(items).least;
+        if least == 0 {
+            return cursor.skip(schema, node).map(|()| None);
         }
+        while let Some(count) = cursor.items(least)? {
+            for _ in 0..count {
+                summaries.push(self.summary(cursor, schema, items)?);
+                if let Some(unknown) = &mut self.unknown {
+                    unknown.close(self.count)?;
+                }
+                self.count += 1;
+            }
+        }
+        Ok(Some(summaries))
     }
-    Ok(Some(summaries))
-}
 
-fn summary(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize, fields: &[&Field]) -> Read<FieldSummary> {
-    let mut summary = FieldSummary::default();
-    if present(cursor, schema, node)?.is_none() {
-        return Ok(summary);
-    }
-    if fields.is_empty() {
-        return Err("a summary is no record");
-    }
-    let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| Bound::new(bytes.to_vec()));
-    for field in fields {
-        match field.id {
-            // Where it is not said, there may be nulls.
-            Some(509) => summary.contains_null = boolean(cursor, schema, field.node)?.unwrap_or(true),
-            Some(518) => summary.contains_nan = boolean(cursor, schema, field.node)?,
-            Some(510) => summary.lower_bound = bound(bytes(cursor, schema, field.node)?),
-            Some(511) => summary.upper_bound = bound(bytes(cursor, schema, field.node)?),
-            _ => cursor.skip(schema, field.node)?,
+    fn summary(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<FieldSummary> {
+        let mut summary = FieldSummary::default();
+        if present(cursor, schema, node)?.is_none() {
+            return Ok(summary);
         }
+        if self.parts.is_empty() {
+            return Err("a summary is no record");
+        }
+        let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| Bound::new(bytes.to_vec()));
+        for Part { field, unknown: place } in &self.parts {
+            match field.id {
+                // Where it is not said, there may be nulls.
+                Some(509) => summary.contains_null = boolean(cursor, schema, field.node)?.unwrap_or(true),
+                Some(518) => summary.contains_nan = boolean(cursor, schema, field.node)?,
+                Some(510) => summary.lower_bound = bound(bytes(cursor, schema, field.node)?),
+                Some(511) => summary.upper_bound = bound(bytes(cursor, schema, field.node)?),
+                _ => match (&mut self.unknown, place) {
+                    (Some(unknown), Some(place)) => unknown.read(*place, cursor, schema, field.node)?,
+                    _ => cursor.skip(schema, field.node)?,
+                },
+            }
+        }
+        Ok(summary)
     }
-    Ok(summary)
 }

@@ -5,15 +5,17 @@ mod columns;
 mod decode;
 mod header;
 mod list;
+mod merge;
 mod plan;
 mod schemas;
+mod unknown;
 mod write;
 mod write_list;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Columns, ManifestBatch, Projection};
+pub use batch::{BatchColumn, Columns, ManifestBatch, Projection};
 pub use decode::{decode_manifest, read_manifest};
 pub use header::{ManifestHeader, PartitionColumn, manifest_schema, read_manifest_header};
 pub use list::read_manifest_list;
@@ -47,4 +49,8 @@ mod ids {
     pub(super) const REFERENCED_FILE: i32 = 143;
     pub(super) const CONTENT_OFFSET: i32 = 144;
     pub(super) const CONTENT_SIZE: i32 = 145;
+
+    /// Fields that the specification had once and lets nobody write: the size of blocks, a file's ordinal, how it is sorted, and counts of
+    /// distinct values.
+    pub(super) const DEPRECATED: [i32; 4] = [105, 106, 107, 111];
 }

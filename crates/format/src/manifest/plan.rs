@@ -36,6 +36,8 @@ pub(super) enum Op {
     ReferencedFile,
     Splits(usize),
     EqualityIds(usize),
+    /// A field that nobody knows: its place among those that are kept.
+    Unknown(usize),
 }
 
 /// A number of an entry.
@@ -83,14 +85,31 @@ pub(super) enum Role {
     Other,
 }
 
+/// What is to be done with entries.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// The fields that nobody knows, in the order in which they are read: their records, and their places in these.
+    pub(super) unknown: Vec<(usize, usize)>,
+}
+
 /// The plan of entries.
-pub(super) fn plan(schema: &WriterSchema, projection: &Projection, partition: Vec<PartitionPart>) -> Result<Vec<Step>> {
+pub(super) fn plan(schema: &WriterSchema, projection: &Projection, partition: Vec<PartitionPart>) -> Result<Plan> {
     let planner = Planner { schema, projection };
     let mut partition = Some(partition);
     let mut steps = planner.record(schema.root(), |planner, field, node| planner.entry(field, node, &mut partition))?;
     needed(&steps, &[ids::STATUS, ids::DATA_FILE])?;
+    let mut unknown = Vec::new();
+    let mut counted = |record, step: &mut Step| {
+        if let Op::Unknown(place) = &mut step.op {
+            unknown.push((record, *place));
+            *place = unknown.len() - 1;
+        }
+    };
     for step in &mut steps {
-        if let Op::File(inner) = &step.op {
+        counted(schema.root(), step);
+        if let Op::File(inner) = &mut step.op {
+            inner.iter_mut().for_each(|inner| counted(step.node, inner));
             needed(inner, &[ids::FILE_FORMAT, ids::RECORD_COUNT, ids::FILE_SIZE])?;
             let path = inner.iter().any(|step| step.id == ids::FILE_PATH && (matches!(step.op, Op::Path) || !projection.path));
             if !path {
@@ -98,7 +117,7 @@ pub(super) fn plan(schema: &WriterSchema, projection: &Projection, partition: Ve
             }
         }
     }
-    Ok(steps)
+    Ok(Plan { steps, unknown })
 }
 
 /// Fields without which an entry means nothing.
@@ -121,18 +140,19 @@ impl Planner<'_> {
     fn record(&self, node: usize, mut op: impl FnMut(&Self, i32, usize) -> Result<Op>) -> Result<Vec<Step>> {
         let mut seen = HashSet::new();
         let mut steps = Vec::new();
-        for Field { id, node, .. } in self.schema.fields(node) {
+        for (place, Field { id, node, .. }) in self.schema.fields(node).iter().enumerate() {
             let (inner, null) = self.schema.without_null(*node);
             let op = match id {
                 Some(id) if seen.insert(*id) => op(self, *id, inner)?,
                 _ => Op::Skip,
             };
-            let skipped = matches!(op, Op::Skip);
-            // What takes no bytes need not be passed over, once for each entry.
-            if skipped && self.schema.node(*node).least == 0 {
+            let op = if matches!(op, Op::Unknown(_)) { Op::Unknown(place) } else { op };
+            let is_whole = matches!(op, Op::Skip | Op::Unknown(_));
+            // What takes no bytes need not be passed over, once for each entry, and says nothing that could be kept.
+            if is_whole && self.schema.node(*node).least == 0 {
                 continue;
             }
-            let (node, null) = if skipped { (*node, None) } else { (inner, null) };
+            let (node, null) = if is_whole { (*node, None) } else { (inner, null) };
             steps.push(Step { id: id.unwrap_or(-1), op, node, null });
         }
         Ok(steps)
@@ -147,6 +167,8 @@ impl Planner<'_> {
             ids::DATA_FILE if matches!(self.schema.node(node).kind, Kind::Record(_)) => {
                 Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
             }
+            // Its place is known where it is planned.
+            _ if self.projection.details && id != ids::DATA_FILE => Op::Unknown(0),
             _ => Op::Skip,
         })
     }
@@ -176,7 +198,10 @@ impl Planner<'_> {
             ids::SORT_ORDER_ID => self.number(node, Slot::SortOrder),
             ids::CONTENT_OFFSET => self.number(node, Slot::ContentOffset),
             ids::CONTENT_SIZE => self.number(node, Slot::ContentSize),
-            _ => Op::Skip,
+            ids::PARTITION => Op::Skip,
+            id if ids::DEPRECATED.contains(&id) => Op::Skip,
+            // Its place is known where it is planned.
+            _ => Op::Unknown(0),
         }
     }
 

@@ -1,16 +1,18 @@
 //! Writing manifests, as Java's `ManifestWriter` does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
 
 use super::header::MANIFEST;
-use super::schemas;
-use crate::avro::{Codec, ContainerWriter, avro_schema, encode, put_bytes, put_long};
+use super::unknown::Extension;
+use super::{ids, schemas};
+use crate::avro::{Codec, Container, ContainerWriter, Cursor, Scratch, avro_schema, encode, put_bytes, put_long};
 use crate::{
     Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, FormatError, IdMap, ManifestContent, ManifestEntry,
     ManifestFile, ManifestStatus, NestedField, PartitionSpec, PrimitiveType, Result, Schema, StructType, Tuple, Type,
-    UNASSIGNED_SEQUENCE_NUMBER, Value,
+    UNASSIGNED_SEQUENCE_NUMBER, UnknownFields, Value,
 };
 
 /// What Java puts for the size of blocks, which version 1 must have and nobody reads.
@@ -49,6 +51,8 @@ pub struct ManifestWriter {
     rows: [u64; 3],
     least: Option<i64>,
     summaries: Vec<Summary>,
+    /// Entries that have fields that nobody knows, by their places.
+    unknown: BTreeMap<u64, UnknownFields>,
 }
 
 impl ManifestWriter {
@@ -78,6 +82,7 @@ impl ManifestWriter {
             rows: [0; 3],
             least: None,
             summaries,
+            unknown: BTreeMap::new(),
         })
     }
 
@@ -125,6 +130,9 @@ impl ManifestWriter {
             }
             put_file(out, version, file, &partition, types, first_row_id)
         })?;
+        if !file.extra.is_empty() {
+            self.unknown.insert(self.files.iter().sum(), file.extra.clone());
+        }
         self.files[status as usize] += 1;
         self.rows[status as usize] = self.rows[status as usize].saturating_add(file.rows().unwrap_or(0));
         if status != ManifestStatus::Deleted
@@ -154,9 +162,13 @@ impl ManifestWriter {
         values.collect()
     }
 
-    /// The file's bytes, and how a list has it. Its sequence number is the commit's, which the list's writer puts.
+    /// The file's bytes, and how a list has it. Its sequence number is the commit's, which the list's writer puts. What entries have that
+    /// nobody knows is written back; a field of which they have two types is refused.
     pub fn finish(self, path: impl Into<String>) -> Result<(Vec<u8>, ManifestFile)> {
-        let bytes = self.writer.finish()?;
+        let mut bytes = self.writer.finish()?;
+        if !self.unknown.is_empty() {
+            bytes = extended(&bytes, &self.unknown)?;
+        }
         let [existing, added, deleted] = self.files.map(Some);
         let [existing_rows, added_rows, deleted_rows] = self.rows.map(Some);
         let manifest = ManifestFile {
@@ -176,9 +188,39 @@ impl ManifestWriter {
             partitions: Some(self.summaries.into_iter().map(Summary::finish).collect()),
             key_metadata: None,
             first_row_id: None,
+            extra: UnknownFields::default(),
         };
         Ok((bytes, manifest))
     }
+}
+
+/// A manifest anew, with what its entries have that nobody knows. Most have nothing, which is known only once the last one is there.
+/// A file is the last field of its entry, so that a field at its end is one at the entry's end.
+fn extended(manifest: &[u8], unknown: &BTreeMap<u64, UnknownFields>) -> Result<Vec<u8>> {
+    let extension = Extension::of(MANIFEST, unknown.values())?;
+    let mut container = Container::open(MANIFEST, manifest)?;
+    let mut avro: Json = serde_json::from_slice(container.schema_json()).unwrap_or_default();
+    let file =
+        avro["fields"].as_array_mut().and_then(|fields| fields.iter_mut().find(|field| field["field-id"] == ids::DATA_FILE));
+    extension.add_to(file.map_or(&mut Json::Null, |file| &mut file["type"]), false);
+    extension.add_to(&mut avro, true);
+    let said: Vec<_> = container.said().map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned())).collect();
+    let mut writer = ContainerWriter::new(MANIFEST, container.codec(), &avro, &said);
+    let (schema, none) = (container.schema().clone(), UnknownFields::default());
+    let (mut scratch, mut place) = (Scratch::default(), 0);
+    while let Some((count, block)) = container.next(&mut scratch)? {
+        let mut cursor = Cursor::new(block);
+        for _ in 0..count {
+            let start = cursor;
+            cursor.skip(&schema, schema.root()).map_err(invalid)?;
+            writer.add(|out| {
+                out.extend_from_slice(cursor.since(&start));
+                extension.put(out, unknown.get(&place).unwrap_or(&none))
+            })?;
+            place += 1;
+        }
+    }
+    writer.finish()
 }
 
 fn invalid(why: impl Into<String>) -> FormatError {
@@ -354,6 +396,7 @@ impl Summary {
             contains_nan: Some(self.nan),
             lower_bound: self.least.as_ref().and_then(Bound::of),
             upper_bound: self.greatest.as_ref().and_then(Bound::of),
+            extra: UnknownFields::default(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Writing manifest lists, as Java's `ManifestListWriter` does.
 
+use serde_json::Value as Json;
+
 use super::schemas;
+use super::unknown::Extension;
 use super::write::{put_option, put_optional_bytes, schema_json};
 use crate::avro::{Codec, ContainerWriter, avro_schema, put_bytes, put_long};
 use crate::{
@@ -90,7 +93,14 @@ impl ManifestListWriter {
         let new = &self.new;
         let loose = new.format_version >= 2 && !self.manifests.iter().all(counted);
         let schema = schema(new.format_version, loose);
-        let avro = avro_schema("manifest_file", &schema)?;
+        let mut avro = avro_schema("manifest_file", &schema)?;
+        let extension = Extension::of(LIST, self.manifests.iter().map(|manifest| &manifest.extra))?;
+        extension.add_to(&mut avro, false);
+        let summaries = self.manifests.iter().flat_map(|manifest| manifest.partitions.iter().flatten());
+        let of_summaries = Extension::of(LIST, summaries.map(|summary| &summary.extra))?;
+        if let Some(summary) = summary_of(&mut avro) {
+            of_summaries.add_to(summary, false);
+        }
         let or_null = |number: Option<i64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
         let mut metadata = vec![
             ("iceberg.schema", schema_json(schema).to_string()),
@@ -106,10 +116,20 @@ impl ManifestListWriter {
         metadata.push(("format-version", new.format_version.to_string()));
         let mut writer = ContainerWriter::new(LIST, new.codec, &avro, &metadata);
         for manifest in &self.manifests {
-            writer.add(|out| put_manifest(out, new.format_version, loose, manifest))?;
+            writer.add(|out| {
+                put_manifest(out, new.format_version, loose, manifest, &of_summaries)?;
+                extension.put(out, &manifest.extra)
+            })?;
         }
         writer.finish()
     }
+}
+
+/// The schema of the summaries of manifests' partitions, in that of manifests.
+fn summary_of(avro: &mut Json) -> Option<&mut Json> {
+    let field = avro["fields"].as_array_mut()?.iter_mut().find(|field| field["field-id"] == 507)?;
+    let list = field["type"].as_array_mut()?.iter_mut().find(|ty| ty["type"] == "array")?;
+    Some(&mut list["items"])
 }
 
 /// Whether all counts of a manifest are known.
@@ -143,7 +163,7 @@ fn schema(version: u8, loose: bool) -> StructType {
 }
 
 /// A manifest, its fields in the order of [`schemas::manifest_file`].
-fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &ManifestFile) -> Result<()> {
+fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &ManifestFile, of_summaries: &Extension) -> Result<()> {
     let counts = counts(manifest).map(|count| count.and_then(|count| i64::try_from(count).ok()));
     // Files are counted in 32 bits.
     let (files, rows) = counts.split_at(3);
@@ -170,11 +190,11 @@ fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &Manifest
     put_long(out, manifest.added_snapshot_id);
     put_counts(out, files);
     if version == 1 {
-        put_summaries(out, manifest.partitions.as_deref());
+        put_summaries(out, manifest.partitions.as_deref(), of_summaries)?;
         put_counts(out, rows);
     } else {
         put_counts(out, rows);
-        put_summaries(out, manifest.partitions.as_deref());
+        put_summaries(out, manifest.partitions.as_deref(), of_summaries)?;
     }
     put_optional_bytes(out, manifest.key_metadata.as_deref());
     if version >= 3 {
@@ -183,9 +203,9 @@ fn put_manifest(out: &mut Vec<u8>, version: u8, loose: bool, manifest: &Manifest
     Ok(())
 }
 
-fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>) {
+fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>, of_summaries: &Extension) -> Result<()> {
     put_long(out, summaries.is_some().into());
-    let Some(summaries) = summaries else { return };
+    let Some(summaries) = summaries else { return Ok(()) };
     if !summaries.is_empty() {
         put_long(out, summaries.len() as i64);
         for summary in summaries {
@@ -194,7 +214,9 @@ fn put_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>) {
             out.extend(summary.contains_nan.map(u8::from));
             put_optional_bytes(out, summary.lower_bound.as_ref().map(|bound| bound.bytes()));
             put_optional_bytes(out, summary.upper_bound.as_ref().map(|bound| bound.bytes()));
+            of_summaries.put(out, &summary.extra)?;
         }
     }
     put_long(out, 0);
+    Ok(())
 }

@@ -7,7 +7,8 @@ use iceberg::io::FileIO;
 use iceberg::puffin as theirs;
 
 use super::*;
-use crate::dice::Dice;
+use crate::dice::{Dice, seeds};
+use crate::memory;
 
 const CODECS: [PuffinCodec; 3] = [PuffinCodec::None, PuffinCodec::Lz4, PuffinCodec::Zstd];
 
@@ -91,18 +92,39 @@ fn what_is_unknown_is_kept_and_refused_by_name_where_it_must_be_read() {
     assert!(error.contains("puffin blob x at byte 4") && error.contains("gzip"), "{error}");
 }
 
+/// Damaged files are an error or other values, but no panic, and take no memory that their bytes do not justify.
 #[test]
 fn damaged_files_are_errors_or_other_values() {
-    let mut dice = Dice::new(0xfeed_beef_cafe_0001);
-    for compressed in [false, true] {
-        let (file, _) = written(compressed, &CODECS);
-        for _ in 0..1500 {
-            let damaged = Bytes::from(dice.damage(&file));
+    let files: Vec<Vec<u8>> = [false, true].map(|compressed| written(compressed, &CODECS).0).into();
+    let mut read = 0_u64;
+    seeds(3000, |dice| {
+        let file = dice.one(&files).clone();
+        let damaged = Bytes::from(if dice.below(3) == 0 { with_footer(dice, &files[0]) } else { dice.damage(&file) });
+        let justified = (64 << 20) + 500 * damaged.len();
+        let ((), bytes) = memory::most(|| {
             if let Ok(metadata) = read_puffin(&damaged) {
+                read += 1;
                 for blob in &metadata.blobs {
                     let _ = blob.of(&damaged);
                 }
             }
-        }
-    }
+        });
+        assert!(bytes < justified, "{bytes} bytes for {}", damaged.len());
+    });
+    assert!(read > 100, "{read} were read");
+}
+
+/// A file whose footer, which is not compressed, says something else.
+fn with_footer(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
+    let metadata = read_puffin(file).expect("read");
+    let length = puffin_footer_length(file, file.len() as u64).expect("a footer") as usize;
+    let mut json = serde_json::to_value(&metadata).expect("printed");
+    dice.damage_json(&mut json);
+    let json = json.to_string();
+    let mut made = file[..file.len() - length + MAGIC.len()].to_vec();
+    made.extend_from_slice(json.as_bytes());
+    made.extend_from_slice(&(json.len() as i32).to_le_bytes());
+    made.extend_from_slice(&[0, 0, 0, 0]);
+    made.extend_from_slice(MAGIC);
+    made
 }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::{Rule, Violation};
-use crate::{MAX_DECIMAL_PRECISION, NestedField, NestedFieldRef, PrimitiveType, Schema, TableMetadata, Transform, Type};
+use crate::{
+    MAX_DECIMAL_PRECISION, NestedField, NestedFieldRef, PrimitiveType, Schema, Snapshot, TableMetadata, Transform, Type,
+};
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -94,29 +96,71 @@ fn identifiers(schema: &Schema) -> Vec<Violation> {
     schema.identifier_field_ids().iter().filter_map(violation).collect()
 }
 
-/// Fields that are another type in a later schema than the specification lets them become.
+/// A field as a schema has it, and the field that it is in.
+struct Placed<'a> {
+    field: &'a NestedFieldRef,
+    parent: Option<i32>,
+}
+
+/// Fields that are in a later schema what the specification does not let them become, or that it does not let be added as they are.
 fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut before: HashMap<i32, &NestedFieldRef> = HashMap::new();
+    let mut before: HashMap<i32, Placed<'_>> = HashMap::new();
     // Some writers list schemas in no order.
     let mut schemas: Vec<&Schema> = metadata.schemas.iter().map(AsRef::as_ref).collect();
     schemas.sort_by_key(|schema| schema.schema_id());
-    for schema in schemas {
-        for id in ids_in_order(schema) {
+    for (n, schema) in schemas.into_iter().enumerate() {
+        let violation = |id, rule, why| {
+            let name = schema.name_by_field_id(id).unwrap_or_default();
+            let what = format!("schema {}, field {name} ({id})", schema.schema_id());
+            Violation { schema_id: Some(schema.schema_id()), ..Violation::new(rule, what, why) }
+        };
+        let ids = ids_in_order(schema);
+        if n > 0 && metadata.format_version >= 3 {
+            let added = ids.iter().filter_map(|id| Some((id, without_defaults(schema, *id, &before)?)));
+            let added = added.filter(|_| has_older_rows(metadata, schema.schema_id()));
+            found.extend(added.map(|(id, why)| violation(*id, Rule::RequiredHasDefaults, why)));
+        }
+        for id in ids {
             let Some(field) = schema.field_by_id(id) else { continue };
-            let violation = |rule, why| {
-                let name = schema.name_by_field_id(id).unwrap_or_default();
-                Violation::new(rule, format!("schema {}, field {name} ({id})", schema.schema_id()), why)
-            };
-            if let Some(old) = before.insert(id, field) {
-                found.extend(illegal(old, field, metadata).map(|why| violation(Rule::Promotion, why)));
-                if old.initial_default != field.initial_default {
-                    found.push(violation(Rule::InitialDefaultChanged, "its initial-default is another than before".to_owned()));
-                }
+            let parent = schema.parent_of(id);
+            let Some(old) = before.insert(id, Placed { field, parent }) else { continue };
+            found.extend(illegal(old.field, field, metadata).map(|why| violation(id, Rule::Promotion, why)));
+            if old.field.initial_default != field.initial_default {
+                found.push(violation(id, Rule::InitialDefaultChanged, "its initial-default is another than before".to_owned()));
+            }
+            if old.parent != parent {
+                let place = |parent: Option<i32>| parent.map_or("the table's own fields".to_owned(), |id| format!("field {id}"));
+                let why = format!("it was in {} and can't move into {}", place(old.parent), place(parent));
+                found.push(violation(id, Rule::FieldPlace, why));
             }
         }
     }
     found
+}
+
+/// Why a field can't be added to a struct whose rows were written before; none if it can, or if it is there already. What is within a field
+/// that is added is missing together with it.
+fn without_defaults(schema: &Schema, id: i32, before: &HashMap<i32, Placed<'_>>) -> Option<String> {
+    let field = schema.field_by_id(id).filter(|field| field.required && !before.contains_key(&id))?;
+    let is_in_old_struct = schema.parent_of(id).is_none_or(|parent| {
+        before.get(&parent).is_some_and(|parent| matches!(parent.field.field_type.as_ref(), Type::Struct(_)))
+    });
+    let defaults = [("initial-default", &field.initial_default), ("write-default", &field.write_default)];
+    let (missing, _) = defaults.into_iter().find(|(_, default)| default.is_none())?;
+    is_in_old_struct.then(|| format!("it is required, was added, and has no {missing}"))
+}
+
+/// Whether a branch leads to a snapshot that may hold rows from before a schema.
+fn has_older_rows(metadata: &TableMetadata, schema_id: i32) -> bool {
+    let is_older = |snapshot: &Snapshot| snapshot.schema_id.is_none_or(|id| id < schema_id);
+    let parent = |snapshot: &&Snapshot| snapshot.parent_snapshot_id.and_then(|id| metadata.snapshots.get(id)).map(AsRef::as_ref);
+    let mut heads = metadata.refs.values().filter(|reference| reference.is_branch()).map(|reference| reference.snapshot_id);
+    heads.any(|id| {
+        let head = metadata.snapshots.get(id).map(AsRef::as_ref);
+        // A lineage that comes back to where it was would have no end.
+        std::iter::successors(head, parent).take(metadata.snapshots.len()).any(is_older)
+    })
 }
 
 /// Why a field can't become another type; none if it can.

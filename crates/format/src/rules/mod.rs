@@ -25,6 +25,10 @@ pub enum Rule {
     DefaultOfType,
     /// An initial default never changes ("Default values").
     InitialDefaultChanged,
+    /// A required field that is added has defaults that are not null ("Schema Evolution"); from version 3 on, which has defaults.
+    RequiredHasDefaults,
+    /// A field stays in the struct that it is in ("Schema Evolution").
+    FieldPlace,
     /// A field becomes another type that the specification lists, and no other ("Schema Evolution").
     Promotion,
     /// Identifier fields are required fields of simple types but float and double, in required structs ("Identifier Field IDs").
@@ -47,12 +51,14 @@ pub enum Rule {
     ReferenceExists,
     /// `main` is a branch, at the current snapshot ("Snapshot References").
     Main,
-    /// What a reference keeps is more than nothing ("Snapshot Retention Policy").
+    /// What a reference keeps is more than nothing, and only a branch keeps snapshots ("Snapshot References").
     Retention,
     /// A snapshot's sequence number is no higher than the table's ("Sequence Numbers").
     SequenceNumber,
     /// From version 2 on a snapshot has a manifest list ("Snapshots").
     ManifestList,
+    /// A snapshot with a manifest list lists no manifests beside it ("Snapshots").
+    Manifests,
     /// From version 2 on a snapshot says what its commit did ("Snapshots").
     Operation,
     /// A snapshot has a schema that is there ("Snapshots").
@@ -68,16 +74,15 @@ impl Rule {
             Self::TypeOfVersion => "Schemas and Data Types",
             Self::DecimalDigits | Self::UnknownIsOptional => "Primitive Types",
             Self::DefaultOfVersion | Self::DefaultOfType | Self::InitialDefaultChanged => "Default values",
-            Self::Promotion => "Schema Evolution",
+            Self::Promotion | Self::RequiredHasDefaults | Self::FieldPlace => "Schema Evolution",
             Self::IdentifierField => "Identifier Field IDs",
             Self::LastColumnId | Self::LastPartitionId => "Table Metadata Fields",
             Self::SourceExists | Self::SourcePlace | Self::PartitionName => "Partitioning",
             Self::SourceType => "Partition Transforms",
             Self::PartitionFieldId => "Partition Evolution",
-            Self::ReferenceExists | Self::Main => "Snapshot References",
-            Self::Retention => "Snapshot Retention Policy",
+            Self::ReferenceExists | Self::Main | Self::Retention => "Snapshot References",
             Self::SequenceNumber => "Sequence Numbers",
-            Self::ManifestList | Self::Operation | Self::SnapshotSchema => "Snapshots",
+            Self::ManifestList | Self::Manifests | Self::Operation | Self::SnapshotSchema => "Snapshots",
             Self::RowLineage => "Row Lineage",
         }
     }
@@ -94,11 +99,13 @@ pub struct Violation {
     pub why: String,
     /// The snapshot, if it is one that breaks the rule.
     pub snapshot_id: Option<i64>,
+    /// The schema, if it is one that breaks the rule by what the schemas before it have.
+    pub schema_id: Option<i32>,
 }
 
 impl Violation {
     pub(crate) fn new(rule: Rule, what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { rule, what: what.into(), why: why.into(), snapshot_id: None }
+        Self { rule, what: what.into(), why: why.into(), snapshot_id: None, schema_id: None }
     }
 }
 
@@ -126,8 +133,10 @@ pub fn check(metadata: &TableMetadata) -> Vec<Violation> {
 /// The rules that a change breaks that were not broken before it.
 pub fn added(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
     let old = check(before);
-    let is_new = |violation: &Violation| !old.iter().any(|old| old.rule == violation.rule && old.what == violation.what);
-    check(after).into_iter().filter(is_new).collect()
+    // Which schemas are before a schema changes when some are removed; what a schema is does not.
+    let of_old_schema = |violation: &Violation| violation.schema_id.is_some_and(|id| before.schema_by_id(id).is_some());
+    let is_old = |violation: &Violation| old.iter().any(|old| old.rule == violation.rule && old.what == violation.what);
+    check(after).into_iter().filter(|violation| !of_old_schema(violation) && !is_old(violation)).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +164,10 @@ mod tests {
         json!({"id": id, "name": format!("f{id}"), "required": required, "type": ty})
     }
 
+    fn nested(id: i32, inner: Json) -> Json {
+        field(id, json!({"type": "struct", "fields": [inner]}), false)
+    }
+
     fn push(json: &mut Json, path: &str, value: Json) {
         json.pointer_mut(path).and_then(Json::as_array_mut).expect("a list").push(value);
     }
@@ -166,100 +179,89 @@ mod tests {
         }
     }
 
+    /// What each case breaks, by a change of a table of a version, and words of what is said of it.
+    type Cases = Vec<(u8, Broken, Rule, &'static str)>;
+
+    fn column(value: Json) -> Broken {
+        Box::new(move |json: &mut Json| push(json, "/schemas/1/fields", value))
+    }
+
+    fn set(path: &'static str, value: Json) -> Broken {
+        Box::new(move |json: &mut Json| {
+            let (parent, key) = path.rsplit_once('/').expect("a path");
+            json.pointer_mut(parent).expect("what is changed")[key] = value;
+        })
+    }
+
+    fn of_columns() -> Cases {
+        use Rule::*;
+        let default = json!({"id": 4, "name": "v", "required": false, "type": "variant", "write-default": 1});
+        vec![
+            (3, set("/schemas/1/fields/0/initial-default", json!(1)), InitialDefaultChanged, "x (1)"),
+            (2, column(field(4, json!("variant"), false)), TypeOfVersion, "field f4 (4): variant is not supported until v3"),
+            (2, column(field(4, json!("timestamp_ns"), false)), TypeOfVersion, "timestamp_ns"),
+            (2, column(field(4, json!("decimal(39, 2)"), false)), DecimalDigits, "decimal(39, 2)"),
+            (3, column(field(5, json!("unknown"), true)), UnknownIsOptional, "f5"),
+            (2, set("/schemas/1/fields/1/write-default", json!(1)), DefaultOfVersion, "write-default"),
+            (3, set("/schemas/1/fields/1/write-default", json!("x")), DefaultOfType, "\"x\""),
+            (3, column(default), DefaultOfType, "v (4)"),
+            (2, set("/schemas/1/fields/0/type", json!("string")), Promotion, "it was int and can't become string"),
+            (2, column(field(4, json!("int"), true)), Promotion, "f4 (4): it was string"),
+            (3, set("/snapshots/0/schema-id", json!(0)), RequiredHasDefaults, "schema 1, field z (3): it is required, was added"),
+            (2, column(nested(5, field(4, json!("string"), false))), FieldPlace, "f5.f4 (4): it was in the table's own fields"),
+            (2, set("/schemas/1/fields/1/required", json!(false)), IdentifierField, "y is optional"),
+            (2, set("/schemas/1/fields/1/type", json!("double")), IdentifierField, "it is double"),
+            (2, set("/last-column-id", json!(2)), LastColumnId, "it is 2"),
+        ]
+    }
+
+    fn of_partitions() -> Cases {
+        use Rule::*;
+        let in_list: Broken = Box::new(|json| {
+            let list = json!({"type": "list", "element-id": 6, "element": "int", "element-required": true});
+            push(json, "/schemas/1/fields", field(5, list, false));
+            json["partition-specs"][0]["fields"][0]["source-id"] = json!(6);
+        });
+        let other_meaning: Broken = Box::new(|json| {
+            let field = json!({"name": "p", "transform": "identity", "source-id": 2, "field-id": 1000});
+            push(json, "/partition-specs", json!({"spec-id": 1, "fields": [field]}));
+        });
+        vec![
+            (2, set("/partition-specs/0/fields/0/source-id", json!(9)), SourceExists, "id 9"),
+            (2, in_list, SourcePlace, "in a list"),
+            (2, set("/partition-specs/0/fields/0/transform", json!("day")), SourceType, "day takes no long"),
+            (2, set("/partition-specs/0/fields/0/name", json!("y")), PartitionName, "a column is called y"),
+            (2, other_meaning, PartitionFieldId, "its id 1000 means x"),
+            (2, set("/last-partition-id", json!(999)), LastPartitionId, "1000"),
+            (2, set("/sort-orders/0/fields/0/source-id", json!(9)), SourceExists, "sort order 3, field 1"),
+        ]
+    }
+
+    fn of_snapshots() -> Cases {
+        use Rule::*;
+        let no_list: Broken = Box::new(|json| {
+            json["snapshots"][0].as_object_mut().expect("a snapshot").remove("manifest-list");
+        });
+        vec![
+            (2, set("/refs/t/snapshot-id", json!(9)), ReferenceExists, "tag t: snapshot 9"),
+            (2, set("/refs/main/type", json!("tag")), Main, "main is a branch"),
+            (2, set("/current-snapshot-id", json!(3_051_729_675_574_597_004_i64)), Main, "current-snapshot-id"),
+            (2, set("/refs/t/max-ref-age-ms", json!(0)), Retention, "max-ref-age-ms must be greater than 0"),
+            (2, set("/refs/t/min-snapshots-to-keep", json!(1)), Retention, "tag t: min-snapshots-to-keep is for branches"),
+            (2, set("/refs/t/max-snapshot-age-ms", json!(1)), Retention, "tag t: max-snapshot-age-ms is for branches"),
+            (2, set("/last-sequence-number", json!(0)), SequenceNumber, "above the table's, 0"),
+            (2, no_list, ManifestList, "manifest-list"),
+            (1, set("/snapshots/0/manifests", json!(["s3://a/b/m.avro"])), Manifests, "manifests beside its manifest-list"),
+            (2, set("/snapshots/0/manifests", json!([])), Manifests, "manifests beside its manifest-list"),
+            (2, set("/snapshots/0/summary", json!({})), Operation, "operation"),
+            (2, set("/snapshots/1/schema-id", json!(7)), SnapshotSchema, "schema 7"),
+            (3, set("/next-row-id", json!(4)), RowLineage, "end at 5"),
+        ]
+    }
+
     #[test]
     fn each_rule_is_found_with_what_breaks_it() {
-        use Rule::*;
-        let column = |value: Json| move |json: &mut Json| push(json, "/schemas/1/fields", value);
-        let cases: Vec<(u8, Broken, Rule, &str)> = vec![
-            (3, Box::new(|json| json["schemas"][1]["fields"][0]["initial-default"] = json!(1)), InitialDefaultChanged, "x (1)"),
-            (
-                2,
-                Box::new(column(field(4, json!("variant"), false))),
-                TypeOfVersion,
-                "field f4 (4): variant is not supported until v3",
-            ),
-            (2, Box::new(column(field(4, json!("timestamp_ns"), false))), TypeOfVersion, "timestamp_ns"),
-            (2, Box::new(column(field(4, json!("decimal(39, 2)"), false))), DecimalDigits, "decimal(39, 2)"),
-            (3, Box::new(column(field(5, json!("unknown"), true))), UnknownIsOptional, "f5"),
-            (2, Box::new(|json| json["schemas"][1]["fields"][1]["write-default"] = json!(1)), DefaultOfVersion, "write-default"),
-            (3, Box::new(|json| json["schemas"][1]["fields"][1]["write-default"] = json!("x")), DefaultOfType, "\"x\""),
-            (
-                3,
-                Box::new(column(json!({"id": 4, "name": "v", "required": false, "type": "variant", "write-default": 1}))),
-                DefaultOfType,
-                "v (4)",
-            ),
-            (
-                2,
-                Box::new(|json| json["schemas"][1]["fields"][0]["type"] = json!("string")),
-                Promotion,
-                "it was int and can't become string",
-            ),
-            (2, Box::new(column(field(4, json!("int"), true))), Promotion, "f4 (4): it was string"),
-            (2, Box::new(|json| json["schemas"][1]["fields"][1]["required"] = json!(false)), IdentifierField, "y is optional"),
-            (2, Box::new(|json| json["schemas"][1]["fields"][1]["type"] = json!("double")), IdentifierField, "it is double"),
-            (2, Box::new(|json| json["last-column-id"] = json!(2)), LastColumnId, "it is 2"),
-            (2, Box::new(|json| json["partition-specs"][0]["fields"][0]["source-id"] = json!(9)), SourceExists, "id 9"),
-            (
-                2,
-                Box::new(|json| {
-                    let list = json!({"type": "list", "element-id": 6, "element": "int", "element-required": true});
-                    push(json, "/schemas/1/fields", field(5, list, false));
-                    json["partition-specs"][0]["fields"][0]["source-id"] = json!(6);
-                }),
-                SourcePlace,
-                "in a list",
-            ),
-            (
-                2,
-                Box::new(|json| json["partition-specs"][0]["fields"][0]["transform"] = json!("day")),
-                SourceType,
-                "day takes no long",
-            ),
-            (
-                2,
-                Box::new(|json| json["partition-specs"][0]["fields"][0]["name"] = json!("y")),
-                PartitionName,
-                "a column is called y",
-            ),
-            (
-                2,
-                Box::new(|json| {
-                    push(
-                        json,
-                        "/partition-specs",
-                        json!({"spec-id": 1, "fields": [
-                {"name": "p", "transform": "identity", "source-id": 2, "field-id": 1000}]}),
-                    )
-                }),
-                PartitionFieldId,
-                "its id 1000 means x",
-            ),
-            (2, Box::new(|json| json["last-partition-id"] = json!(999)), LastPartitionId, "1000"),
-            (
-                2,
-                Box::new(|json| json["sort-orders"][0]["fields"][0]["source-id"] = json!(9)),
-                SourceExists,
-                "sort order 3, field 1",
-            ),
-            (2, Box::new(|json| json["refs"]["t"]["snapshot-id"] = json!(9)), ReferenceExists, "tag t: snapshot 9"),
-            (2, Box::new(|json| json["refs"]["main"]["type"] = json!("tag")), Main, "main is a branch"),
-            (2, Box::new(|json| json["current-snapshot-id"] = json!(3_051_729_675_574_597_004_i64)), Main, "current-snapshot-id"),
-            (2, Box::new(|json| json["refs"]["t"]["max-ref-age-ms"] = json!(0)), Retention, "max-ref-age-ms"),
-            (2, Box::new(|json| json["last-sequence-number"] = json!(0)), SequenceNumber, "above the table's, 0"),
-            (
-                2,
-                Box::new(|json| {
-                    json["snapshots"][0].as_object_mut().expect("a snapshot").remove("manifest-list");
-                }),
-                ManifestList,
-                "manifest-list",
-            ),
-            (2, Box::new(|json| json["snapshots"][0]["summary"] = json!({})), Operation, "operation"),
-            (2, Box::new(|json| json["snapshots"][1]["schema-id"] = json!(7)), SnapshotSchema, "schema 7"),
-            (3, Box::new(|json| json["next-row-id"] = json!(4)), RowLineage, "end at 5"),
-        ];
-        for (version, change, rule, words) in cases {
+        for (version, change, rule, words) in of_columns().into_iter().chain(of_partitions()).chain(of_snapshots()) {
             let found = found(version, change);
             assert!(found.iter().any(|v| v.rule == rule && v.to_string().contains(words)), "{rule:?} {words}: {found:?}");
         }
@@ -282,6 +284,69 @@ mod tests {
         for transform in ["identity", "bucket[4]"] {
             assert!(promoted(transform).iter().any(|v| v.rule == Rule::Promotion), "{transform}");
         }
+    }
+
+    /// Rows of before have no value of it; where there are none, or where version 3 is not yet, nothing can be missing.
+    #[test]
+    fn a_required_column_needs_defaults_where_rows_may_be_older() {
+        let added = |version: u8, column: Json, change: fn(&mut Json)| {
+            let mut found = found(version, |json| {
+                push(json, "/schemas/1/fields", column);
+                json["last-column-id"] = json!(9);
+                json["snapshots"][0]["schema-id"] = json!(0);
+                change(json);
+            });
+            found.retain(|violation| violation.rule == Rule::RequiredHasDefaults && violation.what.contains("field f"));
+            found.len()
+        };
+        let required = || field(5, json!("int"), true);
+        let with = |name: &str, value: Json| {
+            let mut field = required();
+            field[name] = value;
+            field
+        };
+        let both = json!({"id": 5, "name": "f5", "required": true, "type": "int", "initial-default": 0, "write-default": 1});
+        assert_eq!(added(3, required(), |_| {}), 1);
+        assert_eq!(added(3, with("initial-default", json!(1)), |_| {}), 1);
+        assert_eq!(added(3, with("write-default", json!(1)), |_| {}), 1);
+        assert_eq!(added(3, both, |_| {}), 0);
+        assert_eq!(added(3, field(5, json!("int"), false), |_| {}), 0);
+        assert_eq!(
+            added(2, required(), |_| {}),
+            0,
+            "version 2 has no defaults, and Java's clients add such a column if they are told to"
+        );
+        // What is in a field that is added as well is missing together with it.
+        assert_eq!(added(3, nested(5, field(6, json!("int"), true)), |_| {}), 0);
+        // Every snapshot that a branch leads to is of the schema that has the column.
+        let replaced = |json: &mut Json| {
+            json["snapshots"][1].as_object_mut().expect("a snapshot").remove("parent-snapshot-id");
+        };
+        assert_eq!(added(3, required(), replaced), 0);
+        let other_branch = |json: &mut Json| {
+            json["snapshots"][1].as_object_mut().expect("a snapshot").remove("parent-snapshot-id");
+            json["refs"]["t"] = json!({"snapshot-id": 3_051_729_675_574_597_004_i64, "type": "branch"});
+        };
+        assert_eq!(added(3, required(), other_branch), 1);
+    }
+
+    /// Of which schemas an old violation is told may change; it blocks nothing all the same.
+    #[test]
+    fn schemas_are_removed_from_a_table_whose_columns_became_what_they_may_not() {
+        let mut json = of_version(2);
+        let mut third = json["schemas"][1].clone();
+        third["schema-id"] = json!(2);
+        third["fields"][2]["type"] = json!("string");
+        let mut last = third.clone();
+        last["schema-id"] = json!(3);
+        push(&mut json, "/schemas", third);
+        push(&mut json, "/schemas", last);
+        let before = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
+        assert!(check(&before).iter().any(|violation| violation.schema_id == Some(2)));
+        json["schemas"].as_array_mut().expect("schemas").remove(2);
+        let after = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
+        assert!(check(&after).iter().any(|violation| violation.schema_id == Some(3)));
+        assert_eq!(added(&before, &after), []);
     }
 
     #[test]

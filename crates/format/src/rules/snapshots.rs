@@ -27,6 +27,8 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
     });
     let list =
         (version > 1 && snapshot.manifest_list.is_none()).then(|| (Rule::ManifestList, "it has no manifest-list".to_owned()));
+    let both = (snapshot.manifest_list.is_some() && snapshot.manifests.is_some())
+        .then(|| (Rule::Manifests, "it lists manifests beside its manifest-list".to_owned()));
     let operation =
         (version > 1 && snapshot.operation().is_none()).then(|| (Rule::Operation, "its summary has no operation".to_owned()));
     let schema = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none());
@@ -40,7 +42,7 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
         (Some(_), None, _) if version >= 3 => Some((Rule::RowLineage, "it has a first-row-id and no added-rows".to_owned())),
         _ => None,
     };
-    [sequence, list, operation, schema, lineage].into_iter().flatten()
+    [sequence, list, both, operation, schema, lineage].into_iter().flatten()
 }
 
 fn of_reference(metadata: &TableMetadata, name: &str, reference: &SnapshotReference) -> impl Iterator<Item = (Rule, String)> {
@@ -58,7 +60,10 @@ fn of_reference(metadata: &TableMetadata, name: &str, reference: &SnapshotRefere
         ("max-snapshot-age-ms", reference.max_snapshot_age_ms),
         ("max-ref-age-ms", reference.max_ref_age_ms),
     ];
-    let retention = ages.into_iter().find(|(_, value)| value.is_some_and(|value| value <= 0));
-    let retention = retention.map(|(key, _)| (Rule::Retention, format!("{key} must be greater than 0")));
+    let of_branches = &ages[..2];
+    let misplaced = of_branches.iter().find(|(_, value)| value.is_some() && !reference.is_branch());
+    let misplaced = misplaced.map(|(key, _)| (Rule::Retention, format!("{key} is for branches")));
+    let none = ages.iter().find(|(_, value)| value.is_some_and(|value| value <= 0));
+    let retention = none.map(|(key, _)| (Rule::Retention, format!("{key} must be greater than 0"))).or(misplaced);
     [there, main, retention].into_iter().flatten()
 }

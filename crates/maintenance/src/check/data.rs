@@ -347,7 +347,7 @@ fn contradictions(expected: &Expected<'_>, column: ArrayRef, wrong: &mut Wrong) 
 /// Whether the manifest's statistics prove that all rows are of the file's partition.
 fn holds_by_bounds(file: &DataFile, expected: &Expected<'_>) -> bool {
     let (leaf, transform) = (expected.leaf, expected.field.transform());
-    let bounds = ColumnBounds::of(file, leaf.id, &leaf.ty);
+    let bounds = ColumnBounds::of(file.stats(leaf.id), &leaf.ty);
     if expected.value.is_none() {
         return bounds.nulls.is_some() && bounds.nulls == file.rows();
     }

@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, SnapshotRef};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, TableError, load_manifests};
-use esker_types::{Coded, ErrorCode, total};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, TableError, files_told, load_manifests};
+use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -92,11 +92,10 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
 /// Plans a check. A table that can't be read is what a check is for: its plan says less.
 pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
-    let manifests = match head {
-        Some(head) => load_manifests(catalog.manifests(), head).await.unwrap_or_default(),
-        None => Vec::new(),
+    let files = match head {
+        Some(head) => files_told(catalog.manifests(), head).await.unwrap_or_default(),
+        None => 0,
     };
-    let files = total(manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]).flatten());
     let snapshot_id = head.map(|s| s.snapshot_id);
     Ok(CheckPlan { table: table.row.name.to_string(), options: options.clone(), snapshot_id, files })
 }
@@ -171,7 +170,7 @@ async fn alive(
     for file in &manifests {
         match source.load(&table.metadata, file).await {
             Ok(manifest) => {
-                live.add_manifest(file, &manifest);
+                live.add_manifest(file, manifest);
                 read.push(file.manifest_path.as_str());
             }
             Err(error) => note_unreadable(&file.manifest_path, error, outcome)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use esker_catalog::LoadedTable;
 use esker_format::{DataContentType, ManifestStatus, Snapshot};
-use esker_table::{LiveFile, PartitionKey, load_manifests};
+use esker_table::{LiveFile, PartitionKey, visit_changes};
 use esker_types::JobId;
 use tokio::sync::Mutex;
 
@@ -58,18 +58,12 @@ impl<'a> Origins<'a> {
             Some(snapshot) => {
                 let source = self.context.catalog.manifests();
                 let mut removed = Vec::new();
-                for manifest in load_manifests(source, snapshot).await? {
-                    if manifest.added_snapshot_id != id {
-                        continue;
+                visit_changes(source, metadata, snapshot, |named| {
+                    if named.status() == ManifestStatus::Deleted && named.file().content == DataContentType::Data {
+                        removed.push(named.live());
                     }
-                    let read = source.load(metadata, &manifest).await?;
-                    for entry in &read.entries {
-                        let gone = entry.status == ManifestStatus::Deleted && entry.snapshot_id == Some(id);
-                        if gone && entry.data_file.content == DataContentType::Data {
-                            removed.push(LiveFile::of(&manifest, entry));
-                        }
-                    }
-                }
+                })
+                .await?;
                 Some(Arc::new(removed))
             }
         };

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use esker_catalog::{Catalog, CatalogError, Cause, LoadedTable, Proposal, Rebase};
-use esker_format::{DataFile, ManifestContent, Operation, Snapshot, TableMetadata};
+use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, ancestors, dangling, delete_key, load_live,
-    load_manifests, rewrite_snapshot,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, ancestors, dangling, delete_key, has_deletes,
+    load_live, rewrite_snapshot,
 };
 use esker_types::{Carried, JobId};
 use esker_write::{Doomed, WriteError, write_deletes};
@@ -130,7 +130,7 @@ impl GroupCommit {
         // Not through the cache: this state may be one that no metadata file holds yet. Where nothing is deleted, no file needs
         // to be looked at: a commit a group would look at every file for each.
         let manifests = self.context.catalog.manifests();
-        let deletes = load_manifests(manifests, head).await?.iter().any(|m| m.content == ManifestContent::Deletes);
+        let deletes = has_deletes(manifests, head).await?;
         let unnumbered = self.unnumbered(metadata);
         let live = match deletes || !unnumbered.is_empty() {
             true => load_live(manifests, metadata, head).await?,
@@ -180,7 +180,7 @@ impl GroupCommit {
         if late.deletes.is_empty() {
             return Ok(doomed);
         }
-        let index = DeleteIndex::new(&late, metadata)?;
+        let index = DeleteIndex::new(&late.deletes, metadata)?;
         for group in &self.groups {
             let positions = self.context.reader.deleted_positions(&group.removed, &index, &self.context.counters.reads).await?;
             if positions.is_empty() {
@@ -258,7 +258,7 @@ impl Rebase for ConvertCommit {
 impl ConvertCommit {
     async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
         let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
-        let index = DeleteIndex::new(&live, metadata)?;
+        let index = DeleteIndex::new(&live.deletes, metadata)?;
         // A delete goes only if every file it can apply to, as the table is now, was looked at.
         let mut needed: HashSet<usize> = HashSet::new();
         for file in live.data.iter().filter(|f| !self.files.contains_key(&f.file.file_path)) {
@@ -278,7 +278,7 @@ impl ConvertCommit {
             positional && d.entry.sequence_number > self.sequence_number
         };
         late.deletes = live.deletes.iter().filter(is_late).cloned().collect();
-        let late_index = DeleteIndex::new(&late, metadata)?;
+        let late_index = DeleteIndex::new(&late.deletes, metadata)?;
         let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;
         let mut late_deletes = 0;
         let mut doomed = Vec::new();

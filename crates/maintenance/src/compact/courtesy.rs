@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use esker_format::{DataContentType, ManifestEntry, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
-use esker_table::{Manifests, PartitionKey, ancestors, load_manifests};
+use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
+use esker_table::{Manifests, Named, PartitionKey, Planned, ancestors, visit_changes};
 
 use crate::Result;
 
@@ -23,8 +23,8 @@ fn changes_rows(snapshot: &Snapshot) -> Option<bool> {
 }
 
 /// Whether what a snapshot did to a file changed rows, where nothing but its manifests tells.
-fn changed_rows(entry: &ManifestEntry) -> bool {
-    entry.status == ManifestStatus::Deleted || entry.data_file.content == DataContentType::PositionDeletes
+fn changed_rows(named: Named<'_>) -> bool {
+    named.status() == ManifestStatus::Deleted || named.file().content == DataContentType::PositionDeletes
 }
 
 /// The partitions in which rows were changed on the way to `head` since `since_ms`.
@@ -35,18 +35,14 @@ pub(crate) async fn changed(source: &Manifests, metadata: &TableMetadata, head: 
         if told == Some(false) {
             continue;
         }
-        for file in load_manifests(source, snapshot).await? {
-            if file.added_snapshot_id != snapshot.snapshot_id {
-                continue;
-            }
-            let manifest = source.load(metadata, &file).await?;
-            let by_it = |e: &&ManifestEntry| e.snapshot_id == Some(snapshot.snapshot_id) && (told.is_some() || changed_rows(e));
-            for entry in manifest.entries.iter().filter(by_it) {
-                let key = PartitionKey::new(file.partition_spec_id, &entry.data_file.partition);
+        visit_changes(source, metadata, snapshot, |named| {
+            if told.is_some() || changed_rows(named) {
+                let key = named.partition_key();
                 let last = changed.entry(key.into_owned()).or_insert(i64::MIN);
                 *last = (*last).max(snapshot.timestamp_ms);
             }
-        }
+        })
+        .await?;
     }
     Ok(changed)
 }

@@ -38,7 +38,7 @@ pub(crate) async fn resolve_within(
     if live.deletes.is_empty() {
         return Ok((ByPath::new(), ByPath::new()));
     }
-    let index = DeleteIndex::new(live, metadata)?;
+    let index = DeleteIndex::new(&live.deletes, metadata)?;
     let positional = reader.deleted_positions(files, &index, stats).await?;
     let mut by_equality = ByPath::new();
     for (files, deletes) in index.equality_by_partition(files) {

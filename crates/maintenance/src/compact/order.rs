@@ -91,7 +91,7 @@ impl Order {
         for axis in axes {
             let id = axis.column.id;
             let Some(ty) = schema.field_by_id(id).and_then(|field| field.field_type.as_primitive()) else { continue };
-            let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(&f.file, id, ty)).collect();
+            let bounds: Vec<ColumnBounds> = files.iter().map(|f| ColumnBounds::of(f.file.stats(id), ty)).collect();
             let low = bounds.iter().filter_map(|b| number(b.lower.as_ref()?)).reduce(f64::min);
             let high = bounds.iter().filter_map(|b| number(b.upper.as_ref()?)).reduce(f64::max);
             axis.range = low.zip(high).filter(|(low, high)| low < high);

@@ -110,7 +110,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
         options,
         limits,
         filter,
-        index: DeleteIndex::new(&live, metadata)?,
+        index: DeleteIndex::new(&live.deletes, metadata)?,
         unreadable: live.deletes.iter().any(|d| check_readable(d).is_err()),
         live: &live,
         changed: &changed,
@@ -234,7 +234,7 @@ impl Chooser<'_> {
 
     fn matches(&self, data: &LiveFile) -> bool {
         let (Some(filter), Some(spec)) = (&self.filter, self.metadata.partition_spec_by_id(data.spec_id)) else { return true };
-        residual(filter, self.metadata.current_schema(), spec, &data.file) != Expr::False
+        residual(filter, self.metadata.current_schema(), spec, data) != Expr::False
     }
 
     fn candidate(&self, data: &LiveFile) -> Option<Candidate> {

@@ -39,7 +39,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     if let Some(bytes) = plan.options.memory_bytes {
         context.memory.bytes = bytes;
     }
-    let live = context.catalog.live(table, snapshot).await?;
+    let live = Arc::new(context.catalog.live(table, snapshot).await?);
     context.progress.set_total(plan.bytes());
     let start = snapshot.snapshot_id;
     let job = Job { context: &context, table: table.row.id, metadata: table.metadata.clone(), plan, live, start, started };
@@ -264,7 +264,7 @@ impl Job<'_> {
     /// Turns deletes into better ones, all in one commit: a delete of the whole table goes only once every partition is done.
     async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
-        let index = DeleteIndex::new(&self.live, &self.metadata)?;
+        let index = DeleteIndex::new(&self.live.deletes, &self.metadata)?;
         let (mut files, mut covered): (HashMap<String, Doomed>, HashSet<DeleteKey>) = Default::default();
         for group in &self.plan.groups {
             let data: Vec<LiveFile> =

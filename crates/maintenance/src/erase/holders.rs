@@ -1,13 +1,13 @@
 //! What still holds rows: every file in storage that some snapshot, the quarantine or nothing at all leads to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
-use esker_format::{DataFileFormat, TableMetadata};
+use esker_format::{DataFileFormat, Projection, TableMetadata};
 use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, target_schema};
 use esker_storage::Location;
-use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, load_live, load_manifests, residual};
+use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, Named, Planned, held_manifests, load_live, residual};
 use esker_types::{Coded, Millis};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -146,41 +146,28 @@ async fn suspects(
     let (metadata, source) = (&table.metadata, catalog.manifests());
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
-    // What a manifest holds that may match: snapshots share most of theirs.
-    let mut by_manifest: HashMap<String, Vec<String>> = HashMap::new();
-    for snapshot in &metadata.snapshots {
-        for file in load_manifests(source, snapshot).await? {
-            if !by_manifest.contains_key(&file.manifest_path) {
-                let manifest = source.load(metadata, &file).await?;
-                let mut matched = Vec::new();
-                for entry in &manifest.entries {
-                    let data = &entry.data_file;
-                    let path = Location::normal(&data.file_path);
-                    if entry.is_alive() {
-                        known.insert(path.clone());
-                    }
-                    let spec = metadata.partition_spec_by_id(file.partition_spec_id);
-                    let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, data) == Expr::False);
-                    if !entry.is_alive() || ruled_out || data.file_format == DataFileFormat::Puffin {
-                        continue;
-                    }
-                    // Whether it holds any of the rows can't be found out.
-                    check_plain(&data.file_path, data.key_metadata.as_ref())?;
-                    matched.push(path.clone());
-                    found.entry(path).or_insert_with(|| {
-                        let parquet = data.file_format == DataFileFormat::Parquet;
-                        Suspect::new(Some(LiveFile::of(&file, entry)), data.size(), parquet)
-                    });
-                }
-                by_manifest.insert(file.manifest_path.clone(), matched);
+    for manifest in held_manifests(source, metadata).await? {
+        for named in manifest.files(source, metadata, &Projection::all()).await?.iter().filter(Named::is_alive) {
+            let data = named.file();
+            let path = Location::normal(&data.file_path);
+            known.insert(path.clone());
+            let spec = metadata.partition_spec_by_id(named.spec_id());
+            let ruled_out = spec.is_some_and(|s| residual(filter, metadata.current_schema(), s, &named) == Expr::False);
+            if ruled_out || data.file_format == DataFileFormat::Puffin {
+                continue;
             }
-            for path in &by_manifest[&file.manifest_path] {
-                if let Some(suspect) = found.get_mut(path) {
-                    suspect.snapshots.insert(snapshot.snapshot_id);
-                }
-            }
+            // Whether it holds any of the rows can't be found out.
+            check_plain(&data.file_path, data.key_metadata.as_ref())?;
+            let suspect = found.entry(path).or_insert_with(|| {
+                let parquet = data.file_format == DataFileFormat::Parquet;
+                Suspect::new(Some(named.live()), data.size(), parquet)
+            });
+            suspect.snapshots.extend(manifest.snapshots.iter().copied());
         }
     }
+    // Those of partitions are Parquet as well, and no rows of the table.
+    known.extend(metadata.statistics.iter().map(|file| Location::normal(&file.statistics_path)));
+    known.extend(metadata.partition_statistics.iter().map(|file| Location::normal(&file.statistics_path)));
     heads(catalog, reader, metadata, &mut found, stats).await?;
     outside(catalog, table, &known, &mut found).await?;
     Ok(found)
@@ -203,7 +190,7 @@ async fn heads(
     for (id, names) in names {
         let Some(snapshot) = metadata.snapshots.get(id) else { continue };
         let live: LiveFiles = load_live(catalog.manifests(), metadata, snapshot).await?;
-        let index = DeleteIndex::new(&live, metadata)?;
+        let index = DeleteIndex::new(&live.deletes, metadata)?;
         let mut reached = Vec::new();
         for file in &live.data {
             if let Some(suspect) = found.get_mut(&Location::normal(&file.file.file_path)) {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_format::{BoundMap, DataContentType, DataFile, IdMap, TableMetadata};
-use esker_table::{Result, ScanPlan, ScanTask, partition_json};
+use esker_format::{DataContentType, DataFile, TableMetadata};
+use esker_table::{Result, ScanPlan, ScanTask, hex, partition_json, stats_json};
 use serde_json::{Value, json};
 
 /// What of a table's metadata the files are printed with.
@@ -77,35 +77,8 @@ impl<'a> Printer<'a> {
             optional("content-size-in-bytes", file.content_size_in_bytes.map(|n| json!(n)));
         }
         if !self.stats.is_empty() {
-            optional("column-sizes", self.counts(file.column_sizes.as_ref()));
-            optional("value-counts", self.counts(file.value_counts.as_ref()));
-            optional("null-value-counts", self.counts(file.null_value_counts.as_ref()));
-            optional("nan-value-counts", self.counts(file.nan_value_counts.as_ref()));
-            optional("lower-bounds", self.bounds(file.lower_bounds.as_ref()));
-            optional("upper-bounds", self.bounds(file.upper_bounds.as_ref()));
+            stats_json(file, &self.stats).into_iter().for_each(|(name, of)| optional(name, Some(of)));
         }
         Ok(json)
     }
-
-    /// Counts below 0, which some writers put where they do not know, are not told.
-    fn counts(&self, of: Option<&IdMap<i64>>) -> Option<Value> {
-        let wanted = of?.iter().filter(|(id, n)| self.stats.contains(id) && **n >= 0);
-        map(wanted.map(|(id, n)| (id, json!(n))))
-    }
-
-    fn bounds(&self, of: Option<&BoundMap>) -> Option<Value> {
-        let wanted = of?.iter().filter(|(id, _)| self.stats.contains(id));
-        map(wanted.map(|(id, bound)| (id, json!(hex(bound.bytes())))))
-    }
-}
-
-/// A map, by rising keys, as two lists.
-fn map(entries: impl Iterator<Item = (i32, Value)>) -> Option<Value> {
-    let (keys, values): (Vec<i32>, Vec<Value>) = entries.unzip();
-    (!keys.is_empty()).then(|| json!({"keys": keys, "values": values}))
-}
-
-/// Binary values are upper-case hex.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02X}")).collect()
 }

@@ -11,6 +11,7 @@ mod oauth;
 mod paging;
 mod plan;
 mod reports;
+pub(crate) mod status;
 mod tables;
 mod transactions;
 pub(crate) mod views;

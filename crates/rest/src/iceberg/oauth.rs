@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -41,7 +42,9 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 /// A client shows its principal's token as its secret, or exchanges a token that is about to end.
-pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+    // One that is too large has no status of its own in the specification's list.
+    let Ok(body) = body else { return refused(400, "invalid_request", "the request body can't be read, or is too large") };
     let form = form(&body);
     let field = |name: &str| form.get(name).filter(|v| !v.is_empty());
     let (client, shown) = match field("grant_type").map(String::as_str) {

@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
-use esker_table::{Expr, LiveFiles, ScanPlan, TableError, plan_appended, plan_scan};
+use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
 use esker_types::{ErrorCode, TableId, caught};
 use moka::future::Cache;
 use serde::Deserialize;
@@ -286,16 +286,17 @@ impl Scan {
 
     async fn run(self, catalog: &Catalog, table: LoadedTable) -> Result<Planned, CatalogError> {
         let metadata = &table.metadata;
+        let wanted = projection(&self.filter, self.stats.iter().copied());
         let plan = match &self.range {
             Range::Snapshot(snapshot) => {
-                let live = match snapshot {
-                    Some(snapshot) => catalog.live(&table, snapshot).await?,
-                    None => Arc::new(LiveFiles::default()),
+                let files = match snapshot {
+                    Some(snapshot) => catalog.files(&table, snapshot, &wanted).await?,
+                    None => Arc::default(),
                 };
-                plan_scan(metadata, &self.schema, &live, &self.filter, self.min_rows)?
+                plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?
             }
             Range::Appended(start, end) => {
-                plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter).await?
+                plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter, &wanted).await?
             }
         };
         Ok(Planned { stats: self.stats, plan, table })

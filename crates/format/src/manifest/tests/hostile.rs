@@ -1,13 +1,15 @@
-//! Damaged files: an error or other values, but no panic, and no memory that the bytes do not justify.
+//! Damaged files: an error or other values, but no panic, and no memory that the bytes do not justify. What is read is written again.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use serde_json::Value as Json;
 
-use super::sample::{entry, list, manifest, written};
+use super::sample::{entry, list, manifest, table, table_with, written};
+use super::unknown;
 use crate::avro::{Container, ContainerWriter, Scratch, put_bytes};
-use crate::dice::Dice;
+use crate::dice::{Dice, seeds};
 use crate::*;
 
 const CODECS: [Codec; 4] = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard];
@@ -17,7 +19,7 @@ fn one<S: Strategy>(strategy: S) -> S::Value {
 }
 
 fn manifests() -> Vec<Vec<u8>> {
-    let mut files = Vec::new();
+    let mut files = unknown::manifests();
     for version in 1..=3 {
         let entries = one(vec(entry(DataContentType::Data, version), 5));
         files.extend(CODECS.map(|codec| written(version, ManifestContent::Data, codec, &entries).0));
@@ -25,38 +27,107 @@ fn manifests() -> Vec<Vec<u8>> {
     files
 }
 
-#[test]
-fn damaged_manifests_are_errors_or_other_values() {
-    let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15);
-    let mut read = 0;
-    for file in manifests() {
-        for _ in 0..400 {
-            let damaged = dice.damage(&file);
-            if let Ok(mut batch) = decode_manifest(&damaged, &Projection::all()) {
-                read += 1;
-                assert!(batch.memory() < 100 * (damaged.len() + 4096) * 25, "{} bytes of {}", batch.memory(), damaged.len());
-                let entries = batch.entries();
-                assert_eq!(entries.len(), batch.len());
-                batch.inherit(&one(manifest(3)));
-            }
-            let _ = decode_manifest(&damaged, &Projection::planning([1, 2, 30]));
+/// A file whose header has another schema.
+fn with_schema(file: &[u8], change: impl FnOnce(&mut Json)) -> Vec<u8> {
+    let container = Container::open("file", file).expect("opened");
+    let old = container.schema_json();
+    let mut json: Json = serde_json::from_slice(old).expect("a schema");
+    change(&mut json);
+    let mut length = Vec::new();
+    put_bytes(&mut length, old);
+    let start = old.as_ptr() as usize - file.as_ptr() as usize;
+    let mut made = file[..start + old.len() - length.len()].to_vec();
+    put_bytes(&mut made, json.to_string().as_bytes());
+    made.extend_from_slice(&file[start + old.len()..]);
+    made
+}
+
+fn damaged(dice: &mut Dice, file: &[u8]) -> Vec<u8> {
+    match dice.below(3) {
+        0 => with_schema(file, |schema| dice.damage_json(schema)),
+        _ => dice.damage(file),
+    }
+}
+
+/// Memory that reading a file may take: blocks are decompressed to a hundredfold and 16 MiB, and entries of few bytes take some hundred.
+fn justified(file: &[u8]) -> usize {
+    (64 << 20) + 1000 * file.len()
+}
+
+/// What entries of a damaged manifest are written to is read as them. Most can't be written: they are of other partitions.
+fn assert_rewritten(entries: &[ManifestEntry]) -> bool {
+    let unpartitioned = table_with(|_, _| None);
+    let mut is_written = false;
+    for (schema, spec, types) in [&table(), &unpartitioned] {
+        for content in [ManifestContent::Data, ManifestContent::Deletes] {
+            let codec = Codec::Null;
+            let new = NewManifest { format_version: 3, content, schema, spec, types, snapshot_id: Some(1), codec };
+            let mut writer = ManifestWriter::new(&new).expect("a manifest");
+            let added: Vec<&ManifestEntry> = entries.iter().filter(|entry| writer.existing(entry).is_ok()).collect();
+            let Ok((bytes, _)) = writer.finish("m") else { continue };
+            let (_, read) = read_manifest(&bytes).expect("read again");
+            let files = |entry: &ManifestEntry| (entry.data_file.file_path.clone(), entry.data_file.extra.clone());
+            assert_eq!(read.iter().map(files).collect::<Vec<_>>(), added.iter().map(|entry| files(entry)).collect::<Vec<_>>());
+            is_written |= !read.is_empty();
         }
     }
-    assert!(read > 100, "{read} were read");
+    is_written
+}
+
+#[test]
+fn damaged_manifests_are_errors_or_other_values() {
+    let (files, list) = (manifests(), one(manifest(3)));
+    let (mut read, mut rewritten) = (0_u64, 0_u64);
+    seeds(4000, |dice| {
+        let file = dice.one(&files).clone();
+        let file = damaged(dice, &file);
+        let (batch, bytes) = memory::most(|| decode_manifest(&file, &Projection::all()));
+        assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
+        if let Ok(mut batch) = batch {
+            read += 1;
+            batch.inherit(&list);
+            let entries = batch.entries();
+            assert_eq!(entries.len(), batch.len());
+            rewritten += u64::from(assert_rewritten(&entries));
+        }
+        let _ = decode_manifest(&file, &Projection::planning(Columns::of([1, 2, 30])));
+        let _ = manifest_schema(&file);
+    });
+    assert!(read > 100 && rewritten > 20, "{read} were read, {rewritten} rewritten");
 }
 
 #[test]
 fn damaged_lists_are_errors_or_other_values() {
-    let mut dice = Dice::new(0x1234_5678_9abc_def1);
+    let mut files = unknown::lists();
     for version in 1..=3 {
         let manifests = one(vec(manifest(version), 4));
-        for codec in CODECS {
-            let file = list(version, codec, &manifests);
-            for _ in 0..400 {
-                let _ = read_manifest_list(&dice.damage(&file));
-            }
-        }
+        files.extend(CODECS.map(|codec| list(version, codec, &manifests)));
     }
+    let mut rewritten = 0_u64;
+    seeds(3000, |dice| {
+        let file = dice.one(&files).clone();
+        let file = damaged(dice, &file);
+        let (manifests, bytes) = memory::most(|| read_manifest_list(&file));
+        assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
+        let Ok(manifests) = manifests else { return };
+        let new = NewManifestList {
+            format_version: 2,
+            snapshot_id: 1,
+            parent_snapshot_id: None,
+            sequence_number: 9,
+            first_row_id: None,
+            codec: Codec::Null,
+        };
+        let mut writer = ManifestListWriter::new(new).expect("a list");
+        let added: Vec<&ManifestFile> = manifests.iter().filter(|manifest| writer.add(manifest).is_ok()).collect();
+        if let Ok(bytes) = writer.finish() {
+            let read = read_manifest_list(&bytes).expect("read again");
+            let files = |manifest: &ManifestFile| (manifest.manifest_path.clone(), manifest.extra.clone());
+            assert_eq!(read.iter().map(files).collect::<Vec<_>>(), added.iter().map(|file| files(file)).collect::<Vec<_>>());
+            rewritten += u64::from(!read.is_empty());
+        }
+    });
+    assert!(rewritten > 20, "{rewritten} were rewritten");
 }
 
 #[test]
@@ -85,11 +156,14 @@ fn blocks_that_grow_beyond_reason_are_refused() {
         let file = writer.finish().expect("finished");
         let mut container = Container::open("file", &file).expect("opened");
         let mut scratch = Scratch::default();
-        let read = container.next(&mut scratch);
+        let (read, bytes) = memory::most(|| container.next(&mut scratch).map(|block| block.map(|(_, bytes)| bytes.len())));
         // Snappy makes no more than 22 bytes of one.
         match codec {
-            Codec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|(_, bytes)| bytes.len() > zeros.len()))),
-            _ => assert!(read.expect_err("too large").to_string().contains("can't be decompressed"), "{codec:?}"),
+            Codec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|bytes| bytes > zeros.len()))),
+            _ => {
+                assert!(read.expect_err("too large").to_string().contains("can't be decompressed"), "{codec:?}");
+                assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
+            }
         }
     }
 }

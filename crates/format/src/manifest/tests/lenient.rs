@@ -36,9 +36,8 @@ fn text(out: &mut Vec<u8>, text: &str) {
     put_bytes(out, text.as_bytes());
 }
 
-#[test]
-fn fields_are_found_by_id_wherever_and_however_they_are_written() {
-    // The value before the key, null behind the type, and a field more in each item.
+/// A schema of which nothing is where others have it: the value of a map before the key, null behind the type, fields that nobody knows.
+fn odd_schema() -> Json {
     let odd = record("odd", vec![field(120, json!(["long", "null"])), field(9, json!("string")), field(119, json!("long"))]);
     let data_file = record(
         "f",
@@ -56,50 +55,62 @@ fn fields_are_found_by_id_wherever_and_however_they_are_written() {
             field(102, record("p", vec![])),
         ],
     );
-    let schema = record("e", vec![field(2, data_file), field(0, json!("long")), field(4, json!("null"))]);
-    let bytes = file(&schema, &[("format-version", "2".to_owned())], |out| {
-        put_long(out, 55);
-        // A map of one list with a negative count, and its length in bytes.
-        put_long(out, 1);
-        text(out, "k");
-        put_long(out, 1);
-        put_long(out, -2);
-        put_long(out, 16);
-        out.extend_from_slice(&[0; 16]);
-        put_long(out, 0);
-        put_long(out, 0);
-        // Counts in two blocks, the first with a negative count.
-        put_long(out, 0);
-        put_long(out, -2);
-        put_long(out, 99);
-        for (key, value) in [(4, Some(7)), (5, None)] {
-            put_long(out, value.is_none().into());
-            value.into_iter().for_each(|value| put_long(out, value));
-            text(out, "x");
-            put_long(out, key);
-        }
-        put_long(out, 1);
-        put_long(out, 0);
-        put_long(out, 9);
-        text(out, "y");
-        put_long(out, 3);
-        put_long(out, 0);
-        put_long(out, 1000);
-        put_long(out, 1);
-        put_long(out, 1);
-        put_long(out, 4);
-        put_bytes(out, &[0xe2, 0x82]);
-        put_long(out, 0);
-        text(out, "a second field with one id");
-        text(out, "PaRqUeT");
-        text(out, "s3a://b/x");
-        put_long(out, 1);
-        put_long(out, 2);
-        put_long(out, 0);
-        put_long(out, 1);
-        put_long(out, 4);
-        put_long(out, 0);
-        out.extend_from_slice(&1.5_f64.to_le_bytes());
+    record("e", vec![field(2, data_file), field(0, json!("long")), field(4, json!("null"))])
+}
+
+/// The file of an entry of [`odd_schema`].
+fn put_odd_file(out: &mut Vec<u8>) {
+    put_long(out, 55);
+    // A map of one list with a negative count, and its length in bytes.
+    put_long(out, 1);
+    text(out, "k");
+    for number in [1, -2, 16] {
+        put_long(out, number);
+    }
+    out.extend_from_slice(&[0; 16]);
+    put_long(out, 0);
+    put_long(out, 0);
+    put_odd_counts(out);
+    put_long(out, 1000);
+    // A lower bound of column 4.
+    for number in [1, 1, 4] {
+        put_long(out, number);
+    }
+    put_bytes(out, &[0xe2, 0x82]);
+    put_long(out, 0);
+    text(out, "a second field with one id");
+    text(out, "PaRqUeT");
+    text(out, "s3a://b/x");
+    // Split offsets: null and 4.
+    for number in [1, 2, 0, 1, 4, 0] {
+        put_long(out, number);
+    }
+    out.extend_from_slice(&1.5_f64.to_le_bytes());
+}
+
+/// Counts in two blocks, the first with a negative count.
+fn put_odd_counts(out: &mut Vec<u8>) {
+    for number in [0, -2, 99] {
+        put_long(out, number);
+    }
+    for (key, value) in [(4, Some(7)), (5, None)] {
+        put_long(out, value.is_none().into());
+        value.into_iter().for_each(|value| put_long(out, value));
+        text(out, "x");
+        put_long(out, key);
+    }
+    for number in [1, 0, 9] {
+        put_long(out, number);
+    }
+    text(out, "y");
+    put_long(out, 3);
+    put_long(out, 0);
+}
+
+#[test]
+fn fields_are_found_by_id_wherever_and_however_they_are_written() {
+    let bytes = file(&odd_schema(), &[("format-version", "2".to_owned())], |out| {
+        put_odd_file(out);
         put_long(out, 1);
     });
     let (header, entries) = read_manifest(&bytes).expect("read");
@@ -117,7 +128,7 @@ fn fields_are_found_by_id_wherever_and_however_they_are_written() {
         Some(vec![(3, 9), (4, 7)])
     );
     let lower = file.stats(4).and_then(|stats| stats.lower_bound).expect("a bound");
-    assert_eq!((lower.bytes(), lower.decode(&PrimitiveType::String)), (&[0xe2, 0x82][..], None));
+    assert_eq!((lower, Value::from_bytes(&PrimitiveType::String, lower)), (&[0xe2, 0x82][..], None));
     assert_eq!(file.split_offsets, Some(vec![4]));
     assert_eq!((&file.null_value_counts, &file.equality_ids, file.sort_order_id), (&None, &None, None));
 }

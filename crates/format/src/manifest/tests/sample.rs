@@ -177,6 +177,7 @@ pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
         contains_nan,
         lower_bound: lower.map(Bound::new),
         upper_bound: upper.map(Bound::new),
+        extra: UnknownFields::default(),
     });
     let counts = vec(option::weighted(0.9, 0_u64..1_000_000), 6);
     let rest = (option::of(vec(summary, 0..3)), option::of(vec(any::<u8>(), 0..5)), any::<bool>(), 0..i64::MAX);
@@ -201,6 +202,7 @@ pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
                 partitions,
                 key_metadata: key.map(Into::into),
                 first_row_id: (version >= 3 && content == ManifestContent::Data).then_some(first),
+                extra: UnknownFields::default(),
             }
         },
     )

@@ -1,0 +1,216 @@
+//! Fields of a writer's schema that stand alone, so that they can be written into another file.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::schema::{Field, Kind, Parser, part};
+use crate::UnknownField;
+
+/// How deep a type's JSON may be nested: what is around it in a manifest takes ten more, and parsers of JSON take 128.
+const DEPTH: usize = 100;
+
+/// What of a type is said by its place, or does not matter to who reads the values: names of types are made anew, and defaults
+/// are for fields that a file does not have.
+const DROPPED: [&str; 10] = ["type", "name", "namespace", "aliases", "doc", "default", "order", "fields", "items", "values"];
+
+/// Some fields, by their records and their places in these. The schema's JSON and the records' places are those of a
+/// [`super::WriterSchema`]. What is wrong with a field is told with its id.
+pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec<UnknownField>, (i32, &'static str)> {
+    const NONE: (i32, &str) = (-1, "its schema is none");
+    let length = json.len();
+    let json: Json = serde_json::from_slice(json).map_err(|_| NONE)?;
+    let mut parser = Parser::default();
+    parser.node(&json, "").map_err(|_| NONE)?;
+    // A type that many fields have is printed in each of them.
+    let mut left = length.saturating_mul(4).saturating_add(1 << 20);
+    let mut alone = Vec::with_capacity(places.len());
+    for (record, place) in places {
+        let (Kind::Record(fields), Some(source)) = (&parser.nodes[*record].kind, parser.sources[*record]) else {
+            return Err(NONE);
+        };
+        let sources = part(source, "fields").ok().and_then(Json::as_array).ok_or(NONE)?;
+        let (field, source) = (&fields[*place], &sources[*place]);
+        let id = field.id.unwrap_or(-1);
+        let text = |key: &str| source.get(key).and_then(Json::as_str);
+        let mut printer = Printer { parser: &parser, id, around: HashMap::new(), named: 0, left: &mut left };
+        alone.push(UnknownField {
+            id,
+            of_entry: false,
+            name: text("iceberg-field-name").unwrap_or(&field.name).into(),
+            doc: text("doc").map(Into::into),
+            avro_type: printer.optional(field.node).map_err(|why| (id, why))?,
+        });
+    }
+    Ok(alone)
+}
+
+struct Printer<'a, 'b> {
+    parser: &'b Parser<'a>,
+    id: i32,
+    /// Names of the types around the one that is printed, by their places. Other types are printed wherever they are: PyIceberg
+    /// knows no types by their names, and the `apache-avro` crate none of fields that it passes over.
+    around: HashMap<usize, String>,
+    /// How many types have names.
+    named: usize,
+    /// Bytes that may still be printed.
+    left: &'b mut usize,
+}
+
+impl Printer<'_, '_> {
+    /// A union, of which null is the first.
+    fn optional(&mut self, node: usize) -> Result<Json, &'static str> {
+        let mut types = vec![json!("null")];
+        match &self.parser.nodes[node].kind {
+            Kind::Null => {}
+            Kind::Union(branches) => {
+                for branch in branches.iter().filter(|branch| self.parser.nodes[**branch].kind != Kind::Null) {
+                    types.push(self.print(*branch, 1)?);
+                }
+            }
+            _ => types.push(self.print(node, 1)?),
+        }
+        Ok(types.into())
+    }
+
+    fn print(&mut self, node: usize, depth: usize) -> Result<Json, &'static str> {
+        if depth > DEPTH {
+            return Err("its types are nested too deep");
+        }
+        if let Some(name) = self.around.get(&node) {
+            return Ok(name.as_str().into());
+        }
+        let source = self.parser.sources[node];
+        let kind = &self.parser.nodes[node].kind;
+        if let Kind::Union(branches) = kind {
+            let branches: Result<Vec<Json>, _> = branches.iter().map(|branch| self.print(*branch, depth + 1)).collect();
+            return branches.map(Json::from);
+        }
+        let mut object = self.said(source.into_iter().flatten())?;
+        if matches!(kind, Kind::Record(_) | Kind::Fixed(_) | Kind::Enum) {
+            let name = format!("x{}_{}", self.id.unsigned_abs(), self.named);
+            object.insert("name".to_owned(), name.as_str().into());
+            self.around.insert(node, name);
+            self.named += 1;
+        }
+        let inner = match kind {
+            Kind::Record(fields) => Some(("fields", self.fields(fields, source, depth)?)),
+            Kind::Array { items, .. } => Some(("items", self.print(*items, depth + 1)?)),
+            Kind::Map { values } => Some(("values", self.print(*values, depth + 1)?)),
+            _ => None,
+        };
+        self.around.remove(&node);
+        if let Some((key, inner)) = inner {
+            object.insert(key.to_owned(), inner);
+        }
+        if object.is_empty() {
+            return Ok(name(kind).into());
+        }
+        object.insert("type".to_owned(), name(kind).into());
+        Ok(object.into())
+    }
+
+    fn fields(&mut self, fields: &[Field], source: Option<&Map<String, Json>>, depth: usize) -> Result<Json, &'static str> {
+        let sources = source.and_then(|source| source.get("fields")).and_then(Json::as_array);
+        let mut printed = Vec::with_capacity(fields.len());
+        for (field, source) in fields.iter().zip(sources.into_iter().flatten()) {
+            let mut object = self.said(source.as_object().into_iter().flatten())?;
+            object.insert("name".to_owned(), (*field.name).into());
+            object.insert("type".to_owned(), self.print(field.node, depth + 3)?);
+            printed.push(Json::from(object));
+        }
+        Ok(printed.into())
+    }
+
+    /// What is said of a type or a field beside what it is made of.
+    fn said<'c>(&mut self, source: impl Iterator<Item = (&'c String, &'c Json)>) -> Result<Map<String, Json>, &'static str> {
+        let mut said = Map::new();
+        let mut length = 32;
+        for (key, value) in source.filter(|(key, _)| !DROPPED.contains(&key.as_str())) {
+            length += key.len() + value.to_string().len();
+            said.insert(key.clone(), value.clone());
+        }
+        *self.left = self.left.checked_sub(length).ok_or("its types are too many")?;
+        Ok(said)
+    }
+}
+
+const fn name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Null => "null",
+        Kind::Boolean => "boolean",
+        Kind::Int => "int",
+        Kind::Long => "long",
+        Kind::Float => "float",
+        Kind::Double => "double",
+        Kind::Bytes => "bytes",
+        Kind::String => "string",
+        Kind::Enum => "enum",
+        Kind::Fixed(_) => "fixed",
+        Kind::Record(_) => "record",
+        Kind::Array { .. } => "array",
+        Kind::Map { .. } => "map",
+        Kind::Union(_) => "union",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avro::WriterSchema;
+
+    fn alone(schema: &Json) -> Result<Vec<UnknownField>, (i32, &'static str)> {
+        let json = schema.to_string();
+        let parsed = WriterSchema::parse(json.as_bytes()).expect("a schema");
+        let root = parsed.root();
+        let places: Vec<_> = (0..parsed.fields(root).len()).map(|place| (root, place)).collect();
+        fields_alone(json.as_bytes(), &places)
+    }
+
+    #[test]
+    fn types_stand_alone_and_say_what_their_writer_says() {
+        let schema = json!({"type": "record", "name": "a.r", "fields": [
+            {"name": "f", "type": {"type": "fixed", "name": "x", "size": 3, "logicalType": "later", "aliases": ["y"]}, "field-id": 5},
+            {"name": "_x2603", "iceberg-field-name": "☃", "doc": "said", "field-id": "6", "default": 1, "type": [
+                {"type": "record", "name": "b.s", "doc": "not said", "fields": [
+                    {"name": "of", "type": "a.x", "field-id": 7, "default": "abc", "kept": {"so": 1}},
+                    {"name": "twice", "type": "a.x"},
+                    {"name": "again", "type": ["null", {"type": "array", "items": "s", "element-id": 8}]},
+                    {"name": "kind", "type": {"type": "enum", "name": "e", "symbols": ["A"], "default": "A"}},
+                    {"name": "around", "type": {"type": {"type": "int", "logicalType": "date"}}}]},
+                "null", {"type": "long"}]}]});
+        let fields = alone(&schema).expect("fields");
+        assert_eq!(fields[0].avro_type, json!(["null", {"type": "fixed", "name": "x5_0", "size": 3, "logicalType": "later"}]));
+        assert_eq!((fields[1].id, &*fields[1].name, fields[1].doc.as_deref()), (6, "☃", Some("said")));
+        let expected = json!(["null", {"type": "record", "name": "x6_0", "fields": [
+            {"name": "of", "type": {"type": "fixed", "name": "x6_1", "size": 3, "logicalType": "later"}, "field-id": 7, "kept": {"so": 1}},
+            {"name": "twice", "type": {"type": "fixed", "name": "x6_2", "size": 3, "logicalType": "later"}},
+            {"name": "again", "type": ["null", {"type": "array", "items": "x6_0", "element-id": 8}]},
+            {"name": "kind", "type": {"type": "enum", "name": "x6_3", "symbols": ["A"]}},
+            {"name": "around", "type": {"type": "int", "logicalType": "date"}}]}, "long"]);
+        assert_eq!(fields[1].avro_type, expected);
+    }
+
+    #[test]
+    fn types_that_grow_when_they_stand_alone_are_refused() {
+        // Each is made of the one before it, once or twice: alone it is as deep as there are types, or as large as all of them.
+        let nested = |names: &[&str]| {
+            let mut fields = vec![json!({"name": "f0", "field-id": 0, "type": {"type": "fixed", "name": "r0", "size": 1}})];
+            for n in 1..60 {
+                let inner: Vec<Json> = names.iter().map(|name| json!({"name": name, "type": format!("r{}", n - 1)})).collect();
+                let record = json!({"type": "record", "name": format!("r{n}"), "fields": inner});
+                fields.push(json!({"name": "f", "field-id": n, "type": record}));
+            }
+            alone(&json!({"type": "record", "name": "r", "fields": fields})).expect_err("too large")
+        };
+        assert_eq!(nested(&["a"]), (34, "its types are nested too deep"));
+        assert_eq!(nested(&["a", "b"]).1, "its types are too many");
+        // One large type that many fields have.
+        let symbols: Vec<String> = (0..20_000).map(|n| format!("symbol_{n}")).collect();
+        let large = json!({"type": "enum", "name": "e", "symbols": symbols});
+        let mut fields = vec![json!({"name": "f", "field-id": 0, "type": large})];
+        fields.extend((1..1000).map(|id| json!({"name": "f", "field-id": id, "type": "e"})));
+        let error = alone(&json!({"type": "record", "name": "r", "fields": fields})).expect_err("hundreds of megabytes");
+        assert_eq!(error.1, "its types are too many");
+    }
+}

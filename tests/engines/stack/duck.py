@@ -1,0 +1,33 @@
+"""DuckDB with the catalog attached. Its extensions come as Python packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from . import minio
+from .esker import Server
+
+
+def extension(name: str) -> str:
+    """The file of an extension that a Python package carries."""
+    module = __import__(f"duckdb_extension_{name}")
+    return str(next(Path(module.__file__).parent.rglob(f"{name}.duckdb_extension")))
+
+
+def attached(server: Server, warehouse: str, endpoint: str, home: Path) -> duckdb.DuckDBPyConnection:
+    """A connection in which the warehouse is the database `lake`."""
+    connection = duckdb.connect(config={"home_directory": str(home)})
+    for name in ("avro", "httpfs", "iceberg"):
+        connection.load_extension(extension(name))
+    connection.execute(
+        f"CREATE SECRET lake (TYPE s3, KEY_ID '{minio.KEY}', SECRET '{minio.SECRET}', REGION 'us-east-1', "
+        f"ENDPOINT '{endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"
+    )
+    connection.execute(f"CREATE SECRET esker (TYPE iceberg, TOKEN '{server.token}')")
+    connection.execute(
+        f"ATTACH '{warehouse}' AS lake (TYPE iceberg, SECRET esker, ENDPOINT '{server.rest}', "
+        "ACCESS_DELEGATION_MODE 'none')"
+    )
+    return connection

@@ -1,0 +1,73 @@
+//! What only `format` and `table` know of a table's files, so that another version of the format changes nothing above them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Names of lists, of manifests as they are written, and of bounds by column.
+const INNER: [&str; 12] = [
+    "BoundMap",
+    "ManifestBatch",
+    "ManifestFile",
+    "ManifestListWriter",
+    "NewManifestList",
+    "decode_manifest",
+    "load_manifests",
+    "lower_bounds",
+    "manifest_list",
+    "read_manifest_header",
+    "read_manifest_list",
+    "upper_bounds",
+];
+
+/// The files above that name them all the same, and why.
+const EXCEPTED: [(&str, &str); 6] = [
+    ("catalog/src/cache.rs", "a snapshot's files are known by its list, and what a manifest comes to is kept by manifest"),
+    ("maintenance/src/check/metadata.rs", "a check looks at manifests themselves, and says what of them is wrong"),
+    ("maintenance/src/check/mod.rs", "a check reads manifests one by one, and says which can't be read"),
+    ("maintenance/src/check/snapshots.rs", "a check looks whether each manifest of each snapshot is there"),
+    ("maintenance/src/manifests.rs", "maintenance of manifests decides by what they are"),
+    ("query/src/inspect.rs", "tables about a table show its snapshots, manifests and bounds under these names"),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => sources(&path, found),
+            false if path.extension().is_some_and(|end| end == "rs") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// The inner names that a file uses, apart from its comments and its tests, which may make what they look at.
+fn used(text: &str) -> BTreeSet<&str> {
+    let code = text.split("#[cfg(test)]\n").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let words = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| INNER.contains(word)).collect()
+}
+
+#[test]
+fn no_crate_above_table_names_a_manifest_list_or_a_bound_map() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let mut files = Vec::new();
+    sources(&crates, &mut files);
+    let mut met = BTreeSet::new();
+    for file in files {
+        let name = file.strip_prefix(&crates).expect("inside").to_str().expect("text").to_owned();
+        if ["format/", "table/"].iter().any(|own| name.starts_with(own)) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("read");
+        let used = used(&text);
+        match EXCEPTED.iter().any(|(excepted, _)| *excepted == name) {
+            false => assert!(used.is_empty(), "crates/{name} names {used:?}; `table` has functions for what is asked of them"),
+            true if !used.is_empty() => drop(met.insert(name)),
+            true => {}
+        }
+    }
+    // An exception that is none any more goes.
+    let expected: BTreeSet<String> = EXCEPTED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(met, expected);
+}
