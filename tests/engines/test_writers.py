@@ -245,7 +245,8 @@ def test_duckdb_partitions_by_uuid_and_cuts_bounds_inside_characters(readers: Re
     writer = duck_writer(
         duck, table, lambda i: (i, UUIDS[i % 4], wide(i)), order="u desc nulls last, s", curve=["u", "s"]
     )
-    life(readers, writer, "esker duckdb pyiceberg spark trino")
+    # Trino 476 answers "Error processing metadata" where UUIDs are partitions by themselves.
+    life(readers, writer, "esker duckdb pyiceberg spark")
 
 
 def test_duckdb_partitions_by_nanoseconds(readers: Readers, duck) -> None:
@@ -521,7 +522,7 @@ def test_pyiceberg_partitions_by_buckets_and_prefixes_of_odd_types(readers: Read
         Where("u", "=", UUIDS[1], but="pyiceberg"),
         Where("d", "<", Decimal("-50.001")),
         Where("1 2", "=", -2),
-        Where("n.m", ">", "aaaaaaaaaaaaaaa€"),
+        Where("n.m", ">", "aaaaaaaaaaaaaaa€", but="pyiceberg"),
     ])  # fmt: skip
     writer = pyiceberg_writer(
         readers,
@@ -547,11 +548,11 @@ def test_pyiceberg_partitions_by_values_of_odd_types(readers: Readers) -> None:
     spec.append(("z", DayTransform(), "day of z"))
     table = Held(f"{NAMESPACE}.identities", dict.fromkeys(columns, "") | {"u": "uuid"}, wheres=[
         Where("u", "=", UUIDS[3], but="pyiceberg"),
-        Where("d", "<", Decimal(0)),
-        Where("t.m"),
+        Where("d", "<", Decimal("0.0000000000")),
+        Where("t.m", but="pyiceberg"),
     ])  # fmt: skip
     writer = pyiceberg_writer(
         readers, table, list(zip(columns, kinds, strict=True)), spec, row, order='"t.m", u desc', curve=["t.m", "d"]
     )
-    # Spark 3.5 has no times of day.
-    life(readers, writer, "esker pyiceberg duckdb trino")
+    # Spark 3.5 has no times of day, and Trino 476 no partitions of UUIDs by themselves.
+    life(readers, writer, "esker pyiceberg duckdb")
