@@ -9,7 +9,7 @@ use crate::{Bound, BoundMap};
 /// A field of an Avro file that nobody knows here by its id.
 #[derive(Debug, Clone, Eq)]
 pub struct UnknownField {
-    /// Its id.
+    /// The field's id, which tells it from the other fields of its record.
     pub id: i32,
     /// Whether it is one of the manifest's entry, beside the file, and not of the file.
     pub of_entry: bool,

@@ -166,9 +166,8 @@ async fn earlier(
 /// Whether what landed since the rows were looked for leaves the statement true (as the reference implementation's
 /// `validateNoConflictingDataFiles` and `validateNoConflictingDeleteFiles` see it).
 fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFiles) -> esker_catalog::Result<()> {
-    let known: HashSet<String> = removal.known.iter().map(|file| file.path()).collect();
-    let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
     if removal.serializable {
+        let known: HashSet<String> = removal.known.iter().map(|file| file.path()).collect();
         let fresh: Vec<LiveFile> = live.data.iter().filter(|f| !known.contains(&f.file.file_path)).cloned().collect();
         let fits = prune::files(removal.condition.as_ref(), &removal.schema, metadata, fresh);
         let fits = fits.map_err(|e| carried(QueryError::from(e)))?;
@@ -177,6 +176,7 @@ fn check_what_landed(metadata: &TableMetadata, removal: &Removal, live: &LiveFil
         }
     }
     if removal.update {
+        let deletes: HashSet<DeleteKey> = removal.known.deletes.iter().map(|d| delete_key(&d.entry.file)).collect();
         let is_late = |d: &&esker_table::LiveDelete| !deletes.contains(&delete_key(&d.entry.file));
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
         let index = DeleteIndex::new(&late.deletes, metadata)?;

@@ -11,10 +11,8 @@ use esker_format::{
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 
+use crate::live::MANIFEST_CONCURRENCY;
 use crate::{DeleteKind, LiveDelete, LiveFile, Manifests, PartitionKey, Result};
-
-/// Manifests read at the same time.
-const MANIFEST_CONCURRENCY: usize = 8;
 
 /// Bytes of all manifests of a snapshot up to which they are decoded as a whole at once: reading them again for columns that are asked
 /// for later would take longer.

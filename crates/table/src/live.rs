@@ -5,7 +5,7 @@ use futures::stream::{StreamExt, TryStreamExt};
 use crate::{Manifest, Manifests, Result};
 
 /// Manifests read at the same time.
-const MANIFEST_CONCURRENCY: usize = 8;
+pub(crate) const MANIFEST_CONCURRENCY: usize = 8;
 
 /// What kind of deletes a delete file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

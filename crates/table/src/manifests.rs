@@ -205,20 +205,17 @@ impl Key {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestWriter, NewManifest};
     use futures::executor::block_on;
 
     use super::*;
     use crate::deletes::tests::metadata;
 
-    /// A manifest of one file that a writer lists again after its first commit failed, as Java does: with the number of the next try.
-    #[test]
-    fn a_manifest_that_is_listed_again_inherits_from_the_list_that_is_asked() {
-        let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
-        let path = format!("file://{}/m.avro", dir.path().display());
+    /// A manifest of data files without partitions, by snapshot 7.
+    pub(crate) fn writer(metadata: &TableMetadata, format_version: u8) -> ManifestWriter {
         let new = NewManifest {
-            format_version: 2,
+            format_version,
             content: ManifestContent::Data,
             schema: metadata.current_schema(),
             spec: metadata.partition_spec_by_id(0).expect("a spec"),
@@ -226,7 +223,15 @@ mod tests {
             snapshot_id: Some(7),
             codec: Codec::Deflate,
         };
-        let mut writer = ManifestWriter::new(&new).expect("a writer");
+        ManifestWriter::new(&new).expect("a writer")
+    }
+
+    /// A manifest of one file that a writer lists again after its first commit failed, as Java does: with the number of the next try.
+    #[test]
+    fn a_manifest_that_is_listed_again_inherits_from_the_list_that_is_asked() {
+        let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
+        let path = format!("file://{}/m.avro", dir.path().display());
+        let mut writer = writer(&metadata, 2);
         writer.added(&DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 1, 1), None).expect("added");
         let (bytes, manifest) = writer.finish(path.clone()).expect("a manifest");
         let storage = Storage::local();

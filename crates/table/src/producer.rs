@@ -556,22 +556,14 @@ mod tests {
 
     use super::*;
     use crate::deletes::tests::metadata;
+    use crate::manifests::tests::writer;
 
     /// Lists of version 1 may leave counts out, and a table keeps its manifests when it is upgraded.
     #[test]
     fn what_a_list_did_not_count_is_counted() {
         let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
         let path = format!("file://{}/m.avro", dir.path().display());
-        let new = NewManifest {
-            format_version: 1,
-            content: ManifestContent::Data,
-            schema: metadata.current_schema(),
-            spec: metadata.partition_spec_by_id(0).expect("a spec"),
-            types: &[],
-            snapshot_id: Some(7),
-            codec: Codec::Deflate,
-        };
-        let mut writer = ManifestWriter::new(&new).expect("a writer");
+        let mut writer = writer(&metadata, 1);
         let file = |rows: i64| DataFile::new(DataContentType::Data, format!("f{rows}"), DataFileFormat::Parquet, rows, 1);
         for rows in [3, 4] {
             writer.added(&file(rows), None).expect("added");

@@ -6,13 +6,11 @@ use esker_types::{Coded, ErrorCode};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 
+use crate::live::MANIFEST_CONCURRENCY;
 use crate::{Manifest, Manifests, Result, TableError, load_manifests};
 
 /// Manifest lists read at the same time.
 const LISTS: usize = 16;
-
-/// Manifests read at the same time.
-const MANIFESTS: usize = 8;
 
 /// What a reachable file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -168,7 +166,7 @@ impl Outline {
         self.files.keys().for_each(|path| left -= take(path));
         let old: Vec<ManifestFile> =
             self.manifests.values().map(|(_, m)| m).filter(|m| m.min_sequence_number <= newest).cloned().collect();
-        let mut read = futures::stream::iter(old).map(|m| paths(source.clone(), m).boxed()).buffered(MANIFESTS);
+        let mut read = futures::stream::iter(old).map(|m| paths(source.clone(), m).boxed()).buffered(MANIFEST_CONCURRENCY);
         while left > 0
             && let Some(manifest) = read.try_next().await?
         {
@@ -255,7 +253,7 @@ async fn visit_entries(
         let source = source.clone();
         async move { (snapshot_id, path, paths(source, manifest).await) }.boxed()
     });
-    let mut read = futures::stream::iter(read).buffered(MANIFESTS);
+    let mut read = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY);
     while let Some((snapshot_id, path, manifest)) = read.next().await {
         match manifest {
             Ok(manifest) => visit_alive(&manifest, &mut visit),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use esker_format::{Columns, DataFile, Operation, Projection, Schema, SnapshotRef, TableMetadata};
 
 use crate::residual::Residuals;
-use crate::{DeleteIndex, Expr, FileRef, Manifests, Planned, Result, SnapshotFiles, TableError};
+use crate::{DeleteIndex, Expr, LiveFile, Manifests, Result, SnapshotFiles, TableError};
 
 /// One file to be read.
 #[derive(Debug, Clone)]
@@ -33,8 +33,7 @@ pub struct ScanPlan {
 }
 
 impl ScanTask {
-    fn new(file: FileRef<'_>, deletes: Vec<usize>, residual: Arc<Expr>) -> Self {
-        let live = file.live();
+    fn new(live: LiveFile, deletes: Vec<usize>, residual: Arc<Expr>) -> Self {
         Self { file: live.file, spec_id: live.spec_id, first_row_id: live.first_row_id, deletes, residual }
     }
 }
@@ -64,7 +63,8 @@ pub fn plan_scan(
     let mut certain_rows: u64 = 0;
     for file in files.iter() {
         let Some(left) = residuals.of(file)? else { continue };
-        let applying = if files.deletes.is_empty() { Vec::new() } else { index.all(&file.live()) };
+        let live = file.live();
+        let applying = index.all(&live);
         let mut deletes = Vec::with_capacity(applying.len());
         for delete in applying {
             deletes.push(*placed.entry(delete).or_insert_with(|| {
@@ -74,9 +74,9 @@ pub fn plan_scan(
             }));
         }
         if deletes.is_empty() && *left == Expr::True {
-            certain_rows = certain_rows.saturating_add(file.rows().unwrap_or(0));
+            certain_rows = certain_rows.saturating_add(live.file.rows().unwrap_or(0));
         }
-        plan.tasks.push(ScanTask::new(file, deletes, left));
+        plan.tasks.push(ScanTask::new(live, deletes, left));
         if min_rows.is_some_and(|wanted| certain_rows >= wanted) {
             break;
         }
@@ -124,7 +124,7 @@ pub async fn plan_appended(
         let mut residuals = Residuals::new(metadata, schema, filter);
         for file in files.iter() {
             if let Some(left) = residuals.of(file)? {
-                plan.tasks.push(ScanTask::new(file, Vec::new(), left));
+                plan.tasks.push(ScanTask::new(file.live(), Vec::new(), left));
             }
         }
     }

@@ -210,25 +210,24 @@ class RoundTrip:
     def table(self, file: File) -> None:
         if not self.readable(file):
             return
-        before, after = (without_id(answer) for answer in file.java)
-        self.same(file, "Java, before and after", before, after)
-        self.same(file, "PyIceberg, before and after", *map(pyiceberg.table, (file.path, file.anew)))
-        original, printed = (json.loads(path.read_bytes()) for path in (file.path, file.anew))
-        for place, a, b in kept(original, printed):
-            self.fault(file, f"printed: {place} was {short(a)}, is {short(b)}")
+        before, original, printed = self.metadata(file, pyiceberg.table)
         if "error" not in before:
             for place, a, b in kept(before["printed"], printed, unknown=original):
                 self.fault(file, f"Java and Esker: {place} is {short(a)} and {short(b)}")
 
     def view(self, file: File) -> None:
-        if not self.readable(file):
-            return
+        if self.readable(file):
+            self.metadata(file, pyiceberg.view)
+
+    def metadata(self, file: File, read: Callable[[Path], Any]) -> tuple[dict, dict, dict]:
+        """What Java says of a file of JSON, the file, and what Esker prints of it."""
         before, after = (without_id(answer) for answer in file.java)
         self.same(file, "Java, before and after", before, after)
-        self.same(file, "PyIceberg, before and after", *map(pyiceberg.view, (file.path, file.anew)))
+        self.same(file, "PyIceberg, before and after", *map(read, (file.path, file.anew)))
         original, printed = (json.loads(path.read_bytes()) for path in (file.path, file.anew))
         for place, a, b in kept(original, printed):
             self.fault(file, f"printed: {place} was {short(a)}, is {short(b)}")
+        return before, original, printed
 
     def list(self, file: File) -> None:
         if not self.readable(file):

@@ -30,9 +30,18 @@ pub(crate) fn read<T: DeserializeOwned>(what: &'static str, text: &[u8]) -> Resu
 
 /// What a JSON value says. An error names the field by its path within the value.
 pub(crate) fn of_value<T: DeserializeOwned>(json: Json) -> Result<T, serde_json::Error> {
-    serde_path_to_error::deserialize(json).map_err(|e| match e.path().to_string() {
-        at if at == "." => e.into_inner(),
-        at => serde_json::Error::custom(format!("{at}: {}", e.inner())),
+    of_field("", json)
+}
+
+/// What the value of an object's field says. An error names the field by its path within the object.
+pub(crate) fn of_field<T: DeserializeOwned>(name: &str, json: Json) -> Result<T, serde_json::Error> {
+    serde_path_to_error::deserialize(json).map_err(|e| {
+        let at = match e.path().to_string() {
+            below if below == "." => name.to_owned(),
+            below if name.is_empty() || below.starts_with('[') => format!("{name}{below}"),
+            below => format!("{name}.{below}"),
+        };
+        if at.is_empty() { e.into_inner() } else { serde_json::Error::custom(format!("{at}: {}", e.inner())) }
     })
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
+use super::of_field;
 use crate::{
     DefaultValue, Extra, LIST_ELEMENT, ListType, MAP_KEY, MAP_VALUE, MapType, NestedField, NestedFieldRef, PrimitiveType,
     StructType, Type,
@@ -69,16 +70,9 @@ fn parse(json: Json) -> Result<Type, serde_json::Error> {
     }
 }
 
-fn taken<T: for<'de> Deserialize<'de>>(object: &mut Map<String, Json>, name: &'static str) -> Result<T, serde_json::Error> {
+fn taken<T: DeserializeOwned>(object: &mut Map<String, Json>, name: &'static str) -> Result<T, serde_json::Error> {
     let value = object.remove(name).ok_or_else(|| serde_json::Error::missing_field(name))?;
-    serde_path_to_error::deserialize(value).map_err(|e| {
-        let below = match e.path().to_string() {
-            at if at == "." => String::new(),
-            at if at.starts_with('[') => at,
-            at => format!(".{at}"),
-        };
-        serde_json::Error::custom(format!("{name}{below}: {}", e.inner()))
-    })
+    of_field(name, value)
 }
 
 /// The items of a list, or the keys or values of a map.

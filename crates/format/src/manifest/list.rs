@@ -45,7 +45,7 @@ pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
 /// A field whose values take bytes.
 struct Part<'a> {
     field: &'a Field,
-    /// Its place among those that nobody knows.
+    /// The place of a field that nobody knows among all such fields of its record; none of a known field.
     unknown: Option<usize>,
 }
 

@@ -115,7 +115,7 @@ fn fields(a: &[Json], b: &[Json]) -> Option<Vec<Json>> {
     Some(both)
 }
 
-/// The same type, or null.
+/// A union of null, which comes first, and what a type has beside it.
 fn optional(ty: &Json) -> Json {
     match ty {
         Json::Array(branches) => {

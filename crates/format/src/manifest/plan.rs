@@ -167,7 +167,7 @@ impl Planner<'_> {
             ids::DATA_FILE if matches!(self.schema.node(node).kind, Kind::Record(_)) => {
                 Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
             }
-            // Its place is known where it is planned.
+            // `record` puts the field's place here.
             _ if self.projection.details && id != ids::DATA_FILE => Op::Unknown(0),
             _ => Op::Skip,
         })
@@ -200,7 +200,7 @@ impl Planner<'_> {
             ids::CONTENT_SIZE => self.number(node, Slot::ContentSize),
             ids::PARTITION => Op::Skip,
             id if ids::DEPRECATED.contains(&id) => Op::Skip,
-            // Its place is known where it is planned.
+            // `record` puts the field's place here.
             _ => Op::Unknown(0),
         }
     }

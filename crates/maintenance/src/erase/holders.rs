@@ -165,7 +165,7 @@ async fn suspects(
             suspect.snapshots.extend(manifest.snapshots.iter().copied());
         }
     }
-    // Those of partitions are Parquet as well, and no rows of the table.
+    // Statistics files hold no rows of the table, though those of partitions are Parquet.
     known.extend(metadata.statistics.iter().map(|file| Location::normal(&file.statistics_path)));
     known.extend(metadata.partition_statistics.iter().map(|file| Location::normal(&file.statistics_path)));
     heads(catalog, reader, metadata, &mut found, stats).await?;
