@@ -19,7 +19,7 @@ impl PhysicalOptimizerRule for NullKeys {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|plan| match plan.downcast_ref::<HashJoinExec>() {
             Some(join)
-                if join.dynamic_filter_expr().is_some()
+                if !join.dynamic_expressions_produced().is_empty()
                     && (join.null_equality() == NullEquality::NullEqualsNull || join.null_aware) =>
             {
                 // The filter is part of the state.

@@ -8,6 +8,8 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 
+use crate::pushdown::RECOMPUTED;
+
 /// DataFusion's rule that marks which order a plan is asked for, below the node that asks subqueries first: it takes a node with several
 /// inputs for one that no order goes through, and the rules after it drop the sort.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ impl PhysicalOptimizerRule for BelowSubqueries {
         }
         let inputs =
             plan.children().into_iter().map(|input| self.optimize(Arc::clone(input), config)).collect::<Result<Vec<_>>>()?;
-        plan.with_new_children(inputs)
+        Arc::clone(&plan).replace_children(inputs, RECOMPUTED)
     }
 
     fn name(&self) -> &str {

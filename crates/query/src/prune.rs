@@ -7,7 +7,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_optimizer::pruning::PruningPredicate;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use esker_format::TableMetadata;
 use esker_table::Planned;
 
@@ -28,7 +28,7 @@ pub(crate) fn files<F: Planned>(
     files: Vec<F>,
 ) -> Result<Vec<F>> {
     let Some(condition) = condition else { return Ok(files) };
-    let predicate = PruningPredicate::try_new(condition.clone(), schema.clone())?;
+    let predicate = PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(condition.clone())?;
     if predicate.always_true() && predicate.literal_guarantees().is_empty() {
         return Ok(files);
     }

@@ -111,6 +111,7 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
 fn meant(statement: Statement) -> Result<Statement> {
     let mut statement = select::rewritten(statement)?;
     semantics::numbers(&mut statement)?;
+    semantics::signed(&mut statement);
     Ok(statement)
 }
 

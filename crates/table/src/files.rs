@@ -2,6 +2,7 @@
 //!
 //! A table may have millions of files. Rows are made only of those that a plan leaves.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use esker_format::{
@@ -90,11 +91,7 @@ impl Part {
     }
 
     fn rows(&self) -> impl Iterator<Item = u32> {
-        let (some, all) = match &self.rows {
-            Some(rows) => (rows.as_ref(), 0),
-            None => (&[][..], self.batch.len() as u32),
-        };
-        some.iter().copied().chain(0..all)
+        some_or_all(self.rows.as_deref(), 0..self.batch.len() as u32)
     }
 
     fn partition(&self, row: usize) -> &[Option<Value>] {
@@ -120,6 +117,12 @@ impl Part {
     }
 }
 
+/// Some entries, or all of a range where none are named.
+fn some_or_all(some: Option<&[u32]>, all: Range<u32>) -> impl Iterator<Item = u32> {
+    let all = if some.is_some() { 0..0 } else { all };
+    some.unwrap_or_default().iter().copied().chain(all)
+}
+
 /// One of the data files of [`SnapshotFiles`].
 #[derive(Debug, Clone, Copy)]
 pub struct FileRef<'a> {
@@ -136,16 +139,6 @@ impl<'a> FileRef<'a> {
     /// Its place in its manifest.
     pub(crate) const fn row(self) -> usize {
         self.row as usize
-    }
-
-    /// What its manifest says of a column.
-    pub(crate) fn column(self, field_id: i32) -> BatchColumn<'a> {
-        self.part().batch.column(field_id)
-    }
-
-    /// A name for its partition, which is the same for files that surely are in one.
-    pub fn partition_place(&self) -> (u32, Option<usize>) {
-        (self.part, self.part().batch.partition_index(self.row as usize))
     }
 
     /// Where it is.
@@ -179,6 +172,88 @@ impl Planned for FileRef<'_> {
 
     fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
         self.part().batch.stats(self.row as usize, field_id)
+    }
+}
+
+/// Data files of one partition that stand next to each other in a manifest: at most [`RUN`] entries, some of which may be no live files.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    files: &'a SnapshotFiles,
+    part: u32,
+    entries: Range<u32>,
+    /// The entries that are live data files; none if all are.
+    rows: Option<&'a [u32]>,
+}
+
+/// What is decoded of so many entries stays in a processor's nearest cache.
+const RUN: u32 = 256;
+
+impl<'a> Run<'a> {
+    /// Its first file.
+    fn at(&self) -> FileRef<'a> {
+        FileRef { files: self.files, part: self.part, row: self.entries.start }
+    }
+
+    /// The place of its first entry in the manifest.
+    pub(crate) const fn first(&self) -> usize {
+        self.entries.start as usize
+    }
+
+    /// How many entries it goes over.
+    pub(crate) fn width(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What the manifest says of a column.
+    pub(crate) fn column(&self, field_id: i32) -> BatchColumn<'a> {
+        self.at().part().batch.column(field_id)
+    }
+
+    /// The files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileRef<'a>> {
+        let (files, part) = (self.files, self.part);
+        some_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
+    }
+
+    pub(crate) fn spec_id(&self) -> i32 {
+        self.at().spec_id()
+    }
+
+    /// The values of the partition that all are in.
+    pub(crate) fn partition(&self) -> &'a [Option<Value>] {
+        self.at().part().partition(self.first())
+    }
+
+    /// A name for its partition, which is the same for files that surely are in one.
+    pub(crate) fn partition_place(&self) -> (u32, Option<usize>) {
+        (self.part, self.at().part().batch.partition_index(self.first()))
+    }
+}
+
+/// The runs of a manifest.
+struct Runs<'a> {
+    files: &'a SnapshotFiles,
+    part: u32,
+    /// How many of its live files are behind.
+    done: usize,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let (files, part) = (self.files, &self.files.data[self.part as usize]);
+        let row = |at: usize| part.rows.as_ref().map_or(at as u32, |rows| rows[at]);
+        if self.done >= part.len() {
+            return None;
+        }
+        let (start, begin) = (self.done, row(self.done));
+        let partition = part.batch.partition_index(begin as usize);
+        let is_near = |row: u32| (row - begin) < RUN && part.batch.partition_index(row as usize) == partition;
+        let count = (start..part.len()).take_while(|at| is_near(row(*at))).count();
+        self.done += count;
+        let rows = part.rows.as_ref().map(|rows| &rows[start..self.done]);
+        Some(Run { files, part: self.part, entries: begin..row(self.done - 1) + 1, rows })
     }
 }
 
@@ -255,6 +330,11 @@ impl SnapshotFiles {
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> {
         let of = move |part: u32| self.data[part as usize].rows().map(move |row| FileRef { files: self, part, row });
         (0..self.data.len() as u32).flat_map(of)
+    }
+
+    /// The data files, by partition as far as they stand together.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        (0..self.data.len() as u32).flat_map(move |part| Runs { files: self, part, done: 0 })
     }
 
     /// What it was given.

@@ -16,6 +16,7 @@ mod json;
 mod label;
 mod live;
 mod manifests;
+mod metrics;
 mod partition;
 mod printed;
 mod producer;

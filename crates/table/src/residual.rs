@@ -1,21 +1,23 @@
 //! What a row filter comes to for one file: nothing to read, everything, or a residual.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use esker_format::{BatchColumn, PartitionSpec, PrimitiveType, Schema, Stats, TableMetadata, Transform, Type, Value};
+use esker_format::{BatchColumn, PartitionSpec, Schema, TableMetadata, Transform, Type, Value};
 
 use crate::expr::string;
-use crate::{ColumnBounds, Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
+use crate::files::Run;
+use crate::metrics::Metrics;
+use crate::{Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
 
 /// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
 pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl Planned) -> Expr {
     let left = in_partition(filter, schema, spec, file.partition());
-    let columns = AskedColumns::of(filter, schema);
-    let mut known = vec![None; columns.0.len()];
-    if columns.might_match(&left, &|at| file.stats(columns.0[at].id), &mut known) { left } else { Expr::False }
+    let mut metrics = Metrics::of(filter, schema);
+    let ids: Vec<i32> = metrics.ids().collect();
+    let might_match = metrics.might_match(&left, 1, &|at, _| file.stats(ids[at]).unwrap_or_default());
+    if might_match[0] { left } else { Expr::False }
 }
 
 /// What is left of a filter in a partition.
@@ -23,66 +25,7 @@ fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition:
     filter.map(&|p| by_partition(p, schema, spec, partition))
 }
 
-/// The columns that a filter asks about, of types that have bounds.
-struct AskedColumns<'a>(Vec<AskedColumn<'a>>);
-
-struct AskedColumn<'a> {
-    id: i32,
-    ty: &'a PrimitiveType,
-    /// Whether its values, and those that it is compared with, are whole numbers: these are compared without making values of them.
-    whole: bool,
-}
-
-/// What was decoded of a column of a file.
-#[derive(Debug, Clone)]
-enum Decoded {
-    Whole(ColumnBounds<i64>),
-    Values(ColumnBounds),
-}
-
-impl<'a> AskedColumns<'a> {
-    fn of(filter: &Expr, schema: &'a Schema) -> Self {
-        let predicates = filter.predicates();
-        let mut ids: Vec<i32> = predicates.iter().map(|predicate| predicate.field).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let column = |id: i32| match schema.field_by_id(id).map(|field| field.field_type.as_ref()) {
-            Some(Type::Primitive(ty)) => {
-                let mut values = predicates.iter().filter(|predicate| predicate.field == id).flat_map(|p| &p.values);
-                Some(AskedColumn { id, ty, whole: ty.is_whole() && values.all(|value| value.whole().is_some()) })
-            }
-            _ => None,
-        };
-        Self(ids.into_iter().filter_map(column).collect())
-    }
-
-    /// Whether counts and bounds of a file leave room for a row that matches. `stats` says what is known of the column at a place;
-    /// `known` is what was decoded already, by the same places.
-    fn might_match<'s>(&self, filter: &Expr, stats: &impl Fn(usize) -> Option<Stats<'s>>, known: &mut [Option<Decoded>]) -> bool {
-        match filter {
-            Expr::True => true,
-            Expr::False => false,
-            Expr::And(a, b) => self.might_match(a, stats, known) && self.might_match(b, stats, known),
-            Expr::Or(a, b) => self.might_match(a, stats, known) || self.might_match(b, stats, known),
-            Expr::Predicate(p) if p.transform.is_some() => true,
-            Expr::Predicate(p) => {
-                let Some(at) = self.0.iter().position(|column| column.id == p.field) else { return true };
-                let column = &self.0[at];
-                let decoded = known[at].get_or_insert_with(|| match column.whole {
-                    true => Decoded::Whole(ColumnBounds::of_whole(stats(at), column.ty)),
-                    false => Decoded::Values(ColumnBounds::of(stats(at), column.ty)),
-                });
-                match decoded {
-                    Decoded::Whole(bounds) => by_metrics(p.op, bounds, p.values.iter().filter_map(Value::whole)),
-                    Decoded::Values(bounds) if p.op == Op::StartsWith => by_prefix(p, bounds),
-                    Decoded::Values(bounds) => by_metrics(p.op, bounds, p.values.iter()),
-                }
-            }
-        }
-    }
-}
-
-/// By [`FileRef::partition_place`].
+/// By [`Run::partition_place`].
 type Place = (u32, Option<usize>);
 
 /// The residuals of many files, worked out once for each partition.
@@ -90,47 +33,40 @@ pub(crate) struct Residuals<'a> {
     metadata: &'a TableMetadata,
     schema: &'a Schema,
     filter: &'a Expr,
-    columns: AskedColumns<'a>,
-    /// The columns of the manifest that the last file was in.
+    metrics: Metrics<'a>,
+    /// The columns of the manifest that the last files were in.
     of_part: (u32, Vec<BatchColumn<'a>>),
     left: HashMap<Place, Arc<Expr>>,
-    /// The last of them: files of one partition mostly stand next to each other.
-    last: Option<(Place, Arc<Expr>)>,
-    known: Vec<Option<Decoded>>,
 }
 
 impl<'a> Residuals<'a> {
     pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, filter: &'a Expr) -> Self {
-        let columns = AskedColumns::of(filter, schema);
-        let known = vec![None; columns.0.len()];
-        Self { metadata, schema, filter, columns, of_part: (u32::MAX, Vec::new()), left: HashMap::new(), last: None, known }
+        let metrics = Metrics::of(filter, schema);
+        Self { metadata, schema, filter, metrics, of_part: (u32::MAX, Vec::new()), left: HashMap::new() }
     }
 
-    /// What is left to filter of a file's rows; none if no row can match.
-    pub(crate) fn of(&mut self, file: FileRef<'a>) -> Result<Option<Arc<Expr>>> {
-        let place = file.partition_place();
-        if self.last.as_ref().is_none_or(|(last, _)| *last != place) {
-            let left = match self.left.get(&place) {
-                Some(left) => left.clone(),
-                None => self.in_partition(file)?,
-            };
-            self.left.insert(place, left.clone());
-            self.last = Some((place, left));
-        }
-        let Some((_, left)) = &self.last else { return Ok(None) };
+    /// What is left to filter of the rows of files that stand together, and those of the files in which a row may match.
+    pub(crate) fn of(&mut self, run: &Run<'a>) -> Result<(Arc<Expr>, Vec<FileRef<'a>>)> {
+        let place = run.partition_place();
+        let left = match self.left.get(&place) {
+            Some(left) => left.clone(),
+            None => self.in_partition(run)?,
+        };
+        self.left.insert(place, left.clone());
         if self.of_part.0 != place.0 {
-            self.of_part = (place.0, self.columns.0.iter().map(|column| file.column(column.id)).collect());
+            self.of_part = (place.0, self.metrics.ids().map(|id| run.column(id)).collect());
         }
-        self.known.fill(None);
-        let stats = |at: usize| self.of_part.1[at].stats(file.row());
-        Ok(self.columns.might_match(left, &stats, &mut self.known).then(|| left.clone()))
+        let (columns, first) = (&self.of_part.1, run.first());
+        let might_match = self.metrics.might_match(&left, run.width(), &|at, file| columns[at].said(first + file));
+        let files = run.files().filter(|file| might_match[file.row() - first]).collect();
+        Ok((left, files))
     }
 
-    fn in_partition(&self, file: FileRef<'_>) -> Result<Arc<Expr>> {
-        let id = file.spec_id();
+    fn in_partition(&self, run: &Run<'_>) -> Result<Arc<Expr>> {
+        let id = run.spec_id();
         let spec = self.metadata.partition_spec_by_id(id);
         let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {id} does not exist")))?;
-        Ok(Arc::new(in_partition(self.filter, self.schema, spec, file.partition())))
+        Ok(Arc::new(in_partition(self.filter, self.schema, spec, run.partition())))
     }
 }
 
@@ -229,44 +165,6 @@ fn decide(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bo
         Op::NotStartsWith if single => Some(!string(low)?.starts_with(string(value?)?)),
         _ => None,
     }
-}
-
-/// Whether the column's counts and bounds leave room for a matching row.
-fn by_metrics<T: PartialOrd>(op: Op, bounds: &ColumnBounds<T>, mut values: impl Iterator<Item = impl Borrow<T>>) -> bool {
-    match op {
-        Op::IsNull => return !bounds.no_nulls(),
-        Op::NotNull => return !bounds.only_nulls(),
-        Op::IsNan => return !bounds.no_nans(),
-        Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan => return true,
-        _ if bounds.only_nulls() => return false,
-        _ => {}
-    }
-    let (low, high) = (bounds.lower.as_ref(), bounds.upper.as_ref());
-    let below = |value: &T| high.is_some_and(|high| high < value);
-    let above = |value: &T| low.is_some_and(|low| low > value);
-    let Some(first) = values.next() else { return true };
-    let first = first.borrow();
-    let within = |value: &T| !below(value) && !above(value);
-    match op {
-        Op::Eq | Op::In => within(first) || values.any(|value| within(value.borrow())),
-        Op::Lt => low.is_none_or(|low| low < first),
-        Op::LtEq => !above(first),
-        Op::Gt => high.is_none_or(|high| high > first),
-        Op::GtEq => !below(first),
-        _ => true,
-    }
-}
-
-/// Whether the column's counts and bounds leave room for a row that begins with a text.
-fn by_prefix(predicate: &Predicate, bounds: &ColumnBounds) -> bool {
-    if bounds.only_nulls() {
-        return false;
-    }
-    let Some(prefix) = predicate.values.first().and_then(string) else { return true };
-    let cut = |value: &Value| string(value).map(|s| s.chars().take(prefix.chars().count()).collect::<String>());
-    let above = bounds.lower.as_ref().and_then(cut).is_some_and(|low| low.as_str() > prefix);
-    let below = bounds.upper.as_ref().and_then(cut).is_some_and(|high| high.as_str() < prefix);
-    !above && !below
 }
 
 #[cfg(test)]

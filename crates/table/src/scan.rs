@@ -61,24 +61,26 @@ pub fn plan_scan(
     // Where a delete file stands in the plan.
     let mut placed: BTreeMap<usize, usize> = BTreeMap::new();
     let mut certain_rows: u64 = 0;
-    for file in files.iter() {
-        let Some(left) = residuals.of(file)? else { continue };
-        let live = file.live();
-        let applying = index.all(&live);
-        let mut deletes = Vec::with_capacity(applying.len());
-        for delete in applying {
-            deletes.push(*placed.entry(delete).or_insert_with(|| {
-                let entry = &files.deletes[delete].entry;
-                plan.deletes.push((entry.spec_id, entry.file.clone()));
-                plan.deletes.len() - 1
-            }));
-        }
-        if deletes.is_empty() && *left == Expr::True {
-            certain_rows = certain_rows.saturating_add(live.file.rows().unwrap_or(0));
-        }
-        plan.tasks.push(ScanTask::new(live, deletes, left));
-        if min_rows.is_some_and(|wanted| certain_rows >= wanted) {
-            break;
+    'planned: for run in files.runs() {
+        let (left, matching) = residuals.of(&run)?;
+        for file in matching {
+            let live = file.live();
+            let applying = index.all(&live);
+            let mut deletes = Vec::with_capacity(applying.len());
+            for delete in applying {
+                deletes.push(*placed.entry(delete).or_insert_with(|| {
+                    let entry = &files.deletes[delete].entry;
+                    plan.deletes.push((entry.spec_id, entry.file.clone()));
+                    plan.deletes.len() - 1
+                }));
+            }
+            if deletes.is_empty() && *left == Expr::True {
+                certain_rows = certain_rows.saturating_add(live.file.rows().unwrap_or(0));
+            }
+            plan.tasks.push(ScanTask::new(live, deletes, left.clone()));
+            if min_rows.is_some_and(|wanted| certain_rows >= wanted) {
+                break 'planned;
+            }
         }
     }
     Ok(plan)
@@ -122,10 +124,9 @@ pub async fn plan_appended(
     for snapshot in appends.into_iter().rev() {
         let files = SnapshotFiles::added_by(source, metadata, snapshot, wanted).await?;
         let mut residuals = Residuals::new(metadata, schema, filter);
-        for file in files.iter() {
-            if let Some(left) = residuals.of(file)? {
-                plan.tasks.push(ScanTask::new(file.live(), Vec::new(), left));
-            }
+        for run in files.runs() {
+            let (left, matching) = residuals.of(&run)?;
+            plan.tasks.extend(matching.iter().map(|file| ScanTask::new(file.live(), Vec::new(), left.clone())));
         }
     }
     Ok(plan)

@@ -480,19 +480,23 @@ pub struct BatchColumn<'a> {
 
 impl<'a> BatchColumn<'a> {
     /// Of one file; none if nothing is said.
-    #[inline]
     pub fn stats(&self, row: usize) -> Option<Stats<'a>> {
+        self.said(row).known()
+    }
+
+    /// Of one file, nothing included.
+    #[inline]
+    pub fn said(&self, row: usize) -> Stats<'a> {
         let count = |which: usize| u64::try_from(self.batch.counts[which].get(row, &self.counts[which])?).ok();
         let bound = |which: usize| self.batch.bounds[which].get(row, &self.bounds[which]);
-        let stats = Stats {
+        Stats {
             column_size: count(0),
             value_count: count(1),
             null_count: count(2),
             nan_count: count(3),
             lower_bound: bound(0),
             upper_bound: bound(1),
-        };
-        stats.known()
+        }
     }
 }
 

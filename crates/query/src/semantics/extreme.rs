@@ -1,6 +1,7 @@
 //! The least or the greatest of floats, of all or of a window, and of structs, lists and intervals.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{SortOptions, cast};
@@ -8,7 +9,6 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::functions_aggregate::min_max::MovingMin;
 use datafusion::logical_expr::Accumulator;
 use esker_read::{has_many_forms, one_nan_and_zero};
 
@@ -52,9 +52,43 @@ pub(crate) struct Extreme {
 /// holds none any more.
 #[derive(Debug)]
 pub(crate) struct Windowed<T> {
-    held: MovingMin<T>,
+    held: Window<T>,
     max: bool,
     ty: DataType,
+}
+
+/// The least of a window's values, each of which comes and goes once.
+#[derive(Debug)]
+struct Window<T> {
+    /// Values that rise: each is the least from when it came on. Beside it, how many values came after the one before it, it included.
+    least: VecDeque<(T, usize)>,
+}
+
+impl<T: PartialOrd> Window<T> {
+    const fn new() -> Self {
+        Self { least: VecDeque::new() }
+    }
+
+    fn min(&self) -> Option<&T> {
+        self.least.front().map(|(value, _)| value)
+    }
+
+    /// The newest value.
+    fn push(&mut self, value: T) {
+        let mut count = 1;
+        while let Some((_, greater)) = self.least.pop_back_if(|(last, _)| *last > value) {
+            count += greater;
+        }
+        self.least.push_back((value, count));
+    }
+
+    /// Takes the oldest value out.
+    fn pop(&mut self) {
+        if let Some((_, count)) = self.least.front_mut() {
+            *count -= 1;
+        }
+        self.least.pop_front_if(|(_, count)| *count == 0);
+    }
 }
 
 /// A value that can be ranked for such a window.
@@ -179,7 +213,7 @@ impl Extreme {
 
 impl<T: Rank> Windowed<T> {
     pub(crate) fn new(max: bool, ty: &DataType) -> Self {
-        Self { held: MovingMin::new(), max, ty: ty.clone() }
+        Self { held: Window::new(), max, ty: ty.clone() }
     }
 }
 
@@ -221,7 +255,7 @@ impl<T: Rank> Accumulator for Windowed<T> {
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.held.len() * size_of::<T>()
+        size_of_val(self) + self.held.least.capacity() * size_of::<(T, usize)>()
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
@@ -234,11 +268,38 @@ impl<T: Rank> Accumulator for Windowed<T> {
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let gone = values.first().map_or(0, |values| values.len() - values.logical_null_count());
-        (0..gone).for_each(|_| drop(self.held.pop()));
+        (0..gone).for_each(|_| self.held.pop());
         Ok(())
     }
 
     fn supports_retract_batch(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_least_of_a_window_is_the_least_of_its_values(steps in prop::collection::vec(prop::option::weighted(0.6, 0..5), 0..40)) {
+            let (mut window, mut values) = (Window::new(), VecDeque::new());
+            for step in steps {
+                match step {
+                    Some(value) => {
+                        window.push(value);
+                        values.push_back(value);
+                    }
+                    None => {
+                        window.pop();
+                        values.pop_front();
+                    }
+                }
+                prop_assert_eq!(window.min(), values.iter().min());
+            }
+        }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) use numbers::numbers;
 pub(crate) use plans::rewritten;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
+pub(crate) use signed::signed;
 pub(crate) use types::{mark_fixed, stored, type_name, without_marks};
 
 /// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
@@ -76,7 +77,6 @@ pub(crate) fn options(config: &mut SessionConfig) {
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(grouping::Sets),
-        Arc::new(signed::Signed),
         Arc::new(compare::Comparisons),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),

@@ -1,57 +1,145 @@
 //! Whole numbers are signed, as SQL's are: DataFusion's ranks, row numbers, lengths and positions are not, and so would divide as decimals
 //! do, have no negation and make columns of decimals.
 
-use arrow::datatypes::DataType;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult};
-use datafusion::error::Result;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
-use datafusion::optimizer::AnalyzerRule;
+use std::ops::ControlFlow;
 
-use super::plans::{rewritten, visible};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, CastKind, DataType, Expr, Function, ObjectNamePart, VisitMut, VisitorMut,
+};
 
-/// The rule, for whole plans, before their types are brought together.
-#[derive(Debug)]
-pub(super) struct Signed;
+/// Functions of unsigned numbers, by all their names.
+const UNSIGNED: [&str; 15] = [
+    "approx_distinct",
+    "array_indexof",
+    "array_length",
+    "array_ndims",
+    "array_position",
+    "cardinality",
+    "dense_rank",
+    "list_indexof",
+    "list_length",
+    "list_ndims",
+    "list_position",
+    "ntile",
+    "rank",
+    "regr_count",
+    "row_number",
+];
 
-impl AnalyzerRule for Signed {
-    fn name(&self) -> &'static str {
-        "signed"
-    }
+/// Functions of lists of unsigned numbers.
+const UNSIGNED_LISTS: [&str; 4] = ["array_dims", "array_positions", "list_dims", "list_positions"];
 
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(signed).data()
-    }
-}
-
-fn signed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let schema = visible(&plan)?;
-    let of_function = |expr: Expr| match &expr {
-        Expr::ScalarFunction(_) if expr.get_type(&schema).is_ok_and(|ty| is_unsigned(&ty)) => {
-            Ok(Transformed::yes(cast(expr, DataType::Int64)))
+/// Casts what functions of unsigned numbers give, in a statement's syntax tree. A cast does not change the name of a column.
+pub(crate) fn signed(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(inner) => {
+            let _ = inner.visit(&mut Signed);
         }
-        _ => Ok(Transformed::no(expr)),
-    };
-    let plan = rewritten(plan, of_function)?.data.recompute_schema()?;
-    let makes = match &plan {
-        LogicalPlan::Window(_) => true,
-        // Of sets of keys, a number says which set a row is of, and another rule looks for it here.
-        LogicalPlan::Aggregate(aggregate) => aggregate.schema.fields().find(Aggregate::INTERNAL_GROUPING_ID).is_none(),
-        _ => false,
-    };
-    if !makes || !plan.schema().fields().iter().any(|field| is_unsigned(field.data_type())) {
-        return Ok(Transformed::yes(plan));
+        Statement::Explain(explain) => signed(&mut explain.statement),
+        _ => {}
     }
-    let columns = plan.schema().columns().into_iter().zip(plan.schema().fields().iter().map(|field| field.data_type().clone()));
-    let columns: Vec<Expr> = columns
-        .map(|(column, ty)| match is_unsigned(&ty) {
-            true => cast(Expr::Column(column.clone()), DataType::Int64).alias_qualified(column.relation, column.name),
-            false => Expr::Column(column),
-        })
-        .collect();
-    Ok(Transformed::yes(LogicalPlanBuilder::from(plan).project(columns)?.build()?))
 }
 
-fn is_unsigned(ty: &DataType) -> bool {
-    matches!(ty, DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64)
+struct Signed;
+
+impl VisitorMut for Signed {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Function(function) = &*expr else { return ControlFlow::Continue(()) };
+        let name = name(function);
+        let integer = DataType::BigInt(None);
+        let data_type = match name.as_deref() {
+            Some(name) if UNSIGNED.contains(&name) => integer,
+            Some(name) if UNSIGNED_LISTS.contains(&name) => {
+                DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(integer), None))
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        let given = Expr::Function(function.clone());
+        *expr = Expr::Cast { kind: CastKind::Cast, expr: Box::new(given), data_type, array: false, format: None };
+        ControlFlow::Continue(())
+    }
+}
+
+/// The name of a function, as the planner looks for it.
+fn name(function: &Function) -> Option<String> {
+    match function.name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] if name.quote_style.is_some() => Some(name.value.clone()),
+        [ObjectNamePart::Identifier(name)] => Some(name.value.to_lowercase()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, FieldRef};
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::logical_expr::function::WindowUDFFieldArgs;
+    use datafusion::logical_expr::type_coercion::functions::{UDFCoercionExt, fields_with_udf};
+    use datafusion::logical_expr::{ReturnFieldArgs, WindowUDF};
+
+    use super::*;
+
+    fn is_unsigned(ty: &DataType) -> bool {
+        match ty {
+            DataType::List(item) => is_unsigned(item.data_type()),
+            ty => ty.is_unsigned_integer(),
+        }
+    }
+
+    fn coerced(function: &impl UDFCoercionExt, types: &[DataType]) -> Option<Vec<FieldRef>> {
+        let fields: Vec<_> = types.iter().map(|ty| Arc::new(Field::new("a", ty.clone(), true))).collect();
+        fields_with_udf(&fields, function).ok()
+    }
+
+    /// What the planner takes for unsigned numbers, a new version of it included, is cast.
+    #[test]
+    fn all_functions_of_unsigned_numbers_are_known() {
+        let session = crate::semantics::build(SessionStateBuilder::new()).expect("a session");
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
+        let arguments: Vec<Vec<DataType>> = vec![
+            vec![],
+            vec![DataType::Int64],
+            vec![DataType::Utf8],
+            vec![DataType::Float64],
+            vec![list.clone()],
+            vec![list.clone(), DataType::Int64],
+            vec![list.clone(), list],
+            vec![DataType::Utf8, DataType::Utf8],
+            vec![DataType::Float64, DataType::Float64],
+        ];
+        let mut found = BTreeSet::new();
+        for types in &arguments {
+            for (name, function) in session.scalar_functions() {
+                let Some(fields) = coerced(function.as_ref(), types) else { continue };
+                let scalars = vec![None; fields.len()];
+                let given = function.return_field_from_args(ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &scalars });
+                if given.is_ok_and(|field| is_unsigned(field.data_type())) {
+                    found.insert(name.clone());
+                }
+            }
+            for (name, function) in session.aggregate_functions() {
+                let Some(fields) = coerced(function.as_ref(), types) else { continue };
+                if function.return_field(&fields).is_ok_and(|field| is_unsigned(field.data_type())) {
+                    found.insert(name.clone());
+                }
+            }
+            for (name, function) in session.window_functions() {
+                let field = |function: &WindowUDF| {
+                    let fields = coerced(function, types)?;
+                    function.field(WindowUDFFieldArgs::new(&fields, name)).ok()
+                };
+                if field(function).is_some_and(|field| is_unsigned(field.data_type())) {
+                    found.insert(name.clone());
+                }
+            }
+        }
+        let known: BTreeSet<String> = UNSIGNED.into_iter().chain(UNSIGNED_LISTS).map(str::to_owned).collect();
+        assert_eq!(found, known);
+    }
 }

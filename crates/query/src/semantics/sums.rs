@@ -204,23 +204,13 @@ impl<F: Fn(&mut i128, i128) + Send + Sync + 'static> GroupsAccumulator for Total
         self.inner.state(emit)
     }
 
-    fn merge_batch(
-        &mut self,
-        values: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total_groups: usize,
-    ) -> Result<()> {
-        self.inner.merge_batch(values, groups, filter, total_groups)
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
+        self.inner.merge_batch(values, groups, total_groups)
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
         let values: Vec<ArrayRef> = values.iter().map(widened).collect();
         self.inner.convert_to_state(&values, filter)
-    }
-
-    fn supports_convert_to_state(&self) -> bool {
-        self.inner.supports_convert_to_state()
     }
 
     fn size(&self) -> usize {
