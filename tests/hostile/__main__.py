@@ -36,11 +36,14 @@ def tables(options: argparse.Namespace) -> int:
             for _ in range(min(100, options.seed + options.count - done["next"])):
                 if not campaign.alive():
                     break
-                campaign.table(done["next"], options.shrink)
-                done["next"] += 1
-                if options.resume:
-                    kept = {"next": done["next"], "tally": tally, "examples": tally.examples}
-                    options.resume.write_text(json.dumps(kept, indent=1))
+                seed, done["next"] = done["next"], done["next"] + 1
+                # An engine within this process may end it. Then the next run leaves this table out, and says so.
+                crashed = f"crashed: an engine, with this process, by seed {seed}"
+                tally[crashed] += 1
+                keep(options, done["next"], tally)
+                del tally[crashed]
+                campaign.table(seed, options.shrink)
+                keep(options, done["next"], tally)
             if campaign.alive():
                 campaign.restored(done["next"], Path(home) / "restored")
             faults += campaign.faults
@@ -79,6 +82,12 @@ def examples(tally: Tally) -> None:
     for kind, some in sorted(tally.examples.items()):
         for example in some:
             print(f"- {kind}: {' '.join(example.split())[:500]}")
+
+
+def keep(options: argparse.Namespace, following: int, tally: Tally) -> None:
+    if options.resume:
+        kept = {"next": following, "tally": tally, "examples": tally.examples}
+        options.resume.write_text(json.dumps(kept, indent=1))
 
 
 def progress(options: argparse.Namespace) -> dict:

@@ -56,6 +56,10 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     let location = writer.metadata().await.location;
     let orphan = old_file(&location, "data/a=1/lost.parquet", 5);
     let young = old_file(&location, "data/young.parquet", 2);
+    // Hadoop's local file systems keep a checksum beside each file.
+    let of_table = writer.data_files().await.remove(0);
+    let (directory, name) = of_table[location.len() + 1..].rsplit_once('/').expect("a directory");
+    let checksum = old_file(&location, &format!("{directory}/.{name}.crc"), 9);
     // Of the table, and older than anything: never an orphan.
     for file in writer.data_files().await {
         let file = File::options().write(true).open(&file[7..]).expect("opened");
@@ -65,6 +69,7 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
         app.ok(Method::POST, "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true", Some(json!({}))).await;
     assert_eq!((&listed["orphans"], &listed["named"][0]["path"]), (&json!(1), &json!(orphan)), "{listed}");
     assert_eq!(listed["named"][0]["since_ms"], Value::Null, "a dry run leaves no trace");
+    assert_eq!(explained(&app, &checksum).await["held_by"][0]["role"], "checksum");
 
     let first = app.job("orphans", json!({})).await["outcome"].clone();
     assert_eq!((&first["orphans"], &first["waiting"], &first["doomed_files"]), (&json!(1), &json!(1), &json!(0)), "{first}");

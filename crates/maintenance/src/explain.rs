@@ -9,12 +9,13 @@ use esker_types::{JobId, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::orphans::with_checksum;
 
 /// What leads to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// What the file is to it: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `removed` (a manifest
-    /// only records that it was removed), `statistics`.
+    /// only records that it was removed), `statistics`; `checksum` if it has that of such a file.
     pub role: String,
     /// The snapshots that lead to it, oldest first.
     pub snapshots: Vec<i64>,
@@ -69,7 +70,11 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let owner = deletion::owner(catalog, &at).await?;
     let mut held_by = Vec::new();
     if let Some(row) = owner.as_ref().filter(|row| row.kind == Kind::Table) {
-        held_by = holders(&catalog.load_row(row.clone()).await?, catalog, &path).await?;
+        let of_file = with_checksum(&path);
+        held_by = holders(&catalog.load_row(row.clone()).await?, catalog, of_file.as_ref().unwrap_or(&path)).await?;
+        if of_file.is_some() {
+            held_by.iter_mut().for_each(|holder| holder.role = "checksum".to_owned());
+        }
     }
     // Quarantine and outputs have a file under the name that whoever recorded it had for it.
     let (mut doomed, mut written_by) = (None, None);

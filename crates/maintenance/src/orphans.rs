@@ -196,15 +196,14 @@ impl Look {
             && let Some(file) = self.listed.next()?
         {
             self.counted.listed += 1;
-            if self.referenced.contains(&file.path)? {
+            let owner = with_checksum(&file.path);
+            let owner = owner.as_deref().unwrap_or(&file.path);
+            if self.referenced.contains(owner)? {
                 self.counted.referenced += 1;
             } else if Location::parse(&file.path).is_err() {
                 // No table can have it, and the sweep would not touch it.
                 tracing::warn!(path = file.path, "a file whose name is no location is passed over");
-            } else if self.accounted.contains(&file.path)?
-                || self.is_foreign(&file.path)?
-                || self.elsewhere.contains(&file.path)?
-            {
+            } else if self.accounted.contains(owner)? || self.is_foreign(&file.path)? || self.elsewhere.contains(owner)? {
                 self.counted.accounted += 1;
             } else if file.modified_ms >= self.older_than_ms {
                 self.counted.young += 1;
@@ -232,6 +231,13 @@ impl Look {
         let at = Location::parse(path)?;
         Ok(self.others.iter().any(|other| at == *other || at.is_inside(other)))
     }
+}
+
+/// The file whose checksum is in a file, as Hadoop's local file systems keep it beside each that they write: `.NAME.crc` of `NAME`.
+pub(crate) fn with_checksum(path: &str) -> Option<String> {
+    let (directory, name) = path.rsplit_once('/')?;
+    let name = name.strip_prefix('.')?.strip_suffix(".crc").filter(|name| !name.is_empty())?;
+    Some(format!("{directory}/{name}"))
 }
 
 /// Looks for a table's orphans, and does nothing.

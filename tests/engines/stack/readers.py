@@ -118,10 +118,8 @@ def plain(value: Any, kind: str = "") -> Any:
 class Readers:
     """Engines that read, by name. Those that take long to start do so when they are asked first."""
 
-    def __init__(
-        self, server: Server, duck: duckdb.DuckDBPyConnection, spark: Callable[[], Any], trino: Callable[[], Any]
-    ) -> None:
-        self.server, self.duck, self.started = server, duck, {"spark": spark, "trino": trino}
+    def __init__(self, server: Server, duck: duckdb.DuckDBPyConnection, **started: Callable[[], Any]) -> None:
+        self.server, self.duck, self.started = server, duck, started
         self.catalog = server.catalog()
 
     @property
@@ -156,6 +154,9 @@ class Readers:
 
     def of_duckdb(self, table: Held, where: Where | None) -> list:
         return of_arrow(self.duck.execute(select(table, f"lake.{table.name}", where, '"')).to_arrow_table())
+
+    def of_iceberg_rust(self, table: Held, where: Where | None) -> list:
+        return of_arrow(self.started["iceberg_rust"]().ask(select(table, f"lake.{table.name}", where, '"')))
 
     def of_pyiceberg(self, table: Held, where: Where | None) -> list:
         filters = {"row_filter": where.pyiceberg()} if where else {}

@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyiceberg.avro.codecs
+import pyiceberg.avro.file
 from pyiceberg.avro.codecs.codec import Codec
+from pyiceberg.avro.decoder import StreamingBinaryDecoder
 from zstandard import ZstdCompressor, ZstdDecompressor
 
 CODECS = ["null", "deflate", "snappy", "zstandard"]
@@ -39,6 +41,8 @@ class Snappy(Codec):
 
 # PyIceberg's own needs a package that is not here.
 pyiceberg.avro.codecs.KNOWN_CODECS["snappy"] = Snappy
+# Its faster decoder reads beyond the end of what it does not understand, which ends this process.
+pyiceberg.avro.file.new_decoder = StreamingBinaryDecoder
 
 
 def packed(data: bytes, codec: str) -> bytes:

@@ -58,7 +58,7 @@ def beginning(seed: int) -> dict:
         by = [
             (f.name, pick.choice(schemas.transforms(f.field_type)))
             for f in chosen
-            if f.name in {c["name"] for c in made}
+            if f.field_id in {c["id"] for c in made}
         ]
     namespace = "hostile" if pick.random() < 0.6 else f"n{pick.choice(names.HOSTILE)}".replace("/", "_")
     return {

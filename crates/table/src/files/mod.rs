@@ -6,14 +6,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_format::{
-    BatchColumn, DataContentType, ManifestBatch, ManifestContent, ManifestFile, ManifestStatus, Projection, Snapshot, Stats,
-    TableMetadata, Tuple, Value,
+    DataContentType, ManifestBatch, ManifestContent, ManifestFile, ManifestStatus, Projection, Snapshot, Stats, TableMetadata,
+    Tuple, Value,
 };
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::live::MANIFEST_CONCURRENCY;
 use crate::{DeleteKind, LiveDelete, LiveFile, Manifests, PartitionKey, Result};
+
+mod runs;
+
+pub(crate) use runs::Run;
 
 /// Bytes of all manifests of a snapshot up to which they are decoded as a whole at once: reading them again for columns that are asked
 /// for later would take longer.
@@ -175,88 +179,6 @@ impl Planned for FileRef<'_> {
     }
 }
 
-/// Data files of one partition that stand next to each other in a manifest: at most [`RUN`] entries, some of which may be no live files.
-#[derive(Debug)]
-pub(crate) struct Run<'a> {
-    files: &'a SnapshotFiles,
-    part: u32,
-    entries: Range<u32>,
-    /// The entries that are live data files; none if all are.
-    rows: Option<&'a [u32]>,
-}
-
-/// What is decoded of so many entries stays in a processor's nearest cache.
-const RUN: u32 = 256;
-
-impl<'a> Run<'a> {
-    /// Its first file.
-    fn at(&self) -> FileRef<'a> {
-        FileRef { files: self.files, part: self.part, row: self.entries.start }
-    }
-
-    /// The place of its first entry in the manifest.
-    pub(crate) const fn first(&self) -> usize {
-        self.entries.start as usize
-    }
-
-    /// How many entries it goes over.
-    pub(crate) fn width(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// What the manifest says of a column.
-    pub(crate) fn column(&self, field_id: i32) -> BatchColumn<'a> {
-        self.at().part().batch.column(field_id)
-    }
-
-    /// The files.
-    pub(crate) fn files(&self) -> impl Iterator<Item = FileRef<'a>> {
-        let (files, part) = (self.files, self.part);
-        some_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
-    }
-
-    pub(crate) fn spec_id(&self) -> i32 {
-        self.at().spec_id()
-    }
-
-    /// The values of the partition that all are in.
-    pub(crate) fn partition(&self) -> &'a [Option<Value>] {
-        self.at().part().partition(self.first())
-    }
-
-    /// A name for its partition, which is the same for files that surely are in one.
-    pub(crate) fn partition_place(&self) -> (u32, Option<usize>) {
-        (self.part, self.at().part().batch.partition_index(self.first()))
-    }
-}
-
-/// The runs of a manifest.
-struct Runs<'a> {
-    files: &'a SnapshotFiles,
-    part: u32,
-    /// How many of its live files are behind.
-    done: usize,
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = Run<'a>;
-
-    fn next(&mut self) -> Option<Run<'a>> {
-        let (files, part) = (self.files, &self.files.data[self.part as usize]);
-        let row = |at: usize| part.rows.as_ref().map_or(at as u32, |rows| rows[at]);
-        if self.done >= part.len() {
-            return None;
-        }
-        let (start, begin) = (self.done, row(self.done));
-        let partition = part.batch.partition_index(begin as usize);
-        let is_near = |row: u32| (row - begin) < RUN && part.batch.partition_index(row as usize) == partition;
-        let count = (start..part.len()).take_while(|at| is_near(row(*at))).count();
-        self.done += count;
-        let rows = part.rows.as_ref().map(|rows| &rows[start..self.done]);
-        Some(Run { files, part: self.part, entries: begin..row(self.done - 1) + 1, rows })
-    }
-}
-
 impl SnapshotFiles {
     /// The live files of a snapshot, with what is asked for of data files.
     pub async fn load(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot, wanted: &Projection) -> Result<Self> {
@@ -330,11 +252,6 @@ impl SnapshotFiles {
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> {
         let of = move |part: u32| self.data[part as usize].rows().map(move |row| FileRef { files: self, part, row });
         (0..self.data.len() as u32).flat_map(of)
-    }
-
-    /// The data files, by partition as far as they stand together.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
-        (0..self.data.len() as u32).flat_map(move |part| Runs { files: self, part, done: 0 })
     }
 
     /// What it was given.

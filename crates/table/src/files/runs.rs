@@ -1,0 +1,97 @@
+//! Data files that stand together, so that a plan decides about many at once.
+
+use std::ops::Range;
+
+use esker_format::{BatchColumn, Value};
+
+use super::{FileRef, SnapshotFiles, some_or_all};
+use crate::Planned;
+
+/// Data files of one partition that stand next to each other in a manifest: at most [`RUN`] entries, some of which may be no live files.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    files: &'a SnapshotFiles,
+    part: u32,
+    entries: Range<u32>,
+    /// The entries that are live data files; none if all are.
+    rows: Option<&'a [u32]>,
+}
+
+/// What is decoded of so many entries stays in a processor's nearest cache.
+const RUN: u32 = 256;
+
+impl<'a> Run<'a> {
+    /// Its first file.
+    fn at(&self) -> FileRef<'a> {
+        FileRef { files: self.files, part: self.part, row: self.entries.start }
+    }
+
+    /// The place of its first entry in the manifest.
+    pub(crate) const fn first(&self) -> usize {
+        self.entries.start as usize
+    }
+
+    /// How many entries it goes over.
+    pub(crate) fn width(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What the manifest says of a column.
+    pub(crate) fn column(&self, field_id: i32) -> BatchColumn<'a> {
+        self.at().part().batch.column(field_id)
+    }
+
+    /// The files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileRef<'a>> {
+        let (files, part) = (self.files, self.part);
+        some_or_all(self.rows, self.entries.clone()).map(move |row| FileRef { files, part, row })
+    }
+
+    pub(crate) fn spec_id(&self) -> i32 {
+        self.at().spec_id()
+    }
+
+    /// The values of the partition that all are in.
+    pub(crate) fn partition(&self) -> &'a [Option<Value>] {
+        self.at().part().partition(self.first())
+    }
+
+    /// A name for its partition, which is the same for files that surely are in one.
+    pub(crate) fn partition_place(&self) -> (u32, Option<usize>) {
+        (self.part, self.at().part().batch.partition_index(self.first()))
+    }
+}
+
+/// The runs of a manifest.
+struct Runs<'a> {
+    files: &'a SnapshotFiles,
+    part: u32,
+    /// How many of its live files are behind.
+    done: usize,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        let (files, part) = (self.files, &self.files.data[self.part as usize]);
+        let row = |at: usize| part.rows.as_ref().map_or(at as u32, |rows| rows[at]);
+        if self.done >= part.len() {
+            return None;
+        }
+        let (start, begin) = (self.done, row(self.done));
+        let partition = part.batch.partition_index(begin as usize);
+        let is_near = |row: u32| (row - begin) < RUN && part.batch.partition_index(row as usize) == partition;
+        let count = (start..part.len()).take_while(|at| is_near(row(*at))).count();
+        self.done += count;
+        let rows = part.rows.as_ref().map(|rows| &rows[start..self.done]);
+        Some(Run { files, part: self.part, entries: begin..row(self.done - 1) + 1, rows })
+    }
+}
+
+impl SnapshotFiles {
+    /// The data files, by partition as far as they stand together.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        (0..self.data.len() as u32).flat_map(move |part| Runs { files: self, part, done: 0 })
+    }
+}
