@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 ORDER = [
-    "Compatibility kit", "Spark", "Spark 4", "Trino", "Flink", "PyIceberg", "DuckDB", "Kafka Connect", "Kafka to Flink",
-    "Kafka events", "ADBC Flight SQL", "DataHub", "OpenLineage", "Airflow", "dbt and Great Expectations", "Prometheus",
-    "OpenSearch", "Chromium",
+    "Compatibility kit", "Spark", "Spark 4", "Trino", "Flink", "PyIceberg", "DuckDB", "iceberg-rust", "Kafka Connect",
+    "Kafka to Flink", "Kafka events", "ADBC Flight SQL", "DataHub", "OpenLineage", "Airflow",
+    "dbt and Great Expectations", "Prometheus", "OpenSearch", "Chromium",
 ]  # fmt: skip
 WHAT = {
     "Compatibility kit": "Apache Iceberg's REST compatibility kit: with nested namespaces, slashes and dots in names",
@@ -19,6 +19,7 @@ WHAT = {
     "Flink": "batch and streaming, upserts with checkpoints, stopped with a savepoint and gone on from it",
     "PyIceberg": "namespaces, tables, views, transactions, registration, scans planned by the server, OAuth2",
     "DuckDB": "attach, read, create, insert, delete, one transaction over two tables",
+    "iceberg-rust": "read and insert through its tables for DataFusion, beside every kind of job",
     "Kafka Connect": "PostgreSQL → Debezium → Kafka → Iceberg's sink",
     "Kafka to Flink": "PostgreSQL → Debezium → Kafka → Flink upserts",
     "Kafka events": "Esker's events as CloudEvents in a topic",

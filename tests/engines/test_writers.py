@@ -44,7 +44,7 @@ from stack.base import ROOT
 from stack.duck import attached
 from stack.esker import Server, running
 from stack.flink import Flink
-from stack.iceberg_rust import IcebergRust, built
+from stack.iceberg_rust import VERSION, IcebergRust, built
 from stack.minio import Minio
 from stack.readers import Held, Readers, Where
 
@@ -566,6 +566,7 @@ def test_pyiceberg_partitions_by_values_of_odd_types(readers: Readers) -> None:
 # iceberg-rust
 
 
+@pytest.mark.engine("iceberg-rust", versions=lambda: {"iceberg-rust": VERSION})
 @pytest.mark.parametrize("format_version", [2, 3])
 def test_iceberg_rust_inserts_into_partitions(minio: Minio, format_version: int, tmp_path: Path) -> None:
     # It reads all tables of a catalog before it answers anything, so this one is the only table.
