@@ -138,6 +138,8 @@ def life(readers: Readers, writer: Writer, engines: str, spark_rewrites: bool = 
 
     writer.delete(101)
     readers.check(table, engines, "a delete")
+    # Equality deletes name the rows that they delete.
+    do("compact", strategy="convert-deletes", courtesy_seconds=0)
     gone = {"where": "id = 101"}
     erased = do("erase", **gone)["outcome"]
     assert erased["complete"], f"{erased}"

@@ -45,9 +45,9 @@ pub fn apply(before: &TableMetadata, updates: &[TableUpdate], at: At<'_>) -> Res
         use rules::Rule::{FieldPlace, InitialDefaultChanged, Promotion, RequiredHasDefaults};
         matches!(rule, Promotion | InitialDefaultChanged | FieldPlace | RequiredHasDefaults)
     };
-    // What a table's snapshots lack since version 1 they lack after an upgrade as well.
+    // What a table's snapshots lack since an earlier version, or have too early, is with them after an upgrade as well.
     let is_old = |violation: &rules::Violation| {
-        matches!(violation.rule, rules::Rule::ManifestList | rules::Rule::Operation)
+        matches!(violation.rule, rules::Rule::ManifestList | rules::Rule::Operation | rules::Rule::RowLineage)
             && violation.snapshot_id.is_some_and(|id| before.snapshots.get(id).is_some())
     };
     let is_allowed = |violation: &rules::Violation| is_old(violation) || is_replaced && is_of_columns(violation.rule);
@@ -196,7 +196,8 @@ impl Change<'_> {
             Some(own) => own.schema_id(),
             None => {
                 let next = made.schemas.iter().map(|own| own.schema_id().saturating_add(1)).max().unwrap_or(0);
-                let own = Some(schema.schema_id()).filter(|id| self.keeps_ids && made.schema_by_id(*id).is_none());
+                let is_free = |id: &i32| self.keeps_ids && *id >= 0 && made.schema_by_id(*id).is_none();
+                let own = Some(schema.schema_id()).filter(is_free);
                 let id = own.unwrap_or(next);
                 made.schemas.push(Arc::new(schema.clone().with_schema_id(id)));
                 made.last_column_id = made.last_column_id.max(schema.highest_field_id());
@@ -227,10 +228,16 @@ impl Change<'_> {
     fn add_spec(&mut self, spec: &UnboundPartitionSpec) -> Result<()> {
         let made = &mut self.made;
         let mut last = made.last_partition_id.max(FIRST_PARTITION_FIELD_ID - 1);
-        let fields = spec.fields.iter().map(|field| {
-            let id = field.field_id.or_else(|| known_id(made, field)).or_else(|| last.checked_add(1));
+        let mut used = HashSet::new();
+        let fields = spec.fields.iter().zip(FIRST_PARTITION_FIELD_ID..).map(|(field, in_sequence)| {
+            let known = match made.format_version {
+                1 => Some(in_sequence),
+                _ => known_id(made, field).filter(|id| !used.contains(id)),
+            };
+            let id = field.field_id.or(known).or_else(|| last.checked_add(1));
             let id = id.ok_or_else(|| FormatError::Refused(format!("no id is left for partition field {}", field.name)))?;
             last = last.max(id);
+            used.insert(id);
             Ok(UnboundPartitionField { field_id: Some(id), ..field.clone() })
         });
         let fields: Vec<UnboundPartitionField> = fields.collect::<Result<_>>()?;
@@ -247,7 +254,7 @@ impl Change<'_> {
             Some(own) => own.spec_id(),
             None => {
                 let next = made.partition_specs.iter().map(|own| own.spec_id().saturating_add(1)).max().unwrap_or(0);
-                let own = spec.spec_id.filter(|id| self.keeps_ids && made.partition_spec_by_id(*id).is_none());
+                let own = spec.spec_id.filter(|id| self.keeps_ids && *id >= 0 && made.partition_spec_by_id(*id).is_none());
                 let id = own.unwrap_or(next);
                 made.partition_specs.push(Arc::new(new.with_spec_id(id)));
                 id
@@ -294,7 +301,8 @@ impl Change<'_> {
             }
             None => {
                 let next = made.sort_orders.iter().map(|own| own.order_id.saturating_add(1)).max().unwrap_or(1).max(1);
-                let is_free = |id: &i64| self.keeps_ids && *id > 0 && made.sort_order_by_id(*id).is_none();
+                let is_free =
+                    |id: &i64| self.keeps_ids && (1..=i64::from(i32::MAX)).contains(id) && made.sort_order_by_id(*id).is_none();
                 let id = Some(order.order_id).filter(is_free).unwrap_or(next);
                 made.sort_orders.push(Arc::new(SortOrder { order_id: id, ..order.clone() }));
                 id
@@ -309,6 +317,12 @@ impl Change<'_> {
         if made.snapshots.get(id).is_some() {
             return refused(format!("snapshot already exists for: {id}"));
         }
+        if id < 0 {
+            return refused(format!("cannot add snapshot {id}: ids of snapshots are not negative"));
+        }
+        if made.format_version > 1 && snapshot.sequence_number.is_none_or(|number| number < 0) {
+            return refused(format!("cannot add snapshot {id}: sequence-number is missing or negative"));
+        }
         if made.format_version > 1 && number <= last && snapshot.parent_snapshot_id.is_some() {
             let what = format!("cannot add snapshot with sequence number {number} older than last sequence number {last}");
             return Err(FormatError::Overtaken(what));
@@ -322,7 +336,8 @@ impl Change<'_> {
                 let what = format!("cannot add snapshot {id}: first-row-id {first} is behind the table's next-row-id {next}");
                 return Err(FormatError::Overtaken(what));
             }
-            let Some(end) = snapshot.added_rows.and_then(|rows| next.checked_add(rows)) else {
+            let end = snapshot.added_rows.and_then(|rows| next.checked_add(rows));
+            let Some(end) = end.filter(|end| i64::try_from(*end).is_ok()) else {
                 return refused(format!("cannot add snapshot {id}: added-rows is missing or leaves no row ids"));
             };
             made.next_row_id = Some(end);
@@ -351,6 +366,9 @@ impl Change<'_> {
                 // A snapshot that comes with the commit became current when it was made, another becomes so now.
                 let is_added = self.added.snapshots.contains(&id);
                 let timestamp_ms = if is_added { snapshot.timestamp_ms } else { self.at.now_ms };
+                // Clocks differ; Java reads no log that goes back in time.
+                let last = made.snapshot_log.last().map_or(timestamp_ms, |entry| entry.timestamp_ms);
+                let timestamp_ms = timestamp_ms.max(last);
                 self.touched = Some(timestamp_ms);
                 made.snapshot_log.push(SnapshotLog { timestamp_ms, snapshot_id: id, extra: crate::Extra::default() });
             }
@@ -393,7 +411,11 @@ impl Change<'_> {
             made.snapshot_log.drain(..=last);
         }
         if *made != *before {
-            made.last_updated_ms = self.touched.unwrap_or(self.at.now_ms);
+            let touched = self.touched.unwrap_or(self.at.now_ms);
+            // Clocks differ; Java reads no table that is older than its logs. A table that is made has none.
+            let logged = made.snapshot_log.last().map(|entry| entry.timestamp_ms);
+            let least = if self.keeps_ids { None } else { logged.max(Some(before.last_updated_ms)) };
+            made.last_updated_ms = touched.max(least.unwrap_or(touched));
         }
         self.made
     }
@@ -401,9 +423,6 @@ impl Change<'_> {
 
 /// The id of a field that parts by the same source and transform in another spec.
 fn known_id(metadata: &TableMetadata, field: &UnboundPartitionField) -> Option<i32> {
-    if metadata.format_version == 1 {
-        return None;
-    }
     let same = |own: &&crate::PartitionField| {
         own.unbound().source_id == field.source_id
             && own.unbound().source_ids == field.source_ids

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::Extra;
+use crate::json::one_of;
 
 /// The branch that a table is read at if nothing else is said.
 pub const MAIN_BRANCH: &str = "main";
@@ -92,15 +93,19 @@ impl Snapshot {
 }
 
 /// Whether a reference moves with commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReferenceKind {
     /// It moves with the commits to it.
-    #[serde(alias = "BRANCH")]
     Branch,
     /// It stays.
-    #[serde(alias = "TAG")]
     Tag,
+}
+
+impl<'de> serde::Deserialize<'de> for ReferenceKind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer, &[("branch", Self::Branch), ("tag", Self::Tag)])
+    }
 }
 
 /// A name for a snapshot.

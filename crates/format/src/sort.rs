@@ -2,29 +2,41 @@
 
 use std::sync::Arc;
 
+use crate::json::one_of;
 use crate::{Extra, Transform};
 
 /// In which direction values are sorted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortDirection {
     /// The least first.
-    #[serde(alias = "ASC")]
     Asc,
     /// The greatest first.
-    #[serde(alias = "DESC")]
     Desc,
 }
 
 /// Where nulls are sorted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 pub enum NullOrder {
     /// Before all values.
-    #[serde(rename = "nulls-first", alias = "NULLS_FIRST")]
+    #[serde(rename = "nulls-first")]
     First,
     /// After all values.
-    #[serde(rename = "nulls-last", alias = "NULLS_LAST")]
+    #[serde(rename = "nulls-last")]
     Last,
+}
+
+impl<'de> serde::Deserialize<'de> for SortDirection {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        one_of(deserializer, &[("asc", Self::Asc), ("desc", Self::Desc)])
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for NullOrder {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [first, last] = [Self::First, Self::Last];
+        one_of(deserializer, &[("nulls-first", first), ("nulls-last", last), ("nulls_first", first), ("nulls_last", last)])
+    }
 }
 
 /// A field of a sort order.

@@ -29,6 +29,20 @@ pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(columns.map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?)))
 }
 
+/// A schema in which everything may be null: for files that need not have all columns, as those of deletes.
+pub fn all_optional(schema: &ArrowSchema) -> SchemaRef {
+    Arc::new(ArrowSchema::new(schema.fields().iter().map(|field| optional(field)).collect::<Vec<_>>()))
+}
+
+fn optional(field: &Field) -> Field {
+    let inner = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| optional(field)).collect()),
+        DataType::List(item) => DataType::List(Arc::new(optional(item))),
+        ty => ty.clone(),
+    };
+    field.clone().with_data_type(inner).with_nullable(true)
+}
+
 /// The Arrow field of a column, with its id.
 pub fn arrow_field(field: &NestedField) -> Result<Field> {
     named(field, None)

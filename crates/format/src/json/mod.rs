@@ -12,8 +12,8 @@ mod types;
 mod value;
 mod view;
 
-use serde::Serialize;
 use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 pub use value::{json_of, value_of};
 
@@ -43,6 +43,14 @@ pub(crate) fn of_field<T: DeserializeOwned>(name: &str, json: Json) -> Result<T,
         };
         if at.is_empty() { e.into_inner() } else { serde_json::Error::custom(format!("{at}: {}", e.inner())) }
     })
+}
+
+/// One of some names, in letters of either case, as Java reads them.
+pub(crate) fn one_of<'de, D: serde::Deserializer<'de>, T: Copy>(deserializer: D, names: &[(&str, T)]) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
+    let expected = || names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    found.map(|(_, one)| *one).ok_or_else(|| D::Error::custom(format!("{text:?} is none of {}", expected())))
 }
 
 /// The JSON text of something.

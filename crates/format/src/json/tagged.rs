@@ -128,7 +128,7 @@ mod tests {
             ),
             (
                 json!({"action": "set-snapshot-ref", "ref-name": "b", "type": "twig", "snapshot-id": 1}),
-                "set-snapshot-ref: type: unknown variant `twig`, expected one of `BRANCH`, `branch`, `TAG`, `tag`",
+                "set-snapshot-ref: type: \"twig\" is none of branch, tag",
             ),
             (
                 json!({"action": "set-properties", "updates": {"a": 1}}),

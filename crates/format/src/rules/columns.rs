@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Rule, Violation};
 use crate::{
-    MAX_DECIMAL_PRECISION, NestedField, NestedFieldRef, PrimitiveType, Schema, Snapshot, TableMetadata, Transform, Type,
+    MAX_DECIMAL_PRECISION, NestedField, NestedFieldRef, PrimitiveType, Schema, Snapshot, TableMetadata, Transform, Type, Value,
 };
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
@@ -13,12 +13,12 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
         for id in ids_in_order(schema) {
             if let (Some(field), Some(name)) = (schema.field_by_id(id), schema.name_by_field_id(id)) {
                 let what = format!("schema {}, field {name} ({id})", schema.schema_id());
-                found.extend(of_field(field, metadata.format_version).map(|(rule, why)| Violation::new(rule, what.clone(), why)));
+                let violation = |(rule, why)| Violation::of_field(rule, what.clone(), why, id);
+                found.extend(of_field(field, metadata.format_version).map(violation));
             }
         }
         found.extend(identifiers(schema));
     }
-    found.extend(evolution(metadata));
     let highest = metadata.schemas.iter().map(|schema| schema.highest_field_id()).max().unwrap_or(0);
     if highest > metadata.last_column_id {
         let why = format!("it is {}, and there is a field with the id {highest}", metadata.last_column_id);
@@ -32,6 +32,9 @@ fn ids_in_order(schema: &Schema) -> Vec<i32> {
     ids.sort_unstable();
     ids
 }
+
+/// The highest id that a column may have; those above are of metadata columns.
+const HIGHEST_COLUMN_ID: i32 = i32::MAX - 200;
 
 /// What of a field itself breaks a rule.
 fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, String)> {
@@ -48,6 +51,18 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
         }
         _ => None,
     };
+    // A name with arguments that are wrong is none that a later version may bring.
+    let misspelt = match ty {
+        Type::Primitive(PrimitiveType::Fixed(length)) => i32::try_from(*length).is_err(),
+        Type::Primitive(PrimitiveType::Other(name)) => {
+            let name = name.as_str().unwrap_or_default().to_ascii_lowercase();
+            name.starts_with("decimal(") || name.starts_with("fixed[")
+        }
+        _ => false,
+    };
+    let misspelt = misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is none of decimal(P, S) and fixed[L]")));
+    let reserved = (field.id > HIGHEST_COLUMN_ID)
+        .then(|| (Rule::ReservedFieldId, format!("ids above {HIGHEST_COLUMN_ID} are for metadata columns")));
     let unknown = (field.required && matches!(ty, Type::Primitive(PrimitiveType::Unknown)))
         .then(|| (Rule::UnknownIsOptional, "a field of the type unknown can't be required".to_owned()));
     let defaults = [("initial-default", &field.initial_default), ("write-default", &field.write_default)];
@@ -64,7 +79,7 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
             ty => default.value(ty).is_none().then(none),
         }
     });
-    of_version.into_iter().chain(digits).chain(unknown).chain(of_defaults.collect::<Vec<_>>())
+    of_version.into_iter().chain(digits).chain(misspelt).chain(reserved).chain(unknown).chain(of_defaults.collect::<Vec<_>>())
 }
 
 fn identifiers(schema: &Schema) -> Vec<Violation> {
@@ -91,7 +106,7 @@ fn identifiers(schema: &Schema) -> Vec<Violation> {
     };
     let violation = |id: &i32| {
         let what = format!("schema {}, identifier field {id}", schema.schema_id());
-        why(*id).map(|why| Violation::new(Rule::IdentifierField, what, why))
+        why(*id).map(|why| Violation::of_field(Rule::IdentifierField, what, why, *id))
     };
     schema.identifier_field_ids().iter().filter_map(violation).collect()
 }
@@ -102,41 +117,100 @@ struct Placed<'a> {
     parent: Option<i32>,
 }
 
-/// Fields that are in a later schema what the specification does not let them become, or that it does not let be added as they are.
-fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
-    let mut found = Vec::new();
-    let mut before: HashMap<i32, Placed<'_>> = HashMap::new();
-    // Some writers list schemas in no order.
+/// The schemas in the order in which they were added. Some writers list them in none.
+fn in_order(metadata: &TableMetadata) -> Vec<&Schema> {
     let mut schemas: Vec<&Schema> = metadata.schemas.iter().map(AsRef::as_ref).collect();
     schemas.sort_by_key(|schema| schema.schema_id());
-    for (n, schema) in schemas.into_iter().enumerate() {
+    schemas
+}
+
+/// Fields that are in a later schema what the specification does not let them become, or that it does not let be added as they are.
+pub(super) fn evolution(metadata: &TableMetadata) -> Vec<Violation> {
+    let mut before = Fields::default();
+    let mut found = Vec::new();
+    for (n, schema) in in_order(metadata).into_iter().enumerate() {
+        if n > 0 {
+            found.extend(before.illegal(schema, metadata));
+        }
+        before.add(schema);
+    }
+    found
+}
+
+/// What a change of the current schema makes of fields that the specification does not let them become, and fields that it does not let be
+/// added as they are. A schema that was never the current one has no rows.
+pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
+    let (old, new) = (before.current_schema(), after.current_schema());
+    if old.is_same_as(new) {
+        return Vec::new();
+    }
+    let mut fields = Fields::default();
+    in_order(before).into_iter().for_each(|schema| fields.add(schema));
+    fields.add(old);
+    let mut found = fields.illegal(new, after);
+    let used = |id: &i32| *id <= before.last_column_id && !fields.0.contains_key(id);
+    for id in ids_in_order(new).into_iter().filter(used) {
+        let what = format!("schema {}, field {} ({id})", new.schema_id(), new.name_by_field_id(id).unwrap_or_default());
+        let why = format!("its id may have been another field's: last-column-id was {}", before.last_column_id);
+        found.push(Violation::new(Rule::LastColumnId, what, why));
+    }
+    found
+}
+
+/// Fields by their ids, each as the last of some schemas has it.
+#[derive(Default)]
+struct Fields<'a>(HashMap<i32, Placed<'a>>);
+
+impl<'a> Fields<'a> {
+    fn add(&mut self, schema: &'a Schema) {
+        let placed = |id| Some((id, Placed { field: schema.field_by_id(id)?, parent: schema.parent_of(id) }));
+        self.0.extend(schema.field_ids().filter_map(placed));
+    }
+
+    /// What a next schema makes of them that it may not.
+    fn illegal(&self, schema: &Schema, metadata: &TableMetadata) -> Vec<Violation> {
+        let mut found = Vec::new();
         let violation = |id, rule, why| {
             let name = schema.name_by_field_id(id).unwrap_or_default();
-            let what = format!("schema {}, field {name} ({id})", schema.schema_id());
-            Violation { schema_id: Some(schema.schema_id()), ..Violation::new(rule, what, why) }
+            Violation::new(rule, format!("schema {}, field {name} ({id})", schema.schema_id()), why)
         };
         let ids = ids_in_order(schema);
-        if n > 0 && metadata.format_version >= 3 {
-            let added = ids.iter().filter_map(|id| Some((id, without_defaults(schema, *id, &before)?)));
-            let added = added.filter(|_| has_older_rows(metadata, schema.schema_id()));
+        if metadata.format_version >= 3 && has_older_rows(metadata, schema.schema_id()) {
+            let added = ids.iter().filter_map(|id| Some((id, without_defaults(schema, *id, &self.0)?)));
             found.extend(added.map(|(id, why)| violation(*id, Rule::RequiredHasDefaults, why)));
         }
         for id in ids {
-            let Some(field) = schema.field_by_id(id) else { continue };
-            let parent = schema.parent_of(id);
-            let Some(old) = before.insert(id, Placed { field, parent }) else { continue };
+            let (Some(field), Some(old)) = (schema.field_by_id(id), self.0.get(&id)) else { continue };
             found.extend(illegal(old.field, field, metadata).map(|why| violation(id, Rule::Promotion, why)));
-            if old.field.initial_default != field.initial_default {
+            if !is_same_default(old.field, field) {
                 found.push(violation(id, Rule::InitialDefaultChanged, "its initial-default is another than before".to_owned()));
             }
+            let parent = schema.parent_of(id);
             if old.parent != parent {
                 let place = |parent: Option<i32>| parent.map_or("the table's own fields".to_owned(), |id| format!("field {id}"));
                 let why = format!("it was in {} and can't move into {}", place(old.parent), place(parent));
                 found.push(violation(id, Rule::FieldPlace, why));
             }
         }
+        found
     }
-    found
+}
+
+/// Whether two states of a field have one initial default, however each writes it: as a value of the later type.
+fn is_same_default(old: &NestedField, new: &NestedField) -> bool {
+    if old.initial_default == new.initial_default {
+        return true;
+    }
+    let (Some(before), Some(after)) = (&old.initial_default, &new.initial_default) else { return false };
+    let (Type::Primitive(from), Type::Primitive(to)) = (old.field_type.as_ref(), new.field_type.as_ref()) else {
+        return before.value(&old.field_type).is_some_and(|value| after.value(&new.field_type) == Some(value));
+    };
+    // A value is promoted as a bound is.
+    let promoted = before.value(&old.field_type).and_then(|value| match from == to {
+        true => Some(value),
+        false => Value::from_bytes(to, &value.to_bytes()?),
+    });
+    promoted.is_some_and(|value| after.value(&new.field_type) == Some(value))
 }
 
 /// Why a field can't be added to a struct whose rows were written before; none if it can, or if it is there already. What is within a field

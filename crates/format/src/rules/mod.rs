@@ -33,17 +33,19 @@ pub enum Rule {
     Promotion,
     /// Identifier fields are required fields of simple types but float and double, in required structs ("Identifier Field IDs").
     IdentifierField,
-    /// `last-column-id` is the highest id of a field ("Table Metadata Fields").
+    /// `last-column-id` is the highest id of a field, and a field that is added has a higher one ("Table Metadata Fields").
     LastColumnId,
+    /// Ids above 2,147,483,447 are for metadata columns ("Reserved Field IDs").
+    ReservedFieldId,
     /// A partition or sort field has a source that the schema has ("Partitioning", "Sorting").
     SourceExists,
     /// A partition field's source may be in a struct, but in no list and no map ("Partitioning").
     SourcePlace,
     /// A transform takes the type of its source ("Partition Transforms"). One that nobody knows yet may be a later engine's.
     SourceType,
-    /// Names of partition fields are apart from one another, and from columns but an identity's own ("Partitioning").
+    /// A partition field has a name, which is apart from others, and from columns but an identity's own ("Partitioning").
     PartitionName,
-    /// An id of a partition field means one source and transform ("Partition Evolution").
+    /// An id of a partition field means one source and transform, and is there once in a spec ("Partition Evolution").
     PartitionFieldId,
     /// `last-partition-id` is the highest id of a partition field ("Table Metadata Fields").
     LastPartitionId,
@@ -59,7 +61,7 @@ pub enum Rule {
     ManifestList,
     /// A snapshot with a manifest list lists no manifests beside it ("Snapshots").
     Manifests,
-    /// From version 2 on a snapshot says what its commit did ("Snapshots").
+    /// From version 2 on a snapshot says what its commit did: append, replace, overwrite or delete ("Snapshots").
     Operation,
     /// A snapshot has a schema that is there ("Snapshots").
     SnapshotSchema,
@@ -77,6 +79,7 @@ impl Rule {
             Self::Promotion | Self::RequiredHasDefaults | Self::FieldPlace => "Schema Evolution",
             Self::IdentifierField => "Identifier Field IDs",
             Self::LastColumnId | Self::LastPartitionId => "Table Metadata Fields",
+            Self::ReservedFieldId => "Reserved Field IDs",
             Self::SourceExists | Self::SourcePlace | Self::PartitionName => "Partitioning",
             Self::SourceType => "Partition Transforms",
             Self::PartitionFieldId => "Partition Evolution",
@@ -93,19 +96,25 @@ impl Rule {
 pub struct Violation {
     /// The rule.
     pub rule: Rule,
-    /// What breaks it: a field, a snapshot, a reference. The same in another state of the table is the same violation.
+    /// What breaks it: a field, a snapshot, a reference.
     pub what: String,
     /// How.
     pub why: String,
     /// The snapshot, if it is one that breaks the rule.
     pub snapshot_id: Option<i64>,
-    /// The schema, if it is one that breaks the rule by what the schemas before it have.
-    pub schema_id: Option<i32>,
+    /// By what it is known again in another state of the table. A later schema or spec takes what is wrong with a field over.
+    subject: String,
 }
 
 impl Violation {
     pub(crate) fn new(rule: Rule, what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { rule, what: what.into(), why: why.into(), snapshot_id: None, schema_id: None }
+        let what = what.into();
+        Self { rule, subject: what.clone(), what, why: why.into(), snapshot_id: None }
+    }
+
+    /// Of a field, which has the same in every schema or spec that it is in.
+    pub(crate) fn of_field(rule: Rule, what: String, why: String, id: i32) -> Self {
+        Self { subject: format!("field {id}: {why}"), ..Self::new(rule, what, why) }
     }
 }
 
@@ -124,6 +133,13 @@ impl fmt::Display for Violation {
 
 /// The rules that a table's metadata breaks.
 pub fn check(metadata: &TableMetadata) -> Vec<Violation> {
+    let mut found = of_state(metadata);
+    found.extend(columns::evolution(metadata));
+    found
+}
+
+/// The rules that do not say what may become of a table.
+fn of_state(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = columns::check(metadata);
     found.extend(partitions::check(metadata));
     found.extend(snapshots::check(metadata));
@@ -132,12 +148,16 @@ pub fn check(metadata: &TableMetadata) -> Vec<Violation> {
 
 /// The rules that a change breaks that were not broken before it.
 pub fn added(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
-    let old = check(before);
-    // Which schemas are before a schema changes when some are removed; what a schema is does not.
-    let of_old_schema = |violation: &Violation| violation.schema_id.is_some_and(|id| before.schema_by_id(id).is_some());
-    let is_old = |violation: &Violation| old.iter().any(|old| old.rule == violation.rule && old.what == violation.what);
-    check(after).into_iter().filter(|violation| !of_old_schema(violation) && !is_old(violation)).collect()
+    let old = of_state(before);
+    let is_old = |violation: &Violation| old.iter().any(|old| old.rule == violation.rule && old.subject == violation.subject);
+    let mut found: Vec<Violation> = of_state(after).into_iter().filter(|violation| !is_old(violation)).collect();
+    found.extend(columns::changed(before, after));
+    found.extend(partitions::changed(before, after));
+    found
 }
+
+#[cfg(test)]
+mod changes;
 
 #[cfg(test)]
 mod tests {
@@ -342,10 +362,10 @@ mod tests {
         push(&mut json, "/schemas", third);
         push(&mut json, "/schemas", last);
         let before = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
-        assert!(check(&before).iter().any(|violation| violation.schema_id == Some(2)));
+        assert!(check(&before).iter().any(|violation| violation.what == "schema 2, field z (3)"));
         json["schemas"].as_array_mut().expect("schemas").remove(2);
         let after = TableMetadata::from_json(json.to_string().as_bytes()).expect("read");
-        assert!(check(&after).iter().any(|violation| violation.schema_id == Some(3)));
+        assert!(check(&after).iter().any(|violation| violation.what == "schema 3, field z (3)"));
         assert_eq!(added(&before, &after), []);
     }
 

@@ -4,30 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Rule, Violation};
 use crate::metadata::highest_partition_id;
-use crate::{PartitionField, PartitionSpec, Schema, TableMetadata, Transform, Type};
+use crate::{PartitionField, PartitionSpec, Schema, SortOrder, TableMetadata, Transform, Type};
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found = Vec::new();
     for spec in &metadata.partition_specs {
         found.extend(names(metadata, spec));
     }
-    // What a column is named or of that was dropped is told by no schema; writers use the default.
-    let spec = metadata.default_partition_spec();
-    for field in spec.fields().iter().filter(|field| *field.transform() != Transform::Void) {
-        let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
-        let source = field.source_id().into_iter().chain(field.unbound().source_ids.iter().flatten().copied());
-        let source: Vec<i32> = source.collect();
-        found.extend(sources(metadata, &what, field.transform(), &source));
-        if source.iter().any(|id| is_repeated(metadata.current_schema(), *id)) {
-            found.push(Violation::new(Rule::SourcePlace, what, "its source is in a list or a map"));
-        }
-    }
-    let order = metadata.default_sort_order();
-    for (place, field) in order.fields.iter().enumerate() {
-        let what = format!("sort order {}, field {}", order.order_id, place + 1);
-        let source = field.source_id.into_iter().chain(field.source_ids.iter().flatten().copied());
-        found.extend(sources(metadata, &what, &field.transform, &source.collect::<Vec<_>>()));
-    }
+    // Of what type a column was that was dropped is told by no schema; writers use the default.
+    found.extend(of_spec(metadata, metadata.default_partition_spec()));
+    found.extend(of_order(metadata, metadata.default_sort_order()));
     found.extend(field_ids(metadata));
     let highest = highest_partition_id(&metadata.partition_specs);
     if highest > metadata.last_partition_id && metadata.partition_specs.iter().any(|spec| !spec.fields().is_empty()) {
@@ -37,21 +23,64 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     found
 }
 
-fn sources(metadata: &TableMetadata, what: &str, transform: &Transform, ids: &[i32]) -> Vec<Violation> {
+/// What specs and sort orders that are added have of sources, though they are not the default.
+pub(super) fn changed(before: &TableMetadata, after: &TableMetadata) -> Vec<Violation> {
+    let specs = after.partition_specs.iter().filter(|spec| before.partition_spec_by_id(spec.spec_id()).is_none());
+    let specs = specs.filter(|spec| spec.spec_id() != after.default_spec_id).flat_map(|spec| of_spec(after, spec));
+    let orders = after.sort_orders.iter().filter(|order| before.sort_order_by_id(order.order_id).is_none());
+    let orders = orders.filter(|order| order.order_id != after.default_sort_order_id).flat_map(|order| of_order(after, order));
+    specs.chain(orders).collect()
+}
+
+/// The sources of a spec's fields.
+fn of_spec(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for field in spec.fields().iter().filter(|field| *field.transform() != Transform::Void) {
+        let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
+        let source = field.source_id().into_iter().chain(field.unbound().source_ids.iter().flatten().copied());
+        let source: Vec<i32> = source.collect();
+        let violation = |(rule, why)| Violation::of_field(rule, what.clone(), why, field.field_id);
+        found.extend(sources(metadata, field.transform(), &source).into_iter().map(violation));
+        if source.iter().any(|id| is_repeated(metadata.current_schema(), *id)) {
+            found.push(violation((Rule::SourcePlace, "its source is in a list or a map".to_owned())));
+        }
+    }
+    found
+}
+
+/// The sources of a sort order's fields.
+fn of_order(metadata: &TableMetadata, order: &SortOrder) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (place, field) in order.fields.iter().enumerate() {
+        let what = format!("sort order {}, field {}", order.order_id, place + 1);
+        let source = field.source_id.into_iter().chain(field.source_ids.iter().flatten().copied());
+        let source: Vec<i32> = source.collect();
+        let violation = |(rule, why)| Violation::of_field(rule, what.clone(), why, source.first().copied().unwrap_or_default());
+        found.extend(sources(metadata, &field.transform, &source).into_iter().map(violation));
+    }
+    found
+}
+
+fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<(Rule, String)> {
     let schema = metadata.current_schema();
     let mut found = Vec::new();
     if ids.is_empty() {
-        found.push(Violation::new(Rule::SourceExists, what, "it names no source"));
+        found.push((Rule::SourceExists, "it names no source".to_owned()));
+    }
+    if let Transform::Unknown(name) = transform
+        && (name.to_ascii_lowercase().starts_with("bucket[") || name.to_ascii_lowercase().starts_with("truncate["))
+    {
+        found.push((Rule::SourceType, format!("{name} is none of bucket[N] and truncate[W]")));
     }
     for id in ids {
         let Some(field) = schema.field_by_id(*id) else {
-            found.push(Violation::new(Rule::SourceExists, what, format!("the schema has no field with the id {id}, its source")));
+            found.push((Rule::SourceExists, format!("the schema has no field with the id {id}, its source")));
             continue;
         };
         let is_simple = matches!(field.field_type.as_ref(), Type::Primitive(_));
         let is_known = !matches!(transform, Transform::Unknown(_));
         if is_known && (!is_simple || transform.result_type(&field.field_type).is_none()) {
-            found.push(Violation::new(Rule::SourceType, what, format!("{transform} takes no {}", field.field_type)));
+            found.push((Rule::SourceType, format!("{transform} takes no {}", field.field_type)));
         }
     }
     found
@@ -64,14 +93,23 @@ fn is_repeated(schema: &Schema, id: i32) -> bool {
     around.any(|field| matches!(field.field_type.as_ref(), Type::List(_) | Type::Map(_)))
 }
 
-/// A field of version 1 that is not used any more keeps its place, and may keep the name of its column.
+/// A field of version 1 that is not used any more keeps its place, and may keep the name of its column. So may the field of a spec that is not
+/// the default any more, when its column is gone and another has come by that name.
 fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     let mut seen = HashSet::new();
     let why = |field: &PartitionField| {
         if !seen.insert(field.name().to_owned()) {
             return Some("another field of the spec has its name".to_owned());
         }
-        let column = metadata.current_schema().field_id_by_name(field.name())?;
+        if field.name().is_empty() {
+            return Some("it has no name".to_owned());
+        }
+        let schema = metadata.current_schema();
+        let column = schema.field_id_by_name(field.name())?;
+        let is_gone = field.source_id().is_some_and(|id| schema.field_by_id(id).is_none());
+        if is_gone && spec.spec_id() != metadata.default_spec_id {
+            return None;
+        }
         let own = field.source_id() == Some(column) && field.transform().is_identity();
         (!own && *field.transform() != Transform::Void).then(|| format!("a column is called {}", field.name()))
     };
@@ -81,7 +119,7 @@ fn names(metadata: &TableMetadata, spec: &PartitionSpec) -> Vec<Violation> {
     };
     let violation = |(field, why): (&PartitionField, Option<String>)| {
         let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
-        why.map(|why| Violation::new(Rule::PartitionName, what, why))
+        why.map(|why| Violation::of_field(Rule::PartitionName, what, why, field.field_id))
     };
     whys.into_iter().filter_map(violation).collect()
 }
@@ -91,7 +129,13 @@ fn field_ids(metadata: &TableMetadata) -> Vec<Violation> {
     let mut meanings: HashMap<i32, &PartitionField> = HashMap::new();
     let mut found = Vec::new();
     for spec in &metadata.partition_specs {
+        let mut seen = HashSet::new();
         for field in spec.fields() {
+            if !seen.insert(field.field_id) {
+                let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
+                let why = format!("another field of the spec has its id, {}", field.field_id);
+                found.push(Violation::of_field(Rule::PartitionFieldId, what, why, field.field_id));
+            }
             let other = meanings.insert(field.field_id, field);
             let void = |field: &PartitionField| *field.transform() == Transform::Void;
             let differs = |other: &&PartitionField| {
@@ -100,7 +144,7 @@ fn field_ids(metadata: &TableMetadata) -> Vec<Violation> {
             if let Some(other) = other.filter(differs).filter(|_| metadata.format_version > 1) {
                 let what = format!("partition spec {}, field {}", spec.spec_id(), field.name());
                 let why = format!("its id {} means {} in another spec", field.field_id, other.name());
-                found.push(Violation::new(Rule::PartitionFieldId, what, why));
+                found.push(Violation::of_field(Rule::PartitionFieldId, what, why, field.field_id));
             }
         }
     }

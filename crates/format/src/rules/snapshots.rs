@@ -1,7 +1,7 @@
 //! Rules of snapshots and references.
 
 use super::{Rule, Violation};
-use crate::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata};
+use crate::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata};
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found: Vec<Violation> = Vec::new();
@@ -19,6 +19,9 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     found
 }
 
+const OPERATIONS: [&str; 4] =
+    [Operation::Append.as_str(), Operation::Replace.as_str(), Operation::Overwrite.as_str(), Operation::Delete.as_str()];
+
 fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<Item = (Rule, String)> {
     let version = metadata.format_version;
     let number = snapshot.sequence_number();
@@ -29,8 +32,13 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
         (version > 1 && snapshot.manifest_list.is_none()).then(|| (Rule::ManifestList, "it has no manifest-list".to_owned()));
     let both = (snapshot.manifest_list.is_some() && snapshot.manifests.is_some())
         .then(|| (Rule::Manifests, "it lists manifests beside its manifest-list".to_owned()));
-    let operation =
-        (version > 1 && snapshot.operation().is_none()).then(|| (Rule::Operation, "its summary has no operation".to_owned()));
+    let operation = match snapshot.operation() {
+        None if version > 1 => Some((Rule::Operation, "its summary has no operation".to_owned())),
+        Some(name) if !OPERATIONS.contains(&name) => {
+            Some((Rule::Operation, format!("its operation {name} is none of {}", OPERATIONS.join(", "))))
+        }
+        _ => None,
+    };
     let schema = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none());
     let schema = schema.map(|id| (Rule::SnapshotSchema, format!("it is of schema {id}, which the table has not")));
     // Snapshots from before an upgrade have no row ids.
