@@ -1,6 +1,6 @@
 use serde_json::Value as Json;
 
-use crate::json::{json_of, value_of};
+use crate::json::{is_as_specified, json_of, value_of};
 use crate::{Type, Value};
 
 /// A default of a field, as the metadata has it. A text that is no value of the field's type costs the default, not the table.
@@ -26,6 +26,11 @@ impl DefaultValue {
     /// As the metadata has it.
     pub const fn json(&self) -> &Json {
         &self.0
+    }
+
+    /// Whether it is written as the specification has values of the type (Appendix D).
+    pub(crate) fn is_as_specified(&self, ty: &Type) -> bool {
+        is_as_specified(ty, &self.0)
     }
 
     /// The value, if it is one of the field's type.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::apply::refused;
-use crate::{Extra, LAST_ADDED, Result, Schema, ViewMetadata, ViewRepresentation, ViewUpdate, ViewVersion, ViewVersionLog};
+use crate::{
+    Extra, LAST_ADDED, Result, Schema, ViewMetadata, ViewRepresentation, ViewUpdate, ViewVersion, ViewVersionLog, rules,
+};
 
 /// The version of the view format.
 const FORMAT_VERSION: u8 = 1;
@@ -44,7 +46,7 @@ pub fn create_view(new: NewView, uuid: Uuid, now_ms: i64) -> Result<ViewMetadata
     };
     let mut change = Change::of(nothing, now_ms);
     change.update(&ViewUpdate::SetProperties { updates: new.properties })?;
-    change.add_schema(&new.schema);
+    change.add_schema(&new.schema)?;
     change.add_version(&ViewVersion { schema_id: LAST_ADDED_SCHEMA, ..new.version })?;
     change.set_version(LAST_ADDED)?;
     change.finish(None)
@@ -98,7 +100,7 @@ impl Change {
                 return refused(format!("Unsupported format version: {format_version}"));
             }
             ViewUpdate::UpgradeFormatVersion { .. } => {}
-            ViewUpdate::AddSchema { schema } => self.add_schema(schema),
+            ViewUpdate::AddSchema { schema } => self.add_schema(schema)?,
             ViewUpdate::SetLocation { location } => made.location = trimmed(location),
             ViewUpdate::SetProperties { updates } => {
                 if let Some(text) = updates.get(VERSIONS).filter(|text| kept_versions(text).is_none()) {
@@ -116,17 +118,21 @@ impl Change {
     }
 
     /// A schema like one that is there already is that one.
-    fn add_schema(&mut self, schema: &Schema) {
+    fn add_schema(&mut self, schema: &Schema) -> Result<()> {
         let schemas = &mut self.made.schemas;
         let id = match schemas.iter().find(|own| own.is_same_as(schema)) {
             Some(own) => own.schema_id(),
             None => {
+                if let Some(violation) = rules::of_view_schema(schema) {
+                    return Err(violation.into());
+                }
                 let id = schemas.iter().map(|own| own.schema_id().saturating_add(1)).max().unwrap_or(0);
                 schemas.push(Arc::new(schema.clone().with_schema_id(id)));
                 id
             }
         };
         self.added_schema = Some(id);
+        Ok(())
     }
 
     /// A version like one that is there already is that one, whenever it was made.
@@ -144,6 +150,12 @@ impl Change {
         }
         if self.made.schema_by_id(version.schema_id).is_none() {
             return refused(format!("Cannot add version with unknown schema: {}", version.schema_id));
+        }
+        if version.representations.is_empty() {
+            return refused("Invalid view version: it has no representation".to_owned());
+        }
+        if i32::try_from(version.version_id).is_err() {
+            return refused(format!("Invalid view version: its id {} is no integer of 32 bits", version.version_id));
         }
         let mut dialects = BTreeSet::new();
         if let Some(twice) = dialects_of(&version).find(|dialect| !dialects.insert(dialect.clone())) {
@@ -311,6 +323,22 @@ mod tests {
     }
 
     const SQL: [&str; 3] = ["select * from ns.tbl", "select count(*) from ns.tbl", "select count(*) as count from ns.tbl"];
+
+    /// Each made a view that Iceberg 1.12 does not load in Spark.
+    #[test]
+    fn what_no_java_client_reads_is_no_view() {
+        let view = made(&[schema(0, "x"), add(1, SQL[0]), current(1)]);
+        let mut lost = schema(1, "y");
+        lost["schema"]["identifier-field-ids"] = json!([9]);
+        assert!(refusal(&view, &[lost]).contains("the schema has no such field"));
+        let mut long = schema(1, "y");
+        long["schema"]["fields"][0]["type"] = json!("decimal(99,2)");
+        assert!(refusal(&view, &[long]).contains("decimal(99, 2)"));
+        assert!(refusal(&view, &[add(1 << 40, SQL[1])]).contains("1099511627776"));
+        let mut none = add(2, SQL[1]);
+        none["view-version"]["representations"] = json!([]);
+        assert!(refusal(&view, &[none]).contains("it has no representation"));
+    }
 
     /// Java: `testExpiration`, `testUpdateHistory`.
     #[test]

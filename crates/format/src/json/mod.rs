@@ -15,6 +15,7 @@ mod view;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+pub(crate) use value::is_as_specified;
 pub use value::{json_of, value_of};
 
 use crate::{FormatError, Result};

@@ -35,6 +35,33 @@ pub fn value_of(ty: &Type, json: &Json) -> Option<Value> {
     }
 }
 
+/// Whether a JSON value of a type is written as the specification has it. More is read than that, and Java reads no more.
+pub(crate) fn is_as_specified(ty: &Type, json: &Json) -> bool {
+    use PrimitiveType as P;
+    let text = || json.as_str().unwrap_or_default();
+    let day = |text: &str| date(text.get(..10).unwrap_or_default()).is_some();
+    match ty {
+        Type::Primitive(P::Float) => primitive(&P::Float, json).is_some_and(|v| matches!(v, Value::Float(v) if v.is_finite())),
+        Type::Primitive(P::Double) => json.as_f64().is_some_and(f64::is_finite),
+        Type::Primitive(P::Decimal { scale, .. }) => digits_behind(text()) == i32::try_from(*scale).ok(),
+        Type::Primitive(P::Date) => text().len() == 10 && day(text()),
+        Type::Primitive(P::Timestamp | P::TimestampNs) => day(text()),
+        Type::Primitive(P::Timestamptz | P::TimestamptzNs) => {
+            day(text()) && (text().ends_with("+00:00") || text().ends_with('Z'))
+        }
+        Type::Primitive(_) | Type::Struct(_) | Type::Variant => true,
+        Type::List(ty) => all_as_specified(&ty.element_field.field_type, json),
+        Type::Map(ty) => {
+            let of = |name: &str, ty: &Type| json.get(name).is_some_and(|values| all_as_specified(ty, values));
+            of("keys", &ty.key_field.field_type) && of("values", &ty.value_field.field_type)
+        }
+    }
+}
+
+fn all_as_specified(ty: &Type, items: &Json) -> bool {
+    items.as_array().is_some_and(|items| items.iter().all(|item| item.is_null() || is_as_specified(ty, item)))
+}
+
 /// A value that may be null: `None` if it is neither.
 fn nullable(ty: &Type, json: Option<&Json>) -> Option<Option<Value>> {
     match json {
@@ -91,12 +118,19 @@ fn not_finite(text: &str) -> Option<f64> {
     }
 }
 
+/// How many digits of a decimal text are behind the point: 2 of `14.20`, -20 of `2E+20`.
+fn digits_behind(text: &str) -> Option<i32> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, Some(0)), |(m, e)| (m, e.parse::<i32>().ok()));
+    let fraction = mantissa.split_once('.').map_or("", |(_, fraction)| fraction);
+    i32::try_from(fraction.len()).ok()?.checked_sub(exponent?)
+}
+
 /// The digits of a decimal text, `14.20` or `2E+20`, with exactly so many behind the point.
 fn decimal(text: &str, scale: u32) -> Option<i128> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, Some(0)), |(m, e)| (m, e.parse::<i32>().ok()));
+    let mantissa = text.split_once(['e', 'E']).map_or(text, |(mantissa, _)| mantissa);
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let behind = i32::try_from(fraction.len()).ok()?.checked_sub(exponent?)?;
+    let behind = digits_behind(text)?;
     if mantissa.ends_with('.') || fraction.starts_with(['+', '-']) {
         return None;
     }

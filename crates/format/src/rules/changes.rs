@@ -115,6 +115,28 @@ fn ids_of_metadata_columns_and_misspelt_types_are_no_columns() {
     then(&plain, with_new(3, "interval(day)"));
 }
 
+/// Specification, Appendix D, "JSON single-value serialization".
+#[test]
+fn a_new_default_is_written_as_values_of_its_type_are() {
+    let plain = table(3, |_| {});
+    let new = |ty: &str, value: &Json| {
+        let column = with(with(field(3, "c", ty), "initial-default", value.clone()), "write-default", value.clone());
+        evolved(json!([field(1, "a", "int"), field(2, "b", "string"), column]))
+    };
+    for (ty, right, wrong) in [
+        ("decimal(9, 2)", vec![json!("1.50"), json!("-0.05")], vec![json!("1.5"), json!("1"), json!("1.500")]),
+        ("decimal(9, 7)", vec![json!("0.0000001"), json!("1E-7")], vec![json!("1E-6")]),
+        ("date", vec![json!("2020-01-02")], vec![json!("2020-1-2")]),
+        ("timestamp", vec![json!("2020-01-02T03:04:05"), json!("2020-01-02T03:04:05.123456")], vec![json!("2020-1-2T03:04:05")]),
+        ("timestamptz", vec![json!("2020-01-02T03:04:05+00:00")], vec![json!("2020-01-02T03:04:05+02:00")]),
+        ("double", vec![json!(1e39), json!(1)], vec![json!("Infinity"), json!("NaN")]),
+        ("float", vec![json!(1.5)], vec![json!(1e39)]),
+    ] {
+        right.iter().for_each(|value| drop(then(&plain, new(ty, value))));
+        wrong.iter().for_each(|value| refused(&plain, new(ty, value), &format!("is not how a value of {ty} is written")));
+    }
+}
+
 /// Writers print one value in several ways.
 #[test]
 fn an_initial_default_is_compared_as_a_value() {

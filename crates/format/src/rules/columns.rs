@@ -8,22 +8,27 @@ use crate::{
 };
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for schema in &metadata.schemas {
-        for id in ids_in_order(schema) {
-            if let (Some(field), Some(name)) = (schema.field_by_id(id), schema.name_by_field_id(id)) {
-                let what = format!("schema {}, field {name} ({id})", schema.schema_id());
-                let violation = |(rule, why)| Violation::of_field(rule, what.clone(), why, id);
-                found.extend(of_field(field, metadata.format_version).map(violation));
-            }
-        }
-        found.extend(identifiers(schema));
-    }
+    let schemas = metadata.schemas.iter();
+    let mut found: Vec<Violation> = schemas.flat_map(|schema| of_schema(schema, metadata.format_version)).collect();
     let highest = metadata.schemas.iter().map(|schema| schema.highest_field_id()).max().unwrap_or(0);
     if highest > metadata.last_column_id {
         let why = format!("it is {}, and there is a field with the id {highest}", metadata.last_column_id);
         found.push(Violation::new(Rule::LastColumnId, "last-column-id", why));
     }
+    found
+}
+
+/// What of a schema by itself breaks a rule of a version of the format.
+pub(super) fn of_schema(schema: &Schema, version: u8) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for id in ids_in_order(schema) {
+        if let (Some(field), Some(name)) = (schema.field_by_id(id), schema.name_by_field_id(id)) {
+            let what = format!("schema {}, field {name} ({id})", schema.schema_id());
+            let violation = |(rule, why)| Violation::of_field(rule, what.clone(), why, id);
+            found.extend(of_field(field, version).map(violation));
+        }
+    }
+    found.extend(identifiers(schema));
     found
 }
 
@@ -76,7 +81,9 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
             // Of a struct it is null or without values: its fields have their own.
             Type::Struct(_) => default.json().as_object().is_none_or(|fields| !fields.is_empty()).then(none),
             Type::Primitive(PrimitiveType::Other(_)) => None,
-            ty => default.value(ty).is_none().then(none),
+            ty if default.value(ty).is_none() => Some(none()),
+            ty if default.is_as_specified(ty) => None,
+            ty => Some((Rule::DefaultOfType, format!("{name} {} is not how a value of {ty} is written", default.json()))),
         }
     });
     of_version.into_iter().chain(digits).chain(misspelt).chain(reserved).chain(unknown).chain(of_defaults.collect::<Vec<_>>())

@@ -8,7 +8,7 @@ mod snapshots;
 
 use std::fmt;
 
-use crate::{FormatError, TableMetadata};
+use crate::{FormatError, MAX_FORMAT_VERSION, Schema, TableMetadata};
 
 /// A rule of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +144,11 @@ fn of_state(metadata: &TableMetadata) -> Vec<Violation> {
     found.extend(partitions::check(metadata));
     found.extend(snapshots::check(metadata));
     found
+}
+
+/// The first rule that a view's schema breaks: it is of no version, and so of the latest.
+pub(crate) fn of_view_schema(schema: &Schema) -> Option<Violation> {
+    columns::of_schema(schema, MAX_FORMAT_VERSION).into_iter().next()
 }
 
 /// The rules that a change breaks that were not broken before it.
