@@ -209,6 +209,27 @@ def values(rows: Iterable[tuple], literal: Callable[[object], str] = text) -> st
     return ", ".join("(" + ", ".join(literal(v) for v in row) + ")" for row in rows)
 
 
+def writer_of(
+    table: Held,
+    row: Callable[[int], tuple],
+    insert: Callable[[list[tuple]], object],
+    delete: Callable[[int], object],
+    **jobs: object,
+) -> Writer:
+    """How rows come and go is the engine's; what the table should hold afterwards is kept beside it."""
+
+    def inserts(ids: Iterable[int]) -> None:
+        rows = [row(i) for i in ids]
+        table.add(*rows)
+        insert(rows)
+
+    def deletes(i: int) -> None:
+        del table.rows[i]
+        delete(i)
+
+    return Writer(table, inserts, deletes, **jobs)
+
+
 # DuckDB
 
 UUIDS = [None, *(UUID(f"{head}1234567-89ab-4cde-8f01-23456789abcd") for head in "0f8")]
@@ -217,23 +238,21 @@ UUIDS = [None, *(UUID(f"{head}1234567-89ab-4cde-8f01-23456789abcd") for head in 
 def duck_writer(duck, table: Held, row: Callable[[int], tuple], ns: int | None = None, **jobs: object) -> Writer:
     """`ns` is the place of the column in nanoseconds."""
 
-    def insert(ids: Iterable[int]) -> None:
-        rows = [row(i) for i in ids]
-        table.add(*rows)
+    def insert(rows: list[tuple]) -> None:
         places = [[v if v is None or at != ns else f"make_timestamp_ns({v})" for at, v in enumerate(r)] for r in rows]
         literal = lambda v: v if isinstance(v, str) and v.startswith("make_") else text(v)  # noqa: E731
         duck.execute(f"INSERT INTO lake.{table.name} VALUES {values(places, literal)}")
 
     def delete(i: int) -> None:
-        del table.rows[i]
         duck.execute(f"DELETE FROM lake.{table.name} WHERE id = {i}")
 
+    writer = writer_of(table, row, insert, delete, **jobs)
     for ids in (range(9), range(9, 12), range(20, 29)):
-        insert(ids)
-    delete(4)
+        writer.insert(ids)
+    writer.delete(4)
     duck.execute(f"UPDATE lake.{table.name} SET s = 'updated' WHERE id = 5")
     table.rows[5]["s"] = "updated"
-    return Writer(table, insert, delete, **jobs)
+    return writer
 
 
 def wide(i: int) -> str | None:
@@ -317,16 +336,13 @@ TEXTS = [None, "", "null", "é/%=", "x.y z"]
 def spark_writer(readers: Readers, table: Held, row: Callable[[int], tuple], names: str, **jobs: object) -> Writer:
     ask = readers.spark.sql
 
-    def insert(ids: Iterable[int]) -> None:
-        rows = [row(i) for i in ids]
-        table.add(*rows)
+    def insert(rows: list[tuple]) -> None:
         ask(f"INSERT INTO default.{table.name} ({names}) VALUES {values(rows)}")
 
     def delete(i: int) -> None:
-        del table.rows[i]
         ask(f"DELETE FROM default.{table.name} WHERE id = {i}")
 
-    return Writer(table, insert, delete, **jobs)
+    return writer_of(table, row, insert, delete, **jobs)
 
 
 @pytest.mark.parametrize("final", [1, 2, 3])
@@ -475,9 +491,7 @@ def pyiceberg_writer(readers: Readers, table: Held, fields: list, spec: list, ro
     ]
     loaded = readers.catalog.create_table(table.name, schema, partition_spec=PartitionSpec(*parts))
 
-    def insert(ids: Iterable[int]) -> None:
-        rows = [row(i) for i in ids]
-        table.add(*rows)
+    def insert(rows: list[tuple]) -> None:
         arrow = loaded.schema().as_arrow()
         columns = [
             pa.array([v.bytes if isinstance(v, UUID) else v for v in column], storage(kind))
@@ -489,14 +503,14 @@ def pyiceberg_writer(readers: Readers, table: Held, fields: list, spec: list, ro
         )
 
     def delete(i: int) -> None:
-        del table.rows[i]
         loaded.refresh()
         loaded.delete(f"id == {i}")
 
+    writer = writer_of(table, row, insert, delete, **jobs)
     for ids in (range(11), range(11, 20), range(20, 24)):
-        insert(ids)
-    delete(4)
-    return Writer(table, insert, delete, **jobs)
+        writer.insert(ids)
+    writer.delete(4)
+    return writer
 
 
 def storage(kind: pa.DataType) -> pa.DataType:
@@ -600,17 +614,14 @@ def test_iceberg_rust_inserts_into_partitions(minio: Minio, format_version: int,
             at = EPOCH + timedelta(days=i % 3 * 9000 - 1, microseconds=i)
             return i, TEXTS[i % 5], at, Decimal(i % 4 - 2) / 4, None if i % 6 == 5 else i % 7
 
-        def insert(ids: Iterable[int]) -> None:
-            rows = [row(i) for i in ids]
-            table.add(*rows)
+        def insert(rows: list[tuple]) -> None:
             rust.ask(f"INSERT INTO lake.{table.name} VALUES {values(rows)}")
 
         def delete(i: int) -> None:
-            del table.rows[i]
             server.sql(f"DELETE FROM {table.name} WHERE id = {i}")
 
+        writer = writer_of(table, row, insert, delete, order='"a b" desc, n', curve=["a b", "n"])
         for ids in (range(9), range(9, 14), range(20, 27)):
-            insert(ids)
-        writer = Writer(table, insert, delete, order='"a b" desc, n', curve=["a b", "n"])
+            writer.insert(ids)
         life(readers, writer, "esker iceberg_rust duckdb pyiceberg")
         duck.close()

@@ -13,7 +13,7 @@ pub struct UnknownField {
     pub id: i32,
     /// Whether it is one of the manifest's entry, beside the file, and not of the file.
     pub of_entry: bool,
-    /// Its name.
+    /// The name of the field, as the file's Avro schema has it.
     pub name: Box<str>,
     /// What its writer says of it.
     pub doc: Option<Box<str>>,

@@ -13,7 +13,7 @@ use crate::{DeleteIndex, Expr, LiveFile, Manifests, Result, SnapshotFiles, Table
 pub struct ScanTask {
     /// The file.
     pub file: DataFile,
-    /// Its partition spec.
+    /// The id of the partition spec that the file was written by.
     pub spec_id: i32,
     /// The row id of its first row, inherited ones included, where the table has row lineage.
     pub first_row_id: Option<i64>,

@@ -209,15 +209,15 @@ fn is_same_default(old: &NestedField, new: &NestedField) -> bool {
         return true;
     }
     let (Some(before), Some(after)) = (&old.initial_default, &new.initial_default) else { return false };
-    let (Type::Primitive(from), Type::Primitive(to)) = (old.field_type.as_ref(), new.field_type.as_ref()) else {
-        return before.value(&old.field_type).is_some_and(|value| after.value(&new.field_type) == Some(value));
+    let value = before.value(&old.field_type);
+    let promoted = match (old.field_type.as_ref(), new.field_type.as_ref()) {
+        // A value is promoted as a bound is.
+        (Type::Primitive(from), Type::Primitive(to)) if from != to => {
+            value.and_then(|value| Value::from_bytes(to, &value.to_bytes()?))
+        }
+        _ => value,
     };
-    // A value is promoted as a bound is.
-    let promoted = before.value(&old.field_type).and_then(|value| match from == to {
-        true => Some(value),
-        false => Value::from_bytes(to, &value.to_bytes()?),
-    });
-    promoted.is_some_and(|value| after.value(&new.field_type) == Some(value))
+    promoted.is_some() && promoted == after.value(&new.field_type)
 }
 
 /// Why a field can't be added to a struct whose rows were written before; none if it can, or if it is there already. What is within a field

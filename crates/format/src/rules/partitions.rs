@@ -68,7 +68,7 @@ fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<
         found.push((Rule::SourceExists, "it names no source".to_owned()));
     }
     if let Transform::Unknown(name) = transform
-        && (name.to_ascii_lowercase().starts_with("bucket[") || name.to_ascii_lowercase().starts_with("truncate["))
+        && ["bucket[", "truncate["].iter().any(|known| name.to_ascii_lowercase().starts_with(known))
     {
         found.push((Rule::SourceType, format!("{name} is none of bucket[N] and truncate[W]")));
     }

@@ -25,7 +25,7 @@ const SMALL: i64 = 4 << 20;
 
 /// What planning asks about a file, however it is kept.
 pub trait Planned {
-    /// Its partition spec.
+    /// The id of the partition spec that the file was written by.
     fn spec_id(&self) -> i32;
 
     /// The values of its partition, in the order of the spec's fields.
@@ -140,7 +140,7 @@ impl<'a> FileRef<'a> {
         &self.files.data[self.part as usize]
     }
 
-    /// Its place in its manifest.
+    /// The place of the file's entry in its manifest.
     pub(crate) const fn row(self) -> usize {
         self.row as usize
     }

@@ -21,7 +21,7 @@ pub(crate) struct Run<'a> {
 const RUN: u32 = 256;
 
 impl<'a> Run<'a> {
-    /// Its first file.
+    /// The first of the files.
     fn at(&self) -> FileRef<'a> {
         FileRef { files: self.files, part: self.part, row: self.entries.start }
     }
