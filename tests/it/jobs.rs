@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_format::DataFileFormat;
-use esker_tests::{DEAD_SECONDS, Faults, Lake, Row, TestApp, Writer, postgres};
+use esker_tests::{Faults, Lake, Row, TestApp, Writer, postgres};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -212,7 +212,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
         assert_eq!(job["state"], "succeeded", "{job}");
         again += usize::from(job["attempts"].as_u64() > Some(1));
     }
-    tokio::time::sleep(Duration::from_secs(u64::from(DEAD_SECONDS) + 1)).await;
+    app.outlive_the_others().await;
     esker_catalog::deletion::reclaim(app.catalog()).await.expect("reclaimed");
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     for lake in &lakes {

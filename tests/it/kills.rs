@@ -394,7 +394,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     };
     signal("-STOP");
     let app = beside(dir.path()).await;
-    tokio::time::sleep(Duration::from_secs(u64::from(DEAD_SECONDS) + 1)).await;
+    app.outlive_the_others().await;
     signal("-CONT");
     let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
     // It may be gone before it answers.

@@ -528,7 +528,9 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
     let left = state.outputs_of_dead_instances(warehouse).await.expect("asked");
     assert_eq!(left.len(), 1);
     if state.database.is_postgres() {
+        let before = state.servers().await.expect("counted");
         other.register(DEAD).await.expect("registered");
+        assert_eq!(state.servers().await.expect("counted"), before + 1);
         sqlx::query("DELETE FROM instance").execute(&state.writer).await.expect("taken for dead");
         assert!(matches!(other.beat(DEAD).await, Err(StateError::Fenced)));
         let swap = to(&table, &table.metadata_location, 1);

@@ -81,6 +81,11 @@ impl State {
         Ok(())
     }
 
+    /// How many servers live on this database, this one among them.
+    pub async fn servers(&self) -> Result<i64> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM instance").fetch_one(&self.readers).await?)
+    }
+
     /// Takes this process from among the living, at its end.
     pub(crate) async fn leave(&self) -> Result<()> {
         if self.registered.swap(false, Ordering::AcqRel) {

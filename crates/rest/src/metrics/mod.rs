@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     commits: IntCounterVec,
     conflicts: IntCounterVec,
     batches: Histogram,
+    servers: IntGauge,
     tables: IntGauge,
     scores: IntGaugeVec,
     findings: IntGaugeVec,
@@ -87,6 +88,7 @@ impl Metrics {
                 )
             ),
             batches: registered!(r, Histogram::with_opts(batches)),
+            servers: registered!(r, gauge("esker_servers", "Servers that live on the database.")),
             tables: registered!(r, gauge("esker_tables", "Tables in the catalog.")),
             scores: registered!(
                 r,
@@ -360,6 +362,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     jobs(&app).await?;
     background(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
+    metrics.servers.set(app.state().servers().await?);
     metrics.storage.reset();
     for warehouse in app.warehouses() {
         let catalog = warehouse.catalog();
