@@ -180,7 +180,13 @@ async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
         assert!(code == 400 && message.contains(named), "{code} {message}");
     }
     let key = json!({"key-id": "k", "encrypted-key-metadata": "AA=="});
-    let made = app.ok(Method::POST, new, Some(create(json!({"action": "add-encryption-key", "encryption-key": key})))).await;
+    let with_key = json!({"action": "add-encryption-key", "encryption-key": key});
+    let (code, _, message) = app.refused(Method::POST, new, Some(create(with_key.clone()))).await;
+    assert!(code == 400 && message.contains("encryption key k: it needs format version 3"), "{code} {message}");
+    let mut of_version_3 = create(with_key);
+    let upgrade = json!({"action": "upgrade-format-version", "format-version": 3});
+    of_version_3["updates"].as_array_mut().expect("updates").push(upgrade);
+    let made = app.ok(Method::POST, new, Some(of_version_3)).await;
     assert_eq!(made["metadata"]["encryption-keys"], json!([key]));
     let (code, _, message) =
         app.refused(Method::POST, new, Some(create(json!({"action": "set-properties", "updates": {}})))).await;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, StructArray, TimestampNanosecondArray};
+use arrow::datatypes::DataType;
 use esker_format::Value as Cell;
 use esker_tests::{Lake, TestApp};
 use esker_types::now_ms;
@@ -121,5 +122,70 @@ async fn snapshots_that_say_nothing_of_themselves_are_read_and_maintained() {
         succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
         assert_eq!(lake.rows().await, rows);
         assert_eq!(lake.metadata().await.snapshots.len(), 1);
+    }
+}
+
+/// Clients that are told to allow incompatible changes make columns required that have nulls, and add required columns without a default.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
+    let app = TestApp::start().await;
+    for removed in [false, true] {
+        let name = if removed { "removed" } else { "kept" };
+        let fields = json!([
+            {"id": 1, "name": "id", "required": true, "type": "long"},
+            {"id": 2, "name": "s", "required": false, "type": "string"},
+            {"id": 3, "name": "o", "required": false, "type": {"type": "struct", "fields": [
+                {"id": 4, "name": "x", "required": false, "type": "long"}]}},
+        ]);
+        let lake = Lake::craft(&app, name, fields, json!([]), json!({"format-version": "2"})).await;
+        let schema = lake.arrow_schema().await;
+        for i in 0..3_i64 {
+            let DataType::Struct(inner) = schema.field(2).data_type() else { panic!("{schema}") };
+            let x: ArrayRef = Arc::new(Int64Array::from(vec![Some(i), None]));
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(Int64Array::from(vec![i, i + 10])),
+                Arc::new(StringArray::from(vec![Some("a"), None])),
+                Arc::new(StructArray::new(inner.clone(), vec![x], None)),
+            ];
+            lake.add([lake.data_file(columns, []).await], []).await;
+        }
+        let mut metadata = metadata_of(&app, &lake).await;
+        let mut new = metadata["schemas"][0].clone();
+        new["schema-id"] = 1.into();
+        new["fields"][1]["required"] = true.into();
+        new["fields"][2]["type"]["fields"][0]["required"] = true.into();
+        new["fields"].as_array_mut().expect("fields").push(json!({"id": 5, "name": "n", "required": true, "type": "int"}));
+        metadata["schemas"].as_array_mut().expect("schemas").push(new.clone());
+        (metadata["current-schema-id"], metadata["last-column-id"]) = (1.into(), 5.into());
+        if removed {
+            metadata["schemas"] = json!([new]);
+            metadata["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| s["schema-id"] = 1.into());
+        }
+        lake.replace_metadata(&metadata).await;
+        let check = async || {
+            let all = lake.query(&format!("SELECT id, s, o['x'], n FROM lake.{name} ORDER BY id")).await;
+            assert_eq!(all.len(), 6);
+            assert_eq!([&all[0], &all[5]], [&["0", "a", "0", "NULL"], &["12", "NULL", "NULL", "NULL"]]);
+            let counted = lake.query(&format!("SELECT count(*), count(s), count(o['x']), count(n) FROM lake.{name}")).await;
+            assert_eq!(counted, [["6", "3", "3", "0"]]);
+            let nulls = format!("SELECT id FROM lake.{name} WHERE s IS NULL AND n IS NULL AND o['x'] IS NULL ORDER BY id");
+            assert_eq!(lake.query(&nulls).await.concat(), ["10", "11", "12"]);
+        };
+        check().await;
+        succeeded(&lake.run("statistics", json!({})).await);
+        succeeded(&lake.run("check", json!({"files": true})).await);
+        for how in [json!({}), json!({"strategy": "sort", "sort-order": "s DESC"})] {
+            let mut options = json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0});
+            options.as_object_mut().expect("options").extend(how.as_object().expect("options").clone());
+            let job = lake.job(options).await;
+            succeeded(&job);
+            assert_eq!((&job["outcome"]["files_out"], &job["outcome"]["refused"]), (&json!(1), &json!([])), "{job}");
+            check().await;
+        }
+        // What is new is held against the schema.
+        let refused = app.sql(&format!("INSERT INTO lake.{name} (id, s, n) VALUES (100, NULL, 1)")).await.expect_err("refused");
+        assert!(refused.contains("column s"), "{refused}");
+        assert_eq!(lake.query(&format!("DELETE FROM lake.{name} WHERE s IS NULL")).await, [["3"]]);
+        assert_eq!(lake.query(&format!("SELECT id FROM lake.{name} ORDER BY id")).await.concat(), ["0", "1", "2"]);
     }
 }

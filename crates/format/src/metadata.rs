@@ -1,13 +1,14 @@
 //! The metadata of a table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::{
-    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, NestedFieldRef, PartitionSpecRef, PartitionStatisticsFile,
-    PrimitiveType, Result, SchemaRef, SnapshotLog, SnapshotRef, SnapshotReference, SortOrderRef, StatisticsFile, Type,
+    EncryptedKey, Extra, FormatError, MAIN_BRANCH, MetadataLog, NestedField, NestedFieldRef, PartitionSpecRef,
+    PartitionStatisticsFile, PrimitiveType, Result, Schema, SchemaRef, SnapshotLog, SnapshotRef, SnapshotReference, SortOrderRef,
+    StatisticsFile, Type,
 };
 
 /// The highest version of the format that is read.
@@ -182,6 +183,34 @@ impl TableMetadata {
     /// The type of a field: as the table has it now, or as the newest schema had it that had the field.
     pub fn type_of_field(&self, id: i32) -> Option<&Type> {
         self.field_by_id(id).map(|field| field.field_type.as_ref())
+    }
+
+    /// The required fields of a schema that rows may lack all the same, at any depth but keys of maps: another schema of the table has
+    /// them as optional, or lacks them and no initial default fills them in. Schemas that were removed may have been such ones.
+    ///
+    /// The specification allows neither change ("Schema Evolution"), but clients make both when they are told to allow incompatible ones.
+    pub fn doubtful_fields(&self, schema: &Schema) -> BTreeSet<i32> {
+        let ids: BTreeSet<i32> = self.schemas.iter().map(|schema| schema.schema_id()).collect();
+        let complete = ids.iter().copied().eq(0..ids.len() as i32);
+        let certain = |field: &NestedField| {
+            complete
+                && self.schemas.iter().all(|other| match other.field_by_id(field.id) {
+                    Some(other) => other.required,
+                    None => field.initial_default.is_some(),
+                })
+        };
+        let is_key = |id: i32| {
+            let map = schema.parent_of(id).and_then(|parent| schema.field_by_id(parent)).map(|parent| parent.field_type.as_ref());
+            matches!(map, Some(Type::Map(map)) if map.key_field.id == id)
+        };
+        let required = schema.field_ids().filter(|id| !is_key(*id));
+        required.filter(|id| schema.field_by_id(*id).is_some_and(|field| field.required && !certain(field))).collect()
+    }
+
+    /// A schema as rows may have it: its [doubtful fields](Self::doubtful_fields) are optional.
+    pub fn as_rows_have_it(&self, schema: &SchemaRef) -> SchemaRef {
+        let doubtful = self.doubtful_fields(schema);
+        if doubtful.is_empty() { schema.clone() } else { Arc::new(Schema::clone(schema).with_optional(&doubtful)) }
     }
 
     /// The types of the values of a spec's partitions, by place; of a spec that the table has not, none.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::{Extra, FormatError, NestedFieldRef, Result, StructType, Type};
+use crate::{Extra, FormatError, ListType, MapType, NestedField, NestedFieldRef, Result, StructType, Type};
 
 /// The columns of a table at one time.
 #[derive(Debug, Clone)]
@@ -49,6 +49,15 @@ impl Schema {
     #[must_use]
     pub fn with_schema_id(mut self, schema_id: i32) -> Self {
         self.schema_id = schema_id;
+        self
+    }
+
+    /// With some of its fields, of any depth, optional.
+    #[must_use]
+    pub fn with_optional(mut self, ids: &BTreeSet<i32>) -> Self {
+        let by_id = &mut self.index.by_id;
+        let fields = self.columns.fields().iter().map(|field| optional(field, ids, by_id)).collect();
+        self.columns = StructType::new(fields);
         self
     }
 
@@ -114,6 +123,21 @@ impl Schema {
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.columns == other.columns && self.identifier_field_ids == other.identifier_field_ids && self.extra == other.extra
     }
+}
+
+/// A field that is optional if its id is among some, as are the fields within it; all are entered by their ids.
+fn optional(field: &NestedFieldRef, ids: &BTreeSet<i32>, by_id: &mut HashMap<i32, NestedFieldRef>) -> NestedFieldRef {
+    let mut within = |field: &NestedFieldRef| optional(field, ids, by_id);
+    let ty = match field.field_type.as_ref() {
+        Type::Struct(ty) => StructType::new(ty.fields().iter().map(within).collect()).into(),
+        Type::List(ty) => ListType { element_field: within(&ty.element_field), ..ty.clone() }.into(),
+        Type::Map(ty) => MapType { key_field: within(&ty.key_field), value_field: within(&ty.value_field), ..ty.clone() }.into(),
+        ty @ (Type::Primitive(_) | Type::Variant) => ty.clone(),
+    };
+    let required = field.required && !ids.contains(&field.id);
+    let made = Arc::new(NestedField { required, field_type: Box::new(ty), ..field.as_ref().clone() });
+    by_id.insert(made.id, made.clone());
+    made
 }
 
 impl PartialEq for Schema {

@@ -68,6 +68,7 @@ impl IcebergTable {
         reader: Reader,
         stats: Arc<QueryStats>,
     ) -> crate::Result<Self> {
+        let iceberg = table.metadata.as_rows_have_it(&iceberg);
         let target = shape::scanned(&opaque::arrow_columns(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);

@@ -29,7 +29,8 @@ pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(columns.map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?)))
 }
 
-/// A schema in which everything may be null: for files that need not have all columns, as those of deletes.
+/// A schema in which everything but keys of maps may be null: for who takes rows as they come, and files that need not have all columns,
+/// as those of deletes.
 pub fn all_optional(schema: &ArrowSchema) -> SchemaRef {
     Arc::new(ArrowSchema::new(schema.fields().iter().map(|field| optional(field)).collect::<Vec<_>>()))
 }
@@ -38,6 +39,14 @@ fn optional(field: &Field) -> Field {
     let inner = match field.data_type() {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| optional(field)).collect()),
         DataType::List(item) => DataType::List(Arc::new(optional(item))),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                let pair = vec![pair[0].clone(), Arc::new(optional(&pair[1]))];
+                let entries = Field::clone(entries).with_data_type(DataType::Struct(pair.into()));
+                DataType::Map(Arc::new(entries), *sorted)
+            }
+            _ => field.data_type().clone(),
+        },
         ty => ty.clone(),
     };
     field.clone().with_data_type(inner).with_nullable(true)

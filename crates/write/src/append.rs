@@ -50,7 +50,7 @@ impl std::fmt::Debug for Appender {
 impl Appender {
     /// For a table as it is now. With `lineage`, batches carry the two columns of row lineage at their end.
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
-        let shape = Shape::of(metadata, lineage)?;
+        let shape = Shape::of(metadata, metadata.current_schema().clone(), lineage)?;
         let spec = metadata.default_partition_spec().clone();
         let splitter = Splitter::new(&shape.schema, shape.arrow.fields(), &spec)?;
         let file_bytes = TARGET_FILE_BYTES.of(&metadata.properties);

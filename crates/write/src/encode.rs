@@ -39,14 +39,13 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// For rows that exist already: with row lineage, where the table has it.
-    pub fn new(metadata: &TableMetadata) -> Result<Arc<Self>> {
-        Self::of(metadata, metadata.format_version >= 3)
+    /// For rows that exist already, in the columns of a schema: with row lineage, where the table has it.
+    pub fn new(metadata: &TableMetadata, schema: Arc<Schema>) -> Result<Arc<Self>> {
+        Self::of(metadata, schema, metadata.format_version >= 3)
     }
 
     /// With or without row lineage: new rows inherit theirs.
-    pub(crate) fn of(metadata: &TableMetadata, lineage: bool) -> Result<Arc<Self>> {
-        let schema = metadata.current_schema().clone();
+    pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool) -> Result<Arc<Self>> {
         check_writable(&schema)?;
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
@@ -257,7 +256,8 @@ mod tests {
     fn shape(version: u8, fields: Vec<NestedFieldRef>) -> Result<Arc<Shape>> {
         let mut new = NewTable::of(Schema::new(0, fields).expect("a schema"), "file:///t");
         new.properties.insert("format-version".to_owned(), version.to_string());
-        Shape::of(&create(new, Uuid::nil(), 0).expect("metadata"), false)
+        let metadata = create(new, Uuid::nil(), 0).expect("metadata");
+        Shape::of(&metadata, metadata.current_schema().clone(), false)
     }
 
     /// A file's entry that has no NaN count of a column says nothing of it, and neither does one of a file that is copied in part.

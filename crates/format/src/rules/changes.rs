@@ -248,3 +248,34 @@ fn logs_never_go_back_in_time_however_clocks_differ() {
     assert!(snapshots.is_sorted() && files.is_sorted(), "{snapshots:?} {files:?}");
     assert!(made.last_updated_ms >= ahead && snapshots.last() == Some(&ahead), "{snapshots:?}");
 }
+
+/// A field is certain if every schema requires it, or a default fills it in, and no schema was removed.
+#[test]
+fn a_required_field_that_rows_may_lack_is_doubtful() {
+    let required = |id: i32, name: &str| with(field(id, name, "int"), "required", json!(true));
+    let inner = |of: Json| with(field(5, "s", "int"), "type", json!({"type": "struct", "fields": [of]}));
+    let doubtful = |schemas: &[(i32, Json)]| {
+        let made = table(3, |json| {
+            json["schemas"] = schemas.iter().map(|(id, fields)| with(schema(fields.clone()), "schema-id", json!(id))).collect();
+            json["current-schema-id"] = json!(schemas[schemas.len() - 1].0);
+            json["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| drop(s["schema-id"].take()));
+        });
+        let ids: Vec<i32> = made.doubtful_fields(made.current_schema()).into_iter().collect();
+        let had = made.as_rows_have_it(made.current_schema());
+        assert!(ids.iter().all(|id| !had.field_by_id(*id).expect("there").required));
+        assert_eq!(had.field_ids().count(), made.current_schema().field_ids().count());
+        ids
+    };
+    let filled = || with(with(required(3, "c"), "initial-default", json!(1)), "write-default", json!(1));
+    let certain = [(0, json!([required(1, "a")])), (1, json!([required(1, "a"), filled()]))];
+    assert_eq!(doubtful(&certain), [0; 0]);
+    assert_eq!(doubtful(&certain[1..]), [1, 3], "schema 0 was removed");
+    let narrowed = [
+        (0, json!([field(1, "a", "int"), inner(field(6, "x", "int"))])),
+        (1, json!([required(1, "a"), inner(required(6, "x"))])),
+    ];
+    assert_eq!(doubtful(&narrowed), [1, 6]);
+    assert_eq!(doubtful(&[(0, json!([])), (1, json!([required(2, "b")]))]), [2], "it was added without a default");
+    let map = json!({"type": "map", "key-id": 7, "key": "string", "value-id": 8, "value": "int", "value-required": true});
+    assert_eq!(doubtful(&[(4, json!([with(field(5, "m", "int"), "type", map)]))]), [8], "a key is never null");
+}

@@ -66,6 +66,15 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
         _ => false,
     };
     let misspelt = misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is none of decimal(P, S) and fixed[L]")));
+    // No reference system that Java reads has a comma.
+    let edges = match ty {
+        Type::Primitive(PrimitiveType::Geography { crs: Some(crs), edges: None }) => crs.rsplit_once(','),
+        _ => None,
+    };
+    let edges = edges.map(|(_, edges)| {
+        let known = "spherical, vincenty, thomas, andoyer and karney";
+        (Rule::EdgeAlgorithm, format!("{ty}: {} is none of {known}", edges.trim()))
+    });
     let reserved = (field.id > HIGHEST_COLUMN_ID)
         .then(|| (Rule::ReservedFieldId, format!("ids above {HIGHEST_COLUMN_ID} are for metadata columns")));
     let unknown = (field.required && matches!(ty, Type::Primitive(PrimitiveType::Unknown)))
@@ -86,7 +95,14 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
             ty => Some((Rule::DefaultOfType, format!("{name} {} is not how a value of {ty} is written", default.json()))),
         }
     });
-    of_version.into_iter().chain(digits).chain(misspelt).chain(reserved).chain(unknown).chain(of_defaults.collect::<Vec<_>>())
+    of_version
+        .into_iter()
+        .chain(digits)
+        .chain(misspelt)
+        .chain(edges)
+        .chain(reserved)
+        .chain(unknown)
+        .chain(of_defaults.collect::<Vec<_>>())
 }
 
 fn identifiers(schema: &Schema) -> Vec<Violation> {

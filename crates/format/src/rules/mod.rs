@@ -65,6 +65,10 @@ pub enum Rule {
     Operation,
     /// A snapshot has a schema that is there ("Snapshots").
     SnapshotSchema,
+    /// Encryption keys belong to version 3, are written in Base64, and are there for the snapshots that name them ("Table Metadata Fields").
+    EncryptionKey,
+    /// The edges of a geography are interpolated by an algorithm that is listed ("Primitive Types").
+    EdgeAlgorithm,
     /// In version 3 a snapshot has a first row id and a number of rows, below the table's next ("Row Lineage").
     RowLineage,
 }
@@ -74,11 +78,11 @@ impl Rule {
     pub const fn section(self) -> &'static str {
         match self {
             Self::TypeOfVersion => "Schemas and Data Types",
-            Self::DecimalDigits | Self::UnknownIsOptional => "Primitive Types",
+            Self::DecimalDigits | Self::UnknownIsOptional | Self::EdgeAlgorithm => "Primitive Types",
             Self::DefaultOfVersion | Self::DefaultOfType | Self::InitialDefaultChanged => "Default values",
             Self::Promotion | Self::RequiredHasDefaults | Self::FieldPlace => "Schema Evolution",
             Self::IdentifierField => "Identifier Field IDs",
-            Self::LastColumnId | Self::LastPartitionId => "Table Metadata Fields",
+            Self::LastColumnId | Self::LastPartitionId | Self::EncryptionKey => "Table Metadata Fields",
             Self::ReservedFieldId => "Reserved Field IDs",
             Self::SourceExists | Self::SourcePlace | Self::PartitionName => "Partitioning",
             Self::SourceType => "Partition Transforms",
@@ -227,6 +231,7 @@ mod tests {
             (2, column(field(4, json!("timestamp_ns"), false)), TypeOfVersion, "timestamp_ns"),
             (2, column(field(4, json!("decimal(39, 2)"), false)), DecimalDigits, "decimal(39, 2)"),
             (3, column(field(5, json!("unknown"), true)), UnknownIsOptional, "f5"),
+            (3, column(field(4, json!("geography(OGC:CRS84, flat)"), false)), EdgeAlgorithm, "flat is none of spherical"),
             (2, set("/schemas/1/fields/1/write-default", json!(1)), DefaultOfVersion, "write-default"),
             (3, set("/schemas/1/fields/1/write-default", json!("x")), DefaultOfType, "\"x\""),
             (3, column(default), DefaultOfType, "v (4)"),
@@ -264,6 +269,7 @@ mod tests {
 
     fn of_snapshots() -> Cases {
         use Rule::*;
+        let key = |text: &str| json!([{"key-id": "k", "encrypted-key-metadata": text}]);
         let no_list: Broken = Box::new(|json| {
             json["snapshots"][0].as_object_mut().expect("a snapshot").remove("manifest-list");
         });
@@ -281,6 +287,9 @@ mod tests {
             (2, set("/snapshots/0/summary", json!({})), Operation, "operation"),
             (2, set("/snapshots/1/schema-id", json!(7)), SnapshotSchema, "schema 7"),
             (3, set("/next-row-id", json!(4)), RowLineage, "end at 5"),
+            (3, set("/snapshots/0/key-id", json!("k9")), EncryptionKey, "encryption-keys has no k9"),
+            (3, set("/encryption-keys", key("%%%")), EncryptionKey, "encryption key k: encrypted-key-metadata is no Base64"),
+            (2, set("/encryption-keys", key("aGk=")), EncryptionKey, "version 3"),
         ]
     }
 

@@ -1,7 +1,10 @@
 //! Rules of snapshots and references.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::{Rule, Violation};
-use crate::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata};
+use crate::{EncryptedKey, MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata};
 
 pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
     let mut found: Vec<Violation> = Vec::new();
@@ -11,12 +14,24 @@ pub(super) fn check(metadata: &TableMetadata) -> Vec<Violation> {
         let violation = |(rule, why)| Violation { snapshot_id, ..Violation::new(rule, what.clone(), why) };
         found.extend(of_snapshot(metadata, snapshot).map(violation));
     }
+    for key in &metadata.encryption_keys {
+        let what = format!("encryption key {}", key.key_id);
+        found.extend(of_key(metadata, key).map(|why| Violation::new(Rule::EncryptionKey, what, why)));
+    }
     for (name, reference) in &metadata.refs {
         let kind = if reference.is_branch() { "branch" } else { "tag" };
         let what = format!("{kind} {name}");
         found.extend(of_reference(metadata, name, reference).map(|(rule, why)| Violation::new(rule, what.clone(), why)));
     }
     found
+}
+
+fn of_key(metadata: &TableMetadata, key: &EncryptedKey) -> Option<String> {
+    if metadata.format_version < 3 {
+        return Some("it needs format version 3".to_owned());
+    }
+    let decoded = STANDARD.decode(&key.encrypted_key_metadata);
+    decoded.err().map(|error| format!("encrypted-key-metadata is no Base64: {error}"))
 }
 
 const OPERATIONS: [&str; 4] =
@@ -41,6 +56,8 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
     };
     let schema = snapshot.schema_id.filter(|id| metadata.schema_by_id(*id).is_none());
     let schema = schema.map(|id| (Rule::SnapshotSchema, format!("it is of schema {id}, which the table has not")));
+    let key = snapshot.key_id.as_ref().filter(|id| metadata.encryption_keys.iter().all(|key| key.key_id != **id));
+    let key = key.map(|id| (Rule::EncryptionKey, format!("its key-id is {id}, and encryption-keys has no {id}")));
     // Snapshots from before an upgrade have no row ids.
     let lineage = match (snapshot.first_row_id, snapshot.added_rows, metadata.next_row_id) {
         (Some(first), Some(rows), Some(next)) if version >= 3 && first.saturating_add(rows) > next => Some((
@@ -50,7 +67,7 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
         (Some(_), None, _) if version >= 3 => Some((Rule::RowLineage, "it has a first-row-id and no added-rows".to_owned())),
         _ => None,
     };
-    [sequence, list, both, operation, schema, lineage].into_iter().flatten()
+    [sequence, list, both, operation, schema, key, lineage].into_iter().flatten()
 }
 
 fn of_reference(metadata: &TableMetadata, name: &str, reference: &SnapshotReference) -> impl Iterator<Item = (Rule, String)> {

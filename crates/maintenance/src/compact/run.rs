@@ -1,15 +1,16 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
-use esker_format::{DataFile, TableMetadata, Tuple};
+use esker_format::{DataFile, Schema, TableMetadata, Tuple};
 use esker_read::Adapter;
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
 use esker_types::{Coded, ErrorCode, TableId, total};
 use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parquet::basic::Repetition;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -103,7 +104,7 @@ impl Job<'_> {
 
     async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let options = &self.plan.options;
-        let shape = Shape::new(&self.metadata)?;
+        let shape = Shape::new(&self.metadata, self.metadata.current_schema().clone())?;
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
@@ -431,9 +432,39 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
     Ok(footer.file_metadata().num_rows().unsigned_abs())
 }
 
+/// The shape of the outputs: `strict`, but for [doubtful fields](TableMetadata::doubtful_fields) that a file does not require. Those are
+/// optional, so that each null which is there is kept.
+async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveFile], strict: Arc<Shape>) -> Result<Arc<Shape>> {
+    let mut doubtful = metadata.doubtful_fields(&strict.schema);
+    if doubtful.is_empty() {
+        return Ok(strict);
+    }
+    let mut everywhere = doubtful.clone();
+    for file in files {
+        let footer = context.reader.footer(&file.file.file_path, file.file.size(), &context.counters.reads).await?;
+        let mut required = BTreeSet::new();
+        add_required(footer.file_metadata().schema(), &mut required);
+        everywhere.retain(|id| required.contains(id));
+    }
+    doubtful.retain(|id| !everywhere.contains(id));
+    Ok(Shape::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&doubtful)))?)
+}
+
+/// The ids of the fields of a file that are required, at every depth.
+fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
+    let about = ty.get_basic_info();
+    if about.has_id() && about.has_repetition() && about.repetition() == Repetition::REQUIRED {
+        found.insert(about.id());
+    }
+    if ty.is_group() {
+        ty.get_fields().iter().for_each(|field| add_required(field, found));
+    }
+}
+
 impl GroupWork {
     async fn run(self) -> Result<Ready> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
+        let shape = shape_of(&context, &metadata, &files, shape).await?;
         let spec = metadata.partition_spec_by_id(group.spec_id);
         let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
         let partition: Tuple = one_partition(&files)?.values().into();
