@@ -189,3 +189,30 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
         assert_eq!(lake.query(&format!("SELECT id FROM lake.{name} ORDER BY id")).await.concat(), ["0", "1", "2"]);
     }
 }
+
+/// Nobody here has keys: what is encrypted is said to be, which is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    for id in 0..3 {
+        lake.append(&[(id, format!("s{id}"), 0, None)]).await;
+    }
+    let rows = lake.rows().await;
+    let mut metadata = metadata_of(&app, &lake).await;
+    metadata["encryption-keys"] = json!([{"key-id": "k", "encrypted-key-metadata": "AA=="}]);
+    metadata["snapshots"][0]["key-id"] = "k".into();
+    let list = metadata["snapshots"][0]["manifest-list"].as_str().expect("a list").to_owned();
+    lake.replace_metadata(&metadata).await;
+    assert_eq!(lake.rows().await, rows);
+    let job = lake.run("check", json!({"files": true})).await;
+    succeeded(&job);
+    assert_eq!(job["outcome"]["findings"], json!([]), "{job}");
+    let notes = job["outcome"]["notes"].as_array().expect("notes");
+    let of_list = notes.iter().filter_map(Value::as_str).any(|note| note.contains(&list) && note.contains("is encrypted"));
+    assert!(of_list, "{job}");
+    let health = app.ok(Method::GET, &lake.management("health"), None).await;
+    assert!(!health.to_string().contains("damage"), "{health}");
+    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    assert_eq!(lake.rows().await, rows);
+}

@@ -59,11 +59,21 @@ pub struct Unread {
     pub path: String,
     /// What is wrong with it.
     pub error: String,
+    /// Nothing is: it is encrypted, or of a kind that is not read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsupported: bool,
+}
+
+impl Unread {
+    /// Of an error that is not a passing one.
+    pub fn of(snapshot_id: i64, path: String, error: &TableError) -> Self {
+        Self { snapshot_id, path, error: error.to_string(), unsupported: error.code() == ErrorCode::Unsupported }
+    }
 }
 
 impl fmt::Display for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { snapshot_id, path, error } = self;
+        let Self { snapshot_id, path, error, .. } = self;
         match error.contains(path.as_str()) {
             true => write!(f, "snapshot {snapshot_id}: {error}"),
             false => write!(f, "snapshot {snapshot_id}: {path}: {error}"),
@@ -80,8 +90,10 @@ enum Lenience<'a> {
 impl Lenience<'_> {
     fn take(&mut self, snapshot_id: i64, path: &str, error: TableError) -> Result<()> {
         match self {
-            Self::Tell(unread) if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid) => {
-                unread.push(Unread { snapshot_id, path: path.to_owned(), error: error.to_string() });
+            Self::Tell(unread)
+                if matches!(error.code(), ErrorCode::DataMissing | ErrorCode::DataInvalid | ErrorCode::Unsupported) =>
+            {
+                unread.push(Unread::of(snapshot_id, path.to_owned(), &error));
                 Ok(())
             }
             _ => Err(TableError::OfSnapshot { snapshot_id, source: Box::new(error) }),

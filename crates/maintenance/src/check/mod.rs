@@ -221,7 +221,8 @@ impl Check<'_> {
         let (context, table) = (self.context, self.table);
         let live = alive(context, table, snapshot, outcome).await?;
         outcome.findings.extend(about_deletes(&live));
-        outcome.findings.extend(snapshots::others(context, table, snapshot.snapshot_id, self.options.files).await?);
+        let found = snapshots::others(context, table, snapshot.snapshot_id, self.options.files, &mut outcome.notes).await?;
+        outcome.findings.extend(found);
         context.progress.set_total((live.data.len() + live.deletes.len()) as u64);
         let files = live.data.into_iter().map(|file| (file, None));
         let deletes = live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind)));

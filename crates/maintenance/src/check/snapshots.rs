@@ -13,8 +13,14 @@ use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Manifest lists and manifests of snapshots other than `checked` that can't be read, of which health is told as well; with `specs` also
-/// manifests of a partition spec that the table has not.
-pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i64, specs: bool) -> Result<Vec<Finding>> {
+/// manifests of a partition spec that the table has not. What is encrypted is noted, and no damage.
+pub(super) async fn others(
+    context: &JobContext,
+    table: &LoadedTable,
+    checked: i64,
+    specs: bool,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Finding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
         metadata.snapshots.iter().cloned().partition(|s| s.snapshot_id == checked);
@@ -34,7 +40,9 @@ pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i
     while let Some(found) = looks.try_next().await? {
         unread.extend(found);
     }
-    for Unread { snapshot_id, path, error } in unread {
+    let (unsupported, unread): (Vec<Unread>, Vec<Unread>) = unread.into_iter().partition(|unread| unread.unsupported);
+    notes.extend(unsupported.iter().map(ToString::to_string));
+    for Unread { snapshot_id, path, error, .. } in unread {
         let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
         catalog.note_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
@@ -47,11 +55,11 @@ pub(super) async fn others(context: &JobContext, table: &LoadedTable, checked: i
 async fn look(context: &JobContext, table: &LoadedTable, snapshot_id: i64, manifest: &ManifestFile) -> Result<Option<Unread>> {
     let path = manifest.manifest_path.clone();
     if context.catalog.storage().size(&path).await?.is_none() {
-        return Ok(Some(Unread { snapshot_id, path, error: GONE.to_owned() }));
+        return Ok(Some(Unread { snapshot_id, path, error: GONE.to_owned(), unsupported: false }));
     }
     match context.catalog.manifests().load(&table.metadata, manifest).await {
         Ok(_) => Ok(None),
         Err(error) if error.code().is_passing() => Err(MaintenanceError::from(error)),
-        Err(error) => Ok(Some(Unread { snapshot_id, path, error: error.to_string() })),
+        Err(error) => Ok(Some(Unread::of(snapshot_id, path, &error))),
     }
 }
