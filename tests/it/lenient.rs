@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, StructArray, TimestampNanosecondArray};
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, StringArray, StructArray, TimestampNanosecondArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
-use esker_format::Value as Cell;
+use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestListWriter, NewManifestList, Value as Cell};
 use esker_tests::{Lake, TestApp};
 use esker_types::now_ms;
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -129,8 +134,7 @@ async fn snapshots_that_say_nothing_of_themselves_are_read_and_maintained() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
     let app = TestApp::start().await;
-    for removed in [false, true] {
-        let name = if removed { "removed" } else { "kept" };
+    for name in ["kept", "removed", "never"] {
         let fields = json!([
             {"id": 1, "name": "id", "required": true, "type": "long"},
             {"id": 2, "name": "s", "required": false, "type": "string"},
@@ -157,9 +161,17 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
         new["fields"].as_array_mut().expect("fields").push(json!({"id": 5, "name": "n", "required": true, "type": "int"}));
         metadata["schemas"].as_array_mut().expect("schemas").push(new.clone());
         (metadata["current-schema-id"], metadata["last-column-id"]) = (1.into(), 5.into());
-        if removed {
+        if name == "removed" {
             metadata["schemas"] = json!([new]);
             metadata["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| s["schema-id"] = 1.into());
+        }
+        if name == "never" {
+            // As if a writer had not held its rows against the one schema that the table ever had.
+            new["fields"][2]["type"]["fields"][0]["required"] = false.into();
+            new["fields"][3]["required"] = false.into();
+            new["schema-id"] = 0.into();
+            metadata["schemas"] = json!([new]);
+            metadata["current-schema-id"] = 0.into();
         }
         lake.replace_metadata(&metadata).await;
         let check = async || {
@@ -215,4 +227,186 @@ async fn an_encrypted_snapshot_of_before_is_noted_and_is_no_damage() {
     assert!(!health.to_string().contains("damage"), "{health}");
     succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
     assert_eq!(lake.rows().await, rows);
+}
+
+/// `add_files` takes a file twice if it is told not to look. Its rows are there twice for every reader, and after every job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_added_twice_keeps_its_rows_twice() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(0, "a".to_owned(), 0, None), (1, "b".to_owned(), 0, None)]).await;
+    let file = lake.data_files().await.remove(0);
+    lake.add([file.clone()], []).await;
+    lake.append(&[(2, "c".to_owned(), 0, None)]).await;
+    lake.append(&[(3, "d".to_owned(), 0, None)]).await;
+    let ids = async || lake.query("SELECT id FROM lake.t ORDER BY id").await.concat();
+    let all = ["0", "0", "1", "1", "2", "3"];
+    assert_eq!(ids().await, all);
+    let job = lake.run("check", json!({})).await;
+    let findings = &job["outcome"]["findings"];
+    assert_eq!((findings.as_array().map(Vec::len), &findings[0]["kind"]), (Some(1), &json!("repeated-file")), "{job}");
+    let job = lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
+    succeeded(&job);
+    assert_eq!((&job["outcome"]["files_in"], &job["plan"]["left_alone"][0]["files"]), (&json!(2), &json!(2)), "{job}");
+    assert_eq!(ids().await, all);
+    succeeded(&lake.run("manifests", json!({"rewrite-all": true})).await);
+    assert_eq!(ids().await, all);
+    assert_eq!(lake.query("DELETE FROM lake.t WHERE id = 0").await, [["2"]]);
+    assert_eq!(ids().await, ["1", "1", "2", "3"]);
+    assert_eq!(lake.query("DELETE FROM lake.t WHERE id = 1").await, [["2"]]);
+    assert_eq!(ids().await, ["2", "3"]);
+}
+
+/// What the manifest list says of the number of a manifest's files is a statistic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    for id in 0..3 {
+        lake.append(&[(id, format!("s{id}"), 0, None)]).await;
+    }
+    let mut metadata = metadata_of(&app, &lake).await;
+    let snapshot = metadata["snapshots"][2].clone();
+    let list = snapshot["manifest-list"].as_str().expect("a list");
+    let storage = app.catalog().storage();
+    let mut manifests = esker_format::read_manifest_list(&storage.read(list).await.expect("read")).expect("a list");
+    (manifests[0].added_files_count, manifests[0].added_rows_count) = (Some(0), Some(0));
+    let mut writer = ManifestListWriter::new(NewManifestList {
+        format_version: 2,
+        snapshot_id: snapshot["snapshot-id"].as_i64().expect("an id"),
+        parent_snapshot_id: None,
+        sequence_number: 3,
+        first_row_id: None,
+        codec: Codec::Deflate,
+    })
+    .expect("a writer");
+    manifests.iter().for_each(|manifest| writer.add(manifest).expect("added"));
+    let other = list.replace(".avro", "-other.avro");
+    storage.write(&other, writer.finish().expect("a list").into()).await.expect("written");
+    metadata["snapshots"][2]["manifest-list"] = other.into();
+    lake.replace_metadata(&metadata).await;
+
+    let ids = async || lake.query("SELECT id FROM lake.t ORDER BY id").await.concat();
+    assert_eq!(ids().await, ["0", "1", "2"]);
+    let job = lake.run("check", json!({})).await;
+    let findings = &job["outcome"]["findings"];
+    assert_eq!((findings.as_array().map(Vec::len), &findings[0]["kind"]), (Some(1), &json!("wrong-file-count")), "{job}");
+    lake.append(&[(3, "d".to_owned(), 0, None)]).await;
+    assert_eq!(lake.query("INSERT INTO lake.t VALUES (4, 'e', 0)").await, [["1"]]);
+    assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
+    assert_eq!(lake.run("check", json!({})).await["outcome"]["findings"], json!([]), "it is counted anew");
+    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    assert_eq!(ids().await, ["0", "1", "2", "3", "4"]);
+}
+
+/// Java reads no such table. What the others see stays, and what would have to choose is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_main_is_not_what_readers_see_loses_nothing() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    for id in 0..3 {
+        lake.append(&[(id, format!("s{id}"), 0, None)]).await;
+    }
+    let rows = lake.rows().await;
+    let mut metadata = metadata_of(&app, &lake).await;
+    metadata["refs"]["main"]["snapshot-id"] = metadata["snapshots"][0]["snapshot-id"].clone();
+    lake.replace_metadata(&metadata).await;
+    assert_eq!(lake.rows().await, rows);
+    succeeded(&lake.run("expire", json!({"retain-last": 1, "older-than-ms": now_ms() + 1000})).await);
+    assert_eq!((lake.rows().await, lake.metadata().await.snapshots.len()), (rows.clone(), 2));
+    let refused = app.sql("INSERT INTO lake.t VALUES (9, 'x', 0)").await.expect_err("refused");
+    assert!(refused.contains("refs has main at snapshot"), "{refused}");
+    let current = metadata["current-snapshot-id"].clone();
+    let main = json!([{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": current}]);
+    lake.update(main).await;
+    succeeded(&lake.job(json!({"rewrite-all": true, "courtesy-seconds": 0})).await);
+    assert_eq!(lake.rows().await, rows);
+}
+
+/// A file of columns that a message names, of the text `bytes` and a number, as other writers make it.
+fn unmarked(bytes: &[&[u8]]) -> Vec<u8> {
+    let message = "message m { required int64 id = 1; required binary s = 2; required int32 p = 3; }";
+    let root = Arc::new(parse_message_type(message).expect("a schema"));
+    let mut writer = SerializedFileWriter::new(Vec::new(), root, Arc::default()).expect("a writer");
+    let mut group = writer.next_row_group().expect("a row group");
+    while let Some(mut column) = group.next_column().expect("a column") {
+        let written = match column.untyped() {
+            ColumnWriter::Int64ColumnWriter(w) => w.write_batch(&(0..bytes.len() as i64).collect::<Vec<_>>(), None, None),
+            ColumnWriter::Int32ColumnWriter(w) => w.write_batch(&vec![0; bytes.len()], None, None),
+            ColumnWriter::ByteArrayColumnWriter(w) => {
+                let values: Vec<ByteArray> = bytes.iter().map(|text| text.to_vec().into()).collect();
+                w.write_batch(&values, None, None)
+            }
+            _ => panic!("no such column"),
+        };
+        written.expect("written");
+        column.close().expect("closed");
+    }
+    group.close().expect("closed");
+    writer.into_inner().expect("a file")
+}
+
+/// Hive, Impala and early Spark did not mark text as such. What is UTF-8 is read, and what is not is an error, not the end of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_a_file_does_not_mark_is_read_and_checked() {
+    let app = TestApp::start().await;
+    for (name, texts) in [("good", [b"\xc3\xa4b".as_slice(), b"c"]), ("bad", [b"a\xff".as_slice(), b"c"])] {
+        let lake = Lake::create(&app, name, 2, false, json!({})).await;
+        let path = format!("{}/data/{name}.parquet", lake.metadata().await.location);
+        let file = unmarked(&texts);
+        let size = file.len() as i64;
+        app.catalog().storage().write(&path, file.into()).await.expect("written");
+        lake.add([DataFile::new(DataContentType::Data, path.clone(), DataFileFormat::Parquet, 2, size)], []).await;
+        for sql in ["SELECT upper(s), substr(s, 2, 1), reverse(s)", "SELECT *", "SELECT id", "SELECT count(*)"] {
+            let sql = format!("{sql} FROM lake.{name} WHERE s > 'a'");
+            match app.sql(&sql).await {
+                Ok(_) => assert_eq!(name, "good", "{sql}"),
+                Err(error) => assert!(name == "bad" && error.contains("bad.parquet"), "{sql}: {error}"),
+            }
+        }
+        if name == "good" {
+            assert_eq!(lake.query("SELECT upper(s), length(s) FROM lake.good ORDER BY id").await, [["ÄB", "2"], ["C", "1"]]);
+        }
+    }
+}
+
+/// Java reads no such table. The next snapshot's number is above those of all that are there, or their deletes would hide its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rows_are_newer_than_all_deletes_though_the_table_does_not_say_so() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&[(1, "a".to_owned(), 0, None), (2, "b".to_owned(), 0, None)]).await;
+    lake.upsert(&[(1, 0)], &[]).await;
+    let mut metadata = metadata_of(&app, &lake).await;
+    metadata["last-sequence-number"] = 0.into();
+    lake.replace_metadata(&metadata).await;
+    assert_eq!(lake.query("INSERT INTO lake.t VALUES (1, 'x', 0), (5, 'y', 0)").await, [["2"]]);
+    assert_eq!(lake.query("SELECT id FROM lake.t ORDER BY id").await.concat(), ["1", "2", "5"]);
+    assert_eq!(lake.metadata().await.last_sequence_number, 3);
+}
+
+/// Items are found by their field id, as all fields are: those of another element are not the list's.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_another_element_are_null() {
+    let app = TestApp::start().await;
+    let list = |element: i32| json!({"type": "list", "element-id": element, "element": "long", "element-required": false});
+    let fields = json!([{"id": 1, "name": "l", "required": false, "type": list(2)}]);
+    let lake = Lake::craft(&app, "t", fields, json!([]), json!({"format-version": "2"})).await;
+    let schema = lake.arrow_schema().await;
+    let DataType::List(item) = schema.field(0).data_type() else { panic!("{schema}") };
+    let items: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let column: ArrayRef = Arc::new(ListArray::new(item.clone(), OffsetBuffer::from_lengths([2, 1]), items, None));
+    lake.add([lake.data_file(vec![column], []).await], []).await;
+    assert_eq!(lake.query("SELECT l FROM lake.t ORDER BY l").await.concat(), ["[1, 2]", "[3]"]);
+    let mut metadata = metadata_of(&app, &lake).await;
+    metadata["schemas"][0]["fields"][0]["type"] = list(9);
+    metadata["last-column-id"] = 9.into();
+    lake.replace_metadata(&metadata).await;
+    let nulls = async || {
+        let rows = lake.query("SELECT array_length(l), l[1] FROM lake.t ORDER BY 1").await;
+        assert_eq!(rows, [["1", "NULL"], ["2", "NULL"]]);
+    };
+    nulls().await;
+    succeeded(&lake.job(json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0})).await);
+    nulls().await;
 }

@@ -7,7 +7,7 @@ use esker_format::{
 use esker_state::{Kind, NewTable, StateError, TableRow};
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
-use esker_types::{NamespaceName, TableId, TableName, now_ms};
+use esker_types::{NamespaceName, TableId, TableName, now_ms, or_default};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -30,10 +30,10 @@ pub struct CreateTable {
     /// How writers sort.
     pub write_order: Option<SortOrder>,
     /// Only work out the metadata; a later commit with `assert-create` makes the table.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub stage_create: bool,
     /// Its properties.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub properties: BTreeMap<String, String>,
 }
 
@@ -46,7 +46,7 @@ pub struct Register {
     /// Its metadata file.
     pub metadata_location: String,
     /// Point an existing table of this name at the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub overwrite: bool,
 }
 

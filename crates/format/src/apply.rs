@@ -243,9 +243,12 @@ impl Change<'_> {
         let fields: Vec<UnboundPartitionField> = fields.collect::<Result<_>>()?;
         let mut new = PartitionSpec::new(0, fields);
         new.extra = spec.extra.clone();
-        if made.format_version == 1 && new.fields().iter().zip(FIRST_PARTITION_FIELD_ID..).any(|(field, id)| field.field_id != id)
+        let mut in_sequence = new.fields().iter().zip(FIRST_PARTITION_FIELD_ID..);
+        if made.format_version == 1
+            && let Some((field, id)) = in_sequence.find(|(field, id)| field.field_id != *id)
         {
-            return refused("spec does not use sequential IDs that are required in v1".to_owned());
+            let what = format!("partition field {} has the id {}, and in version 1 it is {id}", field.name(), field.field_id);
+            return refused(format!("{what} (specification, \"Partition Evolution\")"));
         }
         let same = |own: &PartitionSpec| {
             own.is_compatible_with(&new) && own.fields().iter().zip(new.fields()).all(|(a, b)| a.name() == b.name())

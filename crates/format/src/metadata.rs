@@ -207,12 +207,6 @@ impl TableMetadata {
         required.filter(|id| schema.field_by_id(*id).is_some_and(|field| field.required && !certain(field))).collect()
     }
 
-    /// A schema as rows may have it: its [doubtful fields](Self::doubtful_fields) are optional.
-    pub fn as_rows_have_it(&self, schema: &SchemaRef) -> SchemaRef {
-        let doubtful = self.doubtful_fields(schema);
-        if doubtful.is_empty() { schema.clone() } else { Arc::new(Schema::clone(schema).with_optional(&doubtful)) }
-    }
-
     /// The types of the values of a spec's partitions, by place; of a spec that the table has not, none.
     pub fn partition_types(&self, spec_id: i32) -> Vec<Option<PrimitiveType>> {
         self.partition_spec_by_id(spec_id).map(|spec| spec.types(|id| self.type_of_field(id))).unwrap_or_default()
@@ -220,7 +214,12 @@ impl TableMetadata {
 
     /// The sequence number that the next snapshot gets; 0 in version 1, which has none.
     pub fn next_sequence_number(&self) -> i64 {
-        if self.format_version == 1 { 0 } else { self.last_sequence_number.saturating_add(1) }
+        if self.format_version == 1 {
+            return 0;
+        }
+        // Deletes of a snapshot with a higher number than the table's would hide the rows of the next.
+        let highest = self.snapshots.iter().map(|snapshot| snapshot.sequence_number()).max();
+        self.last_sequence_number.max(highest.unwrap_or(0)).saturating_add(1)
     }
 
     /// The statistics of a snapshot.

@@ -100,11 +100,13 @@ pub enum TableUpdate {
     /// Sets properties.
     SetProperties {
         /// Their values by name.
+        #[serde(alias = "updated")]
         updates: BTreeMap<String, String>,
     },
     /// Removes properties.
     RemoveProperties {
         /// Their names.
+        #[serde(alias = "removed")]
         removals: Vec<String>,
     },
     /// Adds statistics of a snapshot, in place of those that there are.

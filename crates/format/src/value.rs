@@ -174,6 +174,31 @@ impl Value {
         self.promoted(to).or_else(narrowed)
     }
 
+    /// A partition's value as one of a type: what writers put there under another Avro type that holds the same, as dates where months are
+    /// counted, or bytes for text; none if it can't be without loss.
+    pub fn of_partition(&self, to: &PrimitiveType) -> Option<Self> {
+        use PrimitiveType as P;
+        let same = || match (self, to) {
+            (Self::Date(v), P::Int) => Some(Self::Int(*v)),
+            (Self::Int(v), P::Date) => Some(Self::Date(*v)),
+            (Self::Long(v), P::Date) => i32::try_from(*v).ok().map(Self::Date),
+            (Self::Long(v), P::Time) => Some(Self::Time(*v)),
+            (Self::Long(v), P::Timestamp) => Some(Self::Timestamp(*v)),
+            (Self::Long(v), P::Timestamptz) => Some(Self::Timestamptz(*v)),
+            (Self::Long(v), P::TimestampNs) => Some(Self::TimestampNs(*v)),
+            (Self::Long(v), P::TimestamptzNs) => Some(Self::TimestamptzNs(*v)),
+            (Self::Timestamp(v), P::Timestamptz) => Some(Self::Timestamptz(*v)),
+            (Self::Timestamptz(v), P::Timestamp) => Some(Self::Timestamp(*v)),
+            (Self::Binary(v) | Self::Fixed(v), P::String) => std::str::from_utf8(v).ok().map(|text| Self::String(text.into())),
+            (Self::Binary(v) | Self::Fixed(v), P::Uuid) => Uuid::from_slice(v).ok().map(Self::Uuid),
+            (Self::Binary(v), P::Fixed(length)) => (v.len() as u64 == *length).then(|| Self::Fixed(v.clone())),
+            (Self::Fixed(v), P::Binary) => Some(Self::Binary(v.clone())),
+            (Self::String(v), P::Binary) => Some(Self::Binary(v.as_bytes().into())),
+            _ => None,
+        };
+        self.of_type(to).or_else(same)
+    }
+
     /// A value out of the bytes of a bound (specification, Appendix D, "Binary single-value serialization"). Bounds of a column that was
     /// promoted tell by their length of which type they are ("Schema Evolution"). None if a column of the type can't have them.
     pub fn from_bytes(ty: &PrimitiveType, bytes: &[u8]) -> Option<Self> {
@@ -359,6 +384,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Writers have other Avro types for some: `month` as a date (DuckDB), text as bytes.
+    #[test]
+    fn a_partition_has_its_type_whatever_it_was_written_as() {
+        use PrimitiveType as P;
+        let text = |v: &str| Value::String(v.into());
+        for (value, ty, expected) in [
+            (Value::Date(600), P::Int, Some(Value::Int(600))),
+            (Value::Long(19_000), P::Date, Some(Value::Date(19_000))),
+            (Value::Long(1 << 40), P::Date, None),
+            (Value::Int(7), P::Long, Some(Value::Long(7))),
+            (Value::Long(5), P::Timestamptz, Some(Value::Timestamptz(5))),
+            (Value::Binary((*b"ab").into()), P::String, Some(text("ab"))),
+            (Value::Binary((*b"\xff").into()), P::String, None),
+            (Value::Fixed(Box::new([0; 16])), P::Uuid, Some(Value::Uuid(Uuid::nil()))),
+            (text("x"), P::Int, None),
+        ] {
+            assert_eq!(value.of_partition(&ty), expected, "{value:?} as {ty}");
+        }
+    }
 
     #[test]
     fn floats_are_equal_as_java_finds_them_equal() {

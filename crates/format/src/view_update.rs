@@ -34,11 +34,13 @@ pub enum ViewUpdate {
     /// Sets properties.
     SetProperties {
         /// Their values by name.
+        #[serde(alias = "updated")]
         updates: BTreeMap<String, String>,
     },
     /// Removes properties.
     RemoveProperties {
         /// Their names.
+        #[serde(alias = "removed")]
         removals: Vec<String>,
     },
     /// Adds a version.

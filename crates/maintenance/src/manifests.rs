@@ -1,6 +1,6 @@
 //! Manifests written anew: fewer of them, and each about few partitions, so that plans open few.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -220,7 +220,7 @@ impl Rebase for ManifestCommit {
             let rewrite = Rewrite {
                 operation: Operation::Replace,
                 branch: self.plan.branch.clone(),
-                removed: HashSet::new(),
+                removed: HashMap::new(),
                 removed_deletes: HashSet::new(),
                 added: Vec::new(),
                 regrouped: planned,

@@ -210,7 +210,7 @@ impl Reversal {
         Ok(Rewrite {
             operation: Operation::Replace,
             branch: effect.branch.clone(),
-            removed: effect.added.clone(),
+            removed: effect.added.iter().map(|path| (path.clone(), 1)).collect(),
             removed_deletes: effect.added_deletes.clone(),
             added: Vec::new(),
             regrouped: HashSet::new(),

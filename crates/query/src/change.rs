@@ -236,14 +236,14 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
     let columns = store::columns(metadata.current_schema());
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
+    let mut count = 0;
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
-        collect(&batch, &mut positions, update)?;
+        count += collect(&batch, &mut positions, update)?;
         if let Some(appender) = &mut appender {
             appender.append(&store::rows(&updated(&batch, lineage)?, &columns)?).await?;
         }
     }
-    let count = positions.values().map(RoaringTreemap::len).sum();
     let added = match appender {
         Some(appender) => appender.finish().await?,
         None => Vec::new(),
@@ -271,9 +271,11 @@ fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
     Ok(found.flatten())
 }
 
-fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, once: bool) -> Result<()> {
+/// Takes the places of rows, and tells how many rows there were: those of a file that was added twice are there twice.
+fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>, once: bool) -> Result<u64> {
     let paths = arrow::compute::cast(batch.column(0), &DataType::Utf8).map_err(|e| QueryError::Execution(e.to_string()))?;
     let (paths, rows) = (paths.as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+    let mut count = 0;
     for (path, row) in paths.iter().zip(rows) {
         let (Some(path), Some(Ok(row))) = (path, row.map(u64::try_from)) else { continue };
         let fresh = match positions.get_mut(path) {
@@ -281,10 +283,11 @@ fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>,
             None => positions.entry(path.to_owned()).or_default().insert(row),
         };
         if once && !fresh {
-            return Err(refused("UPDATE finds more than one new value for a row"));
+            return Err(refused(&format!("UPDATE finds more than one new value for row {row} of {path}")));
         }
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 /// The rows as they are to be, with their row ids where the table has row lineage.

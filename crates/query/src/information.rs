@@ -18,6 +18,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use serde::Serialize;
 
 use crate::error::external;
+use crate::opaque;
 use crate::rows;
 use crate::select::shown;
 use crate::semantics::type_name;
@@ -128,7 +129,7 @@ async fn columns(names: &dyn CatalogProviderList) -> Result<Vec<Column>> {
                 table_name: place.table.clone(),
                 column_name: field.name().clone(),
                 ordinal_position: at as u64 + 1,
-                is_nullable: if field.is_nullable() { "YES" } else { "NO" },
+                is_nullable: if opaque::may_be_null(field) { "YES" } else { "NO" },
                 data_type: type_name(field),
                 numeric_precision,
                 numeric_precision_radix,
@@ -184,7 +185,7 @@ fn described(schema: &arrow::datatypes::Schema) -> crate::Result<LogicalPlan> {
     let one = |field: &Arc<Field>| Described {
         column_name: shown(field.name()).to_owned(),
         data_type: type_name(field),
-        is_nullable: if field.is_nullable() { "YES" } else { "NO" },
+        is_nullable: if opaque::may_be_null(field) { "YES" } else { "NO" },
     };
     let text = |name: &str| Field::new(name, DataType::Utf8, false);
     let all: Vec<Described> = schema.fields().iter().map(one).collect();

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use esker_format::{NestedFieldRef, Schema};
-use esker_read::{ReadError, arrow_field};
+use esker_read::{ReadError, all_optional, arrow_field};
 
 /// In the metadata of a field that stands for a column that can't be decoded: what the column's type is called. Lists of tables have
 /// such fields, and no answer.
 const OPAQUE: &str = "esker.opaque";
 /// What is said to who reads the column.
 const WHY: &str = "esker.opaque.why";
+/// In the metadata of a column that is required.
+const REQUIRED: &str = "esker.required";
 
 /// All columns of a table in Arrow's types, with field ids at every depth. One that can't be decoded is there by its name alone.
 pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {
@@ -23,6 +25,26 @@ pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {
     };
     let one = |field: &NestedFieldRef| arrow_field(field).unwrap_or_else(|why| stand_in(field, why));
     Arc::new(ArrowSchema::new(iceberg.as_struct().fields().iter().map(one).collect::<Vec<_>>()))
+}
+
+/// All columns of a table as rows may have them: what is required is a promise of whoever wrote the rows, and not everybody kept it. So
+/// nothing is worked out from it.
+pub(crate) fn columns_as_they_come(iceberg: &Schema) -> SchemaRef {
+    let columns = all_optional(&arrow_columns(iceberg));
+    let one = |(column, field): (&FieldRef, &NestedFieldRef)| {
+        let mut metadata = column.metadata().clone();
+        if field.required {
+            metadata.insert(REQUIRED.to_owned(), "true".to_owned());
+        }
+        Field::clone(column).with_metadata(metadata)
+    };
+    let fields = columns.fields().iter().zip(iceberg.as_struct().fields());
+    Arc::new(ArrowSchema::new(fields.map(one).collect::<Vec<_>>()))
+}
+
+/// Whether a column may be null, as its table's schema says.
+pub(crate) fn may_be_null(field: &Field) -> bool {
+    field.is_nullable() && !field.metadata().contains_key(REQUIRED)
 }
 
 /// What the type of a column is called that can't be decoded.

@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use esker_format::Schema as IcebergSchema;
-use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, target_schema, with_lineage};
+use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, all_optional, target_schema, with_lineage};
 use esker_table::LiveFile;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -42,7 +42,7 @@ pub(crate) struct RowTable {
 
 impl RowTable {
     pub(crate) fn new(table: IcebergTable) -> Self {
-        let own = seen(&opaque::arrow_columns(&table.iceberg), &table.iceberg);
+        let own = seen(&opaque::columns_as_they_come(&table.iceberg), &table.iceberg);
         let [file, position, row_id] = places(&table.iceberg);
         let place = [
             Field::new(file, DataType::Utf8, false),
@@ -86,7 +86,7 @@ impl TableProvider for RowTable {
         let own = self.schema.fields().len() - 3;
         let fields = table.iceberg.as_struct().fields();
         let ids: Vec<i32> = projection.iter().filter(|i| **i < own).map(|i| fields[*i].id).collect();
-        let mut target = target_schema(&table.iceberg, &ids).map_err(external)?;
+        let mut target = all_optional(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref());
         let row_ids = metadata.format_version >= 3 && projection.contains(&(own + 2));
         if row_ids {
             target = with_lineage(&target);

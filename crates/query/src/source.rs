@@ -1,5 +1,6 @@
 //! Where a scan's bytes come from: the reader's caches, counted for the plan (`EXPLAIN ANALYZE`) and for the query.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -10,7 +11,8 @@ use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use esker_catalog::Catalog;
-use esker_read::{Input, ReadStats, Reader, Wanted};
+use esker_format::Schema;
+use esker_read::{Input, Names, ReadStats, Reader, Wanted, marked_as_text, text_fields};
 use esker_state::TableUse;
 use esker_types::TableId;
 use futures::FutureExt;
@@ -48,14 +50,17 @@ pub(crate) struct Planned {
 #[derive(Debug)]
 pub(crate) struct Files {
     reader: Reader,
+    /// The fields that hold text, whatever a file says of them.
+    text: Arc<BTreeSet<i32>>,
     stats: Arc<ReadStats>,
     planned: Planned,
     told: AtomicBool,
 }
 
 impl Files {
-    pub(crate) fn new(reader: Reader, stats: Arc<ReadStats>, planned: Planned) -> Self {
-        Self { reader, stats, planned, told: AtomicBool::new(false) }
+    pub(crate) fn new(reader: Reader, schema: &Schema, stats: Arc<ReadStats>, planned: Planned) -> Self {
+        let text = Arc::new(text_fields(schema));
+        Self { reader, text, stats, planned, told: AtomicBool::new(false) }
     }
 }
 
@@ -89,7 +94,8 @@ impl ParquetFileReaderFactory for Files {
         ];
         // A file in several parts is opened once.
         let first = known.is_first();
-        Ok(Box::new(Counted { input, own, whole: self.stats.clone(), told, first }))
+        let (text, names) = (self.text.clone(), self.reader.names().clone());
+        Ok(Box::new(Counted { input, text, names, own, whole: self.stats.clone(), told, first }))
     }
 }
 
@@ -100,6 +106,8 @@ struct Told {
 
 struct Counted {
     input: Input,
+    text: Arc<BTreeSet<i32>>,
+    names: Arc<Names>,
     own: Arc<ReadStats>,
     whole: Arc<ReadStats>,
     told: [Told; 5],
@@ -145,7 +153,7 @@ impl AsyncFileReader for Counted {
             }
             let footer = self.input.get_metadata(options).await;
             self.tell();
-            footer
+            marked_as_text(footer?, &self.text, &self.names)
         }
         .boxed()
     }

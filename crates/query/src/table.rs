@@ -68,8 +68,7 @@ impl IcebergTable {
         reader: Reader,
         stats: Arc<QueryStats>,
     ) -> crate::Result<Self> {
-        let iceberg = table.metadata.as_rows_have_it(&iceberg);
-        let target = shape::scanned(&opaque::arrow_columns(&iceberg));
+        let target = shape::scanned(&opaque::columns_as_they_come(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
@@ -176,7 +175,7 @@ pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
 
 /// All columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
-    seen(&shape::scanned(&opaque::arrow_columns(iceberg)), iceberg)
+    seen(&shape::scanned(&opaque::columns_as_they_come(iceberg)), iceberg)
 }
 
 fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
@@ -296,7 +295,7 @@ impl TableProvider for IcebergTable {
         options.global.reorder_filters = true;
         // It would be filled with whole batches, around the few rows of the pages that are left.
         options.global.max_predicate_cache_size = Some(0);
-        let factory = Files::new(self.reader.clone(), self.stats.read.clone(), planned);
+        let factory = Files::new(self.reader.clone(), &self.iceberg, self.stats.read.clone(), planned);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));

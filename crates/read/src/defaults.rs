@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, MapArray, StructArray, UInt32Array, new_empty_array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, ListArray, MapArray, StructArray, UInt32Array, new_empty_array, new_null_array,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{concat, take};
+use arrow::compute::{concat, nullif, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
 use esker_format::{PartitionSpec, Schema, Transform, Type, Value};
@@ -85,7 +87,12 @@ impl Defaults {
             }
             (DataType::List(source), DataType::List(target)) => {
                 let list = downcast::<ListArray>(array)?;
-                let values = self.convert(list.values(), source, target)?;
+                // Items of another field are not the list's.
+                let is_other = field_id(source).zip(field_id(target)).is_some_and(|(own, wanted)| own != wanted);
+                let values = match is_other {
+                    true => self.rows(target, list.values().len(), None)?,
+                    false => self.convert(list.values(), source, target)?,
+                };
                 Ok(Arc::new(ListArray::try_new(target.clone(), list.offsets().clone(), values, list.nulls().cloned())?))
             }
             (DataType::Map(source, _), DataType::Map(target, sorted)) => {
@@ -103,6 +110,10 @@ impl Defaults {
 
     fn convert_struct(&self, array: &StructArray, source: &Fields, target: &Fields) -> Result<StructArray, ArrowError> {
         let child = |field: &FieldRef| match position(source, field) {
+            // What is required has no nulls of its own: where its struct is null, some value stands.
+            Some(i) if !source[i].is_nullable() && field.is_nullable() => {
+                self.convert(&null_where(array.column(i), array.nulls())?, &source[i], field)
+            }
             Some(i) => self.convert(array.column(i), &source[i], field),
             None => self.rows(field, array.len(), array.nulls()),
         };
@@ -180,6 +191,14 @@ fn one(value: &Value, ty: &Type, to: &DataType) -> Option<ArrayRef> {
             Some(Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, None, *sorted).ok()?))
         }
         _ => None,
+    }
+}
+
+/// An array that is null where others are.
+fn null_where(array: &ArrayRef, others: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    match others.filter(|others| others.null_count() > 0) {
+        Some(others) => nullif(array, &BooleanArray::new(!others.inner(), None)),
+        None => Ok(array.clone()),
     }
 }
 

@@ -104,10 +104,18 @@ pub fn partition_dir(spec: &PartitionSpec, partition: &[Option<Value>]) -> Strin
     plain_dir(&label(spec, partition))
 }
 
-/// The directory of new files of a partition with a label, with a slash at its end: the label, where that is a plain path, or else none.
+/// Bytes of a directory's name: file systems take 255.
+const LONGEST_NAME: usize = 200;
+
+/// Bytes of all directories of a partition: S3 takes keys of 1,024.
+const LONGEST_PATH: usize = 500;
+
+/// The directory of new files of a partition with a label, with a slash at its end: the label, where that is a plain path of a length that
+/// every storage takes, or else none.
 pub fn plain_dir(label: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '=' | '_' | '-' | '/');
-    if label != "all" && label.chars().all(plain) { format!("{label}/") } else { String::new() }
+    let short = label.len() <= LONGEST_PATH && label.split('/').all(|name| name.len() <= LONGEST_NAME);
+    if label != "all" && short && label.chars().all(plain) { format!("{label}/") } else { String::new() }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use esker_format::{DataContentType, DataFile, ManifestEntry, ManifestFile, Snapshot, TableMetadata};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -80,6 +82,15 @@ pub struct LiveFiles {
     pub deletes: Vec<LiveDelete>,
     /// The snapshot's manifests.
     pub manifests: Vec<ManifestFile>,
+}
+
+impl LiveFiles {
+    /// Paths of the data files that have more than one entry, as after a file was added twice. Readers see their rows as often.
+    pub fn repeated(&self) -> HashSet<&str> {
+        let mut seen = HashSet::with_capacity(self.data.len());
+        let paths = self.data.iter().map(|live| live.file.file_path.as_str());
+        paths.filter(|path| !seen.insert(*path)).collect()
+    }
 }
 
 /// A snapshot's manifests.

@@ -186,7 +186,7 @@ fn has_types(header: &ManifestHeader, types: &PartitionTypes) -> bool {
 pub(crate) fn bring_to(values: &mut Tuple, types: &PartitionTypes) {
     for (value, ty) in values.iter_mut().zip(types) {
         if let (Some(own), Some(ty)) = (value.as_ref(), ty)
-            && let Some(brought) = own.of_type(ty)
+            && let Some(brought) = own.of_partition(ty)
         {
             *value = Some(brought);
         }

@@ -22,8 +22,8 @@ pub struct Rewrite {
     pub operation: Operation,
     /// The branch that gets the snapshot.
     pub branch: String,
-    /// Paths of the data files that go.
-    pub removed: HashSet<String>,
+    /// Paths of the data files that go, each with how many of its entries: a file that was added twice has two.
+    pub removed: HashMap<String, usize>,
     /// The delete files that go.
     pub removed_deletes: HashSet<DeleteKey>,
     /// The data files that come, with their partition spec.
@@ -81,6 +81,17 @@ pub async fn rewrite_snapshot(
 ) -> Result<Rewritten> {
     let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
     let head = metadata.snapshot_for_ref(&rewrite.branch).map(AsRef::as_ref);
+    if rewrite.branch == MAIN_BRANCH
+        && let Some(head) = head
+        && metadata.current_snapshot_id != Some(head.snapshot_id)
+    {
+        let current = metadata.current_snapshot_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        let what = format!(
+            "refs has main at snapshot {}, and current-snapshot-id, which readers go by, is {current}; set main to one of them first",
+            head.snapshot_id
+        );
+        return Err(TableError::Invalid(what));
+    }
     if head.is_none() && rewrite.branch != MAIN_BRANCH {
         return Err(gone());
     }
@@ -264,17 +275,21 @@ async fn touched(
     manifests: Vec<ManifestFile>,
     rewrite: &Rewrite,
 ) -> Result<Touched> {
-    let mut missing: HashSet<&str> = rewrite.removed.iter().map(String::as_str).collect();
+    let mut missing: HashMap<&str, usize> = rewrite.removed.iter().map(|(path, n)| (path.as_str(), *n)).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
     let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
     let mut counts = (0, 0);
-    for file in manifests {
+    for mut file in manifests {
         let deletes = file.content == ManifestContent::Deletes;
         if !file.has_added_files() && !file.has_existing_files() {
-            // Only records of removals by older snapshots, whose own manifest lists keep it.
-            continue;
+            // Only records of removals by older snapshots, whose own manifest lists keep it. Counts are statistics: what was counted
+            // wrong is counted again.
+            if !source.as_written(&file, &Projection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
+                continue;
+            }
+            (file.added_files_count, file.added_rows_count) = (None, None);
         }
         let regrouped = rewrite.regrouped.contains(&file.manifest_path);
         if !regrouped && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
@@ -286,7 +301,7 @@ async fn touched(
         entries_seen += manifest.entries.len() as u64;
         let mut goes = |data: &DataFile| match deletes {
             true => missing_deletes.remove(&delete_key(data)),
-            false => missing.remove(data.file_path.as_str()),
+            false => take_one(&mut missing, &data.file_path),
         };
         let going: Vec<bool> = manifest.entries.iter().map(|e| e.is_alive() && goes(&e.data_file)).collect();
         if !regrouped && !going.contains(&true) {
@@ -311,13 +326,23 @@ async fn touched(
             entries.push(entry);
         }
     }
-    let missing = missing.into_iter().chain(missing_deletes.into_iter().map(|(path, _)| path.as_str())).next();
+    let missing = missing.into_keys().chain(missing_deletes.into_iter().map(|(path, _)| path.as_str())).next();
     if let Some(path) = missing {
         return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
     }
     let headers = counts.0 as u64 * MANIFEST_HEADER;
     let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
     Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
+}
+
+/// Takes one of so many, and whether there was one.
+fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
+    let Some(n) = left.get_mut(path) else { return false };
+    *n -= 1;
+    if *n == 0 {
+        left.remove(path);
+    }
+    true
 }
 
 /// A snapshot that is being made.

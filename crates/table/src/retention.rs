@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata};
+use esker_format::{MAIN_BRANCH, Snapshot, SnapshotReference, TableMetadata, branch_at};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,11 @@ pub fn snapshots_to_expire(
     let mut keep = BTreeSet::new();
     let mut referenced = BTreeSet::new();
     let mut expire_refs = Vec::new();
-    for (name, reference) in refs {
+    // Readers see the current snapshot, whatever `main` says.
+    let main = refs.get(MAIN_BRANCH).map(|main| main.snapshot_id);
+    let current = metadata.current_snapshot_id.filter(|id| main != Some(*id)).map(branch_at);
+    let main = MAIN_BRANCH.to_owned();
+    for (name, reference) in refs.iter().chain(current.as_ref().map(|current| (&main, current))) {
         let head = metadata.snapshots.get(reference.snapshot_id);
         let expired =
             head.is_none_or(|h| now.saturating_sub(h.timestamp_ms) > reference.max_ref_age_ms.unwrap_or(default_ref_age));
@@ -189,6 +193,12 @@ mod tests {
         change(&mut json);
         t = serde_json::from_value(json).expect("valid metadata");
         t
+    }
+
+    #[test]
+    fn what_readers_see_stays_though_main_is_elsewhere() {
+        let t = with(table(&LINE, 2, &serde_json::json!({})), |json| json["current-snapshot-id"] = 4.into());
+        assert_eq!(expired(&t, 99, 1, 100).0, [1, 3]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub use principal::Principal;
 pub use quoted::{BadQuotes, dotted, in_quotes, listed, split_names, unquoted};
 pub use total::total;
 
+use serde::{Deserialize, Deserializer};
+
 /// Milliseconds since the Unix epoch, as Iceberg metadata counts time.
 pub type Millis = i64;
 
@@ -24,4 +26,9 @@ pub fn now_ms() -> Millis {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX))
+}
+
+/// Reads null as what is left out, as the reference implementation does (`JsonNode.hasNonNull`).
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }

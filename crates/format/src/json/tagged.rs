@@ -40,7 +40,8 @@ json_tagged!(ViewRequirement by "type");
 fn turned<'de, D: Deserializer<'de>>(deserializer: D, tag: &'static str) -> Result<(String, Json), D::Error> {
     let mut object = Map::deserialize(deserializer)?;
     let kind = match object.remove(tag) {
-        Some(Json::String(kind)) => kind,
+        // As Java does, which lowers what it reads (`MetadataUpdateParser`).
+        Some(Json::String(kind)) => kind.to_ascii_lowercase(),
         Some(other) => return Err(D::Error::custom(format!("{tag}: {other} is no string"))),
         None => return Err(D::Error::missing_field(tag)),
     };
@@ -95,6 +96,16 @@ mod tests {
 
     fn error<T: DeserializeOwned + std::fmt::Debug>(json: Json) -> String {
         serde_json::from_value::<T>(json).expect_err("refused").to_string()
+    }
+
+    /// Java reads kinds in either case, and the names that two fields had before (`MetadataUpdateParser`).
+    #[test]
+    fn kinds_are_read_in_either_case_and_fields_by_their_earlier_names() {
+        let read = |json: Json| serde_json::from_value::<TableUpdate>(json).expect("read");
+        let set = read(json!({"action": "set-properties", "updates": {"a": "b"}}));
+        assert_eq!(read(json!({"action": "SET-PROPERTIES", "updated": {"a": "b"}})), set);
+        let remove = read(json!({"action": "remove-properties", "removals": ["a"]}));
+        assert_eq!(read(json!({"action": "Remove-Properties", "removed": ["a"]})), remove);
     }
 
     #[test]

@@ -261,7 +261,7 @@ fn a_required_field_that_rows_may_lack_is_doubtful() {
             json["snapshots"].as_array_mut().expect("snapshots").iter_mut().for_each(|s| drop(s["schema-id"].take()));
         });
         let ids: Vec<i32> = made.doubtful_fields(made.current_schema()).into_iter().collect();
-        let had = made.as_rows_have_it(made.current_schema());
+        let had = crate::Schema::clone(made.current_schema()).with_optional(&ids.iter().copied().collect());
         assert!(ids.iter().all(|id| !had.field_by_id(*id).expect("there").required));
         assert_eq!(had.field_ids().count(), made.current_schema().field_ids().count());
         ids
@@ -278,4 +278,37 @@ fn a_required_field_that_rows_may_lack_is_doubtful() {
     assert_eq!(doubtful(&[(0, json!([])), (1, json!([required(2, "b")]))]), [2], "it was added without a default");
     let map = json!({"type": "map", "key-id": 7, "key": "string", "value-id": 8, "value": "int", "value-required": true});
     assert_eq!(doubtful(&[(4, json!([with(field(5, "m", "int"), "type", map)]))]), [8], "a key is never null");
+}
+
+/// Specification, "Schema Evolution": an element, a key and a value have their list's or map's life.
+#[test]
+fn a_list_and_a_map_keep_their_items() {
+    let list = |element: i32| json!({"type": "list", "element-id": element, "element": "int", "element-required": false});
+    let map = |value: i32| json!({"type": "map", "key-id": 6, "key": "string", "value-id": value, "value": "int", "value-required": false});
+    let of = |ty: Json| evolved(json!([field(1, "a", "int"), field(2, "b", "string"), with(field(5, "c", "int"), "type", ty)]));
+    for (before, after) in [(list(6), list(9)), (map(7), map(9))] {
+        let table = then(&table(2, |_| {}), of(before.clone()));
+        refused(&table, of(after), "its items were field");
+        then(&table, of(before));
+    }
+    let keyed = |fields: Json| json!({"type": "map", "key-id": 6, "key": {"type": "struct", "fields": fields}, "value-id": 7, "value": "int", "value-required": false});
+    let (x, y) = (|| with(field(8, "x", "int"), "required", json!(true)), || field(9, "y", "int"));
+    let table = then(&table(2, |_| {}), of(keyed(json!([x()]))));
+    refused(&table, of(keyed(json!([x(), y()]))), "the fields of its keys can't become others");
+    then(&table, of(keyed(json!([with(x(), "name", json!("z"))]))));
+}
+
+/// A version 1 snapshot may list its manifests itself; one that leads nowhere can be read by nobody.
+#[test]
+fn a_snapshot_leads_to_its_manifests() {
+    let plain = table(1, |_| {});
+    let snapshot = |list: Json| {
+        let mut snapshot =
+            json!({"snapshot-id": 77, "timestamp-ms": 1_999_999_999_999_i64, "summary": {"operation": "append"}, "schema-id": 0});
+        snapshot.as_object_mut().expect("an object").extend(list.as_object().expect("an object").clone());
+        json!([{"action": "add-snapshot", "snapshot": snapshot}])
+    };
+    refused(&plain, snapshot(json!({})), "it has no manifest-list");
+    then(&plain, snapshot(json!({"manifests": ["s3://bucket/m.avro"]})));
+    then(&plain, snapshot(json!({"manifest-list": "s3://bucket/l.avro"})));
 }

@@ -1,6 +1,6 @@
 //! Rules of schemas.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Rule, Violation};
 use crate::{
@@ -214,9 +214,40 @@ impl<'a> Fields<'a> {
                 let why = format!("it was in {} and can't move into {}", place(old.parent), place(parent));
                 found.push(violation(id, Rule::FieldPlace, why));
             }
+            if let Some(why) = other_items(old.field, field).or_else(|| other_keys(old.field, field)) {
+                found.push(violation(id, Rule::FieldPlace, why));
+            }
         }
         found
     }
+}
+
+/// A map whose keys get or lose fields: keys that were equal would not be, or the other way round (Java: `SchemaUpdate` refuses it).
+fn other_keys(old: &NestedField, new: &NestedField) -> Option<String> {
+    let (Type::Map(before), Type::Map(after)) = (old.field_type.as_ref(), new.field_type.as_ref()) else { return None };
+    let ids = |field: &NestedField| {
+        let mut all = BTreeSet::new();
+        add_ids(field, &mut all);
+        all
+    };
+    (ids(&before.key_field) != ids(&after.key_field)).then(|| "the fields of its keys can't become others".to_owned())
+}
+
+fn add_ids(field: &NestedField, all: &mut BTreeSet<i32>) {
+    all.insert(field.id);
+    field.field_type.children().into_iter().for_each(|child| add_ids(child, all));
+}
+
+/// A list whose element has another id, or a map whose key or value has, has other items: those of the files that are there would be
+/// nobody's.
+fn other_items(old: &NestedField, new: &NestedField) -> Option<String> {
+    let ids = |field: &NestedField| match field.field_type.as_ref() {
+        ty @ (Type::List(_) | Type::Map(_)) => ty.children().iter().map(|child| child.id).collect(),
+        _ => Vec::new(),
+    };
+    let (before, after) = (ids(old), ids(new));
+    let other = before.iter().zip(&after).find(|(before, after)| before != after);
+    other.map(|(before, after)| format!("its items were field {before} and can't become field {after}"))
 }
 
 /// Whether two states of a field have one initial default, however each writes it: as a value of the later type.

@@ -27,7 +27,7 @@ pub enum Rule {
     InitialDefaultChanged,
     /// A required field that is added has defaults that are not null ("Schema Evolution"); from version 3 on, which has defaults.
     RequiredHasDefaults,
-    /// A field stays in the struct that it is in ("Schema Evolution").
+    /// A field stays in the struct that it is in, and a list or a map keeps its items ("Schema Evolution").
     FieldPlace,
     /// A field becomes another type that the specification lists, and no other ("Schema Evolution").
     Promotion,
@@ -57,7 +57,7 @@ pub enum Rule {
     Retention,
     /// A snapshot's sequence number is no higher than the table's ("Sequence Numbers").
     SequenceNumber,
-    /// From version 2 on a snapshot has a manifest list ("Snapshots").
+    /// A snapshot has a manifest list, or in version 1 a list of manifests ("Snapshots").
     ManifestList,
     /// A snapshot with a manifest list lists no manifests beside it ("Snapshots").
     Manifests,

@@ -43,8 +43,8 @@ fn of_snapshot(metadata: &TableMetadata, snapshot: &Snapshot) -> impl Iterator<I
     let sequence = (version > 1 && number > metadata.last_sequence_number).then(|| {
         (Rule::SequenceNumber, format!("its sequence-number {number} is above the table's, {}", metadata.last_sequence_number))
     });
-    let list =
-        (version > 1 && snapshot.manifest_list.is_none()).then(|| (Rule::ManifestList, "it has no manifest-list".to_owned()));
+    let has_list = snapshot.manifest_list.is_some() || (version == 1 && snapshot.manifests.is_some());
+    let list = (!has_list).then(|| (Rule::ManifestList, "it has no manifest-list".to_owned()));
     let both = (snapshot.manifest_list.is_some() && snapshot.manifests.is_some())
         .then(|| (Rule::Manifests, "it lists manifests beside its manifest-list".to_owned()));
     let operation = match snapshot.operation() {

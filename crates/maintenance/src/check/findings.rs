@@ -36,6 +36,10 @@ pub enum FindingKind {
     TwoVectors,
     /// A delete file about a data file that is not in the table.
     DeleteWithoutFile,
+    /// A data file with more than one entry: readers see its rows as often.
+    RepeatedFile,
+    /// A manifest with another number of files than the manifest list says.
+    WrongFileCount,
 }
 
 impl FindingKind {
@@ -56,6 +60,8 @@ impl FindingKind {
             Self::LostDefault => "lost-default",
             Self::TwoVectors => "two-vectors",
             Self::DeleteWithoutFile => "delete-without-file",
+            Self::RepeatedFile => "repeated-file",
+            Self::WrongFileCount => "wrong-file-count",
         }
     }
 
@@ -87,6 +93,12 @@ impl FindingKind {
             Self::TwoVectors => "find out which is right by the snapshots that added them, and delete those rows anew",
             Self::DeleteWithoutFile => {
                 "it does no harm; esker maintain compact TABLE --strategy convert-deletes drops it, if no earlier snapshot's file is missing"
+            }
+            Self::RepeatedFile => {
+                "if its rows were not meant to be there as often: read the file by itself, DELETE its rows, and INSERT them once"
+            }
+            Self::WrongFileCount => {
+                "count anew: esker maintain manifests TABLE --option rewrite-all=true. Readers that trust the count pass over files"
             }
         }
     }

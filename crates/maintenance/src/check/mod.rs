@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
-use esker_format::{MAIN_BRANCH, SnapshotRef};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, TableError, files_told, load_manifests};
+use esker_format::{MAIN_BRANCH, ManifestFile, SnapshotRef};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, files_told, load_manifests};
 use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -170,6 +170,7 @@ async fn alive(
     for file in &manifests {
         match source.load(&table.metadata, file).await {
             Ok(manifest) => {
+                outcome.findings.extend(counted_wrong(file, &manifest));
                 live.add_manifest(file, manifest);
                 read.push(file.manifest_path.as_str());
             }
@@ -178,6 +179,14 @@ async fn alive(
     }
     outcome.findings.extend(not_in_storage(context, &read).await?);
     Ok(live)
+}
+
+/// What the manifest list says of the number of a manifest's files, if that is wrong.
+fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<Finding> {
+    let told = file.added_files_count?.saturating_add(file.existing_files_count?);
+    let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
+    let what = || format!("the manifest list says that it has {told} files, and it has {there}");
+    (told != there).then(|| Finding::new(FindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
 /// Of metadata that was read those that are gone: a server that has read such a file keeps it, and would miss it at its next start.
@@ -215,12 +224,21 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
     findings
 }
 
+/// Data files that were added more than once.
+fn repeated(live: &LiveFiles) -> Vec<Finding> {
+    let repeated = live.repeated();
+    let entries = |path: &str| live.data.iter().filter(|live| live.file.file_path == path).count();
+    let what = |path: &str| format!("it has {} entries, and readers see its rows as often", entries(path));
+    repeated.into_iter().map(|path| Finding::new(FindingKind::RepeatedFile, path, what(path))).collect()
+}
+
 impl Check<'_> {
     /// What leads from a snapshot to its files, and each of these.
     async fn snapshot(&self, snapshot: &SnapshotRef, outcome: &mut CheckOutcome) -> Result<()> {
         let (context, table) = (self.context, self.table);
         let live = alive(context, table, snapshot, outcome).await?;
         outcome.findings.extend(about_deletes(&live));
+        outcome.findings.extend(repeated(&live));
         let found = snapshots::others(context, table, snapshot.snapshot_id, self.options.files, &mut outcome.notes).await?;
         outcome.findings.extend(found);
         context.progress.set_total((live.data.len() + live.deletes.len()) as u64);

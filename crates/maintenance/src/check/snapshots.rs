@@ -24,6 +24,9 @@ pub(super) async fn others(
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
         metadata.snapshots.iter().cloned().partition(|s| s.snapshot_id == checked);
+    // One that leads nowhere breaks a rule, which is told.
+    let leads_somewhere = |s: &SnapshotRef| s.manifest_list.is_some() || s.manifests.is_some();
+    let (of_checked, others) = (filtered(of_checked, leads_somewhere), filtered(others, leads_somewhere));
     // Manifests of the checked snapshot are findings already.
     let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
@@ -49,6 +52,10 @@ pub(super) async fn others(
         findings.push(Finding { snapshot_id: Some(snapshot_id), ..Finding::new(FindingKind::UnreadableSnapshot, &path, what) });
     }
     Ok(findings)
+}
+
+fn filtered(snapshots: Vec<SnapshotRef>, keep: impl Fn(&SnapshotRef) -> bool) -> Vec<SnapshotRef> {
+    snapshots.into_iter().filter(keep).collect()
 }
 
 /// A server that has read a manifest keeps it, so that storage is asked as well.

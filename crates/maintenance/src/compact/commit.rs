@@ -150,7 +150,7 @@ impl GroupCommit {
         Ok(Rewrite {
             operation: Operation::Replace,
             branch: self.branch.clone(),
-            removed,
+            removed: removed.into_iter().map(|path| (path, 1)).collect(),
             removed_deletes,
             added,
             regrouped: HashSet::new(),
@@ -308,7 +308,7 @@ impl ConvertCommit {
         Ok(Rewrite {
             operation: Operation::Replace,
             branch: self.branch.clone(),
-            removed: HashSet::new(),
+            removed: HashMap::new(),
             removed_deletes,
             added: Vec::new(),
             regrouped: HashSet::new(),

@@ -199,6 +199,7 @@ impl Chooser<'_> {
     fn choose(&self) -> (ByPartition, Vec<LeftAlone>) {
         let mut candidates = ByPartition::new();
         let mut left: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        let repeated = self.live.repeated();
         for data in &self.live.data {
             let partition = self.label(data);
             if self.options.partition.as_deref().is_some_and(|part| !partition.contains(part)) || !self.matches(data) {
@@ -206,7 +207,9 @@ impl Chooser<'_> {
             }
             let Some(candidate) = self.candidate(data) else { continue };
             let bytes = candidate.file.bytes;
-            match self.why_not(data) {
+            let twice = || "the file is in the table more than once, and so are its rows".to_owned();
+            let is_repeated = repeated.contains(data.file.file_path.as_str());
+            match is_repeated.then(twice).or_else(|| self.why_not(data)) {
                 Some(reason) if self.has_reason(&candidate) => {
                     let sum = left.entry((partition, reason)).or_default();
                     *sum = (sum.0 + 1, sum.1 + bytes);

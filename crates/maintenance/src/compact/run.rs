@@ -11,6 +11,7 @@ use esker_write::{Doomed, Shape};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::basic::Repetition;
+use roaring::RoaringTreemap;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -278,7 +279,7 @@ impl Job<'_> {
                     continue;
                 }
             };
-            outcome.deleted_records += by_equality.values().map(roaring::RoaringTreemap::len).sum::<u64>();
+            outcome.deleted_records += by_equality.values().map(RoaringTreemap::len).sum::<u64>();
             let mut positions = union(positional, by_equality);
             covered.extend(index.positional_of(&data).into_iter().map(|d| delete_key(&d.entry.file)));
             for (_, deletes) in index.equality_by_partition(&data) {
@@ -432,10 +433,13 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
     Ok(footer.file_metadata().num_rows().unsigned_abs())
 }
 
-/// The shape of the outputs: `strict`, but for [doubtful fields](TableMetadata::doubtful_fields) that a file does not require. Those are
-/// optional, so that each null which is there is kept.
+/// The shape of the outputs: `strict`, but for [doubtful fields](TableMetadata::doubtful_fields) and columns of which a manifest does not say
+/// that they have no nulls, where a file does not require them. Those are optional, so that each null which is there is kept.
 async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveFile], strict: Arc<Shape>) -> Result<Arc<Shape>> {
     let mut doubtful = metadata.doubtful_fields(&strict.schema);
+    let required = strict.schema.as_struct().fields().iter().filter(|field| field.required && !field.field_type.is_nested());
+    let has_nulls = |id: i32| files.iter().any(|file| file.file.stats(id).and_then(|stats| stats.null_count) != Some(0));
+    doubtful.extend(required.map(|field| field.id).filter(|id| has_nulls(*id)));
     if doubtful.is_empty() {
         return Ok(strict);
     }
@@ -461,6 +465,12 @@ fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
     }
 }
 
+/// Positions that a file has: deletes may name others.
+fn within(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
+    positions.remove_range(records..);
+    positions
+}
+
 impl GroupWork {
     async fn run(self) -> Result<Ready> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
@@ -473,10 +483,11 @@ impl GroupWork {
         let mut inputs = Vec::with_capacity(files.len());
         for file in &files {
             let partition = &file.file.partition;
+            let records = records(&context, file).await?;
             inputs.push(Input {
                 file: file.clone(),
-                records: records(&context, file).await?,
-                deleted: deleted.remove(&file.file.file_path).map(Arc::new),
+                records,
+                deleted: deleted.remove(&file.file.file_path).map(|positions| Arc::new(within(positions, records))),
                 adapter: Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
                 seen: Arc::new(Seen::of(&shape, spec, partition)),
             });

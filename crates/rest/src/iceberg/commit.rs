@@ -2,6 +2,7 @@ use axum::extract::State;
 use axum::response::Response;
 use esker_catalog::{Change, Proposal};
 use esker_format::{Operation, Snapshot, TableRequirement, TableUpdate};
+use esker_types::or_default;
 use serde::Deserialize;
 
 use super::load::{self, Shape};
@@ -10,8 +11,9 @@ use crate::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct CommitTable {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     requirements: Vec<TableRequirement>,
+    #[serde(default, deserialize_with = "or_default")]
     updates: Vec<TableUpdate>,
 }
 

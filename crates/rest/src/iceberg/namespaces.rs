@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use esker_catalog::{Catalog, PropertyChange};
 use esker_state::NamespaceRow;
-use esker_types::NamespaceName;
+use esker_types::{NamespaceName, or_default};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub(crate) async fn list(
 #[derive(Debug, Deserialize)]
 pub(crate) struct CreateNamespace {
     namespace: NamespaceName,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     properties: BTreeMap<String, String>,
 }
 
@@ -80,9 +80,9 @@ pub(crate) async fn drop(warehouse: In, By(cause): By, InNamespace(name): InName
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct UpdateProperties {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     updates: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     removals: BTreeSet<String>,
 }
 

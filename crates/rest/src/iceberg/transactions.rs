@@ -2,6 +2,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use esker_catalog::{Proposal, TableChange};
 use esker_format::{TableRequirement, TableUpdate};
+use esker_types::or_default;
 use serde::Deserialize;
 
 use super::tables::Identifier;
@@ -11,8 +12,9 @@ use crate::{ApiError, App};
 #[derive(Debug, Deserialize)]
 struct Change {
     identifier: Identifier,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     requirements: Vec<TableRequirement>,
+    #[serde(default, deserialize_with = "or_default")]
     updates: Vec<TableUpdate>,
 }
 
