@@ -23,6 +23,7 @@ build:
 lint:
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 	python3 scripts/licenses.py
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m ruff check --quiet .

@@ -283,7 +283,7 @@ fn collect(batch: &RecordBatch, positions: &mut HashMap<String, RoaringTreemap>,
             None => positions.entry(path.to_owned()).or_default().insert(row),
         };
         if once && !fresh {
-            return Err(refused(&format!("UPDATE finds more than one new value for row {row} of {path}")));
+            return Err(refused(format!("UPDATE finds more than one new value for row {row} of {path}")));
         }
         count += 1;
     }
