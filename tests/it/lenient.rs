@@ -185,7 +185,11 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
         };
         check().await;
         succeeded(&lake.run("statistics", json!({})).await);
-        succeeded(&lake.run("check", json!({"files": true})).await);
+        let job = lake.run("check", json!({"files": true})).await;
+        succeeded(&job);
+        let findings = job["outcome"]["findings"].as_array().expect("findings");
+        assert!(findings.iter().all(|finding| finding["kind"] == "null-in-required"), "{job}");
+        assert_eq!(findings.len(), if name == "never" { 3 } else { 6 }, "{job}");
         for how in [json!({}), json!({"strategy": "sort", "sort-order": "s DESC"})] {
             let mut options = json!({"rewrite-all": true, "verify": "full", "courtesy-seconds": 0});
             options.as_object_mut().expect("options").extend(how.as_object().expect("options").clone());

@@ -69,6 +69,7 @@ impl Check<'_> {
             let what = super::of_any_file(&error.to_string(), &file.file_path);
             outcome.findings.push(Finding::of(FindingKind::WrongRecordCount, live, what));
         }
+        self.required(live, &open, outcome);
         let ours = Origins::job(&file.file_path).is_some();
         let expected = self.expected(live, &open);
         let doubted: Vec<&Expected<'_>> = expected.iter().filter(|e| !holds_by_bounds(file, e)).collect();
@@ -98,6 +99,31 @@ impl Check<'_> {
         let explained = if counted.nulls.values().any(|n| *n > 0) { self.explained(live, &lost).await } else { None };
         self.judge(live, &expected, counted, explained.as_ref(), outcome);
         Ok(())
+    }
+
+    /// Required columns that have nulls by the file's manifest entry, or that the file lacks and no default fills in.
+    fn required(&self, live: &LiveFile, open: &OpenFile, outcome: &mut CheckOutcome) {
+        let columns = self.table.metadata.current_schema().as_struct().fields();
+        for column in columns.iter().filter(|column| column.required && !column.field_type.is_nested()) {
+            let is_there = open.fields().iter().any(|field| has_leaf(field, column.id));
+            let nulls = live.file.stats(column.id).and_then(|stats| stats.null_count).unwrap_or(0);
+            let what = match is_there {
+                true if nulls > 0 => format!("the column is required, and the manifest counts {nulls} nulls in it"),
+                false if column.initial_default.is_none() && !self.is_identity(live, column.id) => {
+                    "the column is required and has no initial default, and the file lacks it".to_owned()
+                }
+                _ => continue,
+            };
+            let finding = Finding::of(FindingKind::NullInRequired, live, what);
+            outcome.findings.push(Finding { column: Some(column.name.clone()), certain: !is_there, ..finding });
+        }
+    }
+
+    /// Whether a file's partition has a column's values.
+    fn is_identity(&self, live: &LiveFile, column: i32) -> bool {
+        let spec = self.table.metadata.partition_spec_by_id(live.spec_id);
+        let is_of = |field: &PartitionField| field.source_id() == Some(column) && field.transform().is_identity();
+        spec.is_some_and(|spec| spec.fields().iter().any(is_of))
     }
 
     /// The columns whose values can be decoded; the others are noted.

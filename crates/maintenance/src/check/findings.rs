@@ -40,6 +40,8 @@ pub enum FindingKind {
     RepeatedFile,
     /// A manifest with another number of files than the manifest list says.
     WrongFileCount,
+    /// Nulls in a column that is required.
+    NullInRequired,
 }
 
 impl FindingKind {
@@ -62,6 +64,7 @@ impl FindingKind {
             Self::DeleteWithoutFile => "delete-without-file",
             Self::RepeatedFile => "repeated-file",
             Self::WrongFileCount => "wrong-file-count",
+            Self::NullInRequired => "null-in-required",
         }
     }
 
@@ -100,6 +103,7 @@ impl FindingKind {
             Self::WrongFileCount => {
                 "count anew: esker maintain manifests TABLE --option rewrite-all=true. Readers that trust the count pass over files"
             }
+            Self::NullInRequired => "make the column optional, or UPDATE it where it is NULL: some engines can't read such rows",
         }
     }
 
