@@ -99,6 +99,13 @@ def ordered(value: Any) -> Any:
     raise TypeError(repr(value))
 
 
+def fits(p: list, schema: Schema) -> bool:
+    """Whether a schema has all the fields of a filter."""
+    if p[0] in ("not", "and", "or"):
+        return all(fits(a, schema) for a in p[1:])
+    return all(schema.find_column_name(i) is not None for i in p[1])
+
+
 def holds(p: list, row: dict) -> bool | None:
     """Three-valued."""
     match p:

@@ -38,6 +38,9 @@ def agree(state: State, pick: random.Random, tally: Tally, after: str, pinned: l
     """Content, filters, aggregates and time travel. A filter is pinned where a script that shrinks fails by it."""
     state.remember()
     content(state, tally, after)
+    # A column that a filter was pinned to may be gone in another history of the same steps.
+    if pinned and not predicates.fits(pinned, state.schema):
+        pinned = None
     for where in [pinned] if pinned else [predicates.some(pick, state.schema, state.live()) for _ in range(2)]:
         kept = [row for row in state.live() if predicates.holds(where, row) is True]
         try:
@@ -112,14 +115,15 @@ def judge(state: State, tally: Tally, question: str, model: Counter, answers: di
 
 
 # PyIceberg reads no plans with equality deletes, none with a partition that is NULL, none with a filter on a field
-# whose name has a dot, and takes a decimal of a partition for the text that JSON has for it. It compares no UUIDs of
-# rows. JSON has no infinity.
+# whose name has a dot, and takes a decimal or a time of a partition for the text that JSON has for it. It compares no
+# UUIDs of rows. JSON has no infinity.
 UNREAD = [
     "equality deletes",
     "input_value=None",
     "No match for FieldRef",
     "int or Decimal object expected, got str",
-    "between instances of 'str' and 'decimal.Decimal'",
+    "between instances of 'str' and '",
+    "object of type <class 'str'> cannot be converted to int",
     "Cannot convert LongLiteral",
     "which JSON can't say",
     r"no kernel matching input types \(extension<arrow.uuid>",
