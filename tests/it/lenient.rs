@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, StringArray, StructArray, TimestampNanosecondArray};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestListWriter, NewManifestList, Value as Cell};
 use esker_tests::{Lake, TestApp};
 use esker_types::now_ms;
@@ -184,6 +184,13 @@ async fn rows_that_lack_what_their_schema_requires_are_read_and_maintained() {
             assert_eq!(lake.query(&nulls).await.concat(), ["10", "11", "12"]);
         };
         check().await;
+        let nullable = format!(
+            "SELECT is_nullable FROM information_schema.columns WHERE table_name = '{name}' AND column_name IN ('id', 's')"
+        );
+        assert_eq!(lake.query(&nullable).await.concat(), ["NO", "NO"]);
+        let answer = app.sql(&format!("SELECT id, s FROM lake.{name}")).await.expect("rows");
+        let marks = |field: &Arc<Field>| field.metadata().keys().any(|key| key.starts_with("esker."));
+        assert!(!answer[0].schema().fields().iter().any(marks), "they are the server's own");
         succeeded(&lake.run("statistics", json!({})).await);
         let job = lake.run("check", json!({"files": true})).await;
         succeeded(&job);

@@ -13,7 +13,7 @@ const OPAQUE: &str = "esker.opaque";
 /// What is said to who reads the column.
 const WHY: &str = "esker.opaque.why";
 /// In the metadata of a column that is required.
-const REQUIRED: &str = "esker.required";
+pub(crate) const REQUIRED: &str = "esker.required";
 
 /// All columns of a table in Arrow's types, with field ids at every depth. One that can't be decoded is there by its name alone.
 pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {

@@ -296,10 +296,11 @@ fn part(own: &FieldRef, from: &FieldRef, steps: &[Expr]) -> FieldRef {
 
 /// A schema for clients.
 pub(crate) fn without_marks(schema: &Schema) -> SchemaRef {
-    let field = |f: &FieldRef| match f.metadata().contains_key(FIXED) {
+    let is_mark = |key: &str| [FIXED, opaque::REQUIRED].contains(&key);
+    let field = |f: &FieldRef| match f.metadata().keys().any(|key| is_mark(key)) {
         true => {
             let mut metadata = f.metadata().clone();
-            metadata.remove(FIXED);
+            metadata.retain(|key, _| !is_mark(key));
             Arc::new(Field::clone(f).with_metadata(metadata))
         }
         false => f.clone(),
