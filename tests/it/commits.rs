@@ -179,6 +179,11 @@ async fn a_commit_that_makes_a_table_is_checked_as_others_are() {
         let (code, _, message) = app.refused(Method::POST, new, Some(create(update))).await;
         assert!(code == 400 && message.contains(named), "{code} {message}");
     }
+    // What may be left out may be null.
+    let table = json!({"name": "plain", "schema": schema, "properties": null, "stage-create": null});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(table)).await;
+    let nothing = json!({"requirements": null, "updates": null});
+    app.ok(Method::POST, "/v1/default/namespaces/n/tables/plain", Some(nothing)).await;
     let key = json!({"key-id": "k", "encrypted-key-metadata": "AA=="});
     let with_key = json!({"action": "add-encryption-key", "encryption-key": key});
     let (code, _, message) = app.refused(Method::POST, new, Some(create(with_key.clone()))).await;

@@ -237,5 +237,7 @@ mod tests {
         assert_eq!(dir(Some("UA")), "p=UA/");
         assert_eq!(dir(None), "p=null/");
         assert_eq!(dir(Some("null")), "");
+        assert_eq!(dir(Some(&"x".repeat(300))), "", "file systems take names of 255 bytes");
+        assert_eq!(plain_dir(&["x=1"; 200].join("/")), "", "S3 takes keys of 1,024 bytes");
     }
 }
