@@ -17,7 +17,7 @@ use esker_format::{
     BlobMetadata, DataFileFormat, Extra, MAIN_BRANCH, NewBlob, PartitionStatisticsFile, PrimitiveType, PuffinCodec, PuffinWriter,
     Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
 };
-use esker_read::{Adapter, all_optional, target_schema};
+use esker_read::{Adapter, optional_schema};
 use esker_table::{LiveFile, PartitionKey, metadata_dir};
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -202,8 +202,7 @@ async fn sketched(
 ) -> Result<Sketches> {
     let schema = metadata.current_schema();
     let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
-    let target = all_optional(target_schema(schema, &ids)?.as_ref());
-    let adapter = Arc::new(Adapter::new(target, schema, spec));
+    let adapter = Arc::new(Adapter::new(optional_schema(schema, &ids)?, schema, spec));
     let data = &file.file;
     check_plain(&data.file_path, data.key_metadata.as_ref())?;
     if data.file_format != DataFileFormat::Parquet {

@@ -112,8 +112,7 @@ impl RowChange {
             check_what_landed(metadata, removal, &live)?;
         }
         let by_path: HashMap<&str, &LiveFile> = live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
-        let mut entries: HashMap<&str, usize> = HashMap::new();
-        live.data.iter().for_each(|live| *entries.entry(live.file.file_path.as_str()).or_default() += 1);
+        let repeated = live.repeated();
         let mut files = Vec::new();
         for path in removal.positions.keys() {
             let file = by_path.get(path.as_str());
@@ -137,7 +136,7 @@ impl RowChange {
             let whole = file.file.rows() == Some(positions.len());
             rewrite.removed_deletes.extend(replaced);
             match whole {
-                true => drop(rewrite.removed.insert(path.to_owned(), entries.get(path).copied().unwrap_or(1))),
+                true => drop(rewrite.removed.insert(path.to_owned(), repeated.get(path).copied().unwrap_or(1))),
                 false => doomed.push(Doomed {
                     path: path.to_owned(),
                     spec_id: file.spec_id,

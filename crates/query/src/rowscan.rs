@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use esker_format::Schema as IcebergSchema;
-use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, all_optional, target_schema, with_lineage};
+use esker_read::{Adapter, FileScan, Lineage, Positions, ReadStats, Reader, optional_schema, with_lineage};
 use esker_table::LiveFile;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -86,7 +86,7 @@ impl TableProvider for RowTable {
         let own = self.schema.fields().len() - 3;
         let fields = table.iceberg.as_struct().fields();
         let ids: Vec<i32> = projection.iter().filter(|i| **i < own).map(|i| fields[*i].id).collect();
-        let mut target = all_optional(target_schema(&table.iceberg, &ids).map_err(external)?.as_ref());
+        let mut target = optional_schema(&table.iceberg, &ids).map_err(external)?;
         let row_ids = metadata.format_version >= 3 && projection.contains(&(own + 2));
         if row_ids {
             target = with_lineage(&target);

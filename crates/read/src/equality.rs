@@ -15,7 +15,7 @@ use roaring::RoaringTreemap;
 use crate::defaults::find;
 use crate::keys::{KeyMaker, KeyTable, hash};
 use crate::spill::{Partition, Partitions, Record};
-use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, all_optional, check_readable, target_schema};
+use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
 
 /// Files whose keys are read at the same time.
 const CONCURRENCY: usize = 4;
@@ -72,7 +72,7 @@ impl KeyColumns {
         }
         let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
         let schema = Schema::new(0, fields)?;
-        let target = all_optional(target_schema(&schema, &roots)?.as_ref());
+        let target = optional_schema(&schema, &roots)?;
         let maker = KeyMaker::new(target.fields(), ids).map_err(|source| ReadError::Arrow { path: path.to_owned(), source })?;
         Ok(Self { schema, target, ids: ids.to_vec(), maker })
     }

@@ -48,7 +48,7 @@ pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use names::Names;
 pub use of_arrow::schema_of_arrow;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
-pub use schema::{all_optional, arrow_field, arrow_schema, arrow_type, field_id, target_schema};
+pub use schema::{all_optional, arrow_field, arrow_schema, arrow_type, field_id, optional_schema, target_schema};
 pub use shown::{Wanted, row_groups_in};
 pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};

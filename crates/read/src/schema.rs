@@ -29,6 +29,11 @@ pub fn target_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(columns.map(|field| arrow_field(field)).collect::<Result<Vec<_>>>()?)))
 }
 
+/// [`target_schema`] with everything [optional](all_optional).
+pub fn optional_schema(schema: &Schema, field_ids: &[i32]) -> Result<SchemaRef> {
+    Ok(all_optional(target_schema(schema, field_ids)?.as_ref()))
+}
+
 /// A schema in which everything but keys of maps may be null: for who takes rows as they come, and files that need not have all columns,
 /// as those of deletes.
 pub fn all_optional(schema: &ArrowSchema) -> SchemaRef {

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use esker_format::{DataContentType, DataFile, ManifestEntry, ManifestFile, Snapshot, TableMetadata};
 use futures::FutureExt;
@@ -85,11 +85,13 @@ pub struct LiveFiles {
 }
 
 impl LiveFiles {
-    /// Paths of the data files that have more than one entry, as after a file was added twice. Readers see their rows as often.
-    pub fn repeated(&self) -> HashSet<&str> {
-        let mut seen = HashSet::with_capacity(self.data.len());
-        let paths = self.data.iter().map(|live| live.file.file_path.as_str());
-        paths.filter(|path| !seen.insert(*path)).collect()
+    /// Paths of the data files that have more than one entry, as after a file was added twice, with how many. Readers see their rows as
+    /// often.
+    pub fn repeated(&self) -> HashMap<&str, usize> {
+        let mut entries: HashMap<&str, usize> = HashMap::with_capacity(self.data.len());
+        self.data.iter().for_each(|live| *entries.entry(live.file.file_path.as_str()).or_default() += 1);
+        entries.retain(|_, n| *n > 1);
+        entries
     }
 }
 

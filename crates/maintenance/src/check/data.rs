@@ -10,8 +10,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
 use esker_format::{DataFile, DataFileFormat, PartitionField, PrimitiveType, Transform, Type, Value};
 use esker_read::{
-    Adapter, FileScan, OpenFile, all_optional, arrow_field, arrow_type, field_id, literal_array, one_nan, target_schema,
-    transform,
+    Adapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, one_nan, optional_schema, transform,
 };
 use esker_table::{ColumnBounds, LiveFile};
 use futures::TryStreamExt;
@@ -222,8 +221,7 @@ impl Check<'_> {
     ) -> Result<Counted> {
         let schema = self.table.metadata.current_schema();
         // Without the partition, so that columns come from the file.
-        let target = all_optional(target_schema(schema, roots)?.as_ref());
-        let adapter = Arc::new(Adapter::new(target, schema, None));
+        let adapter = Arc::new(Adapter::new(optional_schema(schema, roots)?, schema, None));
         let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH };
         let mut batches = open.stream(scan)?;
         let mut counted = Counted::default();

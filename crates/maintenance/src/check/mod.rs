@@ -226,10 +226,8 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
 
 /// Data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<Finding> {
-    let repeated = live.repeated();
-    let entries = |path: &str| live.data.iter().filter(|live| live.file.file_path == path).count();
-    let what = |path: &str| format!("it has {} entries, and readers see its rows as often", entries(path));
-    repeated.into_iter().map(|path| Finding::new(FindingKind::RepeatedFile, path, what(path))).collect()
+    let what = |n: usize| format!("it has {n} entries, and readers see its rows as often");
+    live.repeated().into_iter().map(|(path, n)| Finding::new(FindingKind::RepeatedFile, path, what(n))).collect()
 }
 
 impl Check<'_> {

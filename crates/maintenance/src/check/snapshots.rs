@@ -22,11 +22,9 @@ pub(super) async fn others(
     notes: &mut Vec<String>,
 ) -> Result<Vec<Finding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
-    let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
-        metadata.snapshots.iter().cloned().partition(|s| s.snapshot_id == checked);
     // One that leads nowhere breaks a rule, which is told.
-    let leads_somewhere = |s: &SnapshotRef| s.manifest_list.is_some() || s.manifests.is_some();
-    let (of_checked, others) = (filtered(of_checked, leads_somewhere), filtered(others, leads_somewhere));
+    let leading = metadata.snapshots.iter().filter(|s| s.manifest_list.is_some() || s.manifests.is_some());
+    let (of_checked, others): (Vec<SnapshotRef>, Vec<SnapshotRef>) = leading.cloned().partition(|s| s.snapshot_id == checked);
     // Manifests of the checked snapshot are findings already.
     let (known, _) = outline_as_far(catalog.manifests(), metadata, &of_checked, &HashSet::new()).await?;
     let known: HashSet<String> = known.manifests.into_keys().collect();
@@ -52,10 +50,6 @@ pub(super) async fn others(
         findings.push(Finding { snapshot_id: Some(snapshot_id), ..Finding::new(FindingKind::UnreadableSnapshot, &path, what) });
     }
     Ok(findings)
-}
-
-fn filtered(snapshots: Vec<SnapshotRef>, keep: impl Fn(&SnapshotRef) -> bool) -> Vec<SnapshotRef> {
-    snapshots.into_iter().filter(keep).collect()
 }
 
 /// A server that has read a manifest keeps it, so that storage is asked as well.

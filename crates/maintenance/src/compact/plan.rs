@@ -208,7 +208,7 @@ impl Chooser<'_> {
             let Some(candidate) = self.candidate(data) else { continue };
             let bytes = candidate.file.bytes;
             let twice = || "the file is in the table more than once, and so are its rows".to_owned();
-            let is_repeated = repeated.contains(data.file.file_path.as_str());
+            let is_repeated = repeated.contains_key(data.file.file_path.as_str());
             match is_repeated.then(twice).or_else(|| self.why_not(data)) {
                 Some(reason) if self.has_reason(&candidate) => {
                     let sum = left.entry((partition, reason)).or_default();

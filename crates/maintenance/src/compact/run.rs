@@ -443,15 +443,17 @@ async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveF
     if doubtful.is_empty() {
         return Ok(strict);
     }
-    let mut everywhere = doubtful.clone();
+    let mut lacking = BTreeSet::new();
     for file in files {
         let footer = context.reader.footer(&file.file.file_path, file.file.size(), &context.counters.reads).await?;
         let mut required = BTreeSet::new();
         add_required(footer.file_metadata().schema(), &mut required);
-        everywhere.retain(|id| required.contains(id));
+        lacking.extend(doubtful.difference(&required).copied());
     }
-    doubtful.retain(|id| !everywhere.contains(id));
-    Ok(Shape::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&doubtful)))?)
+    if lacking.is_empty() {
+        return Ok(strict);
+    }
+    Ok(Shape::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&lacking)))?)
 }
 
 /// The ids of the fields of a file that are required, at every depth.

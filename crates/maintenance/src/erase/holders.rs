@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
 use esker_format::{DataFileFormat, Projection, TableMetadata};
-use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, all_optional, target_schema};
+use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, optional_schema};
 use esker_storage::Location;
 use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, Named, Planned, held_manifests, load_live, residual};
 use esker_types::{Coded, Millis};
@@ -235,7 +235,7 @@ async fn rows_in(
     let schema = metadata.current_schema();
     let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition.as_ref())));
     let spec = spec.map(|(spec, partition)| (spec.as_ref(), partition));
-    let target = all_optional(target_schema(schema, &fields(filter, schema)?)?.as_ref());
+    let target = optional_schema(schema, &fields(filter, schema)?)?;
     let adapter = Arc::new(Adapter::new(target, schema, spec));
     let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
     let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;
