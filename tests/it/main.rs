@@ -38,4 +38,5 @@ mod statistics;
 mod storage;
 mod subqueries;
 mod transactions;
+mod version3;
 mod warehouses;

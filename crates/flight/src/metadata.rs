@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
-use esker_query::{Engine, arrow_columns};
+use esker_query::{Engine, listed_columns};
 use tonic::Status;
 
 use crate::error::{internal, status};
@@ -40,7 +40,7 @@ pub(crate) async fn tables(engine: &Engine, command: CommandGetTables) -> Result
             false => None,
             true => catalog.schema_to_list(&row).await,
         };
-        let schema = schema.map_or_else(|| Schema::empty().into(), |schema| arrow_columns(&schema));
+        let schema = schema.map_or_else(|| Schema::empty().into(), |schema| listed_columns(&schema));
         let namespace = row.name.namespace.to_string();
         builder.append(&catalog.options().warehouse, namespace, &row.name.name, TABLE, &schema).map_err(internal)?;
     }

@@ -36,7 +36,7 @@ const THETA_SKETCH: &str = "apache-datasketches-theta-v1";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StatisticsOptions {
-    /// Columns, by name; default: all that are neither nested nor variants.
+    /// Columns, by name; default: all whose values are counted, which are not booleans, nested, `variant`, `geometry`, `geography` or `unknown`.
     pub columns: Vec<String>,
     /// The branch whose head is looked at; default `main`.
     pub branch: Option<String>,
@@ -51,6 +51,9 @@ pub struct StatisticsPlan {
     pub snapshot_id: Option<i64>,
     /// Column names and field ids.
     pub columns: BTreeMap<String, i32>,
+    /// Columns whose values are not counted, with their types.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, String>,
     /// Statistics of this snapshot that are replaced.
     pub replaces: Option<String>,
 }
@@ -86,16 +89,22 @@ pub fn plan_statistics(table: &LoadedTable, options: &StatisticsOptions) -> Resu
         let bad = |reason: &str| MaintenanceError::Option { key: "columns", reason: format!("{name}: {column} {reason}") };
         let field = fields.iter().find(|f| f.name == *column).ok_or_else(|| bad("is no top-level column"))?;
         if !is_counted(&field.field_type) {
-            return Err(bad("is of a type whose values are not counted"));
+            return Err(bad(&format!("is of type {}, whose values are not counted", field.field_type)));
         }
         columns.insert(column.clone(), field.id);
     }
+    let mut left_out = BTreeMap::new();
     if options.columns.is_empty() {
-        columns.extend(fields.iter().filter(|f| is_counted(&f.field_type)).map(|f| (f.name.clone(), f.id)));
+        for field in fields {
+            match is_counted(&field.field_type) {
+                true => drop(columns.insert(field.name.clone(), field.id)),
+                false => drop(left_out.insert(field.name.clone(), field.field_type.to_string())),
+            }
+        }
     }
     let snapshot_id = head.map(|s| s.snapshot_id);
     let replaces = snapshot_id.and_then(|id| metadata.statistics_for_snapshot(id)).map(|s| s.statistics_path.clone());
-    Ok(StatisticsPlan { table: name.to_string(), snapshot_id, columns, replaces })
+    Ok(StatisticsPlan { table: name.to_string(), snapshot_id, columns, left_out, replaces })
 }
 
 /// Whether values of a type are told apart by their bytes, and are worth to be counted.
@@ -158,7 +167,7 @@ pub(crate) async fn execute_statistics(
 ) -> Result<StatisticsOutcome> {
     let started = Instant::now();
     let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id));
-    let Some(snapshot) = snapshot.filter(|_| !plan.columns.is_empty()) else { return Ok(StatisticsOutcome::default()) };
+    let Some(snapshot) = snapshot else { return Ok(StatisticsOutcome::default()) };
     let live = context.catalog.live(table, snapshot).await?;
     context.progress.set_total(live.data.len() as u64);
     // Deletes are resolved partition by partition.
@@ -167,6 +176,9 @@ pub(crate) async fn execute_statistics(
         partitions.entry(PartitionKey::of(file)).or_default().push(file.clone());
     }
     let mut merged = Merged::new(plan.columns.len())?;
+    if plan.columns.is_empty() {
+        partitions.clear();
+    }
     for files in partitions.into_values() {
         let (positional, by_equality) = resolve(context, &table.metadata, &live, &files).await?;
         let mut deleted = union(positional, by_equality);
@@ -182,14 +194,23 @@ pub(crate) async fn execute_statistics(
             context.progress.add(1);
         }
     }
-    let (distinct, file) = write(context, &table.metadata, plan, snapshot, &merged).await?;
+    let (distinct, file) = match plan.columns.is_empty() {
+        true => (BTreeMap::new(), None),
+        false => {
+            let (distinct, file) = write(context, &table.metadata, plan, snapshot, &merged).await?;
+            (distinct, Some(file))
+        }
+    };
     let partitions = write_partition_statistics(context, &table.metadata, snapshot, &live).await?;
-    let (path, partitions_path) =
-        (file.statistics_path.clone(), partitions.as_ref().map(|partitions| partitions.statistics_path.clone()));
-    let commit = StatisticsCommit { context: context.clone(), file, partitions };
+    let path = file.as_ref().map(|file| file.statistics_path.clone());
+    let partitions_path = partitions.as_ref().map(|partitions| partitions.statistics_path.clone());
+    if path.is_none() && partitions_path.is_none() {
+        return Ok(StatisticsOutcome::default());
+    }
+    let commit = StatisticsCommit { context: context.clone(), snapshot: snapshot.snapshot_id, file, partitions };
     context.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(commit))).await?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(StatisticsOutcome { path: Some(path), partitions_path, distinct, records: merged.records, seconds })
+    Ok(StatisticsOutcome { path, partitions_path, distinct, records: merged.records, seconds })
 }
 
 /// The sketches of one file, a row group after the other, so that memory is that of a row group a worker.
@@ -306,14 +327,15 @@ async fn write(
 
 struct StatisticsCommit {
     context: JobContext,
-    file: StatisticsFile,
+    snapshot: i64,
+    file: Option<StatisticsFile>,
     partitions: Option<PartitionStatisticsFile>,
 }
 
 impl Rebase for StatisticsCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let id = self.file.snapshot_id;
+            let id = self.snapshot;
             if table.metadata.snapshots.get(id).is_none() {
                 return Err(CatalogError::Conflict(format!("snapshot {id} was removed meanwhile")));
             }
@@ -321,9 +343,11 @@ impl Rebase for StatisticsCommit {
             let reason = "newer statistics of the same snapshot took its place";
             let (mut updates, mut settled_outputs) = (Vec::new(), Vec::new());
             let mut replaced = Vec::new();
-            replaced.extend(table.metadata.statistics_for_snapshot(id).map(|s| &s.statistics_path));
-            updates.push(TableUpdate::SetStatistics { statistics: self.file.clone() });
-            settled_outputs.push(self.file.statistics_path.clone());
+            if let Some(file) = &self.file {
+                replaced.extend(table.metadata.statistics_for_snapshot(id).map(|s| &s.statistics_path));
+                updates.push(TableUpdate::SetStatistics { statistics: file.clone() });
+                settled_outputs.push(file.statistics_path.clone());
+            }
             if let Some(partitions) = &self.partitions {
                 replaced.extend(table.metadata.partition_statistics_for_snapshot(id).map(|s| &s.statistics_path));
                 updates.push(TableUpdate::SetPartitionStatistics { partition_statistics: partitions.clone() });

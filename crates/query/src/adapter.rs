@@ -9,13 +9,16 @@ use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{FieldRef, Fields, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, lit};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use esker_read::{Defaults, Names, field_id};
+
+use crate::semantics::tried_of;
+use crate::variant::InParts;
 
 /// Adapts expressions to the files of one scan, or to those of one partition.
 #[derive(Debug)]
@@ -47,15 +50,31 @@ struct Adapter {
 
 impl PhysicalExprAdapter for Adapter {
     fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        expr.transform(|expr| match expr.downcast_ref::<Column>() {
-            Some(column) => Ok(Transformed::yes(self.column(column)?)),
-            None => Ok(Transformed::no(expr)),
+        // From above: what takes a part of a variant is replaced as a whole.
+        expr.transform_down(|expr| {
+            if let Some(made) = self.part(&expr)? {
+                return Ok(Transformed::new(made, true, TreeNodeRecursion::Jump));
+            }
+            match expr.downcast_ref::<Column>() {
+                Some(column) => Ok(Transformed::new(self.column(column)?, true, TreeNodeRecursion::Jump)),
+                None => Ok(Transformed::no(expr)),
+            }
         })
         .data()
     }
 }
 
 impl Adapter {
+    /// A part of a variant that the file has in a column of its own.
+    fn part(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let Some((column, extract)) = tried_of(expr.as_ref()) else { return Ok(None) };
+        let Some(column) = column.downcast_ref::<Column>() else { return Ok(None) };
+        let id = field_id(self.target.field_with_name(column.name())?);
+        let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else { return Ok(None) };
+        let own = Column::new(self.file[at].name(), at);
+        Ok(InParts::of(extract, &own, &self.physical)?.map(|part| Arc::new(part) as _))
+    }
+
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let (to, target) = (self.table.field_with_name(column.name())?, self.target.field_with_name(column.name())?);
         let id = field_id(target);

@@ -17,6 +17,7 @@ use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
 use crate::deleted::Deleted;
+use crate::prune::Within;
 use crate::ranges::FileBounds;
 use crate::source::Known;
 
@@ -39,6 +40,8 @@ pub(crate) struct Scan<'a> {
     /// The columns that are read.
     pub(crate) wanted: &'a [usize],
     pub(crate) filtered: bool,
+    /// What filters say of what is within columns.
+    pub(crate) within: &'a Within,
     pub(crate) names: &'a Arc<Names>,
 }
 
@@ -114,12 +117,21 @@ pub(crate) async fn partitioned(
         let nan = scan.may_hold_nan(&file);
         let statistics = Arc::new(scan.statistics(&file, rows));
         let in_partition = in_partitions.get(&PartitionKey::of(&file));
-        let deleted = match gone {
-            Some(gone) => {
+        let deleted = match gone.is_some() || scan.within.is_some() {
+            true => {
                 let footer = reader.footer(path, size, stats).await?;
-                Some((row_group_rows(&footer), footer, gone))
+                let left_out = scan.within.left_out(&footer);
+                let gone = match gone {
+                    Some(gone) if left_out.is_empty() => Arc::clone(gone),
+                    Some(gone) => Arc::new(gone.as_ref() | left_out),
+                    None => Arc::new(left_out),
+                };
+                if gone.len() == footer.file_metadata().num_rows().unsigned_abs() {
+                    return Ok(Vec::new());
+                }
+                Some((row_group_rows(&footer), footer, gone)).filter(|(_, _, gone)| !gone.is_empty())
             }
-            None => None,
+            false => None,
         };
         let part = |part: Option<Range<u64>>| {
             let mut file = PartitionedFile::new(path, size);

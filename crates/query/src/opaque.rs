@@ -1,4 +1,4 @@
-//! Columns of types that can't be decoded, like variant: their table is read for its other columns.
+//! Columns of types that can't be decoded: their table is read for its other columns.
 
 use std::sync::Arc;
 
@@ -7,16 +7,20 @@ use datafusion::error::{DataFusionError, Result};
 use esker_format::{NestedFieldRef, Schema};
 use esker_read::{ReadError, all_optional, arrow_field};
 
+use crate::{semantics, variant};
+
 /// In the metadata of a field that stands for a column that can't be decoded: what the column's type is called. Lists of tables have
 /// such fields, and no answer.
 const OPAQUE: &str = "esker.opaque";
 /// What is said to who reads the column.
 const WHY: &str = "esker.opaque.why";
+/// In the metadata of a field: what the type of the column is called (Flight SQL, `CommandGetTables`).
+const FLIGHT_TYPE: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
 /// In the metadata of a column that is required.
 pub(crate) const REQUIRED: &str = "esker.required";
 
 /// All columns of a table in Arrow's types, with field ids at every depth. One that can't be decoded is there by its name alone.
-pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {
+pub(crate) fn arrow_columns(iceberg: &Schema) -> SchemaRef {
     // Binary, so that no condition on it is worked out from its type alone.
     let stand_in = |field: &NestedFieldRef, why: ReadError| {
         let metadata = [(OPAQUE, field.field_type.to_string()), (WHY, why.to_string())];
@@ -25,6 +29,19 @@ pub fn arrow_columns(iceberg: &Schema) -> SchemaRef {
     };
     let one = |field: &NestedFieldRef| arrow_field(field).unwrap_or_else(|why| stand_in(field, why));
     Arc::new(ArrowSchema::new(iceberg.as_struct().fields().iter().map(one).collect::<Vec<_>>()))
+}
+
+/// All columns of a table as clients are told of them: as they see their values, and with what SQL calls their types.
+pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
+    let marked = semantics::mark_fixed(&arrow_columns(iceberg), iceberg);
+    let one = |field: &FieldRef| {
+        let name = semantics::type_name(field);
+        let told = variant::told_field(field);
+        let mut metadata = told.metadata().clone();
+        metadata.insert(FLIGHT_TYPE.to_owned(), name);
+        Field::clone(&told).with_metadata(metadata)
+    };
+    semantics::without_marks(&ArrowSchema::new(marked.fields().iter().map(one).collect::<Vec<_>>()))
 }
 
 /// All columns of a table as rows may have them: what is required is a promise of whoever wrote the rows, and not everybody kept it. So
@@ -69,18 +86,18 @@ mod tests {
     #[test]
     fn a_column_that_can_not_be_decoded_is_named_and_costs_no_other() {
         let field = |id, name: &str, ty: Type| Arc::new(NestedField::optional(id, name, ty));
-        let within = StructType::new(vec![field(4, "v", Type::Variant)]);
+        let within = StructType::new(vec![field(4, "v", PrimitiveType::named("matrix").into())]);
         let columns = vec![
             field(1, "id", PrimitiveType::Long.into()),
-            field(2, "v", Type::Variant),
+            field(2, "v", PrimitiveType::named("matrix").into()),
             field(3, "s", within.into()),
             field(5, "new", PrimitiveType::named("quaternion").into()),
             field(6, "nothing", PrimitiveType::Unknown.into()),
         ];
         let schema = arrow_columns(&Schema::new(0, columns).expect("a schema"));
         let types: Vec<_> = schema.fields().iter().map(|field| type_of(field)).collect();
-        let of_struct = "struct<4: v: optional variant>";
-        assert_eq!(types, [None, Some("variant"), Some(of_struct), Some("quaternion"), None]);
+        let of_struct = "struct<4: v: optional matrix>";
+        assert_eq!(types, [None, Some("matrix"), Some(of_struct), Some("quaternion"), None]);
         assert_eq!((schema.field(0).data_type(), schema.field(4).data_type()), (&DataType::Int64, &DataType::Null));
         check([&schema.fields()[0], &schema.fields()[4]]).expect("they can be read");
         for (at, column) in [(1, "v"), (2, "s.v"), (3, "new")] {

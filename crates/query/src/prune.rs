@@ -10,14 +10,55 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use esker_format::TableMetadata;
 use esker_table::Planned;
+use parquet::file::metadata::ParquetMetaData;
+use roaring::RoaringTreemap;
 
+use crate::near;
 use crate::ranges::FileRanges;
+use crate::variant::Conditions;
 
 /// Filters as one expression on the table's columns.
 pub(crate) fn condition(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
     let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
     let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
     Ok(Some(state.create_physical_expr(filter, &df_schema)?))
+}
+
+/// What filters say of what is within columns.
+#[derive(Debug, Default)]
+pub(crate) struct Within {
+    variants: Option<Conditions>,
+    shapes: Vec<near::Near>,
+}
+
+impl Within {
+    /// Of some filters on the columns of a table.
+    pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Self> {
+        Ok(Self { variants: Conditions::of(state, schema, filters)?, shapes: near::conditions(schema, filters) })
+    }
+
+    /// Whether they say something.
+    pub(crate) fn is_some(&self) -> bool {
+        self.variants.is_some() || !self.shapes.is_empty()
+    }
+
+    /// The files that may hold rows that the filters keep.
+    pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
+        let files = match &self.variants {
+            Some(conditions) => conditions.files(files),
+            None => files,
+        };
+        near::files(&self.shapes, files)
+    }
+
+    /// The rows of a file that the filters don't keep, as far as its footer tells.
+    pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
+        let shapes = near::left_out(&self.shapes, footer);
+        match &self.variants {
+            Some(conditions) => conditions.left_out(footer) | shapes,
+            None => shapes,
+        }
+    }
 }
 
 /// The files that may hold rows that the condition keeps.

@@ -7,7 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use crate::select;
+use crate::{select, variant};
 
 fn map_schema(schema: &Schema, ty: impl Fn(&DataType) -> DataType) -> SchemaRef {
     let field = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(ty(f.data_type())));
@@ -79,16 +79,19 @@ fn plain_type(ty: &DataType) -> DataType {
 /// An answer's schema for clients, many of which know no views. Names may be there more than once.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
     let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
-    let fields: Vec<FieldRef> = schema.fields().iter().map(named).collect();
+    let fields: Vec<FieldRef> = schema.fields().iter().map(|f| variant::told_field(&named(f))).collect();
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 
 /// A batch in the schema that [`plain`] made of its own.
 pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let column = |(column, field): (&ArrayRef, &FieldRef)| match column.data_type() == field.data_type() {
-        true => Ok(column.clone()),
-        // A value that does not fit is an error, not a null.
-        false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }),
+    let column = |(column, field): (&ArrayRef, &FieldRef)| {
+        let column = &variant::told(column)?;
+        match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            // A value that does not fit is an error, not a null.
+            false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }),
+        }
     };
     let columns = batch.columns().iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -15,7 +15,7 @@ use arrow::util::display::array_value_to_string;
 use esker_format::{NestedField, PrimitiveType, Schema, Type};
 
 use crate::wording::sql_type;
-use crate::{QueryError, Result, moment, opaque, stored_text};
+use crate::{QueryError, Result, geo, moment, opaque, stored_text};
 
 /// Characters of a value that an error shows.
 const SHOWN: usize = 80;
@@ -99,13 +99,18 @@ impl Column {
                 Type::Struct(_) => self.fields(array),
                 Type::List(_) => self.elements(array),
                 Type::Map(_) => self.entries(array),
-                Type::Variant => Err(self.refuse(array.data_type())),
+                Type::Variant => Err(self.no_variant(array.data_type())),
             },
         }
     }
 
     fn refuse(&self, from: &DataType) -> QueryError {
         wrong(format!("column {} is {}: {} can't be stored in it; cast it", self.path, type_name(&self.ty), sql_type(from)))
+    }
+
+    fn no_variant(&self, from: &DataType) -> QueryError {
+        let what = format!("column {} is a variant: {} can't be stored in it; ", self.path, sql_type(from));
+        wrong(what + "parse_json(…) makes one of JSON, and CAST(… AS VARIANT) of any value")
     }
 
     fn misfit(&self, array: &ArrayRef, row: usize) -> QueryError {
@@ -165,6 +170,18 @@ impl Column {
             PrimitiveType::String if time || timestamp => self.survives(&moment::as_texts(array)?),
             PrimitiveType::String if number || date || from == &DataType::Boolean => self.survives(array),
             PrimitiveType::Binary if text || binary => self.survives(array),
+            PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if binary => {
+                let bytes = self.cast(array, &DataType::LargeBinary)?;
+                match geo::first_wrong(bytes.as_binary::<i64>()) {
+                    Some(row) => Err(wrong(format!("column {}: value {} is no well-known binary (WKB)", self.path, row + 1))),
+                    None => self.survives(array),
+                }
+            }
+            PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if text => Err(wrong(format!(
+                "column {} is {}: text can't be stored in it; ST_GeomFromText(…) makes a shape of it",
+                self.path,
+                type_name(&self.ty)
+            ))),
             PrimitiveType::Fixed(n) if binary => self.fixed(array, usize::try_from(*n).unwrap_or(usize::MAX)),
             PrimitiveType::Uuid if from == &DataType::FixedSizeBinary(16) => self.survives(array),
             PrimitiveType::Int | PrimitiveType::Long | PrimitiveType::Decimal { .. } if number => self.comes_back(array),

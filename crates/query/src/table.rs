@@ -1,6 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use arrow::compute::cast;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -17,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Columns, DataFileFormat, NestedFieldRef, Projection, Schema, SnapshotRef};
-use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, field_id, literal_array};
+use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, arrow_field, field_id, write_default};
 use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, SnapshotFiles};
 use roaring::RoaringTreemap;
@@ -27,6 +28,7 @@ use crate::checked::Checked;
 use crate::error::external;
 use crate::log::QueryStats;
 use crate::met::Owner;
+use crate::prune::Within;
 use crate::source::{Files, Known, Planned};
 use crate::{files, opaque, prune, selective, semantics, shape};
 
@@ -154,6 +156,7 @@ impl IcebergTable {
         let planning = Projection::planning(Columns::of(filtered));
         let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
         let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
+        let kept = Within::of(state, schema, filters)?.files(kept);
         let read = Columns::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
         let files = of.read(self.catalog.manifests(), &kept, &Projection::reading(read)).await;
         let files = files.map_err(|e| external(CatalogError::from(e)))?;
@@ -180,8 +183,8 @@ pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
 
 fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
     let default = |(i, field): (usize, &NestedFieldRef)| {
-        let value = field.write_default.as_ref()?.value(&field.field_type)?;
-        let array = literal_array(&value, schema.field(i).data_type())?;
+        let array = write_default(field, arrow_field(field).ok()?.data_type())?;
+        let array = cast(&array, schema.field(i).data_type()).ok()?;
         Some((field.name.clone(), lit(ScalarValue::try_from_array(&array, 0).ok()?)))
     };
     iceberg.as_struct().fields().iter().enumerate().filter_map(default).collect()
@@ -249,6 +252,7 @@ impl TableProvider for IcebergTable {
         let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
         ReadStats::add(&self.stats.rows_deleted, rows_deleted);
 
+        let within = Within::of(state, &self.schema, filters)?;
         let scan = files::Scan {
             metadata,
             iceberg: &self.iceberg,
@@ -256,6 +260,7 @@ impl TableProvider for IcebergTable {
             target: &self.target,
             wanted: &wanted,
             filtered: !filters.is_empty(),
+            within: &within,
             names: self.reader.names(),
         };
         let files = files::partitioned(&scan, &kept.files, &deleted, &self.reader, &self.stats.read);

@@ -5,6 +5,7 @@ use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use esker_read::is_variant;
 
 /// Columns that an error lists, at most.
 const LISTED: usize = 30;
@@ -302,6 +303,7 @@ pub(crate) fn sql_type(ty: &DataType) -> String {
         }
         DataType::Timestamp(_, zone) => if zone.is_some() { "timestamp with time zone" } else { "timestamp" }.to_owned(),
         DataType::FixedSizeBinary(n) => format!("fixed({n})"),
+        ty if is_variant(ty) => "variant".to_owned(),
         DataType::Struct(_) => "a struct".to_owned(),
         DataType::Map(..) => "a map".to_owned(),
         DataType::Dictionary(_, values) => sql_type(values),

@@ -11,9 +11,10 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{concat, nullif, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use esker_format::{PartitionSpec, Schema, Transform, Type, Value};
+use esker_format::{DefaultValue, NestedField, PartitionSpec, Schema, Transform, Type, Value};
 
-use crate::{cast_exactly, field_id, literal_array};
+use crate::variant::variants;
+use crate::{cast_exactly, field_id, is_variant, literal_array};
 
 /// What fields are where a file lacks them.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +36,7 @@ impl Defaults {
                 && let Some(wanted) = find(target.iter(), source.id)
             {
                 let (ty, to) = (&source.field_type, wanted.data_type());
-                this.values.insert(source.id, or_null(value.as_ref(), ty, to));
+                this.values.insert(source.id, or_null(value.as_ref(), ty, to, INITIAL));
             }
         }
         this
@@ -45,7 +46,7 @@ impl Defaults {
         let about = field_id(field).and_then(|id| schema.field_by_id(id));
         if let Some((about, default)) = about.and_then(|f| Some((f, f.initial_default.as_ref()?))) {
             let value = default.value(&about.field_type);
-            self.values.insert(about.id, value.and_then(|value| one(&value, &about.field_type, field.data_type())));
+            self.values.insert(about.id, value.and_then(|value| one(&value, &about.field_type, field.data_type(), INITIAL)));
         }
         within(field).into_iter().for_each(|field| self.add_initial(schema, field));
     }
@@ -81,6 +82,9 @@ impl Defaults {
             return Ok(array.clone());
         }
         match (from.data_type(), to.data_type()) {
+            (_, target) if is_variant(target) => {
+                variants(array).map_err(|e| ArrowError::CastError(format!("column {}: {e}", to.name())))
+            }
             (DataType::Struct(source), DataType::Struct(target)) => {
                 let structs = downcast::<StructArray>(array)?;
                 Ok(Arc::new(self.convert_struct(structs, source, target)?))
@@ -147,13 +151,24 @@ pub(crate) fn find<'a>(mut fields: impl Iterator<Item = &'a FieldRef>, id: i32) 
     fields.find_map(|f| if field_id(f) == Some(id) { Some(f) } else { find(within(f).into_iter(), id) })
 }
 
+/// The write default of a column as an array of one, of the Arrow type that [`arrow_field`](crate::arrow_field) has for it; none if it has
+/// none, or if Arrow can't hold it.
+pub fn write_default(field: &NestedField, to: &DataType) -> Option<ArrayRef> {
+    one(&field.write_default.as_ref()?.value(&field.field_type)?, &field.field_type, to, |field| &field.write_default)
+}
+
+/// Which of the two defaults of a field counts.
+type Pick = fn(&NestedField) -> &Option<DefaultValue>;
+
+const INITIAL: Pick = |field| &field.initial_default;
+
 /// A value as an array of one; null if there is none.
-fn or_null(value: Option<&Value>, ty: &Type, to: &DataType) -> Option<ArrayRef> {
-    value.map_or_else(|| Some(new_null_array(to, 1)), |value| one(value, ty, to))
+fn or_null(value: Option<&Value>, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> {
+    value.map_or_else(|| Some(new_null_array(to, 1)), |value| one(value, ty, to, pick))
 }
 
 /// A value as an array of one; none if the Arrow type can't hold it. What a struct's value leaves out is what its fields say.
-fn one(value: &Value, ty: &Type, to: &DataType) -> Option<ArrayRef> {
+fn one(value: &Value, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> {
     let all = |items: Vec<ArrayRef>, to: &DataType| match items.is_empty() {
         true => Some(new_empty_array(to)),
         false => concat(&items.iter().map(|item| item.as_ref()).collect::<Vec<_>>()).ok(),
@@ -164,16 +179,16 @@ fn one(value: &Value, ty: &Type, to: &DataType) -> Option<ArrayRef> {
             let child = |field: &FieldRef| {
                 let at = about.fields().iter().position(|f| Some(f.id) == field_id(field))?;
                 let (about, own) = (&about.fields()[at], values.get(at)?);
-                match (own, &about.initial_default) {
-                    (None, Some(default)) => one(&default.value(&about.field_type)?, &about.field_type, field.data_type()),
-                    (own, _) => or_null(own.as_ref(), &about.field_type, field.data_type()),
+                match (own, pick(about)) {
+                    (None, Some(default)) => one(&default.value(&about.field_type)?, &about.field_type, field.data_type(), pick),
+                    (own, _) => or_null(own.as_ref(), &about.field_type, field.data_type(), pick),
                 }
             };
             let children = fields.iter().map(child).collect::<Option<Vec<_>>>()?;
             Some(Arc::new(StructArray::try_new_with_length(fields.clone(), children, None, 1).ok()?))
         }
         (Value::List(items), Type::List(about), DataType::List(item)) => {
-            let element = |v: &Option<Value>| or_null(v.as_ref(), &about.element_field.field_type, item.data_type());
+            let element = |v: &Option<Value>| or_null(v.as_ref(), &about.element_field.field_type, item.data_type(), pick);
             let values = all(items.iter().map(element).collect::<Option<_>>()?, item.data_type())?;
             let offsets = OffsetBuffer::from_lengths([items.len()]);
             Some(Arc::new(ListArray::try_new(item.clone(), offsets, values, None).ok()?))
@@ -183,8 +198,8 @@ fn one(value: &Value, ty: &Type, to: &DataType) -> Option<ArrayRef> {
             let (to_key, to_value) = (fields.first()?.data_type(), fields.get(1)?.data_type());
             let (mut keys, mut values) = (Vec::new(), Vec::new());
             for (key, value) in pairs {
-                keys.push(one(key, &about.key_field.field_type, to_key)?);
-                values.push(or_null(value.as_ref(), &about.value_field.field_type, to_value)?);
+                keys.push(one(key, &about.key_field.field_type, to_key, pick)?);
+                values.push(or_null(value.as_ref(), &about.value_field.field_type, to_value, pick)?);
             }
             let offsets = OffsetBuffer::from_lengths([keys.len()]);
             let pairs = StructArray::try_new(fields.clone(), vec![all(keys, to_key)?, all(values, to_value)?], None).ok()?;
@@ -206,7 +221,7 @@ fn null_where(array: &ArrayRef, others: Option<&NullBuffer>) -> Result<ArrayRef,
 mod tests {
     use arrow::array::AsArray;
     use arrow::datatypes::{Int32Type, Int64Type, TimeUnit};
-    use esker_format::{DefaultValue, MapType, NestedField, NestedFieldRef, PrimitiveType, StructType, UnboundPartitionField};
+    use esker_format::{MapType, NestedFieldRef, PrimitiveType, StructType, UnboundPartitionField};
 
     use super::*;
     use crate::target_schema;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::row::Rows;
-use esker_format::{NestedField, NestedFieldRef, Schema, SchemaRef as TableSchema, StructType, TableMetadata, Type};
+use esker_format::{
+    NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef as TableSchema, StructType, TableMetadata, Type,
+};
 use esker_table::{LiveDelete, LiveFile};
 use esker_types::total;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -68,7 +70,13 @@ impl KeyColumns {
             let found = known.into_iter().find_map(|schema| schema.as_struct().fields().iter().find_map(|f| holding(f, *id)));
             let missing =
                 || ReadError::unsupported(path, format!("equality deletes on field {id}, which is no column of a struct"));
-            merge(&mut fields, found.ok_or_else(missing)?);
+            let found = found.ok_or_else(missing)?;
+            if let Some(field) = leaf(&found, *id).filter(|field| !is_compared(&field.field_type)) {
+                let what =
+                    format!("equality deletes on column {}, as values of {} are not compared", field.name, field.field_type);
+                return Err(ReadError::unsupported(path, what));
+            }
+            merge(&mut fields, found);
         }
         let roots: Vec<i32> = fields.iter().map(|f| f.id).collect();
         let schema = Schema::new(0, fields)?;
@@ -138,6 +146,20 @@ fn holding(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
         Type::Struct(inner) => Some(of_fields(field, vec![inner.fields().iter().find_map(|f| holding(f, id))?])),
         Type::List(_) | Type::Map(_) => None,
     }
+}
+
+/// The one field in a field that [`holding`] made.
+fn leaf(field: &NestedFieldRef, id: i32) -> Option<NestedFieldRef> {
+    match field.field_type.as_ref() {
+        _ if field.id == id => Some(field.clone()),
+        Type::Struct(inner) => inner.fields().iter().find_map(|field| leaf(field, id)),
+        _ => None,
+    }
+}
+
+/// Whether values of a type are equal or not (specification, "Equality Delete Files").
+fn is_compared(ty: &Type) -> bool {
+    !matches!(ty, Type::Variant | Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }))
 }
 
 /// Adds a field to others, structs of the same id into one.

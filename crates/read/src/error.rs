@@ -141,7 +141,7 @@ impl ReadError {
         Self::Damaged { path: path.to_owned(), what: what.into() }
     }
 
-    pub(crate) fn unsupported(path: &str, what: impl Into<String>) -> Self {
+    pub fn unsupported(path: &str, what: impl Into<String>) -> Self {
         Self::Unsupported { path: path.to_owned(), what: what.into() }
     }
 }

@@ -5,6 +5,7 @@
 //! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
 
 mod adapt;
+mod around;
 mod blame;
 mod blocks;
 mod defaults;
@@ -27,16 +28,20 @@ mod reader;
 mod relaid;
 mod schema;
 mod shown;
+mod shredded;
 mod spill;
 mod text;
 pub mod transform;
 mod trusted;
 mod values;
+mod variant;
+mod variant_check;
 
 pub use adapt::Adapter;
+pub use around::Around;
 pub use blame::{caught_stream, of_panic};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
-pub use defaults::Defaults;
+pub use defaults::{Defaults, write_default};
 pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::ReadError;
@@ -48,10 +53,16 @@ pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
 pub use names::Names;
 pub use of_arrow::schema_of_arrow;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
-pub use schema::{all_optional, arrow_field, arrow_schema, arrow_type, field_id, optional_schema, target_schema};
+pub use schema::{
+    DEFAULT_CRS, DEFAULT_EDGES, WKB, all_optional, arrow_field, arrow_schema, arrow_type, field_id, optional_schema,
+    target_schema,
+};
 pub use shown::{Wanted, row_groups_in};
+pub use shredded::{VariantColumn, VariantPart, part_path, part_type, statistic, variant_columns};
 pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
+pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type};
+pub use variant_check::DEPTH;
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, TimeUnit};
 use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
 
-use crate::{ReadError, Result};
+use crate::schema::{DEFAULT_CRS, WKB};
+use crate::{ReadError, Result, is_variant};
 
 /// The schema of a new table for what an Arrow schema describes.
 ///
@@ -31,7 +32,11 @@ impl Ids {
         let numbered: Vec<(i32, &Arc<Field>)> = fields.iter().map(|field| (self.next(), field)).collect();
         let fields = numbered.into_iter().map(|(id, field)| {
             let path = within.map_or_else(|| field.name().clone(), |within| format!("{within}.{}", field.name()));
-            let made = NestedField::new(id, field.name(), self.ty(field.data_type(), &path)?, !field.is_nullable());
+            let ty = match shapes(field) {
+                Some(ty) => ty.into(),
+                None => self.ty(field.data_type(), &path)?,
+            };
+            let made = NestedField::new(id, field.name(), ty, !field.is_nullable());
             Ok(Arc::new(NestedField { doc: field.metadata().get("doc").cloned(), ..made }))
         });
         Ok(StructType::new(fields.collect::<Result<_>>()?))
@@ -40,6 +45,7 @@ impl Ids {
     fn ty(&mut self, ty: &DataType, path: &str) -> Result<Type> {
         let unknown = || ReadError::NoType { column: path.to_owned(), ty: ty.clone() };
         Ok(match ty {
+            ty if is_variant(ty) => Type::Variant,
             DataType::Struct(fields) => self.fields(fields, Some(path))?.into(),
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
                 let id = self.next();
@@ -57,6 +63,22 @@ impl Ids {
             ty => primitive(ty).ok_or_else(unknown)?.into(),
         })
     }
+}
+
+/// The type of shapes, as GeoArrow tells it of a field; none of something else.
+fn shapes(field: &Field) -> Option<PrimitiveType> {
+    let said = |key: &str| field.metadata().get(key).map(String::as_str);
+    if said("ARROW:extension:name") != Some(WKB) {
+        return None;
+    }
+    let about: serde_json::Value = serde_json::from_str(said("ARROW:extension:metadata").unwrap_or("{}")).unwrap_or_default();
+    let text = |key: &str| about.get(key).and_then(|value| value.as_str());
+    let crs = text("crs").filter(|crs| *crs != DEFAULT_CRS);
+    Some(PrimitiveType::named(&match (crs, text("edges")) {
+        (crs, Some(edges)) => format!("geography({}, {edges})", crs.unwrap_or(DEFAULT_CRS)),
+        (Some(crs), None) => format!("geometry({crs})"),
+        (None, None) => "geometry".to_owned(),
+    }))
 }
 
 /// The type that holds all values of an Arrow type, each as it is; none if there is no such type.

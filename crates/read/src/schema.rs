@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUn
 use esker_format::{NestedField, NestedFieldRef, PrimitiveType, Schema, Type};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use crate::{ReadError, Result};
+use crate::{ReadError, Result, is_variant, variant_type};
 
 /// The zone of timestamps that have one.
 const UTC: &str = "+00:00";
@@ -17,6 +17,17 @@ const ENTRIES: &str = "key_value";
 
 /// The key of a field's comment.
 const DOC: &str = "doc";
+
+/// What Arrow calls a variant.
+const VARIANT: &str = "arrow.parquet.variant";
+
+/// What GeoArrow calls shapes in "Well-Known Binary".
+pub const WKB: &str = "geoarrow.wkb";
+
+/// The coordinates of shapes whose type says nothing of them (specification, "Primitive Types").
+pub const DEFAULT_CRS: &str = "OGC:CRS84";
+/// How edges run on a globe where the type does not say it.
+pub const DEFAULT_EDGES: &str = "spherical";
 
 /// The Arrow schema of a table's columns; fields of all depths carry their ids. A column of which nobody can decode the values is an error.
 pub fn arrow_schema(schema: &Schema) -> Result<ArrowSchema> {
@@ -42,6 +53,7 @@ pub fn all_optional(schema: &ArrowSchema) -> SchemaRef {
 
 fn optional(field: &Field) -> Field {
     let inner = match field.data_type() {
+        ty if is_variant(ty) => ty.clone(),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| optional(field)).collect()),
         DataType::List(item) => DataType::List(Arc::new(optional(item))),
         DataType::Map(entries, sorted) => match entries.data_type() {
@@ -78,7 +90,7 @@ fn named(field: &NestedField, within: Option<&str>) -> Result<Field> {
     let ty = of_type(&field.field_type, Some(&name))?;
     let id = (PARQUET_FIELD_ID_META_KEY.to_owned(), field.id.to_string());
     let doc = field.doc.as_ref().map(|doc| (DOC.to_owned(), doc.clone()));
-    let metadata: HashMap<String, String> = std::iter::once(id).chain(doc).collect();
+    let metadata: HashMap<String, String> = std::iter::once(id).chain(doc).chain(extension(&field.field_type)).collect();
     Ok(Field::new(&field.name, ty, !field.required).with_metadata(metadata))
 }
 
@@ -93,7 +105,28 @@ fn of_type(ty: &Type, column: Option<&str>) -> Result<DataType> {
             let pair = vec![inner(&ty.key_field)?, inner(&ty.value_field)?];
             Ok(DataType::Map(Arc::new(Field::new(ENTRIES, DataType::Struct(pair.into()), false)), false))
         }
-        Type::Variant => Err(ReadError::undecodable(column, ty)),
+        Type::Variant => Ok(variant_type()),
+    }
+}
+
+/// What the metadata of a field says of a type that Arrow has not: the names of Arrow's "canonical extension types" and of GeoArrow's.
+fn extension(ty: &Type) -> Vec<(String, String)> {
+    let named = |name: &str, about: String| {
+        vec![("ARROW:extension:name".to_owned(), name.to_owned()), ("ARROW:extension:metadata".to_owned(), about)]
+    };
+    let shape = |crs: Option<&str>, edges: Option<&str>| {
+        let mut about = serde_json::Map::new();
+        about.insert("crs".to_owned(), crs.unwrap_or(DEFAULT_CRS).into());
+        about.extend(edges.map(|edges| ("edges".to_owned(), edges.into())));
+        named(WKB, serde_json::Value::from(about).to_string())
+    };
+    match ty {
+        Type::Variant => named(VARIANT, String::new()),
+        Type::Primitive(PrimitiveType::Geometry { crs }) => shape(crs.as_deref(), None),
+        Type::Primitive(PrimitiveType::Geography { crs, edges }) => {
+            shape(crs.as_deref(), Some(edges.as_ref().map_or(DEFAULT_EDGES, |edges| edges.as_str())))
+        }
+        _ => vec![],
     }
 }
 
@@ -201,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_nobody_can_decode_is_refused_with_column_and_type() {
-        let inner = StructType::new(vec![field(2, "v", Type::Variant)]);
+        let inner = StructType::new(vec![field(2, "v", PrimitiveType::named("quaternion"))]);
         let columns = vec![
             field(1, "s", inner),
             field(3, "i", PrimitiveType::named("interval(day)")),
@@ -211,13 +244,39 @@ mod tests {
         ];
         let schema = Schema::new(0, columns).expect("a schema");
         let error = |ids: &[i32]| target_schema(&schema, ids).expect_err("refused").to_string();
-        assert_eq!(error(&[1]), "column s.v: values of type variant can't be read");
+        assert_eq!(error(&[1]), "column s.v: values of type quaternion can't be read");
         assert_eq!(error(&[3]), "column i: values of type interval(day) can't be read");
         assert_eq!(error(&[6]), "column d: values of type decimal(99, 2) can't be read");
         let others = target_schema(&schema, &[5, 4, 77]).expect("a schema");
         let types: Vec<&DataType> = others.fields().iter().map(|field| field.data_type()).collect();
         assert_eq!(types, [&DataType::Null, &DataType::LargeBinary]);
-        let alone = arrow_type(&Type::Variant).expect_err("refused").to_string();
-        assert_eq!(alone, "values of type variant can't be read");
+        let alone = arrow_type(&PrimitiveType::named("quaternion").into()).expect_err("refused").to_string();
+        assert_eq!(alone, "values of type quaternion can't be read");
+    }
+
+    /// The names and the metadata are those of Arrow's "canonical extension types" and of GeoArrow's "extension types".
+    #[test]
+    fn types_that_arrow_has_not_are_told_by_their_names() {
+        let columns = vec![
+            field(1, "v", Type::Variant),
+            field(2, "g", PrimitiveType::named("geometry")),
+            field(3, "h", PrimitiveType::named("geography(EPSG:4267, karney)")),
+            field(4, "i", PrimitiveType::named("geography")),
+            field(5, "b", PrimitiveType::Binary),
+        ];
+        let arrow = arrow_schema(&Schema::new(0, columns).expect("a schema")).expect("an Arrow schema");
+        let told = |at: usize| {
+            let about = arrow.field(at).metadata();
+            let of = |key: &str| about.get(key).map(String::as_str);
+            (of("ARROW:extension:name"), of("ARROW:extension:metadata"))
+        };
+        assert!(is_variant(arrow.field(0).data_type()));
+        assert_eq!(told(0), (Some("arrow.parquet.variant"), Some("")));
+        assert_eq!(told(1), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84"}"#)));
+        assert_eq!(told(2), (Some("geoarrow.wkb"), Some(r#"{"crs":"EPSG:4267","edges":"karney"}"#)));
+        assert_eq!(told(3), (Some("geoarrow.wkb"), Some(r#"{"crs":"OGC:CRS84","edges":"spherical"}"#)));
+        assert_eq!(told(4), (None, None));
+        let optional = all_optional(&arrow);
+        assert_eq!(optional.field(0).data_type(), arrow.field(0).data_type());
     }
 }

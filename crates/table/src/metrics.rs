@@ -7,6 +7,9 @@ use esker_format::{PrimitiveType, Schema, Stats, Type, Value};
 use crate::expr::string;
 use crate::{ColumnBounds, Expr, Op, Predicate};
 
+/// What stands for a type without bounds that are values.
+const BYTES: PrimitiveType = PrimitiveType::Geometry { crs: None };
+
 /// The columns that a filter asks about, of types that have bounds, and what is decoded of them.
 pub(crate) struct Metrics<'a> {
     columns: Vec<Column<'a>>,
@@ -34,6 +37,8 @@ impl<'a> Metrics<'a> {
                 let whole = ty.is_whole() && values.all(|value| value.whole().is_some());
                 Some(Column { id, ty, whole, wholes: Vec::new(), values: Vec::new() })
             }
+            // Its nulls are counted; what it holds has no bounds that a predicate could ask about.
+            Some(Type::Variant) => Some(Column { id, ty: &BYTES, whole: false, wholes: Vec::new(), values: Vec::new() }),
             _ => None,
         };
         Self { columns: ids.into_iter().filter_map(column).collect() }
@@ -89,6 +94,13 @@ impl<'a> Metrics<'a> {
 
 impl Column<'_> {
     fn narrow<'s>(&mut self, predicate: &Predicate, stats: &impl Fn(usize) -> Stats<'s>, mask: &mut [bool]) {
+        // All values of no type are null, whatever is said of them.
+        if *self.ty == PrimitiveType::Unknown {
+            if predicate.op != Op::IsNull && !matches!(predicate.op, Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan) {
+                mask.fill(false);
+            }
+            return;
+        }
         if self.whole {
             if self.wholes.is_empty() {
                 self.wholes.extend((0..mask.len()).map(|file| ColumnBounds::of_whole(Some(stats(file)), self.ty)));

@@ -15,17 +15,17 @@ use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
 use crate::dictionary::overflows;
 use crate::metrics::{Modes, NanCounts, leaf_id};
-use crate::properties;
-use crate::stored::{check_writable, stored_columns, stored_schema};
+use crate::shredding::Shredding;
+use crate::stored::{Stored, check_writable};
 use crate::{Result, WriteError};
+use crate::{properties, shapes};
 
 /// What all output files of a job have in common.
 #[derive(Debug)]
 pub struct Shape {
     /// The table's columns, and those of row lineage where the table has it.
     pub arrow: SchemaRef,
-    /// Those of them that files have: all but what is of type `unknown`.
-    stored: SchemaRef,
+    stored: Arc<Stored>,
     pub schema: Arc<Schema>,
     pub lineage: bool,
     pub(crate) modes: Modes,
@@ -41,21 +41,32 @@ pub struct Shape {
 impl Shape {
     /// For rows that exist already, in the columns of a schema: with row lineage, where the table has it.
     pub fn new(metadata: &TableMetadata, schema: Arc<Schema>) -> Result<Arc<Self>> {
-        Self::of(metadata, schema, metadata.format_version >= 3)
+        Self::shredded(metadata, schema, Shredding::default())
+    }
+
+    /// As [`Self::new`], with parts of variants in columns of their own.
+    pub fn shredded(metadata: &TableMetadata, schema: Arc<Schema>, shredding: Shredding) -> Result<Arc<Self>> {
+        Self::made(metadata, schema, metadata.format_version >= 3, shredding)
     }
 
     /// With or without row lineage: new rows inherit theirs.
     pub(crate) fn of(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool) -> Result<Arc<Self>> {
+        Self::made(metadata, schema, lineage, Shredding::default())
+    }
+
+    fn made(metadata: &TableMetadata, schema: Arc<Schema>, lineage: bool, shredding: Shredding) -> Result<Arc<Self>> {
         check_writable(&schema)?;
+        shapes::bound_all();
         let ids: Vec<i32> = schema.as_struct().fields().iter().map(|f| f.id).collect();
         let columns = target_schema(&schema, &ids)?;
         let arrow = if lineage { with_lineage(&columns) } else { columns };
-        let stored = stored_schema(&arrow);
-        let (writer, row_group_bytes) = properties::properties(metadata, &stored)?;
+        let stored = Arc::new(Stored::new(&arrow, shredding)?);
+        let columns = &stored.schema;
+        let (writer, row_group_bytes) = properties::properties(metadata, columns)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-            ArrowWriter::try_new_with_options(Vec::new(), stored.clone(), options)?.into_serialized_writer()
+            ArrowWriter::try_new_with_options(Vec::new(), columns.clone(), options)?.into_serialized_writer()
         };
         let (_, plain) = factory(writer.clone().into_builder().set_dictionary_enabled(false).build())?;
         let (writer, factory) = factory(writer)?;
@@ -82,7 +93,7 @@ impl Shape {
 
     pub fn encoder(self: &Arc<Self>) -> Result<RowGroupEncoder> {
         let (writers, judging) = (self.factory.create_column_writers(0)?, Some(self.clone()));
-        Ok(RowGroupEncoder { writers, schema: self.stored.clone(), rows: 0, judging })
+        Ok(RowGroupEncoder { writers, stored: self.stored.clone(), rows: 0, judging })
     }
 
     /// Takes the dictionary from the columns for which it is not worth it, by the first rows.
@@ -120,7 +131,8 @@ impl Shape {
     pub fn lineage_encoder(&self) -> Result<RowGroupEncoder> {
         let writers = self.factory.create_column_writers(0)?.split_off(self.own_leaves());
         let fields: Vec<_> = self.arrow.fields().iter().filter(|f| is_lineage(f)).cloned().collect();
-        Ok(RowGroupEncoder { writers, schema: Arc::new(arrow::datatypes::Schema::new(fields)), rows: 0, judging: None })
+        let stored = Stored::new(&Arc::new(arrow::datatypes::Schema::new(fields)), Shredding::default())?;
+        Ok(RowGroupEncoder { writers, stored: Arc::new(stored), rows: 0, judging: None })
     }
 }
 
@@ -137,7 +149,7 @@ fn is_lineage(field: &arrow::datatypes::Field) -> bool {
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
 pub struct RowGroupEncoder {
     writers: Vec<ArrowColumnWriter>,
-    schema: SchemaRef,
+    stored: Arc<Stored>,
     rows: u64,
     /// Until the first rows are there.
     judging: Option<Arc<Shape>>,
@@ -159,13 +171,13 @@ impl EncodedGroup {
 impl RowGroupEncoder {
     /// Adds rows, with the columns shared out among `lanes` threads.
     pub fn write(&mut self, batch: &RecordBatch, lanes: usize) -> Result<()> {
-        let columns = stored_columns(batch.columns());
+        let columns = self.stored.columns(batch.schema_ref().fields(), batch.columns())?;
         if let Some(shape) = self.judging.take() {
             shape.judge(&mut self.writers, &columns)?;
         }
         self.rows += batch.num_rows() as u64;
         let mut leaves = Vec::with_capacity(self.writers.len());
-        for (field, column) in self.schema.fields().iter().zip(&columns) {
+        for (field, column) in self.stored.schema.fields().iter().zip(&columns) {
             leaves.extend(compute_leaves(field, column)?);
         }
         let mut work: Vec<_> = self.writers.iter_mut().zip(&leaves).collect();
@@ -321,9 +333,8 @@ mod tests {
     #[test]
     fn what_can_not_be_written_is_refused_with_column_and_type() {
         let error = |fields| shape(3, fields).expect_err("refused").to_string();
-        let inner = StructType::new(vec![field(2, "g", PrimitiveType::named("geometry"))]);
-        assert_eq!(error(vec![field(1, "s", inner)]), "column s.g: values of type geometry can't be written");
-        assert_eq!(error(vec![field(1, "v", Type::Variant)]), "column v: values of type variant can't be written");
+        let inner = StructType::new(vec![field(2, "q", PrimitiveType::named("quaternion"))]);
+        assert_eq!(error(vec![field(1, "s", inner)]), "column s.q: values of type quaternion can't be written");
         let list = ListType::new(2, PrimitiveType::Unknown, false);
         assert_eq!(error(vec![field(1, "l", list)]), "column l: values of type list<unknown> can't be written");
         assert_eq!(error(vec![field(1, "u", PrimitiveType::Unknown)]), "column u: values of type unknown can't be written");

@@ -13,8 +13,12 @@ mod metrics;
 mod output;
 mod pages;
 mod properties;
+mod shapes;
+mod shred;
+mod shredding;
 mod split;
 mod stored;
+mod variants;
 
 pub use append::Appender;
 pub use deletes::{Doomed, write_deletes};
@@ -24,6 +28,7 @@ pub use error::WriteError;
 pub use metrics::NanCounts;
 pub use output::{Output, RowGroup, Written};
 pub use pages::flat;
+pub use shredding::Shredding;
 
 /// The result of a write.
 pub type Result<T> = std::result::Result<T, WriteError>;

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value};
+use esker_read::{Around, statistic, variant_columns};
 use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
 use esker_table::with_bounds;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
+
+use crate::variants;
 
 /// The modes of a table's columns (`write.metadata.metrics.*`).
 #[derive(Debug)]
@@ -60,6 +63,7 @@ pub(crate) fn data_file(
     let mut values: HashMap<i32, u64> = HashMap::new();
     let mut nulls: HashMap<i32, Option<u64>> = HashMap::new();
     let mut bounds: HashMap<i32, Option<(Value, Value)>> = HashMap::new();
+    let mut around: HashMap<i32, Option<Around>> = HashMap::new();
     for chunk in footer.row_groups().iter().flat_map(|g| g.columns()) {
         let Some(id) = leaf_id(chunk.column_descr()) else { continue };
         let mode = modes.of(id);
@@ -81,7 +85,18 @@ pub(crate) fn data_file(
         }
         let Some(Type::Primitive(ty)) = schema.field_by_id(id).map(|f| f.field_type.as_ref()) else { continue };
         let all_null = count == Some(chunk.num_values().unsigned_abs());
-        let found = statistics.and_then(|s| Some((value(ty, s, s.min_bytes_opt()?)?, value(ty, s, s.max_bytes_opt()?)?)));
+        if matches!(ty, PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) {
+            if !all_null {
+                let found = Around::of(chunk);
+                // One row group whose shapes lie nobody knows where leaves the file without.
+                let known = around.entry(id).or_insert(found);
+                *known = known.zip(found).map(|(a, b)| a.with(b));
+            }
+            continue;
+        }
+        let found = statistics.and_then(|s| {
+            Some((statistic(ty, s.physical_type(), s.min_bytes_opt()?)?, statistic(ty, s.physical_type(), s.max_bytes_opt()?)?))
+        });
         match (bounds.get_mut(&id), found) {
             (_, None) if all_null => {}
             // One row group without bounds leaves the file without.
@@ -106,6 +121,24 @@ pub(crate) fn data_file(
         };
         lower.extend(shorten(&low, width, false).or(Some(low)).and_then(|low| Some((id, Bound::of(&low)?))));
         upper.extend(shorten(&high, width, true).and_then(|high| Some((id, Bound::of(&high)?))));
+    }
+    for (id, (low, high)) in around.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
+        lower.push((id, low));
+        upper.push((id, high));
+    }
+    for column in variant_columns(footer.file_metadata().schema_descr()) {
+        let Some((id, mode)) = column.id.map(|id| (id, modes.of(id))).filter(|(_, mode)| *mode != Mode::None) else { continue };
+        let leaf = |leaf: usize| footer.row_groups().iter().map(move |group| group.column(leaf));
+        sizes.insert(id, column.leaves.clone().flat_map(leaf).map(|chunk| chunk.compressed_size().unsigned_abs()).sum());
+        values.insert(id, leaf(column.metadata).map(|chunk| chunk.num_values().unsigned_abs()).sum());
+        let null = |chunk: &ColumnChunkMetaData| chunk.statistics().and_then(Statistics::null_count_opt);
+        nulls.insert(id, leaf(column.metadata).map(null).sum());
+        if mode != Mode::Counts
+            && let Some((low, high)) = variants::bounds(footer, &column)
+        {
+            lower.push((id, low));
+            upper.push((id, high));
+        }
     }
     let known = |counts: HashMap<i32, Option<u64>>| counted(counts.into_iter().filter_map(|(id, n)| Some((id, n?))));
     let rows = footer.file_metadata().num_rows();
@@ -140,16 +173,6 @@ fn start(group: &parquet::file::metadata::RowGroupMetaData) -> Option<i64> {
 pub(crate) fn leaf_id(column: &ColumnDescriptor) -> Option<i32> {
     let info = column.self_type().get_basic_info();
     info.has_id().then(|| info.id())
-}
-
-/// The value that Parquet's statistics have as bytes, of a column that may have been promoted since; none if it is none to compare with.
-fn value(ty: &PrimitiveType, statistics: &Statistics, bytes: &[u8]) -> Option<Value> {
-    let unscaled: i128 = match (ty, statistics) {
-        (PrimitiveType::Decimal { .. }, Statistics::Int32(_)) => i32::from_le_bytes(bytes.try_into().ok()?).into(),
-        (PrimitiveType::Decimal { .. }, Statistics::Int64(_)) => i64::from_le_bytes(bytes.try_into().ok()?).into(),
-        _ => return Value::from_bytes(ty, bytes).filter(|value| !value.is_nan()),
-    };
-    Value::from_bytes(ty, &unscaled.to_be_bytes())
 }
 
 /// A bound of at most `width` characters or bytes that still bounds; none where there is no such upper bound.
@@ -211,7 +234,7 @@ mod tests {
         let decimal = PrimitiveType::Decimal { precision: 9, scale: 2 };
         let int = Statistics::int32(Some(0), Some(0), None, None, false);
         let float = Statistics::float(Some(0.0), Some(0.0), None, None, false);
-        let of = |ty, statistics, bytes: &[u8]| value(&ty, statistics, bytes);
+        let of = |ty, statistics: &Statistics, bytes: &[u8]| statistic(&ty, statistics.physical_type(), bytes);
         let unscaled = |unscaled| Some(Value::Decimal { unscaled, scale: 2 });
         assert_eq!(of(decimal, &int, &(-250_i32).to_le_bytes()), unscaled(-250));
         assert_eq!(of(PrimitiveType::Long, &int, &7_i32.to_le_bytes()), Some(Value::Long(7)));

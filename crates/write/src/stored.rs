@@ -1,11 +1,15 @@
-//! What of rows is in files. Columns of type `unknown` are not, at any depth (specification, Appendix A, "Parquet").
+//! What of rows is in files. Columns of type `unknown` are not, at any depth (specification, Appendix A, "Parquet"). Parts of variants are in
+//! columns of their own where a job says so.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef};
+use arrow::error::ArrowError;
 use esker_format::{NestedFieldRef, PrimitiveType, Schema, Type};
+use esker_read::is_variant;
 
+use crate::shredding::Shredding;
 use crate::{Result, WriteError};
 
 /// An error if a table has a column that no file can hold, or none that a file has.
@@ -31,8 +35,8 @@ fn check(field: &NestedFieldRef, schema: &Schema) -> Result<()> {
     use PrimitiveType as P;
     let children = field.field_type.children();
     let holdable = match field.field_type.as_ref() {
-        Type::Primitive(P::Geometry { .. } | P::Geography { .. } | P::Other(_)) | Type::Variant => false,
-        Type::Primitive(_) => true,
+        Type::Primitive(P::Other(_)) => false,
+        Type::Primitive(_) | Type::Variant => true,
         // A struct that holds nothing is none of Parquet's.
         Type::Struct(_) => children.iter().any(|child| !is_unknown(child)),
         Type::List(_) | Type::Map(_) => children.iter().all(|child| !is_unknown(child)),
@@ -43,62 +47,80 @@ fn check(field: &NestedFieldRef, schema: &Schema) -> Result<()> {
     }
 }
 
-/// The columns that files of rows with these columns have.
-pub(crate) fn stored_schema(schema: &SchemaRef) -> SchemaRef {
-    match schema.fields().iter().any(|field| has_unknown(field.data_type())) {
-        true => Arc::new(ArrowSchema::new(stored_fields(schema.fields()))),
-        false => schema.clone(),
+/// How rows with some columns are in files.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// The columns that files have.
+    pub(crate) schema: SchemaRef,
+    shredding: Shredding,
+}
+
+impl Stored {
+    pub(crate) fn new(rows: &SchemaRef, shredding: Shredding) -> Result<Self> {
+        let made = Self { schema: rows.clone(), shredding };
+        let schema = match rows.fields().iter().any(|field| made.differs(field)) {
+            true => Arc::new(ArrowSchema::new(made.fields(rows.fields())?)),
+            false => rows.clone(),
+        };
+        Ok(Self { schema, ..made })
     }
-}
 
-/// Columns of rows as files have them.
-pub(crate) fn stored_columns(columns: &[ArrayRef]) -> Vec<ArrayRef> {
-    columns.iter().filter(|column| *column.data_type() != DataType::Null).map(stored).collect()
-}
-
-fn has_unknown(ty: &DataType) -> bool {
-    match ty {
-        DataType::Null => true,
-        DataType::Struct(fields) => fields.iter().any(|field| has_unknown(field.data_type())),
-        DataType::List(item) | DataType::Map(item, _) => has_unknown(item.data_type()),
-        _ => false,
+    /// Columns of rows as files have them.
+    pub(crate) fn columns(&self, fields: &Fields, columns: &[ArrayRef]) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
+        let kept = fields.iter().zip(columns).filter(|(field, _)| *field.data_type() != DataType::Null);
+        kept.map(|(field, column)| self.column(field, column)).collect()
     }
-}
 
-fn stored_fields(fields: &Fields) -> Fields {
-    fields.iter().filter(|field| *field.data_type() != DataType::Null).map(stored_field).collect()
-}
-
-fn stored_field(field: &FieldRef) -> FieldRef {
-    let ty = match field.data_type() {
-        ty if !has_unknown(ty) => return field.clone(),
-        DataType::Struct(fields) => DataType::Struct(stored_fields(fields)),
-        DataType::List(item) => DataType::List(stored_field(item)),
-        DataType::Map(entries, sorted) => DataType::Map(stored_field(entries), *sorted),
-        other => other.clone(),
-    };
-    Arc::new(Field::clone(field).with_data_type(ty))
-}
-
-/// A column that is not of type `unknown` itself.
-fn stored(array: &ArrayRef) -> ArrayRef {
-    match array.data_type() {
-        ty if !has_unknown(ty) => array.clone(),
-        DataType::Struct(_) => Arc::new(stored_struct(array.as_struct())),
-        DataType::List(item) => {
-            let list = array.as_list::<i32>();
-            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
-            Arc::new(ListArray::new(stored_field(item), offsets, stored(list.values()), nulls))
+    /// Whether a field is otherwise in files than in rows.
+    fn differs(&self, field: &Field) -> bool {
+        match field.data_type() {
+            DataType::Null => true,
+            ty if is_variant(ty) => self.shredding.of(field).is_some(),
+            DataType::Struct(fields) => fields.iter().any(|field| self.differs(field)),
+            DataType::List(item) | DataType::Map(item, _) => self.differs(item),
+            _ => false,
         }
-        DataType::Map(entries, sorted) => {
-            let map = array.as_map();
-            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
-            Arc::new(MapArray::new(stored_field(entries), offsets, stored_struct(map.entries()), nulls, *sorted))
-        }
-        _ => array.clone(),
     }
-}
 
-fn stored_struct(array: &StructArray) -> StructArray {
-    StructArray::new(stored_fields(array.fields()), stored_columns(array.columns()), array.nulls().cloned())
+    fn fields(&self, fields: &Fields) -> std::result::Result<Fields, ArrowError> {
+        fields.iter().filter(|field| *field.data_type() != DataType::Null).map(|field| self.field(field)).collect()
+    }
+
+    fn field(&self, field: &FieldRef) -> std::result::Result<FieldRef, ArrowError> {
+        let ty = match field.data_type() {
+            _ if !self.differs(field) => return Ok(field.clone()),
+            ty if is_variant(ty) => self.shredding.type_of(field),
+            DataType::Struct(fields) => DataType::Struct(self.fields(fields)?),
+            DataType::List(item) => DataType::List(self.field(item)?),
+            DataType::Map(entries, sorted) => DataType::Map(self.field(entries)?, *sorted),
+            other => other.clone(),
+        };
+        Ok(Arc::new(Field::clone(field).with_data_type(ty)))
+    }
+
+    /// A column that is not of type `unknown` itself.
+    fn column(&self, field: &FieldRef, array: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(match array.data_type() {
+            _ if !self.differs(field) => array.clone(),
+            ty if is_variant(ty) => self.shredding.shredded(field, array)?,
+            DataType::Struct(fields) => Arc::new(self.children(fields, array.as_struct())?),
+            DataType::List(item) => {
+                let list = array.as_list::<i32>();
+                let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+                Arc::new(ListArray::try_new(self.field(item)?, offsets, self.column(item, list.values())?, nulls)?)
+            }
+            DataType::Map(entries, sorted) => {
+                let map = array.as_map();
+                let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+                let pairs = self.children(map.entries().fields(), map.entries())?;
+                Arc::new(MapArray::try_new(self.field(entries)?, offsets, pairs, nulls, *sorted)?)
+            }
+            _ => array.clone(),
+        })
+    }
+
+    fn children(&self, fields: &Fields, array: &StructArray) -> std::result::Result<StructArray, ArrowError> {
+        let columns = self.columns(fields, array.columns())?;
+        StructArray::try_new(self.fields(fields)?, columns, array.nulls().cloned())
+    }
 }

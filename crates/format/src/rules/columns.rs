@@ -109,9 +109,15 @@ fn identifiers(schema: &Schema) -> Vec<Violation> {
     let why = |id: i32| {
         let Some(field) = schema.field_by_id(id) else { return Some("the schema has no such field".to_owned()) };
         match field.field_type.as_ref() {
-            Type::Primitive(PrimitiveType::Float | PrimitiveType::Double) => return Some(format!("it is {}", field.field_type)),
+            Type::Primitive(
+                PrimitiveType::Float
+                | PrimitiveType::Double
+                | PrimitiveType::Geometry { .. }
+                | PrimitiveType::Geography { .. }
+                | PrimitiveType::Unknown,
+            ) => return Some(format!("column {} is {}", schema.name_by_field_id(id).unwrap_or_default(), field.field_type)),
             Type::Primitive(_) => {}
-            ty => return Some(format!("it is {ty}, no simple type")),
+            ty => return Some(format!("column {} is {ty}, no simple type", schema.name_by_field_id(id).unwrap_or_default())),
         }
         let mut inner = Some(id);
         while let Some(id) = inner {

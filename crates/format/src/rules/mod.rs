@@ -240,7 +240,7 @@ mod tests {
             (3, set("/snapshots/0/schema-id", json!(0)), RequiredHasDefaults, "schema 1, field z (3): it is required, was added"),
             (2, column(nested(5, field(4, json!("string"), false))), FieldPlace, "f5.f4 (4): it was in the table's own fields"),
             (2, set("/schemas/1/fields/1/required", json!(false)), IdentifierField, "y is optional"),
-            (2, set("/schemas/1/fields/1/type", json!("double")), IdentifierField, "it is double"),
+            (2, set("/schemas/1/fields/1/type", json!("double")), IdentifierField, "is double"),
             (2, set("/last-column-id", json!(2)), LastColumnId, "it is 2"),
         ]
     }

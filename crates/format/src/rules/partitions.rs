@@ -80,7 +80,8 @@ fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<
         let is_simple = matches!(field.field_type.as_ref(), Type::Primitive(_));
         let is_known = !matches!(transform, Transform::Unknown(_));
         if is_known && (!is_simple || transform.result_type(&field.field_type).is_none()) {
-            found.push((Rule::SourceType, format!("{transform} takes no {}", field.field_type)));
+            let name = schema.name_by_field_id(*id).unwrap_or(&field.name);
+            found.push((Rule::SourceType, format!("{transform} takes no {}, which column {name} is", field.field_type)));
         }
     }
     found

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, RecordBatch};
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::error::ArrowError;
-use esker_format::{NullOrder, Schema, SortDirection, SortField, TableMetadata, Transform, Value};
+use esker_format::{NullOrder, PrimitiveType, Schema, SortDirection, SortField, TableMetadata, Transform, Type, Value};
 use esker_read::transform;
 use esker_table::{ColumnBounds, LiveFile};
 
@@ -68,8 +68,14 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                     };
                     Ok(Key { column: Place::of(schema, source)?, transform: f.transform.clone(), options })
                 };
-                let keys = order.fields.iter().map(key).collect::<Result<_>>()?;
-                Ok(Some((Order::Columns(keys), i32::try_from(order.order_id).ok())))
+                // Values of no type are all null, and in any order.
+                let is_of_none = |f: &&SortField| {
+                    let source = f.source_id.and_then(|id| schema.field_by_id(id));
+                    source.is_some_and(|field| *field.field_type == Type::Primitive(PrimitiveType::Unknown))
+                };
+                let keys: Vec<Key> = order.fields.iter().filter(|f| !is_of_none(f)).map(key).collect::<Result<_>>()?;
+                let id = i32::try_from(order.order_id).ok();
+                Ok((!keys.is_empty()).then_some((Order::Columns(keys), id)))
             }
         },
     }

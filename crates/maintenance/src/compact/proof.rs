@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use esker_format::{PartitionField, PartitionSpec, Value};
-use esker_read::{field_id, literal_array};
+use esker_read::{field_id, is_variant, literal_array, variant_at, variant_hash};
 use esker_write::Shape;
 
 /// What readers see instead of what a file holds: engines take a column that a file is partitioned by as it is from its partition.
@@ -131,6 +131,10 @@ fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), 
     let double = |v: f64| v.to_bits();
     let wide = |v: i128| mix((v >> 64) as u64).wrapping_add(v as u64);
     match column.data_type() {
+        ty if is_variant(ty) => {
+            let values = column.as_struct();
+            each(rows, column, |i| variant_hash(&variant_at(values, i)));
+        }
         DataType::Int32 => primitive!(t::Int32Type, |v: i32| v as u64),
         DataType::Int64 => primitive!(t::Int64Type, |v: i64| v as u64),
         DataType::Date32 => primitive!(t::Date32Type, |v: i32| v as u64),

@@ -3,13 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
-use esker_format::{DataFile, Schema, TableMetadata, Tuple};
-use esker_read::Adapter;
+use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
+use esker_read::{Adapter, ReadError};
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
 use esker_types::{Coded, ErrorCode, TableId, total};
-use esker_write::{Doomed, Shape};
+use esker_write::{Doomed, Shape, Shredding};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parquet::arrow::parquet_to_arrow_schema;
 use parquet::basic::Repetition;
 use roaring::RoaringTreemap;
 use tokio::task::JoinSet;
@@ -456,6 +457,30 @@ async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveF
     Ok(Shape::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&lacking)))?)
 }
 
+/// The shape with what any of the files has of variants in columns of their own, so that a filter finds no less than in the files.
+async fn shredded(context: &JobContext, metadata: &TableMetadata, files: &[LiveFile], whole: Arc<Shape>) -> Result<Arc<Shape>> {
+    let is_variant = |id: i32| whole.schema.field_by_id(id).is_some_and(|field| *field.field_type == Type::Variant);
+    if !whole.schema.field_ids().any(is_variant) {
+        return Ok(whole);
+    }
+    let mut found = Vec::with_capacity(files.len());
+    for file in files {
+        let file = &file.file;
+        let footer = context.reader.footer(&file.file_path, file.size(), &context.counters.reads).await?;
+        let about = footer.file_metadata();
+        let columns = parquet_to_arrow_schema(about.schema_descr(), None);
+        let columns = columns.map_err(|source| ReadError::Parquet { path: file.file_path.clone(), source })?;
+        let columns = context.reader.names().identify(columns.fields());
+        let columns = columns.map_err(|what| ReadError::unsupported(&file.file_path, what))?;
+        found.push((columns, about.num_rows().unsigned_abs()));
+    }
+    let shredding = Shredding::of_files(found.iter().map(|(columns, rows)| (columns, *rows)));
+    match shredding.is_empty() {
+        true => Ok(whole),
+        false => Ok(Shape::shredded(metadata, whole.schema.clone(), shredding)?),
+    }
+}
+
 /// The ids of the fields of a file that are required, at every depth.
 fn add_required(ty: &parquet::schema::types::Type, found: &mut BTreeSet<i32>) {
     let about = ty.get_basic_info();
@@ -477,6 +502,7 @@ impl GroupWork {
     async fn run(self) -> Result<Ready> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
         let shape = shape_of(&context, &metadata, &files, shape).await?;
+        let shape = shredded(&context, &metadata, &files, shape).await?;
         let spec = metadata.partition_spec_by_id(group.spec_id);
         let spec = spec.ok_or_else(|| MaintenanceError::Refused(format!("partition spec {} does not exist", group.spec_id)))?;
         let partition: Tuple = one_partition(&files)?.values().into();

@@ -53,6 +53,14 @@ fn is_own(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Values in another type, as a `CAST` makes them; what can't be converted is null, or an error.
+pub(crate) fn cast_values(values: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
+    match is_own(values.data_type(), to) {
+        true => Convert { to: to.clone(), safe }.apply(values),
+        false => Ok(cast_with_options(values, to, &CastOptions { safe, ..CastOptions::default() })?),
+    }
+}
+
 fn whole_digits(precision: u8, scale: i8) -> i16 {
     i16::from(precision) - i16::from(scale)
 }

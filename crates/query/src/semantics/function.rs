@@ -6,7 +6,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -18,11 +19,15 @@ pub(super) trait Unary: std::fmt::Debug + PartialEq + Eq + std::hash::Hash + Sen
     fn field(&self, input: &FieldRef) -> Result<Field>;
     /// What it makes of values.
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef>;
+    /// Whether a scan may do it, wherever a plan has it: it has to fail for no value.
+    fn is_for_scans(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Function<T> {
-    inner: T,
+pub(super) struct Function<T> {
+    pub(super) inner: T,
     signature: Signature,
 }
 
@@ -48,7 +53,7 @@ pub(super) fn is_call(expr: &Expr, name: &str) -> bool {
 
 /// The null that a function makes of a null without a type. The optimizer puts those into calls that it has planned already: for an
 /// aggregate of no rows, and for columns of rows that an outer join adds.
-pub(super) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
+pub(crate) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
     if !arguments.args.iter().any(|value| value.data_type().is_null()) {
         return Ok(None);
     }
@@ -68,6 +73,15 @@ impl<T: Unary> ScalarUDFImpl for Function<T> {
         match arguments {
             [] | [DataType::Null] => Ok(DataType::Null),
             [input, ..] => Ok(self.inner.field(&Arc::new(Field::new("", input.clone(), true)))?.data_type().clone()),
+        }
+    }
+
+    fn placement(&self, arguments: &[ExpressionPlacement]) -> ExpressionPlacement {
+        match arguments {
+            [ExpressionPlacement::Column | ExpressionPlacement::MoveTowardsLeafNodes] if self.inner.is_for_scans() => {
+                ExpressionPlacement::MoveTowardsLeafNodes
+            }
+            _ => ExpressionPlacement::KeepInPlace,
         }
     }
 

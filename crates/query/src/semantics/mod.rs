@@ -50,15 +50,19 @@ mod text_literal;
 mod trunc;
 mod types;
 mod uuid;
+mod variants;
 mod zone;
 
+pub(crate) use convert::cast_values;
 pub(crate) use extreme::{Extreme, Nested, Plain, Ranked, Windowed};
+pub(crate) use function::of_untyped_null;
 pub(crate) use numbers::numbers;
 pub(crate) use plans::rewritten;
 pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use signed::signed;
-pub(crate) use types::{mark_fixed, stored, type_name, without_marks};
+pub(crate) use types::{Types, mark_fixed, stored, type_name, without_marks};
+pub(crate) use variants::{tried, tried_of};
 
 /// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
 /// of a list, which DataFusion has under the same names for the first item.
@@ -76,6 +80,7 @@ pub(crate) fn options(config: &mut SessionConfig) {
 /// A session with the rules; functions of the same name replace DataFusion's.
 pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(variants::Variants),
         Arc::new(grouping::Sets),
         Arc::new(compare::Comparisons),
         Arc::new(ResolveGroupingFunction::new()),
@@ -83,12 +88,13 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         Arc::new(keys::Keys),
         Arc::new(lists::Lists),
         Arc::new(subqueries::Subqueries),
+        Arc::new(variants::Parts),
     ];
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(compare::Operators)];
     let mut session = builder
         .with_expr_planners(planners)
         .with_default_features()
-        .with_type_planner(Arc::new(types::Types))
+        .with_type_planner(Arc::new(Types))
         .with_analyzer_rules(rules)
         .with_optimizer_rules(crate::logical::rules())
         .with_physical_optimizer_rules(crate::pushdown::rules())
@@ -96,6 +102,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .build();
     let own = arguments::functions(|name| session.scalar_functions().get(name).cloned());
     let own = own.into_iter().chain(now::functions()).chain(quantified::functions()).chain([quotient::fraction()]);
+    let own = own.chain(crate::variant::functions()).chain(crate::geo::functions());
     for function in own.collect::<Vec<_>>() {
         session.register_udf(Arc::new(function))?;
     }

@@ -17,7 +17,7 @@ use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
 use super::zone::{self, Shown, is_utc};
-use super::{quotient, sized, uuid};
+use super::{quotient, sized, uuid, variants};
 use crate::wording::sql_type;
 
 /// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
@@ -230,6 +230,9 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 
 /// A conversion that is not Arrow's, or whose type says a length.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
+    if let Some(made) = variants::converted(expr, from.data_type(), to.data_type(), safe) {
+        return Ok(Some(made));
+    }
     let made = match safe {
         true => converted(expr, from.data_type(), to.data_type(), safe),
         false => conversion(expr, to, from)?,

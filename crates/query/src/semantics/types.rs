@@ -10,10 +10,11 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
 use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
+use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, is_variant, variant_type};
 
 use super::sized::sized;
-use crate::opaque;
 use crate::wording::sql_type;
+use crate::{geo, opaque};
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
 /// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
@@ -55,6 +56,7 @@ impl TypePlanner for Types {
                 DataType::Binary
             }
             ast::DataType::Custom(custom, _) => match custom.to_string().to_lowercase().as_str() {
+                "variant" => variant_type(),
                 "timestamp_ns" => DataType::Timestamp(TimeUnit::Nanosecond, None),
                 "bpchar" | "nchar" => return Err(padded(&name)),
                 "timestamptz_ns" => DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
@@ -181,14 +183,34 @@ pub(crate) fn type_name(field: &Field) -> String {
         let (kind, rest) = ty.split_at(ty.find(['(', '<']).unwrap_or(ty.len()));
         return format!("{}{rest}", kind.to_uppercase());
     }
+    if let Some(name) = shape_name(field) {
+        return name;
+    }
     let marks = field.metadata().get(FIXED).map(|marks| marks.split(NEXT).collect::<Vec<_>>());
     named(field.data_type(), "", &marks.unwrap_or_default())
 }
 
+/// What SQL calls the type of shapes.
+fn shape_name(field: &Field) -> Option<String> {
+    let (crs, edges) = geo::about(field)?;
+    let known = edges.as_deref() == Some(DEFAULT_EDGES);
+    Some(match (crs, edges) {
+        (Some(crs), Some(_)) if known => format!("GEOGRAPHY({crs})"),
+        (None, Some(_)) if known => "GEOGRAPHY".to_owned(),
+        (crs, Some(edges)) => format!("GEOGRAPHY({}, {edges})", crs.as_deref().unwrap_or(DEFAULT_CRS)),
+        (Some(crs), None) => format!("GEOMETRY({crs})"),
+        (None, None) => "GEOMETRY".to_owned(),
+    })
+}
+
 /// A type that is at a path, of which some are of a `fixed(16)`.
 fn named(ty: &DataType, path: &str, fixed: &[&str]) -> String {
-    let within = |field: &Field, step: &str| named(field.data_type(), &format!("{path}{step}"), fixed);
+    let within = |field: &Field, step: &str| match shape_name(field) {
+        Some(name) => name,
+        None => named(field.data_type(), &format!("{path}{step}"), fixed),
+    };
     match ty {
+        ty if is_variant(ty) => "VARIANT".to_owned(),
         DataType::Boolean => "BOOLEAN".to_owned(),
         DataType::Int32 => "INT".to_owned(),
         DataType::Int64 => "BIGINT".to_owned(),

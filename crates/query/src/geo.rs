@@ -1,0 +1,425 @@
+//! Shapes in SQL: `geometry` and `geography` are bytes in "Well-Known Binary", and the functions of the OGC's "Simple Feature Access" take them.
+//!
+//! Coordinates are taken for those of a plane, whatever the column's reference system is. The edges of a geography are no straight lines, so
+//! that only the distance of points is served there: along the surface of WGS 84, in metres.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, LargeBinaryArray, StringArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+use esker_read::{DEFAULT_CRS, WKB};
+use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
+use geo_traits::to_geo::ToGeoGeometry;
+use wkb::reader::{Wkb, read_wkb};
+use wkb::writer::{WriteOptions, write_geometry};
+
+use crate::semantics::of_untyped_null;
+
+const NAME: &str = "ARROW:extension:name";
+const ABOUT: &str = "ARROW:extension:metadata";
+
+/// What a column of shapes says of them: their reference system, if it is not the default, and how edges run on a globe, if they do. None
+/// of a column of something else.
+pub(crate) fn about(field: &Field) -> Option<(Option<String>, Option<String>)> {
+    if field.metadata().get(NAME).map(String::as_str) != Some(WKB) {
+        return None;
+    }
+    let about: serde_json::Value = serde_json::from_str(field.metadata().get(ABOUT)?).ok()?;
+    let text = |key: &str| about.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    Some((text("crs").filter(|crs| crs != DEFAULT_CRS), text("edges")))
+}
+
+/// Where the first of some bytes are that are no shape.
+pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
+    (0..shapes.len()).find(|row| shapes.is_valid(*row) && read_wkb(shapes.value(*row)).is_err())
+}
+
+/// What a function does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Does {
+    AsText,
+    AsBinary,
+    FromText,
+    FromBinary,
+    Point,
+    Compare(Relation),
+    Distance,
+    Near,
+}
+
+/// How shapes lie to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Relation {
+    Intersects,
+    Within,
+    Contains,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    name: &'static str,
+    does: Does,
+    signature: Signature,
+}
+
+pub(crate) fn functions() -> Vec<ScalarUDF> {
+    let one = |name, does, aliases: &[&'static str]| {
+        let signature = Signature::variadic_any(Volatility::Immutable);
+        ScalarUDF::new_from_impl(Function { name, does, signature }).with_aliases(aliases.iter().copied())
+    };
+    vec![
+        one("st_astext", Does::AsText, &["st_aswkt"]),
+        one("st_asbinary", Does::AsBinary, &["st_aswkb"]),
+        one("st_geomfromtext", Does::FromText, &["st_geometryfromtext"]),
+        one("st_geomfromwkb", Does::FromBinary, &[]),
+        one("st_point", Does::Point, &[]),
+        one("st_intersects", Does::Compare(Relation::Intersects), &[]),
+        one("st_within", Does::Compare(Relation::Within), &[]),
+        one("st_contains", Does::Compare(Relation::Contains), &[]),
+        one("st_distance", Does::Distance, &[]),
+        one("st_dwithin", Does::Near, &[]),
+    ]
+}
+
+impl Does {
+    /// How many arguments it takes, and how many of them are shapes.
+    const fn takes(self) -> (usize, usize) {
+        match self {
+            Self::AsText | Self::AsBinary => (1, 1),
+            Self::FromText | Self::FromBinary => (1, 0),
+            Self::Point => (2, 0),
+            Self::Compare(_) | Self::Distance => (2, 2),
+            Self::Near => (3, 2),
+        }
+    }
+}
+
+fn is_binary(ty: &DataType) -> bool {
+    matches!(ty, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+/// A field of shapes of which nothing is known but that they are some.
+fn shapes(name: &str) -> Field {
+    let about = [(NAME.to_owned(), WKB.to_owned()), (ABOUT.to_owned(), "{}".to_owned())];
+    Field::new(name, DataType::Binary, true).with_metadata(about.into())
+}
+
+impl Function {
+    fn wrong<T>(&self, what: impl std::fmt::Display) -> Result<T> {
+        Err(DataFusionError::Plan(format!("{}: {what}", self.name)))
+    }
+
+    /// A shape of some bytes.
+    fn read<'a>(&self, bytes: &'a [u8]) -> Result<Wkb<'a>> {
+        read_wkb(bytes)
+            .map_err(|e| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB): {e}", self.name)))
+    }
+
+    /// A shape to calculate with; none if it has no points.
+    fn shape(&self, bytes: &[u8]) -> Result<Option<Geometry<f64>>> {
+        let shape = self.read(bytes)?.try_to_geometry();
+        let is_finite = |shape: &Geometry<f64>| shape.coords_iter().all(|at| at.x.is_finite() && at.y.is_finite());
+        match shape {
+            Some(shape) if !is_finite(&shape) => {
+                Err(DataFusionError::Execution(format!("{}: a shape has a coordinate that is no number", self.name)))
+            }
+            shape => Ok(shape.filter(|shape| shape.coords_count() > 0)),
+        }
+    }
+
+    fn text(&self, bytes: &[u8]) -> Result<String> {
+        let mut text = String::new();
+        wkt::to_wkt::write_geometry(&mut text, &self.read(bytes)?)
+            .map_err(|e| DataFusionError::Execution(format!("{}: {e}", self.name)))?;
+        Ok(text)
+    }
+
+    fn of_text(&self, text: &str) -> Result<Vec<u8>> {
+        let failed = |what: String| {
+            let shown: String = text.chars().take(80).collect();
+            DataFusionError::Execution(format!("{}: '{shown}' is no well-known text (WKT): {what}", self.name))
+        };
+        let shape: wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
+        let mut bytes = Vec::new();
+        write_geometry(&mut bytes, &shape, &WriteOptions::default()).map_err(|e| failed(e.to_string()))?;
+        Ok(bytes)
+    }
+
+    fn relate(&self, relation: Relation, left: &BinaryArray, right: &BinaryArray) -> Result<ArrayRef> {
+        // One shape beside many is prepared once.
+        let mut made = Vec::with_capacity(left.len());
+        let (mut last_left, mut last_right) = (Last::default(), Last::default());
+        for row in 0..left.len() {
+            if left.is_null(row) || right.is_null(row) {
+                made.push(None);
+                continue;
+            }
+            let a = last_left.of(left.value(row), |bytes| self.shape(bytes))?;
+            let b = last_right.of(right.value(row), |bytes| self.shape(bytes))?;
+            made.push(Some(match (a, b) {
+                (Some(a), Some(b)) if a.around.is_some_and(|a| b.around.is_some_and(|b| meets(&a, &b))) => {
+                    let found = a.shape.relate(&b.shape);
+                    match relation {
+                        Relation::Intersects => found.is_intersects(),
+                        Relation::Within => found.is_within(),
+                        Relation::Contains => found.is_contains(),
+                    }
+                }
+                _ => false,
+            }));
+        }
+        Ok(Arc::new(BooleanArray::from(made)))
+    }
+
+    fn distances(&self, left: &BinaryArray, right: &BinaryArray, on_globe: bool) -> Result<Float64Array> {
+        let distance = |row: usize| -> Result<Option<f64>> {
+            if left.is_null(row) || right.is_null(row) {
+                return Ok(None);
+            }
+            Ok(match (self.shape(left.value(row))?, self.shape(right.value(row))?) {
+                (Some(Geometry::Point(a)), Some(Geometry::Point(b))) if on_globe => Some(Geodesic.distance(a, b)),
+                (Some(_), Some(_)) if on_globe => {
+                    return self.wrong("of geographies it takes points, as the edges of others are no straight lines");
+                }
+                (Some(a), Some(b)) => Some(Euclidean.distance(&a, &b)),
+                _ => None,
+            })
+        };
+        Ok((0..left.len()).map(distance).collect::<Result<Vec<_>>>()?.into())
+    }
+}
+
+fn meets(a: &Rect<f64>, b: &Rect<f64>) -> bool {
+    a.min().x <= b.max().x && b.min().x <= a.max().x && a.min().y <= b.max().y && b.min().y <= a.max().y
+}
+
+/// A shape that is prepared for comparisons, with the rectangle around it.
+struct Ready {
+    shape: PreparedGeometry<'static, Geometry<f64>, f64>,
+    around: Option<Rect<f64>>,
+}
+
+/// The last shape of a column, which often is that of all rows.
+#[derive(Default)]
+struct Last {
+    bytes: Option<Vec<u8>>,
+    made: Option<Ready>,
+}
+
+impl Last {
+    fn of(&mut self, bytes: &[u8], read: impl Fn(&[u8]) -> Result<Option<Geometry<f64>>>) -> Result<Option<&Ready>> {
+        if self.bytes.as_deref() != Some(bytes) {
+            let shape = read(bytes)?;
+            self.made = shape.map(|shape| Ready { around: shape.bounding_rect(), shape: shape.into() });
+            self.bytes = Some(bytes.to_vec());
+        }
+        Ok(self.made.as_ref())
+    }
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(match self.does {
+            Does::AsText => DataType::Utf8,
+            Does::AsBinary | Does::FromText | Does::FromBinary | Does::Point => DataType::Binary,
+            Does::Compare(_) | Does::Near => DataType::Boolean,
+            Does::Distance => DataType::Float64,
+        })
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let (wanted, of_shapes) = self.does.takes();
+        let types: Vec<&DataType> = args.arg_fields.iter().map(|field| field.data_type()).collect();
+        if types.len() != wanted {
+            return self.wrong(format!("it takes {wanted} arguments, not {}", types.len()));
+        }
+        if let Some(other) = types[..of_shapes].iter().find(|ty| !is_binary(ty) && !ty.is_null()) {
+            let hint = if other.is_string() { "; ST_GeomFromText makes a shape of text" } else { "" };
+            return self.wrong(format!("it takes shapes, not {}{hint}", crate::wording::sql_type(other)));
+        }
+        let rest = &types[of_shapes..];
+        let fits = |ty: &DataType| match self.does {
+            Does::FromText => ty.is_string(),
+            Does::FromBinary => is_binary(ty),
+            _ => ty.is_numeric(),
+        };
+        if let Some(other) = rest.iter().find(|ty| !fits(ty) && !ty.is_null()) {
+            return self.wrong(format!("it can't take {}", crate::wording::sql_type(other)));
+        }
+        if matches!(self.does, Does::Compare(_)) && args.arg_fields.iter().any(|field| is_on_globe(field)) {
+            return self.wrong("it is not served for geographies, whose edges are no straight lines");
+        }
+        Ok(Arc::new(match self.does {
+            Does::FromText | Does::FromBinary | Does::Point => shapes(self.name),
+            _ => Field::new(self.name, self.return_type(&[])?, true),
+        }))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = of_untyped_null(&args)? {
+            return Ok(null);
+        }
+        let on_globe = args.arg_fields.iter().any(|field| is_on_globe(field));
+        let all_scalar = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let bytes = |at: usize| -> Result<BinaryArray> { Ok(cast(&arrays[at], &DataType::Binary)?.as_binary::<i32>().clone()) };
+        let numbers = |at: usize| -> Result<Float64Array> {
+            Ok(cast(&arrays[at], &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+        };
+        let made: ArrayRef = match self.does {
+            Does::AsText => {
+                let texts = bytes(0)?.iter().map(|b| b.map(|b| self.text(b)).transpose()).collect::<Result<Vec<_>>>()?;
+                Arc::new(StringArray::from(texts))
+            }
+            Does::AsBinary => Arc::new(bytes(0)?),
+            Does::FromBinary => {
+                let all = bytes(0)?;
+                all.iter().flatten().try_for_each(|b| self.read(b).map(drop))?;
+                Arc::new(all)
+            }
+            Does::FromText => {
+                let texts = cast(&arrays[0], &DataType::Utf8)?;
+                let mut made = BinaryBuilder::new();
+                for text in texts.as_string::<i32>() {
+                    made.append_option(text.map(|text| self.of_text(text)).transpose()?);
+                }
+                Arc::new(made.finish())
+            }
+            Does::Point => {
+                let (x, y) = (numbers(0)?, numbers(1)?);
+                let mut made = BinaryBuilder::new();
+                for (x, y) in x.iter().zip(y.iter()) {
+                    let point = x.zip(y).map(|(x, y)| {
+                        let mut bytes = Vec::with_capacity(21);
+                        write_geometry(&mut bytes, &geo::Point::new(x, y), &WriteOptions::default()).map(|()| bytes)
+                    });
+                    made.append_option(point.transpose().map_err(|e| DataFusionError::External(Box::new(e)))?);
+                }
+                Arc::new(made.finish())
+            }
+            Does::Compare(relation) => self.relate(relation, &bytes(0)?, &bytes(1)?)?,
+            Does::Distance => Arc::new(self.distances(&bytes(0)?, &bytes(1)?, on_globe)?),
+            Does::Near => {
+                let (found, most) = (self.distances(&bytes(0)?, &bytes(1)?, on_globe)?, numbers(2)?);
+                let near = found.iter().zip(most.iter()).map(|(found, most)| Some(found? <= most?));
+                Arc::new(near.collect::<BooleanArray>())
+            }
+        };
+        Ok(match all_scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&made, 0)?),
+            false => ColumnarValue::Array(made),
+        })
+    }
+}
+
+fn is_on_globe(field: &Field) -> bool {
+    about(field).is_some_and(|(_, edges)| edges.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::config::ConfigOptions;
+
+    use super::*;
+
+    fn globe() -> Field {
+        let about = [(NAME.to_owned(), WKB.to_owned()), (ABOUT.to_owned(), r#"{"edges":"spherical"}"#.to_owned())];
+        Field::new("g", DataType::Binary, true).with_metadata(about.into())
+    }
+
+    fn call(name: &str, args: Vec<(Field, ScalarValue)>) -> Result<ScalarValue> {
+        let function = functions().into_iter().find(|f| f.name() == name).expect(name);
+        let arg_fields: Vec<FieldRef> = args.iter().map(|(field, _)| Arc::new(field.clone())).collect();
+        let scalars: Vec<Option<&ScalarValue>> = args.iter().map(|(_, value)| Some(value)).collect();
+        let return_field =
+            function.return_field_from_args(ReturnFieldArgs { arg_fields: &arg_fields, scalar_arguments: &scalars })?;
+        let args = args.iter().map(|(_, value)| ColumnarValue::Scalar(value.clone())).collect();
+        let config_options = Arc::new(ConfigOptions::default());
+        match function.invoke_with_args(ScalarFunctionArgs { args, arg_fields, number_rows: 1, return_field, config_options })? {
+            ColumnarValue::Scalar(value) => Ok(value),
+            ColumnarValue::Array(_) => panic!("a scalar of scalars"),
+        }
+    }
+
+    fn shape(text: &str) -> (Field, ScalarValue) {
+        let text = (Field::new("t", DataType::Utf8, true), ScalarValue::from(text));
+        (shapes("g"), call("st_geomfromtext", vec![text]).expect("a shape"))
+    }
+
+    /// As PostGIS says it.
+    #[test]
+    fn shapes_lie_to_each_other_as_they_do() {
+        let square = "POLYGON ((0 0, 10 0, 10 10, 0 10, 0 0))";
+        for (name, a, b, expected) in [
+            ("st_intersects", "POINT (5 5)", square, true),
+            ("st_intersects", "POINT (10 5)", square, true),
+            ("st_intersects", "POINT (10.5 5)", square, false),
+            ("st_intersects", "LINESTRING (-5 5, 15 5)", square, true),
+            ("st_intersects", "POINT EMPTY", square, false),
+            ("st_within", "POINT (5 5)", square, true),
+            ("st_within", "POINT (10 5)", square, false),
+            ("st_within", "LINESTRING (1 1, 2 2)", square, true),
+            ("st_within", square, square, true),
+            ("st_contains", square, "POINT (5 5)", true),
+            ("st_contains", square, "POINT (0 0)", false),
+        ] {
+            let found = call(name, vec![shape(a), shape(b)]).expect("a truth");
+            assert_eq!(found, ScalarValue::Boolean(Some(expected)), "{name} of {a} and {b}");
+        }
+        let near = |b: &str, most: f64| {
+            call("st_dwithin", vec![shape("POINT (0 0)"), shape(b), (Field::new("d", DataType::Float64, true), most.into())])
+        };
+        assert_eq!(near("POINT (3 4)", 5.0).expect("a truth"), true.into());
+        assert_eq!(near("POINT (3 4)", 4.99).expect("a truth"), false.into());
+        assert_eq!(near("POLYGON ((3 3, 4 3, 4 4, 3 3))", 4.25).expect("a truth"), true.into());
+        assert_eq!(near("POINT EMPTY", 1.0).expect("a truth"), ScalarValue::Boolean(None));
+    }
+
+    #[test]
+    fn text_comes_back_with_all_its_coordinates() {
+        for text in [
+            "POINT(1 2)",
+            "POINT Z(1 2 3)",
+            "LINESTRING(0 0,1.5 -2)",
+            "POLYGON((0 0,4 0,4 4,0 0),(1 1,2 1,2 2,1 1))",
+            "MULTIPOINT((0 0),(1 1))",
+            "GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))",
+            "POINT EMPTY",
+        ] {
+            let back = call("st_astext", vec![shape(text)]).expect("text");
+            assert_eq!(back, ScalarValue::Utf8(Some(text.to_owned())));
+        }
+        let wrong = (Field::new("t", DataType::Utf8, true), ScalarValue::from("POINT (1"));
+        let error = call("st_geomfromtext", vec![wrong]).expect_err("no text").to_string();
+        assert!(error.contains("'POINT (1' is no well-known text (WKT)"), "{error}");
+        let bytes = (Field::new("b", DataType::Binary, true), ScalarValue::Binary(Some(vec![1, 2, 3])));
+        call("st_astext", vec![bytes]).expect_err("no shape");
+    }
+
+    /// The way from Paris to New York is 5,837 km long along the surface of WGS 84.
+    #[test]
+    fn on_a_globe_points_have_a_distance_in_metres_and_others_have_none() {
+        let on = |text: &str| (globe(), shape(text).1);
+        let found = call("st_distance", vec![on("POINT (2.3522 48.8566)"), on("POINT (-74.0060 40.7128)")]).expect("a distance");
+        assert!(matches!(found, ScalarValue::Float64(Some(m)) if (m / 5_852_900.0 - 1.0).abs() < 0.01), "{found}");
+        call("st_distance", vec![on("LINESTRING (0 0, 1 1)"), on("POINT (0 0)")]).expect_err("no points");
+        let error = call("st_intersects", vec![on("POINT (0 0)"), shape("POINT (0 0)")]).expect_err("a globe").to_string();
+        assert!(error.contains("not served for geographies"), "{error}");
+    }
+}

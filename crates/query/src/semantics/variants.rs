@@ -1,0 +1,277 @@
+//! Variants have no order and no equality of their own: what would compare, group or sort by them is refused, with the way out.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, Between, InList, InSubquery, Like, ScalarFunction, SetComparison, WindowFunction,
+};
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use esker_read::{is_variant, variant_type};
+
+use super::fit::compares;
+use super::function::{Function, Unary, call};
+use super::plans::{rewritten, visible};
+use crate::variant::{Extract, Path, holds_variant, of_values, taken};
+
+/// Functions that compare their arguments, or take fields out of them.
+const COMPARING: [&str; 17] = [
+    "nullif",
+    "greatest",
+    "least",
+    "array_sort",
+    "array_distinct",
+    "array_has",
+    "array_has_any",
+    "array_has_all",
+    "array_position",
+    "array_positions",
+    "array_union",
+    "array_intersect",
+    "array_except",
+    "array_remove",
+    "array_replace",
+    "array_max",
+    "array_min",
+];
+
+/// Aggregates that don't compare what they are given.
+const TAKING: [&str; 5] = ["count", "array_agg", "first_value", "last_value", "nth_value"];
+
+/// The rule, for plans as they are written.
+#[derive(Debug)]
+pub(super) struct Variants;
+
+impl AnalyzerRule for Variants {
+    fn name(&self) -> &'static str {
+        "variants"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.apply_with_subqueries(|node| {
+            check(node)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(plan)
+    }
+}
+
+fn refused<T>(what: &str) -> Result<T> {
+    let what =
+        format!("{what}: a variant is neither compared nor grouped nor sorted; variant_get(v, '$.a', 'int') takes a value of it");
+    Err(DataFusionError::Plan(what))
+}
+
+fn check(plan: &LogicalPlan) -> Result<()> {
+    let schema = visible(plan)?;
+    if !schema.fields().iter().any(|field| holds_variant(field.data_type())) && !makes_variants(plan) {
+        return Ok(());
+    }
+    let is = |expr: &Expr, schema: &DFSchema| expr.get_type(schema).is_ok_and(|ty| holds_variant(&ty));
+    let keys: Vec<Expr> = match plan {
+        LogicalPlan::Sort(sort) => sort.expr.iter().map(|key| key.expr.clone()).collect(),
+        LogicalPlan::Aggregate(aggregate) => grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect(),
+        LogicalPlan::Distinct(Distinct::On(on)) => on.on_expr.clone(),
+        LogicalPlan::Distinct(Distinct::All(input)) => input.schema().columns().into_iter().map(Expr::Column).collect(),
+        LogicalPlan::Join(join) => {
+            let (left, right) = (join.left.schema(), join.right.schema());
+            match join.on.iter().find(|(l, r)| is(l, left) || is(r, right)) {
+                Some((key, _)) => return refused(&key.schema_name().to_string()),
+                None => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    };
+    if let Some(key) = keys.iter().find(|key| is(key, &schema)) {
+        return refused(&key.schema_name().to_string());
+    }
+    for expr in plan.expressions() {
+        expr.apply(|expr| {
+            let compared: Vec<&Expr> = match expr {
+                Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => vec![left, right],
+                Expr::InList(InList { expr, list, .. }) => std::iter::once(expr.as_ref()).chain(list).collect(),
+                Expr::InSubquery(InSubquery { expr, .. }) | Expr::SetComparison(SetComparison { expr, .. }) => vec![expr],
+                Expr::Between(Between { expr, low, high, .. }) => vec![expr, low, high],
+                Expr::Like(Like { expr, .. }) | Expr::SimilarTo(Like { expr, .. }) => vec![expr],
+                Expr::ScalarFunction(ScalarFunction { func, args }) if COMPARING.contains(&func.name()) => args.iter().collect(),
+                // Its two fields are how it is kept, and nobody's columns.
+                Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "get_field" => {
+                    match args.first().is_some_and(|from| from.get_type(&schema).is_ok_and(|ty| is_variant(&ty))) {
+                        true => args.iter().take(1).collect(),
+                        false => Vec::new(),
+                    }
+                }
+                Expr::AggregateFunction(AggregateFunction { func, params }) => {
+                    let all = params.args.iter().filter(|_| params.distinct || !TAKING.contains(&func.name()));
+                    all.chain(params.order_by.iter().map(|key| &key.expr)).collect()
+                }
+                Expr::WindowFunction(function) => {
+                    let WindowFunction { params, .. } = function.as_ref();
+                    params.partition_by.iter().chain(params.order_by.iter().map(|key| &key.expr)).collect()
+                }
+                _ => Vec::new(),
+            };
+            match compared.into_iter().find(|expr| is(expr, &schema)) {
+                Some(expr) => refused(&expr.schema_name().to_string()),
+                None => Ok(TreeNodeRecursion::Continue),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether expressions of a node make variants of other values.
+fn makes_variants(plan: &LogicalPlan) -> bool {
+    let makes = |expr: &Expr| match expr {
+        Expr::ScalarFunction(function) => function.func.name().contains("json") || function.func.name().contains("variant"),
+        Expr::Cast(cast) => is_variant(cast.field.data_type()),
+        Expr::TryCast(cast) => is_variant(cast.field.data_type()),
+        _ => false,
+    };
+    plan.expressions().iter().any(|expr| expr.exists(|expr| Ok(makes(expr))).unwrap_or(true))
+}
+
+/// A conversion from a variant, or to one; none if it is neither.
+pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Option<Expr> {
+    match (is_variant(from), is_variant(to)) {
+        (true, true) => Some(expr.clone()),
+        (true, false) => Some(call(Extract { path: Path(Vec::new()), to: to.clone(), safe }, expr.clone())),
+        (false, true) => Some(call(ToVariant, expr.clone())),
+        (false, false) => None,
+    }
+}
+
+/// The rule that lets scans take parts out of variants, for plans whose types agree. Files may have a part in a column of its own, so that
+/// they need not be read for the rest. A scan takes a part of rows that a condition leaves out later; so what is no value of the type is
+/// an error only where the plan had asked for it.
+#[derive(Debug)]
+pub(super) struct Parts;
+
+impl AnalyzerRule for Parts {
+    fn name(&self) -> &'static str {
+        "variant_parts"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        // A scan's own filters are for pruning.
+        plan.transform_up_with_subqueries(|plan| match plan {
+            LogicalPlan::TableScan(_) => Ok(Transformed::no(plan)),
+            plan => rewritten(plan, apart),
+        })
+        .data()
+    }
+}
+
+fn apart(expr: Expr) -> Result<Transformed<Expr>> {
+    let names = ["variant_get", "try_variant_get", "of_variant", "try_of_variant"];
+    let is_one = matches!(&expr, Expr::ScalarFunction(function) if names.contains(&function.func.name()));
+    Ok(match taken(&expr).filter(|_| is_one) {
+        Some((column, extract)) if !extract.to.is_nested() => {
+            let (to, safe, column) = (extract.to.clone(), extract.safe, Expr::Column(column.clone()));
+            Transformed::yes(call(Told { to, safe }, call(Tried(extract), column)))
+        }
+        _ => Transformed::no(expr),
+    })
+}
+
+/// A part of a variant as a struct: its value, and else what is wrong with it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Tried(Extract);
+
+/// The type of what [`Tried`] makes.
+pub(crate) fn tried(to: &DataType) -> DataType {
+    DataType::Struct(vec![Field::new("value", to.clone(), true), Field::new("wrong", DataType::Utf8, true)].into())
+}
+
+/// What a scan is to take of a column, if an expression is that.
+pub(crate) fn tried_of(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn PhysicalExpr>, &Extract)> {
+    let function = ScalarFunctionExpr::try_downcast_func::<Function<Tried>>(expr)?;
+    let own = function.fun().inner().downcast_ref::<Function<Tried>>()?;
+    Some((function.args().first()?, &own.inner.0))
+}
+
+impl Unary for Tried {
+    fn name(&self) -> &'static str {
+        "variant_part"
+    }
+
+    fn field(&self, _input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", tried(&self.0.to), true))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let (found, wrong) = self.0.tried(values)?;
+        let DataType::Struct(fields) = tried(&self.0.to) else { return refused("a part") };
+        Ok(Arc::new(StructArray::try_new(fields, vec![found, Arc::new(wrong)], None)?))
+    }
+
+    fn is_for_scans(&self) -> bool {
+        true
+    }
+}
+
+/// The value of a part; an error, if there is something wrong with it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Told {
+    to: DataType,
+    /// Whether what is wrong is null.
+    safe: bool,
+}
+
+impl Unary for Told {
+    fn name(&self) -> &'static str {
+        "part_value"
+    }
+
+    fn field(&self, _input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", self.to.clone(), true))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let parts = values.as_struct();
+        let wrong = parts.column(1).as_string::<i32>();
+        match (0..wrong.len()).find(|row| parts.is_valid(*row) && wrong.is_valid(*row)) {
+            Some(row) if !self.safe => Err(DataFusionError::Execution(wrong.value(row).to_owned())),
+            _ => Ok(parts.column(0).clone()),
+        }
+    }
+}
+
+impl Unary for Extract {
+    fn name(&self) -> &'static str {
+        if self.safe { "try_of_variant" } else { "of_variant" }
+    }
+
+    fn field(&self, _input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", self.to.clone(), true))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        self.of(values)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ToVariant;
+
+impl Unary for ToVariant {
+    fn name(&self) -> &'static str {
+        "to_variant"
+    }
+
+    fn field(&self, input: &FieldRef) -> Result<Field> {
+        Ok(Field::new("", variant_type(), input.is_nullable()))
+    }
+
+    fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        of_values(values)
+    }
+}

@@ -1,0 +1,155 @@
+//! The functions of variants that are called by name: `parse_json`, `to_json`, `variant_get`, and those that have null for an error.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BinaryViewBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::exec_err;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+use esker_read::{is_variant, variant_array, variant_type};
+
+use super::{Extract, Path, json, texts, types};
+use crate::semantics::of_untyped_null;
+
+/// What a function does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Does {
+    Parse { safe: bool },
+    Print,
+    Get { safe: bool },
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    name: &'static str,
+    does: Does,
+    signature: Signature,
+}
+
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    let one = |name, does| {
+        let signature = Signature::variadic_any(Volatility::Immutable);
+        ScalarUDF::new_from_impl(Function { name, does, signature })
+    };
+    vec![
+        one("parse_json", Does::Parse { safe: false }),
+        one("try_parse_json", Does::Parse { safe: true }),
+        one("to_json", Does::Print),
+        one("variant_get", Does::Get { safe: false }),
+        one("try_variant_get", Does::Get { safe: true }),
+    ]
+}
+
+/// Texts of JSON as variants.
+pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
+    let texts = cast(texts, &DataType::Utf8)?;
+    let (mut metadata, mut values) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    for text in texts.as_string::<i32>() {
+        match text.map(json::parse) {
+            Some(Ok((names, value))) => {
+                metadata.append_value(names);
+                values.append_value(value);
+            }
+            Some(Err(what)) if !safe => {
+                let shown: String = text.unwrap_or_default().chars().take(80).collect();
+                return Err(DataFusionError::Execution(format!("'{shown}' is no JSON: {what}")));
+            }
+            _ => {
+                metadata.append_null();
+                values.append_null();
+            }
+        }
+    }
+    Ok(variant_array(metadata.finish(), values.finish())?)
+}
+
+/// What `variant_get` is to do, by its arguments but the first; none if they are no literals, or wrong.
+pub(super) fn asked(rest: &[Option<&ScalarValue>]) -> Option<Extract> {
+    let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
+    let to = match rest.len() {
+        1 => variant_type(),
+        _ => types::named(text(1)?).ok()?,
+    };
+    Some(Extract { path: Path::parse(text(0)?).ok()?, to, safe: true })
+}
+
+impl Function {
+    fn wrong<T>(&self, what: &str) -> Result<T> {
+        Err(DataFusionError::Plan(format!("{}: {what}", self.name)))
+    }
+
+    /// What `variant_get` is to do, by its arguments but the first.
+    fn extract(&self, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
+        let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
+        let Some(path) = text(0) else { return self.wrong("the second argument is a path, as '$.a.b'") };
+        let to = match rest.len() {
+            1 => variant_type(),
+            _ => match text(1) {
+                Some(name) => types::named(name)?,
+                None => return self.wrong("the third argument is the name of a type, as 'int'"),
+            },
+        };
+        Ok(Extract { path: Path::parse(path)?, to, safe })
+    }
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        exec_err!("{} has a type by its arguments", self.name)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<&DataType> = args.arg_fields.iter().map(|field| field.data_type()).collect();
+        let given = types.first().copied();
+        let is_text = given.is_some_and(|ty| ty.is_string() || ty.is_null());
+        let of_variant = given.is_some_and(|ty| is_variant(ty) || ty.is_null());
+        let ty = match self.does {
+            Does::Parse { .. } if types.len() != 1 || !is_text => return self.wrong("it takes a text"),
+            Does::Parse { .. } => variant_type(),
+            Does::Print if types.len() != 1 || !of_variant => {
+                return self.wrong("it takes a variant; CAST(… AS VARIANT) makes one");
+            }
+            Does::Print => DataType::Utf8,
+            Does::Get { .. } if !(2..=3).contains(&types.len()) || !of_variant => {
+                return self.wrong("it takes a variant, a path and the name of a type");
+            }
+            Does::Get { safe } => self.extract(safe, &args.scalar_arguments[1..])?.to,
+        };
+        Ok(Arc::new(Field::new(self.name, ty, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if let Some(null) = of_untyped_null(&args)? {
+            return Ok(null);
+        }
+        let Some((first, rest)) = args.args.split_first() else { return self.wrong("it takes an argument") };
+        let made = |values: &ArrayRef| match self.does {
+            Does::Parse { safe } => parsed(values, safe),
+            Does::Print => Ok(Arc::new(texts(values.as_struct())) as ArrayRef),
+            Does::Get { safe } => {
+                let scalars: Vec<Option<&ScalarValue>> =
+                    rest.iter().map(|value| if let ColumnarValue::Scalar(value) = value { Some(value) } else { None }).collect();
+                self.extract(safe, &scalars)?.of(values)
+            }
+        };
+        match first {
+            ColumnarValue::Array(values) => Ok(ColumnarValue::Array(made(values)?)),
+            ColumnarValue::Scalar(value) => {
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&made(&value.to_array()?)?, 0)?))
+            }
+        }
+    }
+}

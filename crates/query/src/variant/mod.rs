@@ -1,0 +1,89 @@
+//! `VARIANT` in SQL: what is taken out of one, what is made one, and as what clients see one, which is JSON.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::error::ArrowError;
+use datafusion::logical_expr::ScalarUDF;
+use esker_read::{is_variant, variant_at};
+
+mod cast;
+mod functions;
+mod json;
+mod path;
+mod prune;
+mod scan;
+mod types;
+
+pub(crate) use cast::{Extract, of_values};
+pub(crate) use path::Path;
+pub(crate) use prune::{Conditions, taken};
+pub(crate) use scan::InParts;
+
+/// The functions that are called by name.
+pub(crate) fn functions() -> Vec<ScalarUDF> {
+    functions::functions()
+}
+
+/// Whether a type is a variant, or holds one.
+pub(crate) fn holds_variant(ty: &DataType) -> bool {
+    match ty {
+        ty if is_variant(ty) => true,
+        DataType::Struct(fields) => fields.iter().any(|field| holds_variant(field.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => holds_variant(item.data_type()),
+        _ => false,
+    }
+}
+
+/// A field as clients see it: text instead of variants.
+pub(crate) fn told_field(field: &FieldRef) -> FieldRef {
+    if !holds_variant(field.data_type()) {
+        return field.clone();
+    }
+    let mut metadata = field.metadata().clone();
+    if is_variant(field.data_type()) {
+        // It is none of Arrow's variants any more.
+        metadata.retain(|key, _| !key.starts_with("ARROW:extension:"));
+    }
+    Arc::new(Field::clone(field).with_data_type(told_type(field.data_type())).with_metadata(metadata))
+}
+
+fn told_type(ty: &DataType) -> DataType {
+    match ty {
+        ty if is_variant(ty) => DataType::Utf8,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(told_field).collect()),
+        DataType::List(item) => DataType::List(told_field(item)),
+        DataType::Map(entries, sorted) => DataType::Map(told_field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// A column as clients see it: JSON instead of variants.
+pub(crate) fn told(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match array.data_type() {
+        ty if !holds_variant(ty) => array.clone(),
+        ty if is_variant(ty) => Arc::new(texts(array.as_struct())),
+        DataType::Struct(fields) => Arc::new(told_struct(fields, array.as_struct())?),
+        DataType::List(item) => {
+            let list = array.as_list::<i32>();
+            Arc::new(ListArray::try_new(told_field(item), list.offsets().clone(), told(list.values())?, list.nulls().cloned())?)
+        }
+        DataType::Map(entries, sorted) => {
+            let map = array.as_map();
+            let pairs = told_struct(map.entries().fields(), map.entries())?;
+            Arc::new(MapArray::try_new(told_field(entries), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?)
+        }
+        _ => array.clone(),
+    })
+}
+
+fn told_struct(fields: &Fields, array: &StructArray) -> Result<StructArray, ArrowError> {
+    let columns = array.columns().iter().map(told).collect::<Result<Vec<_>, _>>()?;
+    StructArray::try_new(fields.iter().map(told_field).collect(), columns, array.nulls().cloned())
+}
+
+/// Variants as JSON.
+fn texts(array: &StructArray) -> StringArray {
+    (0..array.len()).map(|row| array.is_valid(row).then(|| json::text(&variant_at(array, row)))).collect()
+}

@@ -1,0 +1,102 @@
+//! Paths to parts of variants: `$`, then `.name`, `['name']`, `["name"]` or `[0]`, as often as need be.
+
+use datafusion::error::{DataFusionError, Result};
+use parquet::variant::Variant;
+
+/// A step to a part.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    Field(String),
+    Item(usize),
+}
+
+/// A path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Path(pub(crate) Vec<Step>);
+
+impl Path {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let wrong = |what: &str| {
+            DataFusionError::Plan(format!("'{text}' is no path of a variant: {what}; one is written $.name, $['name'] or $[0]"))
+        };
+        let mut rest = text.strip_prefix('$').ok_or_else(|| wrong("it does not begin with $"))?;
+        let mut steps = Vec::new();
+        while !rest.is_empty() {
+            if let Some(name) = rest.strip_prefix('.') {
+                let end = name.find(['.', '[']).unwrap_or(name.len());
+                if end == 0 {
+                    return Err(wrong("a name is empty"));
+                }
+                steps.push(Step::Field(name[..end].to_owned()));
+                rest = &name[end..];
+            } else if let Some(inner) = rest.strip_prefix('[') {
+                let (step, after) = bracket(inner).ok_or_else(|| wrong("a bracket holds no name in quotes and no number"))?;
+                steps.push(step);
+                rest = after;
+            } else {
+                return Err(wrong("a name follows a point"));
+            }
+        }
+        Ok(Self(steps))
+    }
+
+    /// The part of a variant that it leads to.
+    pub(crate) fn of<'m, 'v>(&self, variant: Variant<'m, 'v>) -> Option<Variant<'m, 'v>> {
+        self.0.iter().try_fold(variant, |variant, step| match (&variant, step) {
+            (Variant::Object(object), Step::Field(name)) => object.get(name),
+            (Variant::List(items), Step::Item(at)) => items.get(*at),
+            _ => None,
+        })
+    }
+
+    /// The names of its steps; none if one is to an item of an array.
+    pub(crate) fn names(&self) -> Option<Vec<&str>> {
+        self.0.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
+    }
+}
+
+/// What is in a bracket, and what comes after it.
+fn bracket(inner: &str) -> Option<(Step, &str)> {
+    let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'));
+    let Some(quote) = quote else {
+        let (number, after) = inner.split_once(']')?;
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        return Some((Step::Item(digits.then(|| number.parse().ok())??), after));
+    };
+    let mut name = String::new();
+    let mut characters = inner[1..].char_indices();
+    while let Some((at, c)) = characters.next() {
+        match c {
+            '\\' => name.push(characters.next()?.1),
+            c if c == quote => {
+                let after = inner[1 + at + 1..].strip_prefix(']')?;
+                return Some((Step::Field(name), after));
+            }
+            c => name.push(c),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_names_and_numbers() {
+        let field = |name: &str| Step::Field(name.to_owned());
+        for (text, steps) in [
+            ("$", vec![]),
+            ("$.a.b", vec![field("a"), field("b")]),
+            ("$['a.b'][\"it's\"][12].c", vec![field("a.b"), field("it's"), Step::Item(12), field("c")]),
+            (r"$['it\'s \\']", vec![field(r"it's \")]),
+            ("$.é ö", vec![field("é ö")]),
+        ] {
+            assert_eq!(Path::parse(text).expect(text).0, steps, "{text}");
+        }
+        for wrong in ["", "a", ".a", "$a", "$.", "$..a", "$[", "$[a]", "$[-1]", "$['a'", "$['a]", "$[99999999999999999999]"] {
+            let error = Path::parse(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(&format!("'{wrong}' is no path of a variant")), "{error}");
+        }
+    }
+}

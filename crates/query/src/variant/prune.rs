@@ -1,0 +1,351 @@
+//! Conditions on parts of variants, which leave out files by the bounds of their manifests, and row groups and pages by those of their
+//! footers. For that, each part is a column of its own.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt64Array, new_null_array};
+use arrow::compute::concat;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
+use datafusion::scalar::ScalarValue;
+use esker_format::PrimitiveType;
+use esker_read::{
+    VariantColumn, VariantPart, arrow_type, field_id, is_variant, literal_array, part_path, part_type, statistic, variant_columns,
+};
+use esker_table::Planned;
+use parquet::basic::Type as Physical;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::statistics::Statistics;
+use parquet::variant::{Variant, VariantMetadata};
+use roaring::RoaringTreemap;
+
+use super::cast::natural;
+use super::functions::asked;
+use super::{Extract, Path};
+use crate::semantics::cast_values;
+
+/// Conditions on parts of variants.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    parts: Vec<Part>,
+    /// All of them.
+    whole: PruningPredicate,
+    /// Those on one part alone, each with that.
+    single: Vec<(usize, PruningPredicate)>,
+}
+
+/// A part that is a column.
+#[derive(Debug, Clone)]
+struct Part {
+    column: String,
+    /// The field id of the variant.
+    id: i32,
+    names: Vec<String>,
+    to: DataType,
+}
+
+/// What is known of a part in some rows.
+#[derive(Debug, Clone, Default)]
+struct Range {
+    /// No value is less.
+    low: Option<ArrayRef>,
+    /// No value is greater.
+    high: Option<ArrayRef>,
+    /// The rows, where the variant is null in all of them.
+    nulls: Option<u64>,
+}
+
+impl Conditions {
+    /// Those of some filters on a table's columns; none if they have none.
+    pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Self>> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut own = Vec::new();
+        for filter in filters.iter().flat_map(split_conjunction) {
+            let mut named = HashSet::new();
+            let made = filter.clone().transform_up(|expr| {
+                let Some(part) = part(&expr, schema) else { return Ok(Transformed::no(expr)) };
+                let at = parts.iter().position(|known| known.column == part.column).unwrap_or(parts.len());
+                if at == parts.len() {
+                    parts.push(part);
+                }
+                named.insert(at);
+                Ok(Transformed::yes(Expr::Column(Column::from_name(parts[at].column.clone()))))
+            })?;
+            if made.transformed {
+                own.push((named, made.data));
+            }
+        }
+        let columns = parts.iter().map(|part| Arc::new(Field::new(&part.column, part.to.clone(), true)));
+        let fields = Schema::new(schema.fields().iter().cloned().chain(columns).collect::<Vec<_>>());
+        let Some(all) = conjunction(own.iter().map(|(_, filter)| filter.clone())) else { return Ok(None) };
+        let (schema, known) = (Arc::new(fields.clone()), DFSchema::try_from(fields)?);
+        let predicate = |filter: Expr| {
+            let condition = state.create_physical_expr(filter, &known)?;
+            PruningPredicateBuilder::new().with_file_schema(schema.clone()).try_build(condition)
+        };
+        let mut single = Vec::new();
+        for (named, filter) in own {
+            let is_alone = filter.column_refs().iter().all(|column| parts.iter().any(|part| part.column == column.name));
+            if let (true, Some(at), 1) = (is_alone, named.iter().next(), named.len()) {
+                single.push((*at, predicate(filter)?));
+            }
+        }
+        Ok(Some(Self { parts, whole: predicate(all)?, single }))
+    }
+
+    /// The files that may hold rows that the conditions keep.
+    pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
+        let range = |part: &Part, file: &F| -> Range {
+            let stats = file.stats(part.id);
+            let of = |bound: Option<&[u8]>| bound_of(bound?, &part.names).and_then(|value| converted(&value, &part.to));
+            let nulls = stats.and_then(|s| s.null_count).filter(|nulls| Some(*nulls) == file.rows());
+            Range { low: of(stats.and_then(|s| s.lower_bound)), high: of(stats.and_then(|s| s.upper_bound)), nulls }
+        };
+        let ranges = self.parts.iter().map(|part| (part.clone(), files.iter().map(|file| range(part, file)).collect()));
+        match self.whole.prune(&Ranges { all: ranges.collect(), containers: files.len() }) {
+            Ok(keep) => files.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| file).collect(),
+            Err(_) => files,
+        }
+    }
+
+    /// The rows of a file that the conditions don't keep, as far as its footer tells.
+    pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
+        let mut gone = RoaringTreemap::new();
+        let columns = variant_columns(footer.file_metadata().schema_descr());
+        let found: Vec<Option<(&VariantColumn, &VariantPart)>> = self.parts.iter().map(|part| part.in_file(&columns)).collect();
+        if found.iter().all(Option::is_none) {
+            return gone;
+        }
+        let groups = footer.row_groups();
+        let ranges = self.parts.iter().zip(&found).map(|(part, found)| {
+            let range = |group: usize| found.map_or_else(Range::default, |(_, own)| chunk_range(footer, group, own, &part.to));
+            (part.clone(), (0..groups.len()).map(range).collect())
+        });
+        let keep = self.whole.prune(&Ranges { all: ranges.collect(), containers: groups.len() });
+        let keep = keep.unwrap_or_else(|_| vec![true; groups.len()]);
+        let mut start = 0;
+        for (at, group) in groups.iter().enumerate() {
+            let rows = group.num_rows().unsigned_abs();
+            match keep[at] {
+                false => drop(gone.insert_range(start..start + rows)),
+                true => {
+                    for (part, condition) in &self.single {
+                        if let Some((_, own)) = found[*part] {
+                            pages_left_out(footer, at, own, &self.parts[*part], condition, start, &mut gone);
+                        }
+                    }
+                }
+            }
+            start += rows;
+        }
+        gone
+    }
+}
+
+/// The part of a variant that an expression takes as a value of a type.
+fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
+    let (column, Extract { path, to, .. }) = taken(expr)?;
+    let field = schema.field_with_name(&column.name).ok()?;
+    if !is_variant(field.data_type()) || to.is_nested() {
+        return None;
+    }
+    let names = path.names()?.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let text = format!("{}\u{1f}{}\u{1f}{to}", column.name, names.join("\u{1e}"));
+    Some(Part { column: text, id: field_id(field)?, names, to })
+}
+
+/// The column that a value is taken of, with the way to it and its type.
+pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
+    match expr {
+        Expr::Column(column) => Some((column, Extract { path: Path(Vec::new()), to: esker_read::variant_type(), safe: false })),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            let own = match func.name() {
+                "variant_get" | "try_variant_get" => {
+                    let literals: Vec<Option<&ScalarValue>> = args
+                        .iter()
+                        .skip(1)
+                        .map(|arg| if let Expr::Literal(value, _) = arg { Some(value) } else { None })
+                        .collect();
+                    Extract { safe: func.name() == "try_variant_get", ..asked(&literals)? }
+                }
+                "of_variant" | "try_of_variant" => {
+                    let to = func.inner().return_type(&[esker_read::variant_type()]).ok()?;
+                    Extract { path: Path(Vec::new()), to, safe: func.name() == "try_of_variant" }
+                }
+                _ => return None,
+            };
+            let (column, Extract { path: Path(mut steps), to, .. }) = taken(args.first()?)?;
+            is_variant(&to).then(|| {
+                steps.extend(own.path.0);
+                (column, Extract { path: Path(steps), ..own })
+            })
+        }
+        _ => None,
+    }
+}
+
+impl Part {
+    fn in_file<'a>(&self, columns: &'a [VariantColumn]) -> Option<(&'a VariantColumn, &'a VariantPart)> {
+        let column = columns.iter().find(|column| column.id == Some(self.id))?;
+        let part = column.parts.iter().find(|part| part.path == self.names)?;
+        part.typed.is_some().then_some((column, part))
+    }
+}
+
+/// Ranges of parts in some files, row groups or pages.
+struct Ranges {
+    all: Vec<(Part, Vec<Range>)>,
+    containers: usize,
+}
+
+impl Ranges {
+    fn values(&self, column: &Column, pick: impl Fn(&Range) -> Option<&ArrayRef>) -> Option<ArrayRef> {
+        let (part, ranges) = self.all.iter().find(|(part, _)| part.column == column.name)?;
+        let null = new_null_array(&part.to, 1);
+        let values: Vec<&dyn arrow::array::Array> =
+            ranges.iter().map(|range| pick(range).map_or(null.as_ref(), |value| value.as_ref())).collect();
+        if values.is_empty() { None } else { concat(&values).ok() }
+    }
+}
+
+impl PruningStatistics for Ranges {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |range| range.low.as_ref())
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |range| range.high.as_ref())
+    }
+
+    fn num_containers(&self) -> usize {
+        self.containers
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let (_, ranges) = self.all.iter().find(|(part, _)| part.column == column.name)?;
+        Some(Arc::new(ranges.iter().map(|range| range.nulls).collect::<UInt64Array>()))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = |at: usize| self.all.iter().find_map(|(_, ranges)| ranges[at].nulls);
+        Some(Arc::new((0..self.containers).map(rows).collect::<UInt64Array>()))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+/// The bound of a part in the bound of a variant (specification, Appendix D, "Bound serialization").
+fn bound_of<'a>(bytes: &'a [u8], names: &[String]) -> Option<Variant<'a, 'a>> {
+    let metadata = VariantMetadata::try_new(bytes).ok()?;
+    match Variant::try_new_with_metadata(metadata.clone(), bytes.get(metadata.size()..)?).ok()? {
+        Variant::Object(bounds) => bounds.get(&part_path(names)),
+        _ => None,
+    }
+}
+
+/// A bound as a value of another type; none where the order of values is another there.
+fn in_type(value: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
+    let from = value.data_type();
+    let same_order = match (from, to) {
+        (from, to) if from.is_numeric() => to.is_numeric(),
+        (from, to) if from.is_string() => to.is_string(),
+        (DataType::Timestamp(_, a), DataType::Timestamp(_, b)) => a.is_some() == b.is_some(),
+        (from, to) => from == to,
+    };
+    same_order.then(|| cast_values(value, to, true).ok())?.filter(|value| value.null_count() == 0)
+}
+
+fn converted(value: &Variant<'_, '_>, to: &DataType) -> Option<ArrayRef> {
+    in_type(&natural(value)?, to)
+}
+
+fn is_null(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.statistics().and_then(Statistics::null_count_opt) == Some(chunk.num_values().unsigned_abs())
+}
+
+/// Whether all that there is of a part in a row group is in its column.
+fn is_whole(footer: &ParquetMetaData, group: usize, part: &VariantPart) -> bool {
+    part.value.is_none_or(|value| is_null(footer.row_group(group).column(value)))
+}
+
+fn chunk_range(footer: &ParquetMetaData, group: usize, part: &VariantPart, to: &DataType) -> Range {
+    let Some(typed) = part.typed.filter(|_| is_whole(footer, group, part)) else { return Range::default() };
+    let chunk = footer.row_group(group).column(typed);
+    let (Some(ty), Some(statistics)) = (part_type(chunk.column_descr()), chunk.statistics()) else { return Range::default() };
+    range(&ty, statistics.physical_type(), statistics.min_bytes_opt(), statistics.max_bytes_opt(), to)
+}
+
+/// A range by the bytes of its ends. NaN is greater than what footers call the greatest.
+fn range(ty: &PrimitiveType, physical: Physical, low: Option<&[u8]>, high: Option<&[u8]>, to: &DataType) -> Range {
+    let is_float = matches!(ty, PrimitiveType::Float | PrimitiveType::Double);
+    let value = |bytes: Option<&[u8]>| {
+        let own = arrow_type(&ty.clone().into()).ok()?;
+        in_type(&literal_array(&statistic(ty, physical, bytes?)?, &own)?, to)
+    };
+    Range { low: value(low), high: value(high.filter(|_| !is_float)), nulls: None }
+}
+
+fn pages_left_out(
+    footer: &ParquetMetaData,
+    group: usize,
+    part: &VariantPart,
+    about: &Part,
+    condition: &PruningPredicate,
+    start: u64,
+    gone: &mut RoaringTreemap,
+) {
+    let Some(typed) = part.typed.filter(|_| is_whole(footer, group, part)) else { return };
+    let index = footer.column_index().and_then(|groups| groups.get(group)?.get(typed));
+    let pages = footer.offset_index().and_then(|groups| groups.get(group)?.get(typed)).map(|pages| pages.page_locations());
+    let chunk = footer.row_group(group).column(typed);
+    let (Some(index), Some(pages), Some(ty)) = (index, pages, part_type(chunk.column_descr())) else { return };
+    let physical = chunk.column_type();
+    let ranges = (0..pages.len()).map(|page| {
+        let (low, high) = ends(index, page);
+        range(&ty, physical, low.as_deref(), high.as_deref(), &about.to)
+    });
+    let ranges = Ranges { all: vec![(about.clone(), ranges.collect())], containers: pages.len() };
+    let Ok(keep) = condition.prune(&ranges) else { return };
+    let rows = footer.row_group(group).num_rows();
+    for (page, keep) in keep.into_iter().enumerate() {
+        let end = pages.get(page + 1).map_or(rows, |next| next.first_row_index);
+        if !keep {
+            gone.insert_range(start + pages[page].first_row_index.unsigned_abs()..start + end.unsigned_abs());
+        }
+    }
+}
+
+/// The ends of a page's range, as bytes.
+fn ends(index: &ColumnIndexMetaData, page: usize) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    use ColumnIndexMetaData as I;
+    macro_rules! number {
+        ($index:expr) => {
+            ($index.min_value(page).map(|v| v.to_le_bytes().to_vec()), $index.max_value(page).map(|v| v.to_le_bytes().to_vec()))
+        };
+    }
+    match index {
+        I::INT32(index) => number!(index),
+        I::INT64(index) => number!(index),
+        I::FLOAT(index) => number!(index),
+        I::DOUBLE(index) => number!(index),
+        I::BOOLEAN(index) => {
+            (index.min_value(page).map(|v| vec![u8::from(*v)]), index.max_value(page).map(|v| vec![u8::from(*v)]))
+        }
+        I::BYTE_ARRAY(index) | I::FIXED_LEN_BYTE_ARRAY(index) => {
+            (index.min_value(page).map(<[u8]>::to_vec), index.max_value(page).map(<[u8]>::to_vec))
+        }
+        _ => (None, None),
+    }
+}

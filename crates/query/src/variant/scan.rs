@@ -1,0 +1,145 @@
+//! Parts of variants as a file has them: where a part has a column of its own, the rest of the variant is not read for it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StructArray};
+use arrow::compute::kernels::zip::zip;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::util::display::array_value_to_string;
+use datafusion::config::ConfigOptions;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions::core::get_field;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::expressions::{Column, lit};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use esker_read::Defaults;
+
+use super::{Extract, Path};
+use crate::semantics::{cast_values, tried};
+
+/// A part of a variant in a file that has it apart. Its first child is the part's column, then come what is of another type, and the names
+/// for that.
+#[derive(Debug, Clone)]
+pub(crate) struct InParts {
+    extract: Extract,
+    columns: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl InParts {
+    /// Of a file's column; none if the file has no column for the part.
+    pub(crate) fn of(extract: &Extract, column: &Column, file: &Schema) -> Result<Option<Self>> {
+        let Some(names) = extract.path.names() else { return Ok(None) };
+        let Some((field, mut at)) = typed(file.field(column.index()), &names) else { return Ok(None) };
+        if field.data_type().is_nested() || matches!(field.data_type(), DataType::FixedSizeBinary(_) | DataType::Binary) {
+            return Ok(None);
+        }
+        let options = Arc::new(ConfigOptions::default());
+        let leaf = |path: &[String]| -> Result<Arc<dyn PhysicalExpr>> {
+            let own: Arc<dyn PhysicalExpr> = Arc::new(column.clone());
+            let args = std::iter::once(own).chain(path.iter().map(|name| lit(name.as_str()))).collect();
+            Ok(Arc::new(ScalarFunctionExpr::try_new(get_field(), args, file, options.clone())?))
+        };
+        let mut columns = vec![leaf(&at)?];
+        at.pop();
+        at.push("value".to_owned());
+        if within(file.field(column.index()), &at).is_some() {
+            columns.push(leaf(&at)?);
+            columns.push(leaf(&["metadata".to_owned()])?);
+        }
+        let extract = Extract { path: Path(Vec::new()), ..extract.clone() };
+        Ok(Some(Self { extract, columns }))
+    }
+}
+
+/// The column of a part, and the way to it.
+fn typed<'a>(variant: &'a Field, names: &[&str]) -> Option<(&'a FieldRef, Vec<String>)> {
+    let mut path = Vec::new();
+    for name in names {
+        path.extend(["typed_value".to_owned(), (*name).to_owned()]);
+    }
+    path.push("typed_value".to_owned());
+    within(variant, &path).map(|field| (field, path))
+}
+
+fn within<'a>(field: &'a Field, path: &[String]) -> Option<&'a FieldRef> {
+    let (first, rest) = path.split_first()?;
+    let DataType::Struct(fields) = field.data_type() else { return None };
+    let (_, found) = fields.find(first)?;
+    if rest.is_empty() { Some(found) } else { within(found, rest) }
+}
+
+impl Eq for InParts {}
+
+impl PartialEq for InParts {
+    fn eq(&self, other: &Self) -> bool {
+        self.extract == other.extract && self.columns == other.columns
+    }
+}
+
+impl Hash for InParts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.extract.hash(state);
+        self.columns.hash(state);
+    }
+}
+
+impl fmt::Display for InParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} apart", self.columns[0])
+    }
+}
+
+impl PhysicalExpr for InParts {
+    fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new("variant_part", tried(&self.extract.to), true)))
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let columns: Vec<ArrayRef> =
+            self.columns.iter().map(|column| column.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
+        let own = &columns[0];
+        let mut found = cast_values(own, &self.extract.to, true)?;
+        let lost = |row: usize| -> Result<Option<String>> {
+            let is_lost = own.is_valid(row) && found.is_null(row);
+            Ok(if is_lost { Some(self.extract.unreadable(&array_value_to_string(own, row)?)) } else { None })
+        };
+        let mut wrong: StringArray = match found.null_count() > own.null_count() {
+            true => (0..own.len()).map(lost).collect::<Result<_>>()?,
+            false => StringArray::new_null(own.len()),
+        };
+        if let [_, rest, metadata] = columns.as_slice()
+            && rest.null_count() < rest.len()
+        {
+            let fields: Fields = [("metadata", metadata), ("value", rest)]
+                .map(|(name, array)| Field::new(name, array.data_type().clone(), true))
+                .into_iter()
+                .collect();
+            let others = StructArray::try_new(fields, vec![metadata.clone(), rest.clone()], rest.nulls().cloned())?;
+            let to = Field::new("v", esker_read::variant_type(), true);
+            let from = Field::new("v", others.data_type().clone(), true);
+            let others = Defaults::default().convert(&(Arc::new(others) as ArrayRef), &from, &to)?;
+            let (values, why) = self.extract.tried(&others)?;
+            let is_other: BooleanArray = (0..rest.len()).map(|row| Some(rest.is_valid(row))).collect();
+            found = zip(&is_other, &values, &found)?;
+            wrong = zip(&is_other, &why, &wrong)?.as_string::<i32>().clone();
+        }
+        let DataType::Struct(fields) = tried(&self.extract.to) else {
+            return Err(DataFusionError::Internal("a part is a struct".to_owned()));
+        };
+        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(fields, vec![found, Arc::new(wrong)], None)?)))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        self.columns.iter().collect()
+    }
+
+    fn with_new_children(self: Arc<Self>, columns: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(Self { extract: self.extract.clone(), columns }))
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}

@@ -1,0 +1,361 @@
+//! Values of `variant` in Arrow: a struct of `metadata` and `value`, both bytes in Parquet's encoding ("Variant Binary Encoding").
+//!
+//! Files may keep parts of the values in columns of their own ("Variant Shredding"). Rows that are read have all of a value in `value`.
+
+use std::hash::Hasher as _;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields};
+use arrow::error::ArrowError;
+use parquet::variant::{Variant, VariantArray, unshred_variant};
+use twox_hash::XxHash3_64;
+
+use crate::variant_check::{Check, SORTED};
+
+/// `null` of a variant, which is a value: one byte of the basic type "primitive", and of type 0.
+const NULL: &[u8] = &[0];
+
+static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+    let bytes = |name| Field::new(name, DataType::BinaryView, false);
+    vec![bytes("metadata"), bytes("value")].into()
+});
+
+/// The Arrow type of a variant. No other column has it: bytes of the table's own are no views within structs.
+pub fn variant_type() -> DataType {
+    DataType::Struct(FIELDS.clone())
+}
+
+/// Whether a type is that of a variant.
+pub fn is_variant(ty: &DataType) -> bool {
+    matches!(ty, DataType::Struct(fields) if fields.len() == 2 && is_bytes(&fields[0], "metadata") && is_bytes(&fields[1], "value"))
+}
+
+fn is_bytes(field: &Field, name: &str) -> bool {
+    field.name() == name && *field.data_type() == DataType::BinaryView
+}
+
+/// The two columns of an array of variants.
+pub fn variant_parts(array: &StructArray) -> (&BinaryViewArray, &BinaryViewArray) {
+    (array.column(0).as_binary_view(), array.column(1).as_binary_view())
+}
+
+/// A value of an array of variants that is not null. It is not checked again: arrays that come from files hold valid ones alone.
+pub fn variant_at(array: &StructArray, row: usize) -> Variant<'_, '_> {
+    let (metadata, value) = variant_parts(array);
+    Variant::new(metadata.value(row), value.value(row))
+}
+
+/// An array of variants from their parts; a row without a value is null.
+pub fn variant_array(metadata: BinaryViewArray, value: BinaryViewArray) -> Result<ArrayRef, ArrowError> {
+    let nulls = value.nulls().cloned();
+    let (metadata, value): (ArrayRef, ArrayRef) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
+    Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], nulls)?))
+}
+
+/// A file's column of variants as rows have it: nothing is kept apart, and every value is checked.
+pub(crate) fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    if is_variant(array.data_type()) {
+        return Ok(array.clone());
+    }
+    let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant is a struct".to_owned()))?;
+    let read = unshred_variant(&VariantArray::try_new(&honest(structs)?)?)?;
+    let views = |column: &ArrayRef| cast(column, &DataType::BinaryView);
+    let (metadata, value) = (views(read.metadata_column())?, views(read.value_column())?);
+    let (metadata, value) = (filled(metadata.as_binary_view(), &[1, 0, 0]), filled(value.as_binary_view(), NULL));
+    let made = StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?;
+    let (metadata, value) = variant_parts(&made);
+    let mut check = Check::default();
+    for row in (0..made.len()).filter(|row| made.is_valid(*row)) {
+        check
+            .check(metadata.value(row), value.value(row))
+            .map_err(|why| ArrowError::InvalidArgumentError(format!("a variant can't be read: {why}")))?;
+    }
+    Ok(Arc::new(made))
+}
+
+/// Variants whose dictionaries say that they are sorted only if they are. DuckDB 1.5 says so of any.
+fn honest(array: &StructArray) -> Result<StructArray, ArrowError> {
+    let Some(at) = array.fields().iter().position(|field| field.name() == "metadata") else { return Ok(array.clone()) };
+    let views = cast(array.column(at), &DataType::BinaryView)?;
+    let metadata = views.as_binary_view();
+    let mut check = Check::default();
+    let mut lies =
+        |row: usize| array.is_valid(row) && metadata.is_valid(row) && check.says_sorted_and_is_not(metadata.value(row));
+    let lying: Vec<bool> = (0..array.len()).map(&mut lies).collect();
+    if !lying.contains(&true) {
+        return Ok(array.clone());
+    }
+    let mut made = BinaryViewBuilder::with_capacity(array.len());
+    for (row, lies) in lying.into_iter().enumerate() {
+        match metadata.is_valid(row).then(|| metadata.value(row).to_vec()) {
+            Some(mut bytes) if lies => {
+                bytes[0] &= !SORTED;
+                made.append_value(bytes);
+            }
+            bytes => made.append_option(bytes),
+        }
+    }
+    let (mut fields, mut columns) = (array.fields().to_vec(), array.columns().to_vec());
+    fields[at] = Arc::new(Field::clone(&fields[at]).with_data_type(DataType::BinaryView));
+    columns[at] = Arc::new(made.finish());
+    StructArray::try_new(fields.into(), columns, array.nulls().cloned())
+}
+
+/// Bytes in which something stands for null. A variant that has no value, in none of a file's columns, is `null` (Parquet, "Variant Shredding").
+fn filled(array: &BinaryViewArray, with: &[u8]) -> ArrayRef {
+    if array.null_count() == 0 {
+        return Arc::new(array.clone());
+    }
+    let mut made = BinaryViewBuilder::with_capacity(array.len());
+    array.iter().for_each(|bytes| made.append_value(bytes.unwrap_or(with)));
+    Arc::new(made.finish())
+}
+
+/// A number for a value, the same for any two encodings of it. Integers and decimals of whatever width are one kind of value, as Parquet has
+/// it ("Variant Binary Encoding", exact numeric).
+pub fn variant_hash(variant: &Variant<'_, '_>) -> u64 {
+    let mut hash = XxHash3_64::with_seed(0);
+    write(variant, &mut hash);
+    hash.finish()
+}
+
+fn write(variant: &Variant<'_, '_>, hash: &mut XxHash3_64) {
+    let mut put = |kind: u8, bytes: &[u8]| {
+        hash.write_u8(kind);
+        hash.write_u64(bytes.len() as u64);
+        hash.write(bytes);
+    };
+    match variant {
+        Variant::Null => put(0, &[]),
+        Variant::BooleanTrue => put(1, &[1]),
+        Variant::BooleanFalse => put(1, &[0]),
+        Variant::Int8(v) => put(2, &exact((*v).into(), 0)),
+        Variant::Int16(v) => put(2, &exact((*v).into(), 0)),
+        Variant::Int32(v) => put(2, &exact((*v).into(), 0)),
+        Variant::Int64(v) => put(2, &exact((*v).into(), 0)),
+        Variant::Decimal4(v) => put(2, &exact(v.integer().into(), v.scale())),
+        Variant::Decimal8(v) => put(2, &exact(v.integer().into(), v.scale())),
+        Variant::Decimal16(v) => put(2, &exact(v.integer(), v.scale())),
+        Variant::Float(v) => put(3, &v.to_bits().to_le_bytes()),
+        Variant::Double(v) => put(4, &v.to_bits().to_le_bytes()),
+        Variant::Date(v) => put(5, v.to_string().as_bytes()),
+        Variant::Time(v) => put(6, v.to_string().as_bytes()),
+        Variant::TimestampMicros(v) => put(7, &v.timestamp_micros().to_le_bytes()),
+        Variant::TimestampNtzMicros(v) => put(8, &v.and_utc().timestamp_micros().to_le_bytes()),
+        Variant::TimestampNanos(v) => put(9, v.to_rfc3339().as_bytes()),
+        Variant::TimestampNtzNanos(v) => put(10, v.to_string().as_bytes()),
+        Variant::Binary(v) => put(11, v),
+        Variant::String(v) => put(12, v.as_bytes()),
+        Variant::ShortString(v) => put(12, v.as_str().as_bytes()),
+        Variant::Uuid(v) => put(13, v.as_bytes()),
+        Variant::List(items) => {
+            put(14, &(items.len() as u64).to_le_bytes());
+            items.iter().for_each(|item| write(&item, hash));
+        }
+        Variant::Object(object) => {
+            let mut fields: Vec<(&str, Variant<'_, '_>)> = object.iter().collect();
+            fields.sort_unstable_by_key(|(name, _)| *name);
+            put(15, &(fields.len() as u64).to_le_bytes());
+            for (name, value) in fields {
+                hash.write_u64(name.len() as u64);
+                hash.write(name.as_bytes());
+                write(&value, hash);
+            }
+        }
+    }
+}
+
+/// An exact number without zeros at the end of its fraction.
+fn exact(mut unscaled: i128, mut scale: u8) -> [u8; 17] {
+    while scale > 0 && unscaled % 10 == 0 {
+        (unscaled, scale) = (unscaled / 10, scale - 1);
+    }
+    let mut bytes = [scale; 17];
+    bytes[..16].copy_from_slice(&unscaled.to_le_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BinaryArray, Int64Array, StringArray};
+    use arrow::buffer::NullBuffer;
+    use parquet::variant::{ShreddedSchemaBuilder, VariantArrayBuilder, VariantBuilder, VariantBuilderExt, shred_variant};
+
+    use super::*;
+    use crate::DEPTH;
+
+    /// Variants of some objects `{"a": …, "b": "x"}`, of a text, of null, and a row without a variant.
+    fn some() -> VariantArray {
+        let mut builder = VariantArrayBuilder::new(5);
+        for a in [Some(1_i64), Some(i64::MAX), None] {
+            let mut object = builder.try_new_object().expect("an object");
+            if let Some(a) = a {
+                object.insert("a", a);
+            }
+            object.insert("b", "x");
+            object.finish();
+        }
+        builder.append_variant(Variant::from("a text that is no object"));
+        builder.append_variant(Variant::Null);
+        builder.append_null();
+        builder.build()
+    }
+
+    fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
+        let of = array.as_struct();
+        (0..of.len()).map(|row| of.is_valid(row).then(|| variant_hash(&variant_at(of, row)))).collect()
+    }
+
+    #[test]
+    fn what_files_keep_apart_is_the_same_value() {
+        let whole = variants(&ArrayRef::from(some())).expect("variants");
+        assert!(is_variant(whole.data_type()), "{}", whole.data_type());
+        let apart = ShreddedSchemaBuilder::new().with_path("a", &DataType::Int64).expect("a path").build();
+        let shredded = ArrayRef::from(shred_variant(&some(), &apart).expect("shredded"));
+        assert!(shredded.as_struct().column_by_name("typed_value").is_some());
+        let read = variants(&shredded).expect("variants");
+        assert_eq!(read.data_type(), whole.data_type());
+        assert_eq!((read.null_count(), hashes(&read)), (1, hashes(&whole)));
+        let distinct: std::collections::HashSet<_> = hashes(&whole).into_iter().collect();
+        assert_eq!(distinct.len(), 6);
+    }
+
+    #[test]
+    fn numbers_are_equal_whatever_their_width_and_texts_are_no_numbers() {
+        let of = |variant: Variant<'_, '_>| variant_hash(&variant);
+        assert_eq!(of(Variant::Int8(7)), of(Variant::Int64(7)));
+        let decimal =
+            |unscaled, scale| Variant::Decimal4(parquet::variant::VariantDecimal4::try_new(unscaled, scale).expect("a decimal"));
+        assert_eq!(of(decimal(700, 2)), of(Variant::Int32(7)));
+        assert_ne!(of(decimal(701, 2)), of(Variant::Int32(7)));
+        assert_ne!(of(Variant::from("7")), of(Variant::Int32(7)));
+        assert_ne!(of(Variant::Double(7.0)), of(Variant::Int32(7)));
+    }
+
+    #[test]
+    fn fields_of_objects_have_no_order() {
+        let object = |names: [&str; 2]| {
+            let mut builder = VariantBuilder::new();
+            let mut object = builder.new_object();
+            names.iter().for_each(|name| object.insert(name, *name));
+            object.finish();
+            builder.finish()
+        };
+        let (one, other) = (object(["b", "a"]), object(["a", "b"]));
+        let hash = |(metadata, value): &(Vec<u8>, Vec<u8>)| variant_hash(&Variant::new(metadata, value));
+        assert_ne!(one.0, other.0);
+        assert_eq!(hash(&one), hash(&other));
+    }
+
+    #[test]
+    fn bytes_that_are_no_variant_are_an_error_but_under_null() {
+        let of = |value: &[u8], valid: bool| {
+            let metadata: ArrayRef = Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]]));
+            let value: ArrayRef = Arc::new(BinaryArray::from(vec![value]));
+            let fields = vec![("metadata", &metadata), ("value", &value)];
+            let fields: Fields = fields.iter().map(|(name, a)| Field::new(*name, a.data_type().clone(), true)).collect();
+            let array = StructArray::new(fields, vec![metadata, value], Some(NullBuffer::from(vec![valid])));
+            variants(&(Arc::new(array) as ArrayRef))
+        };
+        of(&[0], true).expect("null");
+        of(&[0xff, 1, 2], true).expect_err("no variant");
+        assert_eq!(of(&[0xff, 1, 2], false).expect("a null").null_count(), 1);
+    }
+
+    /// Arrays within arrays.
+    fn nested(depth: usize) -> Vec<u8> {
+        let mut value = vec![0];
+        for _ in 0..depth {
+            let length = u32::try_from(value.len()).expect("a length").to_le_bytes();
+            value = [&[3 | 3 << 2, 1, 0, 0, 0, 0][..], &length, &value].concat();
+        }
+        value
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_before_anybody_goes_through_it() {
+        let of = |value: &[u8]| {
+            let metadata: ArrayRef = Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]]));
+            let value: ArrayRef = Arc::new(BinaryArray::from(vec![value]));
+            let fields: Fields =
+                ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+            variants(&(Arc::new(StructArray::new(fields, vec![metadata, value], None)) as ArrayRef))
+        };
+        let deep = of(&nested(DEPTH)).expect("a variant");
+        variant_hash(&variant_at(deep.as_struct(), 0));
+        for more in [DEPTH + 1, 20_000] {
+            let error = of(&nested(more)).expect_err("too deep").to_string();
+            assert!(error.contains("more than 200 deep"), "{error}");
+        }
+        // Arrays of two items, which are the same bytes.
+        let mut again = vec![0];
+        for _ in 0..100 {
+            let length = u32::try_from(again.len()).expect("a length").to_le_bytes();
+            again = [&[3 | 3 << 2, 2, 0, 0, 0, 0, 0, 0, 0, 0][..], &length, &again].concat();
+        }
+        let error = of(&again).expect_err("in one another").to_string();
+        assert!(error.contains("lie in one another"), "{error}");
+    }
+
+    /// `SELECT '{"b":1,"a":2}'::JSON::VARIANT` in DuckDB 1.5.5.
+    #[test]
+    fn a_dictionary_that_is_said_to_be_sorted_need_not_be() {
+        let metadata = [0x11, 2, 0, 1, 2, b'b', b'a'];
+        let value = [0x02, 2, 1, 0, 0, 2, 4, 0x0c, 2, 0x0c, 1];
+        let bytes = |bytes: &[u8]| -> ArrayRef { Arc::new(BinaryArray::from(vec![bytes])) };
+        let fields: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+        let array = StructArray::new(fields, vec![bytes(&metadata), bytes(&value)], None);
+        let read = variants(&(Arc::new(array) as ArrayRef)).expect("variants");
+        let object = variant_at(read.as_struct(), 0);
+        let field = |name| object.get_object_field(name).and_then(|v| v.as_int8());
+        assert_eq!((field("a"), field("b")), (Some(2), Some(1)));
+        assert!(!object.metadata().is_sorted());
+    }
+
+    /// A name may be empty, and names need not be sorted.
+    #[test]
+    fn a_field_without_a_name_is_read() {
+        let mut builder = VariantBuilder::new();
+        let mut object = builder.new_object();
+        object.insert("b", 1_i8);
+        object.insert("", 2_i8);
+        object.finish();
+        let (metadata, value) = builder.finish();
+        let array =
+            variant_array(BinaryViewArray::from(vec![metadata.as_slice()]), BinaryViewArray::from(vec![value.as_slice()]));
+        let plain: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+        let plain = cast(&array.expect("variants"), &DataType::Struct(plain)).expect("bytes");
+        let read = variants(&plain).expect("variants");
+        let object = variant_at(read.as_struct(), 0);
+        assert_eq!(object.get_object_field("").and_then(|v| v.as_int8()), Some(2));
+    }
+
+    proptest::proptest! {
+        /// What is taken can be gone through, whatever it is.
+        #[test]
+        fn bytes_are_a_variant_or_an_error(value in proptest::collection::vec(0_u8..40, 0..40), names in 0_u8..3) {
+            let metadata = match names {
+                0 => vec![1, 0, 0],
+                1 => vec![1, 1, 0, 1, b'a'],
+                _ => vec![1, 2, 0, 1, 1, b'b'],
+            };
+            if Check::default().check(&metadata, &value).is_ok() {
+                variant_hash(&Variant::new(&metadata, &value));
+            }
+        }
+    }
+
+    #[test]
+    fn structs_of_other_columns_are_no_variants() {
+        let a: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        let array: ArrayRef = Arc::new(StructArray::from(vec![
+            (Arc::new(Field::new("metadata", DataType::Int64, false)), a),
+            (Arc::new(Field::new("value", DataType::Utf8, false)), text),
+        ]));
+        assert!(!is_variant(array.data_type()));
+        variants(&array).expect_err("no variants");
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether bytes are a variant (Parquet, "Variant Binary Encoding"), so that whoever goes through it later need not ask.
+//!
+//! The library's own check refuses an empty name in a dictionary that is not sorted, and takes as many calls of itself as a value has levels.
+
+use parquet::variant::{EMPTY_VARIANT_METADATA, Variant};
+
+/// Objects and arrays within one another, at most: whoever goes through a variant has as many calls on its stack.
+pub const DEPTH: usize = 200;
+
+/// Checks variants one after the other. Neighbours often have the same names.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    metadata: Vec<u8>,
+    names: Vec<String>,
+}
+
+type Found = Result<(), String>;
+
+/// The bit of a dictionary's header that says that its names are sorted, and each there once.
+pub(crate) const SORTED: u8 = 0x10;
+
+impl Check {
+    /// Whether a dictionary says of itself that it is sorted, and is not.
+    pub(crate) fn says_sorted_and_is_not(&mut self, metadata: &[u8]) -> bool {
+        let says = metadata.first().is_some_and(|header| header & SORTED != 0);
+        says && self.read(metadata).is_ok() && self.names.windows(2).any(|pair| pair[0] >= pair[1])
+    }
+
+    fn read(&mut self, metadata: &[u8]) -> Found {
+        if self.metadata != metadata || metadata.is_empty() {
+            self.metadata.clear();
+            self.names = names(metadata).ok_or("its names are none")?;
+            self.metadata = metadata.to_vec();
+        }
+        Ok(())
+    }
+
+    /// An error says what is wrong.
+    pub(crate) fn check(&mut self, metadata: &[u8], value: &[u8]) -> Found {
+        self.read(metadata)?;
+        // A value takes a byte at least. One that others refer to again and again would be gone through each time.
+        let mut left = value.len().saturating_mul(2);
+        Node { names: &self.names, left: &mut left }.check(value, DEPTH)
+    }
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
+}
+
+/// The names of a dictionary, some of which may be empty.
+fn names(metadata: &[u8]) -> Option<Vec<String>> {
+    let (header, rest) = metadata.split_first()?;
+    if header & 0x0f != 1 {
+        return None;
+    }
+    let width = usize::from(header >> 6) + 1;
+    let count = number(rest.get(..width)?);
+    let (offsets, bytes) = rest.get(width..)?.split_at_checked(count.checked_add(1)?.checked_mul(width)?)?;
+    let offsets: Vec<usize> = offsets.chunks_exact(width).map(number).collect();
+    let name = |pair: &[usize]| Some(std::str::from_utf8(bytes.get(pair[0]..pair[1])?).ok()?.to_owned());
+    offsets.windows(2).map(name).collect()
+}
+
+struct Node<'a> {
+    names: &'a [String],
+    left: &'a mut usize,
+}
+
+impl Node<'_> {
+    fn check(&mut self, value: &[u8], depth: usize) -> Found {
+        *self.left = self.left.checked_sub(1).ok_or("its values lie in one another")?;
+        let header = *value.first().ok_or("it ends too early")?;
+        let (is_object, about) = match header & 3 {
+            2 => (true, header >> 2),
+            3 => (false, header >> 2),
+            // Values of other kinds have no names.
+            _ => {
+                let checked = Variant::try_new_with_metadata(EMPTY_VARIANT_METADATA, value);
+                return checked.map(drop).map_err(|e| e.to_string());
+            }
+        };
+        if depth == 0 {
+            return Err(format!("it is nested more than {DEPTH} deep"));
+        }
+        let rest = &value[1..];
+        let width = usize::from(about & 3) + 1;
+        let (ids, is_large) =
+            if is_object { (usize::from(about >> 2 & 3) + 1, about >> 4 & 1 == 1) } else { (0, about >> 2 & 1 == 1) };
+        let early = || "it ends too early".to_owned();
+        let counted = if is_large { 4 } else { 1 };
+        let count = number(rest.get(..counted).ok_or_else(early)?);
+        let rest = &rest[counted..];
+        let of_ids = count.checked_mul(ids).ok_or_else(early)?;
+        let of_offsets = count.checked_add(1).and_then(|n| n.checked_mul(width)).ok_or_else(early)?;
+        let (fields, rest) = rest.split_at_checked(of_ids).ok_or_else(early)?;
+        let (offsets, items) = rest.split_at_checked(of_offsets).ok_or_else(early)?;
+        let offsets: Vec<usize> = offsets.chunks_exact(width).map(number).collect();
+        let end = offsets.last().copied().unwrap_or(0);
+        let items = items.get(..end).ok_or_else(early)?;
+        if is_object {
+            let named: Option<Vec<&String>> = fields.chunks_exact(ids).map(|id| self.names.get(number(id))).collect();
+            let named = named.ok_or("a field has a name that is not there")?;
+            if named.windows(2).any(|pair| pair[0] >= pair[1]) {
+                return Err("its fields are not in the order of their names".to_owned());
+            }
+        } else if offsets.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err("its items are in no order".to_owned());
+        }
+        offsets[..count].iter().try_for_each(|start| self.check(items.get(*start..).ok_or_else(early)?, depth - 1))
+    }
+}

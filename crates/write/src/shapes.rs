@@ -1,0 +1,77 @@
+//! What Parquet's writer is to note of the shapes of a column chunk.
+
+use std::sync::{Arc, Once};
+
+use parquet::basic::LogicalType;
+use parquet::geospatial::accumulator::{
+    GeoStatsAccumulator, GeoStatsAccumulatorFactory, ParquetGeoStatsAccumulator, VoidGeoStatsAccumulator,
+    init_geo_stats_accumulator_factory,
+};
+use parquet::geospatial::bounding_box::BoundingBox;
+use parquet::geospatial::statistics::GeospatialStatistics;
+use parquet::schema::types::ColumnDescPtr;
+use parquet_geospatial::bounding::GeometryBounder;
+use parquet_geospatial::interval::{Interval, IntervalTrait};
+
+/// Longitudes.
+const AROUND: (f64, f64) = (-180.0, 180.0);
+
+/// Lets Parquet's writer bound geographies as well, which it leaves to its users.
+pub(crate) fn bound_all() {
+    static ONCE: Once = Once::new();
+    // An error would be that somebody has set another: geographies have no bounds then.
+    ONCE.call_once(|| drop(init_geo_stats_accumulator_factory(Arc::new(Bounders))));
+}
+
+#[derive(Debug)]
+struct Bounders;
+
+impl GeoStatsAccumulatorFactory for Bounders {
+    fn new_accumulator(&self, column: &ColumnDescPtr) -> Box<dyn GeoStatsAccumulator> {
+        match column.logical_type_ref() {
+            Some(LogicalType::Geometry(_)) => Box::new(ParquetGeoStatsAccumulator::default()),
+            Some(LogicalType::Geography(_)) => Box::new(Points::default()),
+            _ => Box::new(VoidGeoStatsAccumulator::default()),
+        }
+    }
+}
+
+/// Bounds points on a globe, across the 180th meridian where that is less. The edge between two points of a line leaves the box around them,
+/// so that a file with lines or polygons has no bounds.
+#[derive(Debug, Default)]
+struct Points {
+    bounder: Option<GeometryBounder>,
+    invalid: bool,
+}
+
+impl GeoStatsAccumulator for Points {
+    fn is_valid(&self) -> bool {
+        !self.invalid
+    }
+
+    fn update_wkb(&mut self, wkb: &[u8]) {
+        let bounder = self.bounder.get_or_insert_with(|| GeometryBounder::empty().with_wraparound_hint(AROUND));
+        self.invalid |= bounder.update_wkb(wkb).is_err() || !bounder.geometry_types().iter().all(|ty| matches!(ty % 1000, 1 | 4));
+    }
+
+    fn finish(&mut self) -> Option<Box<GeospatialStatistics>> {
+        let (bounder, invalid) = (self.bounder.take()?, std::mem::take(&mut self.invalid));
+        if invalid {
+            return None;
+        }
+        let (x, y) = (bounder.x(), bounder.y());
+        let within = (-180.0..=180.0).contains(&x.lo()) && (-180.0..=180.0).contains(&x.hi());
+        if x.is_empty() || y.is_empty() || !within {
+            return None;
+        }
+        let some = |interval: Interval| (!interval.is_empty()).then(|| (interval.lo(), interval.hi()));
+        let mut bounds = BoundingBox::new(x.lo(), x.hi(), y.lo(), y.hi());
+        if let Some((low, high)) = some(bounder.z()) {
+            bounds = bounds.with_zrange(low, high);
+        }
+        if let Some((low, high)) = some(bounder.m()) {
+            bounds = bounds.with_mrange(low, high);
+        }
+        Some(Box::new(GeospatialStatistics::new(Some(bounds), Some(bounder.geometry_types()))))
+    }
+}

@@ -1,0 +1,277 @@
+//! Parts of variants in columns of their own (Parquet, "Variant Shredding").
+
+use std::collections::HashMap;
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::error::ArrowError;
+use esker_read::{field_id, variant_type};
+
+use crate::shred;
+
+/// Which parts of variants files have in columns of their own: by field id the type that a variant's parts have, which is a struct of those
+/// that are told by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shredding {
+    types: HashMap<i32, DataType>,
+}
+
+/// What is known of a part of a variant in some files.
+#[derive(Debug, Clone, Default)]
+struct Part {
+    /// The rows of the files in which it is a column of some type.
+    columns: Vec<(DataType, u64)>,
+    /// The rows of the files in which it is an object whose fields are columns, and those fields.
+    objects: u64,
+    fields: Vec<(String, Part)>,
+    /// The rows of the files in which it is an array whose items are columns, and those items.
+    arrays: u64,
+    items: Option<Box<Part>>,
+}
+
+impl Shredding {
+    /// As some files have it, each with its columns and rows. What any of them has in a column of its own stays in one; where they have it
+    /// in columns of different types, in one of the type that most rows have.
+    pub fn of_files<'a>(files: impl IntoIterator<Item = (&'a Fields, u64)>) -> Self {
+        let mut parts: HashMap<i32, Part> = HashMap::new();
+        for (fields, rows) in files {
+            fields.iter().for_each(|field| gather(field, rows, &mut parts));
+        }
+        let types = parts.into_iter().filter_map(|(id, part)| Some((id, part.ty()?))).collect();
+        Self { types }
+    }
+
+    /// Whether every variant is in files as it is in rows.
+    pub fn is_empty(&self) -> bool {
+        self.types.is_empty()
+    }
+
+    /// The type that the parts of a variant have.
+    pub(crate) fn of(&self, field: &Field) -> Option<&DataType> {
+        self.types.get(&field_id(field)?)
+    }
+
+    /// The type of a variant's column in files.
+    pub(crate) fn type_of(&self, field: &Field) -> DataType {
+        self.of(field).map_or_else(variant_type, shred::column_type)
+    }
+
+    /// A column of variants as files have it.
+    pub(crate) fn shredded(&self, field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        match self.of(field) {
+            Some(ty) => shred::shredded(array.as_struct(), ty),
+            None => Ok(array.clone()),
+        }
+    }
+}
+
+/// Notes what a file's column has apart. In a file, a variant is a struct with a field `metadata` that is no field of the table.
+fn gather(field: &Field, rows: u64, parts: &mut HashMap<i32, Part>) {
+    match (field.data_type(), field_id(field)) {
+        (DataType::Struct(fields), Some(id)) if is_variant_in_file(fields) => {
+            if let Some((_, typed)) = fields.find("typed_value") {
+                parts.entry(id).or_default().add(typed.data_type(), rows);
+            }
+        }
+        (DataType::Struct(fields), _) => fields.iter().for_each(|field| gather(field, rows, parts)),
+        (DataType::List(item) | DataType::Map(item, _), _) => gather(item, rows, parts),
+        _ => {}
+    }
+}
+
+fn is_variant_in_file(fields: &Fields) -> bool {
+    let own = |name: &str| fields.find(name).is_some_and(|(_, field)| field_id(field).is_none());
+    own("metadata") && (own("value") || own("typed_value"))
+}
+
+impl Part {
+    /// Notes the type of a `typed_value`.
+    fn add(&mut self, ty: &DataType, rows: u64) {
+        match ty {
+            DataType::Struct(fields) => {
+                self.objects += rows;
+                for field in fields {
+                    let Some(typed) = typed_value(field) else { continue };
+                    let at = match self.fields.iter().position(|(name, _)| name == field.name()) {
+                        Some(at) => at,
+                        None => {
+                            self.fields.push((field.name().clone(), Self::default()));
+                            self.fields.len() - 1
+                        }
+                    };
+                    self.fields[at].1.add(typed.data_type(), rows);
+                }
+            }
+            DataType::List(item) => {
+                self.arrays += rows;
+                if let Some(typed) = typed_value(item) {
+                    self.items.get_or_insert_default().add(typed.data_type(), rows);
+                }
+            }
+            ty if !shred::can_be(ty) => {}
+            ty => match self.columns.iter_mut().find(|(known, _)| known == ty) {
+                Some((_, n)) => *n += rows,
+                None => self.columns.push((ty.clone(), rows)),
+            },
+        }
+    }
+
+    /// The type that most rows have.
+    fn ty(self) -> Option<DataType> {
+        // Of two with as many rows the first that was seen.
+        let most = self.columns.into_iter().reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let of_column = most.as_ref().map_or(0, |(_, rows)| *rows);
+        if self.objects > of_column && self.objects >= self.arrays {
+            let fields = self.fields.into_iter().filter_map(|(name, part)| Some(Field::new(name, part.ty()?, true)));
+            let fields: Fields = fields.collect();
+            return (!fields.is_empty()).then_some(DataType::Struct(fields));
+        }
+        match self.items {
+            Some(items) if self.arrays > of_column => Some(DataType::new_list(items.ty()?, true)),
+            _ => most.map(|(ty, _)| ty),
+        }
+    }
+}
+
+/// The column of a part that has one.
+fn typed_value(part: &Field) -> Option<&FieldRef> {
+    match part.data_type() {
+        DataType::Struct(pair) => pair.find("typed_value").map(|(_, field)| field),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Array, RecordBatch};
+    use esker_read::is_variant;
+    use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+    use parquet::variant::{
+        ShreddedSchemaBuilder, Variant, VariantArray, VariantArrayBuilder, VariantBuilderExt, VariantDecimal4, shred_variant,
+        unshred_variant,
+    };
+
+    use super::*;
+
+    fn in_file(id: i32, typed: Option<&DataType>) -> FieldRef {
+        let empty = VariantArrayBuilder::new(0).build();
+        let array = match typed {
+            Some(ty) => shred_variant(&empty, ty).expect("a type"),
+            None => empty,
+        };
+        let id = [(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into();
+        Arc::new(array.field("v").with_metadata(id))
+    }
+
+    fn object(fields: &[(&str, DataType)]) -> DataType {
+        DataType::Struct(fields.iter().map(|(name, ty)| Field::new(*name, ty.clone(), true)).collect())
+    }
+
+    fn of(files: &[(Option<DataType>, u64)]) -> Option<DataType> {
+        let files: Vec<(Fields, u64)> = files.iter().map(|(ty, rows)| (vec![in_file(7, ty.as_ref())].into(), *rows)).collect();
+        Shredding::of_files(files.iter().map(|(fields, rows)| (fields, *rows))).types.remove(&7)
+    }
+
+    #[test]
+    fn what_any_file_has_apart_stays_apart_with_the_type_that_most_rows_have() {
+        let (int, text) = (DataType::Int64, DataType::Utf8);
+        assert_eq!(of(&[(None, 9)]), None);
+        let one = object(&[("a", int.clone())]);
+        let other = object(&[("a", text.clone()), ("b", object(&[("c", text.clone())]))]);
+        let both = |a: DataType| object(&[("a", a), ("b", object(&[("c", text.clone())]))]);
+        assert_eq!(of(&[(Some(one.clone()), 10), (Some(other.clone()), 5), (None, 100)]), Some(both(int.clone())));
+        assert_eq!(of(&[(Some(one.clone()), 5), (Some(other), 10)]), Some(both(text.clone())));
+        assert_eq!(of(&[(Some(one.clone()), 5), (Some(text.clone()), 10)]), Some(text.clone()));
+        assert_eq!(of(&[(Some(one.clone()), 11), (Some(text), 10)]), Some(one));
+        let list = DataType::new_list(int, true);
+        assert_eq!(of(&[(Some(list.clone()), 5)]), Some(list));
+    }
+
+    /// What does not fit the type of its column stays as it is: nothing is cast on its way into a file.
+    #[test]
+    fn values_of_other_types_stay_values() {
+        let decimal = |unscaled, scale| Variant::Decimal4(VariantDecimal4::try_new(unscaled, scale).expect("a decimal"));
+        let all = [
+            Variant::Null,
+            Variant::BooleanTrue,
+            Variant::Int8(7),
+            Variant::Int64(i64::MAX),
+            Variant::Float(1.5),
+            Variant::Double(2.0),
+            Variant::Double(f64::NAN),
+            Variant::from("7"),
+            Variant::from("2024-01-01"),
+            decimal(150, 2),
+            decimal(7, 0),
+            Variant::Binary(&[0xff, 0]),
+            Variant::Date(chrono_date()),
+        ];
+        let mut builder = VariantArrayBuilder::new(all.len());
+        all.iter().for_each(|value| builder.append_variant(value.clone()));
+        let mut list = builder.try_new_list().expect("a list");
+        list.append_value(1_i8);
+        list.append_value("x");
+        list.finish();
+        builder.append_null();
+        let array = builder.build();
+        let whole = esker_read::variant_array(
+            array.metadata_column().as_binary_view().clone(),
+            nulled(array.value_column().as_binary_view(), array.nulls()),
+        );
+        let whole = whole.expect("variants");
+        let hashes = |array: &VariantArray| -> Vec<Option<u64>> {
+            (0..array.len()).map(|i| array.is_valid(i).then(|| esker_read::variant_hash(&array.value(i)))).collect()
+        };
+        let types = [
+            DataType::Boolean,
+            DataType::Int8,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Float32,
+            DataType::Float64,
+            DataType::Utf8,
+            DataType::Binary,
+            DataType::Date32,
+            DataType::Decimal128(9, 1),
+            DataType::Decimal128(20, 4),
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
+            DataType::new_list(DataType::Int64, true),
+            ShreddedSchemaBuilder::new().with_path("a", &DataType::Int64).expect("a path").build(),
+        ];
+        for ty in types {
+            let shredded = shred::shredded(whole.as_struct(), &ty).expect("parts");
+            assert_eq!(shredded.data_type(), &shred::column_type(&ty));
+            let back = unshred_variant(&VariantArray::try_new(&shredded).expect("variants")).expect("whole again");
+            assert_eq!(hashes(&back), hashes(&array), "{ty}");
+        }
+    }
+
+    fn nulled(
+        values: &arrow::array::BinaryViewArray,
+        nulls: Option<&arrow::buffer::NullBuffer>,
+    ) -> arrow::array::BinaryViewArray {
+        let data = values.to_data().into_builder().nulls(nulls.cloned()).build().expect("an array");
+        arrow::array::make_array(data).as_binary_view().clone()
+    }
+
+    fn chrono_date() -> chrono::NaiveDate {
+        chrono::NaiveDate::from_ymd_opt(2024, 1, 1).expect("a day")
+    }
+
+    #[test]
+    fn a_column_is_of_the_type_that_it_is_said_to_have() {
+        let field = in_file(7, None);
+        let shredding = Shredding { types: [(7, object(&[("a", DataType::Int64)]))].into() };
+        let mut builder = VariantArrayBuilder::new(1);
+        builder.append_variant(Variant::Int8(1));
+        let array = builder.build();
+        let (metadata, value) = (array.metadata_column().as_binary_view().clone(), array.value_column().as_binary_view().clone());
+        let array = esker_read::variant_array(metadata, value).expect("variants");
+        let made = shredding.shredded(&field, &array).expect("a column");
+        assert_eq!(made.data_type(), &shredding.type_of(&field));
+        assert!(!is_variant(made.data_type()) && made.as_struct().column_by_name("typed_value").is_some());
+        RecordBatch::try_from_iter([("v", made)]).expect("a batch");
+    }
+}
