@@ -48,7 +48,7 @@ test-hostile-slice: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/hostile $(PYTEST)
 
-# All of every engine; then `make docs` makes the compatibility page of what ran.
+# All of every engine; then `make docs` makes the pages of what ran: compatibility, and types.
 test-engines: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/engines $(PYTEST)
@@ -84,6 +84,7 @@ docs: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	ESKER_SCREENSHOTS=docs/images "$$python" -m pytest -q tests/engines/test_page.py -k pictures
 	python3 scripts/compatibility.py "$(ESKER_CACHE)/engine-results" > docs/compatibility.md
+	python3 scripts/type_table.py "$(ESKER_CACHE)/engine-results/types/cells.json" > docs/types.md
 
 # Compaction beside its bounds, Spark and Trino; SCALE=1 is 6 M rows. DATASETS="s1 d2" chooses, PEERS=0 leaves the peers out.
 bench-maintenance: build

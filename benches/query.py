@@ -2,7 +2,7 @@
 the other.
 
 `benches/query.py ESKER [PART…]`; SCALE is TPC-H's scale factor, RUNS how often a hot query is run. Parts: scans, tpch,
-deletes, lookups. Prints a table and writes target/bench/query.json. A query whose answer differs from DuckDB's has no
+deletes, lookups, within (parts of variants and boxes around shapes, over WITHIN_ROWS rows). Prints a table and writes target/bench/query.json. A query whose answer differs from DuckDB's has no
 time.
 """
 
@@ -41,6 +41,8 @@ LOOKUPS = 15
 TRINO_HEAP_MB = 6000
 PEERS = os.environ.get("PEERS", "duckdb,parquet,trino").split(",")
 WAREHOUSE, NAMESPACE = "minio", "tpch"
+# Rows of the tables with variants and shapes.
+WITHIN_ROWS = int(os.environ.get("WITHIN_ROWS", "5000000"))
 
 SCANS = {
     "count": "SELECT count(*) FROM {t}lineitem",
@@ -73,7 +75,7 @@ class Duck:
 
     def __init__(self, server, minio, home: Path, parquet: bool) -> None:
         self.connection = duckdb.connect(config={"home_directory": str(home), "threads": 2})
-        for name in ("avro", "httpfs", "iceberg"):
+        for name in ("avro", "httpfs", "iceberg", "spatial"):
             self.connection.load_extension(tpch.extension(name))
         self.connection.execute(
             f"CREATE SECRET lake (TYPE s3, KEY_ID '{store.KEY}', SECRET '{store.SECRET}', REGION '{store.REGION}', "
@@ -225,6 +227,63 @@ class Bench:
         )
         self.note("the same query on it, time over duckdb", deleted / theirs, "x")
         self.vectors(sql, expected)
+
+    def within(self) -> None:
+        """Filters on a part of a variant, which DuckDB writes in a column of its own, and on where points lie."""
+        duck = self.engines["duckdb"].connection
+        base = f"/v1/{WAREHOUSE}/namespaces/{NAMESPACE}/tables"
+        for name, type in (("variants", "variant"), ("points", "geometry")):
+            fields = [
+                {"id": 1, "name": "id", "type": "long", "required": False},
+                {"id": 2, "name": "v", "type": type, "required": False},
+            ]
+            schema = {"type": "struct", "fields": fields}
+            body = {"name": name, "schema": schema, "properties": {"format-version": "3"}}
+            self.server.api("POST", base, body)
+        value = "{'a': i, 'b': 'text ' || (i * 7919) % 1000003, 'c': {'d': (i * 31) % 1000}}::VARIANT"
+        duck.execute(f"INSERT INTO lake.tpch.variants SELECT i, {value} FROM range({WITHIN_ROWS}) t(i)")
+        # Points along a spiral, so that neighbours lie near to each other.
+        esker, points = self.engines["esker"], f"{WAREHOUSE}.{NAMESPACE}.points"
+        for start in range(0, WITHIN_ROWS, 500_000):
+            rows = f"SELECT value AS i FROM generate_series({start}, {min(start + 500_000, WITHIN_ROWS) - 1})"
+            place = "ST_Point(i / 1e5 * cos(i / 1e6), i / 1e5 * sin(i / 1e6))"
+            esker.ask(f"INSERT INTO {points} SELECT i, {place} FROM ({rows})")
+        half = WITHIN_ROWS // 2
+        table = f"{WAREHOUSE}.{NAMESPACE}.variants"
+        for what, ours, theirs in (
+            (
+                "a part of a variant, one row in 5,000",
+                f"SELECT count(*), min(id) FROM {table} WHERE variant_get(v, '$.a', 'bigint') BETWEEN {half} AND {half + 999}",
+                f"SELECT count(*), min(id) FROM lake.tpch.variants WHERE v.a::BIGINT BETWEEN {half} AND {half + 999}",
+            ),
+            (
+                "a part of a variant, all row groups",
+                f"SELECT count(*), sum(id) FROM {table} WHERE variant_get(v, '$.c.d', 'int') = 7",
+                "SELECT count(*), sum(id) FROM lake.tpch.variants WHERE v.c.d::INT = 7",
+            ),
+            (
+                "a box around points",
+                f"SELECT count(*), min(id) FROM {points} WHERE ST_Intersects(v, ST_GeomFromText("
+                "'POLYGON ((10 10, 12 10, 12 12, 10 12, 10 10))'))",
+                "SELECT count(*), min(id) FROM lake.tpch.points WHERE ST_Intersects(v, ST_GeomFromText("
+                "'POLYGON ((10 10, 12 10, 12 12, 10 12, 10 10))'))",
+            ),
+        ):
+            self.by_turns(what, ours, theirs)
+
+    def by_turns(self, what: str, ours: str, theirs: str) -> None:
+        """Hot seconds of a query beside DuckDB's, one after the other; the answers are the same."""
+        took: dict[str, list[float]] = {"esker": [], "duckdb": []}
+        for _ in range(RUNS + 1):
+            answers = []
+            for name, sql in (("esker", ours), ("duckdb", theirs)):
+                seconds, rows = timed(lambda name=name, sql=sql: self.engines[name].ask(sql))
+                took[name].append(seconds)
+                answers.append([tuple(row) for row in rows])
+            assert answers[0] == answers[1], (what, answers)
+        mine, other = (statistics.median(seconds[1:]) for seconds in took.values())
+        self.note(f"{what}: esker, hot", mine * 1e3, "ms")
+        self.note(f"{what}: time over duckdb, hot", mine / other, "x", "<= 2", mine / other <= 2)
 
     def beside_clean(self, sql: str, table: str) -> tuple[float, float]:
         """How much longer a query takes on a table than on the clean copy, run by turns; and how long."""

@@ -1,11 +1,13 @@
 //! What format version 3 has more: variants, whole and in parts, and shapes, on their way through SQL, jobs and plans.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
-use esker_tests::{Lake, TestApp, cells};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use esker_tests::{Lake, Row, TestApp, cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::variant::{ShreddedSchemaBuilder, VariantArray, VariantArrayBuilder, VariantBuilderExt, VariantType, shred_variant};
@@ -258,4 +260,79 @@ async fn bytes_that_are_no_variant_are_an_error_by_name() {
     let error = app.sql("SELECT v FROM lake.broken").await.expect_err("no variant");
     assert!(error.contains("column v"), "{error}");
     app.stop().await;
+}
+
+/// The row ids of the rows of a branch or tag, by `id`; no two rows have one.
+async fn row_ids(lake: &Lake<'_>, reference: &str) -> BTreeMap<i64, i64> {
+    let mut found = BTreeMap::new();
+    for file in lake.live_of(reference).await.data {
+        let bytes = bytes::Bytes::from(std::fs::read(&file.file.file_path[7..]).expect("a file"));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("a footer").build().expect("a reader");
+        let mut at = file.first_row_id.expect("row ids");
+        for batch in reader.map(|batch| batch.expect("a batch")) {
+            let ids = batch.column_by_name("id").expect("ids").as_primitive::<Int64Type>().clone();
+            let own = batch.column_by_name("_row_id").map(|column| column.as_primitive::<Int64Type>().clone());
+            for (i, id) in ids.values().iter().enumerate() {
+                let own = own.as_ref().filter(|own| own.is_valid(i)).map(|own| own.value(i));
+                assert!(found.insert(*id, own.unwrap_or(at)).is_none(), "each row is there once");
+                at += 1;
+            }
+        }
+    }
+    let distinct: BTreeSet<i64> = found.values().copied().collect();
+    assert_eq!(distinct.len(), found.len(), "{reference}: {found:?}");
+    found
+}
+
+fn some(ids: std::ops::Range<i64>) -> Vec<Row> {
+    ids.map(|id| (id, format!("s{id}"), 0, None)).collect()
+}
+
+/// Specification, "Row Lineage": a branch that has snapshots from before the upgrade gets its row ids with its own next commit, and no id
+/// is given twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_their_own() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 2, false, json!({})).await;
+    lake.append(&some(0..2)).await;
+    let old = lake.metadata().await.current_snapshot_id.expect("a snapshot");
+    lake.append(&some(2..4)).await;
+    lake.update(json!([{"action": "upgrade-format-version", "format-version": 3}])).await;
+    lake.append(&some(4..5)).await;
+    let newest = lake.metadata().await.current_snapshot_id.expect("a snapshot");
+    let main = row_ids(&lake, "main").await;
+    assert_eq!(main.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    let set = |name: &str, ty: &str, id: i64| {
+        json!([{"action": "set-snapshot-ref", "ref-name": name, "type": ty, "snapshot-id": id}])
+    };
+    lake.update(set("kept", "tag", newest)).await;
+    lake.update(set("main", "branch", old)).await;
+    lake.append(&some(5..7)).await;
+    let back = row_ids(&lake, "main").await;
+    assert_eq!(back.keys().copied().collect::<Vec<_>>(), [0, 1, 5, 6]);
+    assert!([5, 6].iter().all(|id| !main.values().any(|known| *known == back[id])), "{main:?} {back:?}");
+    assert_eq!(row_ids(&lake, "kept").await, main);
+    let next = lake.metadata().await.next_row_id.expect("a number");
+    assert!(main.values().chain(back.values()).all(|id| id.unsigned_abs() < next), "{next} {main:?} {back:?}");
+
+    let job = lake.job(json!({"courtesy-seconds": 0, "rewrite-all": true, "min-input-files": 1})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!((row_ids(&lake, "main").await, row_ids(&lake, "kept").await), (back.clone(), main));
+    lake.undo(&job).await.expect("undone");
+    assert_eq!(row_ids(&lake, "main").await, back);
+}
+
+/// Writers may leave ids out between snapshots of one commit, as DuckDB does: no id is given out again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn row_ids_that_a_commit_leaves_out_are_not_given_again() {
+    let app = TestApp::start().await;
+    let lake = Lake::create(&app, "t", 3, false, json!({})).await;
+    lake.append(&some(0..2)).await;
+    let metadata = lake.metadata().await;
+    let head = metadata.current_snapshot().expect("a snapshot");
+    let snapshot = json!({"snapshot-id": 77, "parent-snapshot-id": head.snapshot_id, "sequence-number": metadata.last_sequence_number + 1,
+        "timestamp-ms": head.timestamp_ms + 1, "summary": {"operation": "append"}, "manifest-list": head.manifest_list,
+        "schema-id": 0, "first-row-id": 10, "added-rows": 3});
+    lake.update(json!([{"action": "add-snapshot", "snapshot": snapshot}])).await;
+    assert_eq!(lake.metadata().await.next_row_id, Some(13));
 }

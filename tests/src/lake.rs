@@ -105,6 +105,13 @@ impl<'a> Lake<'a> {
         load_live(&self.manifests(), metadata, snapshot).await.expect("live files")
     }
 
+    /// What is alive on a branch, or at a tag.
+    pub async fn live_of(&self, reference: &str) -> LiveFiles {
+        let metadata = self.metadata().await;
+        let snapshot = metadata.snapshot_for_ref(reference).expect("a branch or a tag");
+        load_live(&self.manifests(), &metadata, snapshot).await.expect("live files")
+    }
+
     /// Sends updates that must succeed.
     pub async fn update(&self, updates: Value) {
         self.app.ok(Method::POST, &self.path(), Some(json!({"requirements": [], "updates": updates}))).await;

@@ -33,9 +33,11 @@ mod spill;
 mod text;
 pub mod transform;
 mod trusted;
+mod unshred;
 mod values;
 mod variant;
 mod variant_check;
+mod variant_typed;
 
 pub use adapt::Adapter;
 pub use around::Around;
@@ -63,6 +65,7 @@ pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type};
 pub use variant_check::DEPTH;
+pub use variant_typed::{can_be_part, column_of_variants, is_of_type};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 use parquet::variant::{Variant, VariantArray, unshred_variant};
 use twox_hash::XxHash3_64;
 
+use crate::unshred::{check_rest, rebuilt};
 use crate::variant_check::{Check, SORTED};
 
 /// `null` of a variant, which is a value: one byte of the basic type "primitive", and of type 0.
@@ -60,7 +61,22 @@ pub(crate) fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         return Ok(array.clone());
     }
     let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant is a struct".to_owned()))?;
-    let read = unshred_variant(&VariantArray::try_new(&honest(structs)?)?)?;
+    let structs = honest(structs)?;
+    // Nearly all are as they should be. What is wrong with the others is told by who puts them together anew.
+    if let Ok(made) = as_they_are(&structs) {
+        return Ok(made);
+    }
+    let (metadata, value) = rebuilt(&structs)?;
+    let (metadata, value) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
+    Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?))
+}
+
+/// Variants whose values are taken over; an error if one can't be.
+fn as_they_are(array: &StructArray) -> Result<ArrayRef, ArrowError> {
+    if array.column_by_name("typed_value").is_some() {
+        check_rest(array)?;
+    }
+    let read = unshred_variant(&VariantArray::try_new(array)?)?;
     let views = |column: &ArrayRef| cast(column, &DataType::BinaryView);
     let (metadata, value) = (views(read.metadata_column())?, views(read.value_column())?);
     let (metadata, value) = (filled(metadata.as_binary_view(), &[1, 0, 0]), filled(value.as_binary_view(), NULL));
@@ -68,33 +84,39 @@ pub(crate) fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let (metadata, value) = variant_parts(&made);
     let mut check = Check::default();
     for row in (0..made.len()).filter(|row| made.is_valid(*row)) {
-        check
-            .check(metadata.value(row), value.value(row))
-            .map_err(|why| ArrowError::InvalidArgumentError(format!("a variant can't be read: {why}")))?;
+        check.check(metadata.value(row), value.value(row)).map_err(ArrowError::InvalidArgumentError)?;
     }
     Ok(Arc::new(made))
 }
 
 /// Variants whose dictionaries say that they are sorted only if they are. DuckDB 1.5 says so of any.
 fn honest(array: &StructArray) -> Result<StructArray, ArrowError> {
+    let mut check = Check::default();
+    with_other_metadata(array, |metadata| {
+        check.says_sorted_and_is_not(metadata).then(|| {
+            let mut bytes = metadata.to_vec();
+            bytes[0] &= !SORTED;
+            bytes
+        })
+    })
+}
+
+/// Variants with other dictionaries, where there is another.
+fn with_other_metadata(array: &StructArray, mut other: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<StructArray, ArrowError> {
     let Some(at) = array.fields().iter().position(|field| field.name() == "metadata") else { return Ok(array.clone()) };
     let views = cast(array.column(at), &DataType::BinaryView)?;
     let metadata = views.as_binary_view();
-    let mut check = Check::default();
-    let mut lies =
-        |row: usize| array.is_valid(row) && metadata.is_valid(row) && check.says_sorted_and_is_not(metadata.value(row));
-    let lying: Vec<bool> = (0..array.len()).map(&mut lies).collect();
-    if !lying.contains(&true) {
+    let there = |row: usize| array.is_valid(row) && metadata.is_valid(row);
+    let others: Vec<Option<Vec<u8>>> =
+        (0..array.len()).map(|row| if there(row) { other(metadata.value(row)) } else { None }).collect();
+    if others.iter().all(Option::is_none) {
         return Ok(array.clone());
     }
     let mut made = BinaryViewBuilder::with_capacity(array.len());
-    for (row, lies) in lying.into_iter().enumerate() {
-        match metadata.is_valid(row).then(|| metadata.value(row).to_vec()) {
-            Some(mut bytes) if lies => {
-                bytes[0] &= !SORTED;
-                made.append_value(bytes);
-            }
-            bytes => made.append_option(bytes),
+    for (row, other) in others.into_iter().enumerate() {
+        match other {
+            Some(bytes) => made.append_value(bytes),
+            None => made.append_option(metadata.is_valid(row).then(|| metadata.value(row))),
         }
     }
     let (mut fields, mut columns) = (array.fields().to_vec(), array.columns().to_vec());
@@ -323,13 +345,28 @@ mod tests {
         object.insert("", 2_i8);
         object.finish();
         let (metadata, value) = builder.finish();
-        let array =
-            variant_array(BinaryViewArray::from(vec![metadata.as_slice()]), BinaryViewArray::from(vec![value.as_slice()]));
+        let views = |bytes: &[u8]| BinaryViewArray::from(vec![bytes]);
+        let array = variant_array(views(&metadata), views(&value)).expect("variants");
         let plain: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
-        let plain = cast(&array.expect("variants"), &DataType::Struct(plain)).expect("bytes");
-        let read = variants(&plain).expect("variants");
-        let object = variant_at(read.as_struct(), 0);
-        assert_eq!(object.get_object_field("").and_then(|v| v.as_int8()), Some(2));
+        let plain = cast(&array, &DataType::Struct(plain)).expect("bytes");
+        // The same with `b` in a column of its own: the field without a name is what is left.
+        let typed = |ty: DataType| Field::new("typed_value", ty, true);
+        let pair: Fields = vec![Field::new("value", DataType::BinaryView, true), typed(DataType::Int8)].into();
+        let rest: ArrayRef = Arc::new(views(&[0x02_u8, 1, 1, 0, 2, 0x0c, 2]));
+        let none: ArrayRef = Arc::new(BinaryViewArray::from(vec![None::<&[u8]>]));
+        let one: ArrayRef = Arc::new(arrow::array::Int8Array::from(vec![1]));
+        let b: ArrayRef = Arc::new(StructArray::new(pair.clone(), vec![none, one], None));
+        let objects: Fields = vec![Field::new("b", DataType::Struct(pair), false)].into();
+        let objects: ArrayRef = Arc::new(StructArray::new(objects, vec![b], None));
+        let fields = vec![Field::new("metadata", DataType::BinaryView, false), Field::new("value", DataType::BinaryView, true)];
+        let fields: Fields = fields.into_iter().chain([typed(objects.data_type().clone())]).collect();
+        let apart = StructArray::new(fields, vec![array.as_struct().column(0).clone(), rest, objects], None);
+        for array in [plain, Arc::new(apart)] {
+            let read = variants(&array).expect("variants");
+            let object = variant_at(read.as_struct(), 0);
+            let field = |name| object.get_object_field(name).and_then(|v| v.as_int8());
+            assert_eq!((field(""), field("b")), (Some(2), Some(1)));
+        }
     }
 
     proptest::proptest! {

@@ -37,10 +37,25 @@ impl Check {
 
     /// An error says what is wrong.
     pub(crate) fn check(&mut self, metadata: &[u8], value: &[u8]) -> Found {
+        self.checked(metadata, value, true)
+    }
+
+    /// The same, but that the fields of objects may stand in any order.
+    pub(crate) fn check_in_any_order(&mut self, metadata: &[u8], value: &[u8]) -> Found {
+        self.checked(metadata, value, false)
+    }
+
+    /// Whether a value can be gone through. What its names are is not asked.
+    pub(crate) fn walk(value: &[u8]) -> Found {
+        let mut left = value.len().saturating_mul(2);
+        Node { names: None, left: &mut left, in_order: false }.check(value, DEPTH)
+    }
+
+    fn checked(&mut self, metadata: &[u8], value: &[u8], in_order: bool) -> Found {
         self.read(metadata)?;
         // A value takes a byte at least. One that others refer to again and again would be gone through each time.
         let mut left = value.len().saturating_mul(2);
-        Node { names: &self.names, left: &mut left }.check(value, DEPTH)
+        Node { names: Some(&self.names), left: &mut left, in_order }.check(value, DEPTH)
     }
 }
 
@@ -63,8 +78,9 @@ fn names(metadata: &[u8]) -> Option<Vec<String>> {
 }
 
 struct Node<'a> {
-    names: &'a [String],
+    names: Option<&'a [String]>,
     left: &'a mut usize,
+    in_order: bool,
 }
 
 impl Node<'_> {
@@ -85,8 +101,10 @@ impl Node<'_> {
         }
         let rest = &value[1..];
         let width = usize::from(about & 3) + 1;
-        let (ids, is_large) =
-            if is_object { (usize::from(about >> 2 & 3) + 1, about >> 4 & 1 == 1) } else { (0, about >> 2 & 1 == 1) };
+        let (ids, is_large) = match is_object {
+            true => (usize::from(about >> 2 & 3) + 1, about >> 4 & 1 == 1),
+            false => (0, about >> 2 & 1 == 1),
+        };
         let early = || "it ends too early".to_owned();
         let counted = if is_large { 4 } else { 1 };
         let count = number(rest.get(..counted).ok_or_else(early)?);
@@ -98,14 +116,22 @@ impl Node<'_> {
         let offsets: Vec<usize> = offsets.chunks_exact(width).map(number).collect();
         let end = offsets.last().copied().unwrap_or(0);
         let items = items.get(..end).ok_or_else(early)?;
-        if is_object {
-            let named: Option<Vec<&String>> = fields.chunks_exact(ids).map(|id| self.names.get(number(id))).collect();
-            let named = named.ok_or("a field has a name that is not there")?;
-            if named.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return Err("its fields are not in the order of their names".to_owned());
+        match self.names {
+            Some(names) if is_object => {
+                let named: Option<Vec<&String>> = fields.chunks_exact(ids).map(|id| names.get(number(id))).collect();
+                let mut named = named.ok_or("a field has a name that is not there")?;
+                if self.in_order && named.windows(2).any(|pair| pair[0] >= pair[1]) {
+                    return Err("its fields are not in the order of their names".to_owned());
+                }
+                named.sort_unstable();
+                if let Some(pair) = named.windows(2).find(|pair| pair[0] == pair[1]) {
+                    return Err(format!("field {} is there twice", pair[0]));
+                }
             }
-        } else if offsets.windows(2).any(|pair| pair[0] > pair[1]) {
-            return Err("its items are in no order".to_owned());
+            _ if !is_object && offsets.windows(2).any(|pair| pair[0] > pair[1]) => {
+                return Err("its items are in no order".to_owned());
+            }
+            _ => {}
         }
         offsets[..count].iter().try_for_each(|start| self.check(items.get(*start..).ok_or_else(early)?, depth - 1))
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use esker_read::{field_id, variant_type};
+use esker_read::{can_be_part, field_id, variant_type};
 
 use crate::shred;
 
@@ -108,7 +108,7 @@ impl Part {
                     self.items.get_or_insert_default().add(typed.data_type(), rows);
                 }
             }
-            ty if !shred::can_be(ty) => {}
+            ty if !can_be_part(ty) => {}
             ty => match self.columns.iter_mut().find(|(known, _)| known == ty) {
                 Some((_, n)) => *n += rows,
                 None => self.columns.push((ty.clone(), rows)),

@@ -103,6 +103,8 @@ def write(kind: Kind, path: Path, ids: list[int], held: list[Any]) -> None:
             f"COPY (SELECT * FROM (VALUES {kind_of}, {rows}) AS t(id, v) WHERE id > 0) TO '{path}' "
             f"(FORMAT parquet, FIELD_IDS {{id: {KEY_ID}, v: {kind.duck_ids}}})"
         )
+        if kind.type == "variant":
+            with_nulls(path, ids, held)
         if kind.groups:
             annotate(path, dict.fromkeys(kind.groups, VARIANT))
         return
@@ -114,6 +116,19 @@ def write(kind: Kind, path: Path, ids: list[int], held: list[Any]) -> None:
     pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), path, store_schema=False)
     if "karney" in kind.name:
         annotate(path, {"v": GEOGRAPHY_KARNEY})
+
+
+def with_nulls(path: Path, ids: list[int], held: list[Any]) -> None:
+    """The file with nulls where DuckDB writes the null of a variant, which is a value."""
+    read = pq.read_table(path)
+    parts = read["v"].combine_chunks()
+    fields = [parts.type.field(i) for i in range(parts.type.num_fields)]
+    mask = pa.array([v is None for v in held])
+    nulled = pa.StructArray.from_arrays([parts.field(i) for i in range(len(fields))], fields=fields, mask=mask)
+    schema = [("id", pa.int64(), KEY_ID), ("v", nulled.type, ID)]
+    schema = pa.schema([pa.field(name, type, metadata={"PARQUET:field_id": str(id)}) for name, type, id in schema])
+    pq.write_table(pa.Table.from_arrays([pa.array(ids, pa.int64()), nulled], schema=schema), path, store_schema=False)
+    annotate(path, {"v": VARIANT})
 
 
 def statistics(kind: Kind, ids: list[int], held: list[Any]) -> dict[str, dict]:

@@ -3,17 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array,
-    Float64Array, Int64Array, StringArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray,
-    TimestampNanosecondArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, StringArray, StructArray, new_null_array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::util::display::FormatOptions;
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{is_variant, variant_at};
+use esker_read::{column_of_variants, is_variant, variant_at};
 use parquet::variant::{GetOptions, Variant, VariantArray, VariantArrayBuilder, cast_to_variant, variant_get};
 
 use super::json::text;
@@ -75,82 +71,36 @@ fn kind(value: &Variant<'_, '_>) -> Option<Kind> {
 
 type Values<'a> = Vec<Option<Variant<'a, 'a>>>;
 
+impl Kind {
+    /// The Arrow type of its values.
+    fn ty(self) -> Result<DataType> {
+        let zoned = |zone: bool| zone.then(|| "UTC".into());
+        Ok(match self {
+            Self::Boolean => DataType::Boolean,
+            Self::Whole => DataType::Int64,
+            Self::Decimal(scale) => {
+                DataType::Decimal128(38, i8::try_from(scale).map_err(|e| DataFusionError::External(Box::new(e)))?)
+            }
+            Self::Float => DataType::Float32,
+            Self::Double => DataType::Float64,
+            Self::Date => DataType::Date32,
+            Self::Time => DataType::Time64(TimeUnit::Microsecond),
+            Self::Micros(zone) => DataType::Timestamp(TimeUnit::Microsecond, zoned(zone)),
+            Self::Nanos(zone) => DataType::Timestamp(TimeUnit::Nanosecond, zoned(zone)),
+            Self::Bytes => DataType::Binary,
+            Self::Uuid => DataType::FixedSizeBinary(16),
+            Self::Text | Self::Nested => DataType::Utf8,
+        })
+    }
+}
+
 /// The values of one kind; all others are null.
 fn of_kind(values: &Values<'_>, of: Kind) -> Result<ArrayRef> {
     let own = || values.iter().map(|value| value.as_ref().filter(|value| kind(value) == Some(of)));
-    let micros = |zone: bool| {
-        let array: TimestampMicrosecondArray = own()
-            .map(|v| match v? {
-                Variant::TimestampMicros(v) => Some(v.timestamp_micros()),
-                Variant::TimestampNtzMicros(v) => Some(v.and_utc().timestamp_micros()),
-                _ => None,
-            })
-            .collect();
-        array.with_timezone_opt(zone.then_some("UTC"))
-    };
-    let nanos = |zone: bool| {
-        let array: TimestampNanosecondArray = own()
-            .map(|v| match v? {
-                Variant::TimestampNanos(v) => v.timestamp_nanos_opt(),
-                Variant::TimestampNtzNanos(v) => v.and_utc().timestamp_nanos_opt(),
-                _ => None,
-            })
-            .collect();
-        array.with_timezone_opt(zone.then_some("UTC"))
-    };
     Ok(match of {
-        Kind::Boolean => Arc::new(own().map(|v| v?.as_boolean()).collect::<BooleanArray>()),
-        Kind::Whole => Arc::new(own().map(|v| v?.as_int64()).collect::<Int64Array>()),
-        Kind::Decimal(scale) => {
-            let unscaled = |v: Option<&Variant<'_, '_>>| match v? {
-                Variant::Decimal4(v) => Some(i128::from(v.integer())),
-                Variant::Decimal8(v) => Some(i128::from(v.integer())),
-                Variant::Decimal16(v) => Some(v.integer()),
-                _ => None,
-            };
-            let scale = i8::try_from(scale).map_err(|e| DataFusionError::External(Box::new(e)))?;
-            Arc::new(own().map(unscaled).collect::<Decimal128Array>().with_precision_and_scale(38, scale)?)
-        }
-        Kind::Float => {
-            Arc::new(own().map(|v| if let Variant::Float(v) = v? { Some(*v) } else { None }).collect::<Float32Array>())
-        }
-        Kind::Double => {
-            Arc::new(own().map(|v| if let Variant::Double(v) = v? { Some(*v) } else { None }).collect::<Float64Array>())
-        }
-        Kind::Date => {
-            let days = |v: Option<&Variant<'_, '_>>| {
-                let days = v?.as_naive_date()?.signed_duration_since(chrono::NaiveDate::default()).num_days();
-                i32::try_from(days).ok()
-            };
-            Arc::new(own().map(days).collect::<Date32Array>())
-        }
-        Kind::Time => {
-            let micros = |v: Option<&Variant<'_, '_>>| match v? {
-                Variant::Time(v) => v.signed_duration_since(chrono::NaiveTime::MIN).num_microseconds(),
-                _ => None,
-            };
-            Arc::new(own().map(micros).collect::<Time64MicrosecondArray>())
-        }
-        Kind::Micros(zone) => Arc::new(micros(zone)),
-        Kind::Nanos(zone) => Arc::new(nanos(zone)),
-        Kind::Bytes => {
-            Arc::new(own().map(|v| if let Variant::Binary(v) = v? { Some(*v) } else { None }).collect::<BinaryArray>())
-        }
-        Kind::Uuid => {
-            let ids = own().map(|v| if let Variant::Uuid(v) = v? { Some(*v.as_bytes()) } else { None });
-            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, 16)?)
-        }
-        Kind::Text => Arc::new(own().map(words).collect::<StringArray>()),
         Kind::Nested => Arc::new(own().map(|v| v.map(text)).collect::<StringArray>()),
+        of => column_of_variants(&own().collect::<Vec<_>>(), &of.ty()?)?,
     })
-}
-
-fn words<'a>(value: Option<&'a Variant<'_, 'a>>) -> Option<&'a str> {
-    match value? {
-        Variant::String(v) => Some(v),
-        Variant::ShortString(v) => Some(v.as_str()),
-        _ => None,
-    }
 }
 
 /// A value as the Arrow type has it that it is of; none of null, and of what has no order.
@@ -312,7 +262,10 @@ fn nanoseconds(array: &ArrayRef, zone: bool) -> VariantArray {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int32Array, StringViewArray};
+    use arrow::array::{
+        Date32Array, Decimal128Array, Float64Array, Int32Array, StringViewArray, Time64MicrosecondArray,
+        TimestampMicrosecondArray, TimestampNanosecondArray,
+    };
     use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 
     use super::super::functions::parsed;
