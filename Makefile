@@ -77,6 +77,7 @@ soak-hostile: build
 	mkdir -p "$$kept"
 	cd tests
 	ESKER_HOSTILE_SPARK=1 "$$python" -m hostile tables --seed $(or $(SEED),0) --count $(or $(HOSTILE_TABLES),1000) --resume "$$kept/tables-$(or $(SEED),0)"
+	"$$python" -m hostile tables --new --seed $(or $(SEED),0) --count $(or $(HOSTILE_TABLES),1000) --resume "$$kept/new-$(or $(SEED),0)"
 	"$$python" -m hostile statements --seed $(or $(SEED),0) --count $(or $(HOSTILE_STATEMENTS),100000) --resume "$$kept/statements-$(or $(SEED),0)"
 
 docs: build

@@ -2,8 +2,8 @@
 the other.
 
 `benches/query.py ESKER [PART…]`; SCALE is TPC-H's scale factor, RUNS how often a hot query is run. Parts: scans, tpch,
-deletes, lookups, within (parts of variants and boxes around shapes, over WITHIN_ROWS rows). Prints a table and writes target/bench/query.json. A query whose answer differs from DuckDB's has no
-time.
+deletes, lookups, within (parts of variants and boxes around shapes, over WITHIN_ROWS rows). Prints a table and writes
+target/bench/query.json. A query whose answer differs from DuckDB's has no time.
 """
 
 from __future__ import annotations
@@ -249,12 +249,13 @@ class Bench:
             place = "ST_Point(i / 1e5 * cos(i / 1e6), i / 1e5 * sin(i / 1e6))"
             esker.ask(f"INSERT INTO {points} SELECT i, {place} FROM ({rows})")
         half = WITHIN_ROWS // 2
+        between = f"BETWEEN {half} AND {half + 999}"
         table = f"{WAREHOUSE}.{NAMESPACE}.variants"
         for what, ours, theirs in (
             (
                 "a part of a variant, one row in 5,000",
-                f"SELECT count(*), min(id) FROM {table} WHERE variant_get(v, '$.a', 'bigint') BETWEEN {half} AND {half + 999}",
-                f"SELECT count(*), min(id) FROM lake.tpch.variants WHERE v.a::BIGINT BETWEEN {half} AND {half + 999}",
+                f"SELECT count(*), min(id) FROM {table} WHERE variant_get(v, '$.a', 'bigint') {between}",
+                f"SELECT count(*), min(id) FROM lake.tpch.variants WHERE v.a::BIGINT {between}",
             ),
             (
                 "a part of a variant, all row groups",

@@ -1,4 +1,4 @@
-"""python -m hostile tables|statements --seed S --count N [--resume FILE]; python -m hostile replay SCRIPT."""
+"""python -m hostile tables|statements --seed S --count N [--new] [--resume FILE]; python -m hostile replay SCRIPT."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tables(options: argparse.Namespace) -> int:
                 tally[crashed] += 1
                 keep(options, done["next"], tally)
                 del tally[crashed]
-                campaign.table(seed, options.shrink)
+                campaign.table(seed, options.shrink, options.new)
                 keep(options, done["next"], tally)
             if campaign.alive():
                 campaign.restored(done["next"], Path(home) / "restored")
@@ -118,6 +118,8 @@ def main() -> int:
         sub.add_argument("--count", type=int, default=13)
         sub.add_argument("--seconds", type=float, default=0, help="stop after so many, between servers")
         sub.add_argument("--shrink", type=float, default=30, help="seconds for making a failing history smaller")
+        if name == "tables":
+            sub.add_argument("--new", action="store_true", help="version 3, with its types in every table")
         sub.add_argument("--resume", type=Path, help="keeps how far it came, and goes on from there")
     options = parser.parse_args()
     return options.command(options)

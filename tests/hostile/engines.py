@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,22 @@ from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as flight_sql
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.types import (
+    IcebergType,
+    ListType,
+    MapType,
+    NestedField,
+    StructType,
+    TimestamptzNanoType,
+    UnknownType,
+)
 from stack.esker import Server, running
 
-from . import arrow, predicates
+from . import arrow, literals, predicates, shapes, variants
 from .names import quoted
+from .opaque import OPAQUE, ShapeType, VariantType, holds, within
 from .predicates import NoOpinion
+from .variants import Variant
 
 Rows = list[dict[int, Any]]
 
@@ -49,12 +61,78 @@ def readable(answer: requests.Response, lists: dict[int, str]) -> None:
 
 
 def select(schema: Schema, table: str, where: list | None, dialect: str) -> str:
-    columns = ", ".join(predicates.name_in(schema, [f.field_id], dialect) for f in schema.fields)
+    columns = ", ".join(column(schema, f, dialect) for f in schema.fields)
     return f"SELECT {columns} FROM {table}" + (f" WHERE {predicates.sql(where, schema, dialect)}" if where else "")
+
+
+def column(schema: Schema, f: NestedField, dialect: str) -> str:
+    """DuckDB's and Spark's variants are asked for as JSON, and DuckDB's geometries as bytes."""
+    name = predicates.name_in(schema, [f.field_id], dialect)
+    if dialect == "spark" and isinstance(f.field_type, VariantType):
+        return f"to_json({name})"
+    return duckdb_column(name, f.field_type) if dialect == "duckdb" and holds(f.field_type, *OPAQUE) else name
+
+
+def duckdb_column(at: str, kind: IcebergType, depth: int = 0) -> str:
+    if not holds(kind, *OPAQUE):
+        return at
+    match kind:
+        case VariantType():
+            return f"({at})::JSON::VARCHAR"
+        case ShapeType():
+            return f"ST_AsWKB({at})"
+        case StructType():
+            inner = [(literals.string(f.name), f.field_type) for f in kind.fields]
+            fields = ", ".join(f"{name}: {duckdb_column(f'{at}[{name}]', of, depth)}" for name, of in inner)
+            return f"CASE WHEN {at} IS NOT NULL THEN {{{fields}}} END"
+        case ListType():
+            return f"list_transform({at}, lambda x{depth}: {duckdb_column(f'x{depth}', kind.element_type, depth + 1)})"
+        case MapType():
+            value = duckdb_column(f"x{depth}.value", kind.value_type, depth + 1)
+            pairs = f"list_transform(map_entries({at}), lambda x{depth}: {{'key': x{depth}.key, 'value': {value}}})"
+            return f"map_from_entries({pairs})"
+    raise TypeError(str(kind))
+
+
+# DuckDB 1.5.5 has numbers without a digit before the point.
+BARE = re.compile(r'"(?:[^"\\]|\\.)*"|(-?)(?<!\d)\.(\d)')
+
+
+def with_digits(text: str) -> str:
+    return BARE.sub(lambda found: found[0] if found[0][0] == '"' else f"{found[1]}0.{found[2]}", text)
+
+
+def of_duckdb(value: Any) -> Any:
+    """DuckDB takes a variant's null for NULL, and has every shape's bytes in one order."""
+    match value:
+        case Variant(None):
+            return None
+        case bytes() if value.startswith(b"\0\0\0"):
+            with suppress(IndexError, struct.error):
+                return shapes.wkb(shapes.read(value))
+            return value
+        case dict():
+            return {k: of_duckdb(v) for k, v in value.items()}
+        case list():
+            return [of_duckdb(v) for v in value]
+    return value
+
+
+def is_geography(kind: IcebergType) -> bool:
+    return isinstance(kind, ShapeType) and kind.on_globe
+
+
+def left_over(schema: Schema, *sorts: type) -> Schema | None:
+    """The columns that hold none of some types."""
+    fields = [f for f in schema.fields if not holds(f.field_type, *sorts)]
+    return Schema(*fields) if fields else None
 
 
 class Esker:
     name = "esker"
+
+    def reads(self, schema: Schema) -> Schema | None:
+        return schema
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -84,8 +162,27 @@ class Esker:
         return arrow.rows(self.query(select(schema, self.table(name) + at, where, "esker")), schema)
 
 
+def into_duckdb(f: NestedField) -> str:
+    match f.field_type:
+        case VariantType():
+            return f"{quoted(f.name)}::JSON::VARIANT"
+        case ShapeType():
+            return f"ST_GeomFromWKB({quoted(f.name)})"
+    return quoted(f.name)
+
+
+def as_json(found: list[Variant | None]) -> pa.Array:
+    return pa.array([None if v is None else variants.json_text(v.tree) for v in found], pa.string())
+
+
 class DuckDB:
     name = "duckdb"
+
+    def reads(self, schema: Schema) -> Schema | None:
+        # A column of what it does not know costs the whole table.
+        kinds = [kind for f in schema.fields for kind in within(f.field_type)]
+        unknown = any(isinstance(k, (UnknownType, TimestamptzNanoType)) or is_geography(k) for k in kinds)
+        return None if unknown else schema
 
     def __init__(self, server: Server, home: Path) -> None:
         self.server, self.home = server, home
@@ -121,10 +218,11 @@ class DuckDB:
     def query(self, sql: str) -> pa.Table:
         return self.execute(sql).to_arrow_table()
 
-    def insert(self, name: tuple[str, ...], rows: pa.Table) -> None:
+    def insert(self, name: tuple[str, ...], rows: pa.Table, schema: Schema) -> None:
         self.connection.register("hostile_rows", rows)
-        columns = ", ".join(quoted(c) for c in rows.column_names)
-        self.execute(f"INSERT INTO {self.table(name)} ({columns}) SELECT {columns} FROM hostile_rows")
+        columns, fields = ", ".join(quoted(c) for c in rows.column_names), {f.name: f for f in schema.fields}
+        made = ", ".join(into_duckdb(fields[c]) for c in rows.column_names)
+        self.execute(f"INSERT INTO {self.table(name)} ({columns}) SELECT {made} FROM hostile_rows")
         self.connection.unregister("hostile_rows")
 
     def table(self, name: tuple[str, ...]) -> str:
@@ -136,7 +234,8 @@ class DuckDB:
         self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
     ) -> Rows:
         at = f" AT (VERSION => {snapshot})" if snapshot else ""
-        return arrow.rows(self.query(select(schema, self.table(name) + at, where, "duckdb")), schema)
+        found = self.query(select(schema, self.table(name) + at, where, "duckdb"))
+        return [of_duckdb(row) for row in arrow.rows(found, schema, with_digits)]
 
 
 class PyIceberg:
@@ -153,6 +252,10 @@ class PyIceberg:
     def close(self) -> None:
         pass
 
+    def reads(self, schema: Schema) -> Schema | None:
+        # It takes files with variants for files of others, without ids.
+        return schema if left_over(schema, VariantType) == schema else None
+
     def read(
         self, table: Table, name: tuple[str, ...], schema: Schema, snapshot: int | None, where: list | None
     ) -> Rows:
@@ -168,7 +271,9 @@ class Spark:
     name = "spark"
 
     def __init__(self, server: Server) -> None:
-        from stack.spark import spark_session
+        from stack.spark import SPARK_4, spark_session
+
+        self.variants = SPARK_4
 
         self.session = spark_session(server, "http://127.0.0.1:1")
         self.session.conf.set("spark.sql.session.timeZone", "UTC")
@@ -181,6 +286,15 @@ class Spark:
 
     def close(self) -> None:
         self.session.stop()
+
+    def reads(self, schema: Schema) -> Schema | None:
+        """Spark 3.5 loads no table with a type of version 3, Spark 4 those with variants; here not within others."""
+        if self.variants and left_over(schema, ShapeType, UnknownType) == schema:
+            fields = [
+                f for f in schema.fields if isinstance(f.field_type, VariantType) or not holds(f.field_type, *OPAQUE)
+            ]
+            return Schema(*fields) if fields else None
+        return schema if left_over(schema, *OPAQUE, UnknownType) == schema else None
 
     def table(self, name: tuple[str, ...]) -> str:
         return "default." + ".".join("`" + part.replace("`", "``") + "`" for part in name)

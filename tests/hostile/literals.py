@@ -28,7 +28,10 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from . import shapes, variants
 from .names import quoted
+from .opaque import ShapeType, VariantType
+from .variants import Typed, Variant
 
 EPOCH = datetime(1970, 1, 1)
 # How a dialect calls a type of Iceberg's, where it is not called the same everywhere.
@@ -85,6 +88,10 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
         return "NULL"
     if isinstance(kind, (StructType, ListType, MapType)):
         return nested(value, kind, dialect)
+    if isinstance(kind, VariantType):
+        return variant(value, style)
+    if isinstance(kind, ShapeType):
+        return shape(value, style)
     plain, name = text(value, kind), sql_type(kind, dialect)
     match kind:
         case StringType():
@@ -105,6 +112,38 @@ def sql(value: Any, kind: IcebergType, dialect: str, style: int = 0) -> str:
     if plain.lstrip("-").isdigit() and style != 2:
         return plain
     return f"CAST('{plain}' AS {name})"
+
+
+def variant(value: Variant, style: int = 2) -> str:
+    """Of Esker's: from JSON, or as a cast of what JSON has not."""
+    of = value.tree
+    match of:
+        case bytes():
+            return f"CAST(X'{of.hex()}' AS VARIANT)"
+        case Typed(kind, number):
+            return f"CAST({sql(number, TYPED[kind], 'esker', 2)} AS VARIANT)"
+        case int() if style == 1 and not isinstance(of, bool) and of != -(2**63):
+            return f"CAST({of} AS VARIANT)"
+        case str() if style == 1:
+            return f"CAST({string(of)} AS VARIANT)"
+        case bool() if style == 1:
+            return f"CAST({str(of).lower()} AS VARIANT)"
+    return f"parse_json({string(variants.json_text(of))})"
+
+
+# What a variant holds besides what JSON has, as types of columns.
+TYPED = {
+    "float": FloatType(), "date": DateType(), "time": TimeType(), "timestamp": TimestampType(), "uuid": UUIDType(),
+    "timestamptz": TimestamptzType(), "timestamp_ns": TimestampNanoType(), "timestamptz_ns": TimestamptzNanoType(),
+}  # fmt: skip
+
+
+def shape(value: bytes, style: int = 2) -> str:
+    of = shapes.read(value)
+    # A text says nothing of the order of bytes.
+    if style == 0 and shapes.wkb(of) == value:
+        return f"ST_GeomFromText('{shapes.wkt(of)}')"
+    return f"X'{value.hex()}'" if style == 1 else f"ST_GeomFromWKB(X'{value.hex()}')"
 
 
 def blob(value: bytes) -> str:
@@ -129,6 +168,20 @@ def nested(value: Any, kind: IcebergType, dialect: str) -> str:
 
 def pyiceberg(value: Any, kind: IcebergType) -> Any:
     return uuid.UUID(hex=value) if isinstance(kind, UUIDType) else value
+
+
+def default(value: Any, kind: IcebergType) -> Any:
+    """A value as JSON of the format; None where it has none."""
+    match kind:
+        case FloatType() | DoubleType():
+            return value if math.isfinite(value) else None
+        case BinaryType() | FixedType():
+            return value.hex().upper()
+        case TimestampType() | TimestamptzType() | TimestampNanoType() | TimestamptzNanoType():
+            return text(value, kind).replace(" ", "T")
+        case DateType() | TimeType() | UUIDType() | DecimalType():
+            return text(value, kind)
+    return value
 
 
 def path_of(names: list[str]) -> str:

@@ -33,8 +33,13 @@ from pyiceberg.types import (
     TimestamptzNanoType,
     TimestamptzType,
     TimeType,
+    UnknownType,
     UUIDType,
 )
+
+from . import shapes, variants
+from .opaque import ShapeType, VariantType
+from .variants import Variant
 
 DAY = 86_400_000_000
 # 0001-01-01 and 9999-12-31, in days since 1970.
@@ -61,6 +66,7 @@ TEXTS = [
     "aaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaab", "aaaaaaaaaaaaaaaac", "aaaaaaaaaaaaaaa日", "aaaaaaaaaaaaaaa🦊z",
     "\U0010ffff" * 17, "\uffff" * 16 + "x", "null-and-more-than-16",
 ]  # fmt: skip
+DOUBLES = [5e-324, 1.7976931348623157e308, 0.1, 9007199254740993.0, 3.4028234663852886e38]
 FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, -2.25, 100.0, float("nan"), float("nan"), float("inf"), float("-inf")]
 SMALLEST_FLOAT, LARGEST_FLOAT = struct.unpack("<ff", bytes.fromhex("01000000ffff7f7f"))
 
@@ -68,6 +74,13 @@ SMALLEST_FLOAT, LARGEST_FLOAT = struct.unpack("<ff", bytes.fromhex("01000000ffff
 def some(pick: random.Random, kind: IcebergType, few: bool = False) -> Any:
     """A value that is not NULL; from a small set where values should meet again."""
     match kind:
+        case VariantType():
+            return variants.some(pick, few)
+        case ShapeType():
+            # Only points are measured on a globe, so that some of its columns have nothing else.
+            return shapes.some(pick, few, kind.on_globe, kind.on_globe and kind.crs is None)
+        case UnknownType():
+            return None
         case BooleanType():
             return pick.random() < 0.5
         case IntegerType():
@@ -77,7 +90,7 @@ def some(pick: random.Random, kind: IcebergType, few: bool = False) -> Any:
         case FloatType():
             return pick.choice(FLOATS if few else [*FLOATS, SMALLEST_FLOAT, LARGEST_FLOAT, -LARGEST_FLOAT, 16777216.0])
         case DoubleType():
-            return pick.choice(FLOATS if few else [*FLOATS, 5e-324, 1.7976931348623157e308, 0.1, 9007199254740993.0])
+            return pick.choice(FLOATS if few else [*FLOATS, *DOUBLES])
         case DecimalType():
             return some_decimal(pick, kind, few)
         case DateType():
@@ -145,6 +158,8 @@ def some_timestamp(pick: random.Random, few: bool) -> int:
 def key(value: Any) -> Any:
     """What two values have in common exactly if they are the same: -0.0 is not 0.0 here, and NaN is NaN."""
     match value:
+        case Variant():
+            return variants.key(value)
         case float():
             return "NaN" if value != value else repr(value)
         case Decimal():
@@ -158,6 +173,8 @@ def key(value: Any) -> Any:
 
 def as_json(value: Any) -> Any:
     match value:
+        case Variant(tree):
+            return {"v": variants.as_json(tree)}
         case float():
             return {"f": repr(value)}
         case Decimal():
@@ -173,6 +190,8 @@ def as_json(value: Any) -> Any:
 
 def of_json(value: Any) -> Any:
     match value:
+        case {"v": tree}:
+            return Variant(variants.of_json(tree))
         case {"f": text}:
             return float(text)
         case {"d": text}:

@@ -302,9 +302,8 @@ async fn snapshots_of_before_an_upgrade_that_are_gone_back_to_get_row_ids_of_the
     let newest = lake.metadata().await.current_snapshot_id.expect("a snapshot");
     let main = row_ids(&lake, "main").await;
     assert_eq!(main.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
-    let set = |name: &str, ty: &str, id: i64| {
-        json!([{"action": "set-snapshot-ref", "ref-name": name, "type": ty, "snapshot-id": id}])
-    };
+    let set =
+        |name: &str, ty: &str, id: i64| json!([{"action": "set-snapshot-ref", "ref-name": name, "type": ty, "snapshot-id": id}]);
     lake.update(set("kept", "tag", newest)).await;
     lake.update(set("main", "branch", old)).await;
     lake.append(&some(5..7)).await;

@@ -31,7 +31,7 @@ impl Around {
     /// Around the shapes of a file, by the two corners that its manifest has.
     pub fn of_bounds(lower: &[u8], upper: &[u8], on_globe: bool) -> Option<Self> {
         let corner = |bytes: &[u8]| -> Option<Vec<f64>> {
-            let whole = bytes.len() % 8 == 0 && (2..=4).contains(&(bytes.len() / 8));
+            let whole = bytes.len().is_multiple_of(8) && (2..=4).contains(&(bytes.len() / 8));
             whole.then(|| bytes.chunks_exact(8).filter_map(|b| Some(f64::from_le_bytes(b.try_into().ok()?))).collect())
         };
         let (low, high) = (corner(lower)?, corner(upper)?);

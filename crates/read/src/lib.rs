@@ -63,7 +63,7 @@ pub use shown::{Wanted, row_groups_in};
 pub use shredded::{VariantColumn, VariantPart, part_path, part_type, statistic, variant_columns};
 pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
-pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type};
+pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
 pub use variant_check::DEPTH;
 pub use variant_typed::{can_be_part, column_of_variants, is_of_type};
 

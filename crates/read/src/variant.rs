@@ -56,7 +56,7 @@ pub fn variant_array(metadata: BinaryViewArray, value: BinaryViewArray) -> Resul
 }
 
 /// A file's column of variants as rows have it: nothing is kept apart, and every value is checked.
-pub(crate) fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if is_variant(array.data_type()) {
         return Ok(array.clone());
     }
@@ -276,7 +276,7 @@ mod tests {
         let of = |value: &[u8], valid: bool| {
             let metadata: ArrayRef = Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]]));
             let value: ArrayRef = Arc::new(BinaryArray::from(vec![value]));
-            let fields = vec![("metadata", &metadata), ("value", &value)];
+            let fields = [("metadata", &metadata), ("value", &value)];
             let fields: Fields = fields.iter().map(|(name, a)| Field::new(*name, a.data_type().clone(), true)).collect();
             let array = StructArray::new(fields, vec![metadata, value], Some(NullBuffer::from(vec![valid])));
             variants(&(Arc::new(array) as ArrayRef))

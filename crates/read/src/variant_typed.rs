@@ -65,13 +65,11 @@ pub fn is_of_type(value: &Variant<'_, '_>, ty: &DataType) -> bool {
 
 /// Whether parts can have a column of a type.
 pub fn can_be_part(ty: &DataType) -> bool {
-    match ty {
-        DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
-        DataType::Float32 | DataType::Float64 | DataType::Date32 | DataType::Utf8 | DataType::Binary => true,
-        DataType::Decimal128(..) | DataType::Time64(TimeUnit::Microsecond) | DataType::FixedSizeBinary(16) => true,
-        DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _) => true,
-        _ => false,
-    }
+    let number = ty.is_signed_integer() || matches!(ty, DataType::Float32 | DataType::Float64 | DataType::Decimal128(..));
+    let time = matches!(ty, DataType::Date32 | DataType::Time64(TimeUnit::Microsecond))
+        || matches!(ty, DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _));
+    let bytes = matches!(ty, DataType::Utf8 | DataType::Binary | DataType::FixedSizeBinary(16));
+    number || time || bytes || *ty == DataType::Boolean
 }
 
 /// Values that are all of a type, as a column of it.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use arrow::error::ArrowError;
-use esker_read::{can_be_part, field_id, variant_type};
+use esker_read::{can_be_part, field_id, variant_at, variant_hash, variant_type, variants};
 
 use crate::shred;
 
@@ -59,9 +59,22 @@ impl Shredding {
     /// A column of variants as files have it.
     pub(crate) fn shredded(&self, field: &FieldRef, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         match self.of(field) {
-            Some(ty) => shred::shredded(array.as_struct(), ty),
+            Some(ty) => {
+                let made = shred::shredded(array.as_struct(), ty)?;
+                same(array.as_struct(), variants(&made)?.as_struct())?;
+                Ok(made)
+            }
             None => Ok(array.clone()),
         }
+    }
+}
+
+/// An error if variants are not the same values as before they were taken apart: the proof of a rewrite is about what went in.
+fn same(before: &StructArray, after: &StructArray) -> Result<(), ArrowError> {
+    let hash = |array: &StructArray, row: usize| array.is_valid(row).then(|| variant_hash(&variant_at(array, row)));
+    match (0..before.len()).find(|row| hash(before, *row) != hash(after, *row)) {
+        Some(row) => Err(ArrowError::ComputeError(format!("variant {row} of a batch is another value once it is taken apart"))),
+        None => Ok(()),
     }
 }
 
@@ -145,7 +158,7 @@ fn typed_value(part: &Field) -> Option<&FieldRef> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Array, RecordBatch};
+    use arrow::array::RecordBatch;
     use esker_read::is_variant;
     use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
     use parquet::variant::{

@@ -22,8 +22,8 @@ class Campaign:
         self.stage, self.kept, self.say = stage, kept, say
         self.tally, self.faults, self.tries = Tally(), [], 0
 
-    def table(self, seed: int, shrink_seconds: float) -> None:
-        script = history.beginning(seed)
+    def table(self, seed: int, shrink_seconds: float, new: bool = False) -> None:
+        script = history.beginning(seed, new)
         fault = self.attempt(script, self.tally)
         if fault is None:
             return

@@ -5,17 +5,27 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 from pyiceberg.schema import Schema
-from pyiceberg.types import BooleanType, PrimitiveType, UUIDType
+from pyiceberg.types import (
+    BooleanType,
+    IcebergType,
+    TimestampNanoType,
+    TimestamptzNanoType,
+    UnknownType,
+    UUIDType,
+)
 
-from .. import arrow, predicates, values
-from ..engines import Rows
+from .. import arrow, predicates, values, variants
+from ..engines import Rows, of_duckdb
 from ..known import Fault, known
 from ..names import quoted
+from ..opaque import OPAQUE, comparable, within
 from ..predicates import NoOpinion
+from ..variants import Variant
 from .state import SPEC, State, projected
 
 EXAMPLES = 3
@@ -68,19 +78,71 @@ def ask(
     planned: bool = True,
 ) -> None:
     stage, answers, errors = state.stage, {}, {}
+    # What an engine reads of the schema.
+    read: dict[str, Schema] = {}
     skipped = [*([] if planned else [stage.planned]), *([stage.duckdb] if state.duckdb_rests else [])]
     others = [e for e in stage.others if state.asks(e.name) and e not in skipped]
     for engine in [stage.esker, *others, *([stage.spark] if state.with_spark else [])]:
+        part = engine.reads(schema)
+        if engine is stage.duckdb and any(bytes_in_variants(row) for row in model):
+            part = None
+        if part is None or (where and not predicates.fits(where, part)):
+            tally.note(f"left out: {engine.name}: {', '.join(sorts(schema))}")
+            continue
+        if part != schema:
+            tally.note(f"asked for some columns: {engine.name}, without {', '.join(sorts(schema))}")
         try:
-            answers[engine.name] = bag(engine.read(state.table, state.name, schema, snapshot, where), schema)
+            read[engine.name] = part
+            answers[engine.name] = engine.read(state.table, state.name, part, snapshot, where)
         except NoOpinion:
             tally.note(f"not asked: {engine.name}")
         except Exception as error:  # What an engine raises is its own; it has no vote then.
             errors[engine.name] = f"{type(error).__name__}: {error}"
             state.duckdb_rests |= isinstance(error, (duckdb.FatalException, duckdb.InternalException))
     tally.note("comparisons")
+    if where and (about := predicates.about(where)):
+        tally.note(f"filters on {about}")
     question = f"after {after}{state.about}" + (f" WHERE {predicates.sql(where, schema, 'esker')}" if where else "")
-    judge(state, tally, question, bag(model, schema), answers, errors, where is None and snapshot is None)
+    # The model's rows, and Esker's beside the rows of each engine, as the engine sees them.
+    asked = {n: Asked(bag(rows, read[n]), *(seen(n, found, read[n]) for found in (answers.get("esker"), model)))
+             for n, rows in answers.items()}  # fmt: skip
+    judge(state, tally, question, bag(model, schema), asked, errors, where is None and snapshot is None)
+
+
+@dataclass
+class Asked:
+    """What an engine answered, and what it should have, by what Esker answered and by the model."""
+
+    answer: Counter
+    ours: Counter
+    model: Counter
+
+
+def seen(engine: str, rows: Rows | None, part: Schema) -> Counter:
+    rows = [projected(row, part) for row in rows or []]
+    return bag([of_duckdb(row) for row in rows] if engine == "duckdb" else rows, part)
+
+
+def bytes_in_variants(value: Any) -> bool:
+    """DuckDB has another text for them."""
+    match value:
+        case Variant(tree):
+            return variants.any_in(tree, lambda leaf: isinstance(leaf, bytes))
+        case dict():
+            return any(bytes_in_variants(v) for v in value.values())
+        case list():
+            return any(bytes_in_variants(v) for v in value)
+    return False
+
+
+def sorts(schema: Schema) -> list[str]:
+    """The types of a schema that few engines know."""
+    found = {str(t).partition("(")[0] for f in schema.fields for t in within(f.field_type) if is_new(t)}
+    return sorted(found)
+
+
+def is_new(kind: IcebergType) -> bool:
+    return isinstance(kind, (*OPAQUE, UnknownType, TimestampNanoType, TimestamptzNanoType))
 
 
 def bag(rows: Rows, schema: Schema) -> Counter:
@@ -95,23 +157,24 @@ def judge(state: State, tally: Tally, question: str, model: Counter, answers: di
     for name, error in errors.items():
         if name not in ("esker", "planned"):
             tally.note(f"no vote: {name}", f"{question}: {error[:300]}")
-    references = {"model": model} | {n: a for n, a in answers.items() if n not in ("esker", "planned")}
+    others = {n: a for n, a in answers.items() if n not in ("esker", "planned")}
     if "esker" in errors:
-        if any(references[n] == model for n in references if n != "model") or len(references) == 1:
+        if any(a.answer == a.model for a in others.values()) or not others:
             raise Fault("error", f"{question}: {errors['esker']}")
         tally.note("nobody reads", f"{question}: {errors}")
         return
-    ours = answers["esker"]
-    against = {n: f"{question}: {difference(ours, a)}" for n, a in references.items() if a != ours}
+    ours = answers["esker"].answer
+    references = {"model": (ours, model)} | {n: (a.ours, a.answer) for n, a in others.items()}
+    against = {n: f"{question}: {difference(*pair)}" for n, pair in references.items() if pair[0] != pair[1]}
     unknown = [n for n in against if not known(n, against[n])]
     if len(unknown) > 1 or (unknown == ["model"] and not (whole and state.foreign)):
-        raise Fault("rows", f"{question}: against {', '.join(unknown)}: {difference(ours, references[unknown[0]])}")
+        raise Fault("rows", f"{question}: against {', '.join(unknown)}: {difference(*references[unknown[0]])}")
     for name, text in against.items():
         entry = known(name, text)
         tally.note(f"known: {name}: {entry.what}" if entry else f"foreign: {name}", text)
     if "model" in against and whole:
         adopt(state)
-    served(tally, question, ours, answers, errors)
+    served(tally, question, answers, errors)
 
 
 # PyIceberg reads no plans with equality deletes, none with a partition that is NULL, none with a filter on a field
@@ -126,17 +189,19 @@ UNREAD = [
     "object of type <class 'str'> cannot be converted to int",
     "Cannot convert LongLiteral",
     "which JSON can't say",
+    "Cannot promote an binary to geo",
     r"no kernel matching input types \(extension<arrow.uuid>",
 ]
 
 
-def served(tally: Tally, question: str, ours: Counter, answers: dict, errors: dict) -> None:
+def served(tally: Tally, question: str, answers: dict[str, Asked], errors: dict) -> None:
     """What PyIceberg reads of a scan that the server planned, where it reads right what it plans itself."""
     unread = re.search("|".join(UNREAD), errors.get("planned", ""))
     if "planned" in errors and "pyiceberg" in answers and not unread:
         raise Fault("planned scan", f"{question}: {errors['planned']}")
-    if "planned" in answers and answers["planned"] != ours and answers.get("pyiceberg", ours) == ours:
-        text = f"{question}: {difference(ours, answers['planned'])}"
+    planned, alone = answers.get("planned"), answers.get("pyiceberg")
+    if planned and planned.answer != planned.ours and (alone is None or alone.answer == alone.ours):
+        text = f"{question}: {difference(planned.ours, planned.answer)}"
         # Where it can't plan by itself, what it gets wrong anyway shows here only.
         entry = known("planned", text) or (None if "pyiceberg" in answers else known("pyiceberg", text))
         if not entry:
@@ -154,26 +219,36 @@ def adopt(state: State) -> None:
 
 def difference(ours: Counter, theirs: Counter) -> str:
     more, less = list((ours - theirs).elements()), list((theirs - ours).elements())
+    if more and len(more) == len(less):
+        # Other values in the same rows: the columns are told that differ.
+        one = more[0]
+        other = max(less, key=lambda row: sum(a == b for a, b in zip(one, row, strict=True)))
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+        some, others = (str(list(side))[:900] for side in zip(*pairs, strict=True))
+        return f"{len(more)} too many, {len(less)} missing; too many {some}; missing {others}"
     return f"{len(more)} too many, {len(less)} missing; too many {str(more[:2])[:600]}; missing {str(less[:2])[:600]}"
 
 
 def aggregates(state: State, tally: Tally, after: str) -> None:
     """count, min and max of all, which may come from statistics."""
-    asked = [f for f in state.schema.fields if isinstance(f.field_type, PrimitiveType)]
+    asked = [f for f in state.schema.fields if comparable(f.field_type)]
     asked = [f for f in asked if not isinstance(f.field_type, (BooleanType, UUIDType))]
+    counted = [f for f in state.schema.fields if isinstance(f.field_type, (*OPAQUE, UnknownType))]
     rows, esker = state.live(), state.stage.esker
     columns = [f"{name}({quoted(f.name)})" for f in asked for name in ("min", "max", "count")]
+    columns += [f"count({quoted(f.name)})" for f in counted]
     sql = f"SELECT count(*){''.join(', ' + c for c in columns)} FROM {esker.table(state.name)}"
     expected: list[Any] = [len(rows)]
     for f in asked:
         present = [row[f.field_id] for row in rows if row[f.field_id] is not None]
         ends = [end(present, key=predicates.ordered) for end in (min, max)] if present else [None, None]
         expected += [*ends, len(present)]
+    expected += [sum(row[f.field_id] is not None for row in rows) for f in counted]
     try:
         answer = esker.query(sql)
     except Exception as error:
         raise Fault("error", f"after {after}: {sql}: {error}") from error
-    kinds = [None, *(k for f in asked for k in (f.field_type, f.field_type, None))]
+    kinds = [None, *(k for f in asked for k in (f.field_type, f.field_type, None)), *(None for _ in counted)]
     for i, (kind, right) in enumerate(zip(kinds, expected, strict=True)):
         ours = answer.column(i).to_pylist()[0] if kind is None else arrow.values(answer.column(i), kind)[0]
         # Which of two equal zeros is the smallest is not said.

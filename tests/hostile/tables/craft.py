@@ -5,7 +5,9 @@ PyIceberg writes the Avro files; deletes and version 3, which it does not write,
 
 from __future__ import annotations
 
+import io
 import random
+import struct
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +38,10 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
+from pyiceberg.types import IcebergType
+from stack import parquet_footer as footer
+
+from ..opaque import ShapeType
 
 
 class DeleteManifestWriter(ManifestWriterV2):
@@ -98,12 +104,45 @@ class Added:
         return ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, data_file=file)
 
 
-def write_parquet(table: Table, rows: pa.Table, **options: Any) -> tuple[str, int]:
-    """A Parquet file in the table's location; its path and size."""
-    path = f"{table.location()}/data/{uuid.uuid4()}.parquet"
+def write_parquet(
+    table: Table, rows: pa.Table, kinds: dict[int, IcebergType] | None = None, with_ids: bool = True, **options: Any
+) -> tuple[str, int]:
+    """A Parquet file in the table's location; its path and size. Kinds are of columns that the library can't mark."""
+    path, data = f"{table.location()}/data/{uuid.uuid4()}.parquet", io.BytesIO()
+    pq.write_table(rows, data, **options)
+    content = data.getvalue()
     with table.io.new_output(path).create() as out:
-        pq.write_table(rows, out, **options)
+        out.write(marked(content, kinds, with_ids) if kinds else content)
     return path, len(table.io.new_input(path))
+
+
+# Of a SchemaElement: its field id. Of the union of logical types: geometries. How edges run, by number.
+FIELD_ID, GEOMETRY_TYPE = 9, 17
+EDGES = ["spherical", "vincenty", "thomas", "andoyer", "karney"]
+
+
+def marked(whole: bytes, kinds: dict[int, IcebergType], with_ids: bool) -> bytes:
+    """A file whose columns are said to be variants, geometries and geographies, by their field ids."""
+    (size,) = struct.unpack("<I", whole[-8:-4])
+    about = footer.Reader(whole[-8 - size : -8]).struct()
+    for element in about[2][1][1]:
+        kind = kinds.get(element.get(FIELD_ID, (footer.I32, 0))[1])
+        if kind is not None:
+            element[footer.LOGICAL] = (footer.STRUCT, logical(kind))
+        if not with_ids:
+            element.pop(FIELD_ID, None)
+    made = footer.value(footer.STRUCT, about)
+    return whole[: -8 - size] + made + struct.pack("<I", len(made)) + b"PAR1"
+
+
+def logical(kind: IcebergType) -> dict:
+    if not isinstance(kind, ShapeType):
+        return footer.VARIANT
+    inner = {1: (footer.BINARY, kind.crs.encode())} if kind.crs else {}
+    if not kind.on_globe:
+        return {GEOMETRY_TYPE: (footer.STRUCT, inner)}
+    edges = {2: (footer.I32, EDGES.index(kind.edges))} if kind.edges != "spherical" else {}
+    return {footer.GEOGRAPHY_TYPE: (footer.STRUCT, inner | edges)}
 
 
 def current_manifests(table: Table) -> list[ManifestFile]:

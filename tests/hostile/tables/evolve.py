@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from pydantic import TypeAdapter
 from pyiceberg.schema import Schema
+from pyiceberg.table.name_mapping import update_mapping
 from pyiceberg.transforms import parse_transform
-from pyiceberg.types import IcebergType
+from pyiceberg.types import IcebergType, NestedField
 
+from .. import literals
 from .state import SPEC, Refused, State
 
 
@@ -33,6 +36,9 @@ def names_to(schema: Schema, field_id: int) -> tuple[str, ...]:
 
 
 def schema(state: State, step: dict) -> None:
+    if step["change"] in BY_HAND:
+        BY_HAND[step["change"]](state, step)
+        return
     with state.table.update_schema(allow_incompatible_changes=False) as change:
         now = state.schema
         match step["change"]:
@@ -47,6 +53,81 @@ def schema(state: State, step: dict) -> None:
                 change.move_first(names_to(now, step["field"]))
             case "promote":
                 change.update_column(names_to(now, step["field"]), field_type=type_of(step["type"]))
+
+
+def add_field(state: State, step: dict) -> None:
+    """A field as JSON: PyIceberg gives no field two defaults, and none to what is no simple type."""
+    found, last = current(state)
+    field, last = numbered(step["field json"], last)
+    fields = found["fields"]
+    if step.get("in"):
+        above = field_of(found, step["in"])
+        if above is None or above["type"].get("type") != "struct":
+            raise Refused("no such struct")
+        fields = above["type"]["fields"]
+    if any(f["name"] == field["name"] for f in fields):
+        raise Refused("there is such a field")
+    fields.append(field)
+    put(state, found, last)
+    # Others change the mapping of names with the schema, if there is one.
+    if mapping := state.table.name_mapping():
+        new = NestedField.model_validate(field)
+        changed = update_mapping(mapping, {}, {step.get("in") or -1: [new]}).model_dump_json()
+        state.update({"action": "set-properties", "updates": {"schema.name-mapping.default": changed}})
+
+
+def write_default(state: State, step: dict) -> None:
+    found, last = current(state)
+    field = field_of(found, step["field"])
+    kind = state.schema.find_field(step["field"]).field_type
+    field["write-default"] = None if step["value"] is None else literals.default(step["value"], kind)
+    put(state, found, last)
+
+
+BY_HAND = {"add field": add_field, "write default": write_default}
+
+
+def current(state: State) -> tuple[dict, int]:
+    """The schema of now as JSON, and the last id that a field has."""
+    metadata = state.served()
+    now = next(s for s in metadata["schemas"] if s["schema-id"] == metadata["current-schema-id"])
+    return now, metadata["last-column-id"]
+
+
+def put(state: State, found: dict, last: int) -> None:
+    found.pop("schema-id", None)
+    new = {"action": "add-schema", "schema": found, "last-column-id": last}
+    state.update(new, {"action": "set-current-schema", "schema-id": -1})
+
+
+def field_of(kind: Any, field_id: int) -> dict | None:
+    """A field of a struct, at any depth."""
+    for f in kind.get("fields", []) if isinstance(kind, dict) else []:
+        if f["id"] == field_id:
+            return f
+        if found := field_of(f["type"], field_id):
+            return found
+    return None
+
+
+def numbered(kind: Any, last: int) -> tuple[Any, int]:
+    """The same with ids that follow on the last one."""
+    if not isinstance(kind, dict):
+        return kind, last
+    made = {}
+    for key, of in kind.items():
+        if key in ("id", "element-id", "key-id", "value-id"):
+            made[key] = last = last + 1
+        elif key == "fields":
+            made[key] = []
+            for f in of:
+                one, last = numbered(f, last)
+                made[key].append(one)
+        elif key in ("type", "element", "key", "value"):
+            made[key], last = numbered(of, last)
+        else:
+            made[key] = of
+    return made, last
 
 
 def spec(state: State, step: dict) -> None:

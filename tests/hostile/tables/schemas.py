@@ -23,10 +23,12 @@ from pyiceberg.types import (
     TimestamptzNanoType,
     TimestamptzType,
     TimeType,
+    UnknownType,
     UUIDType,
 )
 
-from .. import names
+from .. import literals, names, values
+from ..opaque import comparable
 from .state import State
 
 PRIMITIVES = [
@@ -40,10 +42,10 @@ PROMOTED = {"int": "long", "float": "double", "decimal(9, 2)": "decimal(12, 2)",
 
 class Ids:
     """Ids that no two fields share; the catalog gives its own. Spark knows no time and no nanoseconds, and tables of
-    DuckDB's own have no timestamptz_ns."""
+    DuckDB's own have no timestamptz_ns. `new` is the share of variants, shapes and unknown among a table's types."""
 
-    def __init__(self, last: int = 0, for_spark: bool = False, for_duckdb: bool = False) -> None:
-        self.last, self.for_spark, self.for_duckdb = last, for_spark, for_duckdb
+    def __init__(self, last: int = 0, for_spark: bool = False, for_duckdb: bool = False, new: float = 0.0) -> None:
+        self.last, self.for_spark, self.for_duckdb, self.new = last, for_spark, for_duckdb, new
 
     def __call__(self) -> int:
         self.last += 1
@@ -78,9 +80,46 @@ def kind(pick: random.Random, version: int, depth: int, ids: Ids) -> object:
                     "type": "map", "key-id": ids(), "key": key, "value-id": ids(), "value-required": must,
                     "value": kind(pick, version, depth + 1, ids),
                 }  # fmt: skip
+    if version == 3 and ids.new and pick.random() < ids.new and not (ids.for_spark and depth):
+        return new(pick, depth, ids.for_spark)
     if version == 3 and not ids.for_spark and pick.random() < 0.02:
         return "timestamp_ns" if ids.for_duckdb else "timestamptz_ns"
     return primitive(pick, version, ids)
+
+
+SHAPES = [
+    "geometry", "geometry", "geometry(EPSG:4326)", "geography", "geography", "geography(OGC:CRS84, karney)",
+    "geography(OGC:CRS84, spherical)",
+]  # fmt: skip
+
+
+def new(pick: random.Random, depth: int, for_spark: bool = False) -> str:
+    """A type of version 3; of these Spark 4 has variants. A list or a map of nothing but unknown is in no file."""
+    if for_spark:
+        return "variant"
+    sorts = ["variant", "variant", "shape", "shape", "nanoseconds", *(["unknown"] if depth == 0 else [])]
+    match pick.choice(sorts):
+        case "shape":
+            return pick.choice(SHAPES)
+        case "nanoseconds":
+            return pick.choice(["timestamp_ns", "timestamptz_ns"])
+        case other:
+            return other
+
+
+def around(pick: random.Random, ids: Ids, inner: str) -> dict:
+    """A struct, a list or a map of a type of version 3."""
+    kind = pick.choice(SHAPES) if inner == "shape" else inner
+    match pick.randrange(4):
+        case 0:
+            return {"type": "list", "element-id": ids(), "element": kind, "element-required": False}
+        case 1:
+            of_value = {"value-id": ids(), "value": kind, "value-required": False}
+            return {"type": "map", "key-id": ids(), "key": "string"} | of_value
+    fields = [{"id": ids(), "name": name, "required": False, "type": of} for name, of in (("x", kind), ("n", "int"))]
+    if pick.random() < 0.3:
+        fields.append({"id": ids(), "name": "d", "required": False, "type": around(pick, ids, inner)})
+    return {"type": "struct", "fields": fields}
 
 
 def primitive(pick: random.Random, version: int, ids: Ids) -> str:
@@ -97,9 +136,8 @@ def columns(
     for _ in range(more):
         name = names.some(pick, taken, hostile, ids.for_duckdb)
         taken.add(name)
-        found.append({
-            "id": ids(), "name": name, "required": pick.random() < 0.1, "type": kind(pick, version, 0, ids),
-        })  # fmt: skip
+        must, of = pick.random() < 0.1, kind(pick, version, 0, ids)
+        found.append({"id": ids(), "name": name, "required": must and of != "unknown", "type": of})
     pick.shuffle(found)
     return found
 
@@ -131,7 +169,7 @@ def transforms(of: IcebergType) -> list[str]:
 
 def partition_fields(fields: list[NestedField] | tuple[NestedField, ...]) -> list[NestedField]:
     """Fields that may be the source of a partition."""
-    found = [f for f in fields if isinstance(f.field_type, PrimitiveType)]
+    found = [f for f in fields if comparable(f.field_type)]
     inner = [g for f in fields if isinstance(f.field_type, StructType) for g in partition_fields(f.field_type.fields)]
     return found + inner
 
@@ -143,6 +181,8 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
     used = {f.source_id for spec in s.table.specs().values() for f in spec.fields}
     used |= {f.source_id for order in s.table.sort_orders().values() for f in order.fields}
     structs = [f for f in fields if isinstance(f.field_type, StructType)]
+    if s.version == 3 and pick.random() < 0.25:
+        return defaulted(pick, s, ids)
     match pick.choice(["add", "add", "add in", "drop", "rename", "rename in", "first", "promote", "promote"]):
         case "add":
             return {
@@ -183,6 +223,9 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
         case "promote":
             nested = [g for f in structs for g in f.field_type.fields]
             for f in pick.sample(fields + nested, len(fields + nested)):
+                if isinstance(f.field_type, UnknownType):
+                    of = pick.choice(["int", "string", "timestamp_ns", "double", "decimal(9,2)"])
+                    return {"do": "schema", "change": "promote", "field": f.field_id, "type": of}
                 if str(f.field_type) in PROMOTED and promotable(s, f):
                     return {
                         "do": "schema",
@@ -191,6 +234,59 @@ def evolution(pick: random.Random, s: State, ids: Ids) -> dict | None:
                         "type": PROMOTED[str(f.field_type)],
                     }
     return None
+
+
+def defaulted(pick: random.Random, s: State, ids: Ids) -> dict | None:
+    """A field with defaults at any depth; or another write default of one that is there."""
+    fields = list(s.schema.fields)
+    structs = [f for f in fields if isinstance(f.field_type, StructType)]
+    if pick.random() < 0.3:
+        inner = [g for f in structs for g in f.field_type.fields]
+        found = [f for f in fields + inner if may_have_default(f.field_type)]
+        if not found:
+            return None
+        f = pick.choice(found)
+        return {
+            "do": "schema", "change": "write default", "field": f.field_id, "value": values.of_field(pick, f),
+        }  # fmt: skip
+    above = pick.choice(structs) if structs and pick.random() < 0.5 else None
+    taken = {f.name for f in (above.field_type.fields if above else fields)}
+    field = with_default(pick, s.version, ids, names.some(pick, taken, 0.3), 0)
+    return {"do": "schema", "change": "add field", "in": above and above.field_id, "field json": field}
+
+
+def may_have_default(kind: IcebergType) -> bool:
+    return comparable(kind) and not isinstance(kind, (FloatType, DoubleType))
+
+
+def with_default(pick: random.Random, version: int, ids: Ids, name: str, depth: int) -> dict:
+    """A field as JSON, its type simple or a struct, a list or a map of such."""
+    found: dict = {"id": ids(), "name": name, "required": False}
+    shape = pick.random() if depth < 2 else 1.0
+    if shape < 0.4:
+        inner = [with_default(pick, version, ids, f"f{n}", depth + 1) for n in range(pick.randrange(1, 4))]
+        # Some of it has no default but null.
+        if pick.random() < 0.5:
+            inner.append({"id": ids(), "name": "n", "required": False, "type": new(pick, 1, ids.for_spark)})
+        found["type"], default = {"type": "struct", "fields": inner}, {}
+    elif shape < 0.5:
+        found["type"] = {"type": "list", "element-id": ids(), "element": "int", "element-required": False}
+        default = pick.choice([[], [1, None, -3]])
+    elif shape < 0.6:
+        found["type"] = {
+            "type": "map", "key-id": ids(), "key": "string", "value-id": ids(), "value": "long", "value-required": False
+        }  # fmt: skip
+        default = pick.choice([{"keys": [], "values": []}, {"keys": ["k", "l"], "values": [7, None]}])
+    else:
+        found["type"] = primitive(pick, version, ids)
+        kind = NestedField(1, "x", found["type"]).field_type
+        while (default := literals.default(values.some(pick, kind), kind)) is None:
+            pass
+    if pick.random() < 0.85:
+        found["initial-default"] = default
+    if pick.random() < 0.8:
+        found["write-default"] = default
+    return found
 
 
 def promotable(s: State, field: NestedField) -> bool:

@@ -85,6 +85,8 @@ def renumbered(step: dict, moved: dict[int, int], gone: set[int], last: int) -> 
 
     def value(of: Any) -> Any:
         match of:
+            case {"v": _}:
+                return of
             case {"s": fields}:
                 kept = {k: v for k, v in fields.items() if int(k) not in gone}
                 return {"s": {str(new(int(k))): value(v) for k, v in kept.items()}}
@@ -95,10 +97,11 @@ def renumbered(step: dict, moved: dict[int, int], gone: set[int], last: int) -> 
     def predicate(of: list) -> list:
         if of[0] in ("not", "and", "or"):
             return [of[0], *map(predicate, of[1:])]
-        return [of[0], [new(n) for n in of[1]], *of[2:]]
+        return [of[0], [n if isinstance(n, dict) else new(n) for n in of[1]], *of[2:]]
 
     about = {
         "rows": value, "keys": value, "where": predicate, "asked": predicate, "field": new, "in": new,
+        "omit": lambda fields: [new(n) for n in fields if n not in gone],
         "fields": lambda fields: [[new(f[0]), f[1]] if isinstance(f, list) else new(f) for f in fields],
     }  # fmt: skip
     return {k: about[k](v) if k in about and v is not None else v for k, v in step.items()}

@@ -11,7 +11,8 @@ from pyiceberg.conversions import to_bytes
 from pyiceberg.schema import Schema
 from pyiceberg.types import BinaryType, DoubleType, FloatType, IntegerType, LongType, StringType, UUIDType
 
-from .. import literals, predicates
+from .. import literals, predicates, shapes, shredding
+from ..opaque import OPAQUE, ShapeType
 
 KINDS = [
     "full",
@@ -33,7 +34,9 @@ KINDS = [
 SENSELESS = ("inverted", "odd counts")
 
 
-def made(kind: str, rows: list[dict], schema: Schema, seed: int) -> dict[str, dict]:
+def made(
+    kind: str, rows: list[dict], schema: Schema, seed: int, variants: dict[int, shredding.Column] | None = None
+) -> dict[str, dict]:
     """Manifest fields by name. The seed chooses which columns are left out."""
     pick = random.Random(seed)
     names = ["value_counts", "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds", "column_sizes"]
@@ -43,7 +46,35 @@ def made(kind: str, rows: list[dict], schema: Schema, seed: int) -> dict[str, di
     for path in predicates.paths(schema.fields):
         if kind != "some columns" or pick.random() < 0.5:
             column(kind, [predicates.lookup(row, path) for row in rows], path[-1], schema, found)
+    for path in predicates.opaque(schema.fields, OPAQUE):
+        if kind != "some columns" or pick.random() < 0.5:
+            without_order(kind, [predicates.lookup(row, path) for row in rows], path[-1], schema, pick, variants, found)
     return found
+
+
+def without_order(
+    kind: str,
+    values: list[Any],
+    field: int,
+    schema: Schema,
+    pick: random.Random,
+    variants: dict[int, shredding.Column] | None,
+    found: dict[str, dict],
+) -> None:
+    """Counts; and as bounds what lies around shapes, or what the columns of a variant's parts hold."""
+    known, of = [v for v in values if v is not None], schema.find_field(field).field_type
+    if kind != "bounds":
+        found["value_counts"][field] = len(values)
+        if kind != "no null counts":
+            found["null_value_counts"][field] = len(values) - len(known)
+    if kind in ("counts", *SENSELESS):
+        return
+    if isinstance(of, ShapeType):
+        ends = shapes.box(known, of.on_globe, pick)
+    else:
+        ends = shredding.bounds(variants[field]) if variants and field in variants else None
+    if ends:
+        found["lower_bounds"][field], found["upper_bounds"][field] = ends
 
 
 def column(kind: str, values: list[Any], field: int, schema: Schema, found: dict[str, dict]) -> None:

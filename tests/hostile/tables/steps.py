@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import random
 
-from pyiceberg.types import DoubleType, FloatType, IntegerType, LongType, PrimitiveType, StringType, StructType
+from pyiceberg.types import (
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    PrimitiveType,
+    StringType,
+    StructType,
+    UnknownType,
+)
 
 from .. import names, predicates, values
+from ..opaque import OPAQUE, VariantType, comparable, holds
 from . import foreign, schemas, statistics
 from .schemas import Ids
 from .state import State
@@ -35,6 +45,10 @@ def insert(
             "without ids": pick.random() < 0.25,
             "hive": pick.random() < 0.15, "parquet": layout(pick),
         }  # fmt: skip
+        if any(holds(f.field_type, VariantType) for f in s.schema.fields) and pick.random() < 0.8:
+            step["shredding"] = pick.randrange(10**6)
+    if by == "esker" and s.version == 3 and pick.random() < 0.4:
+        step["omit"] = [f.field_id for f in s.schema.fields if pick.random() < 0.3]
     return step | more
 
 
@@ -48,29 +62,37 @@ def layout(pick: random.Random) -> dict:
 
 def writers(pick: random.Random, s: State) -> list[str]:
     found = ["esker", "craft", "craft"] + (["pyiceberg"] * 2 if s.version < 3 else [])
-    found += ["spark", "spark"] if s.with_spark else []
-    return found + (["duckdb"] if s.version > 1 and len(s.name) == 2 else [])
+    found += ["spark", "spark"] if s.with_spark and s.stage.spark.reads(s.schema) else []
+    return found + (["duckdb"] if s.version > 1 and len(s.name) == 2 and for_duckdb(s) else [])
+
+
+def for_duckdb(s: State) -> bool:
+    """Whether DuckDB is given rows: none of what it does not know, and of the new types no nested ones."""
+    kinds = [f.field_type for f in s.schema.fields]
+    known = s.stage.duckdb.reads(s.schema) is not None
+    return known and all(isinstance(k, OPAQUE) or not holds(k, *OPAQUE) for k in kinds)
 
 
 def delete(pick: random.Random, s: State, by: str | None = None) -> dict:
     by = by or pick.choice(["esker", *(["pyiceberg"] if s.version < 3 else []), *(["duckdb"] if s.version > 1 else [])])
-    return {"do": "delete", "by": by, "where": predicates.some(pick, s.schema, s.live())}
+    return {"do": "delete", "by": by, "where": predicates.some(pick, s.schema, s.live(), plain=by != "esker")}
 
 
 def update(pick: random.Random, s: State) -> dict | None:
     plain = [f for f in s.schema.fields if isinstance(f.field_type, PrimitiveType)]
+    plain = [f for f in plain if not isinstance(f.field_type, UnknownType)]
     if not plain or s.version == 1:
         return None
     f = pick.choice(plain)
-    by = pick.choice(["esker", "esker", "duckdb"])
-    where = predicates.some(pick, s.schema, s.live())
+    by = "esker" if isinstance(f.field_type, OPAQUE) else pick.choice(["esker", "esker", "duckdb"])
+    where = predicates.some(pick, s.schema, s.live(), plain=by != "esker")
     return {"do": "update", "by": by, "where": where, "field": f.field_id, "value": values.of_field(pick, f)}
 
 
 def overwrite(pick: random.Random, s: State) -> dict | None:
     if s.version == 3:
         return None
-    return {"do": "overwrite", "where": predicates.some(pick, s.schema, s.live()), "rows": rows(pick, s, 3)}
+    return {"do": "overwrite", "where": predicates.some(pick, s.schema, s.live(), plain=True), "rows": rows(pick, s, 3)}
 
 
 def equality(pick: random.Random, s: State, field: str | None = None, scope: str | None = None) -> dict | None:
@@ -130,7 +152,7 @@ def compact(pick: random.Random, s: State, **fixed: object) -> dict:
 def erase(pick: random.Random, s: State) -> dict | None:
     """Of rows that are deleted already: the files that still hold them go, and their history."""
     for _ in range(20):
-        where = predicates.some(pick, s.schema, s.live())
+        where = predicates.some(pick, s.schema, s.live(), plain=True)
         if s.version > 1 and not any(predicates.holds(where, row) for row in s.live()):
             # Branches and tags may have the rows still: those go as well.
             refs = sorted(name for name in s.table.refresh().refs() if name != "main")
@@ -157,7 +179,7 @@ def maintenance(pick: random.Random, s: State) -> dict | None:
 
 
 def sort_order(pick: random.Random, s: State) -> dict:
-    fields = [f for f in s.schema.fields if isinstance(f.field_type, PrimitiveType)]
+    fields = [f for f in s.schema.fields if comparable(f.field_type)]
     chosen = pick.sample(fields, min(len(fields), 2))
     return {"do": "sort", "fields": [[f.field_id, pick.random() < 0.5] for f in chosen]}
 

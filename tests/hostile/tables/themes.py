@@ -67,6 +67,9 @@ WANTED = {
     ),
     "by others": Wanted([("id", "int"), ("p", "string")], [[], [("p", IDENTITY)], [("p", "truncate[1]")]]),
     "by others of old": Wanted([("id", "long"), ("a b", "string")], [[], [("a b", IDENTITY)]], (1,)),
+    "variants": Wanted([("id", "int"), ("v", "variant"), ("w", "variant within")], versions=(3,), others=False),
+    "shapes": Wanted([("id", "int"), ("g", "geometry"), ("h", "geography"), ("k", "shape within")], versions=(3,)),
+    "defaults": Wanted([("s", "struct"), ("id", "int")], versions=(3,), others=False),
     "anything": Wanted([]),
 }
 THEMES = list(WANTED)
@@ -217,7 +220,7 @@ def nanoseconds(pick: random.Random, s: State) -> Steps:
 
 
 def reshaped(pick: random.Random, s: State) -> Steps:
-    ids = schemas.Ids(10_000, s.with_spark)
+    ids = schemas.Ids(10_000, s.with_spark, new=s.new)
     for _ in range(4):
         yield steps.insert(pick, s)
         yield schemas.evolution(pick, s, ids)
@@ -336,6 +339,44 @@ def by_others_of_old(pick: random.Random, s: State) -> Steps:
             yield steps.delete(pick, s, "esker")
             yield steps.insert(pick, s)
     yield from taken_over(pick, s)
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
+def variants(pick: random.Random, s: State) -> Steps:
+    """Files with parts of variants in columns, in several ways, become one; some leave out what filters ask for."""
+    for by in ("craft", "craft", "esker", "craft"):
+        yield steps.insert(pick, s, by)
+    if pick.random() < 0.5:
+        yield {"do": "properties", "set": {"write.parquet.row-group-size-bytes": "300"}}
+    yield steps.delete(pick, s, "esker")
+    yield steps.compact(pick, s, **{"rewrite-all": pick.random() < 0.7})
+    yield steps.insert(pick, s)
+    yield steps.update(pick, s)
+    yield steps.equality(pick, s, field="id")
+    yield steps.compact(pick, s)
+    yield {"do": "undo", "job": pick.choice([0, -1])}
+
+
+def shapes(pick: random.Random, s: State) -> Steps:
+    for by in ("craft", "esker", "craft"):
+        yield steps.insert(pick, s, by, frozenset(["g", "h"]) if pick.random() < 0.5 else frozenset())
+    yield steps.delete(pick, s, "esker")
+    yield steps.compact(pick, s, **{"rewrite-all": pick.random() < 0.7})
+    yield steps.update(pick, s)
+    yield steps.insert(pick, s)
+    yield steps.delete(pick, s, "esker")
+    yield steps.compact(pick, s, **{"rewrite-all": True})
+
+
+def defaults(pick: random.Random, s: State) -> Steps:
+    ids = schemas.Ids(10_000, s.with_spark, new=max(s.new, 0.2))
+    for _ in range(3):
+        yield steps.insert(pick, s)
+        yield schemas.defaulted(pick, s, ids)
+        yield schemas.defaulted(pick, s, ids)
+        yield steps.insert(pick, s, "esker", omit=[f.field_id for f in s.schema.fields if pick.random() < 0.6])
+        yield steps.equality(pick, s)
+    yield steps.delete(pick, s, "esker")
     yield steps.compact(pick, s, **{"rewrite-all": True})
 
 

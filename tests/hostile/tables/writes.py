@@ -12,26 +12,49 @@ import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFileContent
 from pyiceberg.partitioning import PartitionSpec
-from pyiceberg.schema import Schema
+from pyiceberg.schema import Schema, index_by_id
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField, StructType, TimestampNanoType, TimestamptzNanoType, UUIDType
 
-from .. import arrow, literals, predicates, values
-from ..engines import Rows
+from .. import arrow, literals, predicates, values, variants
+from ..engines import Rows, as_json
 from ..known import Fault
 from ..names import quoted
+from ..opaque import OPAQUE, VariantType, holds
+from ..variants import Typed, Variant
 from . import craft, statistics
-from .state import SPEC, Refused, State, path_to, projected
+from .state import SPEC, Refused, State, default, path_to, projected
 
 
 def insert(state: State, step: dict) -> None:
     rows = [of_schema(row, state.schema) for row in step["rows"]]
     check_asked(state, step["by"])
+    if step["by"] != "craft":
+        rows = [sayable(row, step["by"]) for row in rows]
+    for field in step.get("omit", []):
+        f = next((f for f in state.schema.fields if f.field_id == field), None)
+        if f and not f.required and len(state.schema.fields) > len(step["omit"]):
+            for row in rows:
+                row[field] = default(f, initial=False)
     {"esker": by_esker, "pyiceberg": by_pyiceberg, "duckdb": by_duckdb, "spark": by_spark, "craft": by_hand}[
         step["by"]
     ](state, step, rows)
     spec = state.spec.spec_id
     state.rows += [{**row, SPEC: spec} for row in rows]
+
+
+def sayable(value: Any, by: str) -> Any:
+    """A value as a writer can say it: statements have variants of JSON, Esker's also of values that JSON has not."""
+    match value:
+        case Variant(Typed() | bytes()) if by == "esker":
+            return value
+        case Variant():
+            return variants.plain(value)
+        case dict():
+            return {k: sayable(v, by) for k, v in value.items()}
+        case list():
+            return [sayable(v, by) for v in value]
+    return value
 
 
 def of_schema(row: dict, schema: Schema) -> dict:
@@ -40,7 +63,8 @@ def of_schema(row: dict, schema: Schema) -> dict:
 
 
 def by_esker(state: State, step: dict, rows: Rows) -> None:
-    fields, style = state.schema.fields, step.get("style", 0)
+    left, style = step.get("omit", []), step.get("style", 0)
+    fields = [f for f in state.schema.fields if f.required or f.field_id not in left] or state.schema.fields
     columns = ", ".join(quoted(f.name) for f in fields)
     tuples = [
         "(" + ", ".join(literals.sql(row[f.field_id], f.field_type, "esker", style) for f in fields) + ")"
@@ -57,16 +81,28 @@ def by_pyiceberg(state: State, step: dict, rows: Rows) -> None:
 
 
 def by_duckdb(state: State, step: dict, rows: Rows) -> None:
-    state.stage.duckdb.insert(state.name, arrow.table(rows, state.schema, with_ids=False))
+    if any(holds(f.field_type, *OPAQUE) and not isinstance(f.field_type, OPAQUE) for f in state.schema.fields):
+        raise Refused("DuckDB's variants within others are not written here")
+    way = arrow.Way(with_ids=False, variants=as_json)
+    state.stage.duckdb.insert(state.name, arrow.table(rows, state.schema, way=way, with_ids=False), state.schema)
+    for f in state.schema.fields:
+        for row in rows if isinstance(f.field_type, VariantType) else []:
+            # Its NULL is a variant's null, in files too.
+            row[f.field_id] = row[f.field_id] or Variant(None)
     if any(isinstance(f.field_type, (TimestampNanoType, TimestamptzNanoType)) for f in state.schema.fields):
         state.tell("with nanoseconds of DuckDB's")
 
 
 def by_spark(state: State, step: dict, rows: Rows) -> None:
     spark, path = state.stage.spark, state.stage.home / "spark.parquet"
-    pq.write_table(arrow.table(rows, state.schema, with_ids=False), path)
+    if spark.reads(state.schema) != state.schema:
+        raise Refused("Spark is not given variants within others here")
+    pq.write_table(arrow.table(rows, state.schema, with_ids=False, way=arrow.Way(False, variants=as_json)), path)
     found = spark.session.read.parquet(str(path))
     for f in state.schema.fields:
+        if isinstance(f.field_type, VariantType):
+            name = "`" + f.name.replace("`", "``") + "`"
+            found = found.withColumn(f.name, spark.expr(f"parse_json({name})"))
         if isinstance(f.field_type, UUIDType):
             # Spark has them as text.
             name = "`" + f.name.replace("`", "``") + "`"
@@ -87,12 +123,16 @@ def by_hand(state: State, step: dict, rows: Rows) -> None:
     written = file_schema(schema, spec, step)
     groups: dict[Any, Rows] = {}
     for row in rows:
-        groups.setdefault(values.key(list(state.partition(row, spec)._data)), []).append(row)
-    files = []
+        groups.setdefault(partition_of(state, row, spec), []).append(row)
+    files, with_ids = [], not step.get("without ids")
+    kinds = {i: f.field_type for i, f in index_by_id(written).items() if isinstance(f.field_type, OPAQUE)}
     for n, of_group in enumerate(groups.values()):
-        table = arrow.table(of_group, written, not step.get("without ids"))
-        path, size = craft.write_parquet(state.table, table, **step.get("parquet", {}))
-        counted = statistics.made(step.get("statistics", "full"), of_group, written, step.get("seed", 0) + n)
+        # What is marked by ids has them at first.
+        way = arrow.Way(with_ids or bool(kinds), step.get("shredding"))
+        table = arrow.table(of_group, written, way.with_ids, way)
+        path, size = craft.write_parquet(state.table, table, kinds, with_ids, **step.get("parquet", {}))
+        seed = step.get("seed", 0) + n
+        counted = statistics.made(step.get("statistics", "full"), of_group, written, seed, way.columns)
         partition = state.partition(of_group[0], spec)
         files.append(craft.Added(path, size, len(of_group), spec, partition, statistics=counted))
     craft.commit(state.stage.pyiceberg.catalog, state.table, files)
@@ -149,12 +189,14 @@ def remove(state: State, gone: Callable[[dict], bool]) -> None:
 def update(state: State, step: dict) -> None:
     where, field = step["where"], state.schema.find_field(step["field"])
     check_specs(state, step["by"])
-    spec, changed = state.spec.spec_id, []
+    spec, changed, new = state.spec.spec_id, [], sayable(step["value"], step["by"])
     for row, live in zip(state.rows, state.live(), strict=True):
         hit = predicates.holds(where, live) is True
-        changed.append({**live, field.field_id: step["value"], SPEC: spec} if hit else row)
+        changed.append({**live, field.field_id: new, SPEC: spec} if hit else row)
     engine = getattr(state.stage, step["by"])
-    value = literals.sql(step["value"], field.field_type, step["by"], step.get("style", 2))
+    if step["by"] != "esker" and isinstance(field.field_type, OPAQUE):
+        raise Refused("only Esker changes variants and shapes here")
+    value = literals.sql(new, field.field_type, step["by"], step.get("style", 2))
     sql = (
         f"UPDATE {engine.table(state.name)} SET {quoted(field.name)} = {value} "
         f"WHERE {predicates.sql(where, state.schema, step['by'])}"
@@ -190,7 +232,7 @@ def equality(state: State, step: dict) -> None:
     groups: dict[Any, Rows] = {}
     for row in step["keys"]:
         row = of_schema(row, schema)
-        group = () if whole else values.key(list(state.partition(row, spec)._data))
+        group = () if whole else partition_of(state, row, spec)
         groups.setdefault(group, []).append(row)
     files = []
     for of_group in groups.values():
@@ -204,13 +246,20 @@ def equality(state: State, step: dict) -> None:
     state.tell("with equality deletes")
 
     def same(row: dict, live: dict, key: dict) -> bool:
-        if not whole and (row[SPEC] != spec.spec_id or state.partition(live, spec) != state.partition(key, spec)):
+        if not whole and row[SPEC] != spec.spec_id:
+            return False
+        if not whole and partition_of(state, live, spec) != partition_of(state, key, spec):
             return False
         return all(values.key(predicates.lookup(live, p)) == values.key(predicates.lookup(key, p)) for p in paths)
 
     keys = [key for of_group in groups.values() for key in of_group]
     pairs = zip(state.rows, state.live(), strict=True)
     state.rows = [row for row, live in pairs if not any(same(row, live, key) for key in keys)]
+
+
+def partition_of(state: State, row: dict, spec: PartitionSpec) -> Any:
+    """A row's partition, in which both zeros differ and NaN is one."""
+    return values.key(list(state.partition(row, spec)._data))
 
 
 def only(fields: tuple[NestedField, ...], ids: set[int]) -> list[NestedField]:
