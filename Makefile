@@ -53,7 +53,7 @@ test-engines: build
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" -m pytest tests/engines $(PYTEST)
 	spark4=$$($(UV) tests/engines/spark4/requirements.txt)
-	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py $(PYTEST)
+	ESKER_SPARK=4 "$$spark4" -m pytest tests/engines/test_spark.py tests/engines/test_version3.py $(PYTEST)
 
 # What takes minutes to hours: thousands of random histories and queries, hundreds of kills, TPC-H at scale factor 1, all of TPC-DS,
 # 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on from there.

@@ -1,7 +1,8 @@
 """Compaction beside its bounds and its peers, on one store and one catalog, one after the other on the same files.
 
-`benches/maintenance.py ESKER BOUND [DATASET…]`; SCALE=1 is sized for two cores: S1 is 6 M rows in 200 files. Prints a
-table and writes target/bench/maintenance.json. Every run must leave the rows as they were, or it has no time.
+`benches/maintenance.py ESKER BOUND [DATASET…]`; SCALE=1 is sized for two cores: S1 is 6 M rows in 200 files. V1, of
+variants, runs with Spark 4 alone, and only if it is named. Prints a table and writes target/bench/maintenance.json.
+Every run must leave the rows as they were, or it has no time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -196,6 +198,48 @@ class Bench:
             self.note("S1 trino optimize", self.run_trino("s1"), "s")
             self.note("S1 spark, peak memory", spark_peak, "MB")
             self.note("S1 esker, peak memory", peak, "MB", "<= a quarter of spark's", peak <= spark_peak / 4)
+
+    def v1(self) -> None:
+        """Variants, which Spark 4 writes: ESKER_SPARK=4, with the Python of tests/engines/spark4."""
+        rows, files = int(20_000 * SCALE), 50
+        self.ask_spark("CREATE TABLE default.b.v1 (id bigint, v variant) TBLPROPERTIES ('format-version'='3')")
+        value = (
+            """concat('{"a":', id, ',"b":"text ', pmod(id * 7919, 1000003), '","c":{"d":', pmod(id * 31, 1000), """
+            """',"e":[', id, ',"x",', id / 4, ']}}')"""
+        )
+        for n in range(files):
+            source = f"range({n * rows}, {(n + 1) * rows}, 1, 1)"
+            self.ask_spark(f"INSERT INTO default.b.v1 SELECT id, parse_json({value}) FROM {source}")
+
+        def content() -> list[tuple]:
+            parts = "sum(variant_get(v, '$.a', 'bigint')), sum(variant_get(v, '$.c.d', 'int'))"
+            parts += ", count(DISTINCT to_json(v))"
+            return self.server.sql(f"SELECT count(*), {parts} FROM b.v1")
+
+        def head() -> int:
+            return self.server.api("GET", self.path("v1"))["metadata"]["current-snapshot-id"]
+
+        def median(compact: Callable[[], object]) -> float:
+            times = []
+            for _ in range(4):
+                started = time.monotonic()
+                compact()
+                times.append(time.monotonic() - started)
+                assert content() == before, "a run that fails its gate has no time"
+                self.back("v1", snapshot)
+            return statistics.median(times[1:])
+
+        snapshot, before = head(), content()
+        ours = median(lambda: self.server.maintain("b.v1", "compact", BIG))
+        options = "map('rewrite-all', 'true', 'target-file-size-bytes', '536870912')"
+        call = f"CALL default.system.rewrite_data_files(table => 'b.v1', options => {options})"
+        theirs = median(lambda: self.ask_spark(call))
+        self.note("V1 esker, variants, from order to answer", ours, "s")
+        self.note("V1 spark 4, warm", theirs, "s")
+        self.note("V1 esker against warm spark 4", theirs / ours, "x", ">= 1", theirs >= ours)
+
+    def path(self, name: str) -> str:
+        return f"/v1/default/namespaces/b/tables/{name}"
 
     def spark_pid(self) -> int:
         return self.spark._jvm.java.lang.ProcessHandle.current().pid()

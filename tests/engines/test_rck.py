@@ -27,7 +27,7 @@ def test_every_test_of_the_kit_that_can_run_passes(tmp_path: Path, record_proper
         command = [
             "java", "-Xmx1g", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
             "-Drck.local=false", f"-Duri={server.rest}/", "-Dwarehouse=default", f"-Dtoken={server.token}",
-            "-Drck.requires-namespace-create=true", "-Drck.supports-names-with-dot=true",
+            "-Drck.requires-namespace-create=true", "-Drck.supports-names-with-dot=true", "-Drck.supports-variant=true",
             "-cp", f"{classes}:{jars}/*", "org.junit.platform.console.ConsoleLauncher", "execute",
             "--select-class=org.apache.iceberg.rest.FullCatalogTests",
             "--select-class=org.apache.iceberg.rest.RESTCompatibilityKitViewCatalogTests", f"--reports-dir={reports}",

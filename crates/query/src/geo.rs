@@ -23,6 +23,9 @@ use wkb::writer::{WriteOptions, write_geometry};
 
 use crate::semantics::of_untyped_null;
 
+/// Shapes within one another, at most: readers of text call themselves for each.
+const DEPTH: usize = 100;
+
 const NAME: &str = "ARROW:extension:name";
 const ABOUT: &str = "ARROW:extension:metadata";
 
@@ -147,6 +150,9 @@ impl Function {
             let shown: String = text.chars().take(80).collect();
             DataFusionError::Execution(format!("{}: '{shown}' is no well-known text (WKT): {what}", self.name))
         };
+        if depth(text) > DEPTH {
+            return Err(failed(format!("it is nested more than {DEPTH} deep")));
+        }
         let shape: wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
         let mut bytes = Vec::new();
         write_geometry(&mut bytes, &shape, &WriteOptions::default()).map_err(|e| failed(e.to_string()))?;
@@ -195,6 +201,20 @@ impl Function {
         };
         Ok((0..left.len()).map(distance).collect::<Result<Vec<_>>>()?.into())
     }
+}
+
+/// Parentheses within one another, at most.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut most) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
 }
 
 fn meets(a: &Rect<f64>, b: &Rect<f64>) -> bool {
@@ -316,9 +336,14 @@ impl ScalarUDFImpl for Function {
             Does::Compare(relation) => self.relate(relation, &bytes(0)?, &bytes(1)?)?,
             Does::Distance => Arc::new(self.distances(&bytes(0)?, &bytes(1)?, on_globe)?),
             Does::Near => {
-                let (found, most) = (self.distances(&bytes(0)?, &bytes(1)?, on_globe)?, numbers(2)?);
-                let near = found.iter().zip(most.iter()).map(|(found, most)| Some(found? <= most?));
-                Arc::new(near.collect::<BooleanArray>())
+                let (left, right, most) = (bytes(0)?, bytes(1)?, numbers(2)?);
+                let found = self.distances(&left, &right, on_globe)?;
+                // What has no distance is near to nothing.
+                let near = |row: usize| {
+                    let known = left.is_valid(row) && right.is_valid(row) && most.is_valid(row);
+                    known.then(|| found.is_valid(row) && found.value(row) <= most.value(row))
+                };
+                Arc::new((0..found.len()).map(near).collect::<BooleanArray>())
             }
         };
         Ok(match all_scalar {
@@ -388,7 +413,7 @@ mod tests {
         assert_eq!(near("POINT (3 4)", 5.0).expect("a truth"), true.into());
         assert_eq!(near("POINT (3 4)", 4.99).expect("a truth"), false.into());
         assert_eq!(near("POLYGON ((3 3, 4 3, 4 4, 3 3))", 4.25).expect("a truth"), true.into());
-        assert_eq!(near("POINT EMPTY", 1.0).expect("a truth"), ScalarValue::Boolean(None));
+        assert_eq!(near("POINT EMPTY", 1.0).expect("a truth"), false.into());
     }
 
     #[test]
@@ -405,6 +430,10 @@ mod tests {
             let back = call("st_astext", vec![shape(text)]).expect("text");
             assert_eq!(back, ScalarValue::Utf8(Some(text.to_owned())));
         }
+        let deep = format!("{}POINT (1 2){}", "GEOMETRYCOLLECTION (".repeat(20_000), ")".repeat(20_000));
+        let deep = (Field::new("t", DataType::Utf8, true), ScalarValue::from(deep));
+        let error = call("st_geomfromtext", vec![deep]).expect_err("too deep").to_string();
+        assert!(error.contains("more than 100 deep"), "{error}");
         let wrong = (Field::new("t", DataType::Utf8, true), ScalarValue::from("POINT (1"));
         let error = call("st_geomfromtext", vec![wrong]).expect_err("no text").to_string();
         assert!(error.contains("'POINT (1' is no well-known text (WKT)"), "{error}");

@@ -10,10 +10,11 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema as ArrowSchema};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema as ArrowSchema, Time64MicrosecondType};
 use arrow::util::display::array_value_to_string;
 use esker_format::{NestedField, PrimitiveType, Schema, Type};
 
+use crate::semantics::nearest;
 use crate::wording::sql_type;
 use crate::{QueryError, Result, geo, moment, opaque, stored_text};
 
@@ -122,7 +123,11 @@ impl Column {
     }
 
     fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-        cast_with_options(array, to, &SAFE).map_err(|_| self.refuse(array.data_type()))
+        let cast = match array.data_type() {
+            DataType::Decimal128(..) if to.is_floating() => nearest(array, to),
+            _ => cast_with_options(array, to, &SAFE).map_err(Into::into),
+        };
+        cast.map_err(|_| self.refuse(array.data_type()))
     }
 
     /// Cast, where every value survives it.
@@ -154,6 +159,19 @@ impl Column {
         };
         let lost = (0..array.len()).filter(|i| array.is_valid(*i)).find(lost);
         lost.map_or(Ok(stored), |row| Err(self.misfit(array, row)))
+    }
+
+    /// Times from midnight to midnight.
+    fn time_of_day(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        let stored = self.comes_back(array)?;
+        let times = stored.as_primitive::<Time64MicrosecondType>();
+        const DAY: i64 = 86_400_000_000;
+        let lost = times.iter().position(|time| time.is_some_and(|time| !(0..DAY).contains(&time)));
+        let refuse = |row| wrong(format!("column {}: {} microseconds are no time of a day", self.path, times.value(row)));
+        match lost {
+            Some(row) => Err(refuse(row)),
+            None => Ok(stored),
+        }
     }
 
     fn primitive(&self, array: &ArrayRef, ty: &PrimitiveType) -> Result<ArrayRef> {
@@ -188,7 +206,7 @@ impl Column {
             PrimitiveType::Float | PrimitiveType::Double if from.is_integer() || is_whole(from) => self.comes_back(array),
             PrimitiveType::Float | PrimitiveType::Double if number => self.nearest(array),
             PrimitiveType::Date if date || timestamp => self.comes_back(array),
-            PrimitiveType::Time if time => self.comes_back(array),
+            PrimitiveType::Time if time => self.time_of_day(array),
             PrimitiveType::Timestamp | PrimitiveType::Timestamptz | PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs
                 if date || timestamp =>
             {

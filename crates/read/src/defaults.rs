@@ -114,8 +114,8 @@ impl Defaults {
 
     fn convert_struct(&self, array: &StructArray, source: &Fields, target: &Fields) -> Result<StructArray, ArrowError> {
         let child = |field: &FieldRef| match position(source, field) {
-            // What is required has no nulls of its own: where its struct is null, some value stands.
-            Some(i) if !source[i].is_nullable() && field.is_nullable() => {
+            // What is required has no nulls of its own: where its struct is null, some value stands, which need be no variant.
+            Some(i) if !source[i].is_nullable() && (field.is_nullable() || field.data_type().is_nested()) => {
                 self.convert(&null_where(array.column(i), array.nulls())?, &source[i], field)
             }
             Some(i) => self.convert(array.column(i), &source[i], field),
@@ -295,5 +295,19 @@ mod tests {
         let error = convert(days(200_000), nanos).expect_err("after 2262").to_string();
         assert!(error.contains("column c: "), "{error}");
         assert_eq!(convert(days(1), DataType::Null).expect("nulls").data_type(), &DataType::Null);
+    }
+
+    /// Where a struct is null, a required variant within it is written as no bytes at all.
+    #[test]
+    fn a_required_variant_of_a_null_struct_need_be_none() {
+        let id = |field: Field, id: &str| field.with_metadata([("PARQUET:field_id".to_owned(), id.to_owned())].into());
+        let pair: Fields = ["metadata", "value"].map(|name| Field::new(name, DataType::Binary, false)).into_iter().collect();
+        let bytes = |first: &'static [u8]| -> ArrayRef { Arc::new(arrow::array::BinaryArray::from(vec![first, b""])) };
+        let variants = StructArray::new(pair.clone(), vec![bytes(&[1, 0, 0]), bytes(&[0x0c, 7])], None);
+        let source: Fields = vec![id(Field::new("v", DataType::Struct(pair), false), "2")].into();
+        let target: Fields = vec![id(Field::new("v", crate::variant_type(), false), "2")].into();
+        let outer = StructArray::new(source.clone(), vec![Arc::new(variants)], Some(vec![true, false].into()));
+        let read = Defaults::default().convert_struct(&outer, &source, &target).expect("structs");
+        assert_eq!(crate::variant_at(read.column(0).as_struct(), 0).as_int8(), Some(7));
     }
 }

@@ -55,6 +55,7 @@ impl Part {
                     let items = column.as_list::<i32>().values().as_struct_opt().ok_or_else(|| wrong("an array has no parts"))?;
                     Typed::Array(column.clone(), Box::new(Self::of(items)?))
                 }
+                ty if !may_be_typed(ty) => return Err(wrong(format!("a part can't be of type {ty}"))),
                 _ => Typed::Plain(column.clone()),
             }),
         };
@@ -77,6 +78,9 @@ impl Part {
             None => None,
         };
         match &self.typed {
+            Some(Typed::Plain(array) | Typed::Array(array, _)) if array.is_valid(row) && rest.is_some() => {
+                return Err(wrong("a value is there twice: as itself, and in a column of its type"));
+            }
             Some(Typed::Object(array, parts)) if array.is_valid(row) => {
                 let mut object = builder.try_new_object()?;
                 for (name, part) in parts.iter().filter(|(_, part)| part.is_there(row)) {
@@ -86,8 +90,8 @@ impl Part {
                     None => {}
                     Some(Variant::Object(rest)) => {
                         for (name, value) in rest.iter() {
-                            if parts.iter().any(|(known, part)| known == name && part.is_there(row)) {
-                                return Err(wrong(format!("field {name} is there twice")));
+                            if parts.iter().any(|(known, _)| known == name) {
+                                return Err(wrong(format!("field {name} has a column, and is not in it")));
                             }
                             object.insert(name, value);
                         }
@@ -122,6 +126,16 @@ impl<'a> Names<'a> {
         self.check.check_in_any_order(self.metadata, value).map_err(wrong)?;
         Ok(Variant::new(self.metadata, value))
     }
+}
+
+/// Whether a column of a type holds values of variants (Parquet, "Variant Shredding", Shredded Value Types).
+fn may_be_typed(ty: &DataType) -> bool {
+    use DataType::{Binary, BinaryView, Boolean, Date32, Decimal128, FixedSizeBinary, LargeBinary, Time64, Timestamp};
+    let is_time =
+        matches!(ty, Date32 | Time64(TimeUnit::Microsecond) | Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _));
+    let is_bytes = matches!(ty, Binary | BinaryView | LargeBinary | FixedSizeBinary(16));
+    let is_number = ty.is_signed_integer() || matches!(ty, DataType::Float32 | DataType::Float64 | Decimal128(..) | Boolean);
+    is_time || is_bytes || is_number || ty.is_string()
 }
 
 /// A value of a column.

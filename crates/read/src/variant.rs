@@ -369,6 +369,27 @@ mod tests {
         }
     }
 
+    /// Parquet's own set of files has these (cases 42, 127 and 137): none of the two values may be dropped.
+    #[test]
+    fn a_value_that_is_there_twice_is_refused() {
+        let apart = |value: Option<&[u8]>, typed: ArrayRef| -> ArrayRef {
+            let columns: [(&str, ArrayRef); 3] = [
+                ("metadata", Arc::new(BinaryViewArray::from(vec![&[1_u8, 0, 0][..]]))),
+                ("value", Arc::new(BinaryViewArray::from(vec![value]))),
+                ("typed_value", typed),
+            ];
+            let field = |(name, array): (&str, ArrayRef)| (Arc::new(Field::new(name, array.data_type().clone(), true)), array);
+            Arc::new(StructArray::from(columns.map(field).to_vec()))
+        };
+        let number = || -> ArrayRef { Arc::new(arrow::array::Int32Array::from(vec![34])) };
+        variants(&apart(None, number())).expect("a number");
+        let error = variants(&apart(Some(&[0x0c, 1]), number())).expect_err("two values").to_string();
+        assert!(error.contains("a value is there twice"), "{error}");
+        let unsigned = Arc::new(arrow::array::UInt32Array::from(vec![None]));
+        let error = variants(&apart(Some(&[0x0c, 1]), unsigned)).expect_err("no type of variants").to_string();
+        assert!(error.contains("can't be of type UInt32"), "{error}");
+    }
+
     proptest::proptest! {
         /// What is taken can be gone through, whatever it is.
         #[test]

@@ -2,6 +2,7 @@
 //!
 //! The library's own check refuses an empty name in a dictionary that is not sorted, and takes as many calls of itself as a value has levels.
 
+use arrow::temporal_conversions::date32_to_datetime;
 use parquet::variant::{EMPTY_VARIANT_METADATA, Variant};
 
 /// Objects and arrays within one another, at most: whoever goes through a variant has as many calls on its stack.
@@ -13,6 +14,9 @@ pub(crate) struct Check {
     metadata: Vec<u8>,
     names: Vec<String>,
 }
+
+/// The header of a date.
+const DATE: u8 = 11 << 2;
 
 type Found = Result<(), String>;
 
@@ -92,6 +96,13 @@ impl Node<'_> {
             3 => (false, header >> 2),
             // Values of other kinds have no names.
             _ => {
+                // The library ends the process's task for a date that its calendar has not.
+                if header == DATE
+                    && let Some(days) = value.get(1..5).and_then(|days| days.try_into().ok())
+                    && date32_to_datetime(i32::from_le_bytes(days)).is_none()
+                {
+                    return Err("a date is beyond all calendars".to_owned());
+                }
                 let checked = Variant::try_new_with_metadata(EMPTY_VARIANT_METADATA, value);
                 return checked.map(drop).map_err(|e| e.to_string());
             }
@@ -134,5 +145,21 @@ impl Node<'_> {
             _ => {}
         }
         offsets[..count].iter().try_for_each(|start| self.check(items.get(*start..).ok_or_else(early)?, depth - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_that_no_calendar_has_are_told() {
+        let names = [1, 0, 0];
+        let date = |days: i32| [vec![DATE], days.to_le_bytes().to_vec()].concat();
+        for days in [i32::MIN, i32::MAX] {
+            let error = Check::default().check(&names, &date(days)).expect_err("beyond");
+            assert!(error.contains("beyond all calendars"), "{error}");
+        }
+        Check::default().check(&names, &date(-1)).expect("a date");
     }
 }

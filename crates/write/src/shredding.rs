@@ -235,7 +235,7 @@ mod tests {
         );
         let whole = whole.expect("variants");
         let hashes = |array: &VariantArray| -> Vec<Option<u64>> {
-            (0..array.len()).map(|i| array.is_valid(i).then(|| esker_read::variant_hash(&array.value(i)))).collect()
+            (0..array.len()).map(|i| array.is_valid(i).then(|| variant_hash(&array.value(i)))).collect()
         };
         let types = [
             DataType::Boolean,

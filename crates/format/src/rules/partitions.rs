@@ -78,7 +78,7 @@ fn sources(metadata: &TableMetadata, transform: &Transform, ids: &[i32]) -> Vec<
             continue;
         };
         let is_simple = matches!(field.field_type.as_ref(), Type::Primitive(_));
-        let is_known = !matches!(transform, Transform::Unknown(_));
+        let is_known = !matches!(transform, Transform::Unknown(_) | Transform::Void);
         if is_known && (!is_simple || transform.result_type(&field.field_type).is_none()) {
             let name = schema.name_by_field_id(*id).unwrap_or(&field.name);
             found.push((Rule::SourceType, format!("{transform} takes no {}, which column {name} is", field.field_type)));

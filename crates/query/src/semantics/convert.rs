@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, Float64Type, Int64Type};
 use arrow::util::display::{FormatOptions, array_value_to_string};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
@@ -47,6 +47,7 @@ fn is_own(from: &DataType, to: &DataType) -> bool {
         (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => s > t || whole_digits(*p, *s) > whole_digits(*q, *t),
         (from, DataType::Decimal128(p, s)) if from.is_integer() => integer_digits(from) > whole_digits(*p, *s),
         (from, DataType::Decimal128(..)) => from.is_floating(),
+        (DataType::Decimal128(..), to) if to.is_floating() => true,
         (from, to) if to.is_integer() => from.is_decimal() || from.is_floating(),
         (DataType::Timestamp(a, _), DataType::Timestamp(b, _)) => unit_nanoseconds(*a) < unit_nanoseconds(*b),
         _ => false,
@@ -59,6 +60,22 @@ pub(crate) fn cast_values(values: &ArrayRef, to: &DataType, safe: bool) -> Resul
         true => Convert { to: to.clone(), safe }.apply(values),
         false => Ok(cast_with_options(values, to, &CastOptions { safe, ..CastOptions::default() })?),
     }
+}
+
+/// Decimals as the numbers of floating point that are nearest to them. Arrow rounds long ones twice: first their digits, then the quotient.
+pub(crate) fn nearest(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    /// A double holds any whole number up to this one, and any power of ten up to the other.
+    const WHOLE: u128 = 1 << f64::MANTISSA_DIGITS;
+    const POWER: i8 = 22;
+    let decimals = values.as_primitive::<Decimal128Type>();
+    let (precision, scale) = (decimals.precision(), decimals.scale());
+    let is_short = |v: Option<i128>| v.is_none_or(|v| v.unsigned_abs() <= WHOLE);
+    if *to == DataType::Float64 && (0..=POWER).contains(&scale) && decimals.iter().all(is_short) {
+        return Ok(cast(values, to)?);
+    }
+    let text = |v: Option<i128>| v.map(|v| Decimal128Type::format_decimal(v, precision, scale));
+    let texts: StringArray = decimals.iter().map(text).collect();
+    Ok(cast(&texts, to)?)
 }
 
 fn whole_digits(precision: u8, scale: i8) -> i16 {
@@ -116,6 +133,7 @@ impl Unary for Convert {
             (DataType::Decimal128(_, _), to) if to.is_integer() => {
                 cast_with_options(values, &DataType::Decimal128(38, 0), &SAFE)?
             }
+            (DataType::Decimal128(_, _), to) if to.is_floating() => nearest(values, to)?,
             (from, to) if from.is_string() => readable(values, to)?,
             (from, to) if (to.is_string() || to.is_nested()) && holds_times(from) => as_texts(values)?,
             (DataType::Timestamp(a, _), DataType::Timestamp(b, _)) => {
@@ -186,5 +204,19 @@ mod tests {
         let ns: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![-1, 1, 1999]));
         let us = Convert { to: DataType::Timestamp(TimeUnit::Microsecond, None), safe: false }.apply(&ns).expect("in range");
         assert_eq!(us.as_primitive::<TimestampMicrosecondType>().values(), &[-1, 0, 1]);
+    }
+
+    #[test]
+    fn decimals_become_the_nearest_doubles() {
+        let texts = ["187.12886417816458", "0.1", "-123456789012345678.9", "9007199254740993", "0.00000000000000000000000000012"];
+        for text in texts {
+            let scale = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            let unscaled = text.replace('.', "").parse::<i128>().expect("digits");
+            let decimals = Decimal128Array::from(vec![Some(unscaled), None]);
+            let decimals = decimals.with_precision_and_scale(38, i8::try_from(scale).expect("a scale")).expect("a type");
+            let doubles = cast_values(&(Arc::new(decimals) as ArrayRef), &DataType::Float64, false).expect("doubles");
+            let doubles = doubles.as_primitive::<Float64Type>();
+            assert_eq!((doubles.value(0), doubles.is_null(1)), (text.parse().expect("a number"), true), "{text}");
+        }
     }
 }

@@ -53,7 +53,7 @@ mod uuid;
 mod variants;
 mod zone;
 
-pub(crate) use convert::cast_values;
+pub(crate) use convert::{cast_values, nearest};
 pub(crate) use extreme::{Extreme, Nested, Plain, Ranked, Windowed};
 pub(crate) use function::of_untyped_null;
 pub(crate) use numbers::numbers;

@@ -134,9 +134,12 @@ impl Extract {
                     false => return Err(self.misfit(parts[row].as_ref())),
                 },
                 Kind::Bytes | Kind::Uuid if self.to.is_string() => cast_values(&as_json(&parts, kind), &self.to, self.safe)?,
-                kind => {
-                    cast_values(&of_kind(&parts, kind)?, &self.to, self.safe).map_err(|_| self.misfit(parts[row].as_ref()))?
-                }
+                kind => match cast_values(&of_kind(&parts, kind)?, &self.to, self.safe) {
+                    Ok(values) => values,
+                    // Between the two types there is no conversion.
+                    Err(_) if self.safe => continue,
+                    Err(_) => return Err(self.misfit(parts[row].as_ref())),
+                },
             };
             made = Some(match made {
                 None => next,
@@ -310,6 +313,10 @@ mod tests {
         let error = get(&array.slice(0, 2), "$", DataType::Int32, false).expect_err("no number").to_string();
         assert!(error.contains("\"x\" of a variant can't be read as int"), "{error}");
         get(&array, "$", DataType::Int8, false).expect_err("an array");
+        let fraction = variants(&[Some("1.5"), Some("true"), Some(r#""2020-01-02""#)]);
+        get(&fraction, "$", DataType::Date32, false).expect_err("no date");
+        let dates = get(&fraction, "$", DataType::Date32, true).expect("nulls");
+        assert_eq!((dates.null_count(), dates.is_valid(2)), (2, true));
         let found = get(&array, "$", DataType::Int32, true).expect("nulls");
         assert_eq!(found.as_primitive::<Int32Type>().iter().collect::<Vec<_>>(), [Some(1), None, None, Some(300)]);
     }

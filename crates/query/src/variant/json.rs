@@ -13,19 +13,39 @@ use serde_json::value::RawValue;
 /// The metadata and the value of a variant with what JSON says. Whole numbers are integers, those with a point decimals as far as 38 digits
 /// hold them, others doubles.
 pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
+    // Before anybody goes into it: each level is looked through again by the one above it.
+    if depth(text) > DEPTH {
+        return Err(format!("it is nested more than {DEPTH} deep"));
+    }
     let mut builder = VariantBuilder::new();
-    append(text.trim_ascii(), &mut builder, DEPTH)?;
+    append(text.trim_ascii(), &mut builder)?;
     Ok(builder.finish())
+}
+
+/// Objects and arrays within one another, at most, whether the text is JSON or not.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut most, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 /// A name of an object's field, which may be written with escapes.
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn append(text: &str, builder: &mut impl VariantBuilderExt, depth: usize) -> Result<(), String> {
-    if depth == 0 && text.starts_with(['{', '[']) {
-        return Err(format!("it is nested more than {DEPTH} deep"));
-    }
+fn append(text: &str, builder: &mut impl VariantBuilderExt) -> Result<(), String> {
     let wrong = |error: serde_json::Error| error.to_string();
     match text.as_bytes().first() {
         Some(b'{') => {
@@ -33,7 +53,7 @@ fn append(text: &str, builder: &mut impl VariantBuilderExt, depth: usize) -> Res
             let mut object = builder.try_new_object().map_err(|e| e.to_string())?;
             for (name, value) in &fields {
                 let mut field = parquet::variant::ObjectFieldBuilder::new(&name.0, &mut object);
-                append(value.get(), &mut field, depth - 1)?;
+                append(value.get(), &mut field)?;
             }
             object.finish();
         }
@@ -41,7 +61,7 @@ fn append(text: &str, builder: &mut impl VariantBuilderExt, depth: usize) -> Res
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(wrong)?;
             let mut list = builder.try_new_list().map_err(|e| e.to_string())?;
             for item in items {
-                append(item.get(), &mut list, depth - 1)?;
+                append(item.get(), &mut list)?;
             }
             list.finish();
         }
@@ -259,5 +279,8 @@ mod tests {
         assert!(error.contains(r#"field "a" is there twice"#), "{error}");
         let deep = "[".repeat(5000) + &"]".repeat(5000);
         parse(&deep).expect_err("too deep");
+        let most = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
+        assert_eq!(again(&most), most);
+        assert_eq!(depth(r#"{"a[[\"[[": [{}]}"#), 3);
     }
 }

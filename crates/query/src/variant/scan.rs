@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StructArray, new_null_array};
 use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::util::display::array_value_to_string;
@@ -100,7 +100,8 @@ impl PhysicalExpr for InParts {
         let columns: Vec<ArrayRef> =
             self.columns.iter().map(|column| column.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
         let own = &columns[0];
-        let mut found = cast_values(own, &self.extract.to, true)?;
+        // Null where there is no conversion between the two types, as for a value that does not fit.
+        let mut found = cast_values(own, &self.extract.to, true).unwrap_or_else(|_| new_null_array(&self.extract.to, own.len()));
         let lost = |row: usize| -> Result<Option<String>> {
             let is_lost = own.is_valid(row) && found.is_null(row);
             Ok(if is_lost { Some(self.extract.unreadable(&array_value_to_string(own, row)?)) } else { None })

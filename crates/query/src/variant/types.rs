@@ -9,9 +9,16 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::semantics::Types;
 
+/// Types within one another, at most.
+const DEEPEST: usize = 20;
+
 /// The type of a name, as in a `CAST`.
 pub(super) fn named(name: &str) -> Result<DataType> {
     let wrong = || DataFusionError::Plan(format!("'{name}' is no type that a variant can be read as"));
+    // The parser's work grows faster than the types within one another.
+    if name.chars().filter(|c| matches!(c, '<' | '[')).count() > DEEPEST {
+        return Err(DataFusionError::Plan(format!("a type that a variant is read as has at most {DEEPEST} others within it")));
+    }
     let mut parser = Parser::new(&GenericDialect {}).try_with_sql(name).map_err(|_| wrong())?;
     let ty = parser.parse_data_type().map_err(|_| wrong())?;
     if parser.peek_token() != datafusion::sql::sqlparser::tokenizer::Token::EOF {
@@ -85,7 +92,8 @@ mod tests {
         ] {
             assert_eq!(named(name).expect(name), ty, "{name}");
         }
-        for wrong in ["", "quux", "int int", "decimal(99)", "struct<"] {
+        let deep = format!("int{}", "[]".repeat(4000));
+        for wrong in [deep.as_str(), "", "quux", "int int", "decimal(99)", "struct<"] {
             named(wrong).map(drop).expect_err(wrong);
         }
     }
