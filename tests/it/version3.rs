@@ -115,6 +115,9 @@ async fn variants_are_written_read_and_taken_apart_in_sql() {
     app.sql("DELETE FROM lake.v WHERE variant_get(v, '$.a.b', 'int') = 7").await.expect("deleted");
     let left = texts(&[&["2", r#""text""#], &["3", "null"], &["4", "[true]"], &["5", "12"]]);
     assert_eq!(rows(&app, "SELECT id, v FROM lake.v ORDER BY id").await, left);
+    app.sql("CREATE TABLE lake.copy AS SELECT id, v AS w, [v] AS l FROM lake.v").await.expect("a copy");
+    assert_eq!(rows(&app, "SELECT id, w FROM lake.copy ORDER BY id").await, left);
+    assert_eq!(rows(&app, "SELECT CAST(w AS INT), CAST(l[1] AS INT) FROM lake.copy WHERE id = 5").await, texts(&[&["12", "12"]]));
     let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(rows(&app, "SELECT id, v FROM lake.v ORDER BY id").await, left);
@@ -210,6 +213,8 @@ async fn shapes_are_kept_to_the_bit_and_found_by_the_boxes_around_them() {
     refused(&app, "INSERT INTO lake.g VALUES (5, 'POINT (1 2)')", "ST_GeomFromText").await;
     let fields = app.sql("SELECT v FROM lake.g LIMIT 1").await.expect("rows")[0].schema();
     assert_eq!(fields.field(0).metadata().get("ARROW:extension:name").map(String::as_str), Some("geoarrow.wkb"));
+    app.sql("CREATE TABLE lake.copy AS SELECT id, v FROM lake.g").await.expect("a copy");
+    assert_eq!(app.sql("SELECT v FROM lake.copy LIMIT 1").await.expect("rows")[0].schema(), fields);
     app.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! What statements that change tables do with the rows of their plans.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -144,7 +144,8 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     if let Some(twice) = made.fields().iter().find(|f| !names.insert(f.name())) {
         return Err(refused(format!("more than one column is called {}; name them apart with AS", twice.name())));
     }
-    let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true));
+    // What a field says of its type, such as that it is of shapes, is told by its metadata.
+    let field = |f: &Arc<Field>| Ok(Field::new(f.name(), storable(f)?, true).with_metadata(f.metadata().clone()));
     let fields = made.fields().iter().map(field).collect::<Result<Vec<_>>>()?;
     let has_no_type = |f: &&Field| schema_of_arrow(&Schema::new(vec![(*f).clone()])).is_err();
     if let Some(field) = fields.iter().find(has_no_type) {
@@ -164,7 +165,10 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
 }
 
 async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
-    let schema = schema_of(&shape::plain(plan.schema().as_arrow()))?;
+    let schema = schema_of(&shape::named(plan.schema().as_arrow()))?;
+    // Variants and shapes take a later version than the one that tables have unless they ask.
+    let types = schema.field_ids().filter_map(|id| schema.field_by_id(id)?.field_type.first_version());
+    let version = types.max().filter(|version| *version > 2).map(|version| ("format-version".to_owned(), version.to_string()));
     let request = CreateTable {
         name: target.name.name.clone(),
         location: None,
@@ -172,7 +176,7 @@ async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_n
         partition_spec: None,
         write_order: None,
         stage_create: false,
-        properties: BTreeMap::new(),
+        properties: version.into_iter().collect(),
     };
     match target.catalog.create_table(&target.name.namespace, request, &cause).await {
         Ok(_) => {}

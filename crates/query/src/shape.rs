@@ -76,10 +76,15 @@ fn plain_type(ty: &DataType) -> DataType {
     }
 }
 
+/// An answer's schema as it is stored: names as they are shown, types as they are.
+pub(crate) fn named(schema: &Schema) -> SchemaRef {
+    let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
+    Arc::new(Schema::new_with_metadata(schema.fields().iter().map(named).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
 /// An answer's schema for clients, many of which know no views. Names may be there more than once.
 pub(crate) fn plain(schema: &Schema) -> SchemaRef {
-    let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
-    let fields: Vec<FieldRef> = schema.fields().iter().map(|f| variant::told_field(&named(f))).collect();
+    let fields: Vec<FieldRef> = named(schema).fields().iter().map(variant::told_field).collect();
     map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
 }
 
