@@ -371,7 +371,8 @@ async fn two_servers_on_one_database_commit_to_one_table_and_nothing_is_lost() {
         for i in 0..15 {
             append_at_last(&second, &b, i * 10 + 5..i * 10 + 10).await;
         }
-        assert_eq!(second.job("compact", json!({"rewrite-all": true})).await["state"], "succeeded");
+        let done = second.job("compact", json!({"rewrite-all": true})).await;
+        assert_eq!(done["state"], "succeeded", "{done}");
     };
     tokio::join!(ours, theirs);
     let expected: Vec<_> = (0..150).collect();
