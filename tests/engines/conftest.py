@@ -53,6 +53,18 @@ def trino(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory
         yield trino
 
 
+@pytest.fixture(scope="module")
+def duck(request: pytest.FixtureRequest, server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
+    """DuckDB for a module, whose tables are in the namespace `NAMESPACE` of the module."""
+    from stack.duck import attached
+
+    server.catalog().create_namespace_if_not_exists(request.module.NAMESPACE)
+    connection = attached(server, "default", minio.endpoint, tmp_path_factory.mktemp("duck"))
+    connection.execute("SET TimeZone = 'UTC'")
+    yield connection
+    connection.close()
+
+
 @pytest.fixture(params=["default", "minio"], ids=["local", "minio"])
 def warehouse(request: pytest.FixtureRequest) -> str:
     return request.param

@@ -23,10 +23,9 @@ import pytest
 from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as flight_sql
 from pyiceberg.types import IntegerType, TimestampNanoType, TimestamptzNanoType, UnknownType
-from stack.duck import attached, extension
+from stack.duck import extension
 from stack.esker import Server
 from stack.flink import Flink
-from stack.minio import Minio
 from stack.readers import of_arrow
 from stack.spark import SPARK_4
 
@@ -365,15 +364,6 @@ def with_duck(connection: duckdb.DuckDBPyConnection) -> Callable[[list[str], str
         return of_arrow(connection.execute(f"SELECT {', '.join(what)} FROM {table}{where}").to_arrow_table())
 
     return ask
-
-
-@pytest.fixture(scope="module")
-def duck(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
-    server.catalog().create_namespace_if_not_exists(NAMESPACE)
-    connection = attached(server, "default", minio.endpoint, tmp_path_factory.mktemp("duck"))
-    connection.execute("SET TimeZone = 'UTC'")
-    yield connection
-    connection.close()
 
 
 # DuckDB

@@ -60,15 +60,6 @@ EPOCH = datetime(1970, 1, 1)
 
 
 @pytest.fixture(scope="module")
-def duck(server: Server, minio: Minio, tmp_path_factory: pytest.TempPathFactory):
-    server.catalog().create_namespace_if_not_exists(NAMESPACE)
-    connection = attached(server, "default", minio.endpoint, tmp_path_factory.mktemp("duck"))
-    connection.execute("SET TimeZone = 'UTC'")
-    yield connection
-    connection.close()
-
-
-@pytest.fixture(scope="module")
 def readers(server: Server, duck, request: pytest.FixtureRequest) -> Readers:
     return Readers(server, duck, **{name: partial(request.getfixturevalue, name) for name in ("spark", "trino")})
 

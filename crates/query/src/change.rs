@@ -11,7 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
-use esker_format::{NestedField, NestedFieldRef, Projection, Schema as IcebergSchema};
+use esker_format::{DEFAULT_FORMAT_VERSION, FORMAT_VERSION, NestedField, NestedFieldRef, Projection, Schema as IcebergSchema};
 use esker_read::schema_of_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
@@ -168,7 +168,8 @@ async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_n
     let schema = schema_of(&shape::named(plan.schema().as_arrow()))?;
     // Variants and shapes take a later version than the one that tables have unless they ask.
     let types = schema.field_ids().filter_map(|id| schema.field_by_id(id)?.field_type.first_version());
-    let version = types.max().filter(|version| *version > 2).map(|version| ("format-version".to_owned(), version.to_string()));
+    let later = types.max().filter(|version| *version > DEFAULT_FORMAT_VERSION);
+    let version = later.map(|version| (FORMAT_VERSION.to_owned(), version.to_string()));
     let request = CreateTable {
         name: target.name.name.clone(),
         location: None,

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
-use esker_read::{DEFAULT_CRS, WKB};
+use esker_read::{WKB, about_shapes};
 use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
 use geo_traits::to_geo::ToGeoGeometry;
 use wkb::reader::{Wkb, read_wkb};
@@ -28,17 +28,6 @@ const DEPTH: usize = 100;
 
 const NAME: &str = "ARROW:extension:name";
 const ABOUT: &str = "ARROW:extension:metadata";
-
-/// What a column of shapes says of them: their reference system, if it is not the default, and how edges run on a globe, if they do. None
-/// of a column of something else.
-pub(crate) fn about(field: &Field) -> Option<(Option<String>, Option<String>)> {
-    if field.metadata().get(NAME).map(String::as_str) != Some(WKB) {
-        return None;
-    }
-    let about: serde_json::Value = serde_json::from_str(field.metadata().get(ABOUT)?).ok()?;
-    let text = |key: &str| about.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-    Some((text("crs").filter(|crs| crs != DEFAULT_CRS), text("edges")))
-}
 
 /// Where the first of some bytes are that are no shape.
 pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
@@ -354,7 +343,7 @@ impl ScalarUDFImpl for Function {
 }
 
 fn is_on_globe(field: &Field) -> bool {
-    about(field).is_some_and(|(_, edges)| edges.is_some())
+    about_shapes(field).is_some_and(|(_, edges)| edges.is_some())
 }
 
 #[cfg(test)]

@@ -5,15 +5,13 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::scalar::ScalarValue;
-use esker_read::{Around, field_id};
+use esker_read::{Around, about_shapes, field_id};
 use esker_table::Planned;
 use geo::{BoundingRect, CoordsIter};
 use geo_traits::to_geo::ToGeoGeometry;
 use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 use wkb::reader::read_wkb;
-
-use crate::geo::about;
 
 /// The least metres that a radian of the surface of WGS 84 has.
 const RADIUS: f64 = 6_335_439.0;
@@ -50,7 +48,7 @@ fn of(schema: &Schema, filter: &Expr) -> Option<Near> {
         _ => return None,
     };
     let field = schema.field_with_name(&column.name).ok()?;
-    let (_, edges) = about(field)?;
+    let (_, edges) = about_shapes(field)?;
     let bytes = match shape {
         ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes)) | ScalarValue::BinaryView(Some(bytes)) => bytes,
         _ => return None,

@@ -39,7 +39,9 @@ const EQUALITY_BYTES: usize = 256 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) files: Vec<LiveFile>,
-    /// All of the snapshot's.
+    /// What the filters say of what is within columns.
+    within: Within,
+    /// All files of the snapshot.
     of: Arc<SnapshotFiles>,
 }
 
@@ -156,12 +158,13 @@ impl IcebergTable {
         let planning = Projection::planning(Columns::of(filtered));
         let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
         let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
-        let kept = Within::of(state, schema, filters)?.files(kept);
+        let within = Within::of(state, schema, filters)?;
+        let kept = within.files(kept);
         let read = Columns::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
         let files = of.read(self.catalog.manifests(), &kept, &Projection::reading(read)).await;
         let files = files.map_err(|e| external(CatalogError::from(e)))?;
         check_readable(&files)?;
-        Ok(Kept { files, of })
+        Ok(Kept { files, within, of })
     }
 
     /// For files whose partition says nothing of columns that they lack.
@@ -252,7 +255,6 @@ impl TableProvider for IcebergTable {
         let rows_deleted = deleted.values().map(|set| set.len()).sum::<u64>();
         ReadStats::add(&self.stats.rows_deleted, rows_deleted);
 
-        let within = Within::of(state, &self.schema, filters)?;
         let scan = files::Scan {
             metadata,
             iceberg: &self.iceberg,
@@ -260,7 +262,7 @@ impl TableProvider for IcebergTable {
             target: &self.target,
             wanted: &wanted,
             filtered: !filters.is_empty(),
-            within: &within,
+            within: &kept.within,
             names: self.reader.names(),
         };
         let files = files::partitioned(&scan, &kept.files, &deleted, &self.reader, &self.stats.read);

@@ -4,8 +4,8 @@ use esker_format::Bound;
 use parquet::basic::LogicalType;
 use parquet::file::metadata::ColumnChunkMetaData;
 
-/// Longitudes.
-const AROUND: (f64, f64) = (-180.0, 180.0);
+/// The longitudes of a globe, in degrees.
+pub const LONGITUDES: (f64, f64) = (-180.0, 180.0);
 
 /// A box around shapes. From a greater to a less longitude it goes across the 180th meridian.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,7 +90,7 @@ fn longitudes(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
         (false, false) => (a.0.min(b.0), a.1.max(b.1)),
         (true, true) => {
             let made = (a.0.min(b.0), a.1.max(b.1));
-            if across(made) { made } else { AROUND }
+            if across(made) { made } else { LONGITUDES }
         }
         (false, true) => longitudes(b, a),
         // To the west of the first or to the east of it, whichever is less.
@@ -98,7 +98,7 @@ fn longitudes(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
         (true, false) => {
             let (west, east) = ((b.0, a.1), (a.0, b.1));
             let least = if a.0 - b.0 <= b.1 - a.1 { west } else { east };
-            if across(least) { least } else { AROUND }
+            if across(least) { least } else { LONGITUDES }
         }
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(longitudes((170.0, -170.0), (-165.0, -160.0)), (170.0, -160.0));
         assert_eq!(longitudes((-179.0, -178.0), (170.0, -170.0)), (170.0, -170.0));
         assert_eq!(longitudes((10.0, 5.0), (6.0, 9.0)), (6.0, 5.0));
-        assert_eq!(longitudes((10.0, 5.0), (4.0, 11.0)), AROUND);
+        assert_eq!(longitudes((10.0, 5.0), (4.0, 11.0)), LONGITUDES);
     }
 
     #[test]

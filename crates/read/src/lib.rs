@@ -40,7 +40,7 @@ mod variant_check;
 mod variant_typed;
 
 pub use adapt::Adapter;
-pub use around::Around;
+pub use around::{Around, LONGITUDES};
 pub use blame::{caught_stream, of_panic};
 pub use blocks::{BlockCache, BlockOptions, BlockUsage};
 pub use defaults::{Defaults, write_default};
@@ -56,11 +56,11 @@ pub use names::Names;
 pub use of_arrow::schema_of_arrow;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use schema::{
-    DEFAULT_CRS, DEFAULT_EDGES, WKB, all_optional, arrow_field, arrow_schema, arrow_type, field_id, optional_schema,
-    target_schema,
+    DEFAULT_CRS, DEFAULT_EDGES, WKB, about_shapes, all_optional, arrow_field, arrow_schema, arrow_type, field_id,
+    optional_schema, target_schema,
 };
 pub use shown::{Wanted, row_groups_in};
-pub use shredded::{VariantColumn, VariantPart, part_path, part_type, statistic, variant_columns};
+pub use shredded::{VariantColumn, VariantPart, only_nulls, part_path, part_type, statistic, variant_columns};
 pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, TimeUnit};
 use esker_format::{ListType, MapType, NestedField, PrimitiveType, Schema, StructType, Type};
 
-use crate::schema::{DEFAULT_CRS, WKB};
+use crate::schema::{DEFAULT_CRS, about_shapes};
 use crate::{ReadError, Result, is_variant};
 
 /// The schema of a new table for what an Arrow schema describes.
@@ -67,15 +67,9 @@ impl Ids {
 
 /// The type of shapes, as GeoArrow tells it of a field; none of something else.
 fn shapes(field: &Field) -> Option<PrimitiveType> {
-    let said = |key: &str| field.metadata().get(key).map(String::as_str);
-    if said("ARROW:extension:name") != Some(WKB) {
-        return None;
-    }
-    let about: serde_json::Value = serde_json::from_str(said("ARROW:extension:metadata").unwrap_or("{}")).unwrap_or_default();
-    let text = |key: &str| about.get(key).and_then(|value| value.as_str());
-    let crs = text("crs").filter(|crs| *crs != DEFAULT_CRS);
-    Some(PrimitiveType::named(&match (crs, text("edges")) {
-        (crs, Some(edges)) => format!("geography({}, {edges})", crs.unwrap_or(DEFAULT_CRS)),
+    let (crs, edges) = about_shapes(field)?;
+    Some(PrimitiveType::named(&match (crs, edges) {
+        (crs, Some(edges)) => format!("geography({}, {edges})", crs.as_deref().unwrap_or(DEFAULT_CRS)),
         (Some(crs), None) => format!("geometry({crs})"),
         (None, None) => "geometry".to_owned(),
     }))

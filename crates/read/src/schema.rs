@@ -130,6 +130,17 @@ fn extension(ty: &Type) -> Vec<(String, String)> {
     }
 }
 
+/// What a field says of shapes in it: their reference system, if it is not the default, and how edges run on a globe, if they do. None of a
+/// field of something else.
+pub fn about_shapes(field: &Field) -> Option<(Option<String>, Option<String>)> {
+    if field.extension_type_name() != Some(WKB) {
+        return None;
+    }
+    let about: serde_json::Value = serde_json::from_str(field.extension_type_metadata().unwrap_or("{}")).unwrap_or_default();
+    let text = |key: &str| about.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    Some((text("crs").filter(|crs| crs != DEFAULT_CRS), text("edges")))
+}
+
 /// A type without fields; none if it has no values that anybody can decode.
 fn of_primitive(ty: &PrimitiveType) -> Option<DataType> {
     use PrimitiveType as P;

@@ -2,18 +2,20 @@
 
 use esker_format::{PrimitiveType, Value};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
 /// A variant in a file, outside of lists and maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariantColumn {
-    /// Its field id; none in a file without ids.
+    /// The field id of the variant; none in a file without ids.
     pub id: Option<i32>,
-    /// The leaf of its metadata: one value a row.
+    /// The leaf of the variant's metadata: one value a row.
     pub metadata: usize,
-    /// All leaves.
+    /// All leaves of the variant.
     pub leaves: std::ops::Range<usize>,
-    /// Its parts that are not in arrays, the whole first.
+    /// The variant's parts that are not in arrays, the whole first.
     pub parts: Vec<VariantPart>,
 }
 
@@ -22,9 +24,9 @@ pub struct VariantColumn {
 pub struct VariantPart {
     /// The names of the fields that lead to it.
     pub path: Vec<String>,
-    /// The leaf of what is not of the part's type; none if all is.
+    /// The leaf of values that are not of the part's type; none if all are.
     pub value: Option<usize>,
-    /// The leaf of what is, unless the part is an object or an array.
+    /// The leaf of values of the part's type, unless the part is an object or an array.
     pub typed: Option<usize>,
 }
 
@@ -152,6 +154,11 @@ pub fn statistic(ty: &PrimitiveType, physical: Physical, bytes: &[u8]) -> Option
         _ => return Value::from_bytes(ty, bytes).filter(|value| !value.is_nan()),
     };
     Value::from_bytes(ty, &unscaled.to_be_bytes())
+}
+
+/// Whether statistics say that a column chunk holds nothing but nulls.
+pub fn only_nulls(chunk: &ColumnChunkMetaData) -> bool {
+    chunk.statistics().and_then(Statistics::null_count_opt) == Some(chunk.num_values().unsigned_abs())
 }
 
 #[cfg(test)]

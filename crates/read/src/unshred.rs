@@ -15,6 +15,7 @@ use parquet::variant::{
 use uuid::Uuid;
 
 use crate::variant_check::Check;
+use crate::variant_typed::can_be_part;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
@@ -130,12 +131,7 @@ impl<'a> Names<'a> {
 
 /// Whether a column of a type holds values of variants (Parquet, "Variant Shredding", Shredded Value Types).
 fn may_be_typed(ty: &DataType) -> bool {
-    use DataType::{Binary, BinaryView, Boolean, Date32, Decimal128, FixedSizeBinary, LargeBinary, Time64, Timestamp};
-    let is_time =
-        matches!(ty, Date32 | Time64(TimeUnit::Microsecond) | Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _));
-    let is_bytes = matches!(ty, Binary | BinaryView | LargeBinary | FixedSizeBinary(16));
-    let is_number = ty.is_signed_integer() || matches!(ty, DataType::Float32 | DataType::Float64 | Decimal128(..) | Boolean);
-    is_time || is_bytes || is_number || ty.is_string()
+    can_be_part(ty) || ty.is_string() || matches!(ty, DataType::BinaryView | DataType::LargeBinary)
 }
 
 /// A value of a column.

@@ -39,12 +39,12 @@ impl Check {
         Ok(())
     }
 
-    /// An error says what is wrong.
+    /// Checks a variant; an error says what is wrong.
     pub(crate) fn check(&mut self, metadata: &[u8], value: &[u8]) -> Found {
         self.checked(metadata, value, true)
     }
 
-    /// The same, but that the fields of objects may stand in any order.
+    /// Checks a variant whose objects may have their fields in any order; an error says what is wrong.
     pub(crate) fn check_in_any_order(&mut self, metadata: &[u8], value: &[u8]) -> Found {
         self.checked(metadata, value, false)
     }

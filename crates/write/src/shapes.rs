@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Once};
 
+use esker_read::LONGITUDES;
 use parquet::basic::LogicalType;
 use parquet::geospatial::accumulator::{
     GeoStatsAccumulator, GeoStatsAccumulatorFactory, ParquetGeoStatsAccumulator, VoidGeoStatsAccumulator,
@@ -12,9 +13,6 @@ use parquet::geospatial::statistics::GeospatialStatistics;
 use parquet::schema::types::ColumnDescPtr;
 use parquet_geospatial::bounding::GeometryBounder;
 use parquet_geospatial::interval::{Interval, IntervalTrait};
-
-/// Longitudes.
-const AROUND: (f64, f64) = (-180.0, 180.0);
 
 /// Lets Parquet's writer bound geographies as well, which it leaves to its users.
 pub(crate) fn bound_all() {
@@ -50,7 +48,7 @@ impl GeoStatsAccumulator for Points {
     }
 
     fn update_wkb(&mut self, wkb: &[u8]) {
-        let bounder = self.bounder.get_or_insert_with(|| GeometryBounder::empty().with_wraparound_hint(AROUND));
+        let bounder = self.bounder.get_or_insert_with(|| GeometryBounder::empty().with_wraparound_hint(LONGITUDES));
         self.invalid |= bounder.update_wkb(wkb).is_err() || !bounder.geometry_types().iter().all(|ty| matches!(ty % 1000, 1 | 4));
     }
 

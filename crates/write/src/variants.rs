@@ -1,9 +1,8 @@
 //! Bounds of the parts of variants that are in columns of their own, as manifests have them.
 
 use esker_format::{Bound, PrimitiveType, Value};
-use esker_read::{VariantColumn, part_path, part_type, statistic};
+use esker_read::{VariantColumn, only_nulls, part_path, part_type, statistic};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use parquet::file::statistics::Statistics;
 use parquet::variant::{Variant, VariantBuilder, VariantDecimal16};
 
 /// The least and the greatest values of a variant's parts, each as one variant: an object with a field a part, which is called by its path
@@ -18,7 +17,7 @@ pub(crate) fn bounds(footer: &ParquetMetaData, column: &VariantColumn) -> Option
             continue;
         }
         if let Some((low, high)) =
-            part.value.is_none_or(|value| only_nulls(footer, value)).then(|| range(footer, typed, &ty)).flatten()
+            part.value.is_none_or(|value| chunks(footer, value).all(only_nulls)).then(|| range(footer, typed, &ty)).flatten()
         {
             let path = part_path(&part.path);
             lower.push((path.clone(), low));
@@ -32,17 +31,9 @@ fn chunks(footer: &ParquetMetaData, leaf: usize) -> impl Iterator<Item = &Column
     footer.row_groups().iter().map(move |group| group.column(leaf))
 }
 
-fn is_null(chunk: &ColumnChunkMetaData) -> bool {
-    chunk.statistics().and_then(Statistics::null_count_opt) == Some(chunk.num_values().unsigned_abs())
-}
-
-fn only_nulls(footer: &ParquetMetaData, leaf: usize) -> bool {
-    chunks(footer, leaf).all(is_null)
-}
-
 fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(Value, Value)> {
     let mut found: Option<(Value, Value)> = None;
-    for chunk in chunks(footer, leaf).filter(|chunk| !is_null(chunk)) {
+    for chunk in chunks(footer, leaf).filter(|chunk| !only_nulls(chunk)) {
         let statistics = chunk.statistics()?;
         let low = statistic(ty, statistics.physical_type(), statistics.min_bytes_opt()?)?;
         let high = statistic(ty, statistics.physical_type(), statistics.max_bytes_opt()?)?;

@@ -10,11 +10,11 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
 use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
-use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, is_variant, variant_type};
+use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, about_shapes, is_variant, variant_type};
 
 use super::sized::sized;
+use crate::opaque;
 use crate::wording::sql_type;
-use crate::{geo, opaque};
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
 /// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes
@@ -192,7 +192,7 @@ pub(crate) fn type_name(field: &Field) -> String {
 
 /// What SQL calls the type of shapes.
 fn shape_name(field: &Field) -> Option<String> {
-    let (crs, edges) = geo::about(field)?;
+    let (crs, edges) = about_shapes(field)?;
     let known = edges.as_deref() == Some(DEFAULT_EDGES);
     Some(match (crs, edges) {
         (Some(crs), Some(_)) if known => format!("GEOGRAPHY({crs})"),

@@ -68,33 +68,27 @@ pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     Ok(variant_array(metadata.finish(), values.finish())?)
 }
 
-/// What `variant_get` is to do, by its arguments but the first; none if they are no literals, or wrong.
-pub(super) fn asked(rest: &[Option<&ScalarValue>]) -> Option<Extract> {
+fn wrong<T>(function: &str, what: &str) -> Result<T> {
+    Err(DataFusionError::Plan(format!("{function}: {what}")))
+}
+
+/// What `variant_get` or `try_variant_get` is to do, by the arguments but the first; an error if they are no literals, or wrong.
+pub(super) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
     let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
+    let Some(path) = text(0) else { return wrong(function, "the second argument is a path, as '$.a.b'") };
     let to = match rest.len() {
         1 => variant_type(),
-        _ => types::named(text(1)?).ok()?,
+        _ => match text(1) {
+            Some(name) => types::named(name)?,
+            None => return wrong(function, "the third argument is the name of a type, as 'int'"),
+        },
     };
-    Some(Extract { path: Path::parse(text(0)?).ok()?, to, safe: true })
+    Ok(Extract { path: Path::parse(path)?, to, safe })
 }
 
 impl Function {
     fn wrong<T>(&self, what: &str) -> Result<T> {
-        Err(DataFusionError::Plan(format!("{}: {what}", self.name)))
-    }
-
-    /// What `variant_get` is to do, by its arguments but the first.
-    fn extract(&self, safe: bool, rest: &[Option<&ScalarValue>]) -> Result<Extract> {
-        let text = |at: usize| rest.get(at).copied().flatten().and_then(|value| value.try_as_str().flatten());
-        let Some(path) = text(0) else { return self.wrong("the second argument is a path, as '$.a.b'") };
-        let to = match rest.len() {
-            1 => variant_type(),
-            _ => match text(1) {
-                Some(name) => types::named(name)?,
-                None => return self.wrong("the third argument is the name of a type, as 'int'"),
-            },
-        };
-        Ok(Extract { path: Path::parse(path)?, to, safe })
+        wrong(self.name, what)
     }
 }
 
@@ -126,7 +120,7 @@ impl ScalarUDFImpl for Function {
             Does::Get { .. } if !(2..=3).contains(&types.len()) || !of_variant => {
                 return self.wrong("it takes a variant, a path and the name of a type");
             }
-            Does::Get { safe } => self.extract(safe, &args.scalar_arguments[1..])?.to,
+            Does::Get { safe } => extract(self.name, safe, &args.scalar_arguments[1..])?.to,
         };
         Ok(Arc::new(Field::new(self.name, ty, true)))
     }
@@ -142,7 +136,7 @@ impl ScalarUDFImpl for Function {
             Does::Get { safe } => {
                 let scalars: Vec<Option<&ScalarValue>> =
                     rest.iter().map(|value| if let ColumnarValue::Scalar(value) = value { Some(value) } else { None }).collect();
-                self.extract(safe, &scalars)?.of(values)
+                extract(self.name, safe, &scalars)?.of(values)
             }
         };
         match first {

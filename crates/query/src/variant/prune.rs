@@ -19,18 +19,18 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::scalar::ScalarValue;
 use esker_format::PrimitiveType;
 use esker_read::{
-    VariantColumn, VariantPart, arrow_type, field_id, is_variant, literal_array, part_path, part_type, statistic, variant_columns,
+    VariantColumn, VariantPart, arrow_type, field_id, is_variant, literal_array, only_nulls, part_path, part_type, statistic,
+    variant_columns,
 };
 use esker_table::Planned;
 use parquet::basic::Type as Physical;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::statistics::Statistics;
 use parquet::variant::{Variant, VariantMetadata};
 use roaring::RoaringTreemap;
 
 use super::cast::natural;
-use super::functions::asked;
+use super::functions::extract;
 use super::{Extract, Path};
 use crate::semantics::cast_values;
 
@@ -38,9 +38,9 @@ use crate::semantics::cast_values;
 #[derive(Debug)]
 pub(crate) struct Conditions {
     parts: Vec<Part>,
-    /// All of them.
+    /// All conditions in one.
     whole: PruningPredicate,
-    /// Those on one part alone, each with that.
+    /// The conditions on one part alone, each with the place of that part.
     single: Vec<(usize, PruningPredicate)>,
 }
 
@@ -66,7 +66,7 @@ struct Range {
 }
 
 impl Conditions {
-    /// Those of some filters on a table's columns; none if they have none.
+    /// The conditions on parts in some filters on a table's columns; none if there are none.
     pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Option<Self>> {
         let mut parts: Vec<Part> = Vec::new();
         let mut own = Vec::new();
@@ -176,7 +176,7 @@ pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
                         .skip(1)
                         .map(|arg| if let Expr::Literal(value, _) = arg { Some(value) } else { None })
                         .collect();
-                    Extract { safe: func.name() == "try_variant_get", ..asked(&literals)? }
+                    extract(func.name(), func.name() == "try_variant_get", &literals).ok()?
                 }
                 "of_variant" | "try_of_variant" => {
                     let to = func.inner().return_type(&[esker_read::variant_type()]).ok()?;
@@ -271,13 +271,9 @@ fn converted(value: &Variant<'_, '_>, to: &DataType) -> Option<ArrayRef> {
     in_type(&natural(value)?, to)
 }
 
-fn is_null(chunk: &ColumnChunkMetaData) -> bool {
-    chunk.statistics().and_then(Statistics::null_count_opt) == Some(chunk.num_values().unsigned_abs())
-}
-
 /// Whether all that there is of a part in a row group is in its column.
 fn is_whole(footer: &ParquetMetaData, group: usize, part: &VariantPart) -> bool {
-    part.value.is_none_or(|value| is_null(footer.row_group(group).column(value)))
+    part.value.is_none_or(|value| only_nulls(footer.row_group(group).column(value)))
 }
 
 fn chunk_range(footer: &ParquetMetaData, group: usize, part: &VariantPart, to: &DataType) -> Range {
