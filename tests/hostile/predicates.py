@@ -168,7 +168,7 @@ def of_shape(pick: random.Random, schema: Schema, rows: list[dict], path: list[i
     return ["shape", path, function, shapes.wkt(shape), shapes.wkb(shape), far, kind.on_globe]
 
 
-def lies(function: str, found: bytes, other: bytes, far: float | None, on_globe: bool) -> bool | None:
+def lies(function: str, found: bytes, other: bytes, far: float | None, on_globe: bool) -> bool:
     shape, beside = shapes.read(found), shapes.read(other)
     match function:
         case "ST_Intersects":
@@ -180,11 +180,11 @@ def lies(function: str, found: bytes, other: bytes, far: float | None, on_globe:
         apart = shapes.distance(shape, point)
         if apart is not None and abs(apart - far) < 1e-9 * max(1.0, far) and apart != far:
             raise Unsure
-        return None if apart is None else apart <= far
+        return apart is not None and apart <= far
     if shape[0] != "POINT":
         raise Unsure
     if shape[2] is None:
-        return None
+        return False
     apart = shapes.metres(shape[2], point)
     if abs(apart - far) < 0.02 * max(apart, far) and (apart, far) != (0, 0):
         raise Unsure

@@ -315,9 +315,9 @@ def cast(value: Any, to: str) -> Any:
             if isinstance(value, float) and value != value or value in (float("inf"), float("-inf")):
                 raise Unfit
             # DuckDB makes doubles of the decimals of JSON, and their halves are rounded to the even number.
-            if isinstance(value, Decimal) and value % 1 in (Decimal("0.5"), Decimal("-0.5")):
+            if isinstance(value, Decimal) and Fraction(value) % 1 == Fraction(1, 2):
                 raise Unsure
-            made = round(value) if isinstance(value, float) else int(Decimal(value).quantize(0, ROUND_HALF_UP))
+            made = round(value) if isinstance(value, float) else int(Decimal(value).to_integral_value(ROUND_HALF_UP))
             bits = 31 if to == "int" else 63
             if not -(2**bits) <= made < 2**bits:
                 raise Unfit

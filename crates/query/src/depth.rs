@@ -53,6 +53,10 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
             _ => {}
         }
         let Some(chain) = open.last_mut() else { continue };
+        // An item of an item, or a list of lists.
+        if *token == Token::RBracket {
+            chain.operators += 1;
+        }
         match token {
             Token::Comma | Token::SemiColon => (chain.operators, chain.terms) = (0, 0),
             Token::Word(word) if word.quote_style.is_none() => chain.keyword(word.keyword),

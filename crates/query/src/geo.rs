@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
-use esker_read::{WKB, about_shapes};
+use esker_read::{SHAPE_DEPTH, WKB, about_shapes};
 use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
 use geo_traits::to_geo::ToGeoGeometry;
 use wkb::reader::{Wkb, read_wkb};
@@ -23,15 +23,17 @@ use wkb::writer::{WriteOptions, write_geometry};
 
 use crate::semantics::of_untyped_null;
 
-/// Shapes within one another, at most: readers of text call themselves for each.
-const DEPTH: usize = 100;
-
 const NAME: &str = "ARROW:extension:name";
 const ABOUT: &str = "ARROW:extension:metadata";
 
-/// Where the first of some bytes are that are no shape.
+/// Where the first of some bytes are that are no shape as other engines read it.
 pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
-    (0..shapes.len()).find(|row| shapes.is_valid(*row) && read_wkb(shapes.value(*row)).is_err())
+    (0..shapes.len()).find(|row| shapes.is_valid(*row) && !is_standard(shapes.value(*row)))
+}
+
+/// Whether bytes are a shape as the standard has it, without flags of PostGIS's and bytes behind it.
+fn is_standard(bytes: &[u8]) -> bool {
+    esker_read::wkb_kind(bytes) == esker_read::WkbKind::Standard && read_wkb(bytes).is_ok()
 }
 
 /// What a function does.
@@ -111,20 +113,18 @@ impl Function {
 
     /// A shape of some bytes.
     fn read<'a>(&self, bytes: &'a [u8]) -> Result<Wkb<'a>> {
-        read_wkb(bytes)
-            .map_err(|e| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB): {e}", self.name)))
+        let wrong =
+            |what: String| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB){what}", self.name));
+        match esker_read::wkb_kind(bytes) {
+            esker_read::WkbKind::Wrong => Err(wrong(String::new())),
+            _ => read_wkb(bytes).map_err(|e| wrong(format!(": {e}"))),
+        }
     }
 
-    /// A shape to calculate with; none if it has no points.
+    /// A shape to calculate with; none if it has no points, or one without a place: a coordinate that is no number.
     fn shape(&self, bytes: &[u8]) -> Result<Option<Geometry<f64>>> {
-        let shape = self.read(bytes)?.try_to_geometry();
-        let is_finite = |shape: &Geometry<f64>| shape.coords_iter().all(|at| at.x.is_finite() && at.y.is_finite());
-        match shape {
-            Some(shape) if !is_finite(&shape) => {
-                Err(DataFusionError::Execution(format!("{}: a shape has a coordinate that is no number", self.name)))
-            }
-            shape => Ok(shape.filter(|shape| shape.coords_count() > 0)),
-        }
+        let has_place = |shape: &Geometry<f64>| shape.coords_iter().all(|at| at.x.is_finite() && at.y.is_finite());
+        Ok(self.read(bytes)?.try_to_geometry().filter(|shape| shape.coords_count() > 0 && has_place(shape)))
     }
 
     fn text(&self, bytes: &[u8]) -> Result<String> {
@@ -139,8 +139,8 @@ impl Function {
             let shown: String = text.chars().take(80).collect();
             DataFusionError::Execution(format!("{}: '{shown}' is no well-known text (WKT): {what}", self.name))
         };
-        if depth(text) > DEPTH {
-            return Err(failed(format!("it is nested more than {DEPTH} deep")));
+        if depth(text) > SHAPE_DEPTH {
+            return Err(failed(format!("it is nested more than {SHAPE_DEPTH} deep")));
         }
         let shape: wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
         let mut bytes = Vec::new();
@@ -299,7 +299,13 @@ impl ScalarUDFImpl for Function {
             Does::AsBinary => Arc::new(bytes(0)?),
             Does::FromBinary => {
                 let all = bytes(0)?;
-                all.iter().flatten().try_for_each(|b| self.read(b).map(drop))?;
+                if let Some(row) = (0..all.len()).find(|row| all.is_valid(*row) && !is_standard(all.value(*row))) {
+                    let what = match self.read(all.value(row)) {
+                        Err(error) => return Err(error),
+                        Ok(_) => "a value has flags of PostGIS's (EWKB), or bytes behind its shape",
+                    };
+                    return Err(DataFusionError::Execution(format!("{}: {what}", self.name)));
+                }
                 Arc::new(all)
             }
             Does::FromText => {

@@ -9,7 +9,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::error::{DataFusionError, Result};
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
 use esker_catalog::{Catalog, Unreadable};
-use esker_read::{ReadError, Reader, caught_stream, of_panic};
+use esker_read::{NoVariant, ReadError, Reader, caught_stream, of_panic};
 use esker_types::{Panicked, TableId, caught, caught_now};
 use futures::stream::{BoxStream, StreamExt};
 use parquet::errors::ParquetError;
@@ -79,18 +79,24 @@ struct Name {
 impl Name {
     /// An error as it is told: with file and column, if it is one of the decoder's.
     async fn told(&self, error: DataFusionError) -> DataFusionError {
-        let source = match error {
-            DataFusionError::ParquetError(source) => *source,
+        let read = match error {
+            DataFusionError::ParquetError(source) => self.blamed(*source).await,
             DataFusionError::ArrowError(source, _) => match *source {
-                ArrowError::ParquetError(text) => ParquetError::General(text),
-                ArrowError::IoError(_, source) => ParquetError::External(Box::new(source)),
-                source => return DataFusionError::ArrowError(Box::new(source), None),
+                ArrowError::ParquetError(text) => self.blamed(ParquetError::General(text)).await,
+                ArrowError::IoError(_, source) => self.blamed(ParquetError::External(Box::new(source))).await,
+                source => match NoVariant::in_file(source, &self.path) {
+                    Ok(read) => read,
+                    Err(other) => return DataFusionError::ArrowError(Box::new(other), None),
+                },
             },
             other => return other,
         };
-        let read = self.owner.reader.blame(&self.path, self.size, source).await;
         self.owner.meets(&read);
         DataFusionError::External(Box::new(read))
+    }
+
+    async fn blamed(&self, source: ParquetError) -> ReadError {
+        self.owner.reader.blame(&self.path, self.size, source).await
     }
 }
 

@@ -5,7 +5,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::scalar::ScalarValue;
-use esker_read::{Around, about_shapes, field_id};
+use esker_read::{Around, WkbKind, about_shapes, field_id, wkb_kind};
 use esker_table::Planned;
 use geo::{BoundingRect, CoordsIter};
 use geo_traits::to_geo::ToGeoGeometry;
@@ -53,7 +53,7 @@ fn of(schema: &Schema, filter: &Expr) -> Option<Near> {
         ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes)) | ScalarValue::BinaryView(Some(bytes)) => bytes,
         _ => return None,
     };
-    let shape = read_wkb(bytes).ok()?.try_to_geometry()?;
+    let shape = (wkb_kind(bytes) != WkbKind::Wrong).then(|| read_wkb(bytes).ok())??.try_to_geometry()?;
     if shape.coords_iter().any(|at| !at.x.is_finite() || !at.y.is_finite()) {
         return None;
     }

@@ -107,7 +107,39 @@ pub enum ReadError {
     },
 }
 
+/// A column of a file holds bytes that are no variant. It is within an [`ArrowError`] until the file is known.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column}: {source}")]
+pub struct NoVariant {
+    /// The column.
+    pub column: String,
+    /// What is wrong with the bytes.
+    pub source: ArrowError,
+}
+
+impl NoVariant {
+    /// What went wrong in a column as an error of Arrow's.
+    pub fn of(column: &str, source: ArrowError) -> ArrowError {
+        ArrowError::ExternalError(Box::new(Self { column: column.to_owned(), source }))
+    }
+
+    /// The error with the file, if it is one about variants; else the error as it was.
+    pub fn in_file(error: ArrowError, path: &str) -> Result<ReadError, ArrowError> {
+        match error {
+            ArrowError::ExternalError(inner) => match inner.downcast::<Self>() {
+                Ok(own) => Ok(ReadError::Decoding { path: path.to_owned(), column: own.column, source: Box::new(own.source) }),
+                Err(inner) => Err(ArrowError::ExternalError(inner)),
+            },
+            error => Err(error),
+        }
+    }
+}
+
 impl ReadError {
+    pub(crate) fn arrow(path: &str, error: ArrowError) -> Self {
+        NoVariant::in_file(error, path).unwrap_or_else(|source| Self::Arrow { path: path.to_owned(), source })
+    }
+
     /// The file that could not be read, and whether what is there makes no sense (else it could not be fetched).
     pub fn file(&self) -> Option<(&str, bool)> {
         match self {

@@ -206,7 +206,7 @@ impl Rows {
     }
 
     fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, Positions)>> {
-        let arrow = |source| ReadError::Arrow { path: self.path.clone(), source };
+        let arrow = |error| ReadError::arrow(&self.path, error);
         let all = self.next..self.next + batch.num_rows() as u64;
         self.next = all.end;
         let inside = all.start.max(self.rows.start)..all.end.min(self.rows.end);

@@ -36,8 +36,11 @@ mod trusted;
 mod unshred;
 mod values;
 mod variant;
+mod variant_build;
 mod variant_check;
 mod variant_typed;
+mod variant_value;
+mod wkb;
 
 pub use adapt::Adapter;
 pub use around::{Around, LONGITUDES};
@@ -46,7 +49,7 @@ pub use blocks::{BlockCache, BlockOptions, BlockUsage};
 pub use defaults::{Defaults, write_default};
 pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
-pub use error::ReadError;
+pub use error::{NoVariant, ReadError};
 pub use fetched::{Fetched, Positions, Rows, Window};
 pub use floats::{has_many_forms, one_nan, one_nan_and_zero};
 pub use input::Input;
@@ -64,8 +67,11 @@ pub use shredded::{VariantColumn, VariantPart, only_nulls, part_path, part_type,
 pub use text::{marked_as_text, text_fields};
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
-pub use variant_check::DEPTH;
+pub use variant_build::{Open, VariantBuilder};
+pub use variant_check::{DEPTH, check_variant};
 pub use variant_typed::{can_be_part, column_of_variants, is_of_type};
+pub use variant_value::{Variant, VariantFields, VariantItems, VariantValue, variant_of_bound};
+pub use wkb::{SHAPE_DEPTH, WkbKind, wkb_kind};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -381,9 +381,8 @@ impl OpenFile {
             }
         })?;
         let adapter = scan.adapter;
-        let adapt = move |batch: Result<RecordBatch>| {
-            adapter.adapt(&batch?, &fields).map_err(|source| ReadError::Arrow { path: path.clone(), source })
-        };
+        let adapt =
+            move |batch: Result<RecordBatch>| adapter.adapt(&batch?, &fields).map_err(|error| ReadError::arrow(&path, error));
         Ok(stream.map(adapt).boxed())
     }
 }

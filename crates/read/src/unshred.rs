@@ -1,5 +1,5 @@
-//! Variants put together anew, value by value: where a file's own bytes can't be taken as they are, as the fields of objects stand in
-//! another order than that of their names (DuckDB 1.5), or a name is empty.
+//! Variants whose parts are in columns of their own (Parquet, "Variant Shredding"), and those whose bytes can't be taken as they are, put
+//! together anew.
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, StructArray};
 use arrow::compute::cast;
@@ -8,14 +8,10 @@ use arrow::datatypes::{
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
-use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_ns_to_datetime, timestamp_us_to_datetime};
-use parquet::variant::{
-    ObjectFieldBuilder, Variant, VariantBuilder, VariantBuilderExt, VariantDecimal4, VariantDecimal8, VariantDecimal16,
-};
-use uuid::Uuid;
 
-use crate::variant_check::Check;
+use crate::variant_check::{Check, DEPTH};
 use crate::variant_typed::can_be_part;
+use crate::{Variant, VariantBuilder, VariantValue};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
@@ -72,60 +68,88 @@ impl Part {
         typed || self.value.as_ref().is_some_and(|value| value.is_valid(row))
     }
 
-    /// Adds a row's value. What is nowhere is null.
-    fn append(&self, row: usize, builder: &mut impl VariantBuilderExt, names: &mut Names<'_>) -> Result<()> {
-        let rest = match self.value.as_ref().filter(|value| value.is_valid(row)) {
-            Some(value) => Some(names.variant(value.value(row))?),
-            None => None,
-        };
+    /// Adds a row's value, in which so many objects and arrays may lie within one another. What is nowhere is null.
+    fn append(&self, row: usize, writer: &mut Writer<'_>, depth: usize) -> Result<()> {
+        let rest = self.value.as_ref().filter(|value| value.is_valid(row)).map(|value| value.value(row));
+        let within = || depth.checked_sub(1).ok_or_else(|| wrong(format!("it is nested more than {DEPTH} deep")));
         match &self.typed {
             Some(Typed::Plain(array) | Typed::Array(array, _)) if array.is_valid(row) && rest.is_some() => {
-                return Err(wrong("a value is there twice: as itself, and in a column of its type"));
+                Err(wrong("a value is there twice: as itself, and in a column of its type"))
+            }
+            Some(Typed::Plain(array)) if array.is_valid(row) => {
+                writer.builder.add(plain(array, row)?);
+                Ok(())
             }
             Some(Typed::Object(array, parts)) if array.is_valid(row) => {
-                let mut object = builder.try_new_object()?;
+                let depth = within()?;
+                let mut object = writer.builder.begin();
                 for (name, part) in parts.iter().filter(|(_, part)| part.is_there(row)) {
-                    part.append(row, &mut ObjectFieldBuilder::new(name, &mut object), names)?;
+                    writer.builder.field(&mut object, name);
+                    part.append(row, writer, depth)?;
                 }
-                match rest {
+                match rest.map(|rest| writer.checked(rest, depth + 1)).transpose()? {
                     None => {}
-                    Some(Variant::Object(rest)) => {
-                        for (name, value) in rest.iter() {
+                    Some((rest, as_it_is)) => {
+                        let VariantValue::Object(fields) = rest.get() else {
+                            return Err(wrong("an object has a value beside its fields"));
+                        };
+                        for (name, value) in fields.iter() {
                             if parts.iter().any(|(known, _)| known == name) {
                                 return Err(wrong(format!("field {name} has a column, and is not in it")));
                             }
-                            object.insert(name, value);
+                            writer.builder.field(&mut object, name);
+                            writer.add(value, as_it_is);
                         }
                     }
-                    Some(_) => return Err(wrong("an object has a value beside its fields")),
                 }
-                object.finish();
+                writer.builder.end_object(object);
+                Ok(())
             }
             Some(Typed::Array(array, part)) if array.is_valid(row) => {
+                let depth = within()?;
                 let offsets = array.as_list::<i32>().value_offsets();
-                let mut list = builder.try_new_list()?;
+                let mut list = writer.builder.begin();
                 for item in offsets[row] as usize..offsets[row + 1] as usize {
-                    part.append(item, &mut list, names)?;
+                    writer.builder.item(&mut list);
+                    part.append(item, writer, depth)?;
                 }
-                list.finish();
+                writer.builder.end_array(list);
+                Ok(())
             }
-            Some(Typed::Plain(array)) if array.is_valid(row) => builder.append_value(plain(array, row)?),
-            _ => builder.append_value(rest.unwrap_or(Variant::Null)),
+            _ => {
+                match rest.map(|rest| writer.checked(rest, depth)).transpose()? {
+                    None => writer.builder.add(VariantValue::Null),
+                    Some((rest, as_it_is)) => writer.add(rest, as_it_is),
+                }
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
-/// The names of one row, and what checks what refers to them.
-struct Names<'a> {
+/// Writes the variant of one row.
+struct Writer<'a> {
+    /// The row's names.
     metadata: &'a [u8],
     check: &'a mut Check,
+    builder: &'a mut VariantBuilder,
 }
 
-impl<'a> Names<'a> {
-    fn variant<'v>(&mut self, value: &'v [u8]) -> Result<Variant<'a, 'v>> {
-        self.check.check_in_any_order(self.metadata, value).map_err(wrong)?;
-        Ok(Variant::new(self.metadata, value))
+impl<'a> Writer<'a> {
+    /// A value that was checked, and whether its bytes can be taken as they are.
+    fn checked<'v>(&mut self, value: &'v [u8], depth: usize) -> Result<(Variant<'v>, bool)>
+    where
+        'a: 'v,
+    {
+        let as_it_is = self.check.check(self.metadata, value, depth).map_err(wrong)?;
+        Ok((Variant::new(self.metadata, value), as_it_is))
+    }
+
+    fn add(&mut self, value: Variant<'_>, as_it_is: bool) {
+        match as_it_is {
+            true => self.builder.add_bytes(value),
+            false => self.builder.add(value.get()),
+        }
     }
 }
 
@@ -135,85 +159,72 @@ fn may_be_typed(ty: &DataType) -> bool {
 }
 
 /// A value of a column.
-fn plain(array: &ArrayRef, row: usize) -> Result<Variant<'_, '_>> {
-    let beyond = || wrong("a point in time is beyond all calendars");
+fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
+    use VariantValue as V;
+    macro_rules! of {
+        ($ty:ty) => {
+            array.as_primitive::<$ty>().value(row)
+        };
+    }
     Ok(match array.data_type() {
-        DataType::Boolean => array.as_boolean().value(row).into(),
-        DataType::Int8 => array.as_primitive::<Int8Type>().value(row).into(),
-        DataType::Int16 => array.as_primitive::<Int16Type>().value(row).into(),
-        DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into(),
-        DataType::Int64 => array.as_primitive::<Int64Type>().value(row).into(),
-        DataType::Float32 => array.as_primitive::<Float32Type>().value(row).into(),
-        DataType::Float64 => array.as_primitive::<Float64Type>().value(row).into(),
-        DataType::Decimal128(precision, scale) => {
-            let (unscaled, scale) =
-                (array.as_primitive::<Decimal128Type>().value(row), u8::try_from(*scale).map_err(|_| beyond())?);
-            let narrow = |e: std::num::TryFromIntError| wrong(e.to_string());
-            match precision {
-                0..=9 => Variant::Decimal4(VariantDecimal4::try_new(unscaled.try_into().map_err(narrow)?, scale)?),
-                10..=18 => Variant::Decimal8(VariantDecimal8::try_new(unscaled.try_into().map_err(narrow)?, scale)?),
-                _ => Variant::Decimal16(VariantDecimal16::try_new(unscaled, scale)?),
-            }
+        DataType::Boolean => V::Boolean(array.as_boolean().value(row)),
+        DataType::Int8 => V::Integer(of!(Int8Type).into()),
+        DataType::Int16 => V::Integer(of!(Int16Type).into()),
+        DataType::Int32 => V::Integer(of!(Int32Type).into()),
+        DataType::Int64 => V::Integer(of!(Int64Type)),
+        DataType::Float32 => V::Float(of!(Float32Type)),
+        DataType::Float64 => V::Double(of!(Float64Type)),
+        DataType::Decimal128(_, scale) => {
+            let scale = u8::try_from(*scale).map_err(|_| wrong(format!("a decimal has {scale} digits after the point")))?;
+            V::Decimal { unscaled: of!(Decimal128Type), scale }
         }
-        DataType::Date32 => {
-            Variant::Date(date32_to_datetime(array.as_primitive::<Date32Type>().value(row)).ok_or_else(beyond)?.date())
-        }
-        DataType::Time64(TimeUnit::Microsecond) => {
-            Variant::Time(time64us_to_time(array.as_primitive::<Time64MicrosecondType>().value(row)).ok_or_else(beyond)?)
-        }
+        DataType::Date32 => V::Date(of!(Date32Type)),
+        DataType::Time64(TimeUnit::Microsecond) => V::Time(of!(Time64MicrosecondType)),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            let at = timestamp_us_to_datetime(array.as_primitive::<TimestampMicrosecondType>().value(row)).ok_or_else(beyond)?;
-            if zone.is_some() { Variant::TimestampMicros(at.and_utc()) } else { Variant::TimestampNtzMicros(at) }
+            V::Timestamp { micros: of!(TimestampMicrosecondType), zoned: zone.is_some() }
         }
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
-            let at = timestamp_ns_to_datetime(array.as_primitive::<TimestampNanosecondType>().value(row)).ok_or_else(beyond)?;
-            if zone.is_some() { Variant::TimestampNanos(at.and_utc()) } else { Variant::TimestampNtzNanos(at) }
+            V::TimestampNs { nanos: of!(TimestampNanosecondType), zoned: zone.is_some() }
         }
-        DataType::Utf8 => array.as_string::<i32>().value(row).into(),
-        DataType::LargeUtf8 => array.as_string::<i64>().value(row).into(),
-        DataType::Utf8View => array.as_string_view().value(row).into(),
-        DataType::Binary => Variant::Binary(array.as_binary::<i32>().value(row)),
-        DataType::BinaryView => Variant::Binary(array.as_binary_view().value(row)),
-        DataType::LargeBinary => Variant::Binary(array.as_binary::<i64>().value(row)),
+        DataType::Utf8 => V::String(array.as_string::<i32>().value(row)),
+        DataType::LargeUtf8 => V::String(array.as_string::<i64>().value(row)),
+        DataType::Utf8View => V::String(array.as_string_view().value(row)),
+        DataType::Binary => V::Binary(array.as_binary::<i32>().value(row)),
+        DataType::BinaryView => V::Binary(array.as_binary_view().value(row)),
+        DataType::LargeBinary => V::Binary(array.as_binary::<i64>().value(row)),
         DataType::FixedSizeBinary(16) => {
-            let id = Uuid::from_slice(array.as_fixed_size_binary().value(row));
-            Variant::Uuid(id.map_err(|e| wrong(e.to_string()))?)
+            let id = array.as_fixed_size_binary().value(row).try_into();
+            V::Uuid(id.map_err(|_| wrong("a UUID has other than 16 bytes"))?)
         }
         other => return Err(wrong(format!("a part can't be of type {other}"))),
     })
 }
 
-/// An error if what is not in columns of its own can't be gone through, at any depth.
-pub(crate) fn check_rest(array: &StructArray) -> Result<()> {
-    if let Some(value) = array.column_by_name("value") {
-        let views = cast(value, &DataType::BinaryView)?;
-        views.as_binary_view().iter().flatten().try_for_each(|value| Check::walk(value).map_err(wrong))?;
-    }
-    match array.column_by_name("typed_value").map(|column| (column, column.data_type())) {
-        Some((column, DataType::Struct(_))) => {
-            column.as_struct().columns().iter().filter_map(|child| child.as_struct_opt()).try_for_each(check_rest)
-        }
-        Some((column, DataType::List(_))) => column.as_list::<i32>().values().as_struct_opt().map_or(Ok(()), check_rest),
-        _ => Ok(()),
-    }
-}
-
-/// The metadata and the value of each of a file's variants, with names of their own.
-pub(crate) fn rebuilt(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
+/// The metadata and the value of each of a file's variants, all of a value in one.
+pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, BinaryViewArray)> {
     let own = array.column_by_name("metadata").ok_or_else(|| wrong("it has no metadata"))?;
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
+    let (mut check, mut builder) = (Check::default(), VariantBuilder::default());
+    if part.typed.is_none()
+        && let Some(value) = part.value.as_ref().filter(|value| value.null_count() == 0)
+    {
+        // Nearly all files have their variants in one piece, as rows have them.
+        let mut as_it_is = |row: usize| array.is_null(row) || check.check(own.value(row), value.value(row), DEPTH) == Ok(true);
+        if (0..array.len()).all(&mut as_it_is) {
+            return Ok((own.clone(), value.clone()));
+        }
+    }
     let (mut metadata, mut values) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
-    let mut check = Check::default();
     for row in 0..array.len() {
         if array.is_null(row) {
             metadata.append_null();
             values.append_null();
             continue;
         }
-        let mut names = Names { metadata: own.value(row), check: &mut check };
-        let mut builder = VariantBuilder::new();
-        part.append(row, &mut builder, &mut names)?;
+        builder.begin_with(own.value(row));
+        let mut writer = Writer { metadata: own.value(row), check: &mut check, builder: &mut builder };
+        part.append(row, &mut writer, DEPTH)?;
         let (names, value) = builder.finish();
         metadata.append_value(names);
         values.append_value(value);

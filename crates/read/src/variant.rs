@@ -6,14 +6,12 @@ use std::hash::Hasher as _;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, StructArray};
-use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
-use parquet::variant::{Variant, VariantArray, unshred_variant};
 use twox_hash::XxHash3_64;
 
-use crate::unshred::{check_rest, rebuilt};
-use crate::variant_check::{Check, SORTED};
+use crate::unshred::put_together;
+use crate::{Variant, VariantValue};
 
 /// `null` of a variant, which is a value: one byte of the basic type "primitive", and of type 0.
 const NULL: &[u8] = &[0];
@@ -43,7 +41,7 @@ pub fn variant_parts(array: &StructArray) -> (&BinaryViewArray, &BinaryViewArray
 }
 
 /// A value of an array of variants that is not null. It is not checked again: arrays that come from files hold valid ones alone.
-pub fn variant_at(array: &StructArray, row: usize) -> Variant<'_, '_> {
+pub fn variant_at(array: &StructArray, row: usize) -> Variant<'_> {
     let (metadata, value) = variant_parts(array);
     Variant::new(metadata.value(row), value.value(row))
 }
@@ -61,68 +59,9 @@ pub fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         return Ok(array.clone());
     }
     let structs = array.as_struct_opt().ok_or_else(|| ArrowError::SchemaError("a variant is a struct".to_owned()))?;
-    let structs = honest(structs)?;
-    // Nearly all are as they should be. What is wrong with the others is told by who puts them together anew.
-    if let Ok(made) = as_they_are(&structs) {
-        return Ok(made);
-    }
-    let (metadata, value) = rebuilt(&structs)?;
+    let (metadata, value) = put_together(structs)?;
     let (metadata, value) = (filled(&metadata, &[1, 0, 0]), filled(&value, NULL));
     Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?))
-}
-
-/// Variants whose values are taken over; an error if one can't be.
-fn as_they_are(array: &StructArray) -> Result<ArrayRef, ArrowError> {
-    if array.column_by_name("typed_value").is_some() {
-        check_rest(array)?;
-    }
-    let read = unshred_variant(&VariantArray::try_new(array)?)?;
-    let views = |column: &ArrayRef| cast(column, &DataType::BinaryView);
-    let (metadata, value) = (views(read.metadata_column())?, views(read.value_column())?);
-    let (metadata, value) = (filled(metadata.as_binary_view(), &[1, 0, 0]), filled(value.as_binary_view(), NULL));
-    let made = StructArray::try_new(FIELDS.clone(), vec![metadata, value], array.nulls().cloned())?;
-    let (metadata, value) = variant_parts(&made);
-    let mut check = Check::default();
-    for row in (0..made.len()).filter(|row| made.is_valid(*row)) {
-        check.check(metadata.value(row), value.value(row)).map_err(ArrowError::InvalidArgumentError)?;
-    }
-    Ok(Arc::new(made))
-}
-
-/// Variants whose dictionaries say that they are sorted only if they are. DuckDB 1.5 says so of any.
-fn honest(array: &StructArray) -> Result<StructArray, ArrowError> {
-    let mut check = Check::default();
-    with_other_metadata(array, |metadata| {
-        check.says_sorted_and_is_not(metadata).then(|| {
-            let mut bytes = metadata.to_vec();
-            bytes[0] &= !SORTED;
-            bytes
-        })
-    })
-}
-
-/// Variants with other dictionaries, where there is another.
-fn with_other_metadata(array: &StructArray, mut other: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<StructArray, ArrowError> {
-    let Some(at) = array.fields().iter().position(|field| field.name() == "metadata") else { return Ok(array.clone()) };
-    let views = cast(array.column(at), &DataType::BinaryView)?;
-    let metadata = views.as_binary_view();
-    let there = |row: usize| array.is_valid(row) && metadata.is_valid(row);
-    let others: Vec<Option<Vec<u8>>> =
-        (0..array.len()).map(|row| if there(row) { other(metadata.value(row)) } else { None }).collect();
-    if others.iter().all(Option::is_none) {
-        return Ok(array.clone());
-    }
-    let mut made = BinaryViewBuilder::with_capacity(array.len());
-    for (row, other) in others.into_iter().enumerate() {
-        match other {
-            Some(bytes) => made.append_value(bytes),
-            None => made.append_option(metadata.is_valid(row).then(|| metadata.value(row))),
-        }
-    }
-    let (mut fields, mut columns) = (array.fields().to_vec(), array.columns().to_vec());
-    fields[at] = Arc::new(Field::clone(&fields[at]).with_data_type(DataType::BinaryView));
-    columns[at] = Arc::new(made.finish());
-    StructArray::try_new(fields.into(), columns, array.nulls().cloned())
 }
 
 /// Bytes in which something stands for null. A variant that has no value, in none of a file's columns, is `null` (Parquet, "Variant Shredding").
@@ -137,53 +76,43 @@ fn filled(array: &BinaryViewArray, with: &[u8]) -> ArrayRef {
 
 /// A number for a value, the same for any two encodings of it. Integers and decimals of whatever width are one kind of value, as Parquet has
 /// it ("Variant Binary Encoding", exact numeric).
-pub fn variant_hash(variant: &Variant<'_, '_>) -> u64 {
+pub fn variant_hash(variant: Variant<'_>) -> u64 {
     let mut hash = XxHash3_64::with_seed(0);
     write(variant, &mut hash);
     hash.finish()
 }
 
-fn write(variant: &Variant<'_, '_>, hash: &mut XxHash3_64) {
+fn write(variant: Variant<'_>, hash: &mut XxHash3_64) {
+    use VariantValue as V;
     let mut put = |kind: u8, bytes: &[u8]| {
         hash.write_u8(kind);
         hash.write_u64(bytes.len() as u64);
         hash.write(bytes);
     };
-    match variant {
-        Variant::Null => put(0, &[]),
-        Variant::BooleanTrue => put(1, &[1]),
-        Variant::BooleanFalse => put(1, &[0]),
-        Variant::Int8(v) => put(2, &exact((*v).into(), 0)),
-        Variant::Int16(v) => put(2, &exact((*v).into(), 0)),
-        Variant::Int32(v) => put(2, &exact((*v).into(), 0)),
-        Variant::Int64(v) => put(2, &exact((*v).into(), 0)),
-        Variant::Decimal4(v) => put(2, &exact(v.integer().into(), v.scale())),
-        Variant::Decimal8(v) => put(2, &exact(v.integer().into(), v.scale())),
-        Variant::Decimal16(v) => put(2, &exact(v.integer(), v.scale())),
-        Variant::Float(v) => put(3, &v.to_bits().to_le_bytes()),
-        Variant::Double(v) => put(4, &v.to_bits().to_le_bytes()),
-        Variant::Date(v) => put(5, v.to_string().as_bytes()),
-        Variant::Time(v) => put(6, v.to_string().as_bytes()),
-        Variant::TimestampMicros(v) => put(7, &v.timestamp_micros().to_le_bytes()),
-        Variant::TimestampNtzMicros(v) => put(8, &v.and_utc().timestamp_micros().to_le_bytes()),
-        Variant::TimestampNanos(v) => put(9, v.to_rfc3339().as_bytes()),
-        Variant::TimestampNtzNanos(v) => put(10, v.to_string().as_bytes()),
-        Variant::Binary(v) => put(11, v),
-        Variant::String(v) => put(12, v.as_bytes()),
-        Variant::ShortString(v) => put(12, v.as_str().as_bytes()),
-        Variant::Uuid(v) => put(13, v.as_bytes()),
-        Variant::List(items) => {
+    match variant.get() {
+        V::Null => put(0, &[]),
+        V::Boolean(v) => put(1, &[u8::from(v)]),
+        V::Integer(v) => put(2, &exact(v.into(), 0)),
+        V::Decimal { unscaled, scale } => put(2, &exact(unscaled, scale)),
+        V::Float(v) => put(3, &v.to_bits().to_le_bytes()),
+        V::Double(v) => put(4, &v.to_bits().to_le_bytes()),
+        V::Date(v) => put(5, &v.to_le_bytes()),
+        V::Time(v) => put(6, &v.to_le_bytes()),
+        V::Timestamp { micros, zoned } => put(if zoned { 7 } else { 8 }, &micros.to_le_bytes()),
+        V::TimestampNs { nanos, zoned } => put(if zoned { 9 } else { 10 }, &nanos.to_le_bytes()),
+        V::Binary(v) => put(11, v),
+        V::String(v) => put(12, v.as_bytes()),
+        V::Uuid(v) => put(13, &v),
+        V::Array(items) => {
             put(14, &(items.len() as u64).to_le_bytes());
-            items.iter().for_each(|item| write(&item, hash));
+            items.iter().for_each(|item| write(item, hash));
         }
-        Variant::Object(object) => {
-            let mut fields: Vec<(&str, Variant<'_, '_>)> = object.iter().collect();
-            fields.sort_unstable_by_key(|(name, _)| *name);
+        V::Object(fields) => {
             put(15, &(fields.len() as u64).to_le_bytes());
-            for (name, value) in fields {
+            for (name, value) in fields.iter() {
                 hash.write_u64(name.len() as u64);
                 hash.write(name.as_bytes());
-                write(&value, hash);
+                write(value, hash);
             }
         }
     }
@@ -203,7 +132,11 @@ fn exact(mut unscaled: i128, mut scale: u8) -> [u8; 17] {
 mod tests {
     use arrow::array::{BinaryArray, Int64Array, StringArray};
     use arrow::buffer::NullBuffer;
-    use parquet::variant::{ShreddedSchemaBuilder, VariantArrayBuilder, VariantBuilder, VariantBuilderExt, shred_variant};
+    use arrow::compute::cast;
+    use parquet::variant::{
+        ShreddedSchemaBuilder, Variant as Theirs, VariantArray, VariantArrayBuilder, VariantBuilder, VariantBuilderExt,
+        VariantDecimal4, shred_variant,
+    };
 
     use super::*;
     use crate::DEPTH;
@@ -219,15 +152,15 @@ mod tests {
             object.insert("b", "x");
             object.finish();
         }
-        builder.append_variant(Variant::from("a text that is no object"));
-        builder.append_variant(Variant::Null);
+        builder.append_variant(Theirs::from("a text that is no object"));
+        builder.append_variant(Theirs::Null);
         builder.append_null();
         builder.build()
     }
 
     fn hashes(array: &ArrayRef) -> Vec<Option<u64>> {
         let of = array.as_struct();
-        (0..of.len()).map(|row| of.is_valid(row).then(|| variant_hash(&variant_at(of, row)))).collect()
+        (0..of.len()).map(|row| of.is_valid(row).then(|| variant_hash(variant_at(of, row)))).collect()
     }
 
     #[test]
@@ -246,14 +179,18 @@ mod tests {
 
     #[test]
     fn numbers_are_equal_whatever_their_width_and_texts_are_no_numbers() {
-        let of = |variant: Variant<'_, '_>| variant_hash(&variant);
-        assert_eq!(of(Variant::Int8(7)), of(Variant::Int64(7)));
-        let decimal =
-            |unscaled, scale| Variant::Decimal4(parquet::variant::VariantDecimal4::try_new(unscaled, scale).expect("a decimal"));
-        assert_eq!(of(decimal(700, 2)), of(Variant::Int32(7)));
-        assert_ne!(of(decimal(701, 2)), of(Variant::Int32(7)));
-        assert_ne!(of(Variant::from("7")), of(Variant::Int32(7)));
-        assert_ne!(of(Variant::Double(7.0)), of(Variant::Int32(7)));
+        let of = |variant: Theirs<'_, '_>| {
+            let mut builder = VariantBuilder::new();
+            builder.append_value(variant);
+            let (metadata, value) = builder.finish();
+            variant_hash(Variant::new(&metadata, &value))
+        };
+        assert_eq!(of(Theirs::Int8(7)), of(Theirs::Int64(7)));
+        let decimal = |unscaled, scale| Theirs::Decimal4(VariantDecimal4::try_new(unscaled, scale).expect("a decimal"));
+        assert_eq!(of(decimal(700, 2)), of(Theirs::Int32(7)));
+        assert_ne!(of(decimal(701, 2)), of(Theirs::Int32(7)));
+        assert_ne!(of(Theirs::from("7")), of(Theirs::Int32(7)));
+        assert_ne!(of(Theirs::Double(7.0)), of(Theirs::Int32(7)));
     }
 
     #[test]
@@ -266,7 +203,7 @@ mod tests {
             builder.finish()
         };
         let (one, other) = (object(["b", "a"]), object(["a", "b"]));
-        let hash = |(metadata, value): &(Vec<u8>, Vec<u8>)| variant_hash(&Variant::new(metadata, value));
+        let hash = |(metadata, value): &(Vec<u8>, Vec<u8>)| variant_hash(Variant::new(metadata, value));
         assert_ne!(one.0, other.0);
         assert_eq!(hash(&one), hash(&other));
     }
@@ -306,7 +243,7 @@ mod tests {
             variants(&(Arc::new(StructArray::new(fields, vec![metadata, value], None)) as ArrayRef))
         };
         let deep = of(&nested(DEPTH)).expect("a variant");
-        variant_hash(&variant_at(deep.as_struct(), 0));
+        variant_hash(variant_at(deep.as_struct(), 0));
         for more in [DEPTH + 1, 20_000] {
             let error = of(&nested(more)).expect_err("too deep").to_string();
             assert!(error.contains("more than 200 deep"), "{error}");
@@ -321,6 +258,11 @@ mod tests {
         assert!(error.contains("lie in one another"), "{error}");
     }
 
+    fn integer(object: Variant<'_>, name: &str) -> Option<i64> {
+        let VariantValue::Object(fields) = object.get() else { return None };
+        if let VariantValue::Integer(v) = fields.get(name)?.get() { Some(v) } else { None }
+    }
+
     /// `SELECT '{"b":1,"a":2}'::JSON::VARIANT` in DuckDB 1.5.5.
     #[test]
     fn a_dictionary_that_is_said_to_be_sorted_need_not_be() {
@@ -331,9 +273,8 @@ mod tests {
         let array = StructArray::new(fields, vec![bytes(&metadata), bytes(&value)], None);
         let read = variants(&(Arc::new(array) as ArrayRef)).expect("variants");
         let object = variant_at(read.as_struct(), 0);
-        let field = |name| object.get_object_field(name).and_then(|v| v.as_int8());
-        assert_eq!((field("a"), field("b")), (Some(2), Some(1)));
-        assert!(!object.metadata().is_sorted());
+        assert_eq!((integer(object, "a"), integer(object, "b")), (Some(2), Some(1)));
+        assert_eq!(object.metadata()[0] & 0x10, 0, "they are not sorted");
     }
 
     /// A name may be empty, and names need not be sorted.
@@ -364,8 +305,7 @@ mod tests {
         for array in [plain, Arc::new(apart)] {
             let read = variants(&array).expect("variants");
             let object = variant_at(read.as_struct(), 0);
-            let field = |name| object.get_object_field(name).and_then(|v| v.as_int8());
-            assert_eq!((field(""), field("b")), (Some(2), Some(1)));
+            assert_eq!((integer(object, ""), integer(object, "b")), (Some(2), Some(1)));
         }
     }
 
@@ -388,21 +328,6 @@ mod tests {
         let unsigned = Arc::new(arrow::array::UInt32Array::from(vec![None]));
         let error = variants(&apart(Some(&[0x0c, 1]), unsigned)).expect_err("no type of variants").to_string();
         assert!(error.contains("can't be of type UInt32"), "{error}");
-    }
-
-    proptest::proptest! {
-        /// What is taken can be gone through, whatever it is.
-        #[test]
-        fn bytes_are_a_variant_or_an_error(value in proptest::collection::vec(0_u8..40, 0..40), names in 0_u8..3) {
-            let metadata = match names {
-                0 => vec![1, 0, 0],
-                1 => vec![1, 1, 0, 1, b'a'],
-                _ => vec![1, 2, 0, 1, 1, b'b'],
-            };
-            if Check::default().check(&metadata, &value).is_ok() {
-                variant_hash(&Variant::new(&metadata, &value));
-            }
-        }
     }
 
     #[test]

@@ -9,56 +9,38 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
-use parquet::variant::Variant;
+
+use crate::VariantValue;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// An integer.
-fn whole(value: &Variant<'_, '_>) -> Option<i64> {
-    match value {
-        Variant::Int8(v) => Some((*v).into()),
-        Variant::Int16(v) => Some((*v).into()),
-        Variant::Int32(v) => Some((*v).into()),
-        Variant::Int64(v) => Some(*v),
-        _ => None,
-    }
-}
-
 /// A decimal with so many digits in all and after the point, if it has no more.
-fn decimal(value: &Variant<'_, '_>, precision: u8, scale: i8) -> Option<i128> {
-    let (unscaled, own) = match value {
-        Variant::Decimal4(v) => (i128::from(v.integer()), v.scale()),
-        Variant::Decimal8(v) => (i128::from(v.integer()), v.scale()),
-        Variant::Decimal16(v) => (v.integer(), v.scale()),
-        _ => return None,
-    };
+fn decimal(value: VariantValue<'_>, precision: u8, scale: i8) -> Option<i128> {
+    let VariantValue::Decimal { unscaled, scale: own } = value else { return None };
     let more = u8::try_from(scale).ok()?.checked_sub(own)?;
     let made = unscaled.checked_mul(10_i128.checked_pow(more.into())?)?;
     (made.unsigned_abs() < 10_u128.checked_pow(precision.into())?).then_some(made)
 }
 
 /// Whether a column of a type holds a value as it is. Integers of any width are one kind of value (Parquet, "exact numeric").
-pub fn is_of_type(value: &Variant<'_, '_>, ty: &DataType) -> bool {
-    let fits = |least: i64, most: i64| whole(value).is_some_and(|v| (least..=most).contains(&v));
+pub fn is_of_type(value: VariantValue<'_>, ty: &DataType) -> bool {
+    use VariantValue as V;
     match (ty, value) {
-        (DataType::Boolean, Variant::BooleanTrue | Variant::BooleanFalse) => true,
-        (DataType::Int8, _) => fits(i8::MIN.into(), i8::MAX.into()),
-        (DataType::Int16, _) => fits(i16::MIN.into(), i16::MAX.into()),
-        (DataType::Int32, _) => fits(i32::MIN.into(), i32::MAX.into()),
-        (DataType::Int64, _) => whole(value).is_some(),
-        (DataType::Decimal128(precision, scale), _) => decimal(value, *precision, *scale).is_some(),
-        (DataType::Float32, Variant::Float(_)) | (DataType::Float64, Variant::Double(_)) => true,
-        (DataType::Date32, Variant::Date(_)) | (DataType::Time64(TimeUnit::Microsecond), Variant::Time(_)) => true,
-        (DataType::Timestamp(TimeUnit::Microsecond, zone), Variant::TimestampMicros(_)) => zone.is_some(),
-        (DataType::Timestamp(TimeUnit::Microsecond, zone), Variant::TimestampNtzMicros(_)) => zone.is_none(),
-        (DataType::Timestamp(TimeUnit::Nanosecond, zone), Variant::TimestampNanos(v)) => {
-            zone.is_some() && v.timestamp_nanos_opt().is_some()
-        }
-        (DataType::Timestamp(TimeUnit::Nanosecond, zone), Variant::TimestampNtzNanos(v)) => {
-            zone.is_none() && v.and_utc().timestamp_nanos_opt().is_some()
-        }
-        (DataType::Utf8, Variant::String(_) | Variant::ShortString(_)) => true,
-        (DataType::Binary, Variant::Binary(_)) | (DataType::FixedSizeBinary(16), Variant::Uuid(_)) => true,
+        (DataType::Int8, V::Integer(v)) => i8::try_from(v).is_ok(),
+        (DataType::Int16, V::Integer(v)) => i16::try_from(v).is_ok(),
+        (DataType::Int32, V::Integer(v)) => i32::try_from(v).is_ok(),
+        (DataType::Decimal128(precision, scale), value) => decimal(value, *precision, *scale).is_some(),
+        (DataType::Timestamp(TimeUnit::Microsecond, zone), V::Timestamp { zoned, .. })
+        | (DataType::Timestamp(TimeUnit::Nanosecond, zone), V::TimestampNs { zoned, .. }) => zone.is_some() == zoned,
+        (DataType::Boolean, V::Boolean(_))
+        | (DataType::Int64, V::Integer(_))
+        | (DataType::Float32, V::Float(_))
+        | (DataType::Float64, V::Double(_))
+        | (DataType::Date32, V::Date(_))
+        | (DataType::Time64(TimeUnit::Microsecond), V::Time(_))
+        | (DataType::Utf8, V::String(_))
+        | (DataType::Binary, V::Binary(_))
+        | (DataType::FixedSizeBinary(16), V::Uuid(_)) => true,
         _ => false,
     }
 }
@@ -72,70 +54,44 @@ pub fn can_be_part(ty: &DataType) -> bool {
     number || time || bytes || *ty == DataType::Boolean
 }
 
-/// Values that are all of a type, as a column of it.
-pub fn column_of_variants(values: &[Option<&Variant<'_, '_>>], ty: &DataType) -> Result<ArrayRef> {
-    let own = || values.iter().copied();
-    macro_rules! whole {
-        ($array:ty, $to:ty) => {
-            Arc::new(own().map(|v| <$to>::try_from(whole(v?)?).ok()).collect::<$array>())
+/// Values as a column of a type; null where there is none, or one of another type.
+pub fn column_of_variants(values: &[Option<VariantValue<'_>>], ty: &DataType) -> Result<ArrayRef> {
+    use VariantValue as V;
+    /// The values of one kind.
+    macro_rules! of {
+        ($kind:pat => $made:expr) => {
+            values.iter().map(|value| match value {
+                Some($kind) => $made,
+                _ => None,
+            })
         };
     }
     Ok(match ty {
-        DataType::Boolean => Arc::new(own().map(|v| Some(matches!(v?, Variant::BooleanTrue))).collect::<BooleanArray>()),
-        DataType::Int8 => whole!(Int8Array, i8),
-        DataType::Int16 => whole!(Int16Array, i16),
-        DataType::Int32 => whole!(Int32Array, i32),
-        DataType::Int64 => whole!(Int64Array, i64),
+        DataType::Boolean => Arc::new(of!(V::Boolean(v) => Some(*v)).collect::<BooleanArray>()),
+        DataType::Int8 => Arc::new(of!(V::Integer(v) => i8::try_from(*v).ok()).collect::<Int8Array>()),
+        DataType::Int16 => Arc::new(of!(V::Integer(v) => i16::try_from(*v).ok()).collect::<Int16Array>()),
+        DataType::Int32 => Arc::new(of!(V::Integer(v) => i32::try_from(*v).ok()).collect::<Int32Array>()),
+        DataType::Int64 => Arc::new(of!(V::Integer(v) => Some(*v)).collect::<Int64Array>()),
         DataType::Decimal128(precision, scale) => {
-            let array = own().map(|v| decimal(v?, *precision, *scale)).collect::<Decimal128Array>();
+            let array = values.iter().map(|v| decimal((*v)?, *precision, *scale)).collect::<Decimal128Array>();
             Arc::new(array.with_precision_and_scale(*precision, *scale)?)
         }
-        DataType::Float32 => {
-            Arc::new(own().map(|v| if let Variant::Float(v) = v? { Some(*v) } else { None }).collect::<Float32Array>())
-        }
-        DataType::Float64 => {
-            Arc::new(own().map(|v| if let Variant::Double(v) = v? { Some(*v) } else { None }).collect::<Float64Array>())
-        }
-        DataType::Date32 => {
-            let days = |v: &Variant<'_, '_>| {
-                let days = v.as_naive_date()?.signed_duration_since(chrono::NaiveDate::default()).num_days();
-                i32::try_from(days).ok()
-            };
-            Arc::new(own().map(|v| days(v?)).collect::<Date32Array>())
-        }
-        DataType::Time64(TimeUnit::Microsecond) => {
-            let micros = |v: &Variant<'_, '_>| match v {
-                Variant::Time(v) => v.signed_duration_since(chrono::NaiveTime::MIN).num_microseconds(),
-                _ => None,
-            };
-            Arc::new(own().map(|v| micros(v?)).collect::<Time64MicrosecondArray>())
-        }
+        DataType::Float32 => Arc::new(of!(V::Float(v) => Some(*v)).collect::<Float32Array>()),
+        DataType::Float64 => Arc::new(of!(V::Double(v) => Some(*v)).collect::<Float64Array>()),
+        DataType::Date32 => Arc::new(of!(V::Date(v) => Some(*v)).collect::<Date32Array>()),
+        DataType::Time64(TimeUnit::Microsecond) => Arc::new(of!(V::Time(v) => Some(*v)).collect::<Time64MicrosecondArray>()),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            let micros = |v: &Variant<'_, '_>| match v {
-                Variant::TimestampMicros(v) => Some(v.timestamp_micros()),
-                Variant::TimestampNtzMicros(v) => Some(v.and_utc().timestamp_micros()),
-                _ => None,
-            };
-            Arc::new(own().map(|v| micros(v?)).collect::<TimestampMicrosecondArray>().with_timezone_opt(zone.clone()))
+            let array = of!(V::Timestamp { micros, .. } => Some(*micros)).collect::<TimestampMicrosecondArray>();
+            Arc::new(array.with_timezone_opt(zone.clone()))
         }
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
-            let nanos = |v: &Variant<'_, '_>| match v {
-                Variant::TimestampNanos(v) => v.timestamp_nanos_opt(),
-                Variant::TimestampNtzNanos(v) => v.and_utc().timestamp_nanos_opt(),
-                _ => None,
-            };
-            Arc::new(own().map(|v| nanos(v?)).collect::<TimestampNanosecondArray>().with_timezone_opt(zone.clone()))
+            let array = of!(V::TimestampNs { nanos, .. } => Some(*nanos)).collect::<TimestampNanosecondArray>();
+            Arc::new(array.with_timezone_opt(zone.clone()))
         }
-        DataType::Utf8 => {
-            let text = |v: &Variant<'_, '_>| v.as_string().map(str::to_owned);
-            Arc::new(own().map(|v| text(v?)).collect::<StringArray>())
-        }
-        DataType::Binary => {
-            Arc::new(own().map(|v| if let Variant::Binary(v) = v? { Some(*v) } else { None }).collect::<BinaryArray>())
-        }
+        DataType::Utf8 => Arc::new(of!(V::String(v) => Some(*v)).collect::<StringArray>()),
+        DataType::Binary => Arc::new(of!(V::Binary(v) => Some(*v)).collect::<BinaryArray>()),
         DataType::FixedSizeBinary(16) => {
-            let ids = own().map(|v| if let Variant::Uuid(v) = v? { Some(*v.as_bytes()) } else { None });
-            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(ids, 16)?)
+            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(of!(V::Uuid(v) => Some(*v)), 16)?)
         }
         other => return Err(ArrowError::SchemaError(format!("{other} is no type of a variant's part"))),
     })

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Once};
 
-use esker_read::LONGITUDES;
+use esker_read::{LONGITUDES, WkbKind, wkb_kind};
 use parquet::basic::LogicalType;
 use parquet::geospatial::accumulator::{
     GeoStatsAccumulator, GeoStatsAccumulatorFactory, ParquetGeoStatsAccumulator, VoidGeoStatsAccumulator,
@@ -27,10 +27,35 @@ struct Bounders;
 impl GeoStatsAccumulatorFactory for Bounders {
     fn new_accumulator(&self, column: &ColumnDescPtr) -> Box<dyn GeoStatsAccumulator> {
         match column.logical_type_ref() {
-            Some(LogicalType::Geometry(_)) => Box::new(ParquetGeoStatsAccumulator::default()),
+            Some(LogicalType::Geometry(_)) => Box::new(Checked::default()),
             Some(LogicalType::Geography(_)) => Box::new(Points::default()),
             _ => Box::new(VoidGeoStatsAccumulator::default()),
         }
+    }
+}
+
+/// Bounds shapes of a plane. A file with one that can't be gone through has no bounds.
+#[derive(Debug, Default)]
+struct Checked {
+    inner: ParquetGeoStatsAccumulator,
+    invalid: bool,
+}
+
+impl GeoStatsAccumulator for Checked {
+    fn is_valid(&self) -> bool {
+        !self.invalid && self.inner.is_valid()
+    }
+
+    fn update_wkb(&mut self, bytes: &[u8]) {
+        match wkb_kind(bytes) {
+            WkbKind::Wrong => self.invalid = true,
+            WkbKind::Standard | WkbKind::Loose => self.inner.update_wkb(bytes),
+        }
+    }
+
+    fn finish(&mut self) -> Option<Box<GeospatialStatistics>> {
+        let found = self.inner.finish();
+        found.filter(|_| !std::mem::take(&mut self.invalid))
     }
 }
 
@@ -47,9 +72,11 @@ impl GeoStatsAccumulator for Points {
         !self.invalid
     }
 
-    fn update_wkb(&mut self, wkb: &[u8]) {
+    fn update_wkb(&mut self, bytes: &[u8]) {
         let bounder = self.bounder.get_or_insert_with(|| GeometryBounder::empty().with_wraparound_hint(LONGITUDES));
-        self.invalid |= bounder.update_wkb(wkb).is_err() || !bounder.geometry_types().iter().all(|ty| matches!(ty % 1000, 1 | 4));
+        self.invalid |= wkb_kind(bytes) == WkbKind::Wrong
+            || bounder.update_wkb(bytes).is_err()
+            || !bounder.geometry_types().iter().all(|ty| matches!(ty % 1000, 1 | 4));
     }
 
     fn finish(&mut self) -> Option<Box<GeospatialStatistics>> {

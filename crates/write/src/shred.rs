@@ -3,17 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, BinaryViewBuilder, ListArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields};
 use arrow::error::ArrowError;
-use esker_read::{column_of_variants, is_of_type, variant_at};
-use parquet::variant::{Variant, VariantBuilderExt, VariantValueArrayBuilder};
+use esker_read::{Variant, VariantBuilder, VariantItems, VariantValue, column_of_variants, is_of_type, variant_at};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
 /// A value of a part in each row; none where there is no such part.
-type Values<'a> = [Option<Variant<'a, 'a>>];
+type Values<'a> = [Option<Variant<'a>>];
 
 /// The type of a variant's column whose parts are of a type.
 pub(crate) fn column_type(ty: &DataType) -> DataType {
@@ -38,7 +37,7 @@ fn typed(ty: &DataType) -> DataType {
 
 /// Variants as a column whose parts are of a type.
 pub(crate) fn shredded(variants: &StructArray, ty: &DataType) -> Result<ArrayRef> {
-    let values: Vec<Option<Variant<'_, '_>>> =
+    let values: Vec<Option<Variant<'_>>> =
         (0..variants.len()).map(|row| (variants.is_valid(row)).then(|| variant_at(variants, row))).collect();
     let (value, part) = parts(&values, ty)?;
     let DataType::Struct(fields) = column_type(ty) else {
@@ -54,16 +53,13 @@ fn parts(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
         DataType::Struct(fields) => objects(values, fields),
         DataType::List(item) => arrays(values, item.data_type()),
         ty => {
-            let mut rest = VariantValueArrayBuilder::new(values.len());
-            let fitting: Vec<Option<&Variant<'_, '_>>> =
-                values.iter().map(|v| v.as_ref().filter(|v| is_of_type(v, ty))).collect();
+            let fitting: Vec<Option<VariantValue<'_>>> =
+                values.iter().map(|value| value.map(Variant::get).filter(|value| is_of_type(*value, ty))).collect();
+            let mut rest = BinaryViewBuilder::with_capacity(values.len());
             for (value, fitting) in values.iter().zip(&fitting) {
-                match value {
-                    Some(value) if fitting.is_none() => rest.append_value(value.clone()),
-                    _ => rest.append_null(),
-                }
+                rest.append_option(value.filter(|_| fitting.is_none()).map(Variant::bytes));
             }
-            Ok((Arc::new(rest.build()?), column_of_variants(&fitting, ty)?))
+            Ok((Arc::new(rest.finish()), column_of_variants(&fitting, ty)?))
         }
     }
 }
@@ -75,60 +71,53 @@ fn pair_of(value: ArrayRef, part: ArrayRef, ty: &DataType) -> Result<ArrayRef> {
 /// Objects, of which some fields have columns and the others stay.
 fn objects(values: &Values<'_>, fields: &Fields) -> Result<(ArrayRef, ArrayRef)> {
     let apart: HashSet<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-    let mut rest = VariantValueArrayBuilder::new(values.len());
-    for value in values {
-        match value {
-            None => rest.append_null(),
-            Some(value @ Variant::Object(object)) => match object.iter().any(|(name, _)| !apart.contains(name)) {
-                false => rest.append_null(),
-                true => {
-                    let mut builder = rest.builder_ext(value.metadata());
-                    let mut left = builder.try_new_object()?;
-                    for (name, value) in object.iter().filter(|(name, _)| !apart.contains(name)) {
-                        left.insert_bytes(name, value);
-                    }
-                    left.finish();
-                }
-            },
-            Some(value) => rest.append_value(value.clone()),
+    let objects: Vec<_> =
+        values.iter().map(|value| if let VariantValue::Object(of) = (*value)?.get() { Some(of) } else { None }).collect();
+    let (mut rest, mut builder) = (BinaryViewBuilder::with_capacity(values.len()), VariantBuilder::default());
+    for (value, object) in values.iter().zip(&objects) {
+        let Some((value, object)) = value.zip(*object) else {
+            rest.append_option(value.map(Variant::bytes));
+            continue;
+        };
+        builder.begin_with(value.metadata());
+        let mut left = builder.begin();
+        let mut is_empty = true;
+        for (name, value) in object.iter().filter(|(name, _)| !apart.contains(name)) {
+            is_empty = false;
+            builder.field(&mut left, name);
+            builder.add_bytes(value);
         }
+        builder.end_object(left);
+        rest.append_option((!is_empty).then(|| builder.finish().1));
     }
     let field = |field: &Arc<Field>| {
-        let own: Vec<Option<Variant<'_, '_>>> = values
-            .iter()
-            .map(|value| if let Some(Variant::Object(object)) = value { object.get(field.name()) } else { None })
-            .collect();
+        let own: Vec<Option<Variant<'_>>> = objects.iter().map(|object| object.as_ref()?.get(field.name())).collect();
         let (value, part) = parts(&own, field.data_type())?;
         pair_of(value, part, field.data_type())
     };
     let columns = fields.iter().map(field).collect::<Result<Vec<_>>>()?;
-    let are: NullBuffer = values.iter().map(|value| matches!(value, Some(Variant::Object(_)))).collect::<Vec<_>>().into();
+    let are: NullBuffer = objects.iter().map(Option::is_some).collect::<Vec<_>>().into();
     let DataType::Struct(inner) = typed(&DataType::Struct(fields.clone())) else {
         return Err(ArrowError::SchemaError("objects are structs".to_owned()));
     };
-    Ok((Arc::new(rest.build()?), Arc::new(StructArray::try_new_with_length(inner, columns, Some(are), values.len())?)))
+    Ok((Arc::new(rest.finish()), Arc::new(StructArray::try_new_with_length(inner, columns, Some(are), values.len())?)))
 }
 
 fn arrays(values: &Values<'_>, ty: &DataType) -> Result<(ArrayRef, ArrayRef)> {
-    let mut rest = VariantValueArrayBuilder::new(values.len());
-    let (mut items, mut lengths) = (Vec::new(), Vec::with_capacity(values.len()));
-    for value in values {
-        let before = items.len();
-        match value {
-            None => rest.append_null(),
-            Some(Variant::List(list)) => {
-                items.extend(list.iter().map(Some));
-                rest.append_null();
-            }
-            Some(value) => rest.append_value(value.clone()),
-        }
-        lengths.push(items.len() - before);
-    }
+    let arrays: Vec<_> =
+        values.iter().map(|value| if let VariantValue::Array(of) = (*value)?.get() { Some(of) } else { None }).collect();
+    let mut rest = BinaryViewBuilder::with_capacity(values.len());
+    values
+        .iter()
+        .zip(&arrays)
+        .for_each(|(value, array)| rest.append_option(value.filter(|_| array.is_none()).map(Variant::bytes)));
+    let items: Vec<Option<Variant<'_>>> = arrays.iter().flatten().flat_map(|array| array.iter()).map(Some).collect();
     let (value, part) = parts(&items, ty)?;
     let DataType::List(element) = typed(&DataType::new_list(ty.clone(), true)) else {
         return Err(ArrowError::SchemaError("arrays are lists".to_owned()));
     };
-    let are: NullBuffer = values.iter().map(|value| matches!(value, Some(Variant::List(_)))).collect::<Vec<_>>().into();
-    let list = ListArray::try_new(element, OffsetBuffer::from_lengths(lengths), pair_of(value, part, ty)?, Some(are))?;
-    Ok((Arc::new(rest.build()?), Arc::new(list)))
+    let are: NullBuffer = arrays.iter().map(Option::is_some).collect::<Vec<_>>().into();
+    let lengths = OffsetBuffer::from_lengths(arrays.iter().map(|array| array.map_or(0, VariantItems::len)));
+    let list = ListArray::try_new(element, lengths, pair_of(value, part, ty)?, Some(are))?;
+    Ok((Arc::new(rest.finish()), Arc::new(list)))
 }

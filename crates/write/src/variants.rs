@@ -1,9 +1,8 @@
 //! Bounds of the parts of variants that are in columns of their own, as manifests have them.
 
 use esker_format::{Bound, PrimitiveType, Value};
-use esker_read::{VariantColumn, only_nulls, part_path, part_type, statistic};
+use esker_read::{VariantBuilder, VariantColumn, VariantValue, only_nulls, part_path, part_type, statistic};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use parquet::variant::{Variant, VariantBuilder, VariantDecimal16};
 
 /// The least and the greatest values of a variant's parts, each as one variant: an object with a field a part, which is called by its path
 /// (specification, Appendix D, "Bound serialization"). A part has bounds if all that there is of it is in its column.
@@ -50,35 +49,34 @@ fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(V
 const LONG: usize = 64;
 
 fn object(fields: &[(String, Value)]) -> Bound {
-    let mut builder = VariantBuilder::new();
-    let mut object = builder.new_object();
+    let mut builder = VariantBuilder::default();
+    let mut object = builder.begin();
     for (path, value) in fields {
         if let Some(value) = variant(value) {
-            object.insert(path, value);
+            builder.field(&mut object, path);
+            builder.add(value);
         }
     }
-    object.finish();
-    let (mut bytes, value) = builder.finish();
-    bytes.extend(value);
-    Bound::new(bytes)
+    builder.end_object(object);
+    let (metadata, value) = builder.finish();
+    Bound::new([metadata, value].concat())
 }
 
 /// A value as a variant; none of a type that no part has.
-fn variant(value: &Value) -> Option<Variant<'_, '_>> {
-    use arrow::temporal_conversions::{date32_to_datetime, timestamp_ns_to_datetime, timestamp_us_to_datetime};
+fn variant(value: &Value) -> Option<VariantValue<'_>> {
     Some(match value {
-        Value::Boolean(v) => Variant::from(*v),
-        Value::Int(v) => Variant::from(*v),
-        Value::Long(v) => Variant::from(*v),
+        Value::Boolean(v) => VariantValue::Boolean(*v),
+        Value::Int(v) => VariantValue::Integer((*v).into()),
+        Value::Long(v) => VariantValue::Integer(*v),
         Value::Decimal { unscaled, scale } => {
-            Variant::Decimal16(VariantDecimal16::try_new(*unscaled, u8::try_from(*scale).ok()?).ok()?)
+            VariantValue::Decimal { unscaled: *unscaled, scale: u8::try_from(*scale).ok().filter(|scale| *scale <= 38)? }
         }
-        Value::String(v) => Variant::from(v.as_ref()),
-        Value::Date(v) => Variant::Date(date32_to_datetime(*v)?.date()),
-        Value::Timestamp(v) => Variant::TimestampNtzMicros(timestamp_us_to_datetime(*v)?),
-        Value::Timestamptz(v) => Variant::TimestampMicros(timestamp_us_to_datetime(*v)?.and_utc()),
-        Value::TimestampNs(v) => Variant::TimestampNtzNanos(timestamp_ns_to_datetime(*v)?),
-        Value::TimestamptzNs(v) => Variant::TimestampNanos(timestamp_ns_to_datetime(*v)?.and_utc()),
+        Value::String(v) => VariantValue::String(v),
+        Value::Date(v) => VariantValue::Date(*v),
+        Value::Timestamp(v) => VariantValue::Timestamp { micros: *v, zoned: false },
+        Value::Timestamptz(v) => VariantValue::Timestamp { micros: *v, zoned: true },
+        Value::TimestampNs(v) => VariantValue::TimestampNs { nanos: *v, zoned: false },
+        Value::TimestamptzNs(v) => VariantValue::TimestampNs { nanos: *v, zoned: true },
         _ => return None,
     })
 }

@@ -71,7 +71,7 @@ class Campaign:
         except requests.ConnectionError as error:
             return Fault("server", f"it does not answer: {error}")
         except Exception:
-            return Fault("harness", traceback.format_exc())
+            return Fault("harness", traceback.format_exc(limit=-3))
         return None
 
     def alive(self) -> bool:

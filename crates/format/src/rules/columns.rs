@@ -60,12 +60,16 @@ fn of_field(field: &NestedField, version: u8) -> impl Iterator<Item = (Rule, Str
     let misspelt = match ty {
         Type::Primitive(PrimitiveType::Fixed(length)) => i32::try_from(*length).is_err(),
         Type::Primitive(PrimitiveType::Other(name)) => {
+            // The name of a type that is known, with something behind it that is none of its parameters.
             let name = name.as_str().unwrap_or_default().to_ascii_lowercase();
-            name.starts_with("decimal(") || name.starts_with("fixed[")
+            let stem = name.split(['(', '[', '<']).next().unwrap_or_default().trim();
+            let is_known = !matches!(PrimitiveType::named(stem), PrimitiveType::Other(_)) || matches!(stem, "decimal" | "fixed");
+            is_known && stem.len() < name.len()
         }
         _ => false,
     };
-    let misspelt = misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is none of decimal(P, S) and fixed[L]")));
+    let misspelt =
+        misspelt.then(|| (Rule::TypeOfVersion, format!("{ty} is not how a type is written, as decimal(9, 2) or fixed[16]")));
     // No reference system that Java reads has a comma.
     let edges = match ty {
         Type::Primitive(PrimitiveType::Geography { crs: Some(crs), edges: None }) => crs.rsplit_once(','),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
-use esker_format::{MAIN_BRANCH, ManifestFile, SnapshotRef};
+use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, files_told, load_manifests};
 use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
@@ -224,6 +224,23 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
     findings
 }
 
+/// Equality deletes by columns whose values have no equality (specification, "Equality Delete Files"). Readers refuse them.
+fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<Finding> {
+    let has_none = |id: &i32| match schema.field_by_id(*id).map(|field| field.field_type.as_ref()) {
+        Some(Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) | Type::Variant) => {
+            schema.name_by_field_id(*id).map(str::to_owned)
+        }
+        _ => None,
+    };
+    let equality = live.deletes.iter().filter_map(|delete| Some((delete, delete.entry.file.equality_ids.as_ref()?)));
+    let by = equality.filter_map(|(delete, ids)| Some((delete, ids.iter().find_map(has_none)?)));
+    let finding = |(delete, column): (&LiveDelete, String)| {
+        let what = "it deletes by this column, whose values have no equality: no reader knows which rows it deletes".to_owned();
+        Finding { column: Some(column), ..Finding::of(FindingKind::BrokenRule, &delete.entry, what) }
+    };
+    by.map(finding).collect()
+}
+
 /// Data files that were added more than once.
 fn repeated(live: &LiveFiles) -> Vec<Finding> {
     let what = |n: usize| format!("it has {n} entries, and readers see its rows as often");
@@ -236,6 +253,7 @@ impl Check<'_> {
         let (context, table) = (self.context, self.table);
         let live = alive(context, table, snapshot, outcome).await?;
         outcome.findings.extend(about_deletes(&live));
+        outcome.findings.extend(about_equality(table.metadata.current_schema(), &live));
         outcome.findings.extend(repeated(&live));
         let found = snapshots::others(context, table, snapshot.snapshot_id, self.options.files, &mut outcome.notes).await?;
         outcome.findings.extend(found);

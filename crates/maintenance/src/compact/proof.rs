@@ -133,7 +133,7 @@ fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), 
     match column.data_type() {
         ty if is_variant(ty) => {
             let values = column.as_struct();
-            each(rows, column, |i| variant_hash(&variant_at(values, i)));
+            each(rows, column, |i| variant_hash(variant_at(values, i)));
         }
         DataType::Int32 => primitive!(t::Int32Type, |v: i32| v as u64),
         DataType::Int64 => primitive!(t::Int64Type, |v: i64| v as u64),

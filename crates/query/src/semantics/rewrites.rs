@@ -230,12 +230,10 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 
 /// A conversion that is not Arrow's, or whose type says a length.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
-    if let Some(made) = variants::converted(expr, from.data_type(), to.data_type(), safe) {
-        return Ok(Some(made));
-    }
-    let made = match safe {
-        true => converted(expr, from.data_type(), to.data_type(), safe),
-        false => conversion(expr, to, from)?,
+    let made = match variants::converted(expr, from.data_type(), to.data_type(), safe) {
+        Some(made) => Some(made),
+        None if safe => converted(expr, from.data_type(), to.data_type(), safe),
+        None => conversion(expr, to, from)?,
     };
     let Some(length) = sized::length(to)? else { return Ok(made) };
     let plain = || match safe {

@@ -1,19 +1,19 @@
-//! Between variants and SQL's types.
+//! From variants to the types of SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, StringArray, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, ListArray, MapArray, StringArray, StructArray, new_null_array,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, TimeUnit};
-use arrow::util::display::FormatOptions;
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{column_of_variants, is_variant, variant_at};
-use parquet::variant::{GetOptions, Variant, VariantArray, VariantArrayBuilder, cast_to_variant, variant_get};
+use esker_read::{Variant, VariantFields, VariantItems, VariantValue, column_of_variants, is_variant, variant_array, variant_at};
 
+use super::Path;
 use super::json::text;
-use super::{Path, holds_variant};
 use crate::semantics::cast_values;
 use crate::wording::sql_type;
 
@@ -26,58 +26,60 @@ pub(crate) struct Extract {
     pub(crate) safe: bool,
 }
 
-/// What a value of a variant is in Arrow.
+/// The Arrow types that the values of variants have of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Boolean,
-    Whole,
+    Integer,
     /// With so many digits after the point.
     Decimal(u8),
     Float,
     Double,
     Date,
     Time,
-    Micros(bool),
-    Nanos(bool),
-    Bytes,
-    Text,
+    Timestamp {
+        zoned: bool,
+    },
+    TimestampNs {
+        zoned: bool,
+    },
+    Binary,
+    String,
     Uuid,
     /// An object or an array.
     Nested,
 }
 
-fn kind(value: &Variant<'_, '_>) -> Option<Kind> {
+fn kind(value: VariantValue<'_>) -> Option<Kind> {
+    use VariantValue as V;
     Some(match value {
-        Variant::Null => return None,
-        Variant::BooleanTrue | Variant::BooleanFalse => Kind::Boolean,
-        Variant::Int8(_) | Variant::Int16(_) | Variant::Int32(_) | Variant::Int64(_) => Kind::Whole,
-        Variant::Decimal4(v) => Kind::Decimal(v.scale()),
-        Variant::Decimal8(v) => Kind::Decimal(v.scale()),
-        Variant::Decimal16(v) => Kind::Decimal(v.scale()),
-        Variant::Float(_) => Kind::Float,
-        Variant::Double(_) => Kind::Double,
-        Variant::Date(_) => Kind::Date,
-        Variant::Time(_) => Kind::Time,
-        Variant::TimestampMicros(_) => Kind::Micros(true),
-        Variant::TimestampNtzMicros(_) => Kind::Micros(false),
-        Variant::TimestampNanos(_) => Kind::Nanos(true),
-        Variant::TimestampNtzNanos(_) => Kind::Nanos(false),
-        Variant::Binary(_) => Kind::Bytes,
-        Variant::String(_) | Variant::ShortString(_) => Kind::Text,
-        Variant::Uuid(_) => Kind::Uuid,
-        Variant::Object(_) | Variant::List(_) => Kind::Nested,
+        V::Null => return None,
+        V::Boolean(_) => Kind::Boolean,
+        V::Integer(_) => Kind::Integer,
+        V::Decimal { scale, .. } => Kind::Decimal(scale),
+        V::Float(_) => Kind::Float,
+        V::Double(_) => Kind::Double,
+        V::Date(_) => Kind::Date,
+        V::Time(_) => Kind::Time,
+        V::Timestamp { zoned, .. } => Kind::Timestamp { zoned },
+        V::TimestampNs { zoned, .. } => Kind::TimestampNs { zoned },
+        V::Binary(_) => Kind::Binary,
+        V::String(_) => Kind::String,
+        V::Uuid(_) => Kind::Uuid,
+        V::Object(_) | V::Array(_) => Kind::Nested,
     })
 }
 
-type Values<'a> = Vec<Option<Variant<'a, 'a>>>;
+/// A variant for each row; none where there is nothing.
+type Values<'a> = [Option<Variant<'a>>];
 
 impl Kind {
     /// The Arrow type of its values.
     fn ty(self) -> Result<DataType> {
-        let zoned = |zone: bool| zone.then(|| "UTC".into());
+        let zone = |zoned: bool| zoned.then(|| "UTC".into());
         Ok(match self {
             Self::Boolean => DataType::Boolean,
-            Self::Whole => DataType::Int64,
+            Self::Integer => DataType::Int64,
             Self::Decimal(scale) => {
                 DataType::Decimal128(38, i8::try_from(scale).map_err(|e| DataFusionError::External(Box::new(e)))?)
             }
@@ -85,71 +87,39 @@ impl Kind {
             Self::Double => DataType::Float64,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
-            Self::Micros(zone) => DataType::Timestamp(TimeUnit::Microsecond, zoned(zone)),
-            Self::Nanos(zone) => DataType::Timestamp(TimeUnit::Nanosecond, zoned(zone)),
-            Self::Bytes => DataType::Binary,
+            Self::Timestamp { zoned } => DataType::Timestamp(TimeUnit::Microsecond, zone(zoned)),
+            Self::TimestampNs { zoned } => DataType::Timestamp(TimeUnit::Nanosecond, zone(zoned)),
+            Self::Binary => DataType::Binary,
             Self::Uuid => DataType::FixedSizeBinary(16),
-            Self::Text | Self::Nested => DataType::Utf8,
+            Self::String | Self::Nested => DataType::Utf8,
         })
     }
 }
 
-/// The values of one kind; all others are null.
+/// The values of one kind as an array; all others are null.
 fn of_kind(values: &Values<'_>, of: Kind) -> Result<ArrayRef> {
-    let own = || values.iter().map(|value| value.as_ref().filter(|value| kind(value) == Some(of)));
+    let own = |value: &Variant<'_>| kind(value.get()) == Some(of);
     Ok(match of {
-        Kind::Nested => Arc::new(own().map(|v| v.map(text)).collect::<StringArray>()),
-        of => column_of_variants(&own().collect::<Vec<_>>(), &of.ty()?)?,
+        Kind::Nested => Arc::new(values.iter().map(|v| v.filter(own).map(text)).collect::<StringArray>()),
+        of => {
+            let own: Vec<_> = values.iter().map(|v| v.filter(own).map(Variant::get)).collect();
+            column_of_variants(&own, &of.ty()?)?
+        }
     })
 }
 
-/// A value as the Arrow type has it that it is of; none of null, and of what has no order.
-pub(super) fn natural(value: &Variant<'_, '_>) -> Option<ArrayRef> {
-    let kind = kind(value).filter(|kind| !matches!(kind, Kind::Nested | Kind::Uuid | Kind::Bytes))?;
-    of_kind(&vec![Some(value.clone())], kind).ok()
+/// A value as an array of one; none of null, and of what has no order.
+pub(super) fn natural(value: Variant<'_>) -> Option<ArrayRef> {
+    let kind = kind(value.get()).filter(|kind| !matches!(kind, Kind::Nested | Kind::Uuid | Kind::Binary))?;
+    of_kind(&[Some(value)], kind).ok()
 }
 
 impl Extract {
     /// The parts of some variants. What is not there is null, and so is a variant's `null`.
     pub(crate) fn of(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let variants = array.as_struct();
-        if is_variant(&self.to) {
-            return self.parts(variants);
-        }
-        if self.to.is_nested() {
-            return self.nested(variants);
-        }
-        let parts: Vec<Option<Variant<'_, '_>>> = (0..variants.len()).map(|row| self.part(variants, row)).collect();
-        let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
-        for (row, value) in parts.iter().enumerate() {
-            if let Some(kind) = value.as_ref().and_then(kind) {
-                kinds.entry(kind).or_insert(row);
-            }
-        }
-        let mut made: Option<ArrayRef> = None;
-        for (kind, row) in kinds {
-            let next = match kind {
-                Kind::Nested if !self.to.is_string() => match self.safe {
-                    true => continue,
-                    false => return Err(self.misfit(parts[row].as_ref())),
-                },
-                Kind::Bytes | Kind::Uuid if self.to.is_string() => cast_values(&as_json(&parts, kind), &self.to, self.safe)?,
-                kind => match cast_values(&of_kind(&parts, kind)?, &self.to, self.safe) {
-                    Ok(values) => values,
-                    // Between the two types there is no conversion.
-                    Err(_) if self.safe => continue,
-                    Err(_) => return Err(self.misfit(parts[row].as_ref())),
-                },
-            };
-            made = Some(match made {
-                None => next,
-                Some(before) => {
-                    let own: BooleanArray = parts.iter().map(|v| Some(v.as_ref().and_then(self::kind) == Some(kind))).collect();
-                    zip(&own, &next, &before)?
-                }
-            });
-        }
-        Ok(made.unwrap_or_else(|| new_null_array(&self.to, variants.len())))
+        let parts: Vec<Option<Variant<'_>>> = (0..variants.len()).map(|row| self.part(variants, row)).collect();
+        To { ty: &self.to, safe: self.safe }.of(&parts)
     }
 
     /// The parts that are of use, null for others, and for each of the others what is wrong with it.
@@ -158,120 +128,165 @@ impl Extract {
         let found = Self { safe: true, ..self.clone() }.of(array)?;
         let wrong = |row: usize| {
             let part = found.is_null(row).then(|| self.part(variants, row)).flatten()?;
-            (!matches!(part, Variant::Null)).then(|| self.why(&part))
+            (!matches!(part.get(), VariantValue::Null)).then(|| self.unreadable(&text(part)))
         };
         let wrong = (0..variants.len()).map(wrong).collect();
         Ok((found, wrong))
     }
 
-    fn part<'a>(&self, variants: &'a StructArray, row: usize) -> Option<Variant<'a, 'a>> {
+    fn part<'a>(&self, variants: &'a StructArray, row: usize) -> Option<Variant<'a>> {
         variants.is_valid(row).then(|| self.path.of(variant_at(variants, row))).flatten()
-    }
-
-    fn parts(&self, variants: &StructArray) -> Result<ArrayRef> {
-        let mut builder = VariantArrayBuilder::new(variants.len());
-        for row in 0..variants.len() {
-            match self.part(variants, row) {
-                Some(part) => builder.append_variant(part),
-                None => builder.append_null(),
-            }
-        }
-        of_values(&ArrayRef::from(builder.build()))
-    }
-
-    /// Lists and structs, item by item and field by field.
-    fn nested(&self, variants: &StructArray) -> Result<ArrayRef> {
-        let parts = self.parts(variants)?;
-        let options = CastOptions { safe: self.safe, format_options: FormatOptions::new() };
-        let to = Arc::new(Field::new("", self.to.clone(), true));
-        Ok(variant_get(&parts, GetOptions::new().with_as_type(Some(to)).with_cast_options(options))?)
-    }
-
-    fn misfit(&self, value: Option<&Variant<'_, '_>>) -> DataFusionError {
-        DataFusionError::Execution(value.map(|value| self.why(value)).unwrap_or_default())
-    }
-
-    fn why(&self, value: &Variant<'_, '_>) -> String {
-        self.unreadable(&text(value))
     }
 
     /// What is said of a value that can't be read as the type.
     pub(crate) fn unreadable(&self, shown: &str) -> String {
-        const SHOWN: usize = 80;
-        let cut: String = shown.chars().take(SHOWN).collect();
-        let more = if cut.len() < shown.len() { "…" } else { "" };
-        format!("{cut}{more} of a variant can't be read as {}", sql_type(&self.to))
+        unreadable(shown, &self.to)
     }
 }
 
+fn unreadable(shown: &str, ty: &DataType) -> String {
+    const SHOWN: usize = 80;
+    let cut: String = shown.chars().take(SHOWN).collect();
+    let more = if cut.len() < shown.len() { "…" } else { "" };
+    format!("{cut}{more} of a variant can't be read as {}", sql_type(ty))
+}
+
+/// Makes values of a type, as a `CAST` would, of each variant by itself.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    ty: &'a DataType,
+    /// Whether what is no value of the type is null, or an error.
+    safe: bool,
+}
+
+impl To<'_> {
+    fn of(self, values: &Values<'_>) -> Result<ArrayRef> {
+        match self.ty {
+            ty if is_variant(ty) => variants(values),
+            DataType::List(item) => self.lists(values, item),
+            DataType::Struct(fields) => self.structs(values, fields),
+            DataType::Map(entries, sorted) => self.maps(values, entries, *sorted),
+            _ => self.plain(values),
+        }
+    }
+
+    /// Values of a type without others in it. Those of one kind are converted at once.
+    fn plain(self, values: &Values<'_>) -> Result<ArrayRef> {
+        let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
+        for (row, value) in values.iter().enumerate() {
+            if let Some(kind) = value.and_then(|value| kind(value.get())) {
+                kinds.entry(kind).or_insert(row);
+            }
+        }
+        let mut made: Option<ArrayRef> = None;
+        for (kind, row) in kinds {
+            let next = match kind {
+                Kind::Nested if !self.ty.is_string() => match self.safe {
+                    true => continue,
+                    false => return Err(self.misfit(values[row])),
+                },
+                Kind::Binary | Kind::Uuid if self.ty.is_string() => cast_values(&as_json(values, kind), self.ty, self.safe)?,
+                kind => match cast_values(&of_kind(values, kind)?, self.ty, self.safe) {
+                    Ok(values) => values,
+                    // Between the two types there is no conversion.
+                    Err(_) if self.safe => continue,
+                    Err(_) => return Err(self.misfit(values[row])),
+                },
+            };
+            made = Some(match made {
+                None => next,
+                Some(before) => {
+                    let own = |value: &Option<Variant<'_>>| Some(value.and_then(|value| self::kind(value.get())) == Some(kind));
+                    zip(&values.iter().map(own).collect::<BooleanArray>(), &next, &before)?
+                }
+            });
+        }
+        Ok(made.unwrap_or_else(|| new_null_array(self.ty, values.len())))
+    }
+
+    /// What `of` finds in each value. Where there is none of it in what is not null, that is an error, or null.
+    fn each<'v, T>(self, values: &Values<'v>, of: impl Fn(VariantValue<'v>) -> Option<T>) -> Result<Vec<Option<T>>> {
+        let one = |value: &Option<Variant<'v>>| match value.map(|value| (value.get(), value)) {
+            None | Some((VariantValue::Null, _)) => Ok(None),
+            Some((found, value)) => match of(found) {
+                None if !self.safe => Err(self.misfit(Some(value))),
+                found => Ok(found),
+            },
+        };
+        values.iter().map(one).collect()
+    }
+
+    fn lists(self, values: &Values<'_>, item: &FieldRef) -> Result<ArrayRef> {
+        let arrays = self.each(values, |value| if let VariantValue::Array(items) = value { Some(items) } else { None })?;
+        let items: Vec<_> = arrays.iter().flatten().flat_map(|items| items.iter()).map(Some).collect();
+        let lengths = OffsetBuffer::from_lengths(arrays.iter().map(|items| items.map_or(0, VariantItems::len)));
+        let items = To { ty: item.data_type(), safe: self.safe }.of(&items)?;
+        Ok(Arc::new(ListArray::try_new(item.clone(), lengths, items, Some(nulls(&arrays)))?))
+    }
+
+    fn structs(self, values: &Values<'_>, fields: &Fields) -> Result<ArrayRef> {
+        let objects = self.each(values, object)?;
+        let column = |field: &FieldRef| {
+            let own: Vec<_> = objects.iter().map(|object| object.and_then(|object| object.get(field.name()))).collect();
+            To { ty: field.data_type(), safe: self.safe }.of(&own)
+        };
+        let columns = fields.iter().map(column).collect::<Result<_>>()?;
+        Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, Some(nulls(&objects)), values.len())?))
+    }
+
+    fn maps(self, values: &Values<'_>, entries: &FieldRef, sorted: bool) -> Result<ArrayRef> {
+        let DataType::Struct(pair) = entries.data_type() else {
+            return Err(DataFusionError::Internal("a map without entries".to_owned()));
+        };
+        let objects = self.each(values, object)?;
+        let (names, of): (Vec<&str>, Vec<_>) =
+            objects.iter().flatten().flat_map(|object| object.iter()).map(|(name, value)| (name, Some(value))).unzip();
+        let lengths = OffsetBuffer::from_lengths(objects.iter().map(|object| object.map_or(0, VariantFields::len)));
+        let keys = cast_values(&(Arc::new(StringArray::from(names)) as ArrayRef), pair[0].data_type(), false)?;
+        let pairs =
+            StructArray::try_new(pair.clone(), vec![keys, To { ty: pair[1].data_type(), safe: self.safe }.of(&of)?], None)?;
+        Ok(Arc::new(MapArray::try_new(entries.clone(), lengths, pairs, Some(nulls(&objects)), sorted)?))
+    }
+
+    fn misfit(self, value: Option<Variant<'_>>) -> DataFusionError {
+        DataFusionError::Execution(value.map(|value| unreadable(&text(value), self.ty)).unwrap_or_default())
+    }
+}
+
+fn object(value: VariantValue<'_>) -> Option<VariantFields<'_>> {
+    if let VariantValue::Object(fields) = value { Some(fields) } else { None }
+}
+
+fn nulls<T>(values: &[Option<T>]) -> NullBuffer {
+    values.iter().map(Option::is_some).collect::<Vec<_>>().into()
+}
+
+/// Variants as an array.
+fn variants(values: &Values<'_>) -> Result<ArrayRef> {
+    let (mut metadata, mut bytes) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    for value in values {
+        metadata.append_option(value.map(Variant::metadata));
+        bytes.append_option(value.map(Variant::bytes));
+    }
+    Ok(variant_array(metadata.finish(), bytes.finish())?)
+}
+
+/// Bytes and UUIDs as JSON has them, without its quotes.
 fn as_json(values: &Values<'_>, of: Kind) -> ArrayRef {
-    let own = values.iter().map(|value| value.as_ref().filter(|value| kind(value) == Some(of)));
     let bare = |text: String| text.trim_matches('"').to_owned();
-    Arc::new(own.map(|v| v.map(|v| bare(text(v)))).collect::<StringArray>())
-}
-
-/// Values as variants; null stays null.
-pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {
-    let made = match array.data_type() {
-        ty if is_variant(ty) => return Ok(array.clone()),
-        DataType::Struct(fields) if fields.find("metadata").is_some() && VariantArray::try_new(array).is_ok() => {
-            VariantArray::try_new(array)?
-        }
-        ty if holds_variant(ty) => {
-            return Err(DataFusionError::NotImplemented("a variant of what holds variants is not served".to_owned()));
-        }
-        DataType::FixedSizeBinary(16) => uuids(array.as_fixed_size_binary()),
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => nanoseconds(array, zone.is_some()),
-        DataType::FixedSizeBinary(_) => {
-            let options = CastOptions { safe: false, format_options: FormatOptions::new() };
-            cast_to_variant(&cast_with_options(array, &DataType::Binary, &options)?)?
-        }
-        _ => cast_to_variant(array)?,
-    };
-    let made = made.into_inner();
-    let views = |name: &str| -> Result<ArrayRef> {
-        let column = made.column_by_name(name).ok_or_else(|| DataFusionError::Internal(format!("a variant without {name}")))?;
-        Ok(arrow::compute::cast(column, &DataType::BinaryView)?)
-    };
-    let (metadata, value) = (views("metadata")?, views("value")?);
-    let value = arrow::array::make_array(value.to_data().into_builder().nulls(made.nulls().cloned()).build()?);
-    Ok(esker_read::variant_array(metadata.as_binary_view().clone(), value.as_binary_view().clone())?)
-}
-
-fn uuids(array: &FixedSizeBinaryArray) -> VariantArray {
-    let mut builder = VariantArrayBuilder::new(array.len());
-    for id in array.iter() {
-        match id.and_then(|id| <[u8; 16]>::try_from(id).ok()) {
-            Some(id) => builder.append_variant(Variant::Uuid(uuid::Uuid::from_bytes(id))),
-            None => builder.append_null(),
-        }
-    }
-    builder.build()
-}
-
-/// All nine digits of a second.
-fn nanoseconds(array: &ArrayRef, zone: bool) -> VariantArray {
-    let times = array.as_primitive::<arrow::datatypes::TimestampNanosecondType>();
-    let mut builder = VariantArrayBuilder::new(times.len());
-    for time in times.iter() {
-        match time.map(chrono::DateTime::from_timestamp_nanos) {
-            Some(time) if zone => builder.append_variant(Variant::TimestampNanos(time)),
-            Some(time) => builder.append_variant(Variant::TimestampNtzNanos(time.naive_utc())),
-            None => builder.append_null(),
-        }
-    }
-    builder.build()
+    Arc::new(values.iter().map(|v| v.filter(|v| kind(v.get()) == Some(of)).map(|v| bare(text(v)))).collect::<StringArray>())
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        Date32Array, Decimal128Array, Float64Array, Int32Array, StringViewArray, Time64MicrosecondArray,
+        Date32Array, Decimal128Array, FixedSizeBinaryArray, Float64Array, Int32Array, StringViewArray, Time64MicrosecondArray,
         TimestampMicrosecondArray, TimestampNanosecondArray,
     };
     use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 
     use super::super::functions::parsed;
+    use super::super::make::of_values;
     use super::*;
 
     fn variants(json: &[Option<&str>]) -> ArrayRef {

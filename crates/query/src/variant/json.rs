@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use esker_read::DEPTH;
-use parquet::variant::{Variant, VariantBuilder, VariantBuilderExt, VariantDecimal4, VariantDecimal8, VariantDecimal16};
-use parquet_variant_json::VariantToJson;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use esker_read::{DEPTH, Variant, VariantBuilder, VariantValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
     if depth(text) > DEPTH {
         return Err(format!("it is nested more than {DEPTH} deep"));
     }
-    let mut builder = VariantBuilder::new();
+    let mut builder = VariantBuilder::default();
     append(text.trim_ascii(), &mut builder)?;
     Ok(builder.finish())
 }
@@ -45,38 +45,36 @@ fn depth(text: &str) -> usize {
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn append(text: &str, builder: &mut impl VariantBuilderExt) -> Result<(), String> {
+fn append(text: &str, builder: &mut VariantBuilder) -> Result<(), String> {
     let wrong = |error: serde_json::Error| error.to_string();
     match text.as_bytes().first() {
         Some(b'{') => {
             let Fields(fields) = serde_json::from_str(text).map_err(wrong)?;
-            let mut object = builder.try_new_object().map_err(|e| e.to_string())?;
+            let mut object = builder.begin();
             for (name, value) in &fields {
-                let mut field = parquet::variant::ObjectFieldBuilder::new(&name.0, &mut object);
-                append(value.get(), &mut field)?;
+                builder.field(&mut object, &name.0);
+                append(value.get(), builder)?;
             }
-            object.finish();
+            builder.end_object(object);
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(text).map_err(wrong)?;
-            let mut list = builder.try_new_list().map_err(|e| e.to_string())?;
+            let mut list = builder.begin();
             for item in items {
-                append(item.get(), &mut list)?;
+                builder.item(&mut list);
+                append(item.get(), builder)?;
             }
-            list.finish();
+            builder.end_array(list);
         }
-        Some(b'"') => {
-            let text: Cow<'_, str> = serde_json::from_str::<Name<'_>>(text).map_err(wrong)?.0;
-            builder.append_value(text.as_ref());
-        }
+        Some(b'"') => builder.add(VariantValue::String(&serde_json::from_str::<Name<'_>>(text).map_err(wrong)?.0)),
         Some(b'-' | b'0'..=b'9') => {
             let number: serde_json::Number = serde_json::from_str(text).map_err(wrong)?;
-            builder.append_value(exact(text).unwrap_or_else(|| Variant::Double(number.as_f64().unwrap_or(f64::NAN))));
+            builder.add(exact(text).unwrap_or_else(|| VariantValue::Double(number.as_f64().unwrap_or(f64::NAN))));
         }
-        _ => match serde_json::from_str::<Option<bool>>(text).map_err(wrong)? {
-            Some(truth) => builder.append_value(truth),
-            None => builder.append_value(Variant::Null),
-        },
+        _ => builder.add(match serde_json::from_str::<Option<bool>>(text).map_err(wrong)? {
+            Some(truth) => VariantValue::Boolean(truth),
+            None => VariantValue::Null,
+        }),
     }
     Ok(())
 }
@@ -90,7 +88,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Fields<'de>;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
@@ -110,43 +108,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 }
 
 /// A number that is written without an exponent, if a variant holds it exactly.
-fn exact(text: &str) -> Option<Variant<'static, 'static>> {
+fn exact(text: &str) -> Option<VariantValue<'static>> {
+    const DIGITS: u8 = 38;
     if let Ok(whole) = text.parse::<i64>() {
-        return Some(match (i8::try_from(whole), i16::try_from(whole), i32::try_from(whole)) {
-            (Ok(v), ..) => Variant::Int8(v),
-            (_, Ok(v), _) => Variant::Int16(v),
-            (_, _, Ok(v)) => Variant::Int32(v),
-            _ => Variant::Int64(whole),
-        });
+        return Some(VariantValue::Integer(whole));
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let unscaled: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let scale = u8::try_from(fraction.len()).ok()?;
-    let fits = |max: u8| scale <= max;
+    let scale = u8::try_from(fraction.len()).ok().filter(|scale| *scale <= DIGITS)?;
     // -0.0 is a double, and no decimal.
-    if unscaled == 0 && text.starts_with('-') {
-        return None;
-    }
-    i32::try_from(unscaled)
-        .ok()
-        .filter(|_| fits(9))
-        .and_then(|v| VariantDecimal4::try_new(v, scale).ok())
-        .map(Variant::Decimal4)
-        .or_else(|| {
-            i64::try_from(unscaled)
-                .ok()
-                .filter(|_| fits(18))
-                .and_then(|v| VariantDecimal8::try_new(v, scale).ok())
-                .map(Variant::Decimal8)
-        })
-        .or_else(|| {
-            Some(unscaled).filter(|_| fits(38)).and_then(|v| VariantDecimal16::try_new(v, scale).ok()).map(Variant::Decimal16)
-        })
+    let is_decimal = unscaled.unsigned_abs() < 10_u128.pow(DIGITS.into()) && !(unscaled == 0 && text.starts_with('-'));
+    is_decimal.then_some(VariantValue::Decimal { unscaled, scale })
 }
 
 /// A variant as JSON. What JSON has not is text: bytes in Base64, dates, times and timestamps as ISO 8601 has them, and NaN and infinities by
 /// their names.
-pub(super) fn text(variant: &Variant<'_, '_>) -> String {
+pub(super) fn text(variant: Variant<'_>) -> String {
     let mut out = String::new();
     write(variant, &mut out);
     out
@@ -157,36 +134,115 @@ fn quoted(text: &str, out: &mut String) {
     out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
-fn write(variant: &Variant<'_, '_>, out: &mut String) {
-    match variant {
-        Variant::Float(v) => number(f64::from(*v), &v.to_string(), out),
-        Variant::Double(v) => number(*v, &v.to_string(), out),
-        Variant::List(items) => {
+fn write(variant: Variant<'_>, out: &mut String) {
+    use VariantValue as V;
+    match variant.get() {
+        V::Null => out.push_str("null"),
+        V::Boolean(v) => out.push_str(if v { "true" } else { "false" }),
+        V::Integer(v) => _ = write!(out, "{v}"),
+        V::Decimal { unscaled, scale } => decimal(unscaled, scale, out),
+        V::Float(v) => number(f64::from(v), &v.to_string(), out),
+        V::Double(v) => number(v, &v.to_string(), out),
+        V::Date(days) => _ = write!(out, "\"{}\"", Date(days.into())),
+        V::Time(micros) => {
+            let fraction = format!("{:06}", micros.rem_euclid(MICROS));
+            let fraction = fraction.trim_end_matches('0');
+            let fraction = if fraction.is_empty() { "0" } else { fraction };
+            let _ = write!(out, "\"{}.{fraction}\"", Clock(micros.div_euclid(MICROS)));
+        }
+        V::Timestamp { micros, zoned } => timestamp(micros, MICROS, zoned, out),
+        V::TimestampNs { nanos, zoned } => timestamp(nanos, NANOS, zoned, out),
+        V::Binary(v) => quoted(&STANDARD.encode(v), out),
+        V::String(v) => quoted(v, out),
+        V::Uuid(v) => _ = write!(out, "\"{}\"", uuid::Uuid::from_bytes(v)),
+        V::Array(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
                 if at > 0 {
                     out.push(',');
                 }
-                write(&item, out);
+                write(item, out);
             }
             out.push(']');
         }
-        Variant::Object(object) => {
+        V::Object(fields) => {
             out.push('{');
-            for (at, (name, value)) in object.iter().enumerate() {
+            for (at, (name, value)) in fields.iter().enumerate() {
                 if at > 0 {
                     out.push(',');
                 }
                 quoted(name, out);
                 out.push(':');
-                write(&value, out);
+                write(value, out);
             }
             out.push('}');
         }
-        other => match other.to_json_string() {
-            Ok(text) => out.push_str(&text),
-            Err(_) => out.push_str("null"),
-        },
+    }
+}
+
+/// A decimal without zeros at the end of its fraction.
+fn decimal(unscaled: i128, scale: u8, out: &mut String) {
+    let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = usize::from(scale) + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
+    if unscaled < 0 {
+        out.push('-');
+    }
+    out.push_str(whole);
+    let fraction = fraction.trim_end_matches('0');
+    if !fraction.is_empty() {
+        out.push('.');
+        out.push_str(fraction);
+    }
+}
+
+const MICROS: i64 = 1_000_000;
+const NANOS: i64 = 1_000_000_000;
+const DAY: i64 = 86_400;
+
+/// A day of the calendar, by the days since 1970-01-01. Years before 0 and after 9999 have a sign, as ISO 8601 has it.
+struct Date(i64);
+
+impl fmt::Display for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: years begin with March, in eras of 400 years.
+        let days = self.0 + 719_468;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = year + era * 400 + i64::from(month <= 2);
+        match year {
+            0..=9999 => write!(f, "{year:04}-{month:02}-{day:02}"),
+            year => write!(f, "{year:+05}-{month:02}-{day:02}"),
+        }
+    }
+}
+
+/// A time of a day, by the seconds since midnight.
+struct Clock(i64);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}:{:02}", self.0 / 3_600, self.0 / 60 % 60, self.0 % 60)
+    }
+}
+
+/// A timestamp of which so many are in a second.
+fn timestamp(at: i64, in_a_second: i64, zoned: bool, out: &mut String) {
+    let (seconds, fraction) = (at.div_euclid(in_a_second), at.rem_euclid(in_a_second));
+    let (date, clock) = (Date(seconds.div_euclid(DAY)), Clock(seconds.rem_euclid(DAY)));
+    let width = if in_a_second == MICROS { 6 } else { 9 };
+    let digits = format!("{fraction:0width$}");
+    match zoned {
+        false => _ = write!(out, "\"{date}T{clock}.{digits}\""),
+        true => {
+            // As many digits as there are, by threes.
+            let shown = digits.trim_end_matches('0').len().next_multiple_of(3);
+            let point = if shown > 0 { "." } else { "" };
+            let _ = write!(out, "\"{date}T{clock}{point}{}+00:00\"", &digits[..shown]);
+        }
     }
 }
 
@@ -205,18 +261,61 @@ fn number(value: f64, shortest: &str, out: &mut String) {
     let digits = shortest.len();
     match shortest.contains('.') {
         true => out.push_str(shortest),
-        false if digits <= 17 => drop(write!(out, "{shortest}.0")),
-        false => drop(write!(out, "{value:e}")),
+        false if digits <= 17 => _ = write!(out, "{shortest}.0"),
+        false => _ = write!(out, "{value:e}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use parquet::variant::Variant as Theirs;
+
     use super::*;
+
+    /// Values of each kind as JSON, some of which no calendar has. The texts of the others are those of Arrow's library (parquet-variant-json 59).
+    #[test]
+    fn what_json_has_not_is_text() {
+        let shown = |value: VariantValue<'_>| {
+            let mut builder = VariantBuilder::default();
+            builder.add(value);
+            let (metadata, value) = builder.finish();
+            text(Variant::new(&metadata, &value))
+        };
+        use VariantValue as V;
+        let micros = |micros, zoned| V::Timestamp { micros, zoned };
+        let nanos = |nanos, zoned| V::TimestampNs { nanos, zoned };
+        for (value, expected) in [
+            (V::Decimal { unscaled: -5, scale: 3 }, "-0.005"),
+            (V::Decimal { unscaled: 1200, scale: 2 }, "12"),
+            (V::Decimal { unscaled: -10_i128.pow(38) + 1, scale: 38 }, "-0.99999999999999999999999999999999999999"),
+            (V::Date(0), r#""1970-01-01""#),
+            (V::Date(19_782), r#""2024-02-29""#),
+            (V::Date(-719_528), r#""0000-01-01""#),
+            (V::Date(-719_529), r#""-0001-12-31""#),
+            (V::Date(2_932_897), r#""+10000-01-01""#),
+            (V::Date(i32::MAX), r#""+5881580-07-11""#),
+            (V::Date(-i32::MAX), r#""-5877641-06-24""#),
+            (V::Time(0), r#""00:00:00.0""#),
+            (V::Time(86_399_120_000), r#""23:59:59.12""#),
+            (V::Time(86_400_000_000), r#""24:00:00.0""#),
+            (micros(-1, false), r#""1969-12-31T23:59:59.999999""#),
+            (micros(0, true), r#""1970-01-01T00:00:00+00:00""#),
+            (micros(1_500_000, true), r#""1970-01-01T00:00:01.500+00:00""#),
+            (micros(i64::MAX, true), r#""+294247-01-10T04:00:54.775807+00:00""#),
+            (micros(i64::MIN, false), r#""-290308-12-21T19:59:05.224192""#),
+            (nanos(1, true), r#""1970-01-01T00:00:00.000000001+00:00""#),
+            (nanos(i64::MIN, false), r#""1677-09-21T00:12:43.145224192""#),
+            (V::Binary(&[0xff, 0]), r#""/wA=""#),
+            (V::Uuid([7; 16]), r#""07070707-0707-0707-0707-070707070707""#),
+            (V::Float(0.1), "0.1"),
+        ] {
+            assert_eq!(shown(value), expected, "{value:?}");
+        }
+    }
 
     fn again(json: &str) -> String {
         let (metadata, value) = parse(json).expect(json);
-        text(&Variant::new(&metadata, &value))
+        text(Variant::new(&metadata, &value))
     }
 
     #[test]
@@ -240,15 +339,15 @@ mod tests {
     fn numbers_are_exact_as_far_as_variants_are() {
         let kind = |json: &str| {
             let (metadata, value) = parse(json).expect(json);
-            match Variant::try_new(&metadata, &value).expect("a variant") {
-                Variant::Int8(_) => "int8",
-                Variant::Int16(_) => "int16",
-                Variant::Int32(_) => "int32",
-                Variant::Int64(_) => "int64",
-                Variant::Decimal4(_) => "decimal4",
-                Variant::Decimal8(_) => "decimal8",
-                Variant::Decimal16(_) => "decimal16",
-                Variant::Double(_) => "double",
+            match Theirs::try_new(&metadata, &value).expect("a variant") {
+                Theirs::Int8(_) => "int8",
+                Theirs::Int16(_) => "int16",
+                Theirs::Int32(_) => "int32",
+                Theirs::Int64(_) => "int64",
+                Theirs::Decimal4(_) => "decimal4",
+                Theirs::Decimal8(_) => "decimal8",
+                Theirs::Decimal16(_) => "decimal16",
+                Theirs::Double(_) => "double",
                 other => panic!("{other:?}"),
             }
         };

@@ -11,12 +11,14 @@ use esker_read::{is_variant, variant_at};
 mod cast;
 mod functions;
 mod json;
+mod make;
 mod path;
 mod prune;
 mod scan;
 mod types;
 
-pub(crate) use cast::{Extract, of_values};
+pub(crate) use cast::Extract;
+pub(crate) use make::of_values;
 pub(crate) use path::Path;
 pub(crate) use prune::{Conditions, taken};
 pub(crate) use scan::InParts;
@@ -85,5 +87,5 @@ fn told_struct(fields: &Fields, array: &StructArray) -> Result<StructArray, Arro
 
 /// Variants as JSON.
 fn texts(array: &StructArray) -> StringArray {
-    (0..array.len()).map(|row| array.is_valid(row).then(|| json::text(&variant_at(array, row)))).collect()
+    (0..array.len()).map(|row| array.is_valid(row).then(|| json::text(variant_at(array, row)))).collect()
 }

@@ -1,7 +1,7 @@
 //! Paths to parts of variants: `$`, then `.name`, `['name']`, `["name"]` or `[0]`, as often as need be.
 
 use datafusion::error::{DataFusionError, Result};
-use parquet::variant::Variant;
+use esker_read::{Variant, VariantValue};
 
 /// A step to a part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,10 +41,10 @@ impl Path {
     }
 
     /// The part of a variant that it leads to.
-    pub(crate) fn of<'m, 'v>(&self, variant: Variant<'m, 'v>) -> Option<Variant<'m, 'v>> {
-        self.0.iter().try_fold(variant, |variant, step| match (&variant, step) {
-            (Variant::Object(object), Step::Field(name)) => object.get(name),
-            (Variant::List(items), Step::Item(at)) => items.get(*at),
+    pub(crate) fn of<'v>(&self, variant: Variant<'v>) -> Option<Variant<'v>> {
+        self.0.iter().try_fold(variant, |variant, step| match (variant.get(), step) {
+            (VariantValue::Object(fields), Step::Field(name)) => fields.get(name),
+            (VariantValue::Array(items), Step::Item(at)) => items.get(*at),
             _ => None,
         })
     }

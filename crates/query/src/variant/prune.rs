@@ -19,14 +19,13 @@ use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicate
 use datafusion::scalar::ScalarValue;
 use esker_format::PrimitiveType;
 use esker_read::{
-    VariantColumn, VariantPart, arrow_type, field_id, is_variant, literal_array, only_nulls, part_path, part_type, statistic,
-    variant_columns,
+    Variant, VariantColumn, VariantPart, VariantValue, arrow_type, field_id, is_variant, literal_array, only_nulls, part_path,
+    part_type, statistic, variant_columns, variant_of_bound,
 };
 use esker_table::Planned;
 use parquet::basic::Type as Physical;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::variant::{Variant, VariantMetadata};
 use roaring::RoaringTreemap;
 
 use super::cast::natural;
@@ -107,7 +106,7 @@ impl Conditions {
     pub(crate) fn files<F: Planned>(&self, files: Vec<F>) -> Vec<F> {
         let range = |part: &Part, file: &F| -> Range {
             let stats = file.stats(part.id);
-            let of = |bound: Option<&[u8]>| bound_of(bound?, &part.names).and_then(|value| converted(&value, &part.to));
+            let of = |bound: Option<&[u8]>| bound_of(bound?, &part.names).and_then(|value| converted(value, &part.to));
             let nulls = stats.and_then(|s| s.null_count).filter(|nulls| Some(*nulls) == file.rows());
             Range { low: of(stats.and_then(|s| s.lower_bound)), high: of(stats.and_then(|s| s.upper_bound)), nulls }
         };
@@ -247,10 +246,9 @@ impl PruningStatistics for Ranges {
 }
 
 /// The bound of a part in the bound of a variant (specification, Appendix D, "Bound serialization").
-fn bound_of<'a>(bytes: &'a [u8], names: &[String]) -> Option<Variant<'a, 'a>> {
-    let metadata = VariantMetadata::try_new(bytes).ok()?;
-    match Variant::try_new_with_metadata(metadata.clone(), bytes.get(metadata.size()..)?).ok()? {
-        Variant::Object(bounds) => bounds.get(&part_path(names)),
+fn bound_of<'a>(bytes: &'a [u8], names: &[String]) -> Option<Variant<'a>> {
+    match variant_of_bound(bytes)?.get() {
+        VariantValue::Object(bounds) => bounds.get(&part_path(names)),
         _ => None,
     }
 }
@@ -267,7 +265,7 @@ fn in_type(value: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
     same_order.then(|| cast_values(value, to, true).ok())?.filter(|value| value.null_count() == 0)
 }
 
-fn converted(value: &Variant<'_, '_>, to: &DataType) -> Option<ArrayRef> {
+fn converted(value: Variant<'_>, to: &DataType) -> Option<ArrayRef> {
     in_type(&natural(value)?, to)
 }
 

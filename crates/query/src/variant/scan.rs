@@ -14,7 +14,7 @@ use datafusion::functions::core::get_field;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::expressions::{Column, lit};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
-use esker_read::Defaults;
+use esker_read::{NoVariant, variants};
 
 use super::{Extract, Path};
 use crate::semantics::{cast_values, tried};
@@ -24,13 +24,16 @@ use crate::semantics::{cast_values, tried};
 #[derive(Debug, Clone)]
 pub(crate) struct InParts {
     extract: Extract,
+    /// The name of the variant.
+    name: String,
     columns: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl InParts {
     /// Of a file's column; none if the file has no column for the part.
     pub(crate) fn of(extract: &Extract, column: &Column, file: &Schema) -> Result<Option<Self>> {
-        let Some(names) = extract.path.names() else { return Ok(None) };
+        // `get_field` takes no empty name.
+        let Some(names) = extract.path.names().filter(|names| !names.contains(&"")) else { return Ok(None) };
         let Some((field, mut at)) = typed(file.field(column.index()), &names) else { return Ok(None) };
         if field.data_type().is_nested() || matches!(field.data_type(), DataType::FixedSizeBinary(_) | DataType::Binary) {
             return Ok(None);
@@ -49,7 +52,7 @@ impl InParts {
             columns.push(leaf(&["metadata".to_owned()])?);
         }
         let extract = Extract { path: Path(Vec::new()), ..extract.clone() };
-        Ok(Some(Self { extract, columns }))
+        Ok(Some(Self { extract, name: column.name().to_owned(), columns }))
     }
 }
 
@@ -118,9 +121,7 @@ impl PhysicalExpr for InParts {
                 .into_iter()
                 .collect();
             let others = StructArray::try_new(fields, vec![metadata.clone(), rest.clone()], rest.nulls().cloned())?;
-            let to = Field::new("v", esker_read::variant_type(), true);
-            let from = Field::new("v", others.data_type().clone(), true);
-            let others = Defaults::default().convert(&(Arc::new(others) as ArrayRef), &from, &to)?;
+            let others = variants(&(Arc::new(others) as ArrayRef)).map_err(|error| NoVariant::of(&self.name, error))?;
             let (values, why) = self.extract.tried(&others)?;
             let is_other: BooleanArray = (0..rest.len()).map(|row| Some(rest.is_valid(row))).collect();
             found = zip(&is_other, &values, &found)?;
@@ -137,7 +138,7 @@ impl PhysicalExpr for InParts {
     }
 
     fn with_new_children(self: Arc<Self>, columns: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
-        Ok(Arc::new(Self { extract: self.extract.clone(), columns }))
+        Ok(Arc::new(Self { extract: self.extract.clone(), name: self.name.clone(), columns }))
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

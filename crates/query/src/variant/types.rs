@@ -29,6 +29,10 @@ pub(super) fn named(name: &str) -> Result<DataType> {
 
 fn of(ty: &SqlType) -> Result<Option<DataType>> {
     if let Some(own) = Types.plan_type_field(ty)? {
+        if !own.metadata().is_empty() {
+            let what = format!("'{ty}' has a length: CAST(variant_get(…) AS {ty}) cuts a value");
+            return Err(DataFusionError::Plan(what));
+        }
         return Ok(Some(match own.data_type() {
             DataType::Utf8View => DataType::Utf8,
             other => other.clone(),
@@ -93,7 +97,7 @@ mod tests {
             assert_eq!(named(name).expect(name), ty, "{name}");
         }
         let deep = format!("int{}", "[]".repeat(4000));
-        for wrong in [deep.as_str(), "", "quux", "int int", "decimal(99)", "struct<"] {
+        for wrong in [deep.as_str(), "varchar(2)", "timestamp(0)", "", "quux", "int int", "decimal(99)", "struct<"] {
             named(wrong).map(drop).expect_err(wrong);
         }
     }
