@@ -38,5 +38,6 @@ mod statistics;
 mod storage;
 mod subqueries;
 mod transactions;
+mod variants;
 mod version3;
 mod warehouses;

@@ -263,7 +263,9 @@ async fn bytes_that_are_no_variant_are_an_error_by_name() {
     lake.add([file], []).await;
     assert_eq!(rows(&app, "SELECT id FROM lake.broken").await, texts(&[&["1"]]));
     let error = app.sql("SELECT v FROM lake.broken").await.expect_err("no variant");
-    assert!(error.contains("column v"), "{error}");
+    assert!(error.contains(".parquet: column v: "), "{error}");
+    let part = app.sql("SELECT variant_get(v, '$.a', 'int') FROM lake.broken").await.expect_err("no variant");
+    assert!(part.contains(".parquet: column v: "), "{part}");
     app.stop().await;
 }
 

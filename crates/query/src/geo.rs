@@ -10,6 +10,7 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -29,6 +30,23 @@ const ABOUT: &str = "ARROW:extension:metadata";
 /// Where the first of some bytes are that are no shape as other engines read it.
 pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
     (0..shapes.len()).find(|row| shapes.is_valid(*row) && !is_standard(shapes.value(*row)))
+}
+
+/// Bytes that are shapes as other engines read them; others are null, or an error.
+pub(crate) fn checked(values: &ArrayRef, safe: bool) -> Result<ArrayRef> {
+    let bytes = cast(values, &DataType::LargeBinary)?;
+    let shapes = bytes.as_binary::<i64>();
+    match first_wrong(shapes) {
+        None => Ok(bytes.clone()),
+        Some(_) if safe => {
+            let kept = shapes.iter().map(|shape| shape.filter(|shape| is_standard(shape)));
+            Ok(Arc::new(kept.collect::<LargeBinaryArray>()))
+        }
+        Some(row) => {
+            let shown: String = shapes.value(row).iter().take(20).map(|byte| format!("{byte:02X}")).collect();
+            exec_err!("X'{shown}…' is no well-known binary (WKB), or has flags of PostGIS's (EWKB) or bytes behind its shape")
+        }
+    }
 }
 
 /// Whether bytes are a shape as the standard has it, without flags of PostGIS's and bytes behind it.
@@ -299,14 +317,7 @@ impl ScalarUDFImpl for Function {
             Does::AsBinary => Arc::new(bytes(0)?),
             Does::FromBinary => {
                 let all = bytes(0)?;
-                if let Some(row) = (0..all.len()).find(|row| all.is_valid(*row) && !is_standard(all.value(*row))) {
-                    let what = match self.read(all.value(row)) {
-                        Err(error) => return Err(error),
-                        Ok(_) => "a value has flags of PostGIS's (EWKB), or bytes behind its shape",
-                    };
-                    return Err(DataFusionError::Execution(format!("{}: {what}", self.name)));
-                }
-                Arc::new(all)
+                cast(&checked(&(Arc::new(all) as ArrayRef), false)?, &DataType::Binary)?
             }
             Does::FromText => {
                 let texts = cast(&arrays[0], &DataType::Utf8)?;

@@ -5,6 +5,7 @@
 //! wrong rows.
 
 mod adapter;
+mod calendar;
 mod change;
 mod checked;
 mod commit;

@@ -161,6 +161,9 @@ pub(crate) fn arrow(error: &ArrowError) -> String {
     }
 }
 
+/// What variants are in Arrow, as errors of the planner's print it.
+const VARIANT: &str = "Struct(\"metadata\": non-null BinaryView, \"value\": non-null BinaryView)";
+
 /// What is left out of a text: what comes before an error's own words, and after.
 const NOISE: [&str; 20] = [
     "Error during planning: ",
@@ -197,7 +200,7 @@ const TAILS: [&str; 5] = [
 /// A text with SQL's names for types, values as they are written, and nothing addressed to others.
 pub(crate) fn plain(text: &str) -> String {
     let end = TAILS.iter().filter_map(|tail| text.find(tail)).min().unwrap_or(text.len());
-    let mut text = text[..end].to_owned();
+    let mut text = text[..end].replace(VARIANT, "variant");
     for noise in NOISE {
         text = text.replace(noise, "");
     }

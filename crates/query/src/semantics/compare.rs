@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Decimal128Type, DecimalType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::common::{Column, DFSchema, TableReference, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::get_field;
 use datafusion::functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
@@ -15,12 +15,13 @@ use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, Placehol
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast, binary_expr, cast, lit,
-    when,
+    BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast,
+    binary_expr, cast, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use esker_read::is_variant;
 
 use super::arguments::{BESIDE_UUIDS, brought, lists, map_of, texts_and_uuids};
 use super::constant::constant;
@@ -32,7 +33,7 @@ use super::patterns::{rewrite_patterns, takes_patterns};
 use super::plans::{rewritten, visible};
 use super::quotient::{FRACTION, rewrite_fraction};
 use super::rewrites::{
-    divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc, shifted,
+    binned, divided, duration, filtered, framed, moved, rewrite_cast, rewrite_like, rewrite_replace, rewrite_trunc, shifted,
 };
 use super::rounding::rewrite_rounding;
 use super::seconds::rewrite_part;
@@ -40,6 +41,7 @@ use super::subqueries::or_null;
 use super::text_literal::{self, bytes, text};
 use super::types::{field, is_fixed, is_uuid};
 use super::uuid;
+use crate::variant::field_of_variant;
 
 /// Functions that give one of their arguments.
 const CHOOSING: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest", "least", "make_array"];
@@ -58,6 +60,12 @@ pub(super) struct Operators;
 impl ExprPlanner for Operators {
     fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let from = expr.expr.clone();
+        if is_variant(&from.get_type(schema)?) {
+            return Ok(PlannerResult::Planned(match expr.field_access {
+                GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(name)) } => field_of_variant(from, &name),
+                _ => return plan_err!("a variant has fields in brackets, as v['a']; variant_get(v, '$[0]') takes an item"),
+            }));
+        }
         Ok(match FieldAccessPlanner.plan_field_access(expr, schema)? {
             PlannerResult::Planned(made) => PlannerResult::Planned(taken(&from, made, schema)?),
             original => original,
@@ -87,6 +95,10 @@ impl ExprPlanner for Operators {
         let schema = DFSchema::new_with_metadata(vec![(qualifier.cloned(), Arc::new(column.clone()))], HashMap::new())?;
         let mut expr = Expr::Column(Column::from((qualifier, column)));
         for name in names {
+            if is_variant(&expr.get_type(&schema)?) {
+                expr = field_of_variant(expr, name);
+                continue;
+            }
             let made = get_field().call(vec![expr.clone(), lit(name.clone())]);
             expr = taken(&expr, made, &schema)?;
         }
@@ -355,6 +367,7 @@ fn rewrite(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             framed.or(made).map(|window| Expr::WindowFunction(Box::new(window)))
         }
         Expr::ScalarFunction(function) if function.func.name() == "date_trunc" => rewrite_trunc(&function.args, schema)?,
+        Expr::ScalarFunction(function) if function.func.name() == "date_bin" => binned(&expr, &function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == FRACTION => rewrite_fraction(&function.args, schema)?,
         Expr::ScalarFunction(function) if function.func.name() == "date_part" => rewrite_part(&function.args, schema)?,
         Expr::ScalarFunction(function) if matches!(function.func.name(), "power" | "atan2") => {

@@ -42,6 +42,7 @@ mod rewrites;
 mod rounding;
 mod seconds;
 mod sets;
+mod shapes;
 mod signed;
 mod sized;
 mod subqueries;

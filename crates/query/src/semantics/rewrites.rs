@@ -9,6 +9,7 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits, binary_expr, cast, lit, try_cast, when,
 };
 use datafusion::scalar::ScalarValue;
+use esker_read::about_shapes;
 
 use super::constant::constant;
 use super::convert::converted;
@@ -17,7 +18,7 @@ use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
 use super::zone::{self, Shown, is_utc};
-use super::{quotient, sized, uuid, variants};
+use super::{quotient, shapes, sized, uuid, variants};
 use crate::wording::sql_type;
 
 /// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
@@ -99,6 +100,19 @@ pub(super) fn rewrite_trunc(args: &[Expr], schema: &DFSchema) -> Result<Option<E
     };
     let to = DataType::Timestamp(TimeUnit::Microsecond, zone);
     Ok(Some(call(part, if ty == to { value.clone() } else { cast(value.clone(), to) })))
+}
+
+/// `date_bin` of what has at most six digits of a second, which has no more then.
+pub(super) fn binned(call: &Expr, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>> {
+    let of = match args.get(1) {
+        Some(source) => source.get_type(schema)?,
+        None => return Ok(None),
+    };
+    let (DataType::Timestamp(from, zone), DataType::Timestamp(TimeUnit::Nanosecond, _)) = (of, call.get_type(schema)?) else {
+        return Ok(None);
+    };
+    let to = DataType::Timestamp(TimeUnit::Microsecond, zone);
+    Ok((from != TimeUnit::Nanosecond).then(|| cast(call.clone(), to)))
 }
 
 /// A pattern whose escape is another character than the backslash, which is all that Arrow knows.
@@ -230,8 +244,9 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 
 /// A conversion that is not Arrow's, or whose type says a length.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
-    let made = match variants::converted(expr, from.data_type(), to.data_type(), safe) {
+    let made = match variants::converted(expr, from.data_type(), to.data_type(), safe)? {
         Some(made) => Some(made),
+        None if about_shapes(to).is_some() => Some(shapes::cast(expr, to, from.data_type(), safe)?),
         None if safe => converted(expr, from.data_type(), to.data_type(), safe),
         None => conversion(expr, to, from)?,
     };

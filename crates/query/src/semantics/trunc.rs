@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 
 use super::function::Unary;
+use crate::calendar::{date_of, first_day};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -48,31 +49,11 @@ impl Trunc {
             // The epoch was a Thursday.
             Self::Week => (days - (days + 3).rem_euclid(7)).checked_mul(DAY),
             Self::Months(many) => {
-                let (year, month) = month_of(days);
+                let (year, month, _) = date_of(days);
                 first_day(year, month - (month - 1) % many).checked_mul(DAY)
             }
         }
     }
-}
-
-/// Year and month of a day since the epoch, in the calendar of the Gregorian reform, for every day.
-fn month_of(days: i64) -> (i64, i64) {
-    // Years begin in March here, so that a leap day is the last of its year; eras have 400 years.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let month = (5 * (day - (365 * year + year / 4 - year / 100)) + 2) / 153;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year + i64::from(month <= 2), month)
-}
-
-/// The first day of a month, since the epoch.
-fn first_day(year: i64, month: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let from_march = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * from_march + 2) / 5;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 impl Unary for Trunc {
@@ -104,7 +85,7 @@ mod tests {
         #[test]
         fn days_are_in_the_months_and_weeks_that_the_calendar_says(days in -70_000_000_i64..70_000_000) {
             let date = NaiveDate::default().checked_add_signed(chrono::Duration::days(days)).expect("in range");
-            prop_assert_eq!(month_of(days), (i64::from(date.year()), i64::from(date.month())));
+            prop_assert_eq!(date_of(days), (i64::from(date.year()), i64::from(date.month()), i64::from(date.day())));
             let first = date.with_day(1).expect("a day");
             prop_assert_eq!(first_day(i64::from(date.year()), i64::from(date.month())), (first - NaiveDate::default()).num_days());
             let monday = Trunc::Week.cut(days * DAY + 5).expect("in range");

@@ -10,7 +10,7 @@ use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{self, CharLengthUnits, CharacterLength, TimezoneInfo};
 use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType, Schema as IcebergSchema, StructType, Type};
-use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, about_shapes, is_variant, variant_type};
+use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, about_shapes, arrow_field, is_variant, variant_type};
 
 use super::sized::sized;
 use crate::opaque;
@@ -55,7 +55,12 @@ impl TypePlanner for Types {
             ast::DataType::Varbinary(_) | ast::DataType::Blob(_) | ast::DataType::Bytes(_) | ast::DataType::Binary(None) => {
                 DataType::Binary
             }
-            ast::DataType::Custom(custom, _) => match custom.to_string().to_lowercase().as_str() {
+            ast::DataType::Map(key, value) => {
+                let ty = crate::variant::type_of_map(key, value)?;
+                return Ok(ty.map(|ty| Arc::new(Field::new("", ty, true))));
+            }
+            ast::DataType::Custom(custom, about) => match custom.to_string().to_lowercase().as_str() {
+                kind @ ("geometry" | "geography") => return shapes(kind, about).map(Some),
                 "variant" => variant_type(),
                 "timestamp_ns" => DataType::Timestamp(TimeUnit::Nanosecond, None),
                 "bpchar" | "nchar" => return Err(padded(&name)),
@@ -66,6 +71,17 @@ impl TypePlanner for Types {
         };
         Ok(Some(Arc::new(Field::new("", ty, true))))
     }
+}
+
+/// A type of shapes, with what is said of their reference system and edges.
+fn shapes(kind: &str, about: &[String]) -> Result<FieldRef> {
+    let name = if about.is_empty() { kind.to_owned() } else { format!("{kind}({})", about.join(", ")) };
+    let known = arrow_field(&NestedField::optional(0, "", PrimitiveType::named(&name)));
+    let known = known.ok().filter(|field| about_shapes(field).is_some());
+    let Some(known) = known else { return Err(DataFusionError::Plan(format!("{name} is no type of shapes"))) };
+    let metadata = known.metadata().iter().filter(|(key, _)| key.starts_with("ARROW:extension:"));
+    let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Arc::new(Field::new("", known.data_type().clone(), true).with_metadata(metadata)))
 }
 
 /// What is padded with blanks, which count here, is another text in every comparison.

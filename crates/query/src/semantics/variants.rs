@@ -12,9 +12,10 @@ use datafusion::logical_expr::expr::{
     AggregateFunction, Between, InList, InSubquery, Like, ScalarFunction, SetComparison, WindowFunction,
 };
 use datafusion::logical_expr::utils::grouping_set_to_exprlist;
-use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan};
+use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, ExprSchemable, LogicalPlan, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::scalar::ScalarValue;
 use esker_read::{is_variant, variant_type};
 
 use super::fit::compares;
@@ -44,7 +45,7 @@ const COMPARING: [&str; 17] = [
 ];
 
 /// Aggregates that don't compare what they are given.
-const TAKING: [&str; 5] = ["count", "array_agg", "first_value", "last_value", "nth_value"];
+const TAKING: [&str; 6] = ["count", "any_value", "array_agg", "first_value", "last_value", "nth_value"];
 
 /// The rule, for plans as they are written.
 #[derive(Debug)]
@@ -140,13 +141,14 @@ fn makes_variants(plan: &LogicalPlan) -> bool {
 }
 
 /// A conversion from a variant, or to one; none if it is neither.
-pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Option<Expr> {
-    match (is_variant(from), is_variant(to)) {
+pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool) -> Result<Option<Expr>> {
+    Ok(match (is_variant(from), is_variant(to)) {
         (true, true) => Some(expr.clone()),
         (true, false) => Some(call(Extract { path: Path(Vec::new()), to: to.clone(), safe }, expr.clone())),
+        (false, true) if from.is_null() => Some(lit(ScalarValue::try_from(to)?)),
         (false, true) => Some(call(ToVariant, expr.clone())),
         (false, false) => None,
-    }
+    })
 }
 
 /// The rule that lets scans take parts out of variants, for plans whose types agree. Files may have a part in a column of its own, so that

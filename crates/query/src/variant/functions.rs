@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::scalar::ScalarValue;
 use esker_read::{is_variant, variant_array, variant_type};
@@ -32,10 +32,7 @@ struct Function {
 }
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    let one = |name, does| {
-        let signature = Signature::variadic_any(Volatility::Immutable);
-        ScalarUDF::new_from_impl(Function { name, does, signature })
-    };
+    let one = |name, does| ScalarUDF::new_from_impl(Function::of(name, does));
     vec![
         one("parse_json", Does::Parse { safe: false }),
         one("try_parse_json", Does::Parse { safe: true }),
@@ -43,6 +40,12 @@ pub(super) fn functions() -> Vec<ScalarUDF> {
         one("variant_get", Does::Get { safe: false }),
         one("try_variant_get", Does::Get { safe: true }),
     ]
+}
+
+/// A field of a variant, as a variant.
+pub(crate) fn field_of_variant(variant: Expr, name: &str) -> Expr {
+    let path = format!("$['{}']", name.replace('\\', r"\\").replace('\'', r"\'"));
+    ScalarUDF::new_from_impl(Function::of("variant_get", Does::Get { safe: false })).call(vec![variant, lit(path)])
 }
 
 /// Texts of JSON as variants.
@@ -87,6 +90,10 @@ pub(super) fn extract(function: &str, safe: bool, rest: &[Option<&ScalarValue>])
 }
 
 impl Function {
+    fn of(name: &'static str, does: Does) -> Self {
+        Self { name, does, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+
     fn wrong<T>(&self, what: &str) -> Result<T> {
         wrong(self.name, what)
     }

@@ -10,6 +10,8 @@ use esker_read::{DEPTH, Variant, VariantBuilder, VariantValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::calendar::date_of;
+
 /// The metadata and the value of a variant with what JSON says. Whole numbers are integers, those with a point decimals as far as 38 digits
 /// hold them, others doubles.
 pub(super) fn parse(text: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
@@ -204,15 +206,7 @@ struct Date(i64);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: years begin with March, in eras of 400 years.
-        let days = self.0 + 719_468;
-        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = year + era * 400 + i64::from(month <= 2);
+        let (year, month, day) = date_of(self.0);
         match year {
             0..=9999 => write!(f, "{year:04}-{month:02}-{day:02}"),
             year => write!(f, "{year:+05}-{month:02}-{day:02}"),

@@ -104,7 +104,8 @@ impl Source {
     }
 
     fn add(&self, row: usize, builder: &mut VariantBuilder) -> Result<()> {
-        if self.array().is_null(row) {
+        // Arrays without a type have no nulls that Arrow counts.
+        if self.array().is_null(row) || self.array().data_type().is_null() {
             builder.add(VariantValue::Null);
             return Ok(());
         }

@@ -18,10 +18,12 @@ mod scan;
 mod types;
 
 pub(crate) use cast::Extract;
+pub(crate) use functions::field_of_variant;
 pub(crate) use make::of_values;
 pub(crate) use path::Path;
 pub(crate) use prune::{Conditions, taken};
 pub(crate) use scan::InParts;
+pub(crate) use types::type_of_map;
 
 /// The functions that are called by name.
 pub(crate) fn functions() -> Vec<ScalarUDF> {

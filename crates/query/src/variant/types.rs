@@ -1,9 +1,11 @@
 //! The names of types that `variant_get` takes.
 
-use arrow::datatypes::DataType;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::TypePlanner;
-use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, ExactNumberInfo, StructField};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -24,10 +26,11 @@ pub(super) fn named(name: &str) -> Result<DataType> {
     if parser.peek_token() != datafusion::sql::sqlparser::tokenizer::Token::EOF {
         return Err(wrong());
     }
-    of(&ty)?.ok_or_else(wrong)
+    type_of(&ty)?.ok_or_else(wrong)
 }
 
-fn of(ty: &SqlType) -> Result<Option<DataType>> {
+/// The Arrow type of a type of SQL's; none of one that no variant can be read as.
+fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
     if let Some(own) = Types.plan_type_field(ty)? {
         if !own.metadata().is_empty() {
             let what = format!("'{ty}' has a length: CAST(variant_get(…) AS {ty}) cuts a value");
@@ -62,12 +65,34 @@ fn of(ty: &SqlType) -> Result<Option<DataType>> {
         }
         SqlType::Date => DataType::Date32,
         SqlType::String(_) | SqlType::Text => DataType::Utf8,
-        SqlType::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, None)) => match of(item)? {
-            Some(item) => DataType::new_list(item, true),
-            None => return Ok(None),
-        },
+        SqlType::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::SquareBracket(item, None)) => {
+            match type_of(item)? {
+                Some(item) => DataType::new_list(item, true),
+                None => return Ok(None),
+            }
+        }
+        SqlType::Struct(fields, _) => {
+            let field = |field: &StructField| -> Result<Option<Field>> {
+                let name = field.field_name.as_ref().map(|name| name.value.clone());
+                Ok(name.zip(type_of(&field.field_type)?).map(|(name, ty)| Field::new(name, ty, true)))
+            };
+            match fields.iter().map(field).collect::<Result<Option<Vec<_>>>>()? {
+                Some(fields) if !fields.is_empty() => DataType::Struct(fields.into()),
+                _ => return Ok(None),
+            }
+        }
         _ => return Ok(None),
     }))
+}
+
+/// The Arrow type of a map from keys of a type to values of another; none if one of the two is none.
+pub(crate) fn type_of_map(key: &SqlType, value: &SqlType) -> Result<Option<DataType>> {
+    Ok(type_of(key)?.zip(type_of(value)?).map(|(key, value)| map(key, value)))
+}
+
+fn map(key: DataType, value: DataType) -> DataType {
+    let pair = vec![Field::new("key", key, false), Field::new("value", value, true)];
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(pair.into()), false)), false)
 }
 
 #[cfg(test)]
@@ -79,6 +104,7 @@ mod tests {
 
     #[test]
     fn types_go_by_their_names_in_sql() {
+        let nullable = |name: &str, ty| Field::new(name, ty, true);
         for (name, ty) in [
             ("int", DataType::Int32),
             ("BIGINT", DataType::Int64),
@@ -93,6 +119,11 @@ mod tests {
             ("variant", variant_type()),
             ("array<int>", DataType::new_list(DataType::Int32, true)),
             ("int[]", DataType::new_list(DataType::Int32, true)),
+            (
+                "struct<a int, b text>",
+                DataType::Struct(vec![nullable("a", DataType::Int32), nullable("b", DataType::Utf8)].into()),
+            ),
+            ("map(varchar, bigint)", map(DataType::Utf8, DataType::Int64)),
         ] {
             assert_eq!(named(name).expect(name), ty, "{name}");
         }

@@ -1,0 +1,154 @@
+//! Variants between SQL's types and files: what casts make of them, and values that few writers make.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, Date32Array, Int64Array, RecordBatch, StructArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use esker_format::DataContentType;
+use esker_tests::{Lake, TestApp, cells};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::file::properties::WriterProperties;
+use parquet::variant::VariantType;
+use serde_json::json;
+
+fn with_id(field: Field, id: i32) -> Field {
+    let mut metadata = field.metadata().clone();
+    metadata.insert(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string());
+    field.with_metadata(metadata)
+}
+
+async fn table<'a>(app: &'a TestApp, name: &str) -> Lake<'a> {
+    let fields = json!([
+        {"id": 1, "name": "id", "required": false, "type": "long"},
+        {"id": 2, "name": "v", "required": false, "type": "variant"},
+    ]);
+    Lake::craft(app, name, fields, json!([]), json!({"format-version": "3"})).await
+}
+
+async fn one(app: &TestApp, expression: &str) -> String {
+    let sql = format!("SELECT {expression}");
+    let found = cells(&app.sql(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
+    found[0][0].clone()
+}
+
+/// A file's column of variants, of some columns; none may be null.
+fn variants(columns: Vec<(&str, ArrayRef)>) -> StructArray {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), *name != "metadata")).collect();
+    StructArray::new(fields.into(), columns.into_iter().map(|(_, array)| array).collect(), None)
+}
+
+fn metadata(rows: usize) -> (&'static str, ArrayRef) {
+    ("metadata", Arc::new(BinaryArray::from(vec![&[1_u8, 0, 0][..]; rows])))
+}
+
+/// Appends a file of variants, with ids from 1 on.
+async fn append(lake: &Lake<'_>, column: StructArray) {
+    let ids: ArrayRef = Arc::new((1..).take(arrow::array::Array::len(&column)).collect::<Int64Array>());
+    let v = Field::new("v", arrow::array::Array::data_type(&column).clone(), true).with_extension_type(VariantType);
+    let schema = Schema::new(vec![with_id(Field::new("id", DataType::Int64, true), 1), with_id(v, 2)]);
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![ids, Arc::new(column)]).expect("a batch");
+    let file = lake.parquet(&batch, WriterProperties::default()).await;
+    lake.add([file], []).await;
+}
+
+/// Each value by itself, as `CAST` converts it; values of DuckDB 1.5 and Spark 4 for those that they convert as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_structs_and_maps_are_converted_value_by_value() {
+    let app = TestApp::start().await;
+    for (expression, expected) in [
+        ("CAST(parse_json('[2.5, \"7\", null]') AS INT[])", "[3, 7, null]"),
+        ("CAST(parse_json('[[1], []]') AS INT[][])", "[[1], []]"),
+        ("TRY_CAST(parse_json('3') AS INT[])", "null"),
+        ("TRY_CAST(parse_json('[\"x\", 1]') AS INT[])", "[null, 1]"),
+        ("variant_get(parse_json('{\"a\": \"1\", \"c\": 3}'), '$', 'struct<a int, b int>')", "{a: 1, b: null}"),
+        ("CAST(parse_json('{\"a\": 1, \"b\": \"2\"}') AS MAP(VARCHAR, INT))", "{a: 1, b: 2}"),
+        ("CAST(parse_json('\"abcdef\"') AS VARCHAR(2))", "ab"),
+        ("to_json(parse_json('{\"a\": {\"b\": [1]}}')['a']['b'])", "[1]"),
+        ("to_json(parse_json('{\"it''s\": 1}')['it''s'])", "1"),
+        ("to_json(CAST({'a': 1, 'b': NULL} AS VARIANT))", r#"{"a":1,"b":null}"#),
+        ("to_json(CAST(MAP {'x': 1, 'y': NULL} AS VARIANT))", r#"{"x":1,"y":null}"#),
+        ("to_json(CAST([{'v': parse_json('[1]')}] AS VARIANT))", r#"[{"v":[1]}]"#),
+        ("to_json(CAST(NULL AS VARIANT))", "null"),
+        ("to_json(any_value(parse_json('1')))", "1"),
+        ("ST_AsText(CAST(X'0101000000000000000000F03F0000000000000040' AS GEOMETRY))", "POINT(1 2)"),
+        ("TRY_CAST(X'01' AS GEOMETRY('EPSG:3857')) IS NULL", "true"),
+        ("ST_Intersects(ST_Point(CAST('NaN' AS DOUBLE), 1), ST_Point(1, 1))", "false"),
+        ("arrow_typeof(date_bin(INTERVAL '1 hour', TIMESTAMP '2026-01-01 10:30:00'))", "Timestamp(µs)"),
+    ] {
+        assert_eq!(one(&app, expression).await, expected, "{expression}");
+    }
+    for (expression, why) in [
+        ("CAST(parse_json('3') AS INT[])", "3 of a variant can't be read as list"),
+        ("CAST(parse_json('[\"x\"]') AS INT[])", "of a variant can't be read as int"),
+        ("CAST(INTERVAL '1 day' AS VARIANT)", "a variant holds no values of type interval"),
+        ("CAST(MAP {1: 2} AS VARIANT)", "texts for names"),
+        ("variant_get(parse_json('1'), '$', 'varchar(2)')", "has a length"),
+        ("parse_json('[1]')[1]", "variant_get(v, '$[0]')"),
+        ("CAST('POINT (1 2)' AS GEOMETRY)", "ST_GeomFromText"),
+        ("CAST(X'0101000000000000000000F03F0000000000000040FF' AS GEOMETRY)", "bytes behind its shape"),
+    ] {
+        let error = app.sql(&format!("SELECT {expression}")).await.expect_err(expression);
+        assert!(error.contains(why), "{expression}: {error}");
+    }
+    let copy = "CREATE TABLE lake.made AS SELECT TIMESTAMP '2026-01-01 00:00:00.123456789' AS t, CAST(NULL AS VARIANT) AS v, \
+                CAST(NULL AS GEOGRAPHY) AS g, date_bin(INTERVAL '1 hour', TIMESTAMP '2026-01-01 10:30:00') AS b";
+    app.sql("CREATE SCHEMA IF NOT EXISTS lake").await.ok();
+    let lake = table(&app, "other").await;
+    app.sql(copy).await.expect("a table");
+    let types = "SELECT string_agg(data_type, ', ') FROM (SELECT data_type FROM information_schema.columns \
+                 WHERE table_schema = 'lake' AND table_name = 'made' ORDER BY ordinal_position)";
+    let types = cells(&app.sql(types).await.expect("types"));
+    assert_eq!(types[0][0], "TIMESTAMP_NS, VARIANT, GEOGRAPHY, TIMESTAMP");
+    assert_eq!(cells(&app.sql("SELECT t FROM lake.made").await.expect("rows"))[0][0], "2026-01-01T00:00:00.123456789");
+    drop(lake);
+    app.stop().await;
+}
+
+/// `'infinity'::DATE::VARIANT` of DuckDB 1.5 is the day 2^31 - 1. What no calendar has passes as it is, whole or in a column of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_that_no_calendar_has_are_kept() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "far").await;
+    let date = |days: i32| [&[11 << 2][..], &days.to_le_bytes()].concat();
+    let long = |ty: u8, v: i64| [&[ty << 2][..], &v.to_le_bytes()].concat();
+    let day = 86_400_000_000;
+    let whole = [date(i32::MAX), date(-i32::MAX), long(13, i64::MAX), long(12, i64::MIN), long(17, day), long(19, i64::MIN)];
+    let value: ArrayRef = Arc::new(BinaryArray::from(whole.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    append(&lake, variants(vec![metadata(6), ("value", value)])).await;
+    let none: ArrayRef = Arc::new(BinaryArray::from(vec![None::<&[u8]>; 2]));
+    let dates: ArrayRef = Arc::new(Date32Array::from(vec![i32::MAX, i32::MIN]));
+    append(&lake, variants(vec![metadata(2), ("value", none.clone()), ("typed_value", dates)])).await;
+    let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX, i64::MIN]));
+    append(&lake, variants(vec![metadata(2), ("value", none), ("typed_value", micros)])).await;
+    let all = "SELECT to_json(v) FROM lake.far ORDER BY 1";
+    let before = cells(&app.sql(all).await.expect("rows"));
+    assert!(before.contains(&vec![r#""+5881580-07-11""#.to_owned()]), "{before:?}");
+    assert!(before.contains(&vec![r#""24:00:00.0""#.to_owned()]), "{before:?}");
+    let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+    assert_eq!(done["state"], "succeeded", "{done}");
+    assert_eq!(lake.data_files().await.len(), 1);
+    assert_eq!(cells(&app.sql(all).await.expect("rows")), before);
+    app.stop().await;
+}
+
+/// Specification, "Equality Delete Files": columns of variants are no keys. Nobody can say which rows such a file deletes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equality_deletes_by_a_variant_are_found_by_a_check() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "keyed").await;
+    app.sql("INSERT INTO lake.keyed VALUES (1, parse_json('1'))").await.expect("inserted");
+    let value: ArrayRef = Arc::new(BinaryArray::from(vec![&[0x0c_u8, 1][..]]));
+    let column = variants(vec![metadata(1), ("value", value)]);
+    let v = Field::new("v", arrow::array::Array::data_type(&column).clone(), true).with_extension_type(VariantType);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![with_id(v, 2)])), vec![Arc::new(column)]).expect("a batch");
+    let mut file = lake.parquet(&batch, WriterProperties::default()).await;
+    (file.content, file.equality_ids) = (DataContentType::EqualityDeletes, Some(vec![2]));
+    lake.add([], [file]).await;
+    let found = lake.run("check", json!({})).await;
+    let findings = found["outcome"]["findings"].as_array().unwrap_or_else(|| panic!("{found}"));
+    assert!(findings.iter().any(|f| f["kind"] == "broken-rule" && f["column"] == "v"), "{found}");
+    let error = app.sql("SELECT id FROM lake.keyed").await.expect_err("whose rows are not known");
+    assert!(error.contains('v'), "{error}");
+    app.stop().await;
+}
