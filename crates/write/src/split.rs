@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::Fields;
 use arrow::row::{Row, RowConverter, SortField};
-use esker_format::{PartitionField, PartitionSpec, Schema, Transform, Tuple, Type, Value};
+use esker_format::{PartitionField, PartitionSpec, PrimitiveType, Schema, Transform, Tuple, Type, Value};
 use esker_read::{column_at, column_path, one_nan, transform, value_at};
 use esker_table::PartitionKey;
 
@@ -21,6 +21,8 @@ pub(crate) struct Splitter {
 
 /// Makes the values of a partition field.
 struct Maker {
+    /// The name of the partition field.
+    name: String,
     /// The way to the column that they are made of.
     source: Vec<usize>,
     transform: Transform,
@@ -36,7 +38,23 @@ impl Maker {
         let source = schema.field_by_id(source_id).ok_or_else(|| refused("the table has no column that it is made of"))?;
         let ty = transform.result_type(&source.field_type).ok_or_else(unknown)?;
         let way = column_path(columns, source_id).ok_or_else(|| refused("it is made of a field in a list or a map"))?;
-        Ok(Self { source: way, transform, ty })
+        Ok(Self { name: field.name().to_owned(), source: way, transform, ty })
+    }
+
+    /// The value of a row; an error, if its type does not hold it. Truncated, the least decimals of a type have a digit more than the type.
+    fn value(&self, array: &ArrayRef, row: usize) -> Result<Option<Value>> {
+        let value = value_at(array, row, &self.ty)?;
+        match (&self.ty, &value) {
+            (Type::Primitive(PrimitiveType::Decimal { precision, .. }), Some(Value::Decimal { unscaled, .. }))
+                if unscaled.unsigned_abs() >= 10_u128.saturating_pow(*precision) =>
+            {
+                let (name, ty, transform) = (&self.name, &self.ty, &self.transform);
+                Err(WriteError::Refused(format!(
+                    "partition field {name}: {transform} makes a value with more digits than {ty} holds"
+                )))
+            }
+            _ => Ok(value),
+        }
     }
 
     fn values(&self, batch: &RecordBatch) -> Result<ArrayRef> {
@@ -76,7 +94,7 @@ impl Splitter {
     fn values_of(&self, made: &[Option<ArrayRef>], row: usize) -> Result<Tuple> {
         let value = |(maker, array): (&Option<Maker>, &Option<ArrayRef>)| -> Result<Option<Value>> {
             match (maker, array) {
-                (Some(maker), Some(array)) => Ok(value_at(array, row, &maker.ty)?),
+                (Some(maker), Some(array)) => maker.value(array, row),
                 _ => Ok(None),
             }
         };
@@ -117,7 +135,7 @@ mod tests {
 
     use arrow::array::{AsArray, FixedSizeBinaryArray, Float64Array, LargeBinaryArray, StringArray, TimestampNanosecondArray};
     use arrow::datatypes::Float64Type;
-    use esker_format::{NestedField, PrimitiveType, UnboundPartitionField};
+    use esker_format::{NestedField, UnboundPartitionField};
     use esker_read::target_schema;
 
     use super::*;
@@ -140,6 +158,21 @@ mod tests {
         let splitter = Splitter::new(schema, batch.schema().fields(), &spec(transforms)).expect("a splitter");
         let parts = splitter.split(&batch).expect("parts");
         parts.into_iter().map(|(key, rows)| (key.values().into(), rows)).collect()
+    }
+
+    #[test]
+    fn a_partition_value_that_its_type_does_not_hold_is_refused_by_name() {
+        let schema = schema(&[("d", PrimitiveType::Decimal { precision: 5, scale: 0 })]);
+        let of = |value: i128| {
+            let array = arrow::array::Decimal128Array::from(vec![value]).with_precision_and_scale(5, 0).expect("decimals");
+            let batch =
+                RecordBatch::try_new(target_schema(&schema, &[1]).expect("a schema"), vec![Arc::new(array)]).expect("a batch");
+            let spec = spec(&[(1, Transform::Truncate(10))]);
+            Splitter::new(&schema, batch.schema().fields(), &spec).expect("a splitter").split(&batch)
+        };
+        of(-99_990).expect("a partition");
+        let error = of(-99_999).expect_err("-100000").to_string();
+        assert_eq!(error, "partition field f1: truncate[10] makes a value with more digits than decimal(5, 0) holds");
     }
 
     fn parts(transforms: &[(i32, Transform)]) -> Vec<(Tuple, Vec<Option<f64>>)> {
