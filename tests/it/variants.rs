@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, Date32Array, Int64Array, RecordBatch, StructArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Int8Array, Int32Array, Int64Array, RecordBatch,
+    StructArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use esker_format::DataContentType;
 use esker_tests::{Lake, TestApp, cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::basic::LogicalType;
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::variant::VariantType;
 use serde_json::json;
 
@@ -73,6 +78,16 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
         ("to_json(any_value(parse_json('1')))", "1"),
         ("ST_AsText(CAST(X'0101000000000000000000F03F0000000000000040' AS GEOMETRY))", "POINT(1 2)"),
         ("TRY_CAST(X'01' AS GEOMETRY('EPSG:3857')) IS NULL", "true"),
+        ("TRY_CAST(parse_json('\"x\"') AS GEOMETRY) IS NULL", "true"),
+        ("TRY_CAST(parse_json('{\"x\": 1}') AS MAP(INT, INT))", "null"),
+        ("TRY_CAST(parse_json('{\"01\": 1, \"1\": 2}') AS MAP(INT, INT))", "null"),
+        ("CAST(parse_json('{\"1\": 2}') AS MAP(INT, INT))[1]", "2"),
+        ("try_variant_get(parse_json('-128'), '$', 'time')", "null"),
+        (
+            "ST_AsText(ST_GeomFromText('MULTIPOLYGON(EMPTY,((0 0,9 0,9 9,0 9,0 0)))'))",
+            "MULTIPOLYGON(EMPTY,((0 0,9 0,9 9,0 9,0 0)))",
+        ),
+        ("ST_Distance(ST_GeomFromText('GEOMETRYCOLLECTION(POINT EMPTY, POINT(3 4))'), ST_Point(0, 0))", "5.0"),
         ("ST_Intersects(ST_Point(CAST('NaN' AS DOUBLE), 1), ST_Point(1, 1))", "false"),
         ("arrow_typeof(date_bin(INTERVAL '1 hour', TIMESTAMP '2026-01-01 10:30:00'))", "Timestamp(µs)"),
     ] {
@@ -86,6 +101,10 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
         ("variant_get(parse_json('1'), '$', 'varchar(2)')", "has a length"),
         ("parse_json('[1]')[1]", "variant_get(v, '$[0]')"),
         ("CAST('POINT (1 2)' AS GEOMETRY)", "ST_GeomFromText"),
+        ("CAST(CAST(X'00FF' AS VARIANT) AS GEOMETRY)", "no well-known binary"),
+        ("CAST(X'01' AS GEOGRAPHY('OGC:CRS84', 'flat'))", "no type of shapes"),
+        ("CAST(X'01' AS GEOMETRY('EPSG:3857', 'x'))", "no type of shapes"),
+        ("variant_get(parse_json('1'), '$', 'geometry')", "a variant holds no shapes"),
         ("CAST(X'0101000000000000000000F03F0000000000000040FF' AS GEOMETRY)", "bytes behind its shape"),
     ] {
         let error = app.sql(&format!("SELECT {expression}")).await.expect_err(expression);
@@ -129,6 +148,98 @@ async fn times_that_no_calendar_has_are_kept() {
     assert_eq!(done["state"], "succeeded", "{done}");
     assert_eq!(lake.data_files().await.len(), 1);
     assert_eq!(cells(&app.sql(all).await.expect("rows")), before);
+    app.stop().await;
+}
+
+/// One value that a type does not hold says nothing of the others, whatever rows are worked on at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_far_date_costs_no_other_its_text() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "texts").await;
+    let none: ArrayRef = Arc::new(BinaryArray::from(vec![None::<&[u8]>; 3]));
+    let dates = || -> ArrayRef { Arc::new(Date32Array::from(vec![i32::MAX, 18_262, 18_263])) };
+    append(&lake, variants(vec![metadata(3), ("value", none), ("typed_value", dates())])).await;
+    let found = async |sql: &str| cells(&app.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}")));
+    let expected = [["1", "null"], ["2", "2020-01-01"], ["3", "2020-01-02"]];
+    assert_eq!(found("SELECT id, TRY_CAST(v AS VARCHAR) FROM lake.texts ORDER BY id").await, expected);
+    assert_eq!(found("SELECT id FROM lake.texts WHERE try_variant_get(v, '$', 'varchar') = '2020-01-01'").await, [["2"]]);
+    assert_eq!(found("SELECT variant_get(v, '$', 'varchar') FROM lake.texts WHERE id = 3").await, [["2020-01-02"]]);
+    let error = app.sql("SELECT CAST(v AS VARCHAR) FROM lake.texts").await.expect_err("a far date");
+    assert!(error.contains("+5881580-07-11"), "{error}");
+    app.stop().await;
+}
+
+/// Parquet, "exact numeric": integers of any width are one kind of value, so that what a file has apart says nothing of what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_width_of_a_column_says_nothing_of_its_values() {
+    let app = TestApp::start().await;
+    let numbers: [(&str, ArrayRef); 3] = [
+        ("i8", Arc::new(Int8Array::from(vec![0, 1]))),
+        ("i32", Arc::new(Int32Array::from(vec![0, 1]))),
+        ("i64", Arc::new(Int64Array::from(vec![0, 1]))),
+    ];
+    let ask = "try_variant_get(v, '$', 'date') IS NULL, try_variant_get(v, '$', 'time') IS NULL, variant_get(v, '$', 'varchar')";
+    for (name, typed) in numbers {
+        let lake = table(&app, name).await;
+        let none: ArrayRef = Arc::new(BinaryArray::from(vec![None::<&[u8]>; 2]));
+        append(&lake, variants(vec![metadata(2), ("value", none), ("typed_value", typed)])).await;
+        let apart = cells(&app.sql(&format!("SELECT {ask} FROM lake.{name} ORDER BY id")).await.expect("rows"));
+        assert_eq!(apart, [["true", "true", "0"], ["true", "true", "1"]], "{name}");
+        let error = app.sql(&format!("SELECT variant_get(v, '$', 'date') FROM lake.{name}")).await.expect_err("no date");
+        assert!(error.contains("can't be read as date"), "{error}");
+    }
+    app.stop().await;
+}
+
+/// Parquet, "Variant Shredding": a part that is a UUID says so, else it is no UUID for others. Decimals stay the texts that they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "same").await;
+    let none = |rows: usize| -> ArrayRef { Arc::new(BinaryArray::from(vec![None::<&[u8]>; rows])) };
+    let ids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[7_u8; 16], [8; 16]].iter()).expect("UUIDs"));
+    append(&lake, variants(vec![metadata(2), ("value", none(2)), ("typed_value", ids)])).await;
+    append(&lake, variants(vec![metadata(1), ("value", Arc::new(BinaryArray::from(vec![&[0x0c_u8, 1][..]])))])).await;
+    let decimals = |unscaled: i128, scale| -> ArrayRef {
+        Arc::new(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(9, scale).expect("decimals"))
+    };
+    let other = table(&app, "decimals").await;
+    append(&other, variants(vec![metadata(1), ("value", none(1)), ("typed_value", decimals(15, 1))])).await;
+    append(&other, variants(vec![metadata(1), ("value", none(1)), ("typed_value", decimals(225, 2))])).await;
+    for lake in [&lake, &other] {
+        let done = lake.run("compact", json!({"rewrite-all": true, "verify": "full"})).await;
+        assert_eq!(done["state"], "succeeded", "{done}");
+    }
+    let texts = "SELECT variant_get(v, '$', 'varchar') FROM lake.decimals ORDER BY 1";
+    assert_eq!(cells(&app.sql(texts).await.expect("rows")), [["1.5"], ["2.25"]]);
+    let path = lake.data_files().await[0].file_path.clone();
+    let bytes = bytes::Bytes::from(std::fs::read(&path[7..]).expect("a file"));
+    let footer = SerializedFileReader::new(bytes).expect("a footer").metadata().clone();
+    let leaves = footer.file_metadata().schema_descr().columns().to_vec();
+    let typed = leaves.iter().find(|leaf| leaf.path().string() == "v.typed_value").expect("a part");
+    assert_eq!(typed.logical_type_ref(), Some(&LogicalType::Uuid));
+    // So do columns of UUIDs (specification, Appendix A, "Parquet"), and not those of a fixed(16).
+    let fields = json!([
+        {"id": 1, "name": "u", "required": false, "type": "uuid"},
+        {"id": 2, "name": "f", "required": false, "type": "fixed[16]"},
+        {"id": 3, "name": "s", "required": false, "type": {"type": "struct", "fields": [
+            {"id": 4, "name": "nothing", "required": false, "type": "unknown"}, {"id": 5, "name": "u", "required": false, "type": "uuid"}]}},
+    ]);
+    let lake = Lake::craft(&app, "ids", fields, json!([]), json!({"format-version": "3"})).await;
+    for _ in 0..2 {
+        app.sql("INSERT INTO lake.ids (u, s) VALUES (UUID '00000000-0000-0000-0000-000000000001', {'u': uuid()}), (NULL, NULL)")
+            .await
+            .expect("inserted");
+    }
+    // What is of no type, in structs of which some are null.
+    let done = lake.run("compact", json!({"rewrite-all": true, "splice": false, "verify": "full"})).await;
+    assert_eq!(done["state"], "succeeded", "{done}");
+    let path = lake.data_files().await[0].file_path.clone();
+    let bytes = bytes::Bytes::from(std::fs::read(&path[7..]).expect("a file"));
+    let footer = SerializedFileReader::new(bytes).expect("a footer").metadata().clone();
+    let marks =
+        footer.file_metadata().schema_descr().columns().iter().map(|leaf| leaf.logical_type_ref().is_some()).collect::<Vec<_>>();
+    assert_eq!(marks[..3], [true, false, true]);
     app.stop().await;
 }
 

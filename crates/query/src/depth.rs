@@ -46,6 +46,9 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut open = vec![Chain::default()];
     for TokenWithSpan { token, .. } in tokens {
         match token {
+            Token::LParen | Token::LBracket | Token::LBrace if open.len() > LEVELS => {
+                return Err(QueryError::Statement("the statement is nested too deeply".to_owned()));
+            }
             Token::LParen | Token::LBracket | Token::LBrace => open.push(Chain::default()),
             Token::RParen | Token::RBracket | Token::RBrace if open.len() > 1 => {
                 open.pop();

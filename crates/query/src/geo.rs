@@ -18,11 +18,13 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use esker_read::{SHAPE_DEPTH, WKB, about_shapes};
 use geo::{BoundingRect, CoordsIter, Distance, Euclidean, Geodesic, Geometry, PreparedGeometry, Rect, Relate};
-use geo_traits::to_geo::ToGeoGeometry;
+use geo_traits::to_geo::{ToGeoGeometry, ToGeoPoint};
+use geo_traits::{GeometryCollectionTrait, GeometryTrait, GeometryType, MultiPointTrait};
 use wkb::reader::{Wkb, read_wkb};
 use wkb::writer::{WriteOptions, write_geometry};
 
 use crate::semantics::of_untyped_null;
+use crate::wkt;
 
 const NAME: &str = "ARROW:extension:name";
 const ABOUT: &str = "ARROW:extension:metadata";
@@ -142,14 +144,14 @@ impl Function {
     /// A shape to calculate with; none if it has no points, or one without a place: a coordinate that is no number.
     fn shape(&self, bytes: &[u8]) -> Result<Option<Geometry<f64>>> {
         let has_place = |shape: &Geometry<f64>| shape.coords_iter().all(|at| at.x.is_finite() && at.y.is_finite());
-        Ok(self.read(bytes)?.try_to_geometry().filter(|shape| shape.coords_count() > 0 && has_place(shape)))
+        let shape = geometry(&self.read(bytes)?);
+        Ok(shape.filter(|shape| shape.coords_count() > 0 && has_place(shape)))
     }
 
     fn text(&self, bytes: &[u8]) -> Result<String> {
-        let mut text = String::new();
-        wkt::to_wkt::write_geometry(&mut text, &self.read(bytes)?)
-            .map_err(|e| DataFusionError::Execution(format!("{}: {e}", self.name)))?;
-        Ok(text)
+        self.read(bytes)?;
+        wkt::text(bytes)
+            .ok_or_else(|| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB)", self.name)))
     }
 
     fn of_text(&self, text: &str) -> Result<Vec<u8>> {
@@ -160,7 +162,7 @@ impl Function {
         if depth(text) > SHAPE_DEPTH {
             return Err(failed(format!("it is nested more than {SHAPE_DEPTH} deep")));
         }
-        let shape: wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
+        let shape: ::wkt::Wkt<f64> = text.parse().map_err(|e: &str| failed(e.to_owned()))?;
         let mut bytes = Vec::new();
         write_geometry(&mut bytes, &shape, &WriteOptions::default()).map_err(|e| failed(e.to_string()))?;
         Ok(bytes)
@@ -207,6 +209,21 @@ impl Function {
             })
         };
         Ok((0..left.len()).map(distance).collect::<Result<Vec<_>>>()?.into())
+    }
+}
+
+/// A shape to calculate with, without the empty points in it; none if it is one.
+fn geometry(shape: &Wkb<'_>) -> Option<Geometry<f64>> {
+    match shape.as_type() {
+        GeometryType::MultiPoint(points) => {
+            let points = points.points().filter_map(|point| point.try_to_point());
+            Some(Geometry::MultiPoint(points.collect::<Vec<_>>().into()))
+        }
+        GeometryType::GeometryCollection(shapes) => {
+            let shapes = shapes.geometries().filter_map(geometry);
+            Some(Geometry::GeometryCollection(shapes.collect::<Vec<_>>().into()))
+        }
+        _ => shape.try_to_geometry(),
     }
 }
 

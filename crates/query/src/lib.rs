@@ -57,6 +57,7 @@ mod using;
 mod values;
 mod variant;
 mod views;
+mod wkt;
 mod wording;
 
 pub use engine::{Bound, Engine, EngineOptions, Prepared, Running};

@@ -209,7 +209,8 @@ fn one(value: &Value, ty: &Type, to: &DataType, pick: Pick) -> Option<ArrayRef> 
 
 /// An array that is null where others are.
 fn null_where(array: &ArrayRef, others: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
-    match others.filter(|others| others.null_count() > 0) {
+    // Arrays without a type are null anyway, and have no mask.
+    match others.filter(|others| others.null_count() > 0 && !array.data_type().is_null()) {
         Some(others) => nullif(array, &BooleanArray::new(!others.inner(), None)),
         None => Ok(array.clone()),
     }

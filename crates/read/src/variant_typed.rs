@@ -14,12 +14,11 @@ use crate::VariantValue;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// A decimal with so many digits in all and after the point, if it has no more.
+/// A decimal with so many digits after the point, and no more in all. One with fewer digits after the point is another as a text.
 fn decimal(value: VariantValue<'_>, precision: u8, scale: i8) -> Option<i128> {
     let VariantValue::Decimal { unscaled, scale: own } = value else { return None };
-    let more = u8::try_from(scale).ok()?.checked_sub(own)?;
-    let made = unscaled.checked_mul(10_i128.checked_pow(more.into())?)?;
-    (made.unsigned_abs() < 10_u128.checked_pow(precision.into())?).then_some(made)
+    let fits = u8::try_from(scale) == Ok(own) && unscaled.unsigned_abs() < 10_u128.checked_pow(precision.into())?;
+    fits.then_some(unscaled)
 }
 
 /// Whether a column of a type holds a value as it is. Integers of any width are one kind of value (Parquet, "exact numeric").

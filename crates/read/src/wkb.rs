@@ -24,7 +24,7 @@ pub enum WkbKind {
 /// What some bytes are. Whether lines have two points, and rings an end, is not asked.
 pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
     let mut walk = Walk { bytes, at: 0, is_standard: true };
-    match walk.shape(SHAPE_DEPTH) {
+    match walk.shape(SHAPE_DEPTH, None) {
         Some(()) if walk.is_standard && walk.at == bytes.len() => WkbKind::Standard,
         Some(()) => WkbKind::Loose,
         None => WkbKind::Wrong,
@@ -54,7 +54,8 @@ impl Walk<'_> {
         (self.at <= self.bytes.len()).then_some(())
     }
 
-    fn shape(&mut self, depth: usize) -> Option<()> {
+    /// Goes through a shape, of one kind if that is told.
+    fn shape(&mut self, depth: usize, of: Option<u32>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let [order] = self.take()?;
         let little = match order {
@@ -68,6 +69,9 @@ impl Walk<'_> {
             self.number(little)?;
         }
         let (kind, dimensions) = ((ty & !FLAGS) % 1000, (ty & !FLAGS) / 1000);
+        if of.is_some_and(|of| of != kind) {
+            return None;
+        }
         let more = match dimensions {
             0 => usize::from(ty & FLAG_Z != 0) + usize::from(ty & FLAG_M != 0),
             1 | 2 => 1,
@@ -89,8 +93,10 @@ impl Walk<'_> {
                 Some(())
             }
             4..=7 => {
+                // Points, lines and polygons; a collection has any.
+                let of = (kind < 7).then(|| kind - 3);
                 for _ in 0..self.number(little)? {
-                    self.shape(depth)?;
+                    self.shape(depth, of)?;
                 }
                 Some(())
             }
@@ -128,6 +134,12 @@ mod tests {
             (point(17, 2), WkbKind::Wrong),
             ([&[1][..], &2_u32.to_le_bytes(), &u32::MAX.to_le_bytes()].concat(), WkbKind::Wrong),
             ([&[1][..], &3_u32.to_le_bytes(), &u32::MAX.to_le_bytes()].concat(), WkbKind::Wrong),
+            // A multipoint of a line, and one of a point.
+            (
+                [&[1][..], &4_u32.to_le_bytes(), &1_u32.to_le_bytes(), &[1], &2_u32.to_le_bytes(), &[0; 4]].concat(),
+                WkbKind::Wrong,
+            ),
+            ([&[1][..], &4_u32.to_le_bytes(), &1_u32.to_le_bytes(), &point(1, 2)].concat(), WkbKind::Standard),
             (vec![2], WkbKind::Wrong),
             (vec![], WkbKind::Wrong),
             (nested(SHAPE_DEPTH - 1), WkbKind::Standard),

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
 use esker_format::{DataFile, Schema, TableMetadata};
 use esker_read::{LAST_UPDATED, ROW_ID, field_id, target_schema, with_lineage};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
 };
@@ -17,6 +18,7 @@ use crate::dictionary::overflows;
 use crate::metrics::{Modes, NanCounts, leaf_id};
 use crate::shredding::Shredding;
 use crate::stored::{Stored, check_writable};
+use crate::uuids;
 use crate::{Result, WriteError};
 use crate::{properties, shapes};
 
@@ -64,8 +66,10 @@ impl Shape {
         let columns = &stored.schema;
         let (writer, row_group_bytes) = properties::properties(metadata, columns)?;
         // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
+        let file = uuids::marked(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+            let options = options.with_parquet_schema(file.clone());
             ArrowWriter::try_new_with_options(Vec::new(), columns.clone(), options)?.into_serialized_writer()
         };
         let (_, plain) = factory(writer.clone().into_builder().set_dictionary_enabled(false).build())?;

@@ -18,6 +18,7 @@ mod shred;
 mod shredding;
 mod split;
 mod stored;
+mod uuids;
 mod variants;
 
 pub use append::Appender;

@@ -61,7 +61,7 @@ pub(super) fn values(column: &ArrayRef, field: &Field, id: i32) -> Option<ArrayR
             let structs = column.as_struct();
             let found = fields.iter().zip(structs.columns()).find_map(|(field, child)| values(child, field, id))?;
             // Only a leaf of as many values has the struct's own nulls.
-            if found.len() != structs.len() || structs.null_count() == 0 {
+            if found.len() != structs.len() || structs.null_count() == 0 || found.data_type().is_null() {
                 return Some(found);
             }
             let nulls = NullBuffer::union(structs.nulls(), found.logical_nulls().as_ref());

@@ -171,7 +171,9 @@ fn add_column(rows: &mut [u64], field: &Field, column: &ArrayRef) -> Result<(), 
         DataType::Struct(fields) => {
             let values = column.as_struct();
             each(rows, column, |_| SEED);
-            for (field, child) in fields.iter().zip(values.columns()) {
+            // What has no type has no values, and no mask of nulls.
+            let typed = fields.iter().zip(values.columns()).filter(|(_, child)| !child.data_type().is_null());
+            for (field, child) in typed {
                 // A child's value under a null struct means nothing, and is not kept.
                 let nulls = arrow::buffer::NullBuffer::union(values.nulls(), child.logical_nulls().as_ref());
                 let child = arrow::array::make_array(child.to_data().into_builder().nulls(nulls).build()?);

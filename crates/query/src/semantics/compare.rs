@@ -59,7 +59,14 @@ pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
     fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
-        let from = expr.expr.clone();
+        let (mut expr, from) = (expr.clone(), expr.expr);
+        if let (DataType::Map(entries, _), GetFieldAccess::ListIndex { key }) = (from.get_type(schema)?, &mut expr.field_access)
+            && let DataType::Struct(pair) = entries.data_type()
+            && key.get_type(schema)?.is_integer()
+            && pair[0].data_type().is_integer()
+        {
+            **key = cast(key.as_ref().clone(), pair[0].data_type().clone());
+        }
         if is_variant(&from.get_type(schema)?) {
             return Ok(PlannerResult::Planned(match expr.field_access {
                 GetFieldAccess::NamedStructField { name: ScalarValue::Utf8(Some(name)) } => field_of_variant(from, &name),

@@ -36,7 +36,8 @@ pub(super) fn converted(expr: &Expr, from: &DataType, to: &DataType, safe: bool)
     is_own(from, to).then(|| call(Convert { to: to.clone(), safe }, expr.clone()))
 }
 
-fn is_own(from: &DataType, to: &DataType) -> bool {
+/// Whether a conversion is other than Arrow's.
+pub(crate) fn is_own(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (from, to) if from.is_string() => match to {
             DataType::Timestamp(_, zone) => zone.as_ref().is_none_or(|zone| is_utc(zone)),

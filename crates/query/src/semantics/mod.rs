@@ -54,7 +54,7 @@ mod uuid;
 mod variants;
 mod zone;
 
-pub(crate) use convert::{cast_values, nearest};
+pub(crate) use convert::{cast_values, is_own, nearest};
 pub(crate) use extreme::{Extreme, Nested, Plain, Ranked, Windowed};
 pub(crate) use function::of_untyped_null;
 pub(crate) use numbers::numbers;
@@ -63,7 +63,7 @@ pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use signed::signed;
 pub(crate) use types::{Types, mark_fixed, stored, type_name, without_marks};
-pub(crate) use variants::{tried, tried_of};
+pub(crate) use variants::{told_part, tried, tried_of};
 
 /// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
 /// of a list, which DataFusion has under the same names for the first item.

@@ -245,6 +245,7 @@ pub(super) fn divided(left: &Expr, right: &Expr, (l, r): (DataType, DataType)) -
 /// A conversion that is not Arrow's, or whose type says a length.
 pub(super) fn rewrite_cast(expr: &Expr, to: &FieldRef, from: &FieldRef, safe: bool) -> Result<Option<Expr>> {
     let made = match variants::converted(expr, from.data_type(), to.data_type(), safe)? {
+        Some(bytes) if about_shapes(to).is_some() => Some(shapes::cast(&bytes, to, to.data_type(), safe)?),
         Some(made) => Some(made),
         None if about_shapes(to).is_some() => Some(shapes::cast(expr, to, from.data_type(), safe)?),
         None if safe => converted(expr, from.data_type(), to.data_type(), safe),

@@ -76,9 +76,19 @@ impl TypePlanner for Types {
 /// A type of shapes, with what is said of their reference system and edges.
 fn shapes(kind: &str, about: &[String]) -> Result<FieldRef> {
     let name = if about.is_empty() { kind.to_owned() } else { format!("{kind}({})", about.join(", ")) };
-    let known = arrow_field(&NestedField::optional(0, "", PrimitiveType::named(&name)));
-    let known = known.ok().filter(|field| about_shapes(field).is_some());
-    let Some(known) = known else { return Err(DataFusionError::Plan(format!("{name} is no type of shapes"))) };
+    let ty = PrimitiveType::named(&name);
+    let is_crs = |crs: &Option<Box<str>>| crs.as_ref().is_none_or(|crs| !crs.is_empty() && !crs.contains([',', '(', ')']));
+    let is_known = match &ty {
+        PrimitiveType::Geometry { crs } => is_crs(crs) && about.len() < 2,
+        PrimitiveType::Geography { crs, edges } => is_crs(crs) && (about.len() == 2) == edges.is_some() && about.len() < 3,
+        _ => false,
+    };
+    let known = arrow_field(&NestedField::optional(0, "", ty)).ok().filter(|_| is_known);
+    let Some(known) = known else {
+        return Err(DataFusionError::Plan(format!(
+            "{name} is no type of shapes, as GEOMETRY('EPSG:3857') and GEOGRAPHY('OGC:CRS84', 'spherical') are"
+        )));
+    };
     let metadata = known.metadata().iter().filter(|(key, _)| key.starts_with("ARROW:extension:"));
     let metadata = metadata.map(|(key, value)| (key.clone(), value.clone())).collect();
     Ok(Arc::new(Field::new("", known.data_type().clone(), true).with_metadata(metadata)))

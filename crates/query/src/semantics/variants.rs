@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::{
     AggregateFunction, Between, InList, InSubquery, Like, ScalarFunction, SetComparison, WindowFunction,
@@ -198,6 +198,16 @@ pub(crate) fn tried_of(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn PhysicalExpr
     let function = ScalarFunctionExpr::try_downcast_func::<Function<Tried>>(expr)?;
     let own = function.fun().inner().downcast_ref::<Function<Tried>>()?;
     Some((function.args().first()?, &own.inner.0))
+}
+
+/// The part of a column that the plan's expression for it takes, as [`Parts`] writes it.
+pub(crate) fn told_part(expr: &Expr) -> Option<(&Column, Extract)> {
+    let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
+    let Told { safe, .. } = func.inner().downcast_ref::<Function<Told>>()?.inner;
+    let Expr::ScalarFunction(ScalarFunction { func, args }) = args.first()? else { return None };
+    let Tried(extract) = &func.inner().downcast_ref::<Function<Tried>>()?.inner;
+    let Expr::Column(column) = args.first()? else { return None };
+    Some((column, Extract { safe, ..extract.clone() }))
 }
 
 impl Unary for Tried {

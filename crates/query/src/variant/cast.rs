@@ -1,6 +1,6 @@
 //! From variants to the types of SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -8,13 +8,15 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
+use arrow::compute::{can_cast_types, cast, concat};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
+use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
 use esker_read::{Variant, VariantFields, VariantItems, VariantValue, column_of_variants, is_variant, variant_array, variant_at};
 
 use super::Path;
 use super::json::text;
-use crate::semantics::cast_values;
+use crate::semantics::{cast_values, is_own};
 use crate::wording::sql_type;
 
 /// A part of a variant as a value of a type.
@@ -181,17 +183,23 @@ impl To<'_> {
         let mut made: Option<ArrayRef> = None;
         for (kind, row) in kinds {
             let next = match kind {
+                Kind::Binary | Kind::Uuid if self.ty.is_string() => as_json(values, kind),
                 Kind::Nested if !self.ty.is_string() => match self.safe {
                     true => continue,
                     false => return Err(self.misfit(values[row])),
                 },
-                Kind::Binary | Kind::Uuid if self.ty.is_string() => cast_values(&as_json(values, kind), self.ty, self.safe)?,
-                kind => match cast_values(&of_kind(values, kind)?, self.ty, self.safe) {
-                    Ok(values) => values,
-                    // Between the two types there is no conversion.
-                    Err(_) if self.safe => continue,
-                    Err(_) => return Err(self.misfit(values[row])),
-                },
+                kind => of_kind(values, kind)?,
+            };
+            let next = match converted(&next, self.ty, self.safe)? {
+                Some(next) => next,
+                None if self.safe => continue,
+                None => {
+                    let lost = |row: &usize| {
+                        let own = next.is_valid(*row).then(|| converted(&next.slice(*row, 1), self.ty, true));
+                        own.is_some_and(|made| made.is_ok_and(|made| made.is_none_or(|made| made.is_null(0))))
+                    };
+                    return Err(self.misfit(values[(0..next.len()).find(lost).unwrap_or(row)]));
+                }
             };
             made = Some(match made {
                 None => next,
@@ -238,7 +246,18 @@ impl To<'_> {
         let DataType::Struct(pair) = entries.data_type() else {
             return Err(DataFusionError::Internal("a map without entries".to_owned()));
         };
-        let objects = self.each(values, object)?;
+        let keys = |object: VariantFields<'_>| {
+            let names: ArrayRef = Arc::new(object.iter().map(|(name, _)| Some(name)).collect::<StringArray>());
+            converted(&names, pair[0].data_type(), true)
+        };
+        let is_map = |object: &VariantFields<'_>| {
+            let Ok(Some(keys)) = keys(*object) else { return false };
+            let different = RowConverter::new(vec![SortField::new(keys.data_type().clone())])
+                .and_then(|converter| converter.convert_columns(std::slice::from_ref(&keys)))
+                .map_or(0, |keys| keys.iter().collect::<HashSet<_>>().len());
+            keys.null_count() == 0 && different == keys.len()
+        };
+        let objects = self.each(values, |value| object(value).filter(is_map))?;
         let (names, of): (Vec<&str>, Vec<_>) =
             objects.iter().flatten().flat_map(|object| object.iter()).map(|(name, value)| (name, Some(value))).unzip();
         let lengths = OffsetBuffer::from_lengths(objects.iter().map(|object| object.map_or(0, VariantFields::len)));
@@ -251,6 +270,37 @@ impl To<'_> {
     fn misfit(self, value: Option<Variant<'_>>) -> DataFusionError {
         DataFusionError::Execution(value.map(|value| unreadable(&text(value), self.ty)).unwrap_or_default())
     }
+}
+
+/// Values of one kind in another type, as a `CAST` makes them; none if that can't be, or if not safe one of them has no value there.
+pub(super) fn converted(values: &ArrayRef, to: &DataType, safe: bool) -> Result<Option<ArrayRef>> {
+    let from = values.data_type();
+    // A number says no day and no time of day.
+    if (from.is_numeric() && to.is_temporal()) || !(can_cast_types(from, to) || is_own(from, to)) {
+        return Ok(None);
+    }
+    match cast_values(values, to, safe) {
+        Ok(made) => Ok(Some(made)),
+        Err(_) if !safe => Ok(None),
+        // Arrow has an error rather than a null for some values, such as days that its calendar has not.
+        Err(_) => {
+            let one = |row: usize| cast_values(&values.slice(row, 1), to, true).unwrap_or_else(|_| new_null_array(to, 1));
+            let each: Vec<ArrayRef> = (0..values.len()).map(one).collect();
+            match each.is_empty() {
+                true => Ok(Some(new_null_array(to, 0))),
+                false => Ok(Some(concat(&each.iter().map(AsRef::as_ref).collect::<Vec<_>>())?)),
+            }
+        }
+    }
+}
+
+/// A column of a file as variants have its values: integers of one width, and decimals of all digits.
+pub(super) fn as_variants_have(array: &ArrayRef) -> Result<ArrayRef> {
+    Ok(match array.data_type() {
+        ty if ty.is_integer() => cast(array, &DataType::Int64)?,
+        DataType::Decimal128(_, scale) => cast(array, &DataType::Decimal128(38, *scale))?,
+        _ => array.clone(),
+    })
 }
 
 fn object(value: VariantValue<'_>) -> Option<VariantFields<'_>> {

@@ -31,7 +31,7 @@ use roaring::RoaringTreemap;
 use super::cast::natural;
 use super::functions::extract;
 use super::{Extract, Path};
-use crate::semantics::cast_values;
+use crate::semantics::{cast_values, told_part};
 
 /// Conditions on parts of variants.
 #[derive(Debug)]
@@ -159,12 +159,15 @@ fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
         return None;
     }
     let names = path.names()?.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    let text = format!("{}\u{1f}{}\u{1f}{to}", column.name, names.join("\u{1e}"));
+    let text = format!("{}\u{1f}{names:?}\u{1f}{to}", column.name);
     Some(Part { column: text, id: field_id(field)?, names, to })
 }
 
 /// The column that a value is taken of, with the way to it and its type.
 pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
+    if let Some(part) = told_part(expr) {
+        return Some(part);
+    }
     match expr {
         Expr::Column(column) => Some((column, Extract { path: Path(Vec::new()), to: esker_read::variant_type(), safe: false })),
         Expr::ScalarFunction(ScalarFunction { func, args }) => {

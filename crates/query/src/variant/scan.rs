@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, StructArray, new_null_array};
 use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use arrow::util::display::array_value_to_string;
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::get_field;
@@ -16,8 +15,9 @@ use datafusion::physical_expr::expressions::{Column, lit};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use esker_read::{NoVariant, variants};
 
-use super::{Extract, Path};
-use crate::semantics::{cast_values, tried};
+use super::cast::{as_variants_have, converted};
+use super::{Extract, Path, of_values, texts};
+use crate::semantics::tried;
 
 /// A part of a variant in a file that has it apart. Its first child is the part's column, then come what is of another type, and the names
 /// for that.
@@ -102,12 +102,13 @@ impl PhysicalExpr for InParts {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let columns: Vec<ArrayRef> =
             self.columns.iter().map(|column| column.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
-        let own = &columns[0];
+        let own = &as_variants_have(&columns[0])?;
         // Null where there is no conversion between the two types, as for a value that does not fit.
-        let mut found = cast_values(own, &self.extract.to, true).unwrap_or_else(|_| new_null_array(&self.extract.to, own.len()));
+        let mut found = converted(own, &self.extract.to, true)?.unwrap_or_else(|| new_null_array(&self.extract.to, own.len()));
         let lost = |row: usize| -> Result<Option<String>> {
             let is_lost = own.is_valid(row) && found.is_null(row);
-            Ok(if is_lost { Some(self.extract.unreadable(&array_value_to_string(own, row)?)) } else { None })
+            let shown = || Ok::<_, DataFusionError>(texts(of_values(&own.slice(row, 1))?.as_struct()).value(0).to_owned());
+            Ok(if is_lost { Some(self.extract.unreadable(&shown()?)) } else { None })
         };
         let mut wrong: StringArray = match found.null_count() > own.null_count() {
             true => (0..own.len()).map(lost).collect::<Result<_>>()?,

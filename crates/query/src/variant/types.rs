@@ -9,6 +9,8 @@ use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType as SqlType, Exa
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use esker_read::about_shapes;
+
 use crate::semantics::Types;
 
 /// Types within one another, at most.
@@ -18,7 +20,7 @@ const DEEPEST: usize = 20;
 pub(super) fn named(name: &str) -> Result<DataType> {
     let wrong = || DataFusionError::Plan(format!("'{name}' is no type that a variant can be read as"));
     // The parser's work grows faster than the types within one another.
-    if name.chars().filter(|c| matches!(c, '<' | '[')).count() > DEEPEST {
+    if name.chars().filter(|c| matches!(c, '<' | '[' | '(')).count() > DEEPEST {
         return Err(DataFusionError::Plan(format!("a type that a variant is read as has at most {DEEPEST} others within it")));
     }
     let mut parser = Parser::new(&GenericDialect {}).try_with_sql(name).map_err(|_| wrong())?;
@@ -32,6 +34,11 @@ pub(super) fn named(name: &str) -> Result<DataType> {
 /// The Arrow type of a type of SQL's; none of one that no variant can be read as.
 fn type_of(ty: &SqlType) -> Result<Option<DataType>> {
     if let Some(own) = Types.plan_type_field(ty)? {
+        if about_shapes(&own).is_some() {
+            return Err(DataFusionError::Plan(format!(
+                "a variant holds no shapes: CAST(variant_get(…) AS {ty}) makes one of its bytes"
+            )));
+        }
         if !own.metadata().is_empty() {
             let what = format!("'{ty}' has a length: CAST(variant_get(…) AS {ty}) cuts a value");
             return Err(DataFusionError::Plan(what));

@@ -1,0 +1,51 @@
+//! The columns of a file that hold UUIDs say so (specification, Appendix A, "Parquet"; Parquet, "Variant Shredding"): Arrow has 16 bytes alone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use esker_format::{PrimitiveType, Schema, Type};
+use parquet::basic::{LogicalType, Type as Physical};
+use parquet::errors::Result;
+use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
+
+const WIDTH: i32 = 16;
+
+/// A file's schema in which the columns of UUIDs are marked: those of a table's, and those of the parts of variants.
+pub(crate) fn marked(file: &SchemaDescriptor, schema: &Schema) -> Result<SchemaDescriptor> {
+    let is_uuid =
+        |id: &i32| schema.field_by_id(*id).is_some_and(|field| matches!(*field.field_type, Type::Primitive(PrimitiveType::Uuid)));
+    let uuids: HashSet<i32> = schema.field_ids().filter(is_uuid).collect();
+    Ok(SchemaDescriptor::new(with_marks(&file.root_schema_ptr(), &uuids)?))
+}
+
+fn with_marks(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
+    let info = ty.get_basic_info();
+    let id = info.has_id().then(|| info.id());
+    Ok(Arc::new(match ty.as_ref() {
+        ParquetType::PrimitiveType { physical_type: Physical::FIXED_LEN_BYTE_ARRAY, type_length: WIDTH, .. } => {
+            // A part of a variant has no id. Of the values of variants UUIDs alone have a width.
+            if !id.map_or(info.name() == "typed_value", |id| uuids.contains(&id)) {
+                return Ok(ty.clone());
+            }
+            ParquetType::primitive_type_builder(info.name(), Physical::FIXED_LEN_BYTE_ARRAY)
+                .with_repetition(info.repetition())
+                .with_length(WIDTH)
+                .with_logical_type(Some(LogicalType::Uuid))
+                .with_id(id)
+                .build()?
+        }
+        ParquetType::PrimitiveType { .. } => return Ok(ty.clone()),
+        ParquetType::GroupType { fields, .. } => {
+            let fields = fields.iter().map(|field| with_marks(field, uuids)).collect::<Result<Vec<_>>>()?;
+            let mut group = ParquetType::group_type_builder(info.name())
+                .with_fields(fields)
+                .with_logical_type(info.logical_type_ref().cloned())
+                .with_converted_type(info.converted_type())
+                .with_id(id);
+            if info.has_repetition() {
+                group = group.with_repetition(info.repetition());
+            }
+            group.build()?
+        }
+    }))
+}
