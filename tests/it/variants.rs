@@ -82,6 +82,7 @@ async fn lists_structs_and_maps_are_converted_value_by_value() {
         ("TRY_CAST(parse_json('{\"x\": 1}') AS MAP(INT, INT))", "null"),
         ("TRY_CAST(parse_json('{\"01\": 1, \"1\": 2}') AS MAP(INT, INT))", "null"),
         ("CAST(parse_json('{\"1\": 2}') AS MAP(INT, INT))[1]", "2"),
+        ("CAST(parse_json('{\"1\": 2}') AS MAP(INT, INT))[5000000000]", "null"),
         ("try_variant_get(parse_json('-128'), '$', 'time')", "null"),
         (
             "ST_AsText(ST_GeomFromText('MULTIPOLYGON(EMPTY,((0 0,9 0,9 9,0 9,0 0)))'))",
@@ -200,8 +201,9 @@ async fn uuids_and_decimals_are_the_same_for_others_after_a_compaction() {
     let ids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[7_u8; 16], [8; 16]].iter()).expect("UUIDs"));
     append(&lake, variants(vec![metadata(2), ("value", none(2)), ("typed_value", ids)])).await;
     append(&lake, variants(vec![metadata(1), ("value", Arc::new(BinaryArray::from(vec![&[0x0c_u8, 1][..]])))])).await;
+    // Of 38 digits, which are as many bytes as a UUID has.
     let decimals = |unscaled: i128, scale| -> ArrayRef {
-        Arc::new(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(9, scale).expect("decimals"))
+        Arc::new(Decimal128Array::from(vec![unscaled]).with_precision_and_scale(38, scale).expect("decimals"))
     };
     let other = table(&app, "decimals").await;
     append(&other, variants(vec![metadata(1), ("value", none(1)), ("typed_value", decimals(15, 1))])).await;

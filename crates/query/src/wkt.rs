@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use esker_read::ShapeHead;
+
 const NAMES: [&str; 7] =
     ["POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION"];
 
@@ -17,14 +19,6 @@ struct Reader<'a> {
     out: String,
 }
 
-/// What the numbers of a shape are.
-#[derive(Clone, Copy)]
-struct Numbers {
-    little: bool,
-    /// For each point.
-    count: usize,
-}
-
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.bytes.split_at_checked(N)?;
@@ -32,9 +26,10 @@ impl Reader<'_> {
         taken.try_into().ok()
     }
 
-    fn whole(&mut self, little: bool) -> Option<u32> {
-        let bytes = self.take()?;
-        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    fn count(&mut self, head: ShapeHead) -> Option<u32> {
+        let (count, rest) = head.count(self.bytes)?;
+        self.bytes = rest;
+        Some(count)
     }
 
     /// Some parts, with a comma between any two; `EMPTY` if there are none.
@@ -54,16 +49,16 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn point(&mut self, numbers: Numbers) -> Option<Vec<f64>> {
+    fn point(&mut self, head: ShapeHead) -> Option<Vec<f64>> {
         let one = |_| {
             let bytes = self.take()?;
-            Some(if numbers.little { f64::from_le_bytes(bytes) } else { f64::from_be_bytes(bytes) })
+            Some(if head.little { f64::from_le_bytes(bytes) } else { f64::from_be_bytes(bytes) })
         };
-        (0..numbers.count).map(one).collect()
+        (0..head.numbers()).map(one).collect()
     }
 
-    fn coordinates(&mut self, numbers: Numbers) -> Option<()> {
-        for (at, number) in self.point(numbers)?.into_iter().enumerate() {
+    fn coordinates(&mut self, head: ShapeHead) -> Option<()> {
+        for (at, number) in self.point(head)?.into_iter().enumerate() {
             if at > 0 {
                 self.out.push(' ');
             }
@@ -72,33 +67,25 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn line(&mut self, numbers: Numbers) -> Option<()> {
-        let count = self.whole(numbers.little)?;
-        self.parts(count, |reader| reader.coordinates(numbers))
+    fn line(&mut self, head: ShapeHead) -> Option<()> {
+        let count = self.count(head)?;
+        self.parts(count, |reader| reader.coordinates(head))
     }
 
     /// A shape with its name, or without it as in a `MULTIPOINT`.
     fn shape(&mut self, named: bool) -> Option<()> {
-        let little = self.take::<1>()? == [1];
-        let ty = self.whole(little)?;
-        // PostGIS's own flags for Z, M and the number of a reference system.
-        let flag = |bit: u32| ty & bit != 0;
-        if flag(0x2000_0000) {
-            self.whole(little)?;
-        }
-        let (kind, dimensions) = ((ty & 0x1fff_ffff) % 1000, (ty & 0x1fff_ffff) / 1000);
-        let (z, m) = (flag(0x8000_0000) || matches!(dimensions, 1 | 3), flag(0x4000_0000) || matches!(dimensions, 2 | 3));
-        let numbers = Numbers { little, count: 2 + usize::from(z) + usize::from(m) };
-        let mark = match (z, m) {
+        let (head, rest) = ShapeHead::read(self.bytes)?;
+        self.bytes = rest;
+        let mark = match (head.z, head.m) {
             (false, false) => "",
             (true, false) => " Z",
             (false, true) => " M",
             (true, true) => " ZM",
         };
         let start = self.out.len();
-        match kind {
+        match head.kind {
             1 => {
-                let point = self.point(numbers)?;
+                let point = self.point(head)?;
                 match point.iter().all(|number| number.is_nan()) {
                     true => self.out.push_str("EMPTY"),
                     false => {
@@ -107,20 +94,20 @@ impl Reader<'_> {
                     }
                 }
             }
-            2 => self.line(numbers)?,
+            2 => self.line(head)?,
             3 => {
-                let count = self.whole(little)?;
-                self.parts(count, |reader| reader.line(numbers))?;
+                let count = self.count(head)?;
+                self.parts(count, |reader| reader.line(head))?;
             }
             4..=7 => {
-                let count = self.whole(little)?;
-                self.parts(count, |reader| reader.shape(kind == 7))?;
+                let count = self.count(head)?;
+                self.parts(count, |reader| reader.shape(head.kind == 7))?;
             }
             _ => return None,
         }
         if named {
             let blank = if self.out[start..].starts_with("EMPTY") { " " } else { "" };
-            let name = NAMES.get(usize::try_from(kind).ok()? - 1)?;
+            let name = NAMES.get(usize::try_from(head.kind).ok()? - 1)?;
             self.out.insert_str(start, &format!("{name}{mark}{blank}"));
         }
         Some(())

@@ -65,13 +65,14 @@ pub use schema::{
 pub use shown::{Wanted, row_groups_in};
 pub use shredded::{VariantColumn, VariantPart, only_nulls, part_path, part_type, statistic, variant_columns};
 pub use text::{marked_as_text, text_fields};
+pub use unshred::variant_of_column;
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
 pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
 pub use variant_build::{Open, VariantBuilder};
 pub use variant_check::{DEPTH, check_variant};
 pub use variant_typed::{can_be_part, column_of_variants, is_of_type};
 pub use variant_value::{Variant, VariantFields, VariantItems, VariantValue, variant_of_bound};
-pub use wkb::{SHAPE_DEPTH, WkbKind, wkb_kind};
+pub use wkb::{SHAPE_DEPTH, ShapeHead, WkbKind, wkb_kind};
 
 /// The result of a read.
 pub type Result<T> = std::result::Result<T, ReadError>;

@@ -77,7 +77,7 @@ impl Part {
                 Err(wrong("a value is there twice: as itself, and in a column of its type"))
             }
             Some(Typed::Plain(array)) if array.is_valid(row) => {
-                writer.builder.add(plain(array, row)?);
+                writer.builder.add(variant_of_column(array, row)?);
                 Ok(())
             }
             Some(Typed::Object(array, parts)) if array.is_valid(row) => {
@@ -158,8 +158,8 @@ fn may_be_typed(ty: &DataType) -> bool {
     can_be_part(ty) || ty.is_string() || matches!(ty, DataType::BinaryView | DataType::LargeBinary)
 }
 
-/// A value of a column.
-fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
+/// A value of a column that is not null, as a variant has it. Of a type that no variant has values of it is an error.
+pub fn variant_of_column(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
     use VariantValue as V;
     macro_rules! of {
         ($ty:ty) => {

@@ -4,11 +4,58 @@
 /// Shapes within one another, at most.
 pub const SHAPE_DEPTH: usize = 100;
 
-/// PostGIS's own flags in a type ("EWKB"), which are no part of the standard: Z, M, and a number for the reference system.
-const FLAGS: u32 = 0xe000_0000;
-const FLAG_Z: u32 = 0x8000_0000;
-const FLAG_M: u32 = 0x4000_0000;
-const FLAG_SRID: u32 = 0x2000_0000;
+/// What comes before the numbers of a shape.
+#[derive(Debug, Clone, Copy)]
+pub struct ShapeHead {
+    /// Whether the lowest byte of a number is the first.
+    pub little: bool,
+    /// 1 is a point, 7 a collection of any.
+    pub kind: u32,
+    pub z: bool,
+    pub m: bool,
+    /// Whether it has none of PostGIS's own flags ("EWKB"): for Z, for M, and for a number of the reference system.
+    pub is_standard: bool,
+}
+
+impl ShapeHead {
+    /// The head of a shape, and the bytes behind it; none of bytes that begin no shape.
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        const FLAGS: u32 = 0xe000_0000;
+        const FLAG_Z: u32 = 0x8000_0000;
+        const FLAG_M: u32 = 0x4000_0000;
+        const FLAG_SRID: u32 = 0x2000_0000;
+        let (order, rest) = bytes.split_first()?;
+        let little = match order {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let (ty, mut rest) = whole(rest, little)?;
+        if ty & FLAG_SRID != 0 {
+            (_, rest) = whole(rest, little)?;
+        }
+        let (kind, dimensions) = ((ty & !FLAGS) % 1000, (ty & !FLAGS) / 1000);
+        let z = ty & FLAG_Z != 0 || matches!(dimensions, 1 | 3);
+        let m = ty & FLAG_M != 0 || matches!(dimensions, 2 | 3);
+        let made = Self { little, kind, z, m, is_standard: ty & FLAGS == 0 };
+        (dimensions <= 3).then_some((made, rest))
+    }
+
+    /// The numbers of a point.
+    pub fn numbers(self) -> usize {
+        2 + usize::from(self.z) + usize::from(self.m)
+    }
+
+    /// A count, and the bytes behind it.
+    pub fn count(self, bytes: &[u8]) -> Option<(u32, &[u8])> {
+        whole(bytes, self.little)
+    }
+}
+
+fn whole(bytes: &[u8], little: bool) -> Option<(u32, &[u8])> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    Some((if little { u32::from_le_bytes(*number) } else { u32::from_be_bytes(*number) }, rest))
+}
 
 /// What some bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,91 +70,60 @@ pub enum WkbKind {
 
 /// What some bytes are. Whether lines have two points, and rings an end, is not asked.
 pub fn wkb_kind(bytes: &[u8]) -> WkbKind {
-    let mut walk = Walk { bytes, at: 0, is_standard: true };
-    match walk.shape(SHAPE_DEPTH, None) {
-        Some(()) if walk.is_standard && walk.at == bytes.len() => WkbKind::Standard,
-        Some(()) => WkbKind::Loose,
+    match shape(bytes, SHAPE_DEPTH, None) {
+        Some(([], true)) => WkbKind::Standard,
+        Some(_) => WkbKind::Loose,
         None => WkbKind::Wrong,
     }
 }
 
-struct Walk<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    is_standard: bool,
-}
-
-impl Walk<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let taken = self.bytes.get(self.at..self.at.checked_add(N)?)?.try_into().ok()?;
-        self.at += N;
-        Some(taken)
+/// Goes through a shape, of one kind if that is told. The bytes behind it, and whether it has none of PostGIS's flags.
+fn shape(bytes: &[u8], depth: usize, of: Option<u32>) -> Option<(&[u8], bool)> {
+    let depth = depth.checked_sub(1)?;
+    let (head, mut rest) = ShapeHead::read(bytes)?;
+    if of.is_some_and(|of| of != head.kind) {
+        return None;
     }
-
-    fn number(&mut self, little: bool) -> Option<u32> {
-        let bytes = self.take()?;
-        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
-    }
-
-    fn points(&mut self, count: u32, size: usize) -> Option<()> {
-        self.at = self.at.checked_add(usize::try_from(count).ok()?.checked_mul(size)?)?;
-        (self.at <= self.bytes.len()).then_some(())
-    }
-
-    /// Goes through a shape, of one kind if that is told.
-    fn shape(&mut self, depth: usize, of: Option<u32>) -> Option<()> {
-        let depth = depth.checked_sub(1)?;
-        let [order] = self.take()?;
-        let little = match order {
-            0 => false,
-            1 => true,
-            _ => return None,
-        };
-        let ty = self.number(little)?;
-        self.is_standard &= ty & FLAGS == 0;
-        if ty & FLAG_SRID != 0 {
-            self.number(little)?;
+    let mut is_standard = head.is_standard;
+    let points = |rest: &'_ [u8], count: u32| -> Option<usize> {
+        let length = usize::try_from(count).ok()?.checked_mul(8 * head.numbers())?;
+        (length <= rest.len()).then_some(length)
+    };
+    match head.kind {
+        1 => rest = &rest[points(rest, 1)?..],
+        2 => {
+            let (count, behind) = head.count(rest)?;
+            rest = &behind[points(behind, count)?..];
         }
-        let (kind, dimensions) = ((ty & !FLAGS) % 1000, (ty & !FLAGS) / 1000);
-        if of.is_some_and(|of| of != kind) {
-            return None;
+        3 => {
+            let (rings, behind) = head.count(rest)?;
+            rest = behind;
+            for _ in 0..rings {
+                let (count, behind) = head.count(rest)?;
+                rest = &behind[points(behind, count)?..];
+            }
         }
-        let more = match dimensions {
-            0 => usize::from(ty & FLAG_Z != 0) + usize::from(ty & FLAG_M != 0),
-            1 | 2 => 1,
-            3 => 2,
-            _ => return None,
-        };
-        let size = 8 * (2 + more);
-        match kind {
-            1 => self.points(1, size),
-            2 => {
-                let count = self.number(little)?;
-                self.points(count, size)
+        4..=7 => {
+            // Points, lines and polygons; a collection has any.
+            let of = (head.kind < 7).then(|| head.kind - 3);
+            let (shapes, behind) = head.count(rest)?;
+            rest = behind;
+            for _ in 0..shapes {
+                let (behind, own) = shape(rest, depth, of)?;
+                (rest, is_standard) = (behind, is_standard && own);
             }
-            3 => {
-                for _ in 0..self.number(little)? {
-                    let count = self.number(little)?;
-                    self.points(count, size)?;
-                }
-                Some(())
-            }
-            4..=7 => {
-                // Points, lines and polygons; a collection has any.
-                let of = (kind < 7).then(|| kind - 3);
-                for _ in 0..self.number(little)? {
-                    self.shape(depth, of)?;
-                }
-                Some(())
-            }
-            _ => None,
         }
+        _ => return None,
     }
+    Some((rest, is_standard))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FLAG_Z: u32 = 0x8000_0000;
+    const FLAG_SRID: u32 = 0x2000_0000;
 
     fn point(ty: u32, numbers: usize) -> Vec<u8> {
         [&[1][..], &ty.to_le_bytes(), &vec![0; 8 * numbers]].concat()

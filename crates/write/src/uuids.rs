@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use esker_format::{PrimitiveType, Schema, Type};
-use parquet::basic::{LogicalType, Type as Physical};
+use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::errors::Result;
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType, TypePtr};
 
@@ -23,8 +23,9 @@ fn with_marks(ty: &TypePtr, uuids: &HashSet<i32>) -> Result<TypePtr> {
     let id = info.has_id().then(|| info.id());
     Ok(Arc::new(match ty.as_ref() {
         ParquetType::PrimitiveType { physical_type: Physical::FIXED_LEN_BYTE_ARRAY, type_length: WIDTH, .. } => {
-            // A part of a variant has no id. Of the values of variants UUIDs alone have a width.
-            if !id.map_or(info.name() == "typed_value", |id| uuids.contains(&id)) {
+            // A part of a variant has no id. Of the values of variants UUIDs and long decimals alone have a width, and decimals say so.
+            let is_uuid = id.map_or(info.name() == "typed_value", |id| uuids.contains(&id));
+            if !is_uuid || info.logical_type_ref().is_some() || info.converted_type() != ConvertedType::NONE {
                 return Ok(ty.clone());
             }
             ParquetType::primitive_type_builder(info.name(), Physical::FIXED_LEN_BYTE_ARRAY)

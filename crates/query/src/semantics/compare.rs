@@ -16,7 +16,7 @@ use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExp
 use datafusion::logical_expr::utils::disjunction;
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, GetFieldAccess, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, TryCast,
-    binary_expr, cast, lit, when,
+    binary_expr, cast, lit, try_cast, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
@@ -65,7 +65,8 @@ impl ExprPlanner for Operators {
             && key.get_type(schema)?.is_integer()
             && pair[0].data_type().is_integer()
         {
-            **key = cast(key.as_ref().clone(), pair[0].data_type().clone());
+            // A key that the type does not hold is in no map.
+            **key = try_cast(key.as_ref().clone(), pair[0].data_type().clone());
         }
         if is_variant(&from.get_type(schema)?) {
             return Ok(PlannerResult::Planned(match expr.field_access {

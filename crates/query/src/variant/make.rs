@@ -4,12 +4,9 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit,
-    TimestampMicrosecondType, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType, Decimal128Type, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{VariantBuilder, VariantValue, check_variant, is_variant, variant_array, variant_at};
+use esker_read::{VariantBuilder, VariantValue, check_variant, is_variant, variant_array, variant_at, variant_of_column};
 
 use super::holds_variant;
 use crate::wording::sql_type;
@@ -147,42 +144,16 @@ impl Source {
 }
 
 fn plain(array: &ArrayRef, row: usize) -> Result<VariantValue<'_>> {
-    use VariantValue as V;
-    macro_rules! of {
-        ($ty:ty) => {
-            array.as_primitive::<$ty>().value(row)
-        };
-    }
     Ok(match array.data_type() {
         ty if is_variant(ty) => variant_at(array.as_struct(), row).get(),
-        DataType::Boolean => V::Boolean(array.as_boolean().value(row)),
-        DataType::Int64 => V::Integer(of!(Int64Type)),
-        DataType::Float32 => V::Float(of!(Float32Type)),
-        DataType::Float64 => V::Double(of!(Float64Type)),
-        DataType::Decimal128(_, scale) => {
-            let unscaled = of!(Decimal128Type);
-            match u8::try_from(*scale) {
-                Ok(scale) => V::Decimal { unscaled, scale },
-                Err(_) => {
-                    let whole = 10_i128.checked_pow(scale.unsigned_abs().into()).and_then(|ten| unscaled.checked_mul(ten));
-                    V::Decimal { unscaled: whole.ok_or_else(|| too_long(array))?, scale: 0 }
-                }
-            }
+        // Zeros before the point, which variants write out.
+        DataType::Decimal128(_, scale @ ..0) => {
+            let unscaled = array.as_primitive::<Decimal128Type>().value(row);
+            let whole = 10_i128.checked_pow(scale.unsigned_abs().into()).and_then(|ten| unscaled.checked_mul(ten));
+            let unscaled = whole.filter(|whole| whole.unsigned_abs() < 10_u128.pow(38));
+            VariantValue::Decimal { unscaled: unscaled.ok_or_else(|| too_long(array))?, scale: 0 }
         }
-        DataType::Date32 => V::Date(of!(Date32Type)),
-        DataType::Time64(TimeUnit::Microsecond) => V::Time(of!(Time64MicrosecondType)),
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            V::Timestamp { micros: of!(TimestampMicrosecondType), zoned: zone.is_some() }
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
-            V::TimestampNs { nanos: of!(TimestampNanosecondType), zoned: zone.is_some() }
-        }
-        DataType::Utf8View => V::String(array.as_string_view().value(row)),
-        DataType::BinaryView => V::Binary(array.as_binary_view().value(row)),
-        DataType::FixedSizeBinary(16) => {
-            V::Uuid(array.as_fixed_size_binary().value(row).try_into().map_err(|e| DataFusionError::External(Box::new(e)))?)
-        }
-        ty => return Err(DataFusionError::Internal(format!("a variant of {ty}"))),
+        _ => variant_of_column(array, row)?,
     })
 }
 
