@@ -29,6 +29,9 @@ use crate::wkt;
 const NAME: &str = "ARROW:extension:name";
 const ABOUT: &str = "ARROW:extension:metadata";
 
+/// What is said of bytes that are no shape as other engines read it.
+pub(crate) const NO_SHAPE: &str = "is no well-known binary (WKB), or has flags of PostGIS's (EWKB) or bytes behind its shape";
+
 /// Where the first of some bytes are that are no shape as other engines read it.
 pub(crate) fn first_wrong(shapes: &LargeBinaryArray) -> Option<usize> {
     (0..shapes.len()).find(|row| shapes.is_valid(*row) && !is_standard(shapes.value(*row)))
@@ -46,7 +49,7 @@ pub(crate) fn checked(values: &ArrayRef, safe: bool) -> Result<ArrayRef> {
         }
         Some(row) => {
             let shown: String = shapes.value(row).iter().take(20).map(|byte| format!("{byte:02X}")).collect();
-            exec_err!("X'{shown}…' is no well-known binary (WKB), or has flags of PostGIS's (EWKB) or bytes behind its shape")
+            exec_err!("X'{shown}…' {NO_SHAPE}")
         }
     }
 }
@@ -131,13 +134,15 @@ impl Function {
         Err(DataFusionError::Plan(format!("{}: {what}", self.name)))
     }
 
+    fn no_shape(&self, why: &str) -> DataFusionError {
+        DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB){why}", self.name))
+    }
+
     /// A shape of some bytes.
     fn read<'a>(&self, bytes: &'a [u8]) -> Result<Wkb<'a>> {
-        let wrong =
-            |what: String| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB){what}", self.name));
         match esker_read::wkb_kind(bytes) {
-            esker_read::WkbKind::Wrong => Err(wrong(String::new())),
-            _ => read_wkb(bytes).map_err(|e| wrong(format!(": {e}"))),
+            esker_read::WkbKind::Wrong => Err(self.no_shape("")),
+            _ => read_wkb(bytes).map_err(|e| self.no_shape(&format!(": {e}"))),
         }
     }
 
@@ -150,8 +155,7 @@ impl Function {
 
     fn text(&self, bytes: &[u8]) -> Result<String> {
         self.read(bytes)?;
-        wkt::text(bytes)
-            .ok_or_else(|| DataFusionError::Execution(format!("{}: a value is no well-known binary (WKB)", self.name)))
+        wkt::text(bytes).ok_or_else(|| self.no_shape(""))
     }
 
     fn of_text(&self, text: &str) -> Result<Vec<u8>> {

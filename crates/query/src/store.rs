@@ -191,11 +191,7 @@ impl Column {
             PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } if binary => {
                 let bytes = self.cast(array, &DataType::LargeBinary)?;
                 match geo::first_wrong(bytes.as_binary::<i64>()) {
-                    Some(row) => Err(wrong(format!(
-                        "column {}: value {} is no well-known binary (WKB), or has flags of PostGIS's (EWKB) or bytes behind its shape",
-                        self.path,
-                        row + 1
-                    ))),
+                    Some(row) => Err(wrong(format!("column {}: value {} {}", self.path, row + 1, geo::NO_SHAPE))),
                     None => self.survives(array),
                 }
             }

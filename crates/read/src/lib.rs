@@ -67,7 +67,7 @@ pub use shredded::{VariantColumn, VariantPart, only_nulls, part_path, part_type,
 pub use text::{marked_as_text, text_fields};
 pub use unshred::variant_of_column;
 pub use values::{cast_exactly, literal_array, value_at, values_array, values_of};
-pub use variant::{is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
+pub use variant::{VariantRows, is_variant, variant_array, variant_at, variant_hash, variant_parts, variant_type, variants};
 pub use variant_build::{Open, VariantBuilder};
 pub use variant_check::{DEPTH, check_variant};
 pub use variant_typed::{can_be_part, column_of_variants, is_of_type};

@@ -1,7 +1,7 @@
 //! Variants whose parts are in columns of their own (Parquet, "Variant Shredding"), and those whose bytes can't be taken as they are, put
 //! together anew.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 
 use crate::variant_check::{Check, DEPTH};
 use crate::variant_typed::can_be_part;
-use crate::{Variant, VariantBuilder, VariantValue};
+use crate::{Variant, VariantBuilder, VariantRows, VariantValue};
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
@@ -206,28 +206,25 @@ pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, Bina
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
     let (mut check, mut builder) = (Check::default(), VariantBuilder::default());
-    if part.typed.is_none()
-        && let Some(value) = part.value.as_ref().filter(|value| value.null_count() == 0)
-    {
+    if let (None, Some(value)) = (&part.typed, &part.value) {
         // Nearly all files have their variants in one piece, as rows have them.
-        let mut as_it_is = |row: usize| array.is_null(row) || check.check(own.value(row), value.value(row), DEPTH) == Ok(true);
+        let mut as_it_is = |row: usize| {
+            array.is_null(row) || (value.is_valid(row) && check.check(own.value(row), value.value(row), DEPTH) == Ok(true))
+        };
         if (0..array.len()).all(&mut as_it_is) {
             return Ok((own.clone(), value.clone()));
         }
     }
-    let (mut metadata, mut values) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    let mut made = VariantRows::default();
     for row in 0..array.len() {
         if array.is_null(row) {
-            metadata.append_null();
-            values.append_null();
+            made.append_null();
             continue;
         }
         builder.begin_with(own.value(row));
         let mut writer = Writer { metadata: own.value(row), check: &mut check, builder: &mut builder };
         part.append(row, &mut writer, DEPTH)?;
-        let (names, value) = builder.finish();
-        metadata.append_value(names);
-        values.append_value(value);
+        made.append(builder.finish());
     }
-    Ok((metadata.finish(), values.finish()))
+    Ok(made.columns())
 }

@@ -53,6 +53,36 @@ pub fn variant_array(metadata: BinaryViewArray, value: BinaryViewArray) -> Resul
     Ok(Arc::new(StructArray::try_new(FIELDS.clone(), vec![metadata, value], nulls)?))
 }
 
+/// A column of variants that is made row by row.
+#[derive(Debug, Default)]
+pub struct VariantRows {
+    metadata: BinaryViewBuilder,
+    values: BinaryViewBuilder,
+}
+
+impl VariantRows {
+    pub fn append_null(&mut self) {
+        self.metadata.append_null();
+        self.values.append_null();
+    }
+
+    /// Adds the dictionary and the value of a variant.
+    pub fn append(&mut self, (metadata, value): (impl AsRef<[u8]>, impl AsRef<[u8]>)) {
+        self.metadata.append_value(metadata);
+        self.values.append_value(value);
+    }
+
+    pub fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let (metadata, value) = self.columns();
+        variant_array(metadata, value)
+    }
+
+    /// The dictionaries and the values, both null where there is no variant.
+    pub(crate) fn columns(mut self) -> (BinaryViewArray, BinaryViewArray) {
+        (self.metadata.finish(), self.values.finish())
+    }
+}
+
 /// A file's column of variants as rows have it: nothing is kept apart, and every value is checked.
 pub fn variants(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if is_variant(array.data_type()) {

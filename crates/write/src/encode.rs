@@ -64,9 +64,9 @@ impl Shape {
         let arrow = if lineage { with_lineage(&columns) } else { columns };
         let stored = Arc::new(Stored::new(&arrow, shredding)?);
         let columns = &stored.schema;
-        let (writer, row_group_bytes) = properties::properties(metadata, columns)?;
-        // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
         let file = uuids::marked(&ArrowSchemaConverter::new().convert(columns)?, &schema)?;
+        let (writer, row_group_bytes) = properties::properties(metadata, &file);
+        // The Arrow schema is left out: it is one writer's view, and spliced row groups may come from another's.
         let factory = |properties: WriterProperties| {
             let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
             let options = options.with_parquet_schema(file.clone());

@@ -2,21 +2,17 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::Schema;
 use esker_format::TableMetadata;
 use esker_table::properties::{
     BLOOM_ENABLED, BLOOM_FPP, Codec, DICT_BYTES, PAGE_BYTES, PAGE_ROWS, PAGE_VERSION, ROW_GROUP_BYTES, STATISTICS_ENABLED,
     compression,
 };
-use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 
-use crate::Result;
-
-/// The writer's properties for a table, and the size of its row groups. `columns` are the files' columns, with ids.
-pub(crate) fn properties(metadata: &TableMetadata, columns: &Schema) -> Result<(WriterProperties, usize)> {
+/// The writer's properties for a table whose files have some columns, and the size of its row groups.
+pub(crate) fn properties(metadata: &TableMetadata, file: &SchemaDescriptor) -> (WriterProperties, usize) {
     let table = &metadata.properties;
     let version = if PAGE_VERSION.of(table) == 2 { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
     let (codec, level) = compression(table);
@@ -30,7 +26,7 @@ pub(crate) fn properties(metadata: &TableMetadata, columns: &Schema) -> Result<(
         .set_data_page_row_count_limit(PAGE_ROWS.of(table))
         .set_dictionary_page_size_limit(DICT_BYTES.of(table));
     let schema = metadata.current_schema();
-    let paths = paths(columns)?;
+    let paths = paths(file);
     let path = |name: &str| schema.field_by_name(name).and_then(|field| paths.get(&field.id));
     let shares: HashMap<&str, f64> = BLOOM_FPP.by_column(table).collect();
     for (name, _) in BLOOM_ENABLED.by_column(table).filter(|(_, enabled)| *enabled) {
@@ -45,14 +41,13 @@ pub(crate) fn properties(metadata: &TableMetadata, columns: &Schema) -> Result<(
         let enabled = if enabled { EnabledStatistics::Page } else { EnabledStatistics::None };
         builder = builder.set_column_statistics_enabled(column, enabled);
     }
-    Ok((builder.build(), ROW_GROUP_BYTES.of(table)))
+    (builder.build(), ROW_GROUP_BYTES.of(table))
 }
 
 /// Where columns are in a file, by field id: names may hold dots, and lists and maps have levels of their own.
-fn paths(columns: &Schema) -> Result<HashMap<i32, ColumnPath>> {
-    let file = ArrowSchemaConverter::new().convert(columns)?;
+fn paths(file: &SchemaDescriptor) -> HashMap<i32, ColumnPath> {
     let leaves = file.columns().iter().map(|leaf| (leaf.self_type().get_basic_info(), leaf.path()));
-    Ok(leaves.filter(|(info, _)| info.has_id()).map(|(info, path)| (info.id(), path.clone())).collect())
+    leaves.filter(|(info, _)| info.has_id()).map(|(info, path)| (info.id(), path.clone())).collect()
 }
 
 /// A level that is set is one that the codec has.

@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, ListArray, MapArray, StringArray, StructArray, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, StringArray, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{can_cast_types, cast, concat};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit};
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{Variant, VariantFields, VariantItems, VariantValue, column_of_variants, is_variant, variant_array, variant_at};
+use esker_read::{Variant, VariantFields, VariantItems, VariantRows, VariantValue, column_of_variants, is_variant, variant_at};
 
 use super::Path;
 use super::json::text;
@@ -251,6 +249,10 @@ impl To<'_> {
             converted(&names, pair[0].data_type(), true)
         };
         let is_map = |object: &VariantFields<'_>| {
+            // Names are texts, and each is there once.
+            if pair[0].data_type().is_string() {
+                return true;
+            }
             let Ok(Some(keys)) = keys(*object) else { return false };
             let different = RowConverter::new(vec![SortField::new(keys.data_type().clone())])
                 .and_then(|converter| converter.convert_columns(std::slice::from_ref(&keys)))
@@ -313,12 +315,14 @@ fn nulls<T>(values: &[Option<T>]) -> NullBuffer {
 
 /// Variants as an array.
 fn variants(values: &Values<'_>) -> Result<ArrayRef> {
-    let (mut metadata, mut bytes) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    let mut made = VariantRows::default();
     for value in values {
-        metadata.append_option(value.map(Variant::metadata));
-        bytes.append_option(value.map(Variant::bytes));
+        match value {
+            Some(value) => made.append((value.metadata(), value.bytes())),
+            None => made.append_null(),
+        }
     }
-    Ok(variant_array(metadata.finish(), bytes.finish())?)
+    Ok(made.finish()?)
 }
 
 /// Bytes and UUIDs as JSON has them, without its quotes.

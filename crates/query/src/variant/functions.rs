@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryViewBuilder};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::exec_err;
@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::scalar::ScalarValue;
-use esker_read::{is_variant, variant_array, variant_type};
+use esker_read::{VariantRows, is_variant, variant_type};
 
 use super::{Extract, Path, json, texts, types};
 use crate::semantics::of_untyped_null;
@@ -51,24 +51,18 @@ pub(crate) fn field_of_variant(variant: Expr, name: &str) -> Expr {
 /// Texts of JSON as variants.
 pub(super) fn parsed(texts: &ArrayRef, safe: bool) -> Result<ArrayRef> {
     let texts = cast(texts, &DataType::Utf8)?;
-    let (mut metadata, mut values) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    let mut made = VariantRows::default();
     for text in texts.as_string::<i32>() {
         match text.map(json::parse) {
-            Some(Ok((names, value))) => {
-                metadata.append_value(names);
-                values.append_value(value);
-            }
+            Some(Ok(variant)) => made.append(variant),
             Some(Err(what)) if !safe => {
                 let shown: String = text.unwrap_or_default().chars().take(80).collect();
                 return Err(DataFusionError::Execution(format!("'{shown}' is no JSON: {what}")));
             }
-            _ => {
-                metadata.append_null();
-                values.append_null();
-            }
+            _ => made.append_null(),
         }
     }
-    Ok(variant_array(metadata.finish(), values.finish())?)
+    Ok(made.finish()?)
 }
 
 fn wrong<T>(function: &str, what: &str) -> Result<T> {

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryViewBuilder};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
-use esker_read::{VariantBuilder, VariantValue, check_variant, is_variant, variant_array, variant_at, variant_of_column};
+use esker_read::{VariantBuilder, VariantRows, VariantValue, check_variant, is_variant, variant_at, variant_of_column};
 
 use super::holds_variant;
 use crate::wording::sql_type;
@@ -19,11 +19,10 @@ pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {
     let source = Source::of(array)?;
     // With what is around it, a variant may be too deep.
     let is_deep = holds_variant(array.data_type());
-    let (mut metadata, mut values) = (BinaryViewBuilder::new(), BinaryViewBuilder::new());
+    let mut made = VariantRows::default();
     for row in 0..array.len() {
         if array.is_null(row) {
-            metadata.append_null();
-            values.append_null();
+            made.append_null();
             continue;
         }
         let mut builder = VariantBuilder::default();
@@ -33,10 +32,9 @@ pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {
             check_variant(&names, &value)
                 .map_err(|what| DataFusionError::Execution(format!("no variant can be made: {what}")))?;
         }
-        metadata.append_value(names);
-        values.append_value(value);
+        made.append((names, value));
     }
-    Ok(variant_array(metadata.finish(), values.finish())?)
+    Ok(made.finish()?)
 }
 
 /// Values in one of the few Arrow types that variants have values of.
