@@ -194,6 +194,19 @@ async fn files_and_row_groups_of_other_values_are_not_read() {
     app.stop().await;
 }
 
+/// A scan of so many rows is divided among threads after it has read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_two_conditions_name_is_all_that_a_scan_reads_of_a_variant() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "divided", json!("variant")).await;
+    append(&lake, 0, in_parts(&objects(0..20_000), DataType::Int64), WriterProperties::default()).await;
+    let sql = "SELECT count(*) FROM lake.divided WHERE variant_get(v, '$.a', 'bigint') BETWEEN 250 AND 259";
+    assert_eq!(rows(&app, sql).await, texts(&[&["10"]]));
+    let plan = rows(&app, &format!("EXPLAIN {sql}")).await.concat().concat();
+    assert!(plan.contains("RepartitionExec") && plan.contains("projection=[variant_part(v@1) as part 0]"), "{plan}");
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shapes_are_kept_to_the_bit_and_found_by_the_boxes_around_them() {
     let app = TestApp::start().await;

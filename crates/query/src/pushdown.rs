@@ -22,6 +22,7 @@ use datafusion::physical_plan::{
 
 use crate::order::BelowSubqueries;
 use crate::padded::Padding;
+use crate::variant::Projected;
 
 /// For inputs that are not as those before.
 pub(crate) const RECOMPUTED: ReplaceChildrenOptions = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
@@ -40,8 +41,8 @@ pub(crate) fn rules() -> Vec<Rule> {
             _ => rule,
         }
     };
-    let first: Rule = Arc::new(Padding);
-    std::iter::once(first).chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
+    let first: [Rule; 2] = [Arc::new(Projected), Arc::new(Padding)];
+    first.into_iter().chain(PhysicalOptimizer::new().rules.into_iter().map(apart)).collect()
 }
 
 #[derive(Debug)]
