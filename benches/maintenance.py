@@ -432,7 +432,7 @@ class Bench:
             started = time.monotonic()
             outcome = self.server.maintain(f"b.{name}", "expire", options)
             taken[snapshots] = time.monotonic() - started
-            what = f"M1 {outcome['snapshots']} snapshots, {outcome['doomed_files']} files, planning and all"
+            what = f"M1 {outcome['snapshots']} snapshots, {outcome['quarantined_files']} files, planning and all"
             self.note(what, taken[snapshots], "s")
         growth = (taken[sizes[-1]] / taken[sizes[0]]) / (sizes[-1] / sizes[0])
         self.note("M1 growth of time over growth of table", growth, "x", "<= 1.3 (linear)", growth <= 1.3)

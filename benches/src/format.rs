@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use esker_format::{
-    Bound, Codec, Columns, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
-    ManifestWriter, NewManifest, NewManifestList, Projection, TableMetadata, Value, decode_manifest, read_manifest,
+    AvroCodec, BoundBytes, Columns, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
+    ManifestProjection, ManifestWriter, NewManifest, NewManifestList, TableMetadata, Value, decode_manifest, read_manifest,
 };
 use esker_storage::Storage;
 use esker_table::{Expr, Manifests, SnapshotFiles, plan_scan, projection};
@@ -38,9 +38,11 @@ const KEPT: u64 = 8;
 type Read = fn(&[u8]) -> Box<dyn Any>;
 
 const READERS: [(&str, Read); 4] = [
-    ("batch", |file| Box::new(decode_manifest(file, &Projection::all()).expect("a manifest"))),
+    ("batch", |file| Box::new(decode_manifest(file, &ManifestProjection::all()).expect("a manifest"))),
     ("rows", |file| Box::new(read_manifest(file).expect("a manifest"))),
-    ("projected", |file| Box::new(decode_manifest(file, &Projection::planning(Columns::of([1, 2]))).expect("a manifest"))),
+    ("projected", |file| {
+        Box::new(decode_manifest(file, &ManifestProjection::planning(Columns::of([1, 2]))).expect("a manifest"))
+    }),
     ("iceberg", |file| Box::new(iceberg::spec::Manifest::parse_avro(file).expect("a manifest"))),
 ];
 
@@ -77,7 +79,7 @@ fn value(column: i32, file: usize, greatest: bool) -> Value {
 fn file(n: usize) -> DataFile {
     let counts = |count: i64| Some((1..=COLUMNS).map(|id| (id, count + i64::from(id))).collect());
     let bounds = |greatest: bool| {
-        Some((1..=COLUMNS).map(|id| (id, Bound::of(&value(id, n, greatest)).expect("a primitive value"))).collect())
+        Some((1..=COLUMNS).map(|id| (id, BoundBytes::of(&value(id, n, greatest)).expect("a primitive value"))).collect())
     };
     let day = 19_000 + (n / IN_A_DAY) as i32;
     let path = format!("s3://lake/warehouse/sales/orders/data/day={day}/{n:08}-8d1c5a5e-0000-4000-8000-000000000000.parquet");
@@ -123,7 +125,7 @@ fn manifest_of(metadata: &TableMetadata, path: &str, files: std::ops::Range<usiz
         spec: metadata.default_partition_spec(),
         types: &metadata.partition_types(0),
         snapshot_id: Some(SNAPSHOT),
-        codec: Codec::default(),
+        codec: AvroCodec::default(),
     };
     let mut writer = ManifestWriter::new(&new).expect("a manifest");
     files.for_each(|n| writer.added(&file(n), None).expect("added"));
@@ -197,7 +199,7 @@ async fn plan(dir: &str, files: usize) -> Json {
         parent_snapshot_id: None,
         sequence_number: 1,
         first_row_id: None,
-        codec: Codec::default(),
+        codec: AvroCodec::default(),
     };
     let mut list = ManifestListWriter::new(new).expect("a manifest list");
     for first in (0..files).step_by(ENTRIES) {

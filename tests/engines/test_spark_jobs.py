@@ -86,7 +86,7 @@ def test_a_worker_that_dies_loses_the_job_to_another(
     assert answer.status_code == 422 and "lease" in answer.json()["error"]["message"], answer.text
     assert run_worker(server, spark, monkeypatch) == 0
     done = server.api("GET", f"/api/v1/jobs/{job}")
-    assert (done["state"], done["deaths"]) == ("succeeded", 1)
+    assert (done["state"], done["worker_losses"]) == ("succeeded", 1)
 
 
 def test_what_spark_refuses_fails_and_a_cancelled_job_stops(

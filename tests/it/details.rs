@@ -366,7 +366,7 @@ async fn detail_19_the_credentials_route_gives_none_and_no_response_holds_the_se
             ("access_key_id", "the-key"),
             ("secret_access_key", "the-secret"),
         ];
-        let s3 = esker::config::Warehouse {
+        let s3 = esker::config::WarehouseConfig {
             location: Some("s3://lake/x".to_owned()),
             storage: storage.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             ..Default::default()

@@ -311,7 +311,7 @@ async fn run(seed: u64) {
         std::fs::File::options().write(true).open(&path).expect("opened").set_modified(long_ago).expect("set");
         all.push(format!("file://{path}"));
     }
-    catalog.state().see_orphans(id, &all, now_ms() - 2 * DAY).await.expect("seen");
+    catalog.state().record_orphan_candidates(id, &all, now_ms() - 2 * DAY).await.expect("seen");
     let job = history.lake().run("orphans", json!({})).await;
     history.log.push(format!("left {left}, then {}", job["outcome"]));
     history.sweep().await;

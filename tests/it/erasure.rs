@@ -253,10 +253,10 @@ async fn an_erasure_is_not_complete_while_a_file_stays_that_no_sweep_deletes() {
     assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(false)), "{job}");
     let holders = job["outcome"]["report"]["holders"].as_array().expect("holders").clone();
     let holder = holders.iter().find(|h| h["path"] == json!(imported)).expect("it is named");
-    assert!(holder["spared"].as_str().expect("a reason").contains("outside"), "{holder}");
+    assert!(holder["released"].as_str().expect("a reason").contains("outside"), "{holder}");
     sweep(app.catalog(), now_ms()).await.expect("swept");
     let after = report(&app, &lake, "id = 1").await;
-    assert_eq!((after.len(), &after[0]["path"]), (1, &json!(imported)), "it was spared, and is told still: {after:?}");
+    assert_eq!((after.len(), &after[0]["path"]), (1, &json!(imported)), "it was released, and is still reported: {after:?}");
 }
 
 /// In a place that tables share, each has its own files.
@@ -273,7 +273,7 @@ async fn files_of_another_table_in_a_shared_place_hold_no_rows_to_erase() {
     let job = lake.run("erase", json!({"where": "id = 1"})).await;
     assert_eq!((&job["state"], &job["outcome"]["complete"]), (&json!("succeeded"), &json!(true)), "{job}");
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
-    assert_eq!(swept.spared, 0);
+    assert_eq!(swept.released, 0);
     assert_eq!((other.rows().await.len(), other.missing().await, lake.rows().await.len()), (1, Vec::new(), 1));
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use esker::config::WebhookSink;
+use esker::config::WebhookConfig;
 use esker_tests::{TestApp, Writer, schema_json};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ pub(crate) async fn receiver() -> (String, Arc<Mutex<Vec<Value>>>) {
 async fn a_webhook_gets_every_event_in_order_also_when_it_fails_in_between() {
     let (url, kept) = receiver().await;
     let app = TestApp::start_with(|c| {
-        c.events.webhooks.insert("hook".to_owned(), WebhookSink { url, token: Some("hook-token".to_owned()) });
+        c.events.webhooks.insert("hook".to_owned(), WebhookConfig { url, token: Some("hook-token".to_owned()) });
     })
     .await;
     some_changes(&app).await;

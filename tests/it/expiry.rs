@@ -25,25 +25,25 @@ async fn expired_files_are_doomed_first_and_deleted_after_the_grace_period() {
     let writer = compacted(&app).await;
     let job = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     assert_eq!(job["outcome"]["snapshots"], 6, "{job}");
-    let doomed = app.ok(Method::GET, QUARANTINE, None).await;
-    let doomed: Vec<String> =
-        doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
-    assert_eq!(doomed.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
-    assert!(doomed.iter().all(|p| Path::new(p).exists()), "in place during the grace period");
+    let quarantined = app.ok(Method::GET, QUARANTINE, None).await;
+    let quarantined: Vec<String> =
+        quarantined.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
+    assert_eq!(quarantined.iter().filter(|p| p.ends_with(".parquet")).count(), 6);
+    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "in place during the grace period");
     app.ok(Method::POST, "/api/v1/quarantine/sweep", None).await;
-    assert!(doomed.iter().all(|p| Path::new(p).exists()), "a sweep spares what is not due");
+    assert!(quarantined.iter().all(|p| Path::new(p).exists()), "a sweep spares what is not due");
 
     let day_after = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
-    assert_eq!((swept.deleted as usize, swept.spared, swept.failed), (doomed.len(), 0, 0));
-    assert!(doomed.iter().all(|p| !Path::new(p).exists()));
+    assert_eq!((swept.deleted as usize, swept.released, swept.failed), (quarantined.len(), 0, 0));
+    assert!(quarantined.iter().all(|p| !Path::new(p).exists()));
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
     let orphans = "/api/v1/warehouses/default/namespaces/n/tables/t/orphans?dry-run=true";
     assert_eq!(app.ok(Method::POST, orphans, Some(json!({}))).await["orphans"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doomed_file_that_is_referenced_again_is_spared() {
+async fn a_quarantined_file_that_is_referenced_again_is_released() {
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
     let catalog = app.catalog();
@@ -51,12 +51,12 @@ async fn a_doomed_file_that_is_referenced_again_is_spared() {
     let live = writer.data_files().await.remove(0);
     let outside = format!("file://{}/outside.txt", app.dir.path().display());
     std::fs::write(&outside[7..], "mine").expect("written");
-    let doom = |path: &str| row.doom(path.to_owned(), None, "a test says so", None, 0);
-    catalog.state().doom(&[doom(&live), doom(&outside)]).await.expect("doomed");
+    let record = |path: &str| row.quarantine(path.to_owned(), None, "a test says so", None, 0);
+    catalog.state().quarantine(&[record(&live), record(&outside)]).await.expect("quarantined");
     let swept = sweep(catalog, now_ms()).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared), (0, 2));
+    assert_eq!((swept.deleted, swept.released), (0, 2));
     assert!(Path::new(&live[7..]).exists() && Path::new(&outside[7..]).exists());
-    let note = catalog.state().doomed_path(&live).await.expect("read").expect("a record").note;
+    let note = catalog.state().quarantined_path(&live).await.expect("read").expect("a record").note;
     assert_eq!(note.as_deref(), Some("the table refers to it"));
 }
 
@@ -93,8 +93,8 @@ async fn a_purge_goes_through_quarantine_and_touches_no_other_table() {
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t?purgeRequested=true", None).await;
     assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there while it can be brought back");
     let (day, now) = (24 * 3600 * 1000, now_ms());
-    assert_eq!(app.catalog().end_drops(now + 6 * day).await.expect("looked"), 0);
-    assert_eq!(app.catalog().end_drops(now + 8 * day).await.expect("ended"), 1);
+    assert_eq!(app.catalog().expire_drops(now + 6 * day).await.expect("looked"), 0);
+    assert_eq!(app.catalog().expire_drops(now + 8 * day).await.expect("ended"), 1);
     sweep(app.catalog(), now + day / 2).await.expect("swept");
     assert!(files.iter().all(|f| Path::new(&f[7..]).exists()), "still there during the grace period");
     sweep(app.catalog(), now + 2 * day).await.expect("swept");
@@ -175,7 +175,12 @@ async fn a_long_history_is_expired_at_once() {
     let job = app.job("expire", json!({"older-than-ms": now_ms(), "retain-last": 10})).await;
     println!("{n} snapshots: {:.2} s", started.elapsed().as_secs_f64());
     let outcome = &job["outcome"];
-    assert_eq!((&outcome["snapshots"], &outcome["doomed_files"]), (&json!(n - 10), &json!(3 * (n - 10))), "{}", job["error"]);
+    assert_eq!(
+        (&outcome["snapshots"], &outcome["quarantined_files"]),
+        (&json!(n - 10), &json!(3 * (n - 10))),
+        "{}",
+        job["error"]
+    );
     assert_eq!(writer.metadata().await.snapshots.len(), 10);
 }
 
@@ -250,7 +255,7 @@ async fn a_file_that_is_needed_under_another_name_outlives_an_expiry() {
     lake.add([again], []).await;
     let job = lake.run("expire", json!({"older-than-ms": now_ms() + 1000, "retain-last": 1})).await;
     assert_eq!(job["state"], "succeeded", "{job}");
-    assert!(job["outcome"]["doomed_files"].as_u64() > Some(0), "{job}");
+    assert!(job["outcome"]["quarantined_files"].as_u64() > Some(0), "{job}");
     // The expiry does not look for it in manifests that are newer than what goes; the sweep looks everywhere.
     sweep(app.catalog(), now_ms() + 25 * 3600 * 1000).await.expect("swept");
     assert_eq!(lake.rows().await.len(), 3);
@@ -265,7 +270,11 @@ async fn a_snapshot_is_refused_whose_manifest_list_is_being_deleted_under_anothe
     let row = app.catalog().tables().await.expect("tables").remove(0);
     let other = list.replacen("file://", "file:", 1);
     assert_ne!(other, list);
-    app.catalog().state().doom(&[row.doom(other, None, "a test says so", None, i64::MAX)]).await.expect("doomed");
+    app.catalog()
+        .state()
+        .quarantine(&[row.quarantine(other, None, "a test says so", None, i64::MAX)])
+        .await
+        .expect("quarantined");
     let (code, _, message) = app.refused(Method::POST, "/v1/default/namespaces/n/tables/t", Some(prepared.body().clone())).await;
     assert!(code == 409 && message.contains(&list), "{code} {message}");
 }
@@ -294,11 +303,11 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let row = |name: &str| rows.iter().find(|row| row.name.name == name).expect("there");
     let (sick_row, well_row) = (row("t"), row("well"));
     let many: Vec<_> =
-        (0..10_001).map(|i| sick_row.doom(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
-    state.doom(&many).await.expect("doomed");
+        (0..10_001).map(|i| sick_row.quarantine(format!("{}/data/{i}", sick_row.location), None, "test", None, 0)).collect();
+    state.quarantine(&many).await.expect("quarantined");
     let left = format!("{}/data/left", well["metadata"]["location"].as_str().expect("a location"));
     std::fs::write(&left[7..], "left").expect("written");
-    state.doom(&[well_row.doom(left.clone(), None, "test", None, 0)]).await.expect("doomed");
+    state.quarantine(&[well_row.quarantine(left.clone(), None, "test", None, 0)]).await.expect("quarantined");
     let metadata = sick["metadata-location"].as_str().expect("a location");
     let path = Path::new(&metadata[7..]);
     std::fs::rename(path, path.with_extension("away")).expect("gone");
@@ -306,7 +315,7 @@ async fn a_sick_table_with_many_files_due_does_not_keep_another_table_from_being
     let app = TestApp::restart(app.stop().await).await;
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert!(!Path::new(&left[7..]).exists(), "{swept:?}");
-    assert_eq!((swept.sick_tables, swept.spared), (1, 0), "{swept:?}");
+    assert_eq!((swept.sick_tables, swept.released), (1, 0), "{swept:?}");
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_quarantine_sick_tables{warehouse=\"default\"} 1"), "{metrics}");
 }
@@ -328,16 +337,16 @@ async fn files_in_an_earlier_location_are_reclaimed_by_expiry_and_those_of_a_dat
     lake.run("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let day = now_ms() + 25 * 3600 * 1000;
     let swept = sweep(app.catalog(), day).await.expect("swept");
-    assert_eq!(swept.spared, 0, "{swept:?}");
+    assert_eq!(swept.released, 0, "{swept:?}");
     assert!(!Path::new(&first[7..]).exists() && !Path::new(&format!("{data}/1.parquet")[7..]).exists());
     assert_eq!((lake.rows().await.len(), lake.missing().await), (2, Vec::new()));
 
     let current = lake.live(&lake.metadata().await).await.data[0].file.file_path.clone();
     assert!(current.starts_with(&data), "compactions write where the table says: {current}");
     app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/t?purgeRequested=true", None).await;
-    app.catalog().end_drops(now_ms() + 365 * 24 * 3600 * 1000).await.expect("ended");
+    app.catalog().expire_drops(now_ms() + 365 * 24 * 3600 * 1000).await.expect("ended");
     let swept = sweep(app.catalog(), day).await.expect("swept");
-    assert_eq!(swept.spared, 0, "{swept:?}");
+    assert_eq!(swept.released, 0, "{swept:?}");
     assert!(!Path::new(&current[7..]).exists());
 }
 
@@ -352,18 +361,18 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     let app = TestApp::start().await;
     let writer = compacted(&app).await;
     app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
-    let doomed = app.ok(Method::GET, QUARANTINE, None).await;
-    let doomed: Vec<String> =
-        doomed.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
+    let quarantined = app.ok(Method::GET, QUARANTINE, None).await;
+    let quarantined: Vec<String> =
+        quarantined.as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")[7..].to_owned()).collect();
     let day_after = now_ms() + 25 * 3600 * 1000;
     let held = async |app: &TestApp, why: &str| {
         let swept = sweep(app.catalog(), day_after).await.expect("swept");
         let nothing = (0, 0, 0, 0);
-        assert_eq!((swept.deleted, swept.spared, swept.failed, swept.sick_tables), nothing, "{why}");
-        assert_eq!(swept.held as usize, doomed.len(), "{why}");
-        assert!(doomed.iter().all(|p| Path::new(p).exists()), "{why}");
+        assert_eq!((swept.deleted, swept.released, swept.failed, swept.sick_tables), nothing, "{why}");
+        assert_eq!(swept.held as usize, quarantined.len(), "{why}");
+        assert!(quarantined.iter().all(|p| Path::new(p).exists()), "{why}");
         let left = app.ok(Method::GET, QUARANTINE, None).await;
-        assert_eq!(left.as_array().expect("files").len(), doomed.len(), "they stay in quarantine: {why}");
+        assert_eq!(left.as_array().expect("files").len(), quarantined.len(), "they stay in quarantine: {why}");
     };
     for (key, value) in [("gc.enabled", "false"), ("esker.freeze", "true"), ("esker.freeze", "maybe")] {
         let set = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: value}}]});
@@ -377,7 +386,7 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     // A dropped table can be brought back, and is frozen as long.
     app.ok(Method::DELETE, "/v1/default/namespaces/n/tables/t", None).await;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
-    assert_eq!((swept.deleted, swept.held as usize), (0, doomed.len()), "{swept:?}");
+    assert_eq!((swept.deleted, swept.held as usize), (0, quarantined.len()), "{swept:?}");
     let dropped = app.ok(Method::GET, "/api/v1/warehouses/default/dropped", None).await;
     let undrop = format!("/api/v1/warehouses/default/dropped/{}/undrop", dropped[0]["table-id"].as_str().expect("an id"));
     app.ok(Method::POST, &undrop, Some(json!({}))).await;
@@ -391,8 +400,8 @@ async fn quarantine_is_held_while_a_table_is_frozen_or_says_that_nothing_is_dele
     held(&app, "the configuration").await;
     let app = TestApp::restart(app.stop().await).await;
     let swept = sweep(app.catalog(), day_after).await.expect("swept");
-    assert_eq!((swept.deleted as usize, swept.spared, swept.held), (doomed.len(), 0, 0), "{swept:?}");
-    assert!(doomed.iter().all(|p| !Path::new(p).exists()));
+    assert_eq!((swept.deleted as usize, swept.released, swept.held), (quarantined.len(), 0, 0), "{swept:?}");
+    assert!(quarantined.iter().all(|p| !Path::new(p).exists()));
     assert_eq!(Writer::new(&app).ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 

@@ -213,7 +213,7 @@ async fn jobs_of_killed_servers_are_done_once_by_the_others() {
         again += usize::from(job["attempts"].as_u64() > Some(1));
     }
     app.outlive_the_others().await;
-    esker_catalog::deletion::reclaim(app.catalog()).await.expect("reclaimed");
+    esker_catalog::deletion::reclaim_outputs(app.catalog()).await.expect("reclaimed");
     sweep(app.catalog(), now_ms() + 1000).await.expect("swept");
     for lake in &lakes {
         let metadata = lake.metadata().await;

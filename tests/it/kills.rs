@@ -222,7 +222,11 @@ async fn a_kill_during_a_compaction_leaves_the_table_whole_and_its_files_are_rec
         assert_no_leftovers(&app).await;
         let (app, jobs) = take_over(app).await;
         let job = &jobs[0];
-        assert_eq!((&job["state"], &job["attempts"], &job["deaths"]), (&json!("succeeded"), &json!(2), &json!(1)), "{point}");
+        assert_eq!(
+            (&job["state"], &job["attempts"], &job["worker_losses"]),
+            (&json!("succeeded"), &json!(2), &json!(1)),
+            "{point}"
+        );
         let writer = Writer::new(&app);
         assert_eq!(writer.data_files().await.len(), 1, "{point}");
         assert_no_leftovers(&app).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, ListArray, StringArray, StructArray, TimestampNanosecondArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
-use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestListWriter, NewManifestList, Value as Cell};
+use esker_format::{AvroCodec, DataContentType, DataFile, DataFileFormat, ManifestListWriter, NewManifestList, Value as Cell};
 use esker_tests::{Lake, TestApp};
 use esker_types::now_ms;
 use parquet::column::writer::ColumnWriter;
@@ -288,7 +288,7 @@ async fn a_manifest_that_is_said_to_be_empty_keeps_its_files() {
         parent_snapshot_id: None,
         sequence_number: 3,
         first_row_id: None,
-        codec: Codec::Deflate,
+        codec: AvroCodec::Deflate,
     })
     .expect("a writer");
     manifests.iter().for_each(|manifest| writer.add(manifest).expect("added"));

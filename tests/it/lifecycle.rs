@@ -23,7 +23,7 @@ async fn a_dropped_table_comes_back_whole_even_after_its_name_was_taken() {
     app.ok(Method::DELETE, &format!("{TABLE}?purgeRequested=true"), None).await;
     app.ok(Method::POST, TABLES, Some(json!({"name": "t", "schema": schema_json()}))).await;
     // Housekeeping and sweeps in the meantime must not touch it.
-    assert_eq!(app.catalog().end_drops(now_ms() + 6 * DAY).await.expect("looked"), 0);
+    assert_eq!(app.catalog().expire_drops(now_ms() + 6 * DAY).await.expect("looked"), 0);
     sweep(app.catalog(), now_ms() + 6 * DAY).await.expect("swept");
     let dropped = app.ok(Method::GET, &format!("{MANAGE}/dropped"), None).await;
     assert_eq!(
@@ -45,7 +45,7 @@ async fn the_files_of_a_drop_without_purge_stay_when_its_time_is_over() {
     Writer::new(&app).append(0..5).await;
     let before = walk(app.dir.path()).len();
     app.ok(Method::DELETE, TABLE, None).await;
-    assert_eq!(app.catalog().end_drops(now_ms() + 8 * DAY).await.expect("ended"), 1);
+    assert_eq!(app.catalog().expire_drops(now_ms() + 8 * DAY).await.expect("ended"), 1);
     sweep(app.catalog(), now_ms() + 30 * DAY).await.expect("swept");
     assert_eq!(walk(app.dir.path()).len(), before);
 }
@@ -120,7 +120,7 @@ async fn old_metadata_files_go_through_quarantine_where_the_table_says_so() {
     let files = || walk(app.dir.path()).into_iter().filter(|f| f.ends_with(".metadata.json")).count();
     assert_eq!(files(), 7, "in quarantine, still there");
     let swept = sweep(app.catalog(), now_ms() + 2 * DAY).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared, files()), (4, 0, 3), "the current one and two before it");
+    assert_eq!((swept.deleted, swept.released, files()), (4, 0, 3), "the current one and two before it");
     assert_eq!(writer.ids().await.expect("ids").len(), 6);
 }
 

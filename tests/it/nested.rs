@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema};
-use esker_format::{Bound, BoundMap, DataContentType, Value as Cell};
+use esker_format::{BoundBytes, BoundMap, DataContentType, Value as Cell};
 use esker_tests::{Lake, TestApp, cells};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -20,7 +20,7 @@ fn plain() -> WriterProperties {
 }
 
 fn bounds(of: impl IntoIterator<Item = (i32, Cell)>) -> Option<BoundMap> {
-    Some(of.into_iter().map(|(id, value)| (id, Bound::of(&value).expect("bytes"))).collect())
+    Some(of.into_iter().map(|(id, value)| (id, BoundBytes::of(&value).expect("bytes"))).collect())
 }
 
 fn with_id(name: &str, ty: DataType, id: i32) -> Field {

@@ -83,7 +83,7 @@ async fn a_server_that_stops_finishes_what_it_began() {
             false => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    assert_eq!((job.state, job.deaths), (JobState::Succeeded, 0));
+    assert_eq!((job.state, job.worker_losses), (JobState::Succeeded, 0));
     again.stop().await;
 }
 

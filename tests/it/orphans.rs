@@ -37,7 +37,7 @@ async fn second_look(app: &TestApp, name: &str) -> Value {
     let id = tables.into_iter().find(|row| row.name.to_string() == format!("lake.{name}")).expect("there").id;
     let all = crate::commits::walk(&app.dir.path().join("warehouse"));
     let all: Vec<String> = all.into_iter().map(|path| format!("file://{path}")).collect();
-    app.catalog().state().see_orphans(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
+    app.catalog().state().record_orphan_candidates(id, &all, now_ms() - 25 * HOUR).await.expect("seen");
     Lake::open(app, name).run("orphans", json!({})).await
 }
 
@@ -72,17 +72,21 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     assert_eq!(explained(&app, &checksum).await["held_by"][0]["role"], "checksum");
 
     let first = app.job("orphans", json!({})).await["outcome"].clone();
-    assert_eq!((&first["orphans"], &first["waiting"], &first["doomed_files"]), (&json!(1), &json!(1), &json!(0)), "{first}");
+    assert_eq!((&first["orphans"], &first["waiting"], &first["quarantined_files"]), (&json!(1), &json!(1), &json!(0)), "{first}");
     let again = app.job("orphans", json!({})).await["outcome"].clone();
-    assert_eq!((&again["waiting"], &again["doomed_files"]), (&json!(1), &json!(0)), "a second look the same day takes nothing");
+    assert_eq!(
+        (&again["waiting"], &again["quarantined_files"]),
+        (&json!(1), &json!(0)),
+        "a second look the same day takes nothing"
+    );
     assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("is an orphan"));
 
     // As if the first look had been a day earlier.
     let id = app.catalog().tables().await.expect("tables").remove(0).id;
-    app.catalog().state().forget_orphans(id, now_ms() + HOUR).await.expect("forgotten");
-    app.catalog().state().see_orphans(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR).await.expect("seen");
+    app.catalog().state().forget_orphan_candidates(id, now_ms() + HOUR).await.expect("forgotten");
+    app.catalog().state().record_orphan_candidates(id, std::slice::from_ref(&orphan), now_ms() - 25 * HOUR).await.expect("seen");
     let job = app.job("orphans", json!({})).await;
-    assert_eq!((&job["outcome"]["waiting"], &job["outcome"]["doomed_files"]), (&json!(0), &json!(1)), "{job}");
+    assert_eq!((&job["outcome"]["waiting"], &job["outcome"]["quarantined_files"]), (&json!(0), &json!(1)), "{job}");
     assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("will be deleted"));
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     assert_eq!(app.ok(Method::POST, &undo, Some(json!({}))).await["files"], 1);
@@ -90,16 +94,16 @@ async fn an_orphan_goes_after_two_looks_a_day_apart_and_can_be_had_back() {
     assert!(std::path::Path::new(&orphan[7..]).exists(), "it was taken out of quarantine");
 
     let job = app.job("orphans", json!({})).await;
-    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
+    assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared), (1, 0));
+    assert_eq!((swept.deleted, swept.released), (1, 0));
     assert!(!std::path::Path::new(&orphan[7..]).exists() && std::path::Path::new(&young[7..]).exists());
     assert!(explained(&app, &orphan).await["verdict"].as_str().expect("a verdict").contains("was deleted"));
     assert_eq!(writer.ids().await.expect("ids"), (0..30).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doomed_orphan_that_a_commit_came_to_need_is_spared() {
+async fn a_quarantined_orphan_that_a_commit_came_to_need_is_released() {
     let app = TestApp::start().await;
     app.table().await;
     let writer = Writer::new(&app);
@@ -122,11 +126,11 @@ async fn a_doomed_orphan_that_a_commit_came_to_need_is_spared() {
     let file = File::options().write(true).open(&waiting[0][7..]).expect("opened");
     file.set_modified(SystemTime::now() - Duration::from_secs(9 * 24 * 3600)).expect("set");
     let id = app.catalog().tables().await.expect("tables").remove(0).id;
-    app.catalog().state().see_orphans(id, &waiting, now_ms() - 25 * HOUR).await.expect("seen");
-    assert_eq!(app.job("orphans", json!({})).await["outcome"]["doomed_files"], 1);
+    app.catalog().state().record_orphan_candidates(id, &waiting, now_ms() - 25 * HOUR).await.expect("seen");
+    assert_eq!(app.job("orphans", json!({})).await["outcome"]["quarantined_files"], 1);
     writer.commit(&late).await;
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared), (0, 1));
+    assert_eq!((swept.deleted, swept.released), (0, 1));
     assert_eq!(writer.ids().await.expect("ids"), (0..5).chain(100..105).collect::<Vec<_>>());
     let found = explained(&app, &waiting[0]).await;
     assert_eq!(found["held_by"][0]["role"], "data", "{found}");
@@ -149,13 +153,13 @@ async fn a_file_is_explained() {
     assert_eq!(roles(&explained(&app, &list).await), [json!("manifest-list")]);
     let expired = app.job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
     let found = explained(&app, &old).await;
-    assert_eq!((&found["quarantine"]["state"], &found["quarantine"]["job"]), (&json!("doomed"), &expired["id"]), "{found}");
+    assert_eq!((&found["quarantine"]["state"], &found["quarantine"]["job"]), (&json!("quarantined"), &expired["id"]), "{found}");
     let nowhere = format!("file://{}/warehouse/elsewhere.txt", app.dir.path().display());
     assert!(explained(&app, &nowhere).await["verdict"].as_str().expect("a verdict").contains("no table's location"));
     let undo = format!("/api/v1/warehouses/default/jobs/{}/undo", job["id"].as_str().expect("an id"));
     assert_eq!(app.ok(Method::POST, &undo, Some(json!({}))).await["files"], 6);
     let found = explained(&app, &old).await;
-    assert_eq!((&found["quarantine"]["state"], &found["held_by"][0]["refs"]), (&json!("spared"), &json!(["main"])), "{found}");
+    assert_eq!((&found["quarantine"]["state"], &found["held_by"][0]["refs"]), (&json!("released"), &json!(["main"])), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,24 +211,24 @@ async fn a_file_that_another_table_refers_to_is_no_orphan_wherever_it_lies() {
     age(&app);
     assert_eq!(own.orphans().await["named"].as_array().expect("a list").len(), 1, "only what nobody refers to");
     let job = second_look(&app, "own").await;
-    assert_eq!((&job["outcome"]["doomed_files"], &job["outcome"]["waiting"]), (&json!(1), &json!(0)), "{job}");
+    assert_eq!((&job["outcome"]["quarantined_files"], &job["outcome"]["waiting"]), (&json!(1), &json!(0)), "{job}");
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared), (1, 0));
+    assert_eq!((swept.deleted, swept.released), (1, 0));
     assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doomed_orphan_that_another_table_came_to_refer_to_is_spared() {
+async fn a_quarantined_orphan_that_another_table_came_to_refer_to_is_released() {
     let app = TestApp::start().await;
     let (own, other) =
         (Lake::create(&app, "own", 2, false, json!({})).await, Lake::create(&app, "other", 2, false, json!({})).await);
     let location = own.metadata().await.location;
     let (late, lost) = (format!("{location}/data/late.parquet"), old_file(&location, "data/lost.parquet", 9));
     old_file(&location, "data/late.parquet", 9);
-    assert_eq!(second_look(&app, "own").await["outcome"]["doomed_files"], 2);
+    assert_eq!(second_look(&app, "own").await["outcome"]["quarantined_files"], 2);
     other.append_at(&late, &[(1, "x".to_owned(), 0, None)]).await;
     let swept = sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
-    assert_eq!((swept.deleted, swept.spared, swept.sick_tables), (1, 1, 0));
+    assert_eq!((swept.deleted, swept.released, swept.sick_tables), (1, 1, 0));
     assert!(!std::path::Path::new(&lost[7..]).exists());
     assert_eq!((other.rows().await.len(), other.missing().await), (1, Vec::new()));
 }
@@ -245,7 +249,7 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
     assert_eq!((&job["state"], &job["outcome"]["orphans"]), (&json!("succeeded"), &json!(0)), "{job}");
     sweep(app.catalog(), now_ms() + 25 * HOUR).await.expect("swept");
     let dropped = app.catalog().dropped_tables().await.expect("listed").remove(0).row;
-    let cause = esker_catalog::Cause::internal("test");
+    let cause = esker_catalog::Actor::internal("test");
     app.catalog().undrop_table(dropped.id, None, &cause).await.expect("back");
     assert_eq!((moved.rows().await.len(), moved.missing().await), (1, Vec::new()));
 }
@@ -274,10 +278,10 @@ async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_fil
     let error = job["error"].as_str().expect("an error");
     assert!(error.contains("lake.other"), "{error}");
     let job = second_look(&app, "apart").await;
-    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
+    assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
     std::fs::write(&list, bytes).expect("mended");
     let job = second_look(&app, "own").await;
-    assert_eq!(job["outcome"]["doomed_files"], 1, "{job}");
+    assert_eq!(job["outcome"]["quarantined_files"], 1, "{job}");
 }
 
 /// A name that is no path of a store, or no location, is nobody's: it is left where it is, and the others are looked at.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
-use esker_format::{Bound, DataFile, PrimitiveType, Value as Cell};
+use esker_format::{BoundBytes, DataFile, PrimitiveType, Value as Cell};
 use esker_tests::{Lake, Scope, TestApp};
 use esker_types::now_ms;
 use reqwest::Method;
@@ -281,7 +281,7 @@ async fn a_bound_that_is_nan_or_inverted_leaves_no_row_out() {
     for (i, (low, high)) in bounds.into_iter().enumerate() {
         let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 9.0]));
         let mut file = lake.data_file(vec![longs([i as i64; 2]), x], []).await;
-        let bound = |v: f64| Some([(2, Bound::new(v.to_le_bytes().to_vec()))].into_iter().collect());
+        let bound = |v: f64| Some([(2, BoundBytes::new(v.to_le_bytes().to_vec()))].into_iter().collect());
         (file.lower_bounds, file.upper_bounds) = (bound(low), bound(high));
         file.nan_value_counts = Some([(2, 0)].into_iter().collect());
         lake.add([file], []).await;

@@ -320,7 +320,7 @@ async fn of_a_chain_that_was_overtaken_the_tip_is_listed_and_a_person_decides() 
         Writer::new(&app).append(9..10).await;
         let swept = sweep(app.catalog(), now_ms() + YEAR).await.expect("swept");
         // A metadata file, a manifest list, a manifest and a data file a commit.
-        assert_eq!((swept.deleted, swept.spared), (4 * set_aside as u64, 0), "{swept:?}");
+        assert_eq!((swept.deleted, swept.released), (4 * set_aside as u64, 0), "{swept:?}");
         assert_eq!(Writer::new(&app).ids().await.expect("ids"), [rows, vec![9]].concat());
     }
 }
@@ -375,15 +375,15 @@ async fn a_metadata_file_that_is_known_to_have_failed_is_no_tip() {
         uri
     };
     let (failed, recorded) = (left("failed"), left("recorded"));
-    app.catalog().state().doom(&[row.doom(failed, None, "test", None, now_ms() + YEAR)]).await.expect("doomed");
+    app.catalog().state().quarantine(&[row.quarantine(failed, None, "test", None, now_ms() + YEAR)]).await.expect("quarantined");
     app.catalog().state().record_outputs(app.catalog().warehouse(), row.id, None, &[recorded]).await.expect("recorded");
     let planned = plan(&app, &[]).await;
     assert_eq!((planned.current, planned.advance.len(), planned.undecided.len()), (1, 0, 0), "{planned:?}");
     let unknown = left("unknown");
     let orphans = app.refused(Method::POST, &format!("{MANAGE}/orphans?dry-run=true"), Some(json!({}))).await;
     assert!(orphans.2.contains("esker recover") && orphans.2.contains(&unknown), "{orphans:?}");
-    let due = row.doom(format!("{}/data/due", row.location), None, "test", None, 0);
-    app.catalog().state().doom(&[due]).await.expect("doomed");
+    let due = row.quarantine(format!("{}/data/due", row.location), None, "test", None, 0);
+    app.catalog().state().quarantine(&[due]).await.expect("quarantined");
     let swept = sweep(app.catalog(), now_ms()).await.expect("swept");
     assert_eq!((swept.sick_tables, swept.deleted), (1, 0), "nothing of it is deleted until somebody has decided: {swept:?}");
     let planned = plan(&app, &[]).await;

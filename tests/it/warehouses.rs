@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use esker::config::Warehouse;
+use esker::config::WarehouseConfig;
 use esker_tests::{TestApp, config, schema_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-fn at(location: &str) -> Warehouse {
-    Warehouse { location: Some(location.to_owned()), ..Warehouse::default() }
+fn at(location: &str) -> WarehouseConfig {
+    WarehouseConfig { location: Some(location.to_owned()), ..WarehouseConfig::default() }
 }
 
-fn two(dir: &std::path::Path) -> BTreeMap<String, Warehouse> {
+fn two(dir: &std::path::Path) -> BTreeMap<String, WarehouseConfig> {
     let place = |name: &str| at(&format!("file://{}/{name}", dir.display()));
     BTreeMap::from([("default".to_owned(), place("one")), ("other".to_owned(), place("two"))])
 }
@@ -48,7 +48,7 @@ async fn a_warehouse_that_moved_overlaps_or_mixes_stores_is_refused_by_name() {
     let places = tempfile::tempdir().expect("a directory");
     let app = TestApp::start_with(|c| c.warehouses = two(places.path())).await;
     let dir = app.stop().await;
-    let refused = async |change: &dyn Fn(&mut BTreeMap<String, Warehouse>)| {
+    let refused = async |change: &dyn Fn(&mut BTreeMap<String, WarehouseConfig>)| {
         let mut config = config(dir.path());
         config.warehouses = two(places.path());
         change(&mut config.warehouses);
@@ -70,7 +70,7 @@ async fn a_warehouse_that_moved_overlaps_or_mixes_stores_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_keep_their_case_and_are_found_without_it_where_the_warehouse_says_so() {
     let app = TestApp::start_with(|c| {
-        c.warehouses.insert("default".to_owned(), Warehouse { case_insensitive: true, ..Warehouse::default() });
+        c.warehouses.insert("default".to_owned(), WarehouseConfig { case_insensitive: true, ..WarehouseConfig::default() });
     })
     .await;
     app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": ["Sales"]}))).await;

@@ -9,9 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use esker_format::{
-    Bound, BoundMap, Codec, IdMap, ManifestEntry, ManifestFile, ManifestListWriter, ManifestStatus, ManifestWriter, NewBlob,
-    NewManifest, NewManifestList, PrimitiveType, Projection, PuffinCodec, PuffinMetadata, PuffinWriter, Snapshot, TableMetadata,
-    Value, ViewMetadata, decode_manifest, manifest_schema, puffin_footer_length, read_manifest, read_manifest_list, read_puffin,
+    AvroCodec, BoundBytes, BoundMap, IdMap, ManifestEntry, ManifestFile, ManifestListWriter, ManifestProjection, ManifestStatus,
+    ManifestWriter, NewBlob, NewManifest, NewManifestList, PrimitiveType, PuffinCodec, PuffinMetadata, PuffinWriter, Snapshot,
+    TableMetadata, Value, ViewMetadata, decode_manifest, manifest_schema, puffin_footer_length, read_manifest,
+    read_manifest_list, read_puffin,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -82,7 +83,7 @@ fn list_anew(metadata: &TableMetadata, snapshot: &Snapshot, manifests: &[Manifes
         parent_snapshot_id: snapshot.parent_snapshot_id,
         sequence_number: snapshot.sequence_number(),
         first_row_id,
-        codec: Codec::Deflate,
+        codec: AvroCodec::Deflate,
     })?;
     manifests.iter().try_for_each(|manifest| writer.add(manifest))?;
     Ok(writer.finish()?)
@@ -91,7 +92,7 @@ fn list_anew(metadata: &TableMetadata, snapshot: &Snapshot, manifests: &[Manifes
 fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> Done {
     let file = read(place, "file")?;
     let (header, own) = read_manifest(&file)?;
-    let mut batch = decode_manifest(&file, &Projection::all())?;
+    let mut batch = decode_manifest(&file, &ManifestProjection::all())?;
     batch.inherit(of_list);
     let entries = batch.entries();
     let id = of_list.partition_spec_id;
@@ -108,7 +109,7 @@ fn manifest(metadata: &TableMetadata, of_list: &ManifestFile, place: &Json) -> D
         spec,
         types: &types,
         snapshot_id: changed.map_or(Some(of_list.added_snapshot_id), |entry| entry.snapshot_id),
-        codec: Codec::Deflate,
+        codec: AvroCodec::Deflate,
     };
     let mut writer = ManifestWriter::new(&new)?;
     for (entry, own) in entries.iter().zip(&own) {
@@ -127,7 +128,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn in_list(manifest: &ManifestFile) -> Json {
-    let bound = |bound: &Option<Bound>| bound.as_ref().map(|bound| hex(bound.bytes()));
+    let bound = |bound: &Option<BoundBytes>| bound.as_ref().map(|bound| hex(bound.bytes()));
     let summaries = manifest.partitions.as_ref().map(|summaries| {
         let each = summaries.iter().map(|summary| {
             json!({"null": summary.contains_null, "nan": summary.contains_nan, "lower": bound(&summary.lower_bound),

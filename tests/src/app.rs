@@ -7,7 +7,7 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use esker::Config;
 use esker::server::Server;
 use esker_catalog::Catalog;
-use esker_storage::Disk;
+use esker_storage::LocalStore;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use reqwest::header::HeaderMap;
@@ -65,7 +65,7 @@ impl TestApp {
 
     /// With other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_on(Arc::new(Disk::default()), change).await
+        Self::start_on(Arc::new(LocalStore::default()), change).await
     }
 
     /// On another storage.

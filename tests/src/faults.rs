@@ -36,7 +36,7 @@ impl Faults {
     /// Over the local file system.
     pub fn local() -> Self {
         Self {
-            inner: Arc::new(esker_storage::Disk::default()),
+            inner: Arc::new(esker_storage::LocalStore::default()),
             full: Arc::default(),
             away: Arc::default(),
             held_reads: Arc::default(),

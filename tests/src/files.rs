@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema as ArrowSchema};
 use esker_format::{
-    Bound, Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter, ManifestWriter,
-    NewManifest, NewManifestList, PrimitiveType, Schema, TableMetadata, Value,
+    AvroCodec, BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
+    ManifestWriter, NewManifest, NewManifestList, PrimitiveType, Schema, TableMetadata, Value,
 };
 use esker_storage::Storage;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
@@ -63,7 +63,7 @@ pub(crate) fn counted(path: &str, rows: &RecordBatch, bytes: usize, footer: &Par
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         count_nans(field, column, &mut nans);
     }
-    let bounds = |of: BTreeMap<i32, Value>| Some(of.into_iter().filter_map(|(id, v)| Some((id, Bound::of(&v)?))).collect());
+    let bounds = |of: BTreeMap<i32, Value>| Some(of.into_iter().filter_map(|(id, v)| Some((id, BoundBytes::of(&v)?))).collect());
     let count = footer.file_metadata().num_rows();
     DataFile {
         column_sizes: Some(sizes.into_iter().collect()),
@@ -144,7 +144,7 @@ pub(crate) fn manifest(metadata: &TableMetadata, spec_id: i32, content: Manifest
         spec: metadata.partition_spec_by_id(spec_id).expect("a spec"),
         types: &metadata.partition_types(spec_id),
         snapshot_id: Some(snapshot_id),
-        codec: Codec::default(),
+        codec: AvroCodec::default(),
     };
     ManifestWriter::new(&new).expect("a manifest")
 }
@@ -199,7 +199,7 @@ impl<'a> Draft<'a> {
             parent_snapshot_id: parent,
             sequence_number: metadata.next_sequence_number(),
             first_row_id,
-            codec: Codec::default(),
+            codec: AvroCodec::default(),
         };
         let mut writer = ManifestListWriter::new(new).expect("a manifest list");
         manifests.iter().for_each(|manifest| writer.add(manifest).expect("added"));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use esker_format::{
-    Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestListWriter, NewManifestList, TableMetadata,
+    AvroCodec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestListWriter, NewManifestList, TableMetadata,
 };
 use esker_storage::Storage;
 use esker_table::Manifests;
@@ -150,7 +150,7 @@ impl<'a> Writer<'a> {
                 parent_snapshot_id: parent,
                 sequence_number: id,
                 first_row_id: None,
-                codec: Codec::default(),
+                codec: AvroCodec::default(),
             };
             let mut writer = ManifestListWriter::new(new).expect("a manifest list");
             writer.add(&manifest).expect("added");

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use esker_health::Damage;
-use esker_maintenance::{ManifestOptions, OrphanOptions, Request, StatisticsOptions};
+use esker_maintenance::{JobRequest, ManifestOptions, OrphanOptions, StatisticsOptions};
 use esker_state::{Job, JobState, TableUse};
 use esker_table::TableFacts;
 use esker_types::Millis;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Policy;
 use crate::budget::{Accounts, exhausted};
-use crate::gain::{Candidate, candidates, compact_request, expire_request, expiry_off};
+use crate::cost_model::{CandidateJob, candidates, compact_request, expire_request, expiry_off};
 
 /// A schedule's moment that was missed by more than this is let go.
 const MISSED_MS: Millis = 3600 * 1000;
@@ -26,7 +26,7 @@ const EXPIRIES_APART_MS: Millis = 3600 * 1000;
 /// What becomes of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum DecisionKind {
     /// A job is entered.
     Act,
     /// A job would be, at another time.
@@ -35,7 +35,7 @@ pub enum Verdict {
     Leave,
 }
 
-impl Verdict {
+impl DecisionKind {
     /// As metrics spell it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ pub struct Considered {
     /// Seconds that it would take.
     pub cost_seconds: f64,
     /// What is made of it.
-    pub verdict: Verdict,
+    pub verdict: DecisionKind,
     /// Why.
     pub reason: String,
 }
@@ -67,28 +67,28 @@ pub struct Considered {
 #[derive(Debug, Clone, Serialize)]
 pub struct Decision {
     /// What becomes of it.
-    pub verdict: Verdict,
+    pub verdict: DecisionKind,
     /// Why, in a line.
     pub reason: String,
     /// Jobs that were thought of.
     pub considered: Vec<Considered>,
     /// Jobs that are to be entered.
     #[serde(skip)]
-    pub act: Vec<Act>,
+    pub act: Vec<JobToEnqueue>,
 }
 
 /// A job to be entered.
 #[derive(Debug, Clone)]
-pub struct Act {
+pub struct JobToEnqueue {
     /// What is to be done, with what it should gain.
-    pub candidate: Candidate,
+    pub candidate: CandidateJob,
     /// The moment of the schedule that wants it; none if the autopilot does.
     pub scheduled_ms: Option<Millis>,
     /// Jobs of its kind that did not succeed since the last that did.
     pub failed: usize,
 }
 
-impl Act {
+impl JobToEnqueue {
     /// What schedules want comes first, then what gains most for its cost.
     pub(crate) fn by_urgency(&self, other: &Self) -> Ordering {
         let scheduled = |act: &Self| act.scheduled_ms.is_some();
@@ -98,7 +98,7 @@ impl Act {
 
 /// What a decision rests on.
 #[derive(Debug)]
-pub(crate) struct Known<'a> {
+pub(crate) struct DecisionInput<'a> {
     pub(crate) now: Millis,
     pub(crate) policy: &'a Policy,
     pub(crate) facts: &'a TableFacts,
@@ -113,13 +113,13 @@ pub(crate) struct Known<'a> {
 
 impl Decision {
     pub(crate) fn leave(reason: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Leave, reason: reason.into(), considered: Vec::new(), act: Vec::new() }
+        Self { verdict: DecisionKind::Leave, reason: reason.into(), considered: Vec::new(), act: Vec::new() }
     }
 }
 
 /// Decides about one table.
-pub(crate) fn decide(known: &Known<'_>) -> Decision {
-    let Known { policy, .. } = known;
+pub(crate) fn decide(known: &DecisionInput<'_>) -> Decision {
+    let DecisionInput { policy, .. } = known;
     if let Some(problem) = policy.problems.first() {
         return Decision::leave(format!("its policy can't be followed: {problem}"));
     }
@@ -131,14 +131,14 @@ pub(crate) fn decide(known: &Known<'_>) -> Decision {
     }
     if let Some(job) = known.jobs.iter().find(|job| !job.state.is_over()) {
         return Decision {
-            verdict: Verdict::Wait,
+            verdict: DecisionKind::Wait,
             ..Decision::leave(format!("job {} ({}) is {}", job.id, job.kind, job.state.as_str()))
         };
     }
     let spent = exhausted(known.accounts, policy);
-    let mut act: Vec<Act> = scheduled(known);
+    let mut act: Vec<JobToEnqueue> = scheduled(known);
     if let Some(spent) = spent.clone().filter(|_| !act.is_empty()) {
-        return Decision { verdict: Verdict::Wait, ..Decision::leave(spent) };
+        return Decision { verdict: DecisionKind::Wait, ..Decision::leave(spent) };
     }
     let mut considered: Vec<Considered> = Vec::new();
     if policy.autopilot {
@@ -155,39 +155,40 @@ pub(crate) fn decide(known: &Known<'_>) -> Decision {
                 verdict,
                 reason,
             });
-            if verdict == Verdict::Act {
+            if verdict == DecisionKind::Act {
                 let failed = failures(known, candidate.request.kind());
-                act.push(Act { candidate, scheduled_ms: None, failed });
+                act.push(JobToEnqueue { candidate, scheduled_ms: None, failed });
             }
         }
     }
-    let first = |verdict: Verdict| considered.iter().find(|c| c.verdict == verdict).map(|c| format!("{}: {}", c.kind, c.reason));
-    let (verdict, reason) = match (act.first(), first(Verdict::Wait), first(Verdict::Leave)) {
-        (Some(act), ..) => (Verdict::Act, format!("{}: {}", act.candidate.request.kind(), act.candidate.why)),
-        (None, Some(waits), _) => (Verdict::Wait, waits),
-        (None, None, Some(left)) => (Verdict::Leave, left),
-        (None, None, None) if policy.autopilot => (Verdict::Leave, "nothing is to be gained".to_owned()),
-        (None, None, None) => (Verdict::Leave, format!("autopilot is off ({})", policy.origin("autopilot"))),
+    let first =
+        |verdict: DecisionKind| considered.iter().find(|c| c.verdict == verdict).map(|c| format!("{}: {}", c.kind, c.reason));
+    let (verdict, reason) = match (act.first(), first(DecisionKind::Wait), first(DecisionKind::Leave)) {
+        (Some(act), ..) => (DecisionKind::Act, format!("{}: {}", act.candidate.request.kind(), act.candidate.why)),
+        (None, Some(waits), _) => (DecisionKind::Wait, waits),
+        (None, None, Some(left)) => (DecisionKind::Leave, left),
+        (None, None, None) if policy.autopilot => (DecisionKind::Leave, "nothing is to be gained".to_owned()),
+        (None, None, None) => (DecisionKind::Leave, format!("autopilot is off ({})", policy.origin("autopilot"))),
     };
     Decision { verdict, reason, considered, act }
 }
 
 /// What is made of a job that might pay.
-fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verdict, String) {
-    let Known { policy, facts, now, .. } = known;
+fn judge(known: &DecisionInput<'_>, candidate: &CandidateJob, spent: Option<&str>) -> (DecisionKind, String) {
+    let DecisionInput { policy, facts, now, .. } = known;
     let kind = candidate.request.kind();
     // What an earlier snapshot leads to, a compaction does not read.
     let damaged: Vec<&Damage> = known.damage.iter().filter(|file| file.snapshot_id.is_none()).collect();
     if let Some(file) = damaged.first().filter(|_| kind == "compact") {
         let n = damaged.len();
         let reason = format!("{n} of its files can't be read, {} among them: it is tried when they are mended", file.path);
-        return (Verdict::Leave, reason);
+        return (DecisionKind::Leave, reason);
     }
     let forced = kind == "compact" && policy.compact_after_commits.is_some_and(|n| facts.commits_since_compaction >= n);
     if !forced && !candidate.pays(policy.payback) {
         let (gain, cost) = (candidate.gain_seconds_a_day, candidate.cost_seconds);
         return (
-            Verdict::Leave,
+            DecisionKind::Leave,
             format!(
                 "it would save {gain:.2} s a day and take {cost:.1} s: it does not pay within {} h",
                 policy.payback.as_secs() / 3600
@@ -195,14 +196,14 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
         );
     }
     if let Some(spent) = spent {
-        return (Verdict::Wait, spent.to_owned());
+        return (DecisionKind::Wait, spent.to_owned());
     }
     if kind == "compact"
         && let Some((engine, at)) = &facts.rewritten_by_other
         && now.saturating_sub(*at) < millis(policy.respect_others)
     {
         return (
-            Verdict::Leave,
+            DecisionKind::Leave,
             format!("{engine} rewrote its files {} min ago; its compaction is left to that", now.saturating_sub(*at) / 60_000),
         );
     }
@@ -212,7 +213,7 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
         let last = known.jobs.iter().filter(|job| job.kind == kind).filter_map(|job| job.finished_ms).max().unwrap_or(0);
         if now.saturating_sub(last) < pause {
             return (
-                Verdict::Wait,
+                DecisionKind::Wait,
                 format!(
                     "the last {failed} jobs of this kind did not succeed; the next is tried in {} min",
                     pause.saturating_sub(now.saturating_sub(last)) / 60_000
@@ -222,13 +223,13 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
     }
     let apart = if kind == "expire" { EXPIRIES_APART_MS } else { APART_MS };
     if known.jobs.iter().any(|job| job.kind == kind && job.finished_ms.is_some_and(|end| now.saturating_sub(end) < apart)) {
-        return (Verdict::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
+        return (DecisionKind::Wait, format!("a job of this kind ended less than {} s ago", apart / 1000));
     }
     if !policy.is_open(*now) {
-        return (Verdict::Wait, format!("it is outside the window of {}", policy.origin("window")));
+        return (DecisionKind::Wait, format!("it is outside the window of {}", policy.origin("window")));
     }
     (
-        Verdict::Act,
+        DecisionKind::Act,
         if forced {
             format!("{} commits since the last compaction", facts.commits_since_compaction)
         } else {
@@ -238,7 +239,7 @@ fn judge(known: &Known<'_>, candidate: &Candidate, spent: Option<&str>) -> (Verd
 }
 
 /// Jobs of a kind that did not succeed since the last that did.
-fn failures(known: &Known<'_>, kind: &str) -> usize {
+fn failures(known: &DecisionInput<'_>, kind: &str) -> usize {
     known.jobs.iter().rev().filter(|job| job.kind == kind).take_while(|job| job.state != JobState::Succeeded).count()
 }
 
@@ -247,8 +248,8 @@ fn millis(duration: Duration) -> Millis {
 }
 
 /// What schedules want now.
-fn scheduled(known: &Known<'_>) -> Vec<Act> {
-    let Known { policy, facts, now, .. } = known;
+fn scheduled(known: &DecisionInput<'_>) -> Vec<JobToEnqueue> {
+    let DecisionInput { policy, facts, now, .. } = known;
     let mut acts = Vec::new();
     for kind in policy.schedules.keys() {
         let Some(moment) = policy.last(kind, *now).filter(|at| now.saturating_sub(*at) < MISSED_MS) else { continue };
@@ -259,14 +260,20 @@ fn scheduled(known: &Known<'_>) -> Vec<Act> {
         let request = match *kind {
             "compact" => compact_request(policy),
             "expire" => expire_request(facts, policy, *now),
-            "orphans" => Request::Orphans(OrphanOptions::default()),
-            "manifests" => Request::Manifests(ManifestOptions::default()),
-            _ => Request::Statistics(StatisticsOptions::default()),
+            "orphans" => JobRequest::Orphans(OrphanOptions::default()),
+            "manifests" => JobRequest::Manifests(ManifestOptions::default()),
+            _ => JobRequest::Statistics(StatisticsOptions::default()),
         };
         let why = format!("schedule of {}", policy.origin(&format!("{kind}.schedule")));
-        let candidate =
-            Candidate { request, why, gain_seconds_a_day: 0.0, cost_seconds: 0.0, due: true, predicted: serde_json::Value::Null };
-        acts.push(Act { candidate, scheduled_ms: Some(moment), failed: 0 });
+        let candidate = CandidateJob {
+            request,
+            why,
+            gain_seconds_a_day: 0.0,
+            cost_seconds: 0.0,
+            due: true,
+            predicted: serde_json::Value::Null,
+        };
+        acts.push(JobToEnqueue { candidate, scheduled_ms: Some(moment), failed: 0 });
     }
     acts
 }

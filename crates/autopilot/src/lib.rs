@@ -3,16 +3,16 @@
 //! Policy and decision are pure: from what is known to what is to be done and why. [`Pilot`] does the asking and the entering
 //! of jobs.
 
+mod autopilot;
 mod budget;
+mod cost_model;
 mod decide;
 mod error;
-mod gain;
-mod pilot;
 pub mod policy;
 
-pub use decide::{Considered, Decision, Verdict};
+pub use autopilot::{Autopilot, AutopilotOptions, NAME, Recommendation, frozen_by, policy_of, recommendations};
+pub use decide::{Considered, Decision, DecisionKind};
 pub use error::PolicyError;
-pub use pilot::{NAME, Pilot, PilotOptions, Recommendation, frozen_by, policy_of, recommendations};
 pub use policy::{Layer, Layers, Origin, Policy, Setting};
 
 /// The result of reading a policy.

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_format::{ManifestFile, Projection, Snapshot, TableMetadata};
+use esker_format::{ManifestFile, ManifestProjection, Snapshot, TableMetadata};
 use esker_storage::{Storage, StorageError};
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
@@ -120,7 +120,12 @@ impl Catalog {
     }
 
     /// The live files of a snapshot of a table, with what is asked for of them, or more.
-    pub async fn files(&self, table: &LoadedTable, snapshot: &Snapshot, wanted: &Projection) -> Result<Arc<SnapshotFiles>> {
+    pub async fn files(
+        &self,
+        table: &LoadedTable,
+        snapshot: &Snapshot,
+        wanted: &ManifestProjection,
+    ) -> Result<Arc<SnapshotFiles>> {
         let key = (listed(snapshot), all_partition_types(&table.metadata));
         // Filters take turns: what one asked for stays for the next.
         let wanted = match self.inner.caches.files.get(&key).await {
@@ -161,7 +166,7 @@ impl Catalog {
         if let Some(found) = self.inner.caches.summaries.get(&key).await {
             return Ok((file, found));
         }
-        let manifest = self.manifests().load_some(&metadata, &file, &Projection::files()).await.map_err(gone)?;
+        let manifest = self.manifests().load_some(&metadata, &file, &ManifestProjection::files()).await.map_err(gone)?;
         let summary = Arc::new(ManifestSummary::new(&file, manifest, target));
         self.inner.caches.summaries.insert(key, summary.clone()).await;
         Ok((file, summary))

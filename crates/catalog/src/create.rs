@@ -4,7 +4,7 @@ use std::sync::Arc;
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
-use esker_state::{Kind, NewTable, StateError, TableRow};
+use esker_state::{NewTabular, StateError, TableRow, TabularKind};
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
 use esker_types::{NamespaceName, TableId, TableName, now_ms, or_default};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::readable::check_numbers;
-use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Proposal, Result, places};
+use crate::{Actor, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, places};
 
 /// A request to create a table (REST specification, `CreateTableRequest`).
 #[derive(Debug, Clone, Deserialize)]
@@ -61,10 +61,10 @@ pub enum Created {
 
 impl Catalog {
     /// Creates or stages a table.
-    pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, cause: &Cause) -> Result<Created> {
+    pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         self.namespace(namespace).await?;
-        self.state().check_free(Kind::Table, self.warehouse(), &name).await?;
+        self.state().check_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
@@ -76,15 +76,15 @@ impl Catalog {
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
-            false => Ok(Created::Table(Box::new(self.enter(name, metadata, cause).await?))),
+            false => Ok(Created::Table(Box::new(self.enter(name, metadata, actor).await?))),
         }
     }
 
     /// Makes the table that a staged create prepared: a commit with `assert-create`.
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
-        let cause = proposal.cause.clone();
+        let actor = proposal.actor.clone();
         let metadata = self.metadata_of_create(&name, proposal).await?;
-        self.enter(name, metadata, &cause).await.map_err(|e| match e {
+        self.enter(name, metadata, &actor).await.map_err(|e| match e {
             CatalogError::State(StateError::AlreadyExists { .. }) => already_created(),
             e => e,
         })
@@ -97,7 +97,7 @@ impl Catalog {
             return Err(CatalogError::Invalid(what));
         }
         self.namespace(&name.namespace).await?;
-        match self.state().check_free(Kind::Table, self.warehouse(), name).await {
+        match self.state().check_free(TabularKind::Table, self.warehouse(), name).await {
             Err(StateError::AlreadyExists { kind: "Table", .. }) => return Err(already_created()),
             other => other?,
         }
@@ -109,7 +109,7 @@ impl Catalog {
 
     /// Enters a table that exists in storage. It stays foreign: Esker has not made its files and may not be the only one to
     /// write it, so nothing destructive happens to it.
-    pub async fn register(&self, namespace: &NamespaceName, request: Register, cause: &Cause) -> Result<LoadedTable> {
+    pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
         let at = Location::parse(&request.metadata_location)?;
@@ -118,7 +118,7 @@ impl Catalog {
             Ok(row) if request.overwrite => Some(row),
             Ok(_) => return Err(StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()),
             Err(StateError::NoSuchTable(_)) => {
-                self.state().check_free(Kind::Table, self.warehouse(), &name).await?;
+                self.state().check_free(TabularKind::Table, self.warehouse(), &name).await?;
                 None
             }
             Err(e) => return Err(e.into()),
@@ -133,7 +133,7 @@ impl Catalog {
         let row = TableRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
-            kind: Kind::Table,
+            kind: TabularKind::Table,
             name,
             table_uuid: uuid_of(&metadata),
             location: Location::parse(&metadata.location)?.to_string(),
@@ -144,34 +144,34 @@ impl Catalog {
         };
         let replaces = existing.map(|e| e.id);
         let places = places::named(&metadata.location, &metadata.properties);
-        let new = NewTable { row: row.clone(), recorded_output: None, replaces, places };
-        self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), cause).await?;
+        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places };
+        self.insert(new, "table.registered", json!({"overwrite": replaces.is_some()}), actor).await?;
         Ok(LoadedTable { row, metadata, json })
     }
 
     /// Takes a foreign table into Esker's care: from then on expiry and purge may delete its files.
-    pub async fn claim(&self, name: &TableName, cause: &Cause) -> Result<()> {
+    pub async fn claim(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid});
-        let along = self.along(cause, "table.claimed", &row.name, data, &Outcome::NoContent);
+        let along = self.outbox(actor, "table.claimed", &row.name, data, &RequestOutcome::NoContent);
         Ok(self.state().claim_table(row.id, &along).await?)
     }
 
     /// Protects a table from being dropped, or lifts that.
-    pub async fn protect_table(&self, name: &TableName, protected: bool, cause: &Cause) -> Result<()> {
+    pub async fn protect_table(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().table(self.warehouse(), name).await?;
-        let along = self.along(cause, "table.protected", &row.name, json!({"protected": protected}), &Outcome::NoContent);
+        let along = self.outbox(actor, "table.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect(row.id, protected, &along).await?)
     }
 
     /// Writes the first metadata file of a table that is about to be entered.
-    pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTable)> {
+    pub(crate) async fn write_first(&self, name: TableName, metadata: TableMetadata) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
         let json = MetadataJson::print(&metadata)?;
         let row = TableRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
-            kind: Kind::Table,
+            kind: TabularKind::Table,
             name,
             table_uuid: uuid_of(&metadata),
             location: Location::parse(&metadata.location)?.to_string(),
@@ -180,25 +180,25 @@ impl Catalog {
             protected: false,
         };
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
-        self.halt("create-before-insert").await;
+        self.failpoint("create-before-insert").await;
         let places = places::named(&metadata.location, &metadata.properties);
-        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
-    async fn enter(&self, name: TableName, metadata: TableMetadata, cause: &Cause) -> Result<LoadedTable> {
+    async fn enter(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
         let (table, new) = self.write_first(name, metadata).await?;
-        self.insert(new, "table.created", json!({}), cause).await?;
+        self.insert(new, "table.created", json!({}), actor).await?;
         self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
     }
 
     /// Enters a table or view. If it does not come about, the metadata file that was written for it goes.
-    pub(crate) async fn insert(&self, new: NewTable, kind: &'static str, extra: Value, cause: &Cause) -> Result<()> {
+    pub(crate) async fn insert(&self, new: NewTabular, kind: &'static str, extra: Value, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
-        let along = self.along(cause, kind, &row.name, created_data(&row, extra), &Outcome::of(&row));
+        let along = self.outbox(actor, kind, &row.name, created_data(&row, extra), &RequestOutcome::of(&row));
         match self.state().publish(self.warehouse(), &[], &[new], &along).await {
-            Ok(_) => self.tell_change(),
+            Ok(_) => self.notify_change(),
             Err(e) => {
                 if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {
                     self.discard(&row, &path, "of a table or view that was not entered").await;

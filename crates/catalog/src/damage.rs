@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use esker_format::Projection;
+use esker_format::ManifestProjection;
 use esker_health::Damage;
 use esker_state::{DamagedFile, NewEvent, TableRow};
 use esker_storage::Listed;
@@ -51,7 +51,7 @@ impl Catalog {
     /// Keeps that a job or a query could not read a file, if that is so for good: the file is part of the table's current snapshot, and
     /// is gone, has another size than its manifest says, or can't be decoded. Or an earlier snapshot leads to it, and it is gone or can't
     /// be decoded; who needs the manifests of the current one finds out himself.
-    pub async fn note_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
+    pub async fn record_damage(&self, table: TableId, met: &Unreadable, met_by: &str) {
         match self.try_note_damage(table, met, met_by).await {
             Ok(()) => {}
             Err(error) => tracing::warn!(%table, path = met.path, %error, "whether a file is damaged could not be found out"),
@@ -104,7 +104,7 @@ impl Catalog {
     async fn sizes(&self, row: &TableRow) -> Result<HashMap<String, u64>> {
         let table = self.load_row(row.clone()).await?;
         let Some(snapshot) = table.metadata.current_snapshot() else { return Ok(HashMap::new()) };
-        let files = self.files(&table, snapshot, &Projection::files()).await?;
+        let files = self.files(&table, snapshot, &ManifestProjection::files()).await?;
         let data = files.iter().map(|file| (file.path(), file.size()));
         let deletes = files.deletes.iter().map(|delete| &delete.entry.file).map(|file| (file.file_path.clone(), file.size()));
         Ok(data.chain(deletes).collect())
@@ -112,7 +112,7 @@ impl Catalog {
 
     /// Forgets damage that is over: the file is no longer part of its table, or was put in its place again. Who reads that one next says
     /// whether it is whole.
-    pub(crate) async fn look_at_damage_again(&self) -> Result<()> {
+    pub(crate) async fn recheck_damage(&self) -> Result<()> {
         for (table, files) in self.state().damage(self.warehouse()).await? {
             let Some(row) = self.state().table_by_id(table).await? else { continue };
             // What can't be read says nothing of its files.

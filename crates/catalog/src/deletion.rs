@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::Ordering;
 
-use esker_state::{Doom, DoomKind, DoomState, Doomed, Kind, Output, TableRow};
+use esker_state::{NewQuarantine, PendingOutput, QuarantineKind, QuarantineState, QuarantinedFile, TableRow, TabularKind};
 use esker_storage::Location;
 use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
 use esker_types::{Millis, TableId, caught, now_ms};
 use uuid::Uuid;
 
-use crate::elsewhere::referenced_elsewhere;
+use crate::extents::referenced_by_others;
 use crate::places::{Place, places_of};
 use crate::referenced::referenced_paths;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result, Unreadable};
@@ -26,7 +26,7 @@ pub struct Swept {
     /// Their bytes, where known.
     pub bytes: u64,
     /// Files kept, because something refers to them or they lie where nothing may be deleted.
-    pub spared: u64,
+    pub released: u64,
     /// Files that the storage would not remove; they are tried again.
     pub failed: u64,
     /// Files whose time is over and that stay in quarantine, because their table is frozen or says `gc.enabled=false`.
@@ -40,7 +40,7 @@ impl Swept {
     pub fn add(&mut self, other: Self) {
         self.deleted += other.deleted;
         self.bytes += other.bytes;
-        self.spared += other.spared;
+        self.released += other.released;
         self.failed += other.failed;
         self.held += other.held;
         self.sick_tables += other.sick_tables;
@@ -49,7 +49,7 @@ impl Swept {
 
 /// Deletes a warehouse's files whose time in quarantine is over at `now`. Nothing else deletes a table's files.
 ///
-/// Each is checked again first, with commits to its table held off: the table is still the one it was doomed for and owned,
+/// Each is checked again first, with commits to its table held off: the table is still the one it was quarantined for and owned,
 /// no snapshot refers to the file, and it lies inside the table's own places. An orphan goes only if no other table refers to it either.
 /// Then it is marked, then removed. Of a table that is frozen or says `gc.enabled=false` nothing is, for as long as that is so.
 pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
@@ -58,15 +58,15 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     let mut swept = Swept::default();
     // Table by table: neither a sick table nor one with many files must stop the others.
     for table in state.due_tables(warehouse, now).await? {
-        let dooms = state.due_dooms(warehouse, table, now, SWEEP_LIMIT).await?;
-        let name = dooms.first().map(|d| d.doom.table_name.clone()).unwrap_or_default();
-        let done = caught(sweep_table(catalog, table, dooms, &mut swept)).await;
+        let quarantines = state.due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
+        let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
+        let done = caught(sweep_table(catalog, table, quarantines, &mut swept)).await;
         if let Err(error) = done.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
             swept.sick_tables += 1;
             if let CatalogError::Table(error) = &error
                 && let Some(met) = Unreadable::of_snapshot(error)
             {
-                catalog.note_damage(table, &met, "met by the sweep of the quarantine").await;
+                catalog.record_damage(table, &met, "met by the sweep of the quarantine").await;
             }
             tracing::error!(table_id = %table, table = name, %error, "a table's quarantine could not be swept; it is tried again");
         }
@@ -75,13 +75,14 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     Ok(swept)
 }
 
-async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: &mut Swept) -> Result<()> {
+async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<QuarantinedFile>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
-    let looked_in: BTreeSet<&str> = dooms.iter().filter(|d| is_orphan(&d.doom)).map(|d| d.doom.table_location.as_str()).collect();
+    let looked_in: BTreeSet<&str> =
+        quarantines.iter().filter(|d| is_orphan(&d.record)).map(|d| d.record.table_location.as_str()).collect();
     let looked_in: Vec<Location> = looked_in.into_iter().filter_map(|place| Location::parse(place).ok()).collect();
     let elsewhere = match looked_in.is_empty() {
         true => Ok(PathSet::default()),
-        false => referenced_elsewhere(catalog, id, &looked_in).await,
+        false => referenced_by_others(catalog, id, &looked_in).await,
     };
     let held = catalog.hold_commits(id).await?;
     if let Some(row) = state.table_by_id(id).await? {
@@ -89,29 +90,29 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         catalog.check_only_tip(&row).await?;
     }
     if let Some(why) = held_by(catalog, id).await? {
-        swept.held += dooms.len() as u64;
-        tracing::debug!(table = %id, files = dooms.len(), why, "files in quarantine are held");
+        swept.held += quarantines.len() as u64;
+        tracing::debug!(table = %id, files = quarantines.len(), why, "files in quarantine are held");
         return Ok(());
     }
-    let mut keep = Keep::of(catalog, id).await?;
+    let mut keep = DeletionGuard::of(catalog, id).await?;
     if let Some(bad) = keep.undecided.take() {
         return Err(bad.into());
     }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     let mut waiting = 0;
-    for doomed in dooms {
+    for quarantined in quarantines {
         let needed = match &elsewhere {
-            Err(_) if is_orphan(&doomed.doom) => {
+            Err(_) if is_orphan(&quarantined.record) => {
                 waiting += 1;
                 continue;
             }
-            Ok(elsewhere) if is_orphan(&doomed.doom) => elsewhere.contains(&doomed.doom.path)?,
+            Ok(elsewhere) if is_orphan(&quarantined.record) => elsewhere.contains(&quarantined.record.path)?,
             _ => false,
         };
-        match keep.reason(&doomed.doom)? {
-            _ if needed => spare.entry("another table refers to it".to_owned()).or_default().push(doomed.doom.path),
-            None => go.push(doomed.doom),
-            Some(why) => spare.entry(why).or_default().push(doomed.doom.path),
+        match keep.reason(&quarantined.record)? {
+            _ if needed => spare.entry("another table refers to it".to_owned()).or_default().push(quarantined.record.path),
+            None => go.push(quarantined.record),
+            Some(why) => spare.entry(why).or_default().push(quarantined.record.path),
         }
     }
     if let Err(error) = &elsewhere {
@@ -119,39 +120,39 @@ async fn sweep_table(catalog: &Catalog, id: TableId, dooms: Vec<Doomed>, swept: 
         tracing::warn!(table = %id, files = waiting, %error, "orphans were not deleted; it is tried again");
     }
     for (why, paths) in spare {
-        swept.spared += paths.len() as u64;
-        tracing::warn!(table = %id, files = paths.len(), why, "files in quarantine were spared");
-        state.mark_doomed(&paths, DoomState::Spared, Some(&why)).await?;
+        swept.released += paths.len() as u64;
+        tracing::warn!(table = %id, files = paths.len(), why, "files were released from quarantine");
+        state.end_deletion(&paths, QuarantineState::Released, Some(&why)).await?;
     }
     let paths: Vec<String> = go.iter().map(|d| d.path.clone()).collect();
     let checked = keep.row.as_ref().map(|row| row.metadata_location.as_str());
     let begun: HashSet<String> = state.begin_deleting(id, checked, paths).await?.into_iter().collect();
-    go.retain(|doom| begun.contains(&doom.path));
+    go.retain(|record| begun.contains(&record.path));
     drop(held);
-    catalog.halt("sweep-before-delete").await;
+    catalog.failpoint("sweep-before-delete").await;
     remove(catalog, go, swept).await
 }
 
-async fn remove(catalog: &Catalog, dooms: Vec<Doom>, swept: &mut Swept) -> Result<()> {
+async fn remove(catalog: &Catalog, quarantines: Vec<NewQuarantine>, swept: &mut Swept) -> Result<()> {
     let mut gone = Vec::new();
-    for doom in dooms {
-        match catalog.storage().remove(&doom.path).await {
+    for record in quarantines {
+        match catalog.storage().remove(&record.path).await {
             Ok(()) => {
                 swept.deleted += 1;
-                swept.bytes += doom.bytes.unwrap_or(0);
-                gone.push(doom.path);
+                swept.bytes += record.bytes.unwrap_or(0);
+                gone.push(record.path);
             }
             Err(error) => {
                 swept.failed += 1;
-                tracing::warn!(path = doom.path, %error, "a file could not be deleted");
+                tracing::warn!(path = record.path, %error, "a file could not be deleted");
             }
         }
     }
-    Ok(catalog.state().mark_doomed(&gone, DoomState::Gone, None).await?)
+    Ok(catalog.state().end_deletion(&gone, QuarantineState::Deleted, None).await?)
 }
 
-fn is_orphan(doom: &Doom) -> bool {
-    doom.kind == DoomKind::Orphan
+fn is_orphan(record: &NewQuarantine) -> bool {
+    record.kind == QuarantineKind::Orphan
 }
 
 /// The table or view, or what it was dropped as and can be brought back.
@@ -164,7 +165,7 @@ async fn row_of(catalog: &Catalog, id: TableId) -> Result<Option<TableRow>> {
 
 /// Why nothing of a table is deleted for now: its files stay in quarantine until that is over.
 async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
-    let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == Kind::Table) else { return Ok(None) };
+    let Some(row) = row_of(catalog, id).await?.filter(|row| row.kind == TabularKind::Table) else { return Ok(None) };
     let table = catalog.load_row(row).await?;
     if matches!(GC_ENABLED.checked(&table.metadata.properties), Ok(false)) {
         return Ok(Some("it says gc.enabled=false".to_owned()));
@@ -173,7 +174,7 @@ async fn held_by(catalog: &Catalog, id: TableId) -> Result<Option<String>> {
 }
 
 /// What must be kept of one table.
-struct Keep {
+struct DeletionGuard {
     /// The living table or view; none if it was dropped for good.
     row: Option<TableRow>,
     /// Everything that its metadata leads to.
@@ -186,12 +187,12 @@ struct Keep {
     undecided: Option<TableError>,
 }
 
-impl Keep {
+impl DeletionGuard {
     /// A table that was dropped and can be brought back is kept like one that lives.
     async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
         match row_of(catalog, id).await? {
             // A view has no files but its metadata.
-            Some(row) if row.kind == Kind::View => Self::view(catalog, row).await,
+            Some(row) if row.kind == TabularKind::View => Self::view(catalog, row).await,
             Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
             None => Self::dropped(catalog, id).await,
         }
@@ -231,19 +232,19 @@ impl Keep {
     }
 
     /// Why a file is kept; `None` if it may go.
-    fn reason(&self, doom: &Doom) -> Result<Option<String>> {
-        let Ok(at) = Location::parse(&doom.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
+    fn reason(&self, record: &NewQuarantine) -> Result<Option<String>> {
+        let Ok(at) = Location::parse(&record.path) else { return Ok(Some("its path is not a valid location".to_owned())) };
         if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
             return Ok(Some(format!("it lies in {}, {}", place.at, place.what())));
         }
-        let where_it_was = Location::parse(&doom.table_location).is_ok_and(|l| at.is_inside(&l));
+        let where_it_was = Location::parse(&record.table_location).is_ok_and(|l| at.is_inside(&l));
         let inside = where_it_was || self.own.iter().any(|l| at.is_inside(l));
         let why = match &self.row {
             None if inside => return Ok(None),
             None => "it lies outside the places that the dropped table had",
-            Some(row) if row.table_uuid != doom.table_uuid => "the table has another uuid than when the file was doomed",
+            Some(row) if row.table_uuid != record.table_uuid => "the table has another uuid than when the file was quarantined",
             Some(row) if !row.owned => "the table is foreign",
-            Some(_) if self.referenced.contains(&doom.path)? => "the table refers to it",
+            Some(_) if self.referenced.contains(&record.path)? => "the table refers to it",
             Some(_) if inside => return Ok(None),
             Some(_) => "it lies outside the table's places",
         };
@@ -265,12 +266,12 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TableRow>>
 }
 
 /// Why a sweep would keep each of a table's files that are in quarantine, if it would.
-pub async fn kept(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
-    let keep = Keep::of(catalog, id).await?;
+pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
+    let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
-    for doomed in catalog.state().quarantine_of(id).await? {
-        if let Some(why) = keep.reason(&doomed.doom)? {
-            kept.insert(doomed.doom.path, why);
+    for quarantined in catalog.state().quarantine_of(id).await? {
+        if let Some(why) = keep.reason(&quarantined.record)? {
+            kept.insert(quarantined.record.path, why);
         }
     }
     Ok(kept)
@@ -278,40 +279,40 @@ pub async fn kept(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, Str
 
 /// Settles what processes that are gone recorded and did not finish: a file that is part of its table is left, any other is
 /// handed to [`sweep`]. Returns how many files were handed over.
-pub async fn reclaim(catalog: &Catalog) -> Result<u64> {
+pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
-    let mut by_table: BTreeMap<TableId, Vec<Output>> = BTreeMap::new();
+    let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
     for output in catalog.state().outputs_of_dead_instances(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
     }
-    let mut doomed = 0;
+    let mut quarantined = 0;
     for (id, outputs) in by_table {
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
         // What can't be judged now stays recorded for the next start.
-        match caught(settle(catalog, id, &paths, "left behind when the server was stopped")).await {
-            Ok(Ok(n)) => doomed += n,
+        match caught(settle_outputs(catalog, id, &paths, "left behind when the server was stopped")).await {
+            Ok(Ok(n)) => quarantined += n,
             Ok(Err(error)) => tracing::warn!(table = %id, %error, "leftovers could not be judged"),
             Err(panic) => tracing::error!(table = %id, %panic, "leftovers could not be judged"),
         }
     }
-    Ok(doomed)
+    Ok(quarantined)
 }
 
-/// Settles recorded files: those that the table refers to are forgotten as intents, the others are doomed for at once.
-/// Returns how many were doomed.
-pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
+/// Settles recorded files: those that the table refers to are forgotten as intents, the others are quarantined for at once.
+/// Returns how many were quarantined.
+pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
     let state = catalog.state();
-    let keep = Keep::of(catalog, id).await?;
-    let mut dooms = Vec::new();
+    let keep = DeletionGuard::of(catalog, id).await?;
+    let mut quarantines = Vec::new();
     for path in paths {
         if keep.referenced.contains(path)? {
             state.forget_output(path).await?;
             continue;
         }
         // It was never part of a table, so nobody can need it: no grace.
-        dooms.push(match &keep.row {
-            Some(row) => row.doom(path.clone(), None, reason, None, now_ms()),
-            None => Doom {
+        quarantines.push(match &keep.row {
+            Some(row) => row.quarantine(path.clone(), None, reason, None, now_ms()),
+            None => NewQuarantine {
                 path: path.clone(),
                 warehouse: catalog.warehouse().id,
                 table: id,
@@ -319,13 +320,13 @@ pub async fn settle(catalog: &Catalog, id: TableId, paths: &[String], reason: &s
                 table_uuid: Uuid::nil(),
                 table_location: catalog.options().location.to_string(),
                 job: None,
-                kind: DoomKind::Own,
+                kind: QuarantineKind::Own,
                 reason: reason.to_owned(),
                 bytes: None,
                 due_ms: now_ms(),
             },
         });
     }
-    state.doom(&dooms).await?;
-    Ok(dooms.len() as u64)
+    state.quarantine(&quarantines).await?;
+    Ok(quarantines.len() as u64)
 }

@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 
-use esker_state::{Along, Doom, DroppedTable, SoftDrop, StateError, TableRow};
+use esker_state::{DroppedTable, NewQuarantine, Outbox, SoftDrop, StateError, TableRow};
 use esker_table::properties::GC_ENABLED;
 use esker_table::reachable;
 use esker_types::{Millis, TableId, TableName, now_ms};
 use serde_json::{Value, json};
 
 use crate::moves::metadata_files;
-use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result};
+use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result};
 
 /// Times that a drop is worked out anew after a commit came between.
 const MAX_REPLAYS: usize = 10;
@@ -15,7 +15,7 @@ const MAX_REPLAYS: usize = 10;
 impl Catalog {
     /// Drops a table. It can be brought back for `tables.undrop_seconds`; then, with `purge`, its files go into quarantine,
     /// unless the table is foreign or says `gc.enabled=false`.
-    pub async fn drop_table(&self, name: &TableName, purge: bool, cause: &Cause) -> Result<()> {
+    pub async fn drop_table(&self, name: &TableName, purge: bool, actor: &Actor) -> Result<()> {
         let mut row = self.state().table(self.warehouse(), name).await?;
         if purge {
             // What the database does not know of would go with the rest.
@@ -23,11 +23,11 @@ impl Catalog {
         }
         let keep = (self.options().undrop_ms > 0).then(|| SoftDrop {
             purge,
-            principal: cause.principal.clone(),
+            principal: actor.principal.clone(),
             expires_ms: now_ms().saturating_add(self.options().undrop_ms),
         });
         for _ in 0..MAX_REPLAYS {
-            let dooms = match keep {
+            let quarantines = match keep {
                 None if purge => self.purge_list(&row).await,
                 _ => Vec::new(),
             };
@@ -35,8 +35,8 @@ impl Catalog {
             let at = keep.is_none().then_some(row.metadata_location.as_str());
             let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
                 "purge-requested": purge, "undrop-until-ms": keep.as_ref().map(|k| k.expires_ms)});
-            let along = self.along(cause, "table.dropped", &row.name, data, &Outcome::NoContent);
-            if self.state().drop_tabular(row.id, at, &dooms, keep.as_ref(), &along).await? {
+            let along = self.outbox(actor, "table.dropped", &row.name, data, &RequestOutcome::NoContent);
+            if self.state().drop_tabular(row.id, at, &quarantines, keep.as_ref(), &along).await? {
                 return Ok(());
             }
             // A commit came between: what goes is what there is now.
@@ -52,14 +52,14 @@ impl Catalog {
 
     /// Takes a table out of the catalog and hands it over: its last metadata is returned, its files stay, and no commit to
     /// it succeeds from now on.
-    pub async fn unregister_table(&self, name: &TableName, cause: &Cause) -> Result<LoadedTable> {
+    pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
         let row = self.state().table(self.warehouse(), name).await?;
         // What is handed over must be the last state.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;
         for _ in 0..MAX_REPLAYS {
             let table = self.load_row(self.row_by_id(row.id, name).await?).await?;
-            if self.hand_over(&table, cause).await? {
+            if self.hand_over(&table, actor).await? {
                 return Ok(table);
             }
         }
@@ -67,14 +67,14 @@ impl Catalog {
     }
 
     /// `false`: another server committed meanwhile.
-    async fn hand_over(&self, table: &LoadedTable, cause: &Cause) -> Result<bool> {
+    async fn hand_over(&self, table: &LoadedTable, actor: &Actor) -> Result<bool> {
         let row = &table.row;
         // The receipt keeps it whole: the entry that would lead to it is gone.
         let metadata = serde_json::from_slice::<Value>(table.json.bytes()).unwrap_or_default();
         let location = &row.metadata_location;
-        let outcome = Outcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
+        let outcome = RequestOutcome::Body(json!({"metadata-location": location, "metadata": metadata, "config": {}}));
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": location});
-        let along = self.along(cause, "table.unregistered", &row.name, data, &outcome);
+        let along = self.outbox(actor, "table.unregistered", &row.name, data, &outcome);
         Ok(self.state().drop_tabular(row.id, Some(location), &[], None, &along).await?)
     }
 
@@ -84,22 +84,22 @@ impl Catalog {
     }
 
     /// Brings a dropped table back, under its old name or another.
-    pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, cause: &Cause) -> Result<TableName> {
+    pub async fn undrop_table(&self, id: TableId, name: Option<TableName>, actor: &Actor) -> Result<TableName> {
         let dropped = self.state().dropped_table(id).await?.filter(|d| d.row.warehouse == self.warehouse().id);
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         let name = name.unwrap_or(dropped.row.name);
         let data = json!({"table-id": id, "table-uuid": dropped.row.table_uuid});
-        let along = self.along(cause, "table.undropped", &name, data, &Outcome::NoContent);
+        let along = self.outbox(actor, "table.undropped", &name, data, &RequestOutcome::NoContent);
         self.state().undrop_table(self.warehouse(), id, &name, &along).await?;
         Ok(name)
     }
 
     /// Ends the time of the dropped tables that can't be brought back any more at `now`. Returns how many there were.
-    pub async fn end_drops(&self, now: Millis) -> Result<u64> {
+    pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         let mut ended = 0;
         for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
             // One sick table must not stop the others.
-            match self.end_drop(&dropped, &Cause::internal("undrop")).await {
+            match self.end_drop(&dropped, &Actor::internal("undrop")).await {
                 Ok(()) => ended += 1,
                 Err(error) => tracing::warn!(table = %dropped.row.name, %error, "the time of a dropped table could not be ended"),
             }
@@ -107,18 +107,18 @@ impl Catalog {
         Ok(ended)
     }
 
-    async fn end_drop(&self, dropped: &DroppedTable, cause: &Cause) -> Result<()> {
+    async fn end_drop(&self, dropped: &DroppedTable, actor: &Actor) -> Result<()> {
         let row = &dropped.row;
-        let dooms = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
+        let quarantines = if dropped.purge { self.purge_list(row).await } else { Vec::new() };
         let data = json!({"table-id": row.id, "table-uuid": row.table_uuid, "metadata-location": row.metadata_location,
-            "doomed-files": dooms.len()});
-        let events = vec![self.event(cause, "table.drop-ended", &row.name, data)];
-        self.state().end_drop(row.id, &dooms, &Along { events, receipts: Vec::new() }).await?;
+            "quarantined-files": quarantines.len(), "doomed-files": quarantines.len()});
+        let events = vec![self.event(actor, "table.drop-ended", &row.name, data)];
+        self.state().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
     }
 
     /// A table whose metadata can't be read is dropped all the same; its files are left in place.
-    async fn purge_list(&self, row: &TableRow) -> Vec<Doom> {
+    async fn purge_list(&self, row: &TableRow) -> Vec<NewQuarantine> {
         if !row.owned {
             return Vec::new();
         }
@@ -129,7 +129,7 @@ impl Catalog {
         })
     }
 
-    async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<Doom>> {
+    async fn files_to_purge(&self, table: &LoadedTable) -> Result<Vec<NewQuarantine>> {
         let metadata = &table.metadata;
         if !GC_ENABLED.checked(&metadata.properties)? {
             return Ok(Vec::new());
@@ -141,7 +141,7 @@ impl Catalog {
         let metadata_files = metadata_files(table).into_iter().map(|path| (path.clone(), size(&path)));
         let files = found.files.into_iter().map(|(path, (_, bytes))| (path, bytes));
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
-        let doom = |(path, bytes)| table.row.doom(path, bytes, "the table was dropped with purge", None, due_ms);
-        Ok(files.chain(metadata_files).map(doom).collect())
+        let record = |(path, bytes)| table.row.quarantine(path, bytes, "the table was dropped with purge", None, due_ms);
+        Ok(files.chain(metadata_files).map(record).collect())
     }
 }

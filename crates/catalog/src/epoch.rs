@@ -17,7 +17,7 @@ const DIRECTORY: &str = "_esker";
 /// What storage says of the database that takes care of the warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Mark {
+struct EpochMark {
     database: String,
     identity: String,
     epoch: i64,
@@ -28,7 +28,7 @@ struct Mark {
 pub(crate) struct EpochCheck(Mutex<Option<String>>);
 
 /// Why database and storage don't go together; `None` if they do.
-fn disagreement(epoch: &Epoch, mark: Option<&Mark>) -> Option<String> {
+fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
     if let Some(ms) = epoch.backup_ms {
         return Some(format!("the database is the backup of {ms} ms since the epoch: it was restored"));
     }
@@ -108,7 +108,7 @@ impl Catalog {
         ))
     }
 
-    async fn mark(&self) -> Result<Option<Mark>> {
+    async fn mark(&self) -> Result<Option<EpochMark>> {
         let path = self.own_path("epoch.json");
         let invalid = |e: serde_json::Error| CatalogError::MetadataInvalid { uri: path.clone(), reason: e.to_string() };
         match self.storage().read(&path).await {
@@ -123,7 +123,7 @@ impl Catalog {
         let (state, warehouse) = (self.state(), self.warehouse());
         let Epoch { database, identity, now, .. } = state.epoch(warehouse).await?;
         state.set_epoch(warehouse, now, next).await?;
-        let mark = serde_json::to_vec(&Mark { database, identity, epoch: next }).unwrap_or_default();
+        let mark = serde_json::to_vec(&EpochMark { database, identity, epoch: next }).unwrap_or_default();
         self.storage().write(&self.own_path("epoch.json"), mark.into()).await?;
         Ok(state.set_epoch(warehouse, next, next).await?)
     }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn a_restored_copied_or_new_database_disagrees_and_a_killed_one_does_not() {
         let epoch = |now, next| Epoch { database: "d".into(), identity: "i".into(), now, next, backup_ms: None };
-        let mark = |epoch| Mark { database: "d".into(), identity: "i".into(), epoch };
+        let mark = |epoch| EpochMark { database: "d".into(), identity: "i".into(), epoch };
         assert_eq!(disagreement(&epoch(0, 0), None), None, "both are new");
         assert_eq!(disagreement(&epoch(3, 3), Some(&mark(3))), None);
         assert_eq!(disagreement(&epoch(3, 4), Some(&mark(3))), None, "killed before storage was written");
@@ -156,8 +156,8 @@ mod tests {
             (epoch(3, 3), Some(mark(5)), "restored"),
             (Epoch { backup_ms: Some(7), ..epoch(3, 3) }, Some(mark(3)), "backup of 7 ms"),
             (epoch(3, 3), None, "does not know"),
-            (epoch(0, 0), Some(Mark { database: "e".into(), ..mark(3) }), "another database"),
-            (epoch(3, 3), Some(Mark { identity: "j".into(), ..mark(3) }), "a copy"),
+            (epoch(0, 0), Some(EpochMark { database: "e".into(), ..mark(3) }), "another database"),
+            (epoch(3, 3), Some(EpochMark { identity: "j".into(), ..mark(3) }), "a copy"),
         ];
         for (epoch, mark, why) in refused {
             assert!(disagreement(&epoch, mark.as_ref()).expect("a disagreement").contains(why));

@@ -31,7 +31,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// A table with its facts, or why there are none.
 #[derive(Debug, Clone)]
-pub struct Examined {
+pub struct AssessedTable {
     /// Its row.
     pub row: TableRow,
     /// The facts, or why it can't be examined.
@@ -40,13 +40,13 @@ pub struct Examined {
     pub damage: Vec<Damage>,
 }
 
-impl Examined {
+impl AssessedTable {
     /// The verdict at a time.
     pub fn assess(&self, now: Millis) -> Assessment {
         let facts = match &self.facts {
             Ok(facts) => Ok(facts.as_ref()),
-            Err(Unexamined::NotYet) => Err(None),
-            Err(Unexamined::Unreadable(NoFacts { why, passing })) => Err(Some((why.as_str(), *passing))),
+            Err(NotAssessed::NotYet) => Err(None),
+            Err(NotAssessed::Unreadable(NoFacts { why, passing })) => Err(Some((why.as_str(), *passing))),
         };
         assess(facts, &self.damage, now)
     }
@@ -54,7 +54,7 @@ impl Examined {
 
 /// The reason why Esker holds no facts of a table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unexamined {
+pub enum NotAssessed {
     /// There are many, and its turn comes.
     #[error("it was not looked at yet")]
     NotYet,
@@ -63,7 +63,7 @@ pub enum Unexamined {
     Unreadable(NoFacts),
 }
 
-impl Unexamined {
+impl NotAssessed {
     /// Whether there may be facts a little later, without anybody doing anything about it.
     pub const fn is_passing(&self) -> bool {
         match self {
@@ -74,7 +74,7 @@ impl Unexamined {
 }
 
 /// Facts, or why there are none.
-type Facts = std::result::Result<Arc<TableFacts>, Unexamined>;
+type Facts = std::result::Result<Arc<TableFacts>, NotAssessed>;
 
 fn no_facts(error: &impl Coded) -> NoFacts {
     NoFacts { why: error.to_string(), passing: error.code().is_passing() }
@@ -83,16 +83,16 @@ fn no_facts(error: &impl Coded) -> NoFacts {
 fn facts_of(kept: std::result::Result<String, NoFacts>) -> Facts {
     let of_text = |json: String| serde_json::from_str(&json).map(Arc::new);
     let parsed = kept.and_then(|json| of_text(json).map_err(|e| NoFacts { why: e.to_string(), passing: false }));
-    parsed.map_err(Unexamined::Unreadable)
+    parsed.map_err(NotAssessed::Unreadable)
 }
 
 impl Catalog {
     /// A table as it is now: what is kept, if that is of its metadata file. One that could not be examined is looked at again.
-    pub async fn examined(&self, row: TableRow) -> Result<Examined> {
+    pub async fn examined(&self, row: TableRow) -> Result<AssessedTable> {
         match self.state().health(row.id).await? {
             Some(health) if health.metadata_location == row.metadata_location && health.facts.is_ok() => {
                 let damage = self.damage_of(row.id).await?;
-                Ok(Examined { row, facts: facts_of(health.facts), damage })
+                Ok(AssessedTable { row, facts: facts_of(health.facts), damage })
             }
             _ => self.examine(row).await,
         }
@@ -103,31 +103,31 @@ impl Catalog {
     }
 
     /// Looks at a table as it is now, and keeps what is found.
-    async fn examine(&self, row: TableRow) -> Result<Examined> {
+    async fn examine(&self, row: TableRow) -> Result<AssessedTable> {
         // One sick table must not stop the others, even where it brings out a bug.
         let facts = caught(async { self.facts(&self.load_row(row.clone()).await?).await }).await;
         let facts = facts.map_err(|panic| no_facts(&panic)).and_then(|facts| facts.map_err(|e| no_facts(&e)));
         if let Err(NoFacts { why, passing }) = &facts {
             tracing::warn!(table = %row.name, error = why, passing, "a table can't be examined");
         }
-        let facts = facts.map(Arc::new).map_err(Unexamined::Unreadable);
+        let facts = facts.map(Arc::new).map_err(NotAssessed::Unreadable);
         let json = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
         let damage = self.damage_of(row.id).await?;
-        let examined = Examined { row, facts, damage };
+        let examined = AssessedTable { row, facts, damage };
         let (state, id, at) = (self.state(), examined.row.id, &examined.row.metadata_location);
         match &examined.facts {
-            Err(Unexamined::NotYet) => {}
+            Err(NotAssessed::NotYet) => {}
             Ok(facts) => {
                 let (score, shape) = (examined.assess(now_ms()).score, json(serde_json::to_string(&facts.shape())));
                 state.put_health(id, at, Ok((&json(serde_json::to_string(facts.as_ref())), score, &shape))).await?;
             }
-            Err(Unexamined::Unreadable(error)) => state.put_health(id, at, Err(error)).await?,
+            Err(NotAssessed::Unreadable(error)) => state.put_health(id, at, Err(error)).await?,
         }
         Ok(examined)
     }
 
     /// Every table. Those that have changed since they were last looked at are looked at now, up to a number.
-    pub async fn fleet(&self) -> Result<Vec<Examined>> {
+    pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
         let rows = self.state().fleet(self.warehouse()).await?;
         let mut kept = self.kept_facts(&rows).await?;
         let mut damaged = self.state().damage(self.warehouse()).await?;
@@ -136,9 +136,9 @@ impl Catalog {
         for (row, at) in rows {
             let look = at.as_ref() != Some(&row.metadata_location) && looks < AT_ONCE;
             looks += usize::from(look);
-            let facts = kept.remove(&row.id).unwrap_or(Err(Unexamined::NotYet));
+            let facts = kept.remove(&row.id).unwrap_or(Err(NotAssessed::NotYet));
             let damage = damaged.remove(&row.id).unwrap_or_default().into_iter().map(damage).collect();
-            work.push(async move { if look { self.examine(row).await } else { Ok(Examined { row, facts, damage }) } });
+            work.push(async move { if look { self.examine(row).await } else { Ok(AssessedTable { row, facts, damage }) } });
         }
         futures::stream::iter(work).buffered(CONCURRENCY).try_collect().await
     }
@@ -200,7 +200,7 @@ impl Catalog {
     }
 
     /// Counts the use that a query of this server makes of a table, as engines report theirs.
-    pub fn note_use(&self, table: TableId, used: &TableUse) {
+    pub fn record_use(&self, table: TableId, used: &TableUse) {
         self.inner.used.lock().unwrap_or_else(PoisonError::into_inner).entry(table).or_default().add(used);
     }
 
@@ -213,7 +213,7 @@ impl Catalog {
     }
 
     /// Keeps what is known of the fleet up to date, for ever.
-    pub async fn observe(&self) {
+    pub async fn keep_facts_current(&self) {
         loop {
             if let Err(error) = self.keep_uses().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "the use that queries made of tables is not counted");
@@ -221,7 +221,7 @@ impl Catalog {
             if let Err(error) = self.examine_changed().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be looked at; it is tried again");
             }
-            if let Err(error) = self.look_at_damage_again().await {
+            if let Err(error) = self.recheck_damage().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "damaged files could not be looked at again; it is tried again");
             }
             tokio::select! {

@@ -4,11 +4,11 @@
 use esker_types::{NamespaceName, TableName};
 use serde_json::{Value, json};
 
-use crate::{Catalog, CatalogError, Cause, Outcome, Result};
+use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
 
 impl Catalog {
     /// Stores a function's metadata (SQL UDF specification), replacing what was there under the name.
-    pub async fn put_function(&self, name: &TableName, metadata: &Value, cause: &Cause) -> Result<()> {
+    pub async fn put_function(&self, name: &TableName, metadata: &Value, actor: &Actor) -> Result<()> {
         let missing = |key: &str| CatalogError::Invalid(format!("function {name}: the metadata has no {key:?}"));
         let text = |key: &str| metadata[key].as_str().ok_or_else(|| missing(key));
         let uuid = text("function-uuid")?;
@@ -25,7 +25,7 @@ impl Catalog {
         if metadata["definitions"].as_array().is_none_or(Vec::is_empty) {
             return Err(missing("definitions"));
         }
-        let along = self.along(cause, "function.stored", name, json!({"function-uuid": uuid}), &Outcome::NoContent);
+        let along = self.outbox(actor, "function.stored", name, json!({"function-uuid": uuid}), &RequestOutcome::NoContent);
         Ok(self.state().put_function(self.warehouse(), name, &metadata.to_string(), &along).await?)
     }
 
@@ -41,8 +41,8 @@ impl Catalog {
     }
 
     /// Removes a function.
-    pub async fn drop_function(&self, name: &TableName, cause: &Cause) -> Result<()> {
-        let along = self.along(cause, "function.dropped", name, json!({}), &Outcome::NoContent);
+    pub async fn drop_function(&self, name: &TableName, actor: &Actor) -> Result<()> {
+        let along = self.outbox(actor, "function.dropped", name, json!({}), &RequestOutcome::NoContent);
         Ok(self.state().drop_function(self.warehouse(), name, &along).await?)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use esker_state::{Kind, NamespaceRow, TableRow};
+use esker_state::{NamespaceRow, TableRow, TabularKind};
 use esker_storage::StorageError;
 use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub struct LedgerEntry {
 impl From<TableRow> for LedgerEntry {
     fn from(row: TableRow) -> Self {
         let TableRow { id, kind, name, table_uuid, location, metadata_location, owned, protected, .. } = row;
-        Self { name, id, view: kind == Kind::View, uuid: table_uuid, location, metadata_location, owned, protected }
+        Self { name, id, view: kind == TabularKind::View, uuid: table_uuid, location, metadata_location, owned, protected }
     }
 }
 
@@ -57,7 +57,7 @@ impl LedgerEntry {
     /// As a row of a warehouse.
     pub(crate) fn row(self, warehouse: i64) -> TableRow {
         let Self { name, id, view, uuid, location, metadata_location, owned, protected } = self;
-        let kind = if view { Kind::View } else { Kind::Table };
+        let kind = if view { TabularKind::View } else { TabularKind::Table };
         TableRow { id, warehouse, kind, name, table_uuid: uuid, location, metadata_location, owned, protected }
     }
 }
@@ -77,7 +77,7 @@ pub(crate) struct Ledger {
 /// A ledger as it lies in storage.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Written {
+pub(crate) struct StoredLedger {
     pub(crate) written_ms: Millis,
     #[serde(flatten)]
     pub(crate) ledger: Ledger,
@@ -112,7 +112,7 @@ impl Catalog {
         if last(self).as_ref() == Some(&ledger) {
             return Ok(());
         }
-        let written = Written { written_ms: now_ms(), ledger };
+        let written = StoredLedger { written_ms: now_ms(), ledger };
         let bytes = serde_json::to_vec(&written).map_err(|e| CatalogError::Invalid(format!("the ledger: {e}")))?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
         *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
@@ -120,7 +120,7 @@ impl Catalog {
     }
 
     /// The ledger in storage, if there is one.
-    pub(crate) async fn read_ledger(&self) -> Result<Option<Written>> {
+    pub(crate) async fn read_ledger(&self) -> Result<Option<StoredLedger>> {
         let uri = self.ledger_path();
         match self.storage().read(&uri).await {
             Ok(bytes) => {

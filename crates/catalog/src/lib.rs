@@ -3,19 +3,19 @@
 //! Every change to a table goes through [`Catalog::commit`]; every deletion of a table's file through [`deletion`].
 
 mod access;
+mod actor;
 mod cache;
-mod cause;
 mod create;
 mod damage;
 pub mod deletion;
 mod drop;
-mod elsewhere;
 mod epoch;
 mod error;
+mod extents;
+mod failpoint;
 mod fleet;
 mod freeze;
 mod functions;
-mod halt;
 mod ledger;
 mod locations;
 mod moves;
@@ -38,21 +38,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker_format::{SchemaRef, TableMetadata};
-use esker_state::{Kind, State, TableRow, TableUse, Warehouse};
+use esker_state::{State, TableRow, TableUse, TabularKind, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::{BadProperty, MetadataJson, TableFacts};
 use esker_types::{Millis, TableId, TableName, caught};
 use tokio::sync::Notify;
 
 pub use access::{Access, AccessError, ISSUED_SECONDS, token_hash};
-pub use cause::{Cause, Outcome};
+pub use actor::{Actor, RequestOutcome};
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
-pub use elsewhere::referenced_elsewhere;
 pub use error::CatalogError;
-pub use fleet::{Examined, Unexamined};
+pub use extents::referenced_by_others;
+pub use failpoint::Failpoint;
+pub use fleet::{AssessedTable, NotAssessed};
 pub use freeze::Freeze;
-pub use halt::Halt;
 pub use namespaces::PropertyChange;
 pub use paths::{PathSet, PathSetBuilder};
 pub use places::{Place, places_of};
@@ -64,8 +64,8 @@ pub use transaction::TableChange;
 pub use views::{CreateView, LoadedView, ReplaceView};
 
 use cache::Caches;
-use elsewhere::Extents;
 use epoch::EpochCheck;
+use extents::Extents;
 use ledger::LastWritten;
 use recovery::Behind;
 use sequencer::Sequencers;
@@ -75,7 +75,7 @@ pub type Result<T> = std::result::Result<T, CatalogError>;
 
 /// What a catalog is opened with.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct CatalogOptions {
     /// The warehouse's name.
     pub warehouse: String,
     /// Where new tables go, if the configuration says so. Fixed when the warehouse is made.
@@ -105,7 +105,7 @@ pub struct Options {
     /// What tells by whom a table is frozen, if it is.
     pub freeze: Freeze,
     /// Where to stop for good or to panic, in tests.
-    pub halt: Halt,
+    pub failpoint: Failpoint,
 }
 
 /// A table as it is now.
@@ -130,7 +130,7 @@ struct Inner {
     state: State,
     storage: Storage,
     warehouse: Warehouse,
-    options: Options,
+    options: CatalogOptions,
     caches: Caches,
     sequencers: Sequencers,
     epoch: EpochCheck,
@@ -149,7 +149,7 @@ struct Inner {
 
 impl Catalog {
     /// Opens the warehouse, entering it in the state database on the first start.
-    pub async fn open(state: State, storage: Storage, mut options: Options) -> Result<Self> {
+    pub async fn open(state: State, storage: Storage, mut options: CatalogOptions) -> Result<Self> {
         let wanted = options.location.to_string();
         let (warehouse, location) = state.ensure_warehouse(&options.warehouse, &wanted, options.case_insensitive).await?;
         let changed = |key: &str, made: &str, now: &str| {
@@ -205,7 +205,7 @@ impl Catalog {
     }
 
     /// Tables of which the last sweep of the quarantine could not find out what they refer to.
-    pub fn sick_tables(&self) -> u64 {
+    pub fn unswept_tables(&self) -> u64 {
         self.inner.sick_tables.load(Ordering::Relaxed)
     }
 
@@ -215,12 +215,12 @@ impl Catalog {
     }
 
     /// What the catalog was opened with.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &CatalogOptions {
         &self.inner.options
     }
 
     /// A table was made or changed by this server.
-    pub(crate) fn tell_change(&self) {
+    pub(crate) fn notify_change(&self) {
         self.inner.changed.notify_one();
     }
 
@@ -230,8 +230,8 @@ impl Catalog {
     }
 
     /// Stops here for good if the configuration says so.
-    pub async fn halt(&self, point: &str) {
-        self.inner.options.halt.at(point).await;
+    pub async fn failpoint(&self, point: &str) {
+        self.inner.options.failpoint.at(point).await;
     }
 
     /// An empty set of files, within the bounds of the configuration.
@@ -287,11 +287,11 @@ impl Catalog {
 
     /// Every view of the warehouse.
     pub async fn views(&self) -> Result<Vec<TableRow>> {
-        Ok(self.state().all_of(Kind::View, self.warehouse()).await?)
+        Ok(self.state().all_of(TabularKind::View, self.warehouse()).await?)
     }
 
     /// Every table of the warehouse.
     pub async fn tables(&self) -> Result<Vec<TableRow>> {
-        Ok(self.state().all_of(Kind::Table, self.warehouse()).await?)
+        Ok(self.state().all_of(TabularKind::Table, self.warehouse()).await?)
     }
 }

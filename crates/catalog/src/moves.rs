@@ -44,7 +44,7 @@ impl Catalog {
         self.write_metadata_file(row, uri, json.clone()).await?;
         let mut written = vec![uri.to_owned()];
         if let Some(left) = left_behind(row, uri) {
-            self.halt("commit-between-metadata-files").await;
+            self.failpoint("commit-between-metadata-files").await;
             if let Err(e) = self.write_metadata_file(row, &left, json).await {
                 self.discard(row, uri, "a commit that could not leave its metadata file in the directory before").await;
                 return Err(e);

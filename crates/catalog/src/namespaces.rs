@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_state::{Along, Kind, NamespaceRow};
+use esker_state::{NamespaceRow, Outbox, TabularKind};
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
 
-use crate::{Catalog, CatalogError, Cause, Outcome, Result};
+use crate::{Actor, Catalog, CatalogError, RequestOutcome, Result};
 
 /// What a change of namespace properties did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -19,16 +19,16 @@ pub struct PropertyChange {
 
 impl Catalog {
     /// Creates a namespace, with those around it that are not there, as the reference implementation does. Its location must be allowed.
-    pub async fn create_namespace(&self, namespace: &NamespaceRow, cause: &Cause) -> Result<()> {
+    pub async fn create_namespace(&self, namespace: &NamespaceRow, actor: &Actor) -> Result<()> {
         self.check_namespace_location(&namespace.properties)?;
         let data = json!({"properties": namespace.properties});
         let mut properties = namespace.properties.clone();
         properties.entry("location".to_owned()).or_insert_with(|| self.namespace_location(namespace));
-        let outcome = Outcome::Body(json!({"namespace": namespace.name, "properties": properties}));
-        let along = self.along(cause, "namespace.created", &namespace.name, data, &outcome);
+        let outcome = RequestOutcome::Body(json!({"namespace": namespace.name, "properties": properties}));
+        let along = self.outbox(actor, "namespace.created", &namespace.name, data, &outcome);
         let around = |name: &NamespaceName| {
-            let event = self.event(cause, "namespace.created", name, json!({"properties": {}}));
-            Along { events: vec![event], receipts: Vec::new() }
+            let event = self.event(actor, "namespace.created", name, json!({"properties": {}}));
+            Outbox { events: vec![event], receipts: Vec::new() }
         };
         Ok(self.state().create_namespace(self.warehouse(), namespace, &along, around).await?)
     }
@@ -50,7 +50,7 @@ impl Catalog {
 
     /// The tables of a namespace, by name, after `after`.
     pub async fn list_tables(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list(Kind::Table, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().list(TabularKind::Table, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// Sets and removes properties.
@@ -59,7 +59,7 @@ impl Catalog {
         name: &NamespaceName,
         updates: BTreeMap<String, String>,
         removals: BTreeSet<String>,
-        cause: &Cause,
+        actor: &Actor,
     ) -> Result<PropertyChange> {
         if let Some(key) = removals.iter().find(|k| updates.contains_key(*k)) {
             return Err(CatalogError::Contradiction(key.clone()));
@@ -79,28 +79,28 @@ impl Catalog {
             .update_namespace(self.warehouse(), name, |before| {
                 let (change, after) = apply(before);
                 let data = json!({"properties": after, "updated": change.updated, "removed": change.removed});
-                (after, self.along(cause, "namespace.updated", &found, data, &Outcome::Body(json!(change))))
+                (after, self.outbox(actor, "namespace.updated", &found, data, &RequestOutcome::Body(json!(change))))
             })
             .await?;
         Ok(apply(&before).0)
     }
 
     /// Drops an empty namespace that is not protected.
-    pub async fn drop_namespace(&self, name: &NamespaceName, cause: &Cause) -> Result<()> {
-        let along = self.along(cause, "namespace.dropped", name, json!({}), &Outcome::NoContent);
+    pub async fn drop_namespace(&self, name: &NamespaceName, actor: &Actor) -> Result<()> {
+        let along = self.outbox(actor, "namespace.dropped", name, json!({}), &RequestOutcome::NoContent);
         Ok(self.state().drop_namespace(self.warehouse(), name, &along).await?)
     }
 
     /// Protects a namespace from being dropped, or lifts that.
-    pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, cause: &Cause) -> Result<()> {
-        let along = self.along(cause, "namespace.protected", name, json!({"protected": protected}), &Outcome::NoContent);
+    pub async fn protect_namespace(&self, name: &NamespaceName, protected: bool, actor: &Actor) -> Result<()> {
+        let along = self.outbox(actor, "namespace.protected", name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect_namespace(self.warehouse(), name, protected, &along).await?)
     }
 
     /// Renames a table, possibly into another namespace. Its files stay where they are.
-    pub async fn rename_table(&self, from: &TableName, to: &TableName, cause: &Cause) -> Result<()> {
-        let along = self.along(cause, "table.renamed", from, json!({"to": to.to_string()}), &Outcome::NoContent);
-        Ok(self.state().rename(Kind::Table, self.warehouse(), from, to, &along).await?)
+    pub async fn rename_table(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
+        let along = self.outbox(actor, "table.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
+        Ok(self.state().rename(TabularKind::Table, self.warehouse(), from, to, &along).await?)
     }
 
     fn check_namespace_location(&self, properties: &BTreeMap<String, String>) -> Result<()> {

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::{Catalog, CatalogError, Cause, Change, Committed, LoadedTable, Proposal, Rebase, Result};
+use crate::{Actor, Catalog, CatalogError, Change, Committed, LoadedTable, Proposal, Rebase, Result};
 
 /// A change of a table's branches and tags.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ fn ids(snapshots: &[&SnapshotRef]) -> String {
 struct RefCommit {
     catalog: Catalog,
     change: RefChange,
-    cause: Cause,
+    actor: Actor,
 }
 
 impl Rebase for RefCommit {
@@ -117,7 +117,7 @@ impl Rebase for RefCommit {
                 return self.publish(table, wap_id).await;
             }
             let (requirements, updates) = plan(metadata, &self.change)?;
-            Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() })
+            Ok(Proposal { requirements, updates, actor: self.actor.clone(), ..Proposal::default() })
         }
         .boxed()
     }
@@ -132,7 +132,7 @@ impl RefCommit {
         };
         if oldest.parent_snapshot_id == metadata.current_snapshot_id {
             let (requirements, updates) = move_branch(metadata, MAIN_BRANCH, newest.snapshot_id)?;
-            return Ok(Proposal { requirements, updates, cause: self.cause.clone(), ..Proposal::default() });
+            return Ok(Proposal { requirements, updates, actor: self.actor.clone(), ..Proposal::default() });
         }
         if chain.len() > 1 {
             let what = format!(
@@ -157,7 +157,7 @@ impl RefCommit {
             requirements: picked.requirements,
             updates: picked.updates,
             settled_outputs: picked.written,
-            cause: self.cause.clone(),
+            actor: self.actor.clone(),
             ..Proposal::default()
         })
     }
@@ -165,8 +165,8 @@ impl RefCommit {
 
 impl Catalog {
     /// Changes a table's branches and tags.
-    pub async fn change_refs(&self, name: &TableName, change: RefChange, cause: &Cause) -> Result<Committed> {
-        let commit = RefCommit { catalog: self.clone(), change, cause: cause.clone() };
+    pub async fn change_refs(&self, name: &TableName, change: RefChange, actor: &Actor) -> Result<Committed> {
+        let commit = RefCommit { catalog: self.clone(), change, actor: actor.clone() };
         self.commit(name, Change::Rebased(Arc::new(commit))).await
     }
 }

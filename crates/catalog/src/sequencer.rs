@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_format::{At, OPERATION, TableMetadata, TableRequirement, TableUpdate};
-use esker_state::{Along, Doom, NewEvent, StateError, Swap, TableRow};
+use esker_state::{NewEvent, NewQuarantine, Outbox, StateError, Swap, TableRow};
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
 use esker_types::{Coded, TableId, TableName, caught, now_ms};
@@ -19,12 +19,12 @@ use serde_json::json;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tracing::Instrument;
 
+use crate::actor::receipt;
 use crate::cache::listed;
-use crate::cause::receipt;
 use crate::moves::{left_behind, metadata_files, with_left_behind};
 use crate::readable::check_numbers;
 use crate::restore::{Restored, restore};
-use crate::{Catalog, CatalogError, Cause, LoadedTable, Outcome, Result, places};
+use crate::{Actor, Catalog, CatalogError, LoadedTable, RequestOutcome, Result, places};
 
 /// Times that a batch is replayed after another server process won the race.
 const MAX_REPLAYS: usize = 10;
@@ -39,13 +39,13 @@ pub struct Proposal {
     /// Snapshots to bring back; the updates are those of [`Restored::updates`] then.
     pub restore: Option<Box<Restored>>,
     /// Files that this leaves unreferenced.
-    pub dooms: Vec<Doom>,
+    pub quarantine: Vec<NewQuarantine>,
     /// Recorded outputs that become part of the table.
     pub settled_outputs: Vec<String>,
     /// Files that belonged to the table before and do again.
-    pub revives: Vec<String>,
+    pub restored: Vec<String>,
     /// Who makes the change.
-    pub cause: Cause,
+    pub actor: Actor,
 }
 
 /// A change that is worked out anew on the table as it is at the commit point, so that concurrent appends never make it fail.
@@ -231,10 +231,10 @@ impl Catalog {
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
-        let (mut dooms, mut settled) = (Vec::new(), Vec::new());
+        let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
         // What each change that had an effect was.
         let mut effects: Vec<Proposal> = Vec::new();
-        let mut idle: Vec<Cause> = Vec::new();
+        let mut idle: Vec<Actor> = Vec::new();
         let mut results: Vec<Result<()>> = Vec::with_capacity(changes.len());
         for change in changes {
             let base = effects.is_empty().then_some(current.row.metadata_location.as_str());
@@ -243,23 +243,23 @@ impl Catalog {
             match applied.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok((Some(metadata), mut proposal)) => {
                     working.metadata = Arc::new(metadata);
-                    dooms.append(&mut proposal.dooms);
+                    quarantines.append(&mut proposal.quarantine);
                     settled.append(&mut proposal.settled_outputs);
                     effects.push(proposal);
                     results.push(Ok(()));
                 }
                 Ok((None, proposal)) => {
-                    idle.push(proposal.cause);
+                    idle.push(proposal.actor);
                     results.push(Ok(()));
                 }
                 Err(e) => results.push(Err(e)),
             }
         }
         if effects.is_empty() {
-            for receipt in idle.iter().filter_map(|cause| receipt(cause, &Outcome::of(&working.row))) {
+            for receipt in idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
                 self.state().insert_receipt(receipt).await?;
             }
-        } else if !self.publish(&current, &mut working, dooms, settled, &effects, &idle).await? {
+        } else if !self.publish(&current, &mut working, quarantines, settled, &effects, &idle).await? {
             return Ok(None);
         }
         let committed = Committed { table: working, batch: changes.len() };
@@ -296,7 +296,7 @@ impl Catalog {
             self.make_directories(metadata).await?;
         }
         if let Some(metadata) = &metadata {
-            proposal.dooms.extend(self.outdated_metadata(table, metadata));
+            proposal.quarantine.extend(self.outdated_metadata(table, metadata));
         }
         Ok((metadata, proposal))
     }
@@ -306,8 +306,8 @@ impl Catalog {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
             for file in listed(snapshot) {
-                let (doomed, going) = self.state().doomed_among(&Location::names(&file)).await?;
-                if !doomed.is_empty() || !going.is_empty() {
+                let (quarantined, going) = self.state().quarantined_among(&Location::names(&file)).await?;
+                if !quarantined.is_empty() || !going.is_empty() {
                     let what = format!("snapshot {} refers to {file}, which is being deleted", snapshot.snapshot_id);
                     return Err(CatalogError::Conflict(what));
                 }
@@ -318,7 +318,7 @@ impl Catalog {
 
     /// Metadata files that fell out of the metadata log, where the table says that they go (specification of the table
     /// properties `write.metadata.delete-after-commit.enabled` and `write.metadata.previous-versions-max`).
-    fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<Doom> {
+    fn outdated_metadata(&self, before: &LoadedTable, after: &TableMetadata) -> Vec<NewQuarantine> {
         let properties = &after.properties;
         // How many are to be kept is not known where that can't be read.
         let wanted = DELETE_METADATA.of(properties) && METADATA_VERSIONS.checked(properties).is_ok();
@@ -331,7 +331,7 @@ impl Catalog {
         let reason = "it fell out of the metadata log (write.metadata.previous-versions-max)";
         let now = &before.row.metadata_location;
         let gone = metadata_files(before).into_iter().filter(|file| file != now && !kept.contains(file));
-        gone.map(|file| before.row.doom(file, None, reason, None, due_ms)).collect()
+        gone.map(|file| before.row.quarantine(file, None, reason, None, due_ms)).collect()
     }
 
     /// Writes the metadata file that `working` gets, and says what has to be swapped.
@@ -339,7 +339,7 @@ impl Catalog {
         &self,
         current: &LoadedTable,
         working: &mut LoadedTable,
-        dooms: Vec<Doom>,
+        quarantines: Vec<NewQuarantine>,
         mut settled_outputs: Vec<String>,
         updates: &[TableUpdate],
     ) -> Result<Swap> {
@@ -359,9 +359,9 @@ impl Catalog {
             to,
             location: working.row.location.clone(),
             places,
-            dooms,
+            quarantine: quarantines,
             settled_outputs,
-            revives: Vec::new(),
+            restored: Vec::new(),
         })
     }
 
@@ -370,26 +370,26 @@ impl Catalog {
         &self,
         current: &LoadedTable,
         working: &mut LoadedTable,
-        dooms: Vec<Doom>,
+        quarantines: Vec<NewQuarantine>,
         settled: Vec<String>,
         effects: &[Proposal],
-        idle: &[Cause],
+        idle: &[Actor],
     ) -> Result<bool> {
         let updates: Vec<TableUpdate> = effects.iter().flat_map(|e| e.updates.iter().cloned()).collect();
-        let mut swap = self.write_next(current, working, dooms, settled, &updates).await?;
-        swap.revives = effects.iter().flat_map(|e| e.revives.iter().cloned()).collect();
-        self.halt("commit-before-swap").await;
+        let mut swap = self.write_next(current, working, quarantines, settled, &updates).await?;
+        swap.restored = effects.iter().flat_map(|e| e.restored.iter().cloned()).collect();
+        self.failpoint("commit-before-swap").await;
         // Those of commits without effect, too: once the pointer has moved, nothing more may fail.
-        let causes = effects.iter().map(|e| &e.cause).chain(idle);
-        let along = Along {
-            events: effects.iter().map(|e| self.update_event(current, working, e, &e.cause)).collect(),
-            receipts: causes.filter_map(|cause| receipt(cause, &Outcome::of(&working.row))).collect(),
+        let actors = effects.iter().map(|e| &e.actor).chain(idle);
+        let along = Outbox {
+            events: effects.iter().map(|e| self.update_event(current, working, e, &e.actor)).collect(),
+            receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
         match self.state().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &along).await {
             Ok(true) => {
                 self.remember_metadata(&swap.to, working.metadata.clone(), working.json.clone()).await;
-                self.halt("commit-after-swap").await;
-                self.tell_change();
+                self.failpoint("commit-after-swap").await;
+                self.notify_change();
                 Ok(true)
             }
             Ok(false) => {
@@ -407,7 +407,7 @@ impl Catalog {
     }
 
     /// What the out-box tells of a commit.
-    pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, cause: &Cause) -> NewEvent {
+    pub(crate) fn update_event(&self, before: &LoadedTable, after: &LoadedTable, proposal: &Proposal, actor: &Actor) -> NewEvent {
         let action = |update: &TableUpdate| serde_json::to_value(update).ok().map(|v| v["action"].clone());
         let snapshots = proposal.updates.iter().filter_map(|update| match update {
             TableUpdate::AddSnapshot { snapshot } => {
@@ -428,7 +428,7 @@ impl Catalog {
             "updates": proposal.updates.iter().filter_map(action).collect::<Vec<_>>(),
             "snapshots": snapshots.collect::<Vec<_>>(),
         });
-        self.event(cause, "table.updated", &after.row.name, data)
+        self.event(actor, "table.updated", &after.row.name, data)
     }
 
     /// Records and writes a metadata file of a table or view.
@@ -454,8 +454,8 @@ impl Catalog {
     /// which the next start settles.
     pub(crate) async fn discard(&self, row: &TableRow, uri: &str, reason: &str) {
         let files = std::iter::once(uri.to_owned()).chain(left_behind(row, uri));
-        let dooms: Vec<Doom> = files.map(|file| row.doom(file, None, reason, None, now_ms())).collect();
-        if let Err(error) = self.state().doom(&dooms).await {
+        let quarantines: Vec<NewQuarantine> = files.map(|file| row.quarantine(file, None, reason, None, now_ms())).collect();
+        if let Err(error) = self.state().quarantine(&quarantines).await {
             tracing::warn!(%error, uri, "a metadata file was left behind");
         }
     }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_format::{TableMetadata, TableRequirement};
-use esker_state::{Along, NewTable, StateError, Swap, TableRow};
+use esker_state::{NewTabular, Outbox, StateError, Swap, TableRow};
 use esker_types::{TableId, TableName};
 
-use crate::cause::receipt;
+use crate::actor::receipt;
 use crate::sequencer::{Held, unknown};
-use crate::{Catalog, CatalogError, Cause, Change, LoadedTable, Outcome, Proposal, Result};
+use crate::{Actor, Catalog, CatalogError, Change, LoadedTable, Proposal, RequestOutcome, Result};
 
 /// Times that the whole is applied again after another server process won the race for one of its tables.
 const MAX_REPLAYS: usize = 10;
@@ -41,8 +41,8 @@ struct Written {
     updated: Vec<(LoadedTable, LoadedTable)>,
     swaps: Vec<Swap>,
     made: Vec<LoadedTable>,
-    new: Vec<NewTable>,
-    along: Along,
+    new: Vec<NewTabular>,
+    along: Outbox,
 }
 
 fn twice(one: &TableName, other: &TableName) -> CatalogError {
@@ -52,11 +52,11 @@ fn twice(one: &TableName, other: &TableName) -> CatalogError {
 
 impl Catalog {
     /// Commits to several tables at once. A requirement that fails for one fails all.
-    pub async fn commit_transaction(&self, changes: Vec<TableChange>, cause: Cause) -> Result<()> {
+    pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
         let changes = self.resolve(changes).await?;
         let this = self.clone();
         // A task of its own: a client that goes away must not leave it half done.
-        let work = tokio::spawn(async move { this.transact(&changes, &cause).await });
+        let work = tokio::spawn(async move { this.transact(&changes, &actor).await });
         let (tables, wait) = ("the transaction's tables", self.options().commit_wait);
         // Once for the turns, once for the work.
         match tokio::time::timeout(wait * 2, work).await {
@@ -87,12 +87,12 @@ impl Catalog {
         Ok(resolved)
     }
 
-    async fn transact(&self, changes: &[Resolved], cause: &Cause) -> Result<()> {
+    async fn transact(&self, changes: &[Resolved], actor: &Actor) -> Result<()> {
         let wait = self.options().commit_wait;
         let busy = |_| CatalogError::Busy(format!("a table of {}", names(changes)), wait.as_secs());
         let _held = tokio::time::timeout(wait, self.hold_all(changes)).await.map_err(busy)??;
         for _ in 0..MAX_REPLAYS {
-            if self.try_transact(changes, cause).await? {
+            if self.try_transact(changes, actor).await? {
                 return Ok(());
             }
         }
@@ -112,7 +112,7 @@ impl Catalog {
     }
 
     /// `false`: a pointer moved meanwhile.
-    async fn try_transact(&self, changes: &[Resolved], cause: &Cause) -> Result<bool> {
+    async fn try_transact(&self, changes: &[Resolved], actor: &Actor) -> Result<bool> {
         // Everything is checked before the first file is written.
         let mut updated: Vec<(LoadedTable, LoadedTable, Proposal)> = Vec::new();
         let mut created = Vec::new();
@@ -133,16 +133,16 @@ impl Catalog {
             }
         }
         let mut written = Written::default();
-        if let Err(e) = self.write_all(&mut written, updated, created, cause).await {
+        if let Err(e) = self.write_all(&mut written, updated, created, actor).await {
             self.discard_all(&written).await;
             return Err(e);
         }
-        written.along.receipts.extend(receipt(cause, &Outcome::NoContent));
-        self.halt("commit-before-swap").await;
+        written.along.receipts.extend(receipt(actor, &RequestOutcome::NoContent));
+        self.failpoint("commit-before-swap").await;
         let published = self.state().publish(self.warehouse(), &written.swaps, &written.new, &written.along).await;
         match &published {
             Ok(true) => {
-                self.tell_change();
+                self.notify_change();
                 for table in written.updated.iter().map(|(_, working)| working).chain(&written.made) {
                     self.remember_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
                 }
@@ -160,20 +160,20 @@ impl Catalog {
         written: &mut Written,
         updated: Vec<(LoadedTable, LoadedTable, Proposal)>,
         created: Vec<(TableName, TableMetadata)>,
-        cause: &Cause,
+        actor: &Actor,
     ) -> Result<()> {
         for (current, mut working, mut proposal) in updated {
-            let dooms = std::mem::take(&mut proposal.dooms);
+            let quarantines = std::mem::take(&mut proposal.quarantine);
             let settled = std::mem::take(&mut proposal.settled_outputs);
-            let swap = self.write_next(&current, &mut working, dooms, settled, &proposal.updates).await?;
-            written.along.events.push(self.update_event(&current, &working, &proposal, cause));
+            let swap = self.write_next(&current, &mut working, quarantines, settled, &proposal.updates).await?;
+            written.along.events.push(self.update_event(&current, &working, &proposal, actor));
             written.swaps.push(swap);
             written.updated.push((current, working));
         }
         for (name, metadata) in created {
             let (table, entry) = self.write_first(name, metadata).await?;
             let data = crate::create::created_data(&table.row, serde_json::json!({}));
-            written.along.events.push(self.event(cause, "table.created", &table.row.name, data));
+            written.along.events.push(self.event(actor, "table.created", &table.row.name, data));
             written.new.push(entry);
             written.made.push(table);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
-use esker_state::{Kind, NewTable, StateError, Swap, TableRow};
+use esker_state::{NewTabular, StateError, Swap, TableRow, TabularKind};
 use esker_storage::{Location, StorageError};
 use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::create::as_given;
-use crate::{Catalog, CatalogError, Cause, Outcome, Register, Result, places};
+use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, places};
 
 /// Times that a commit is applied again after another server process won the race.
 const MAX_REPLAYS: usize = 10;
@@ -61,7 +61,7 @@ pub struct LoadedView {
 impl Catalog {
     /// The views of a namespace, by name, after `after`.
     pub async fn list_views(&self, namespace: &NamespaceName, after: &str, limit: u32) -> Result<Vec<String>> {
-        Ok(self.state().list(Kind::View, self.warehouse(), namespace, after, limit).await?)
+        Ok(self.state().list(TabularKind::View, self.warehouse(), namespace, after, limit).await?)
     }
 
     /// A view by name.
@@ -85,10 +85,10 @@ impl Catalog {
     }
 
     /// Creates a view.
-    pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, cause: &Cause) -> Result<LoadedView> {
+    pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
-        self.state().check_free(Kind::View, self.warehouse(), &name).await?;
+        self.state().check_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => as_given(location)?,
             None => self.default_location(&name).await?.to_string(),
@@ -101,7 +101,7 @@ impl Catalog {
         let row = TableRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
-            kind: Kind::View,
+            kind: TabularKind::View,
             name,
             table_uuid: metadata.view_uuid,
             location: Location::parse(&metadata.location)?.to_string(),
@@ -112,21 +112,21 @@ impl Catalog {
         let json = Bytes::from(metadata.to_json()?);
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::named(&metadata.location, &metadata.properties);
-        let new = NewTable { row: row.clone(), recorded_output: Some(path), replaces: None, places };
-        self.insert(new, "view.created", json!({}), cause).await?;
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places };
+        self.insert(new, "view.created", json!({}), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
 
     /// Enters a view whose metadata exists already.
-    pub async fn register_view(&self, namespace: &NamespaceName, request: Register, cause: &Cause) -> Result<LoadedView> {
+    pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         self.namespace(namespace).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
-        self.state().check_free(Kind::View, self.warehouse(), &name).await?;
+        self.state().check_free(TabularKind::View, self.warehouse(), &name).await?;
         let row = TableRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
-            kind: Kind::View,
+            kind: TabularKind::View,
             name,
             table_uuid: Uuid::nil(),
             location: String::new(),
@@ -144,20 +144,20 @@ impl Catalog {
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::named(&view.metadata.location, &view.metadata.properties);
-        let new = NewTable { row: view.row.clone(), recorded_output: None, replaces: None, places };
-        self.insert(new, "view.registered", json!({}), cause).await?;
+        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places };
+        self.insert(new, "view.registered", json!({}), actor).await?;
         Ok(view)
     }
 
     /// Replaces a view's versions or properties.
-    pub async fn replace_view(&self, name: &TableName, request: ReplaceView, cause: &Cause) -> Result<LoadedView> {
+    pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
         let id = self.state().view(self.warehouse(), name).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
             let row = self.state().table_by_id(id).await?.ok_or_else(|| StateError::NoSuchView(name.to_string()))?;
             self.check_not_behind(&row).await?;
             let current = self.load_view_row(row).await?;
-            if let Some(view) = self.try_replace(&current, &request, cause).await? {
+            if let Some(view) = self.try_replace(&current, &request, actor).await? {
                 return Ok(view);
             }
         }
@@ -165,7 +165,7 @@ impl Catalog {
     }
 
     /// `None`: somebody else was first.
-    async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, cause: &Cause) -> Result<Option<LoadedView>> {
+    async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, actor: &Actor) -> Result<Option<LoadedView>> {
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
         let Some(metadata) = applied else { return Ok(Some(current.clone())) };
@@ -178,16 +178,16 @@ impl Catalog {
         let row = TableRow { metadata_location: to.clone(), location: location.clone(), ..current.row.clone() };
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": to,
             "previous-metadata-location": from, "version-id": metadata.current_version_id});
-        let along = self.along(cause, "view.replaced", &row.name, data, &Outcome::of(&row));
+        let along = self.outbox(actor, "view.replaced", &row.name, data, &RequestOutcome::of(&row));
         let swap = Swap {
             id: row.id,
             from,
             to: to.clone(),
             location,
             places: places::named(&metadata.location, &metadata.properties),
-            dooms: Vec::new(),
+            quarantine: Vec::new(),
             settled_outputs,
-            revives: Vec::new(),
+            restored: Vec::new(),
         };
         match self.state().publish(self.warehouse(), &[swap], &[], &along).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),
@@ -205,24 +205,24 @@ impl Catalog {
     }
 
     /// Drops a view. Its metadata files stay where they are.
-    pub async fn drop_view(&self, name: &TableName, cause: &Cause) -> Result<()> {
+    pub async fn drop_view(&self, name: &TableName, actor: &Actor) -> Result<()> {
         let row = self.state().view(self.warehouse(), name).await?;
         let data = json!({"view-id": row.id, "view-uuid": row.table_uuid, "metadata-location": row.metadata_location});
-        let along = self.along(cause, "view.dropped", &row.name, data, &Outcome::NoContent);
+        let along = self.outbox(actor, "view.dropped", &row.name, data, &RequestOutcome::NoContent);
         self.state().drop_tabular(row.id, None, &[], None, &along).await?;
         Ok(())
     }
 
     /// Renames a view, possibly into another namespace.
-    pub async fn rename_view(&self, from: &TableName, to: &TableName, cause: &Cause) -> Result<()> {
-        let along = self.along(cause, "view.renamed", from, json!({"to": to.to_string()}), &Outcome::NoContent);
-        Ok(self.state().rename(Kind::View, self.warehouse(), from, to, &along).await?)
+    pub async fn rename_view(&self, from: &TableName, to: &TableName, actor: &Actor) -> Result<()> {
+        let along = self.outbox(actor, "view.renamed", from, json!({"to": to.to_string()}), &RequestOutcome::NoContent);
+        Ok(self.state().rename(TabularKind::View, self.warehouse(), from, to, &along).await?)
     }
 
     /// Protects a view from being dropped, or lifts that.
-    pub async fn protect_view(&self, name: &TableName, protected: bool, cause: &Cause) -> Result<()> {
+    pub async fn protect_view(&self, name: &TableName, protected: bool, actor: &Actor) -> Result<()> {
         let row = self.state().view(self.warehouse(), name).await?;
-        let along = self.along(cause, "view.protected", &row.name, json!({"protected": protected}), &Outcome::NoContent);
+        let along = self.outbox(actor, "view.protected", &row.name, json!({"protected": protected}), &RequestOutcome::NoContent);
         Ok(self.state().protect(row.id, protected, &along).await?)
     }
 

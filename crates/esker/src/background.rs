@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use esker_autopilot::{Layers, Pilot, PilotOptions};
+use esker_autopilot::{Autopilot, AutopilotOptions, Layers};
 use esker_catalog::Catalog;
 use esker_maintenance::{Maintenance, Worker, WorkerOptions};
 use esker_state::State;
@@ -24,11 +24,11 @@ pub(crate) fn worker(config: &Config, state: &State, maintenance: &[Maintenance]
     Worker::new(state.clone(), maintenance, worker_options(&config.maintenance), wake)
 }
 
-fn pilot_options(config: &config::Maintenance) -> PilotOptions {
-    PilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
+fn pilot_options(config: &config::MaintenanceConfig) -> AutopilotOptions {
+    AutopilotOptions { every: Duration::from_secs(config.autopilot_seconds), slots: config.jobs.max(1) * 2 }
 }
 
-fn worker_options(config: &config::Maintenance) -> WorkerOptions {
+fn worker_options(config: &config::MaintenanceConfig) -> WorkerOptions {
     WorkerOptions { jobs: config.jobs, attempts: config.attempts, retry: Duration::from_secs(config.retry_seconds) }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn keepers(
         let name = format!("observer-{}", catalog.options().warehouse);
         set.run_until_stopped(&name, move || {
             let catalog = catalog.clone();
-            async move { catalog.observe().await }
+            async move { catalog.keep_facts_current().await }
         });
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn workers(
             |m: &Maintenance| (m.clone(), layers.get(&m.catalog().options().warehouse).cloned().unwrap_or_default());
         let warehouses: Vec<_> = maintenance.iter().map(with_layers).collect();
         let (options, until) = (pilot_options(&config.maintenance), stopped.clone());
-        set.run("autopilot", move || Pilot::new(warehouses.clone(), options).run(until.clone()));
+        set.run("autopilot", move || Autopilot::new(warehouses.clone(), options).run(until.clone()));
     }
 }
 

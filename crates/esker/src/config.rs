@@ -20,42 +20,42 @@ pub struct Config {
     /// Where the state database lives and, unless said otherwise, the warehouse.
     pub data_dir: Option<PathBuf>,
     /// The state database.
-    pub state: StateDatabase,
+    pub state: StateConfig,
     /// Where the server listens.
-    pub server: Server,
+    pub server: ServerConfig,
     /// Who may ask.
-    pub auth: Auth,
+    pub auth: AuthConfig,
     /// What is wanted of every table: see docs/policies.md.
     #[serde(deserialize_with = "policy")]
     pub policy: BTreeMap<String, String>,
     /// The warehouses, by name. Without any there is one, called `default`.
-    pub warehouses: BTreeMap<String, Warehouse>,
+    pub warehouses: BTreeMap<String, WarehouseConfig>,
     /// Tables.
-    pub tables: Tables,
+    pub tables: TablesConfig,
     /// Events.
-    pub events: Events,
+    pub events: EventsConfig,
     /// DataHub.
-    pub datahub: DataHub,
+    pub datahub: DataHubConfig,
     /// Maintenance.
-    pub maintenance: Maintenance,
+    pub maintenance: MaintenanceConfig,
     /// Health.
-    pub health: Health,
+    pub health: HealthConfig,
     /// Queries.
-    pub query: Query,
+    pub query: QueryConfig,
     /// Memory for what can be read again.
-    pub cache: Cache,
+    pub cache: CacheConfig,
     /// Logs.
-    pub log: Log,
+    pub log: LogConfig,
     /// Traces.
-    pub traces: Traces,
+    pub traces: TracesConfig,
     /// For tests only.
-    pub debug: Debugging,
+    pub debug: DebugConfig,
 }
 
 /// `[state]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct StateDatabase {
+pub struct StateConfig {
     /// `postgres://USER@HOST/DATABASE`, for one or several servers; default: SQLite's `esker.db` in the data directory. A password may
     /// come from PGPASSWORD.
     pub url: Option<String>,
@@ -63,7 +63,7 @@ pub struct StateDatabase {
     pub dead_seconds: u32,
 }
 
-impl Default for StateDatabase {
+impl Default for StateConfig {
     fn default() -> Self {
         Self { url: None, dead_seconds: 60 }
     }
@@ -72,7 +72,7 @@ impl Default for StateDatabase {
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Server {
+pub struct ServerConfig {
     /// The address to listen on. Loopback unless told otherwise.
     pub listen: IpAddr,
     /// REST catalog, management API, page and metrics. 0 takes any free port.
@@ -92,7 +92,7 @@ pub struct Server {
     pub plan_wait_ms: u64,
 }
 
-impl Default for Server {
+impl Default for ServerConfig {
     fn default() -> Self {
         let listen = IpAddr::from([127, 0, 0, 1]);
         Self {
@@ -111,7 +111,7 @@ impl Default for Server {
 /// `[auth]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Auth {
+pub struct AuthConfig {
     /// Callers on loopback need no token. Refused unless the server listens on loopback.
     pub anonymous: bool,
     /// The token of the principal `admin`. Made and printed once if not set.
@@ -121,7 +121,7 @@ pub struct Auth {
 /// `[warehouses.NAME]`. The name is also the REST prefix and the SQL catalog.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Warehouse {
+pub struct WarehouseConfig {
     /// Where new tables go: a `file:///`, `s3://`, `gs://` or `abfss://` URI. The warehouse `default` has `warehouse` in the data
     /// directory if nothing else is said. Fixed when the warehouse is made.
     pub location: Option<String>,
@@ -178,12 +178,12 @@ fn flat(values: serde_json::Map<String, serde_json::Value>) -> BTreeMap<String, 
 /// `[tables]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tables {
+pub struct TablesConfig {
     /// Seconds that a dropped table can be brought back; 0: not at all.
     pub undrop_seconds: u64,
 }
 
-impl Default for Tables {
+impl Default for TablesConfig {
     fn default() -> Self {
         Self { undrop_seconds: 7 * 24 * 3600 }
     }
@@ -192,18 +192,18 @@ impl Default for Tables {
 /// `[events]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Events {
+pub struct EventsConfig {
     /// Days that delivered events can be asked for again.
     pub retention_days: u64,
     /// Receivers of CloudEvents over HTTP, by name.
-    pub webhooks: BTreeMap<String, WebhookSink>,
+    pub webhooks: BTreeMap<String, WebhookConfig>,
     /// Kafka topics that get CloudEvents, by name.
-    pub kafka: BTreeMap<String, KafkaSink>,
+    pub kafka: BTreeMap<String, KafkaConfig>,
     /// Receivers of OpenLineage run events of jobs, by name.
-    pub openlineage: BTreeMap<String, LineageSink>,
+    pub openlineage: BTreeMap<String, OpenLineageConfig>,
 }
 
-impl Default for Events {
+impl Default for EventsConfig {
     fn default() -> Self {
         Self { retention_days: 30, webhooks: BTreeMap::new(), kafka: BTreeMap::new(), openlineage: BTreeMap::new() }
     }
@@ -212,7 +212,7 @@ impl Default for Events {
 /// `[events.webhooks.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WebhookSink {
+pub struct WebhookConfig {
     /// Where events are posted to.
     pub url: String,
     /// Sent as a bearer token.
@@ -223,7 +223,7 @@ pub struct WebhookSink {
 /// `[events.openlineage.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LineageSink {
+pub struct OpenLineageConfig {
     /// Where run events are posted to: `http://marquez:5000/api/v1/lineage`, or DataHub's `/openapi/openlineage/api/v1/lineage`.
     pub url: String,
     /// Sent as a bearer token.
@@ -241,7 +241,7 @@ fn lineage_namespace() -> String {
 /// `[events.kafka.NAME]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KafkaSink {
+pub struct KafkaConfig {
     /// `host:port` of some brokers.
     pub bootstrap: Vec<String>,
     /// The topic; its first partition gets the events.
@@ -251,7 +251,7 @@ pub struct KafkaSink {
 /// `[datahub]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct DataHub {
+pub struct DataHubConfig {
     /// The metadata service, such as `http://datahub-gms:8080`; default: DataHub is not told anything.
     pub url: Option<String>,
     /// A personal access token.
@@ -264,7 +264,7 @@ pub struct DataHub {
     pub every_seconds: u64,
 }
 
-impl Default for DataHub {
+impl Default for DataHubConfig {
     fn default() -> Self {
         Self { url: None, token: None, env: "PROD".to_owned(), platform_instances: BTreeMap::new(), every_seconds: 60 }
     }
@@ -273,7 +273,7 @@ impl Default for DataHub {
 /// `[maintenance]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Maintenance {
+pub struct MaintenanceConfig {
     /// Seconds that a file stays in quarantine before it is deleted.
     pub grace_seconds: u64,
     /// Seconds between sweeps of the quarantine.
@@ -296,7 +296,7 @@ pub struct Maintenance {
     pub spill_dir: Option<PathBuf>,
 }
 
-impl Default for Maintenance {
+impl Default for MaintenanceConfig {
     fn default() -> Self {
         Self {
             grace_seconds: 24 * 3600,
@@ -316,14 +316,14 @@ impl Default for Maintenance {
 /// `[health]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Health {
+pub struct HealthConfig {
     /// Seconds between rows of the Iceberg table `system.table_health`, which every engine can query; 0: it is not written.
     pub table_seconds: u64,
     /// Days that the history of tables' health and use is kept.
     pub history_days: u64,
 }
 
-impl Default for Health {
+impl Default for HealthConfig {
     fn default() -> Self {
         Self { table_seconds: 0, history_days: 30 }
     }
@@ -332,7 +332,7 @@ impl Default for Health {
 /// `[query]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Query {
+pub struct QueryConfig {
     /// Bytes that all queries together may use for sorts, joins and aggregates; default: a quarter of the machine's memory.
     pub memory_bytes: Option<usize>,
     /// Bytes that one query may use of them before it spills or fails; default: half.
@@ -349,7 +349,7 @@ pub struct Query {
     pub slow_seconds: f64,
 }
 
-impl Default for Query {
+impl Default for QueryConfig {
     fn default() -> Self {
         Self {
             memory_bytes: None,
@@ -366,7 +366,7 @@ impl Default for Query {
 /// `[cache]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Cache {
+pub struct CacheConfig {
     /// Bytes of parsed metadata, of manifests, of Parquet footers and of delete files kept in memory, each, for each warehouse.
     pub bytes: u64,
     /// Bytes of column chunks that queries read, kept in memory for all warehouses together; default: an eighth of the machine's.
@@ -377,7 +377,7 @@ pub struct Cache {
     pub disk_dir: Option<PathBuf>,
 }
 
-impl Default for Cache {
+impl Default for CacheConfig {
     fn default() -> Self {
         Self { bytes: 64 << 20, block_bytes: None, disk_bytes: 8 << 30, disk_dir: None }
     }
@@ -386,14 +386,14 @@ impl Default for Cache {
 /// `[log]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
+pub struct LogConfig {
     /// `text` or `json`.
     pub format: LogFormat,
     /// A level, or directives such as `info,esker_catalog=debug`.
     pub level: String,
 }
 
-impl Default for Log {
+impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".to_owned() }
     }
@@ -402,7 +402,7 @@ impl Default for Log {
 /// `[traces]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Traces {
+pub struct TracesConfig {
     /// A collector of OTLP over HTTP, such as `http://collector:4318`: spans are posted to `/v1/traces` there. None: nothing is traced.
     pub url: Option<String>,
     /// The part of the traces begun here that is told, between 0 and 1. Where a caller traces, its own decision counts.
@@ -411,7 +411,7 @@ pub struct Traces {
     pub headers: BTreeMap<String, String>,
 }
 
-impl Default for Traces {
+impl Default for TracesConfig {
     fn default() -> Self {
         Self { url: None, sample: 1.0, headers: BTreeMap::new() }
     }
@@ -431,7 +431,7 @@ pub enum LogFormat {
 /// `[debug]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Debugging {
+pub struct DebugConfig {
     /// The point at which the process stops making progress, for tests that kill it there.
     pub halt_at: Option<String>,
     /// The point at which it panics, every time it gets there, for tests of what goes on beside it.
@@ -443,9 +443,9 @@ pub const DEFAULT_WAREHOUSE: &str = "default";
 
 impl Config {
     /// The warehouses, the default one where none is configured.
-    pub fn all_warehouses(&self) -> BTreeMap<String, Warehouse> {
+    pub fn all_warehouses(&self) -> BTreeMap<String, WarehouseConfig> {
         match self.warehouses.is_empty() {
-            true => BTreeMap::from([(DEFAULT_WAREHOUSE.to_owned(), Warehouse::default())]),
+            true => BTreeMap::from([(DEFAULT_WAREHOUSE.to_owned(), WarehouseConfig::default())]),
             false => self.warehouses.clone(),
         }
     }
@@ -457,12 +457,12 @@ impl Config {
 
     /// What is said of each warehouse's tables.
     pub fn layers(&self) -> Result<BTreeMap<String, Layers>> {
-        let of = |(name, w): (String, Warehouse)| Ok((name.clone(), self.layers_of(&name, &w)?));
+        let of = |(name, w): (String, WarehouseConfig)| Ok((name.clone(), self.layers_of(&name, &w)?));
         self.all_warehouses().into_iter().map(of).collect()
     }
 
     /// What is said of the tables of one warehouse.
-    pub(crate) fn layers_of(&self, name: &str, warehouse: &Warehouse) -> Result<Layers> {
+    pub(crate) fn layers_of(&self, name: &str, warehouse: &WarehouseConfig) -> Result<Layers> {
         Layers::new(name, &self.policy, &warehouse.policy, &warehouse.namespaces).map_err(|e| Error::Config(e.to_string()))
     }
 
@@ -533,7 +533,7 @@ impl Config {
                 return wrong(&format!("warehouses.{name}.location is not set; only the warehouse default has one by itself"));
             }
         }
-        let Events { webhooks, kafka, openlineage, .. } = &self.events;
+        let EventsConfig { webhooks, kafka, openlineage, .. } = &self.events;
         let mut sinks: Vec<&String> = webhooks.keys().chain(kafka.keys()).chain(openlineage.keys()).collect();
         sinks.sort();
         if let Some(twice) = sinks.windows(2).find(|names| names[0] == names[1]) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use esker_report::{DataHub, DataHubOptions, Format, Kafka, KafkaOptions, Sink, Webhook, WebhookOptions};
 
-use crate::config::{self, Events};
+use crate::config::{self, EventsConfig};
 use crate::{Error, Result};
 
 /// What tells DataHub, if the configuration says where it is.
-pub(crate) fn datahub(config: &config::DataHub) -> Result<Option<DataHub>> {
+pub(crate) fn datahub(config: &config::DataHubConfig) -> Result<Option<DataHub>> {
     let Some(url) = config.url.clone() else { return Ok(None) };
     let options = DataHubOptions {
         url,
@@ -21,7 +21,7 @@ pub(crate) fn datahub(config: &config::DataHub) -> Result<Option<DataHub>> {
     DataHub::new(options).map(Some).map_err(|e| Error::Config(format!("datahub.url: {e}")))
 }
 
-pub(crate) fn sinks(events: &Events) -> Result<Vec<Arc<dyn Sink>>> {
+pub(crate) fn sinks(events: &EventsConfig) -> Result<Vec<Arc<dyn Sink>>> {
     let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
     let webhooks = events.webhooks.iter().map(|(name, w)| ("webhooks", name, &w.url, &w.token, Format::CloudEvents));
     let lineage = events

@@ -5,7 +5,7 @@ use std::time::Duration;
 use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
-use esker_state::{BEATS, State, StateError};
+use esker_state::{HEARTBEATS, State, StateError};
 use esker_types::{Millis, now_ms};
 use tokio::sync::watch;
 
@@ -34,10 +34,10 @@ pub(crate) async fn run(catalogs: Vec<Catalog>, config: Config, mut stopped: wat
 pub(crate) async fn live(state: State, dead_after: Duration, fenced: watch::Sender<bool>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(dead_after / BEATS) => {}
+            () = tokio::time::sleep(dead_after / HEARTBEATS) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        match state.beat(dead_after).await {
+        match state.heartbeat(dead_after).await {
             Ok(()) => {}
             Err(StateError::Fenced) => {
                 tracing::error!("{}", StateError::Fenced);
@@ -75,12 +75,12 @@ async fn keep_house(catalog: &Catalog) {
         return;
     }
     // What one of these can't do keeps none of the others from its work.
-    match catalog.end_drops(now_ms()).await {
+    match catalog.expire_drops(now_ms()).await {
         Ok(0) => {}
         Ok(tables) => tracing::info!(warehouse, tables, "the time of dropped tables is over"),
         Err(error) => tracing::error!(warehouse, %error, "the time of dropped tables could not be ended; it is tried again"),
     }
-    match deletion::reclaim(catalog).await {
+    match deletion::reclaim_outputs(catalog).await {
         Ok(0) => {}
         Ok(files) => tracing::info!(warehouse, files, "files left behind by a server that is gone are being reclaimed"),
         Err(error) => tracing::error!(warehouse, %error, "what dead servers left could not be reclaimed; it is tried again"),

@@ -5,12 +5,12 @@ use esker_types::Panicked;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 use crate::traces::Traces;
 use crate::{Error, Result};
 
 /// Sends logs to standard error, as text or as one JSON object a line, and spans to the collector, if there is one.
-pub(crate) fn start(log: &Log, traces: &Traces) -> Result<()> {
+pub(crate) fn start(log: &LogConfig, traces: &Traces) -> Result<()> {
     let filter = EnvFilter::try_new(&log.level).map_err(|e| Error::Config(format!("log.level: {e}")))?;
     let spans = traces.tracer().map(|tracer| tracing_opentelemetry::layer().with_tracer(tracer).with_location(false));
     let registry = tracing_subscriber::registry().with(filter).with(spans);

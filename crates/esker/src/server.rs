@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_catalog::{Access, Catalog, Halt, deletion, token_hash};
-use esker_maintenance::{Limits, Maintenance};
+use esker_catalog::{Access, Catalog, Failpoint, deletion, token_hash};
+use esker_maintenance::{JobLimits, Maintenance};
 use esker_query::{Engine, EngineOptions, QueryLimits};
 use esker_read::{BlockCache, BlockOptions, Reader};
 use esker_report::deliver;
 use esker_rest::{App, AppOptions, Tasks};
 use esker_state::State;
-use esker_storage::Disk;
+use esker_storage::LocalStore;
 use object_store::ObjectStore;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
@@ -52,7 +52,7 @@ pub struct Server {
 impl Server {
     /// Starts.
     pub async fn start(config: &Config) -> Result<Self> {
-        Self::start_on(config, Arc::new(Disk::default())).await
+        Self::start_on(config, Arc::new(LocalStore::default())).await
     }
 
     /// Starts with a store of the caller's in place of the local file system.
@@ -78,7 +78,7 @@ impl Server {
         for (storage, options) in plans {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
             let catalog = Catalog::open(state.clone(), storage, options).await?;
-            let limits = Limits { bytes: config.maintenance.memory_bytes, spill_dir: spill_dir.clone() };
+            let limits = JobLimits { bytes: config.maintenance.memory_bytes, spill_dir: spill_dir.clone() };
             let (threads, wake) = (jobs.handle(), wake.clone());
             maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), threads, concurrency, limits, wake));
             queried.push((catalog, reader));
@@ -103,7 +103,7 @@ impl Server {
         let app = App::new(state.clone(), maintenance.clone(), layers.clone(), engine.clone(), access.clone(), app_options).await;
 
         for catalog in catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok()) {
-            let reclaimed = deletion::reclaim(catalog).await?;
+            let reclaimed = deletion::reclaim_outputs(catalog).await?;
             if reclaimed > 0 {
                 tracing::info!(files = reclaimed, "files left behind by the last stop are being reclaimed");
             }
@@ -111,7 +111,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (fenced, lost) = watch::channel(false);
         let addresses = (address(&rest, "server.rest_port")?, address(&flight, "server.flight_port")?);
-        let halt = Halt { halt_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() };
+        let halt = Failpoint { stop_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() };
         let mut set = Supervisor::new(tasks, halt, stopped.clone());
         background::listener(&mut set, "rest", rest, addresses.0, esker_rest::router(app.clone()), &stopped);
         background::listener(&mut set, "flight", flight, addresses.1, esker_flight::router(engine, access), &stopped);
@@ -243,7 +243,7 @@ fn quarter_of_memory() -> usize {
     usize::try_from(memory() / 4).unwrap_or(usize::MAX)
 }
 
-fn engine_options(config: &config::Query, cores: usize) -> EngineOptions {
+fn engine_options(config: &config::QueryConfig, cores: usize) -> EngineOptions {
     let memory_bytes = config.memory_bytes.unwrap_or_else(quarter_of_memory);
     let limits = QueryLimits {
         concurrency: config.concurrency,

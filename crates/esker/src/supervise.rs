@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use esker_catalog::Halt;
+use esker_catalog::Failpoint;
 use esker_rest::Tasks;
 use esker_types::caught;
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ const PAUSES: Pauses =
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     tasks: Tasks,
-    halt: Halt,
+    failpoint: Failpoint,
     pauses: Pauses,
     stopped: watch::Receiver<bool>,
     handles: Vec<JoinHandle<()>>,
@@ -34,8 +34,8 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// Tasks end when `stopped` says so. `halt` has the points `task-NAME`, for tests.
-    pub(crate) fn new(tasks: Tasks, halt: Halt, stopped: watch::Receiver<bool>) -> Self {
-        Self { tasks, halt, pauses: PAUSES, stopped, handles: Vec::new() }
+    pub(crate) fn new(tasks: Tasks, halt: Failpoint, stopped: watch::Receiver<bool>) -> Self {
+        Self { tasks, failpoint: halt, pauses: PAUSES, stopped, handles: Vec::new() }
     }
 
     /// Runs what `start` makes under a name, until it ends because the server stops. It is made anew for each start.
@@ -44,7 +44,7 @@ impl Supervisor {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.begins(name);
-        let kept = Kept { name: name.to_owned(), tasks: self.tasks.clone(), halt: self.halt.clone(), pauses: self.pauses };
+        let kept = Kept { name: name.to_owned(), tasks: self.tasks.clone(), halt: self.failpoint.clone(), pauses: self.pauses };
         self.handles.push(tokio::spawn(kept.keep(self.stopped.clone(), start)));
     }
 
@@ -75,7 +75,7 @@ impl Supervisor {
 struct Kept {
     name: String,
     tasks: Tasks,
-    halt: Halt,
+    halt: Failpoint,
     pauses: Pauses,
 }
 
@@ -148,7 +148,7 @@ mod tests {
     async fn a_task_that_panics_or_ends_is_started_again_and_counted_until_the_server_stops() {
         let (stop, stopped) = watch::channel(false);
         let tasks = Tasks::default();
-        let mut supervisor = Supervisor::new(tasks.clone(), Halt::default(), stopped.clone());
+        let mut supervisor = Supervisor::new(tasks.clone(), Failpoint::default(), stopped.clone());
         supervisor.pauses = Pauses {
             first: Duration::from_millis(50),
             longest: Duration::from_millis(80),

@@ -38,7 +38,7 @@ impl HttpClient for OnRuntime {
 
 impl Traces {
     /// Nothing is sent before there is a span. What spans say of the process, `OTEL_RESOURCE_ATTRIBUTES` adds to.
-    pub(crate) fn new(config: &config::Traces) -> Result<Self> {
+    pub(crate) fn new(config: &config::TracesConfig) -> Result<Self> {
         let Some(url) = &config.url else { return Ok(Self(None)) };
         let wrong = |e: &dyn std::fmt::Display| Error::Config(format!("traces.url: {e}"));
         let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| wrong(&e))?;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_autopilot::frozen_by;
-use esker_catalog::{Freeze, Halt, Options};
+use esker_catalog::{CatalogOptions, Failpoint, Freeze};
 use esker_storage::{Location, Scheme, Storage, StorageOptions};
 use object_store::ObjectStore;
 
-use crate::config::Warehouse;
+use crate::config::WarehouseConfig;
 use crate::{Config, Error, Result};
 
 /// The storage and the options of each warehouse. Nothing is asked of any store.
-pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) -> Result<Vec<(Storage, Options)>> {
-    let mut plans: Vec<(Storage, Options)> = Vec::new();
+pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) -> Result<Vec<(Storage, CatalogOptions)>> {
+    let mut plans: Vec<(Storage, CatalogOptions)> = Vec::new();
     for (name, warehouse) in config.all_warehouses() {
         let options = options(config, dir, &name, &warehouse)?;
         let roots = roots(&options);
@@ -38,11 +38,11 @@ pub(crate) fn plan(config: &Config, dir: &Path, local: &Arc<dyn ObjectStore>) ->
     Ok(plans)
 }
 
-fn roots(options: &Options) -> Vec<Location> {
+fn roots(options: &CatalogOptions) -> Vec<Location> {
     std::iter::once(&options.location).chain(&options.allowed_locations).cloned().collect()
 }
 
-fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Result<Options> {
+fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig) -> Result<CatalogOptions> {
     let wrong = |key: &str, e| Error::Config(format!("warehouses.{name}.{key}: {e}"));
     let location = match &warehouse.location {
         Some(uri) => Location::parse(uri).map_err(|e| wrong("location", e))?,
@@ -51,7 +51,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
     let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
     let layers = config.layers_of(name, warehouse)?;
     let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-    Ok(Options {
+    Ok(CatalogOptions {
         warehouse: name.to_owned(),
         client: client_defaults(&location, warehouse),
         location,
@@ -66,12 +66,12 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &Warehouse) -> Re
         spill_dir: config.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
-        halt: Halt { halt_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() },
+        failpoint: Failpoint { stop_at: config.debug.halt_at.clone(), panic_at: config.debug.panic_at.clone() },
     })
 }
 
 /// Where the store is, told to clients; never with which credentials.
-fn client_defaults(location: &Location, warehouse: &Warehouse) -> BTreeMap<String, String> {
+fn client_defaults(location: &Location, warehouse: &WarehouseConfig) -> BTreeMap<String, String> {
     let mut defaults = BTreeMap::new();
     if location.scheme() == Scheme::S3 {
         let option = |name: &str| warehouse.storage.get(name).or_else(|| warehouse.storage.get(&format!("aws_{name}")));

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
-use esker_query::Bound;
+use esker_query::BoundValues;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
@@ -23,12 +23,12 @@ pub(crate) struct Handle {
     pub(crate) plan: Option<Uuid>,
     /// The shape of the plan's answer was told, with a ticket to get just that.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub(crate) told: bool,
+    pub(crate) schema_sent: bool,
 }
 
 impl Handle {
     pub(crate) fn new(sql: String) -> Self {
-        Self { sql, parameters: None, plan: None, told: false }
+        Self { sql, parameters: None, plan: None, schema_sent: false }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Status> {
@@ -56,7 +56,7 @@ impl Handle {
     }
 
     /// The rows of values that are bound; none, if nothing is.
-    pub(crate) fn bound(&self) -> Result<Bound, Status> {
+    pub(crate) fn bound(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
         let stream = STANDARD_NO_PAD.decode(text).map_err(|_| bad())?;
@@ -67,7 +67,7 @@ impl Handle {
 }
 
 /// The rows of some batches of parameters, one after the other.
-pub(crate) fn rows(batches: &[RecordBatch]) -> Result<Bound, Status> {
+pub(crate) fn rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {

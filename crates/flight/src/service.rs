@@ -18,7 +18,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{Action, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
-use esker_query::{Engine, Prepared, QueryError, Running};
+use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
 use esker_types::Principal;
 use futures::{StreamExt, TryStreamExt};
 use moka::future::Cache;
@@ -38,7 +38,7 @@ type Answer<T> = Result<Response<T>, Status>;
 const PLANS: u64 = 64;
 const PLAN_SECONDS: u64 = 10;
 
-type Plans = Cache<Uuid, Arc<Mutex<Option<Prepared>>>>;
+type Plans = Cache<Uuid, Arc<Mutex<Option<PreparedStatement>>>>;
 
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -53,27 +53,27 @@ impl Service {
     }
 
     /// Keeps a plan for the next call of its client; returns what the client's handle names it by.
-    async fn keep(&self, prepared: Prepared) -> Option<Uuid> {
+    async fn keep(&self, prepared: PreparedStatement) -> Option<Uuid> {
         let id = Uuid::new_v4();
         self.plans.insert(id, Arc::new(Mutex::new(Some(prepared)))).await;
         Some(id)
     }
 
     /// The plan that a handle names, which nobody else gets.
-    async fn kept(&self, handle: &Handle) -> Option<Prepared> {
+    async fn kept(&self, handle: &Handle) -> Option<PreparedStatement> {
         let kept = self.plans.remove(&handle.plan?).await?;
         kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The plan that a handle names, if its shape was told for a ticket or nothing has changed since it was made; else a new one.
-    async fn prepared(&self, handle: &Handle) -> Result<Prepared, Status> {
+    async fn prepared(&self, handle: &Handle) -> Result<PreparedStatement, Status> {
         match self.kept(handle).await {
-            Some(prepared) if handle.told || self.engine.is_current(&prepared).await => Ok(prepared),
+            Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared).await => Ok(prepared),
             _ => self.engine.prepare(&handle.sql, handle.bound()?).await.map_err(|e| status(&e)),
         }
     }
 
-    async fn start<T>(&self, prepared: Prepared, request: &Request<T>) -> Result<Running, Status> {
+    async fn start<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<RunningQuery, Status> {
         let principal = request.extensions().get::<Principal>().cloned();
         let principal = principal.ok_or_else(|| Status::unauthenticated("the call has no principal"))?;
         self.engine.run(prepared, &principal).await.map_err(|e| status(&e))
@@ -93,7 +93,7 @@ impl Service {
     }
 
     /// Runs a statement that changes rows; returns how many.
-    async fn update<T>(&self, prepared: Prepared, request: &Request<T>) -> Result<i64, Status> {
+    async fn update<T>(&self, prepared: PreparedStatement, request: &Request<T>) -> Result<i64, Status> {
         let mut running = self.start(prepared, request).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
@@ -124,7 +124,7 @@ impl Service {
     ) -> Answer<FlightInfo> {
         let prepared = self.prepared(&handle).await?;
         let schema = prepared.schema();
-        (handle.plan, handle.told) = (self.keep(prepared).await, true);
+        (handle.plan, handle.schema_sent) = (self.keep(prepared).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 

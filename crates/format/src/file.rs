@@ -79,9 +79,9 @@ impl fmt::Display for DataFileFormat {
 
 /// A bound of a column's values: bytes, as the manifest has them. One that can't be understood is none for pruning, and is copied as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bound(Bytes);
+pub struct BoundBytes(Bytes);
 
-impl Bound {
+impl BoundBytes {
     /// Of bytes (specification, Appendix D, "Bound serialization").
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
@@ -175,12 +175,12 @@ impl BoundMap {
         start as usize..self.ends[at].1 as usize
     }
 
-    fn at(&self, at: usize) -> Bound {
-        Bound(self.bytes.slice(self.range(at)))
+    fn at(&self, at: usize) -> BoundBytes {
+        BoundBytes(self.bytes.slice(self.range(at)))
     }
 
     /// The bound of a field.
-    pub fn get(&self, field_id: i32) -> Option<Bound> {
+    pub fn get(&self, field_id: i32) -> Option<BoundBytes> {
         self.place(field_id).map(|at| self.at(at))
     }
 
@@ -194,7 +194,7 @@ impl BoundMap {
     }
 
     /// Fields and their bounds, by rising ids.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i32, Bound)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (i32, BoundBytes)> {
         self.ends.iter().enumerate().map(|(at, (id, _))| (*id, self.at(at)))
     }
 
@@ -210,9 +210,9 @@ impl BoundMap {
 }
 
 /// Of two for one field the later is kept. Bounds that would take more than four gigabytes together are left out.
-impl FromIterator<(i32, Bound)> for BoundMap {
-    fn from_iter<I: IntoIterator<Item = (i32, Bound)>>(bounds: I) -> Self {
-        let bounds: IdMap<Bound> = bounds.into_iter().collect();
+impl FromIterator<(i32, BoundBytes)> for BoundMap {
+    fn from_iter<I: IntoIterator<Item = (i32, BoundBytes)>>(bounds: I) -> Self {
+        let bounds: IdMap<BoundBytes> = bounds.into_iter().collect();
         let mut bytes = Vec::new();
         let mut ends = Vec::with_capacity(bounds.len());
         for (id, bound) in bounds.iter() {
@@ -227,7 +227,7 @@ impl FromIterator<(i32, Bound)> for BoundMap {
 
 /// What a manifest says of a column of a file. What it does not say is none, which is not 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats<'a> {
+pub struct ColumnStats<'a> {
     /// Bytes in the file.
     pub column_size: Option<u64>,
     /// Values, nulls and NaN among them.
@@ -242,7 +242,7 @@ pub struct Stats<'a> {
     pub upper_bound: Option<&'a [u8]>,
 }
 
-impl Stats<'_> {
+impl ColumnStats<'_> {
     /// None if nothing is said.
     #[inline]
     pub(crate) fn known(self) -> Option<Self> {
@@ -348,9 +348,9 @@ impl DataFile {
     }
 
     /// What is said of a column; none if nothing is.
-    pub fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
+    pub fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>> {
         let count = |map: &Option<IdMap<i64>>| u64::try_from(*map.as_ref()?.get(field_id)?).ok();
-        Stats {
+        ColumnStats {
             column_size: count(&self.column_sizes),
             value_count: count(&self.value_counts),
             null_count: count(&self.null_value_counts),
@@ -500,9 +500,9 @@ pub struct FieldSummary {
     /// Whether one is NaN, if that is known (518).
     pub contains_nan: Option<bool>,
     /// No value is less (510).
-    pub lower_bound: Option<Bound>,
+    pub lower_bound: Option<BoundBytes>,
     /// No value is greater (511).
-    pub upper_bound: Option<Bound>,
+    pub upper_bound: Option<BoundBytes>,
     /// What else the list says of it.
     pub extra: UnknownFields,
 }
@@ -516,12 +516,12 @@ mod tests {
         let mut file = DataFile::new(DataContentType::Data, "a", DataFileFormat::named("PARQUET"), -1, 5);
         assert_eq!((file.rows(), file.stats(1)), (None, None));
         file.value_counts = Some([(3, 7), (1, 5), (3, 9), (2, -1)].into_iter().collect());
-        file.lower_bounds = Some([(1, Bound::new(vec![0xe2, 0x82]))].into_iter().collect());
+        file.lower_bounds = Some([(1, BoundBytes::new(vec![0xe2, 0x82]))].into_iter().collect());
         let stats = file.stats(1).expect("of column 1");
         assert_eq!((stats.value_count, stats.null_count, stats.upper_bound), (Some(5), None, None));
         let bound = stats.lower_bound.expect("a bound");
-        let other: BoundMap = [(1, Bound::new(vec![0xe2, 0x82])), (1, Bound::new(vec![1]))].into_iter().collect();
-        assert_eq!((other.len(), other.get(1)), (1, Some(Bound::new(vec![1]))), "the later of two");
+        let other: BoundMap = [(1, BoundBytes::new(vec![0xe2, 0x82])), (1, BoundBytes::new(vec![1]))].into_iter().collect();
+        assert_eq!((other.len(), other.get(1)), (1, Some(BoundBytes::new(vec![1]))), "the later of two");
         assert_eq!(
             (Value::from_bytes(&PrimitiveType::String, bound), bound),
             (None, &[0xe2, 0x82][..]),

@@ -36,19 +36,19 @@ mod view_apply;
 mod view_update;
 
 pub use apply::{At, apply, branch_at};
-pub use avro::Codec;
+pub use avro::AvroCodec;
 pub use create::{DEFAULT_FORMAT_VERSION, FORMAT_VERSION, NewTable, RESERVED_PROPERTIES, create, create_by_updates};
 pub use default::DefaultValue;
 pub use error::{FormatError, Result};
 pub use extra::Extra;
 pub use file::{
-    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent, ManifestEntry,
-    ManifestFile, ManifestStatus, Stats, UNASSIGNED_SEQUENCE_NUMBER,
+    BoundBytes, BoundMap, ColumnStats, DataContentType, DataFile, DataFileFormat, FieldSummary, IdMap, ManifestContent,
+    ManifestEntry, ManifestFile, ManifestStatus, UNASSIGNED_SEQUENCE_NUMBER,
 };
 pub use json::{json_of, value_of};
 pub use manifest::{
-    BatchColumn, Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestWriter, NewManifest, NewManifestList,
-    PartitionColumn, Projection, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
+    BatchColumn, Columns, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestProjection, ManifestWriter, NewManifest,
+    NewManifestList, PartitionColumn, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
 };
 pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
 pub use names::{avro_name, valid_avro_name};

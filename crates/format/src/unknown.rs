@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::{Bound, BoundMap};
+use crate::{BoundBytes, BoundMap};
 
 /// A field of an Avro file that nobody knows here by its id.
 #[derive(Debug, Clone, Eq)]
@@ -54,8 +54,8 @@ impl UnknownFields {
     }
 
     /// Fields and their values, which are encoded as their types are in Avro's binary encoding.
-    pub fn iter(&self) -> impl Iterator<Item = (&UnknownField, Bound)> {
-        let of = |kept: &'_ Arc<Kept>| -> Vec<(i32, Bound)> { kept.values.iter().collect() };
+    pub fn iter(&self) -> impl Iterator<Item = (&UnknownField, BoundBytes)> {
+        let of = |kept: &'_ Arc<Kept>| -> Vec<(i32, BoundBytes)> { kept.values.iter().collect() };
         let values = self.0.as_ref().map(of).unwrap_or_default();
         let fields = self.0.as_ref().map(|kept| kept.fields.as_ref()).unwrap_or_default();
         values.into_iter().map(|(place, value)| (&fields[place as usize], value))
@@ -72,7 +72,7 @@ impl UnknownFields {
     }
 
     /// Fields and their values, by rising ids, those of the entry last.
-    pub(crate) fn by_id(&self) -> Vec<(&UnknownField, Bound)> {
+    pub(crate) fn by_id(&self) -> Vec<(&UnknownField, BoundBytes)> {
         let mut fields: Vec<_> = self.iter().collect();
         fields.sort_by_key(|(field, _)| field.key());
         fields

@@ -23,7 +23,7 @@ pub(crate) fn unreadable(why: &str, passing: bool) -> Finding {
 }
 
 /// Names some damaged files, and how many there are beside them.
-fn told(damage: &[&Damage]) -> String {
+fn damaged_files_text(damage: &[&Damage]) -> String {
     let told = |damage: &&Damage| {
         let how = if damage.missing { "is gone" } else { "is damaged" };
         let of = damage.snapshot_id.map_or_else(String::new, |id| format!("snapshot {id}: "));
@@ -43,7 +43,7 @@ pub(crate) fn damaged_snapshots(damage: &[Damage]) -> Option<Finding> {
         code: "damaged-snapshots",
         severity: Severity::Warning,
         points: 20,
-        evidence: told(&damage),
+        evidence: damaged_files_text(&damage),
         recommendation: "bring the files back from the store's versions or a backup, or expire the snapshots: esker maintain expire TABLE \
                          --older-than AGE, after dropping what branch or tag needs them; until then orphans are not looked for, nothing \
                          is erased, and nothing in quarantine is deleted"
@@ -58,7 +58,7 @@ pub(crate) fn damaged(damage: &[Damage]) -> Option<Finding> {
         code: "damaged-files",
         severity: Severity::Critical,
         points: 60,
-        evidence: told(&damage),
+        evidence: damaged_files_text(&damage),
         recommendation:
             "bring the files back from the store's versions or a backup, or delete their rows by what the table is made from; \
                          `esker explain FILE` says what is known of one"

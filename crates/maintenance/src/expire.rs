@@ -2,18 +2,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Rebase};
 use esker_format::{MAIN_BRANCH, SnapshotRef, TableMetadata, TableUpdate};
 use esker_storage::Location;
 use esker_table::{
-    ExpiryPolicy, FileKind, Files, Reachable, Retained, Unread, just_added, outline, reachable_as_far, requirement_for_refs,
-    snapshots_to_expire,
+    ExpiryPolicy, FileKind, Reachable, ReachableFiles, Retained, Unread, just_added, outline, reachable_as_far,
+    requirement_for_refs, snapshots_to_expire,
 };
 use esker_types::{JobId, Millis, now_ms, total};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::compact::into_catalog;
+use crate::compact::carried;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result, check_deletable};
 
@@ -81,9 +81,11 @@ pub struct ExpireOutcome {
     /// References removed.
     pub refs: u64,
     /// Files put into quarantine.
-    pub doomed_files: u64,
+    #[serde(alias = "doomed_files")]
+    pub quarantined_files: u64,
     /// Their bytes, where known.
-    pub doomed_bytes: u64,
+    #[serde(alias = "doomed_bytes")]
+    pub quarantined_bytes: u64,
     /// The table's metadata file before: what an undo takes the snapshots from.
     #[serde(default)]
     pub metadata_before: String,
@@ -188,7 +190,7 @@ fn kind_name(kind: FileKind) -> &'static str {
 /// The files that only expiring snapshots lead to, with what is needed to bring that up to date at the commit point.
 #[derive(Debug, Clone)]
 pub(crate) struct Unreferenced {
-    files: Files,
+    files: ReachableFiles,
     /// The highest data sequence number among them.
     newest: i64,
     /// Snapshots that were in the table when this was worked out.
@@ -219,7 +221,7 @@ impl Unreferenced {
     }
 
     /// The files again, less those that snapshots made since then refer to.
-    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<Files> {
+    async fn now(&self, catalog: &Catalog, metadata: &TableMetadata) -> Result<ReachableFiles> {
         let new: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !self.known.contains(&s.snapshot_id)).cloned().collect();
         let mut files = self.files.clone();
         if !new.is_empty() {
@@ -230,7 +232,7 @@ impl Unreferenced {
     }
 }
 
-/// Executes a plan: removes its snapshots and dooms its files, in one commit.
+/// Executes a plan: removes its snapshots and quarantines its files, in one commit.
 pub(crate) async fn execute_expire(
     context: &JobContext,
     table: &LoadedTable,
@@ -244,18 +246,18 @@ pub(crate) async fn execute_expire(
     }
     context.progress.set_total(plan.files.len() as u64);
     for file in &unreferenced.unread {
-        context.progress.note(format!("{file}; what only that leads to stays in storage, until a look for orphans finds it"));
+        context.progress.log(format!("{file}; what only that leads to stays in storage, until a look for orphans finds it"));
     }
     let commit = Arc::new(ExpireCommit {
         catalog: context.catalog.clone(),
         job: context.job,
-        cause: context.cause.clone(),
+        actor: context.actor.clone(),
         plan: plan.clone(),
         gone,
         unreferenced: unreferenced.clone(),
         outcome: std::sync::Mutex::new(ExpireOutcome::default()),
     });
-    context.go_on()?;
+    context.check_cancelled()?;
     context.catalog.commit_to(table.row.id, Change::Rebased(commit.clone())).await?;
     let mut outcome = commit.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     outcome.seconds = started.elapsed().as_secs_f64();
@@ -266,7 +268,7 @@ pub(crate) async fn execute_expire(
 struct ExpireCommit {
     catalog: Catalog,
     job: JobId,
-    cause: Cause,
+    actor: Actor,
     plan: ExpirePlan,
     gone: BTreeSet<i64>,
     unreferenced: Unreferenced,
@@ -276,8 +278,8 @@ struct ExpireCommit {
 impl Rebase for ExpireCommit {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let proposal = self.proposal(table).await.map_err(into_catalog)?;
-            self.catalog.halt("expire-before-commit").await;
+            let proposal = self.proposal(table).await.map_err(carried)?;
+            self.catalog.failpoint("expire-before-commit").await;
             Ok(proposal)
         })
     }
@@ -305,8 +307,8 @@ impl ExpireCommit {
         let files = self.unreferenced.now(&self.catalog, metadata).await?;
         let due_ms = now_ms().saturating_add(self.catalog.options().grace_ms);
         let reason = "no snapshot refers to it since the expiry of snapshots";
-        let doom = |(path, (_, bytes)): (&String, &(FileKind, Option<u64>))| {
-            table.row.doom(path.clone(), *bytes, reason, Some(self.job), due_ms)
+        let record = |(path, (_, bytes)): (&String, &(FileKind, Option<u64>))| {
+            table.row.quarantine(path.clone(), *bytes, reason, Some(self.job), due_ms)
         };
         let mut updates: Vec<TableUpdate> =
             dropped.iter().map(|ref_name| TableUpdate::RemoveSnapshotRef { ref_name: ref_name.clone() }).collect();
@@ -324,8 +326,8 @@ impl ExpireCommit {
         *self.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ExpireOutcome {
             snapshots: expire.len() as u64,
             refs: dropped.len() as u64,
-            doomed_files: files.len() as u64,
-            doomed_bytes: total(files.values().filter_map(|(_, bytes)| *bytes)),
+            quarantined_files: files.len() as u64,
+            quarantined_bytes: total(files.values().filter_map(|(_, bytes)| *bytes)),
             metadata_before: table.row.metadata_location.clone(),
             unread: self.unreferenced.unread.clone(),
             seconds: 0.0,
@@ -334,10 +336,10 @@ impl ExpireCommit {
             restore: None,
             requirements: requirement_for_refs(&metadata.refs),
             updates,
-            dooms: files.iter().map(doom).collect(),
+            quarantine: files.iter().map(record).collect(),
             settled_outputs: Vec::new(),
-            revives: Vec::new(),
-            cause: self.cause.clone(),
+            restored: Vec::new(),
+            actor: self.actor.clone(),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Why a file is there, or is not.
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
-use esker_format::{DataContentType, Projection};
-use esker_state::Kind;
+use esker_format::{DataContentType, ManifestProjection};
+use esker_state::{QuarantineState, TabularKind};
 use esker_storage::Location;
 use esker_table::{held_manifests, list_of};
 use esker_types::{JobId, Millis};
@@ -13,7 +13,7 @@ use crate::orphans::with_checksum;
 
 /// What leads to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub struct FileHolder {
     /// What the file is to it: `metadata`, `earlier-metadata`, `manifest-list`, `manifest`, `data`, `delete`, `removed` (a manifest
     /// only records that it was removed), `statistics`; `checksum` if it has that of such a file.
     pub role: String,
@@ -35,11 +35,11 @@ pub struct Explanation {
     /// The table or view in whose location it lies.
     pub table: Option<String>,
     /// What leads to it.
-    pub held_by: Vec<Holder>,
+    pub held_by: Vec<FileHolder>,
     /// The job that is writing it, or wrote it and did not end well.
     pub written_by: Option<JobId>,
     /// What quarantine knows of it.
-    pub quarantine: Option<Quarantined>,
+    pub quarantine: Option<QuarantineRecord>,
     /// Since when a look for orphans found that it belongs to nothing.
     pub orphan_since_ms: Option<Millis>,
     /// In one sentence.
@@ -48,12 +48,12 @@ pub struct Explanation {
 
 /// A file's record in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// `doomed`, `deleting`, `gone` or `spared`.
-    pub state: String,
-    /// Why it was doomed.
+pub struct QuarantineRecord {
+    /// How far the deletion is.
+    pub state: QuarantineState,
+    /// Why it was quarantined.
     pub reason: String,
-    /// Why it was spared.
+    /// Why it was released.
     pub note: Option<String>,
     /// By which job.
     pub job: Option<JobId>,
@@ -69,7 +69,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     let bytes = catalog.storage().size(&path).await?;
     let owner = deletion::owner(catalog, &at).await?;
     let mut held_by = Vec::new();
-    if let Some(row) = owner.as_ref().filter(|row| row.kind == Kind::Table) {
+    if let Some(row) = owner.as_ref().filter(|row| row.kind == TabularKind::Table) {
         let of_file = with_checksum(&path);
         held_by = holders(&catalog.load_row(row.clone()).await?, catalog, of_file.as_ref().unwrap_or(&path)).await?;
         if of_file.is_some() {
@@ -77,21 +77,21 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         }
     }
     // Quarantine and outputs have a file under the name that whoever recorded it had for it.
-    let (mut doomed, mut written_by) = (None, None);
+    let (mut quarantined, mut written_by) = (None, None);
     for name in Location::names(uri) {
-        if doomed.is_none() {
-            doomed = state.doomed_path(&name).await?;
+        if quarantined.is_none() {
+            quarantined = state.quarantined_path(&name).await?;
         }
         if written_by.is_none() {
             written_by = state.output_job(&name).await?;
         }
     }
-    let quarantine = doomed.map(|d| Quarantined {
-        state: format!("{:?}", d.state).to_lowercase(),
-        reason: d.doom.reason,
+    let quarantine = quarantined.map(|d| QuarantineRecord {
+        state: d.state,
+        reason: d.record.reason,
         note: d.note,
-        job: d.doom.job,
-        due_ms: d.doom.due_ms,
+        job: d.record.job,
+        due_ms: d.record.due_ms,
     });
     let mut found = Explanation {
         bytes,
@@ -99,7 +99,7 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
         held_by,
         written_by,
         quarantine,
-        orphan_since_ms: state.orphan_since(&path).await?,
+        orphan_since_ms: state.orphan_candidate_since(&path).await?,
         verdict: String::new(),
         path,
     };
@@ -107,10 +107,10 @@ pub async fn explain(catalog: &Catalog, uri: &str) -> Result<Explanation> {
     Ok(found)
 }
 
-async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<Vec<Holder>> {
+async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<Vec<FileHolder>> {
     let metadata = &table.metadata;
     let is = |uri: &str| Location::parse(uri).is_ok_and(|at| at.to_string() == path);
-    let holder = |role: &str| Holder { role: role.to_owned(), snapshots: Vec::new(), refs: Vec::new(), manifest: None };
+    let holder = |role: &str| FileHolder { role: role.to_owned(), snapshots: Vec::new(), refs: Vec::new(), manifest: None };
     let mut found = Vec::new();
     if is(&table.row.metadata_location) {
         found.push(holder("metadata"));
@@ -122,27 +122,30 @@ async fn holders(table: &LoadedTable, catalog: &Catalog, path: &str) -> Result<V
     let partition = metadata.partition_statistics.iter().map(|s| (s.snapshot_id, &s.statistics_path));
     for (id, uri) in statistics.chain(partition) {
         if is(uri) {
-            found.push(Holder { snapshots: vec![id], ..holder("statistics") });
+            found.push(FileHolder { snapshots: vec![id], ..holder("statistics") });
         }
     }
     for snapshot in metadata.snapshots.iter().filter(|snapshot| list_of(snapshot).is_some_and(is)) {
-        found.push(Holder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
+        found.push(FileHolder { snapshots: vec![snapshot.snapshot_id], ..holder("manifest-list") });
     }
     let source = catalog.manifests();
     for manifest in held_manifests(source, metadata).await? {
         let (uri, snapshots) = (manifest.path(), &manifest.snapshots);
         if is(uri) {
-            found.push(Holder { snapshots: snapshots.clone(), ..holder("manifest") });
+            found.push(FileHolder { snapshots: snapshots.clone(), ..holder("manifest") });
         }
-        for named in
-            manifest.files(source, metadata, &Projection::paths()).await?.iter().filter(|named| is(&named.file().file_path))
+        for named in manifest
+            .files(source, metadata, &ManifestProjection::paths())
+            .await?
+            .iter()
+            .filter(|named| is(&named.file().file_path))
         {
             let role = match (named.is_alive(), named.file().content) {
                 (false, _) => "removed",
                 (true, DataContentType::Data) => "data",
                 (true, _) => "delete",
             };
-            found.push(Holder { snapshots: snapshots.clone(), manifest: Some(uri.to_owned()), ..holder(role) });
+            found.push(FileHolder { snapshots: snapshots.clone(), manifest: Some(uri.to_owned()), ..holder(role) });
         }
     }
     found.sort_by_key(|holder| holder.role == "removed");
@@ -170,8 +173,10 @@ fn verdict(found: &Explanation) -> String {
         };
     }
     match &found.quarantine {
-        Some(q) if q.state == "gone" => return format!("it belonged to {table} and was deleted: {}", q.reason),
-        Some(q) if q.state != "spared" => return format!("it is in quarantine and will be deleted: {}", q.reason),
+        Some(q) if q.state == QuarantineState::Deleted => return format!("it belonged to {table} and was deleted: {}", q.reason),
+        Some(q) if q.state != QuarantineState::Released => {
+            return format!("it is in quarantine and will be deleted: {}", q.reason);
+        }
         _ => {}
     }
     if let Some(job) = found.written_by {

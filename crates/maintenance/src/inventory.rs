@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use crate::spool::Found;
+use crate::spool::ListedFile;
 use crate::{MaintenanceError, Result};
 
 /// `manifest.json` of an S3 Inventory.
@@ -39,7 +39,7 @@ struct InventoryFile {
 }
 
 /// Whom the files are handed to.
-type Push<'a> = &'a mut (dyn FnMut(Found) -> Result<()> + Send);
+type Push<'a> = &'a mut (dyn FnMut(ListedFile) -> Result<()> + Send);
 
 fn bad(uri: &str, reason: impl std::fmt::Display) -> MaintenanceError {
     MaintenanceError::Option { key: "inventory", reason: format!("{uri}: {reason}") }
@@ -112,7 +112,7 @@ impl Inside<'_> {
         }
         let at = self.root.join(key);
         match at.is_inside(self.location) {
-            true => push(Found { path: at.to_string(), bytes, modified_ms }),
+            true => push(ListedFile { path: at.to_string(), bytes, modified_ms }),
             false => Ok(()),
         }
     }
@@ -179,7 +179,7 @@ mod tests {
     fn found(uri: &str, bytes: Vec<u8>, header: Option<&[String]>) -> Result<Vec<(String, u64, Millis)>> {
         let location = Location::parse("s3://lake/n/t").expect("valid");
         let mut all = Vec::new();
-        let mut push = |f: Found| {
+        let mut push = |f: ListedFile| {
             all.push((f.path, f.bytes, f.modified_ms));
             Ok(())
         };

@@ -27,7 +27,7 @@ use esker_catalog::{Catalog, LoadedTable};
 use esker_table::TableError;
 use esker_table::properties::GC_ENABLED;
 
-pub use check::{CheckOptions, CheckOutcome, CheckPlan, Finding, FindingKind, plan_check};
+pub use check::{CheckFinding, CheckFindingKind, CheckOptions, CheckOutcome, CheckPlan, plan_check};
 pub use compact::{
     CompactOptions, CompactOutcome, CompactPlan, Group, JobOrder, LeftAlone, PlannedFile, RefusedGroup, SparkCall, Strategy,
     Verify, check_sort_order, plan_compact,
@@ -36,13 +36,13 @@ pub use counters::Cost;
 pub use erase::{EraseOptions, EraseOutcome, ErasureReport, RowHolder, erasure_report};
 pub use error::MaintenanceError;
 pub use expire::{ExpireOutcome, ExpirePlan, plan_expire};
-pub use explain::{Explanation, Holder, explain};
+pub use explain::{Explanation, FileHolder, explain};
 pub use jobs::{
-    ASKED, BY_ITSELF, HandedOver, KindStats, Limits, Maintenance, Order, Progress, Request, SCHEDULED, SPARK, Worker,
-    WorkerOptions,
+    ExternalJob, JobLimits, JobRequest, JobSpec, KindStats, Maintenance, PRIORITY_AUTOPILOT, PRIORITY_MANUAL, PRIORITY_SCHEDULED,
+    Progress, SPARK, Worker, WorkerOptions,
 };
 pub use manifests::{ManifestOptions, ManifestOutcome, ManifestPlan, PlannedManifest, plan_manifests};
-pub use orphans::{Counted, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
+pub use orphans::{LocationCensus, Orphan, OrphanOptions, OrphanOutcome, OrphanPlan, OrphanReport, list_orphans};
 pub use statistics::{StatisticsOptions, StatisticsOutcome, StatisticsPlan, plan_statistics};
 pub use undo::{Undone, undo};
 

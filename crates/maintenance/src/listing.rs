@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::inventory;
-use crate::spool::{Found, SpoolReader, SpoolWriter};
+use crate::spool::{ListedFile, SpoolReader, SpoolWriter};
 
 /// Parts listed at the same time.
 const CONCURRENCY: usize = 32;
@@ -30,7 +30,7 @@ struct Contents {
     begun_ms: Millis,
     parts: Vec<Part>,
     /// Files beside the parts.
-    beside: Vec<Found>,
+    beside: Vec<ListedFile>,
 }
 
 /// Where a listing is kept.
@@ -55,7 +55,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Listing {
     place: Place,
-    beside: VecDeque<Found>,
+    beside: VecDeque<ListedFile>,
     left: VecDeque<PathBuf>,
     reader: Option<SpoolReader>,
 }
@@ -102,7 +102,7 @@ impl Listing {
     }
 
     /// The next file; none at the end.
-    pub(crate) fn next(&mut self) -> Result<Option<Found>> {
+    pub(crate) fn next(&mut self) -> Result<Option<ListedFile>> {
         if let Some(found) = self.beside.pop_front() {
             return Ok(Some(found));
         }
@@ -146,7 +146,7 @@ async fn begin(storage: &Storage, location: &Location, inventory: Option<&str>, 
         Some(_) => (Vec::new(), Vec::new()),
         None => storage.parts(location).await?,
     };
-    let contents = Contents { of, begun_ms: now_ms(), parts, beside: beside.into_iter().map(Found::from).collect() };
+    let contents = Contents { of, begun_ms: now_ms(), parts, beside: beside.into_iter().map(ListedFile::from).collect() };
     let text = serde_json::to_vec(&contents).map_err(std::io::Error::other)?;
     std::fs::write(dir.join("contents.tmp"), text)?;
     std::fs::rename(dir.join("contents.tmp"), dir.join(CONTENTS))?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use esker_catalog::{CatalogError, Change, LoadedTable, Proposal, Rebase};
 use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, Value};
-use esker_table::{Rewrite, load_manifests, manifest_bytes, partition_types};
+use esker_table::{SnapshotChanges, load_manifests, manifest_bytes, partition_types};
 use esker_types::total;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -217,14 +217,14 @@ impl Rebase for ManifestCommit {
                 let what = "every manifest of the plan was replaced meanwhile; plan again";
                 return Err(CatalogError::Conflict(what.to_owned()));
             }
-            let rewrite = Rewrite {
+            let rewrite = SnapshotChanges {
                 operation: Operation::Replace,
                 branch: self.plan.branch.clone(),
                 removed: HashMap::new(),
                 removed_deletes: HashSet::new(),
                 added: Vec::new(),
-                regrouped: planned,
-                revived: Vec::new(),
+                rewritten_manifests: planned,
+                restored_files: Vec::new(),
                 added_deletes: Vec::new(),
                 starting_sequence_number: None,
                 summary: self.context.summary(),

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use esker_catalog::deletion;
 use esker_catalog::recovery::is_ahead;
-use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_elsewhere, referenced_paths};
-use esker_state::{Doom, DoomKind};
+use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_by_others, referenced_paths};
+use esker_state::{NewQuarantine, QuarantineKind};
 use esker_storage::Location;
 use esker_table::properties::ORPHAN_MIN_AGE;
 use esker_types::{Millis, now_ms};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobContext;
 use crate::listing::Listing;
-use crate::spool::Found;
+use crate::spool::ListedFile;
 use crate::{MaintenanceError, Result, check_deletable};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
@@ -58,7 +58,7 @@ pub struct Orphan {
 
 /// What lies under a table's location, sorted by what it belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct LocationCensus {
     /// Files listed.
     pub listed: u64,
     /// Of them, referenced by a snapshot, a statistics entry or the metadata log.
@@ -84,7 +84,7 @@ pub struct OrphanReport {
     pub older_than_ms: Millis,
     /// What there is.
     #[serde(flatten)]
-    pub counted: Counted,
+    pub counted: LocationCensus,
     /// The orphans; ten thousand at most are named.
     pub named: Vec<Orphan>,
 }
@@ -112,13 +112,15 @@ pub struct OrphanPlan {
 pub struct OrphanOutcome {
     /// What there is.
     #[serde(flatten)]
-    pub counted: Counted,
+    pub counted: LocationCensus,
     /// Orphans seen for less than a day: the next look may take them.
     pub waiting: u64,
     /// Files put into quarantine.
-    pub doomed_files: u64,
+    #[serde(alias = "doomed_files")]
+    pub quarantined_files: u64,
     /// Their bytes.
-    pub doomed_bytes: u64,
+    #[serde(alias = "doomed_bytes")]
+    pub quarantined_bytes: u64,
     /// Seconds.
     pub seconds: f64,
 }
@@ -146,7 +148,7 @@ fn min_age(table: &LoadedTable, options: &OrphanOptions) -> Result<Millis> {
 }
 
 /// A look at work: what was listed is spooled, then judged by what the table refers to after the listing ended.
-struct Look {
+struct OrphanScan {
     listed: Listing,
     table: LoadedTable,
     referenced: PathSet,
@@ -156,10 +158,10 @@ struct Look {
     /// Places of other tables, within the table's location or the same; and the locations of others that it lies in.
     others: Vec<Location>,
     older_than_ms: Millis,
-    counted: Counted,
+    counted: LocationCensus,
 }
 
-impl Look {
+impl OrphanScan {
     async fn begin(
         catalog: &Catalog,
         table: &LoadedTable,
@@ -169,7 +171,7 @@ impl Look {
     ) -> Result<Self> {
         let location = Location::parse(&table.row.location)?;
         let listed = Listing::take(catalog.storage(), &location, inventory, spill, name).await?;
-        let counted = Counted::default();
+        let counted = LocationCensus::default();
         // What is referenced is read after the listing ended, so that a file committed meanwhile is no orphan.
         let table = match catalog.state().table_by_id(table.row.id).await? {
             Some(row) => catalog.load_row(row).await?,
@@ -181,7 +183,7 @@ impl Look {
         let mut accounted = catalog.path_set();
         catalog.state().visit_accounted(table.row.id, |path| accounted.insert(path)).await?;
         let accounted = accounted.finish()?;
-        let elsewhere = referenced_elsewhere(catalog, table.row.id, std::slice::from_ref(&location)).await?;
+        let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
         let others = deletion::other_places(catalog, Some(table.row.id)).await?;
         // What encloses the location, if it is no location itself, is shared: what is referenced says whose a file is.
         let others = others.into_iter().filter(|p| p.is_location() || p.at == location || p.at.is_inside(&location));
@@ -190,7 +192,7 @@ impl Look {
     }
 
     /// The next orphans; none at the end.
-    fn next(&mut self) -> Result<Vec<Found>> {
+    fn next(&mut self) -> Result<Vec<ListedFile>> {
         let mut orphans = Vec::new();
         while orphans.len() < BATCH
             && let Some(file) = self.listed.next()?
@@ -249,15 +251,15 @@ pub async fn list_orphans(
 ) -> Result<OrphanReport> {
     let older_than_ms = now_ms() - min_age(table, options)?;
     let by = (older_than_ms, options.inventory.as_deref());
-    let mut look = Look::begin(catalog, table, by, spill, None).await?;
+    let mut look = OrphanScan::begin(catalog, table, by, spill, None).await?;
     let mut named = Vec::new();
     loop {
         let found = look.next()?;
         if found.is_empty() {
             break;
         }
-        for Found { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
-            let since_ms = catalog.state().orphan_since(&path).await?;
+        for ListedFile { path, bytes, modified_ms } in found.into_iter().take(NAMED - named.len()) {
+            let since_ms = catalog.state().orphan_candidate_since(&path).await?;
             named.push(Orphan { path, bytes, modified_ms, since_ms, reason: REASON.to_owned() });
         }
     }
@@ -281,37 +283,37 @@ pub(crate) fn plan_orphans(catalog: &Catalog, table: &LoadedTable, options: &Orp
     })
 }
 
-/// Looks, records what is seen, and dooms what was seen a day before.
+/// Looks, records what is seen, and quarantines what was seen a day before.
 pub(crate) async fn execute_orphans(context: &JobContext, table: &LoadedTable, plan: &OrphanPlan) -> Result<OrphanOutcome> {
     let (started, began) = (Instant::now(), now_ms());
     let state = context.catalog.state();
     let (by, name) = ((plan.older_than_ms, plan.inventory.as_deref()), table.row.id.to_string());
-    let mut look = Look::begin(&context.catalog, table, by, &context.memory.spill_dir, Some(&name)).await?;
+    let mut look = OrphanScan::begin(&context.catalog, table, by, &context.limits.spill_dir, Some(&name)).await?;
     let mut outcome = OrphanOutcome::default();
     let due_ms = now_ms().saturating_add(plan.grace_ms);
     loop {
-        context.go_on()?;
+        context.check_cancelled()?;
         let found = look.next()?;
-        let Counted { referenced, accounted, young, orphans, .. } = &look.counted;
+        let LocationCensus { referenced, accounted, young, orphans, .. } = &look.counted;
         context.progress.set_done(referenced + accounted + young + orphans);
         if found.is_empty() {
             break;
         }
         let paths: Vec<String> = found.iter().map(|f| f.path.clone()).collect();
-        let since = state.see_orphans(table.row.id, &paths, began).await?;
+        let since = state.record_orphan_candidates(table.row.id, &paths, began).await?;
         let due = found.into_iter().zip(since).filter(|(_, since)| *since <= plan.seen_before_ms);
-        let dooms: Vec<_> = due
+        let quarantines: Vec<_> = due
             .map(|(f, _)| {
-                let doom = look.table.row.doom(f.path, Some(f.bytes), REASON, Some(context.job), due_ms);
-                Doom { kind: DoomKind::Orphan, ..doom }
+                let record = look.table.row.quarantine(f.path, Some(f.bytes), REASON, Some(context.job), due_ms);
+                NewQuarantine { kind: QuarantineKind::Orphan, ..record }
             })
             .collect();
-        outcome.waiting += (paths.len() - dooms.len()) as u64;
-        outcome.doomed_files += dooms.len() as u64;
-        outcome.doomed_bytes += dooms.iter().filter_map(|d| d.bytes).sum::<u64>();
-        state.doom(&dooms).await?;
+        outcome.waiting += (paths.len() - quarantines.len()) as u64;
+        outcome.quarantined_files += quarantines.len() as u64;
+        outcome.quarantined_bytes += quarantines.iter().filter_map(|d| d.bytes).sum::<u64>();
+        state.quarantine(&quarantines).await?;
     }
-    state.forget_orphans(table.row.id, began).await?;
+    state.forget_orphan_candidates(table.row.id, began).await?;
     look.listed.done()?;
     outcome.counted = look.counted;
     outcome.seconds = started.elapsed().as_secs_f64();

@@ -165,7 +165,7 @@ pub(crate) async fn write_partition_statistics(
     let fields = match unified(metadata) {
         Ok(fields) => fields,
         Err(why) => {
-            context.progress.note(format!("statistics of partitions are left out: {why}"));
+            context.progress.log(format!("statistics of partitions are left out: {why}"));
             return Ok(None);
         }
     };

@@ -8,17 +8,18 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, Cause, Change, LoadedTable, Proposal, Rebase, deletion};
+use esker_catalog::{Actor, Catalog, Change, LoadedTable, Proposal, Rebase, deletion};
 use esker_format::{DataContentType, ManifestStatus, Operation, Snapshot, SnapshotRef, TableMetadata};
-use esker_state::{DoomState, Job};
+use esker_state::{Job, QuarantineState};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Rewrite, ancestors, delete_key, load_live, visit_changes,
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, SnapshotChanges, ancestors, delete_key, load_live,
+    visit_changes,
 };
 use esker_types::{Principal, TableId};
 use futures::future::BoxFuture;
 
-use crate::compact::{into_catalog, propose_for};
+use crate::compact::{carried, propose_for};
 use crate::erase::erased;
 use crate::undo::{check_stored, swept};
 use crate::{MaintenanceError, Result};
@@ -47,12 +48,12 @@ pub(crate) async fn reverse(catalog: &Catalog, table: &LoadedTable, job: &Job, p
         catalog: catalog.clone(),
         job: job.clone(),
         effect,
-        cause: Cause { principal: principal.to_string(), receipt: None },
+        actor: Actor { principal: principal.to_string(), receipt: None },
     };
     let committed = catalog.commit_to(table.row.id, Change::Rebased(Arc::new(reversal))).await;
     let left = catalog.state().outputs_of_job(job.id).await?;
     if !left.is_empty() {
-        deletion::settle(catalog, table.row.id, &left, "written by an undo and not committed").await?;
+        deletion::settle_outputs(catalog, table.row.id, &left, "written by an undo and not committed").await?;
     }
     committed?;
     Ok(files)
@@ -68,7 +69,7 @@ pub(crate) async fn check_reversible(catalog: &Catalog, table: &LoadedTable, job
     }
     let effect = effect(catalog, &table.metadata, job).await?;
     check_there(catalog, table.row.id, job, &effect.removed).await?;
-    let reversal = Reversal { catalog: catalog.clone(), job: job.clone(), effect, cause: Cause::default() };
+    let reversal = Reversal { catalog: catalog.clone(), job: job.clone(), effect, actor: Actor::default() };
     reversal.rewrite(table).await.map(drop)
 }
 
@@ -136,8 +137,8 @@ async fn applied(
 /// Whether every file is still in storage, not about to go, and none that an erasure is to make go.
 async fn check_there(catalog: &Catalog, table: TableId, job: &Job, files: &[LiveFile]) -> Result<()> {
     let quarantine = catalog.state().quarantine_of(table).await?;
-    let deleting = quarantine.into_iter().filter(|d| d.state == DoomState::Deleting);
-    let going: HashSet<String> = deleting.map(|d| Location::normal(&d.doom.path)).collect();
+    let deleting = quarantine.into_iter().filter(|d| d.state == QuarantineState::Deleting);
+    let going: HashSet<String> = deleting.map(|d| Location::normal(&d.record.path)).collect();
     let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path.as_str()).collect();
     if let Some(path) = paths.iter().find(|path| going.contains(&Location::normal(path))) {
         return Err(swept(job, &format!("{path} is being deleted")));
@@ -153,20 +154,20 @@ struct Reversal {
     catalog: Catalog,
     job: Job,
     effect: Effect,
-    cause: Cause,
+    actor: Actor,
 }
 
 impl Rebase for Reversal {
     fn propose<'a>(&'a self, table: &'a LoadedTable) -> BoxFuture<'a, esker_catalog::Result<Proposal>> {
         Box::pin(async move {
-            let rewrite = self.rewrite(table).await.map_err(into_catalog)?;
-            propose_for(&self.catalog, self.job.id, &self.cause, table, &rewrite).await
+            let rewrite = self.rewrite(table).await.map_err(carried)?;
+            propose_for(&self.catalog, self.job.id, &self.actor, table, &rewrite).await
         })
     }
 }
 
 impl Reversal {
-    async fn rewrite(&self, table: &LoadedTable) -> Result<Rewrite> {
+    async fn rewrite(&self, table: &LoadedTable) -> Result<SnapshotChanges> {
         let (metadata, effect, id) = (&table.metadata, &self.effect, self.job.id);
         let Some(head) = metadata.snapshot_for_ref(&effect.branch) else {
             return refused(format!("{} has no branch {}", table.row.name, effect.branch));
@@ -207,16 +208,16 @@ impl Reversal {
             ("engine-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("esker.undone-job-id".to_owned(), id.to_string()),
         ]);
-        Ok(Rewrite {
+        Ok(SnapshotChanges {
             operation: Operation::Replace,
             branch: effect.branch.clone(),
             removed: effect.added.iter().map(|path| (path.clone(), 1)).collect(),
             removed_deletes: effect.added_deletes.clone(),
             added: Vec::new(),
-            regrouped: HashSet::new(),
+            rewritten_manifests: HashSet::new(),
             added_deletes: Vec::new(),
             starting_sequence_number: None,
-            revived: effect.removed.clone(),
+            restored_files: effect.removed.clone(),
             summary: undone,
         })
     }

@@ -7,13 +7,13 @@ use crate::Result;
 
 /// A file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct ListedFile {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) modified_ms: Millis,
 }
 
-impl From<esker_storage::Listed> for Found {
+impl From<esker_storage::Listed> for ListedFile {
     fn from(listed: esker_storage::Listed) -> Self {
         Self { path: listed.uri, bytes: listed.size, modified_ms: listed.modified_ms }
     }
@@ -28,7 +28,7 @@ impl SpoolWriter {
         Self(BufWriter::new(file))
     }
 
-    pub(crate) fn push(&mut self, file: &Found) -> Result<()> {
+    pub(crate) fn push(&mut self, file: &ListedFile) -> Result<()> {
         let length = u32::try_from(file.path.len()).map_err(std::io::Error::other)?;
         self.0.write_all(&length.to_le_bytes())?;
         self.0.write_all(file.path.as_bytes())?;
@@ -53,7 +53,7 @@ impl SpoolReader {
         Self(BufReader::new(file))
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Found>> {
+    pub(crate) fn next(&mut self) -> Result<Option<ListedFile>> {
         let reader = &mut self.0;
         if reader.fill_buf()?.is_empty() {
             return Ok(None);
@@ -66,7 +66,7 @@ impl SpoolReader {
         let (mut bytes, mut modified) = ([0; 8], [0; 8]);
         reader.read_exact(&mut bytes)?;
         reader.read_exact(&mut modified)?;
-        Ok(Some(Found { path, bytes: u64::from_le_bytes(bytes), modified_ms: Millis::from_le_bytes(modified) }))
+        Ok(Some(ListedFile { path, bytes: u64::from_le_bytes(bytes), modified_ms: Millis::from_le_bytes(modified) }))
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("spool");
         let mut spool = SpoolWriter::new(File::create(&path).expect("created"));
-        let file = |i: i64| Found { path: format!("s3://é/{i}"), bytes: i.unsigned_abs() * 7, modified_ms: -i };
+        let file = |i: i64| ListedFile { path: format!("s3://é/{i}"), bytes: i.unsigned_abs() * 7, modified_ms: -i };
         (0..1000).for_each(|i| spool.push(&file(i)).expect("pushed"));
         spool.finish().expect("finished");
         let mut spool = SpoolReader::new(File::open(&path).expect("opened"));

@@ -17,14 +17,14 @@ use esker_format::{
     BlobMetadata, DataFileFormat, Extra, MAIN_BRANCH, NewBlob, PartitionStatisticsFile, PrimitiveType, PuffinCodec, PuffinWriter,
     Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
 };
-use esker_read::{Adapter, optional_schema};
+use esker_read::{BatchAdapter, optional_schema};
 use esker_table::{LiveFile, PartitionKey, metadata_dir};
 use futures::future::BoxFuture;
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::compact::{BATCH, resolve, union};
+use crate::compact::{BATCH_ROWS, resolve, union};
 use crate::jobs::JobContext;
 use crate::partitions::write_partition_statistics;
 use crate::{MaintenanceError, Result, check_owned, check_plain};
@@ -223,7 +223,7 @@ async fn sketched(
 ) -> Result<Sketches> {
     let schema = metadata.current_schema();
     let spec = metadata.partition_spec_by_id(file.spec_id).map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
-    let adapter = Arc::new(Adapter::new(optional_schema(schema, &ids)?, schema, spec));
+    let adapter = Arc::new(BatchAdapter::new(optional_schema(schema, &ids)?, schema, spec));
     let data = &file.file;
     check_plain(&data.file_path, data.key_metadata.as_ref())?;
     if data.file_format != DataFileFormat::Parquet {
@@ -244,7 +244,7 @@ async fn sketched(
         let permit = permit.map_err(|_| MaintenanceError::Refused("the job is ending".to_owned()))?;
         let work = move || {
             let _permit = permit;
-            for batch in fetched.rows(adapter, projection, rows, deleted, BATCH)? {
+            for batch in fetched.rows(adapter, projection, rows, deleted, BATCH_ROWS)? {
                 let (batch, _) = batch?;
                 records += batch.num_rows() as u64;
                 sketches.iter_mut().zip(batch.columns()).try_for_each(|(sketch, column)| feed(sketch, column))?;
@@ -353,12 +353,12 @@ impl Rebase for StatisticsCommit {
                 updates.push(TableUpdate::SetPartitionStatistics { partition_statistics: partitions.clone() });
                 settled_outputs.push(partitions.statistics_path.clone());
             }
-            let doom = |path: &String| table.row.doom(path.clone(), None, reason, Some(self.context.job), due_ms);
+            let record = |path: &String| table.row.quarantine(path.clone(), None, reason, Some(self.context.job), due_ms);
             Ok(Proposal {
                 updates,
                 settled_outputs,
-                dooms: replaced.into_iter().map(doom).collect(),
-                cause: self.context.cause.clone(),
+                quarantine: replaced.into_iter().map(record).collect(),
+                actor: self.context.actor.clone(),
                 ..Proposal::default()
             })
         })

@@ -1,10 +1,10 @@
-//! Taking a job back, while what it doomed is still there.
+//! Taking a job back, while what it quarantined is still there.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, CatalogError, Cause, Change, LoadedTable, Proposal, Restored};
+use esker_catalog::{Actor, Catalog, CatalogError, Change, LoadedTable, Proposal, Restored};
 use esker_format::{SnapshotRef, TableMetadata};
 use esker_state::{Job, StateError};
 use esker_storage::Location;
@@ -91,9 +91,9 @@ async fn check_not_erased(catalog: &Catalog, job: &Job) -> Result<()> {
     if erased.is_empty() {
         return Ok(());
     }
-    for doomed in catalog.state().quarantine_of(job.table_id).await?.into_iter().filter(|d| d.doom.job == Some(job.id)) {
-        if let Some(by) = erased.get(&Location::normal(&doomed.doom.path)) {
-            return refused(format!("{} holds rows that job {by} erased", doomed.doom.path));
+    for quarantined in catalog.state().quarantine_of(job.table_id).await?.into_iter().filter(|d| d.record.job == Some(job.id)) {
+        if let Some(by) = erased.get(&Location::normal(&quarantined.record.path)) {
+            return refused(format!("{} holds rows that job {by} erased", quarantined.record.path));
         }
     }
     Ok(())
@@ -104,7 +104,7 @@ async fn take_back(catalog: &Catalog, job: &Job, principal: &Principal) -> Resul
     let note = format!("job {} was undone by {principal}", job.id);
     match job.kind.as_str() {
         "orphans" => {
-            let (files, gone) = catalog.state().spare_dooms_of(job.id, &note).await?;
+            let (files, gone) = catalog.state().release_quarantined_by(job.id, &note).await?;
             Ok(Undone { files, gone, ..Undone::default() })
         }
         "expire" => undo_expire(catalog, job, principal).await,
@@ -136,11 +136,11 @@ async fn undo_expire(catalog: &Catalog, job: &Job, principal: &Principal) -> Res
     let (files, specs) = there(catalog, job, &earlier, &missing).await?;
     let restored = restored.with_specs(&earlier, &specs);
     let revives: Vec<String> = files.iter().flat_map(|path| Location::names(path)).collect();
-    let files = catalog.state().doomed_among(&revives).await?.0.len() as u64;
-    let cause = Cause { principal: principal.to_string(), receipt: None };
-    // Whoever doomed a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
+    let files = catalog.state().quarantined_among(&revives).await?.0.len() as u64;
+    let actor = Actor { principal: principal.to_string(), receipt: None };
+    // Whoever quarantined a file that the snapshots lead to: it is taken out of quarantine with the commit, or the commit fails.
     let (updates, restore) = (restored.updates(), Some(Box::new(restored)));
-    let proposal = Proposal { updates, restore, revives, cause, ..Proposal::default() };
+    let proposal = Proposal { updates, restore, restored: revives, actor, ..Proposal::default() };
     let now = catalog.commit_to(table.row.id, Change::Fixed(Box::new(proposal))).await?.table.metadata;
     // One that was made anew since is left as it is.
     let (taken, then, now) = (&table.metadata.refs, &earlier.refs, &now.refs);
@@ -170,7 +170,7 @@ async fn there(
 
 async fn check_there(catalog: &Catalog, job: &Job, paths: &[String]) -> Result<()> {
     let names: Vec<String> = paths.iter().flat_map(|path| Location::names(path)).collect();
-    if let Some(path) = catalog.state().doomed_among(&names).await?.1.first() {
+    if let Some(path) = catalog.state().quarantined_among(&names).await?.1.first() {
         return Err(swept(job, &format!("{path} was deleted, or is being")));
     }
     check_stored(catalog, job, paths).await

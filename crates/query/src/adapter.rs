@@ -15,9 +15,9 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column, lit};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
-use esker_read::{Defaults, Names, field_id};
+use esker_read::{Defaults, FieldNames, field_id};
 
-use crate::semantics::tried_of;
+use crate::semantics::extracted_part;
 use crate::variant::InParts;
 
 /// Adapts expressions to the files of one scan, or to those of one partition.
@@ -28,7 +28,7 @@ pub(crate) struct ByFieldId {
     /// The table's columns with field ids at every depth.
     pub(crate) target: SchemaRef,
     /// Ids for the columns of files that have none.
-    pub(crate) names: Arc<Names>,
+    pub(crate) names: Arc<FieldNames>,
 }
 
 impl PhysicalExprAdapterFactory for ByFieldId {
@@ -67,7 +67,7 @@ impl PhysicalExprAdapter for Adapter {
 impl Adapter {
     /// A part of a variant that the file has in a column of its own.
     fn part(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-        let Some((column, extract)) = tried_of(expr.as_ref()) else { return Ok(None) };
+        let Some((column, extract)) = extracted_part(expr.as_ref()) else { return Ok(None) };
         let Some(column) = column.downcast_ref::<Column>() else { return Ok(None) };
         let id = field_id(self.target.field_with_name(column.name())?);
         let Some(at) = self.file.iter().position(|f| id.is_some() && field_id(f) == id) else { return Ok(None) };

@@ -10,8 +10,10 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
-use esker_catalog::{CatalogError, Cause, Change, CreateTable, LoadedTable};
-use esker_format::{DEFAULT_FORMAT_VERSION, FORMAT_VERSION, NestedField, NestedFieldRef, Projection, Schema as IcebergSchema};
+use esker_catalog::{Actor, CatalogError, Change, CreateTable, LoadedTable};
+use esker_format::{
+    DEFAULT_FORMAT_VERSION, FORMAT_VERSION, ManifestProjection, NestedField, NestedFieldRef, Schema as IcebergSchema,
+};
 use esker_read::schema_of_arrow;
 use esker_table::properties::{DELETE_ISOLATION, Isolation, UPDATE_ISOLATION};
 use esker_types::{Coded, ErrorCode, Principal};
@@ -20,9 +22,9 @@ use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
 use crate::commit::{Removal, RowChange};
-use crate::target::{Target, Uncommitted};
-use crate::wording::sql_type;
-use crate::{QueryError, Result, prune, semantics, shape, store, text};
+use crate::error_wording::sql_type;
+use crate::target::{Uncommitted, WriteTarget};
+use crate::{QueryError, Result, arrow_types, assignment, prune, semantics, statement_text};
 
 /// What is to be done with the rows of a plan.
 #[derive(Debug, Clone)]
@@ -30,13 +32,13 @@ pub(crate) enum Action {
     /// Handed over.
     Query,
     /// Appended to a table, as its columns were when the statement was planned.
-    Insert { target: Target, schema: i32 },
+    Insert { target: WriteTarget, schema: i32 },
     /// Put into a table that is made for them.
-    Create { target: Target, if_not_exists: bool },
+    Create { target: WriteTarget, if_not_exists: bool },
     /// They say where rows are that go.
-    Delete(Target),
+    Delete(WriteTarget),
     /// They say where rows are, and what they become in the columns as they were when the statement was planned.
-    Update { target: Target, schema: i32 },
+    Update { target: WriteTarget, schema: i32 },
 }
 
 /// The answer to a statement that changes rows: how many.
@@ -57,17 +59,17 @@ pub(crate) async fn run(
     principal: &Principal,
 ) -> Result<u64> {
     let running = &Running { session, context };
-    let cause = Cause { principal: principal.to_string(), receipt: None };
+    let actor = Actor { principal: principal.to_string(), receipt: None };
     match action {
         Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
         Action::Insert { target, schema } => {
             let table = target.load().await?;
             check_schema(&table, *schema)?;
-            insert(running, plan, target, &table, cause).await
+            insert(running, plan, target, &table, actor).await
         }
-        Action::Create { target, if_not_exists } => create(running, plan, target, *if_not_exists, cause).await,
-        Action::Delete(target) => remove(running, plan, target, None, cause).await,
-        Action::Update { target, schema } => remove(running, plan, target, Some(*schema), cause).await,
+        Action::Create { target, if_not_exists } => create(running, plan, target, *if_not_exists, actor).await,
+        Action::Delete(target) => remove(running, plan, target, None, actor).await,
+        Action::Update { target, schema } => remove(running, plan, target, Some(*schema), actor).await,
     }
 }
 
@@ -91,23 +93,29 @@ async fn rows(running: &Running<'_>, plan: &LogicalPlan) -> Result<SendableRecor
     Ok(execute_stream(plan, running.context.clone())?)
 }
 
-async fn insert(running: &Running<'_>, plan: &LogicalPlan, target: &Target, table: &LoadedTable, cause: Cause) -> Result<u64> {
+async fn insert(
+    running: &Running<'_>,
+    plan: &LogicalPlan,
+    target: &WriteTarget,
+    table: &LoadedTable,
+    actor: Actor,
+) -> Result<u64> {
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let mut appender = Appender::new(&table.metadata, uncommitted.destination(), false)?;
-    let columns = store::columns(table.metadata.current_schema());
+    let columns = assignment::columns(table.metadata.current_schema());
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
-        appender.append(&store::rows(&batch, &columns)?).await?;
+        appender.append(&assignment::rows(&batch, &columns)?).await?;
     }
     let count = appender.rows();
     let added = appender.finish().await?;
     if !added.is_empty() {
-        commit(target, table, RowChange { target: target.clone(), uncommitted, cause, added, removal: None }).await?;
+        commit(target, table, RowChange { target: target.clone(), uncommitted, actor, added, removal: None }).await?;
     }
     Ok(count)
 }
 
-pub(crate) async fn commit(target: &Target, table: &LoadedTable, change: RowChange) -> Result<()> {
+pub(crate) async fn commit(target: &WriteTarget, table: &LoadedTable, change: RowChange) -> Result<()> {
     let uncommitted = change.uncommitted.clone();
     let committed = target.catalog.commit_to(table.row.id, Change::Rebased(Arc::new(change))).await;
     match committed {
@@ -167,8 +175,14 @@ fn schema_of(made: &Schema) -> Result<IcebergSchema> {
     IcebergSchema::new(0, fields).map_err(|e| refused(e.to_string()))
 }
 
-async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_not_exists: bool, cause: Cause) -> Result<u64> {
-    let schema = schema_of(&shape::named(plan.schema().as_arrow()))?;
+async fn create(
+    running: &Running<'_>,
+    plan: &LogicalPlan,
+    target: &WriteTarget,
+    if_not_exists: bool,
+    actor: Actor,
+) -> Result<u64> {
+    let schema = schema_of(&arrow_types::named(plan.schema().as_arrow()))?;
     // Variants and shapes take a later version than the one that tables have unless they ask.
     let types = schema.field_ids().filter_map(|id| schema.field_by_id(id)?.field_type.first_version());
     let later = types.max().filter(|version| *version > DEFAULT_FORMAT_VERSION);
@@ -182,16 +196,16 @@ async fn create(running: &Running<'_>, plan: &LogicalPlan, target: &Target, if_n
         stage_create: false,
         properties: version.into_iter().collect(),
     };
-    match target.catalog.create_table(&target.name.namespace, request, &cause).await {
+    match target.catalog.create_table(&target.name.namespace, request, &actor).await {
         Ok(_) => {}
         Err(e) if if_not_exists && e.code() == ErrorCode::AlreadyExists => return Ok(0),
         Err(e) => return Err(e.into()),
     }
     let table = target.load().await?;
-    let filled = insert(running, plan, target, &table, cause.clone()).await;
+    let filled = insert(running, plan, target, &table, actor.clone()).await;
     if filled.is_err() {
         // Half a table would be a surprise.
-        if let Err(error) = target.catalog.drop_table(&target.name, true, &cause).await {
+        if let Err(error) = target.catalog.drop_table(&target.name, true, &actor).await {
             tracing::warn!(%error, table = %target.name, "the table of a failed CREATE TABLE AS could not be dropped");
         }
     }
@@ -207,7 +221,7 @@ fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condit
     let mut found = None;
     optimised.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && text::is_rows_name(scan.table_name.table())
+            && statement_text::is_rows_name(scan.table_name.table())
         {
             found = Some((scan.filters.clone(), scan.source.schema()));
             return Ok(TreeNodeRecursion::Stop);
@@ -229,7 +243,13 @@ fn condition(session: &SessionState, plan: &LogicalPlan) -> Result<Option<Condit
     Ok(Some((prune::condition(session, &schema, &filters)?, schema)))
 }
 
-async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, schema: Option<i32>, cause: Cause) -> Result<u64> {
+async fn remove(
+    running: &Running<'_>,
+    plan: &LogicalPlan,
+    target: &WriteTarget,
+    schema: Option<i32>,
+    actor: Actor,
+) -> Result<u64> {
     let (table, update) = (target.load().await?, schema.is_some());
     if let Some(schema) = schema {
         check_schema(&table, schema)?;
@@ -238,18 +258,18 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
     let Some(base) = rows_snapshot(plan)? else { return Ok(0) };
     let gone = || CatalogError::Conflict(format!("snapshot {base} of {} was expired meanwhile", table.row.name));
     let snapshot = metadata.snapshots.get(base).ok_or_else(gone)?;
-    let known = target.catalog.files(&table, snapshot, &Projection::files()).await?;
+    let known = target.catalog.files(&table, snapshot, &ManifestProjection::files()).await?;
     let uncommitted = Uncommitted::new(&target.catalog, table.row.id);
     let lineage = metadata.format_version >= 3;
     let mut appender = update.then(|| Appender::new(metadata, uncommitted.destination(), lineage)).transpose()?;
-    let columns = store::columns(metadata.current_schema());
+    let columns = assignment::columns(metadata.current_schema());
     let mut positions: HashMap<String, RoaringTreemap> = HashMap::new();
     let mut count = 0;
     let mut batches = rows(running, plan).await?;
     while let Some(batch) = batches.try_next().await? {
         count += collect(&batch, &mut positions, update)?;
         if let Some(appender) = &mut appender {
-            appender.append(&store::rows(&updated(&batch, lineage)?, &columns)?).await?;
+            appender.append(&assignment::rows(&updated(&batch, lineage)?, &columns)?).await?;
         }
     }
     let added = match appender {
@@ -263,7 +283,7 @@ async fn remove(running: &Running<'_>, plan: &LogicalPlan, target: &Target, sche
     let level = if update { &UPDATE_ISOLATION } else { &DELETE_ISOLATION };
     let serializable = level.of(&metadata.properties) == Isolation::Serializable;
     let removal = Removal { base, known, positions, condition, schema, serializable, update };
-    commit(target, &table, RowChange { target: target.clone(), uncommitted, cause, added, removal: Some(removal) }).await?;
+    commit(target, &table, RowChange { target: target.clone(), uncommitted, actor, added, removal: Some(removal) }).await?;
     Ok(count)
 }
 
@@ -272,7 +292,7 @@ fn rows_snapshot(plan: &LogicalPlan) -> Result<Option<i64>> {
     let mut found = None;
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            found = found.or_else(|| text::rows_snapshot(scan.table_name.table()));
+            found = found.or_else(|| statement_text::rows_snapshot(scan.table_name.table()));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

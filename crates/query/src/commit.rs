@@ -5,24 +5,26 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
-use esker_catalog::{CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, CatalogError, LoadedTable, Proposal, Rebase};
 use esker_format::{DataFile, MAIN_BRANCH, Operation, TableMetadata};
 use esker_read::{ReadStats, Reader};
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, Rewrite, SnapshotFiles, delete_key, load_live, rewrite_snapshot};
+use esker_table::{
+    DeleteIndex, DeleteKey, LiveFile, LiveFiles, SnapshotChanges, SnapshotFiles, build_snapshot, delete_key, load_live,
+};
 use esker_types::{Carried, Coded};
-use esker_write::{Doomed, WriteError, write_deletes};
+use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
 use roaring::RoaringTreemap;
 
-use crate::target::{Target, Uncommitted};
+use crate::target::{Uncommitted, WriteTarget};
 use crate::{QueryError, prune};
 
 /// Rows that come and rows that go.
 #[derive(Debug)]
 pub(crate) struct RowChange {
-    pub(crate) target: Target,
+    pub(crate) target: WriteTarget,
     pub(crate) uncommitted: Uncommitted,
-    pub(crate) cause: Cause,
+    pub(crate) actor: Actor,
     /// New data files with their partition specs.
     pub(crate) added: Vec<(i32, DataFile)>,
     /// What goes; none for an insert, which commutes with everything.
@@ -57,16 +59,16 @@ impl Rebase for RowChange {
                 let uncommitted = uncommitted.clone();
                 Box::pin(async move { Ok(uncommitted.record(paths).await?) })
             };
-            let rewritten = rewrite_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
+            let rewritten = build_snapshot(self.target.catalog.manifests(), metadata, &rewrite, &record).await?;
             let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
             Ok(Proposal {
                 restore: None,
                 requirements: rewritten.requirements,
                 updates: rewritten.updates,
-                dooms: Vec::new(),
+                quarantine: Vec::new(),
                 settled_outputs: outputs.chain(rewritten.written).collect(),
-                revives: Vec::new(),
-                cause: self.cause.clone(),
+                restored: Vec::new(),
+                actor: self.actor.clone(),
             })
         })
     }
@@ -82,15 +84,15 @@ fn carried(e: impl Coded + Send + Sync + 'static) -> CatalogError {
 }
 
 impl RowChange {
-    async fn rewrite(&self, metadata: &TableMetadata) -> esker_catalog::Result<Rewrite> {
-        let mut rewrite = Rewrite {
+    async fn rewrite(&self, metadata: &TableMetadata) -> esker_catalog::Result<SnapshotChanges> {
+        let mut rewrite = SnapshotChanges {
             operation: Operation::Append,
             branch: MAIN_BRANCH.to_owned(),
             removed: HashMap::new(),
             removed_deletes: HashSet::new(),
             added: self.added.clone(),
-            regrouped: HashSet::new(),
-            revived: Vec::new(),
+            rewritten_manifests: HashSet::new(),
+            restored_files: Vec::new(),
             added_deletes: Vec::new(),
             starting_sequence_number: None,
             summary: BTreeMap::from([("engine-name".to_owned(), "esker".to_owned())]),
@@ -101,7 +103,12 @@ impl RowChange {
         Ok(rewrite)
     }
 
-    async fn remove(&self, metadata: &TableMetadata, removal: &Removal, rewrite: &mut Rewrite) -> esker_catalog::Result<()> {
+    async fn remove(
+        &self,
+        metadata: &TableMetadata,
+        removal: &Removal,
+        rewrite: &mut SnapshotChanges,
+    ) -> esker_catalog::Result<()> {
         let manifests = self.target.catalog.manifests();
         let head = metadata.snapshot_for_ref(MAIN_BRANCH);
         let live = match head {
@@ -124,7 +131,7 @@ impl RowChange {
             // A deletion vector says all that is deleted from its file by position.
             _ => earlier(&self.target.reader, &files, &index).await?,
         };
-        let mut doomed = Vec::new();
+        let mut to_delete = Vec::new();
         for file in &files {
             let path = file.file.file_path.as_str();
             let Some(found) = removal.positions.get(path) else { continue };
@@ -137,7 +144,7 @@ impl RowChange {
             rewrite.removed_deletes.extend(replaced);
             match whole {
                 true => drop(rewrite.removed.insert(path.to_owned(), repeated.get(path).copied().unwrap_or(1))),
-                false => doomed.push(Doomed {
+                false => to_delete.push(RowsToDelete {
                     path: path.to_owned(),
                     spec_id: file.spec_id,
                     partition: file.file.partition.clone(),
@@ -145,11 +152,12 @@ impl RowChange {
                 }),
             }
         }
-        rewrite.added_deletes = write_deletes(&self.uncommitted.destination(), metadata, doomed).await.map_err(|e| match e {
-            WriteError::Table(e) => e.into(),
-            WriteError::Storage(e) => e.into(),
-            e => carried(e),
-        })?;
+        rewrite.added_deletes =
+            write_deletes(&self.uncommitted.destination(), metadata, to_delete).await.map_err(|e| match e {
+                WriteError::Table(e) => e.into(),
+                WriteError::Storage(e) => e.into(),
+                e => carried(e),
+            })?;
         rewrite.operation = if self.added.is_empty() { Operation::Delete } else { Operation::Overwrite };
         Ok(())
     }

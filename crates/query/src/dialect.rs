@@ -216,7 +216,7 @@ mod tests {
     use datafusion::sql::sqlparser::ast::{Expr, VisitMut, VisitorMut};
 
     use crate::select::taken;
-    use crate::text::{Grammar, statement};
+    use crate::statement_text::{Grammar, statement};
 
     /// Takes the parentheses out of a tree, in which they leave a mark.
     struct Bare;

@@ -20,15 +20,17 @@ use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::admission::{AdmissionGate, QueryLimits, QueryShare, bounded};
 use crate::change::{self, Action};
 use crate::error::Stopped;
-use crate::govern::{Gate, QueryLimits, Share, bounded};
+use crate::error_wording::reworded;
 use crate::log::Logged;
-use crate::names::{Names, Seen};
-use crate::plan::Planned;
-use crate::text::Grammar;
-use crate::wording::told;
-use crate::{QueryError, QueryLog, QueryStats, Result, depth, minmax, opaque, parameters, plan, semantics, shape, text};
+use crate::names::{LookedUp, NameResolver};
+use crate::plan::PlannedStatement;
+use crate::statement_text::Grammar;
+use crate::{
+    QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, semantics, statement_text,
+};
 
 /// Times that a statement is tried whose rows somebody else changed meanwhile, and how long it waits before the second.
 const ATTEMPTS: u32 = 5;
@@ -64,16 +66,16 @@ struct Inner {
     /// What every statement's session begins as.
     session: Arc<SessionState>,
     memory: Arc<dyn MemoryPool>,
-    gate: Gate,
+    gate: AdmissionGate,
     log: QueryLog,
 }
 
 /// Values for the parameters of a statement, a row for each time that it is to run.
-pub type Bound = Vec<Vec<ScalarValue>>;
+pub type BoundValues = Vec<Vec<ScalarValue>>;
 
 /// A planned query.
 #[expect(missing_debug_implementations, reason = "a session has none")]
-pub struct Prepared {
+pub struct PreparedStatement {
     session: SessionState,
     /// For any values of the types that are bound; analysed, if it has none to come.
     plan: LogicalPlan,
@@ -81,14 +83,14 @@ pub struct Prepared {
     sql: String,
     /// The statement's parameters, and what is bound to them.
     parameters: Vec<Field>,
-    bound: Bound,
+    bound: BoundValues,
     stats: Arc<QueryStats>,
-    seen: Seen,
+    seen: LookedUp,
 }
 
 /// A query at work.
 #[expect(missing_debug_implementations, reason = "a stream has none")]
-pub struct Running {
+pub struct RunningQuery {
     /// The rows.
     pub stream: SendableRecordBatchStream,
 }
@@ -121,7 +123,7 @@ impl Engine {
         for function in minmax::functions() {
             session.register_udaf(function)?;
         }
-        let (gate, log) = (Gate::new(options.limits), QueryLog::new(options.limits.slow));
+        let (gate, log) = (AdmissionGate::new(options.limits), QueryLog::new(options.limits.slow));
         let inner = Inner { warehouses: warehouses.into(), session: Arc::new(session), memory, gate, log };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -145,7 +147,7 @@ impl Engine {
     /// What a statement runs in, with memory of its own within that of all.
     fn context(&self, session: &SessionState) -> Result<Arc<TaskContext>> {
         let limit = self.inner.gate.limits().query_memory_bytes;
-        let share = Share { all: self.inner.memory.clone(), limit, used: AtomicUsize::new(0) };
+        let share = QueryShare { all: self.inner.memory.clone(), limit, used: AtomicUsize::new(0) };
         let builder = RuntimeEnvBuilder::from_runtime_env(self.inner.session.runtime_env());
         let runtime: Arc<RuntimeEnv> = builder.with_memory_pool(Arc::new(share)).build_arc()?;
         Ok(Arc::new(TaskContext::from(session).with_runtime(runtime)))
@@ -153,22 +155,22 @@ impl Engine {
 
     /// Parses and plans a statement on the tables as they are now, for the values that are bound to its parameters: none, if that is to
     /// come. Nothing is changed yet.
-    pub async fn prepare(&self, sql: &str, bound: Bound) -> Result<Prepared> {
+    pub async fn prepare(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         caught(Box::pin(self.planned(sql, bound))).await?
     }
 
-    async fn planned(&self, sql: &str, bound: Bound) -> Result<Prepared> {
+    async fn planned(&self, sql: &str, bound: BoundValues) -> Result<PreparedStatement> {
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
-        let parsed = text::statement(sql, Grammar::Standard)?;
+        let parsed = statement_text::statement(sql, Grammar::Standard)?;
         let listed = plan::asks_for_names(&self.inner.session, &parsed.statement)?;
-        let names = Names::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
+        let names = NameResolver::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed).await?;
         // A clone: to build a session anew costs more than to plan a short query.
         let mut session = self.inner.session.as_ref().clone();
         let (seen, listing) = (names.seen(), names.listing());
         session.register_catalog_list(Arc::new(names));
         let first = bound.first().map(Vec::as_slice);
-        let Planned { plan, action, parameters, implied } =
+        let PlannedStatement { plan, action, parameters, implied } =
             plan::plan(&mut session, &self.inner.warehouses, parsed, first).await?;
         listing.begin();
         depth::check_plan(&plan)?;
@@ -189,16 +191,16 @@ impl Engine {
         if matches!(action, Action::Query) {
             opaque::check(plan.schema().as_arrow().fields())?;
         }
-        Ok(Prepared { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
+        Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen })
     }
 
     /// Whether a statement would be planned the same way now: it names tables only, and nobody has committed to them since.
-    pub async fn is_current(&self, prepared: &Prepared) -> bool {
+    pub async fn is_current(&self, prepared: &PreparedStatement) -> bool {
         prepared.seen.are_current(&self.inner.warehouses).await
     }
 
     /// Runs a planned query, once its turn has come.
-    pub async fn run(&self, mut prepared: Prepared, principal: &Principal) -> Result<Running> {
+    pub async fn run(&self, mut prepared: PreparedStatement, principal: &Principal) -> Result<RunningQuery> {
         // The instant that now() stands for.
         prepared.session.mark_start_execution();
         let answer = schema(&prepared.plan, &prepared.action);
@@ -237,7 +239,7 @@ impl Engine {
         match started {
             Ok((stream, permit)) => {
                 let stream = bounded(stream, deadline, timeout, cancel);
-                Ok(Running { stream: counted(stream, answer, logged, permit) })
+                Ok(RunningQuery { stream: counted(stream, answer, logged, permit) })
             }
             Err(error) => {
                 logged.failed(QueryError::to_string(&error));
@@ -249,7 +251,7 @@ impl Engine {
 
 impl Engine {
     /// Runs a statement that changes rows, for each row of its parameters; returns how many rows it changed.
-    async fn change(&self, prepared: Prepared, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+    async fn change(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
         if prepared.bound.len() < 2 {
             return self.change_once(prepared, context, principal).await;
         }
@@ -277,8 +279,8 @@ impl Engine {
         Ok(count)
     }
 
-    async fn change_once(&self, prepared: Prepared, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
-        let Prepared { session, plan, action, sql, bound, .. } = prepared;
+    async fn change_once(&self, prepared: PreparedStatement, context: &Arc<TaskContext>, principal: &Principal) -> Result<u64> {
+        let PreparedStatement { session, plan, action, sql, bound, .. } = prepared;
         let instant = session.execution_props().query_execution_start_time;
         let mut count = change::run(&session, context, &plan, &action, principal).await;
         for attempt in 1..ATTEMPTS {
@@ -307,14 +309,14 @@ fn counted(
         let schema = of_rows.clone();
         async move {
             let (mut stream, mut logged, permit) = state?;
-            let next = stream.next().await.map(|next| next.and_then(|batch| Ok(shape::to_plain(batch, &schema)?)));
+            let next = stream.next().await.map(|next| next.and_then(|batch| Ok(arrow_types::to_plain(batch, &schema)?)));
             match next {
                 Some(Ok(batch)) => {
                     logged.stats().rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     Some((Ok(batch), Some((stream, logged, permit))))
                 }
                 Some(Err(e)) => {
-                    logged.failed(told(&e));
+                    logged.failed(reworded(&e));
                     Some((Err(e), None))
                 }
                 None => {
@@ -343,12 +345,12 @@ fn kind(sql: &str) -> String {
 /// The shape of an answer: as it is told before the statement runs, and as it comes.
 fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
     match action {
-        Action::Query => semantics::without_marks(&shape::plain(plan.schema().as_arrow())),
+        Action::Query => semantics::without_marks(&arrow_types::plain(plan.schema().as_arrow())),
         _ => change::count_schema(),
     }
 }
 
-impl Prepared {
+impl PreparedStatement {
     /// The shape of the answer.
     pub fn schema(&self) -> SchemaRef {
         schema(&self.plan, &self.action)
@@ -356,6 +358,6 @@ impl Prepared {
 
     /// The parameters, `$1` first, with the types that the statement implies.
     pub fn parameters(&self) -> Schema {
-        shape::plain(&Schema::new(self.parameters.clone())).as_ref().clone()
+        arrow_types::plain(&Schema::new(self.parameters.clone())).as_ref().clone()
     }
 }

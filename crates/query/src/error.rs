@@ -5,7 +5,7 @@ use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
 use esker_write::WriteError;
 
-use crate::wording::{pattern, told};
+use crate::error_wording::{pattern, reworded};
 
 /// Why a query was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ impl From<DataFusionError> for QueryError {
         if let Some(what) = pattern(&error.to_string()) {
             return Self::Statement(what);
         }
-        let text = told(&error);
+        let text = reworded(&error);
         match root(&error) {
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)

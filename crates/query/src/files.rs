@@ -10,7 +10,7 @@ use datafusion::common::{ColumnStatistics, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileGroup;
 use esker_format::{PartitionField, Schema, TableMetadata};
-use esker_read::{Defaults, Names, ReadError, ReadStats, Reader, Wanted, field_id, row_group_rows, row_groups_in};
+use esker_read::{Defaults, FieldNames, ReadError, ReadStats, Reader, ScanRequest, field_id, row_group_rows, row_groups_in};
 use esker_table::{LiveFile, PartitionKey};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -19,7 +19,7 @@ use crate::adapter::ByFieldId;
 use crate::deleted::Deleted;
 use crate::prune::Within;
 use crate::ranges::FileBounds;
-use crate::source::Known;
+use crate::source::KnownFile;
 
 /// Bytes of a file that are worth a task of their own.
 const SPLIT_BYTES: u64 = 8 << 20;
@@ -42,7 +42,7 @@ pub(crate) struct Scan<'a> {
     pub(crate) filtered: bool,
     /// What filters say of what is within columns.
     pub(crate) within: &'a Within,
-    pub(crate) names: &'a Arc<Names>,
+    pub(crate) names: &'a Arc<FieldNames>,
 }
 
 /// Expressions on the files of a partition by identity, which is what a column is that they lack.
@@ -143,9 +143,9 @@ pub(crate) async fn partitioned(
             if let Some(in_partition) = in_partition {
                 file = file.with_extension(in_partition.clone());
             }
-            let mut wanted = Wanted::columns(columns.clone());
+            let mut wanted = ScanRequest::columns(columns.clone());
             (wanted.part, wanted.nan, wanted.all_pages) = (part, nan, riddled);
-            file.with_extension(Known { uri: path.into(), wanted })
+            file.with_extension(KnownFile { uri: path.into(), wanted })
         };
         Ok::<_, ReadError>(parts(&file).into_iter().map(part).collect::<Vec<_>>())
     };
@@ -176,7 +176,7 @@ fn parts(file: &LiveFile) -> Vec<Option<Range<u64>>> {
 
 /// The bytes that a file, or its part, stands for.
 fn bytes(file: &PartitionedFile) -> u64 {
-    let part = file.extension::<Known>().and_then(|known| known.wanted.part.as_ref());
+    let part = file.extension::<KnownFile>().and_then(|known| known.wanted.part.as_ref());
     part.map_or(file.object_meta.size, |part| part.end - part.start)
 }
 

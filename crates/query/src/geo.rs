@@ -299,7 +299,7 @@ impl ScalarUDFImpl for Function {
         }
         if let Some(other) = types[..of_shapes].iter().find(|ty| !is_binary(ty) && !ty.is_null()) {
             let hint = if other.is_string() { "; ST_GeomFromText makes a shape of text" } else { "" };
-            return self.wrong(format!("it takes shapes, not {}{hint}", crate::wording::sql_type(other)));
+            return self.wrong(format!("it takes shapes, not {}{hint}", crate::error_wording::sql_type(other)));
         }
         let rest = &types[of_shapes..];
         let fits = |ty: &DataType| match self.does {
@@ -308,7 +308,7 @@ impl ScalarUDFImpl for Function {
             _ => ty.is_numeric(),
         };
         if let Some(other) = rest.iter().find(|ty| !fits(ty) && !ty.is_null()) {
-            return self.wrong(format!("it can't take {}", crate::wording::sql_type(other)));
+            return self.wrong(format!("it can't take {}", crate::error_wording::sql_type(other)));
         }
         if matches!(self.does, Does::Compare(_)) && args.arg_fields.iter().any(|field| is_on_globe(field)) {
             return self.wrong("it is not served for geographies, whose edges are no straight lines");

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType::{self, Boolean, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{
-    ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Stats, Type, Value as Single,
+    ColumnStats, ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Type, Value as Single,
 };
 use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, ancestors, partition_label, value_label};
 use serde_json::{Value, json};
@@ -166,7 +166,7 @@ fn label(of: &LoadedTable, file: &LiveFile) -> String {
 }
 
 /// The lower or the upper bounds of the table's columns, as far as they can be understood.
-fn bounds(of: &LoadedTable, file: &LiveFile, bound: for<'a> fn(Stats<'a>) -> Option<&'a [u8]>) -> BTreeMap<String, String> {
+fn bounds(of: &LoadedTable, file: &LiveFile, bound: for<'a> fn(ColumnStats<'a>) -> Option<&'a [u8]>) -> BTreeMap<String, String> {
     let schema = of.metadata.current_schema();
     let named = |id: i32| {
         let Type::Primitive(ty) = schema.field_by_id(id)?.field_type.as_ref() else { return None };

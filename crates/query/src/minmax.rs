@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::prim_op::PrimitiveGroupsAccumulator;
 
-use crate::semantics::{Extreme, Nested, Plain, Ranked, Windowed};
+use crate::semantics::{Comparable, Extreme, Nested, Ranked, Windowed};
 
 /// The two functions.
 pub(crate) fn functions() -> [Arc<AggregateUDF>; 2] {
@@ -95,7 +95,7 @@ impl AggregateUDFImpl for Ordered {
         match arguments.return_field.data_type() {
             ty @ (DataType::Float32 | DataType::Float64) => Ok(Box::new(Windowed::<Ranked>::new(self.max, ty))),
             ty if ty.is_nested() => Ok(Box::new(Nested::new(self.max, ty)?)),
-            ty => Ok(Box::new(Windowed::<Plain>::new(self.max, ty))),
+            ty => Ok(Box::new(Windowed::<Comparable>::new(self.max, ty))),
         }
     }
 

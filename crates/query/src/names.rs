@@ -14,18 +14,18 @@ use datafusion::logical_expr::TableType;
 use esker_catalog::{Catalog, LoadedTable, LoadedView};
 use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
-use esker_state::Kind;
+use esker_state::TabularKind;
 use esker_types::{Coded, ErrorCode, IdentError, NamespaceName, TableName, caught};
 
 use crate::log::QueryStats;
-use crate::rowscan::RowTable;
+use crate::row_position_scan::RowTable;
+use crate::statement_text::{AsOf, parse_name};
 use crate::table::columns;
-use crate::text::{AsOf, parse_name};
-use crate::{IcebergTable, QueryError, QueryLog, inspect, record, system, views};
+use crate::{IcebergTable, QueryError, QueryLog, inspect, system, table_health_table, views};
 
 /// The warehouses, as one statement sees them.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct NameResolver {
     warehouses: Arc<[(Catalog, Reader)]>,
     /// What the sessions that read views begin as.
     pub(crate) session: Arc<SessionState>,
@@ -35,15 +35,15 @@ pub(crate) struct Names {
     pub(crate) depth: usize,
     /// Namespaces and their tables by warehouse, where they are asked for.
     lists: Arc<BTreeMap<String, Lists>>,
-    seen: Seen,
-    listing: Listing,
+    seen: LookedUp,
+    listing: NameListing,
 }
 
 /// Whether the statement is planned: what is looked up from then on is looked up to be listed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listing(Arc<AtomicBool>);
+pub(crate) struct NameListing(Arc<AtomicBool>);
 
-impl Listing {
+impl NameListing {
     /// From now on.
     pub(crate) fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -56,11 +56,11 @@ impl Listing {
 
 /// The tables that a statement was planned on, each with its warehouse and metadata file; none if it names anything else.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen(Arc<Mutex<Option<Vec<SeenTable>>>>);
+pub(crate) struct LookedUp(Arc<Mutex<Option<Vec<SeenTable>>>>);
 
 type SeenTable = (usize, TableName, String);
 
-impl Seen {
+impl LookedUp {
     fn note(&self, table: Option<SeenTable>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (seen.as_mut(), table) {
@@ -87,7 +87,7 @@ impl Seen {
 /// Names by namespace, each with what it is.
 type Lists = BTreeMap<String, Vec<(String, TableType)>>;
 
-impl Names {
+impl NameResolver {
     /// With all names read, if the statement asks for them.
     pub(crate) async fn load(
         warehouses: Arc<[(Catalog, Reader)]>,
@@ -102,17 +102,17 @@ impl Names {
                 lists.insert(catalog.options().warehouse.clone(), list(catalog).await?);
             }
         }
-        let seen = Seen(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: Listing::default() })
+        let seen = LookedUp(Arc::new(Mutex::new(lists.is_empty().then(Vec::new))));
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists: Arc::new(lists), seen, listing: NameListing::default() })
     }
 
     /// To be told when the statement is planned.
-    pub(crate) fn listing(&self) -> Listing {
+    pub(crate) fn listing(&self) -> NameListing {
         self.listing.clone()
     }
 
     /// What was looked up so far.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> LookedUp {
         self.seen.clone()
     }
 
@@ -144,7 +144,7 @@ async fn list(catalog: &Catalog) -> crate::Result<Lists> {
         lists.entry(namespace.to_string()).or_default();
     }
     for row in catalog.tables().await?.into_iter().chain(catalog.views().await?) {
-        let what = if row.kind == Kind::View { TableType::View } else { TableType::Base };
+        let what = if row.kind == TabularKind::View { TableType::View } else { TableType::Base };
         lists.entry(row.name.namespace.to_string()).or_default().push((row.name.name, what));
     }
     // Of tables with one name in SQL, the first is found by it.
@@ -182,7 +182,7 @@ pub(crate) fn meant(levels: &[String], table: &str) -> std::result::Result<Vec<T
     Ok(found)
 }
 
-impl CatalogProviderList for Names {
+impl CatalogProviderList for NameResolver {
     fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
         None
     }
@@ -204,7 +204,7 @@ impl CatalogProviderList for Names {
 
 #[derive(Debug)]
 struct Warehouse {
-    names: Names,
+    names: NameResolver,
     at: usize,
     /// The outer level of the namespaces looked up.
     outer: Option<String>,
@@ -226,7 +226,7 @@ impl CatalogProvider for Warehouse {
 
 #[derive(Debug)]
 struct Namespace {
-    names: Names,
+    names: NameResolver,
     at: usize,
     /// As the statement has them.
     levels: Vec<String>,
@@ -306,7 +306,7 @@ impl Namespace {
                 return Ok(Some(table));
             }
             // Of the catalog's own namespace of this name, only what Esker writes there.
-            if parse_name(name).0.split('$').next() != Some(record::TABLE) {
+            if parse_name(name).0.split('$').next() != Some(table_health_table::TABLE) {
                 return Ok(None);
             }
         }

@@ -36,7 +36,7 @@ pub fn listed_columns(iceberg: &Schema) -> SchemaRef {
     let marked = semantics::mark_fixed(&arrow_columns(iceberg), iceberg);
     let one = |field: &FieldRef| {
         let name = semantics::type_name(field);
-        let told = variant::told_field(field);
+        let told = variant::json_field(field);
         let mut metadata = told.metadata().clone();
         metadata.insert(FLIGHT_TYPE.to_owned(), name);
         Field::clone(&told).with_metadata(metadata)

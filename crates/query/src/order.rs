@@ -8,7 +8,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::scalar_subquery::ScalarSubqueryExec;
 
-use crate::pushdown::RECOMPUTED;
+use crate::physical_rules::RECOMPUTED;
 
 /// DataFusion's rule that marks which order a plan is asked for, below the node that asks subqueries first: it takes a node with several
 /// inputs for one that no order goes through, and the rules after it drop the sort.

@@ -24,7 +24,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
 
-use crate::pushdown::{RECOMPUTED, replaced};
+use crate::physical_rules::{RECOMPUTED, replaced};
 
 /// The rule; it comes before all that rely on constants.
 #[derive(Debug)]

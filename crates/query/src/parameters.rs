@@ -26,7 +26,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::select::taken;
 use crate::semantics::rewritten;
-use crate::text::Parsed;
+use crate::statement_text::Parsed;
 use crate::{QueryError, Result};
 
 /// What begins the names of the functions that stand for parameters.

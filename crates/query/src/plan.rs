@@ -20,15 +20,15 @@ use esker_catalog::{Catalog, LoadedTable};
 use esker_format::Schema;
 use esker_read::Reader;
 
+use crate::assignment::{self, Column};
 use crate::change::{Action, refused};
 use crate::select::{self, normal, parts, quoted};
-use crate::store::{self, Column};
-use crate::target::Target;
-use crate::text::Parsed;
-use crate::{Result, information, parameters, rowscan, syntax, text, values};
+use crate::statement_text::Parsed;
+use crate::target::WriteTarget;
+use crate::{Result, information, parameters, row_position_scan, statement_text, syntax, values};
 
 /// A statement's plan, with what is to be done with its rows.
-pub(crate) struct Planned {
+pub(crate) struct PlannedStatement {
     pub(crate) plan: LogicalPlan,
     pub(crate) action: Action,
     /// How many parameters there are.
@@ -56,12 +56,12 @@ pub(crate) async fn plan(
     warehouses: &[(Catalog, Reader)],
     mut parsed: Parsed,
     bound: Option<&[ScalarValue]>,
-) -> Result<Planned> {
+) -> Result<PlannedStatement> {
     parameters::place(&mut parsed, session, bound)?;
     let mut planner = Planner { session, warehouses, implied: BTreeMap::new() };
     let (plan, action) = planner.plan(parsed.statement).await?;
     let plan = information::told(plan, planner.session.catalog_list())?;
-    Ok(Planned { plan, action, parameters: parsed.parameters, implied: planner.implied })
+    Ok(PlannedStatement { plan, action, parameters: parsed.parameters, implied: planner.implied })
 }
 
 fn named(name: &ObjectName) -> Result<TableReference> {
@@ -88,7 +88,7 @@ impl Planner<'_> {
                 if create.or_replace || create.temporary || !create.constraints.is_empty() || !create.column_defaults.is_empty() {
                     return Err(refused("CREATE TABLE takes no OR REPLACE, TEMPORARY, constraints or defaults here"));
                 }
-                let target = Target::of_new(self.warehouses, &create.name).await?;
+                let target = WriteTarget::of_new(self.warehouses, &create.name).await?;
                 (Arc::unwrap_or_clone(create.input), Action::Create { target, if_not_exists: create.if_not_exists })
             }
             plan => (plan, Action::Query),
@@ -135,10 +135,10 @@ impl Planner<'_> {
     async fn insert(&mut self, insert: Insert, with: Option<With>) -> Result<(LogicalPlan, Action)> {
         let (name, given, source) = parts_of(insert)?;
         let table = named(&name)?;
-        let target = Target::find(self.warehouses, &table).await?;
+        let target = WriteTarget::find(self.warehouses, &table).await?;
         let loaded = target.load().await?;
         let schema = loaded.metadata.current_schema().clone();
-        let all = store::columns(&schema);
+        let all = assignment::columns(&schema);
         let listed = listed(&target, &all, &given)?;
         let provider = self.provider(&table).await?;
         let mut source = source.unwrap_or_else(|| Box::new(select::defaults(listed.len())));
@@ -219,7 +219,7 @@ impl Planner<'_> {
             true => self.provider(&rows.table).await?,
             false => None,
         };
-        for (at, column) in store::columns(schema).into_iter().enumerate() {
+        for (at, column) in assignment::columns(schema).into_iter().enumerate() {
             columns.push(match values.remove(column.name()) {
                 Some(expr) if values::is_default(&expr) => SelectItem::ExprWithAlias {
                     expr: self.default_of(&column, schema, at, provider.as_deref())?,
@@ -295,7 +295,7 @@ fn parts_of(insert: Insert) -> Result<(ObjectName, Vec<ObjectName>, Option<Box<Q
 }
 
 /// Where in a table the columns are that an `INSERT` lists; all of them, if it lists none.
-fn listed(target: &Target, all: &[Column], given: &[ObjectName]) -> Result<Vec<usize>> {
+fn listed(target: &WriteTarget, all: &[Column], given: &[ObjectName]) -> Result<Vec<usize>> {
     if given.is_empty() {
         return Ok((0..all.len()).collect());
     }
@@ -328,7 +328,7 @@ fn default(schema: &Schema, at: usize, provider: Option<&dyn TableProvider>) -> 
 
 /// The rows of a table that `DELETE` or `UPDATE` is about.
 struct Rows {
-    target: Target,
+    target: WriteTarget,
     loaded: LoadedTable,
     /// As the statement names it.
     table: TableReference,
@@ -355,10 +355,10 @@ impl Rows {
         }
         let whole = if alias.is_none() { parts(name) } else { Vec::new() };
         let table = named(name)?;
-        if text::parse_name(table.table()).1.is_some() {
+        if statement_text::parse_name(table.table()).1.is_some() {
             return Err(refused("DELETE and UPDATE are about a table as it is now; they take no AS OF"));
         }
-        let target = Target::find(warehouses, &table).await?;
+        let target = WriteTarget::find(warehouses, &table).await?;
         let loaded = target.load().await?;
         if loaded.metadata.format_version == 1 {
             return Err(refused(format!(
@@ -366,11 +366,11 @@ impl Rows {
                 target.name
             )));
         }
-        let rows = text::rows_name(table.table(), loaded.metadata.current_snapshot_id);
+        let rows = statement_text::rows_name(table.table(), loaded.metadata.current_snapshot_id);
         let outer = [table.catalog(), table.schema()].into_iter().flatten();
         let name = outer.chain([rows.as_str()]).map(|part| ObjectNamePart::Identifier(quoted(part))).collect();
         let alias = alias.as_ref().map_or_else(|| table.table().to_owned(), |alias| normal(&alias.name));
-        let places = rowscan::places(loaded.metadata.current_schema());
+        let places = row_position_scan::places(loaded.metadata.current_schema());
         Ok(Self { target, loaded, table, from: select::aliased(ObjectName(name), &alias), alias, whole, places })
     }
 

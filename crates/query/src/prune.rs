@@ -13,8 +13,8 @@ use esker_table::Planned;
 use parquet::file::metadata::ParquetMetaData;
 use roaring::RoaringTreemap;
 
-use crate::near;
 use crate::ranges::FileRanges;
+use crate::spatial_pruning;
 use crate::variant::Conditions;
 
 /// Filters as one expression on the table's columns.
@@ -28,13 +28,13 @@ pub(crate) fn condition(state: &dyn Session, schema: &SchemaRef, filters: &[Expr
 #[derive(Debug, Default)]
 pub(crate) struct Within {
     variants: Option<Conditions>,
-    shapes: Vec<near::Near>,
+    shapes: Vec<spatial_pruning::SpatialConditions>,
 }
 
 impl Within {
     /// Of some filters on the columns of a table.
     pub(crate) fn of(state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Self> {
-        Ok(Self { variants: Conditions::of(state, schema, filters)?, shapes: near::conditions(schema, filters) })
+        Ok(Self { variants: Conditions::of(state, schema, filters)?, shapes: spatial_pruning::conditions(schema, filters) })
     }
 
     /// Whether they say something.
@@ -48,12 +48,12 @@ impl Within {
             Some(conditions) => conditions.files(files),
             None => files,
         };
-        near::files(&self.shapes, files)
+        spatial_pruning::files(&self.shapes, files)
     }
 
     /// The rows of a file that the filters don't keep, as far as its footer tells.
     pub(crate) fn left_out(&self, footer: &ParquetMetaData) -> RoaringTreemap {
-        let shapes = near::left_out(&self.shapes, footer);
+        let shapes = spatial_pruning::left_out(&self.shapes, footer);
         match &self.variants {
             Some(conditions) => conditions.left_out(footer) | shapes,
             None => shapes,

@@ -210,7 +210,7 @@ impl<F: Planned> PruningStatistics for FileRanges<'_, F> {
 mod tests {
     use datafusion::logical_expr::{Expr, col, lit};
     use datafusion::prelude::SessionContext;
-    use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType};
+    use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType};
     use serde_json::json;
     use uuid::Uuid;
 
@@ -288,8 +288,8 @@ mod tests {
                     file.value_counts = of_column(id, 10);
                     file.null_value_counts = of_column(id, 0);
                     file.nan_value_counts = of_column(2, 0);
-                    file.lower_bounds = of_column(id, Bound::of(&low).expect("a bound"));
-                    file.upper_bounds = of_column(id, Bound::of(&high).expect("a bound"));
+                    file.lower_bounds = of_column(id, BoundBytes::of(&low).expect("a bound"));
+                    file.upper_bounds = of_column(id, BoundBytes::of(&high).expect("a bound"));
                 },
                 filter,
             )
@@ -312,8 +312,8 @@ mod tests {
                 |file| {
                     file.value_counts = of_column(2, 10);
                     file.null_value_counts = of_column(2, 0);
-                    file.lower_bounds = of_column(2, Bound::of(&Value::Double(0.0)).expect("a bound"));
-                    file.upper_bounds = of_column(2, Bound::of(&Value::Double(1.0)).expect("a bound"));
+                    file.lower_bounds = of_column(2, BoundBytes::of(&Value::Double(0.0)).expect("a bound"));
+                    file.upper_bounds = of_column(2, BoundBytes::of(&Value::Double(1.0)).expect("a bound"));
                     file.nan_value_counts = nans.and_then(|n| of_column(2, n));
                 },
                 col("f").gt(lit(5.0)),

@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::scope::Scope;
-use crate::{QueryError, Result, depth, syntax, using};
+use crate::{QueryError, Result, depth, join_using, syntax};
 
 /// Between a column's name and what tells it from an earlier one of that name. Readers see the name alone.
 const AGAIN: &str = "\u{1f}again=";
@@ -114,7 +114,7 @@ impl VisitorMut for Rewriter {
             return self.refused(what);
         }
         syntax::name_recursive(query);
-        if let Err(what) = using::apart_in(query) {
+        if let Err(what) = join_using::apart_in(query) {
             return self.wrong(what);
         }
         name_all(&mut query.body, self.depth > 1);
@@ -131,7 +131,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.scope.select(select);
         // One of several in a set operation; any other is done.
-        if let Err(what) = using::apart(select, None) {
+        if let Err(what) = join_using::apart(select, None) {
             return self.wrong(what);
         }
         match () {

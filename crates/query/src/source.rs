@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use esker_catalog::Catalog;
 use esker_format::Schema;
-use esker_read::{Input, Names, ReadStats, Reader, Wanted, marked_as_text, text_fields};
+use esker_read::{CachedFile, FieldNames, ReadStats, Reader, ScanRequest, marked_as_text, text_fields};
 use esker_state::TableUse;
 use esker_types::TableId;
 use futures::FutureExt;
@@ -23,12 +23,12 @@ use parquet::file::metadata::ParquetMetaData;
 
 /// A file, as the catalog knows it: its path in the plan is for people.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct KnownFile {
     pub(crate) uri: Arc<str>,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: ScanRequest,
 }
 
-impl Known {
+impl KnownFile {
     /// Whether it is the first part of its file, or all of it.
     pub(crate) fn is_first(&self) -> bool {
         self.wanted.part.as_ref().is_none_or(|part| part.start == 0)
@@ -37,7 +37,7 @@ impl Known {
 
 /// What planning a scan found out.
 #[derive(Debug)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedFile {
     pub(crate) files_pruned: usize,
     pub(crate) rows_deleted: usize,
     /// What the scan counts for, once it opens a file: an answer from metadata alone is none.
@@ -48,23 +48,23 @@ pub(crate) struct Planned {
 
 /// Opens the files of one scan.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct ScanFiles {
     reader: Reader,
     /// The fields that hold text, whatever a file says of them.
     text: Arc<BTreeSet<i32>>,
     stats: Arc<ReadStats>,
-    planned: Planned,
+    planned: PlannedFile,
     told: AtomicBool,
 }
 
-impl Files {
-    pub(crate) fn new(reader: Reader, schema: &Schema, stats: Arc<ReadStats>, planned: Planned) -> Self {
+impl ScanFiles {
+    pub(crate) fn new(reader: Reader, schema: &Schema, stats: Arc<ReadStats>, planned: PlannedFile) -> Self {
         let text = Arc::new(text_fields(schema));
         Self { reader, text, stats, planned, told: AtomicBool::new(false) }
     }
 }
 
-impl ParquetFileReaderFactory for Files {
+impl ParquetFileReaderFactory for ScanFiles {
     fn create_reader(
         &self,
         partition: usize,
@@ -73,24 +73,25 @@ impl ParquetFileReaderFactory for Files {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         if !self.told.swap(true, Relaxed) {
-            self.planned.catalog.note_use(self.planned.table, &self.planned.used);
+            self.planned.catalog.record_use(self.planned.table, &self.planned.used);
             MetricBuilder::new(metrics).global_counter("files_pruned").add(self.planned.files_pruned);
             MetricBuilder::new(metrics).global_counter("rows_deleted").add(self.planned.rows_deleted);
         }
-        let known = file.extension::<Known>().ok_or_else(|| DataFusionError::Internal("a file without its URI".to_owned()))?;
+        let known =
+            file.extension::<KnownFile>().ok_or_else(|| DataFusionError::Internal("a file without its URI".to_owned()))?;
         let own = Arc::new(ReadStats::default());
         let input = self
             .reader
-            .input(&known.uri, file.object_meta.size, &own)
+            .cached_file(&known.uri, file.object_meta.size, &own)
             .map_err(|e| DataFusionError::External(Box::new(e)))?
             .wanting(known.wanted.clone());
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         let told = [
-            Told { of: |s| &s.bytes_read, count: counter("bytes_fetched") },
-            Told { of: |s| &s.cached_bytes, count: counter("bytes_cached") },
-            Told { of: |s| &s.requests, count: counter("requests") },
-            Told { of: |s| &s.footer_hits, count: counter("footers_cached") },
-            Told { of: |s| &s.files_opened, count: counter("files_opened") },
+            PublishedCounter { of: |s| &s.bytes_read, count: counter("bytes_fetched") },
+            PublishedCounter { of: |s| &s.cached_bytes, count: counter("bytes_cached") },
+            PublishedCounter { of: |s| &s.requests, count: counter("requests") },
+            PublishedCounter { of: |s| &s.footer_hits, count: counter("footers_cached") },
+            PublishedCounter { of: |s| &s.files_opened, count: counter("files_opened") },
         ];
         // A file in several parts is opened once.
         let first = known.is_first();
@@ -99,23 +100,23 @@ impl ParquetFileReaderFactory for Files {
     }
 }
 
-struct Told {
+struct PublishedCounter {
     of: fn(&ReadStats) -> &AtomicU64,
     count: Count,
 }
 
 struct Counted {
-    input: Input,
+    input: CachedFile,
     text: Arc<BTreeSet<i32>>,
-    names: Arc<Names>,
+    names: Arc<FieldNames>,
     own: Arc<ReadStats>,
     whole: Arc<ReadStats>,
-    told: [Told; 5],
+    told: [PublishedCounter; 5],
     first: bool,
 }
 
 impl Counted {
-    fn tell(&self) {
+    fn publish_metrics(&self) {
         for told in &self.told {
             let n = (told.of)(&self.own).swap(0, Relaxed);
             ReadStats::add((told.of)(&self.whole), n);
@@ -128,7 +129,7 @@ impl AsyncFileReader for Counted {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
         async move {
             let bytes = self.input.get_bytes(range).await;
-            self.tell();
+            self.publish_metrics();
             bytes
         }
         .boxed()
@@ -137,7 +138,7 @@ impl AsyncFileReader for Counted {
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         async move {
             let bytes = self.input.get_byte_ranges(ranges).await;
-            self.tell();
+            self.publish_metrics();
             bytes
         }
         .boxed()
@@ -152,7 +153,7 @@ impl AsyncFileReader for Counted {
                 ReadStats::add(&self.own.files_opened, 1);
             }
             let footer = self.input.get_metadata(options).await;
-            self.tell();
+            self.publish_metrics();
             marked_as_text(footer?, &self.text, &self.names)
         }
         .boxed()

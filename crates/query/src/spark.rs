@@ -95,7 +95,7 @@ impl Dialect for Spark {
 
 #[cfg(test)]
 mod tests {
-    use crate::text::{Grammar, statement};
+    use crate::statement_text::{Grammar, statement};
 
     #[test]
     fn strings_are_escaped_as_spark_escapes_them() {

@@ -10,7 +10,7 @@ use arrow::datatypes::DataType;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Timelike, Utc};
 use esker_format::PrimitiveType;
 
-use crate::moment;
+use crate::timestamp_text;
 
 const MICROSECOND: u32 = 1000;
 
@@ -149,8 +149,8 @@ fn timestamp(text: &str, zoned: bool) -> Option<DateTime<Utc>> {
     if !is_year_known(text) {
         return None;
     }
-    let at = moment::read(&Utc, text).ok()?;
-    let elsewhere = moment::read(&FixedOffset::east_opt(3600)?, text).ok()?;
+    let at = timestamp_text::read(&Utc, text).ok()?;
+    let elsewhere = timestamp_text::read(&FixedOffset::east_opt(3600)?, text).ok()?;
     let says_zone = elsewhere == at;
     (zoned || !says_zone).then_some(at)
 }

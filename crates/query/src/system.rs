@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType::{self, Boolean, Float64, Int32, Int64, Utf8};
 use datafusion::catalog::TableProvider;
-use esker_catalog::{Catalog, CatalogError, Examined};
+use esker_catalog::{AssessedTable, Catalog, CatalogError};
 use esker_state::JobFilter;
 use esker_types::now_ms;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn named(columns: &[(&str, DataType)]) -> Vec<arrow::datatypes::Field> {
 }
 
 async fn tables(catalog: &Catalog) -> Result<Arc<dyn TableProvider>> {
-    let row = |Examined { row, facts, .. }: Examined| {
+    let row = |AssessedTable { row, facts, .. }: AssessedTable| {
         let mut json = json!({
             "namespace": row.name.namespace.to_string(), "table": row.name.name, "owned": row.owned,
             "metadata_location": row.metadata_location,

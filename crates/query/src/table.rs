@@ -17,20 +17,20 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_format::{Columns, DataFileFormat, NestedFieldRef, Projection, Schema, SnapshotRef};
+use esker_format::{Columns, DataFileFormat, ManifestProjection, NestedFieldRef, Schema, SnapshotRef};
 use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadStats, Reader, arrow_field, field_id, write_default};
 use esker_state::TableUse;
 use esker_table::{DeleteIndex, EqualityNames, LiveFile, SnapshotFiles};
 use roaring::RoaringTreemap;
 
 use crate::adapter::ByFieldId;
-use crate::checked::Checked;
 use crate::error::external;
+use crate::filter_recheck::RecheckedSource;
 use crate::log::QueryStats;
-use crate::met::Owner;
 use crate::prune::Within;
-use crate::source::{Files, Known, Planned};
-use crate::{files, opaque, prune, selective, semantics, shape};
+use crate::scan_errors::Owner;
+use crate::source::{KnownFile, PlannedFile, ScanFiles};
+use crate::{arrow_types, files, opaque, prune, selective, semantics};
 
 /// Keys of equality deletes in memory, where queries' memory has no limit.
 const EQUALITY_BYTES: usize = 256 << 20;
@@ -72,7 +72,7 @@ impl IcebergTable {
         reader: Reader,
         stats: Arc<QueryStats>,
     ) -> crate::Result<Self> {
-        let target = shape::scanned(&opaque::columns_as_they_come(&iceberg));
+        let target = arrow_types::scanned(&opaque::columns_as_they_come(&iceberg));
         let schema = seen(&target, &iceberg);
         let write_defaults = write_defaults(&iceberg, &schema);
         let reader = reader.naming(&table.metadata);
@@ -155,13 +155,13 @@ impl IcebergTable {
         let Some(snapshot) = &self.snapshot else { return Ok(Kept::default()) };
         let condition = prune::condition(state, schema, filters)?;
         let filtered = filters.iter().flat_map(Expr::column_refs).filter_map(|c| field_id(schema.field_with_name(&c.name).ok()?));
-        let planning = Projection::planning(Columns::of(filtered));
+        let planning = ManifestProjection::planning(Columns::of(filtered));
         let of = self.catalog.files(&self.table, snapshot, &planning).await.map_err(external)?;
         let kept = prune::files(condition.as_ref(), schema, &self.table.metadata, of.iter().collect())?;
         let within = Within::of(state, schema, filters)?;
         let kept = within.files(kept);
         let read = Columns::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
-        let files = of.read(self.catalog.manifests(), &kept, &Projection::reading(read)).await;
+        let files = of.read(self.catalog.manifests(), &kept, &ManifestProjection::reading(read)).await;
         let files = files.map_err(|e| external(CatalogError::from(e)))?;
         check_readable(&files)?;
         Ok(Kept { files, within, of })
@@ -176,12 +176,12 @@ impl IcebergTable {
 
 /// Columns of a table as queries see them.
 pub(crate) fn seen(columns: &ArrowSchema, iceberg: &Schema) -> SchemaRef {
-    semantics::mark_fixed(&shape::with_anonymous(columns), iceberg)
+    semantics::mark_fixed(&arrow_types::with_anonymous(columns), iceberg)
 }
 
 /// All columns of a table as queries see them.
 pub(crate) fn columns(iceberg: &Schema) -> SchemaRef {
-    seen(&shape::scanned(&opaque::columns_as_they_come(iceberg)), iceberg)
+    seen(&arrow_types::scanned(&opaque::columns_as_they_come(iceberg)), iceberg)
 }
 
 fn write_defaults(iceberg: &Schema, schema: &SchemaRef) -> HashMap<String, Expr> {
@@ -271,7 +271,7 @@ impl TableProvider for IcebergTable {
             let schema = Arc::new(self.schema.project(projected)?);
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let whole = files.iter().filter(|f| f.extension::<Known>().is_none_or(Known::is_first));
+        let whole = files.iter().filter(|f| f.extension::<KnownFile>().is_none_or(KnownFile::is_first));
         let mut statistics = Statistics::try_merge_iter(whole.filter_map(|f| f.statistics.as_deref()), &self.schema)?;
         // Rows are counted; bounds are no values.
         statistics.column_statistics = statistics.column_statistics.into_iter().map(ColumnStatistics::to_inexact).collect();
@@ -283,7 +283,7 @@ impl TableProvider for IcebergTable {
 
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (scanned_files, scanned_deletes) = (count(kept.files.len()), count(kept.of.deletes.len()));
-        let planned = Planned {
+        let planned = PlannedFile {
             files_pruned: considered - kept.files.len(),
             rows_deleted: usize::try_from(rows_deleted).unwrap_or(usize::MAX),
             table: self.table.row.id,
@@ -302,14 +302,14 @@ impl TableProvider for IcebergTable {
         options.global.reorder_filters = true;
         // It would be filled with whole batches, around the few rows of the pages that are left.
         options.global.max_predicate_cache_size = Some(0);
-        let factory = Files::new(self.reader.clone(), &self.iceberg, self.stats.read.clone(), planned);
+        let factory = ScanFiles::new(self.reader.clone(), &self.iceberg, self.stats.read.clone(), planned);
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(factory));
         // The store is asked for and not used: bytes come from the reader. This one is always registered.
         let config = FileScanConfigBuilder::new(
             ObjectStoreUrl::local_filesystem(),
-            Arc::new(Checked::new(Arc::new(source), self.owner())),
+            Arc::new(RecheckedSource::new(Arc::new(source), self.owner())),
         )
         .with_file_groups(files::groups(files, state.config().target_partitions()))
         .with_statistics(statistics)

@@ -14,13 +14,13 @@ use crate::{QueryError, Result};
 
 /// Where a statement writes.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct WriteTarget {
     pub(crate) catalog: Catalog,
     pub(crate) reader: Reader,
     pub(crate) name: TableName,
 }
 
-impl Target {
+impl WriteTarget {
     /// Finds the warehouse and the table that a reference means.
     pub(crate) async fn find(warehouses: &[(Catalog, Reader)], reference: &TableReference) -> Result<Self> {
         let (mut this, names) = Self::meant(warehouses, reference)?;
@@ -131,7 +131,9 @@ impl Drop for Inner {
         // Without a runtime the process is ending, and the next start finds what was recorded.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = deletion::settle(&catalog, table, &paths, "written by a statement and not committed").await {
+                if let Err(error) =
+                    deletion::settle_outputs(&catalog, table, &paths, "written by a statement and not committed").await
+                {
                     tracing::warn!(%error, "files of a failed statement are reclaimed at the next start");
                 }
             });

@@ -9,10 +9,10 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, Sca
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Values};
 
+use crate::assignment::Column;
 use crate::error::external;
 use crate::parameters::call;
 use crate::select::taken;
-use crate::store::Column;
 use crate::{QueryError, Result};
 
 /// What begins the names of the functions that store values in columns.

@@ -12,9 +12,9 @@ use esker_catalog::LoadedView;
 use esker_format::ViewRepresentation;
 use esker_types::NamespaceName;
 
-use crate::names::{Names, exactly};
-use crate::text::{Grammar, Parsed};
-use crate::{QueryError, Result, information, opaque, plan, shape, text};
+use crate::names::{NameResolver, exactly};
+use crate::statement_text::{Grammar, Parsed};
+use crate::{QueryError, Result, arrow_types, information, opaque, plan, statement_text};
 
 /// Views within views, at most.
 const DEPTH: usize = 16;
@@ -31,7 +31,7 @@ fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
 }
 
 /// A view as a table whose rows its text makes, read as it was written: names without a namespace are looked up where the view says.
-pub(crate) async fn open(names: &Names, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
+pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedView) -> Result<Arc<dyn TableProvider>> {
     let name = &view.row.name;
     let wrong = |what: String| QueryError::Statement(format!("view {name}: {what}"));
     if names.depth >= DEPTH {
@@ -59,7 +59,7 @@ pub(crate) async fn open(names: &Names, warehouse: &str, view: &LoadedView) -> R
 }
 
 async fn planned(
-    names: &Names,
+    names: &NameResolver,
     warehouse: &str,
     view: &LoadedView,
     grammar: Grammar,
@@ -73,7 +73,7 @@ async fn planned(
     let options = session.config_mut().options_mut();
     catalog.clone_into(&mut options.catalog.default_catalog);
     options.catalog.default_schema = exactly(&version.default_namespace.join(&NamespaceName::SEPARATOR.to_string()));
-    let Parsed { statement, parameters } = text::statement(sql, grammar)?;
+    let Parsed { statement, parameters } = statement_text::statement(sql, grammar)?;
     if parameters > 0 {
         return Err(QueryError::Statement("its text has parameters".to_owned()));
     }
@@ -90,7 +90,7 @@ async fn planned(
     if fields.len() != made {
         return Err(QueryError::Statement(format!("its text makes {made} columns, not {}", fields.len())));
     }
-    let wanted = shape::scanned(&opaque::arrow_columns(schema));
+    let wanted = arrow_types::scanned(&opaque::arrow_columns(schema));
     let shaped = |(column, field): (Column, &FieldRef)| {
         // Of what can't be decoded, and of nulls alone, the text says all that there is to say.
         let as_it_is = opaque::type_of(field).is_some() || field.data_type().is_null();

@@ -9,12 +9,12 @@ use crate::defaults::position;
 /// Brings a file's batches into the target schema, by field id: columns renamed, reordered, added (null, default or
 /// partition value) and promoted, inside structs, lists and maps too.
 #[derive(Debug, Clone)]
-pub struct Adapter {
+pub struct BatchAdapter {
     target: SchemaRef,
     defaults: Defaults,
 }
 
-impl Adapter {
+impl BatchAdapter {
     /// For files of one partition.
     pub fn new(target: SchemaRef, schema: &Schema, partition: Option<(&PartitionSpec, &[Option<Value>])>) -> Self {
         let defaults = Defaults::new(schema, target.fields(), partition);
@@ -84,7 +84,7 @@ mod tests {
         ];
         let schema = Schema::new(0, fields).expect("a schema");
         let target = target_schema(&schema, &[6, 1, 2, 3]).expect("a target");
-        let adapted = Adapter::new(target, &schema, None).adapt(&batch, batch.schema().fields()).expect("adapted");
+        let adapted = BatchAdapter::new(target, &schema, None).adapt(&batch, batch.schema().fields()).expect("adapted");
         let names: Vec<_> = adapted.schema().fields().iter().map(|f| f.name().clone()).collect();
         assert_eq!(names, ["defaulted", "added", "new_name", "s"]);
         assert_eq!(adapted.column(0).as_ref(), &StringArray::from(vec!["x", "x"]) as &dyn Array);

@@ -22,7 +22,7 @@ pub const POSITION: i32 = 2_147_483_545;
 const CONCURRENCY: usize = 8;
 
 /// The deleted positions of one delete file, by data file path.
-pub(crate) type Positions = HashMap<String, RoaringTreemap>;
+pub(crate) type DeletedPositions = HashMap<String, RoaringTreemap>;
 
 /// Whether a delete file is one that can be applied; the error names it and its kind.
 pub fn check_readable(delete: &LiveDelete) -> Result<()> {
@@ -58,7 +58,7 @@ impl Reader {
                 let positions = if delete.kind == DeleteKind::DeletionVector {
                     let about = file.referenced_data_file.clone().unwrap_or_default();
                     let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
-                    let read = async { Ok(Positions::from([(about, self.vector(&delete, stats).await?)])) };
+                    let read = async { Ok(DeletedPositions::from([(about, self.vector(&delete, stats).await?)])) };
                     self.positions(key, read).await?
                 } else {
                     self.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
@@ -101,7 +101,7 @@ impl Reader {
     }
 
     /// Every position in a position delete file, by data file.
-    pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Positions> {
+    pub(crate) async fn read_positions(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<DeletedPositions> {
         let open = self.open(path, size, stats).await?;
         let column = |id: i32| {
             let found = open.fields().iter().position(|f| field_id(f) == Some(id));
@@ -110,7 +110,7 @@ impl Reader {
         let (path_column, position_column) = (column(FILE_PATH)?, column(POSITION)?);
         let mut stream = open.raw_stream(&[path_column, position_column])?;
         let arrow = |source| ReadError::Arrow { path: path.to_owned(), source };
-        let mut positions = Positions::new();
+        let mut positions = DeletedPositions::new();
         while let Some(batch) = stream.try_next().await? {
             let (mut paths, mut rows) = (batch.column(0), batch.column(1));
             if path_column > position_column {

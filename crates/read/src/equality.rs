@@ -16,8 +16,8 @@ use roaring::RoaringTreemap;
 
 use crate::defaults::find;
 use crate::keys::{KeyMaker, KeyTable, hash};
-use crate::spill::{Partition, Partitions, Record};
-use crate::{Adapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
+use crate::spill::{Partition, Partitions, SpilledKey};
+use crate::{BatchAdapter, FileScan, ReadError, ReadStats, Reader, Result, check_readable, optional_schema};
 
 /// Files whose keys are read at the same time.
 const CONCURRENCY: usize = 4;
@@ -100,10 +100,10 @@ impl KeyColumns {
         let is_delete = file.file.equality_ids.as_ref().is_some_and(|ids| !ids.is_empty());
         let spec = metadata.partition_spec_by_id(file.spec_id).filter(|_| !is_delete);
         let partition = spec.map(|spec| (spec.as_ref(), file.file.partition.as_ref()));
-        let adapter = Arc::new(Adapter::new(self.target.clone(), &self.schema, partition));
+        let adapter = Arc::new(BatchAdapter::new(self.target.clone(), &self.schema, partition));
         let size = file.file.size();
         let reader = reader.naming(metadata);
-        let open = if keep { reader.open_kept(path, size, stats).await? } else { reader.open(path, size, stats).await? };
+        let open = if keep { reader.open_cached(path, size, stats).await? } else { reader.open(path, size, stats).await? };
         let lacking = || self.ids.iter().find(|id| find(open.fields().iter(), **id).is_none());
         if let Some(lacking) = is_delete.then(lacking).flatten() {
             let name = find(self.target.fields().iter(), *lacking).map_or("?", |f| f.name().as_str());
@@ -336,7 +336,7 @@ impl KeySet {
 
 /// Looks the rows of a partition up among its deletes.
 fn join(mut keys: Partition, mut rows: Partition, files: &[LiveFile], found: &mut HashMap<String, RoaringTreemap>) -> Result<()> {
-    let mut record = Record { key: Vec::new(), a: 0, b: 0 };
+    let mut record = SpilledKey { key: Vec::new(), a: 0, b: 0 };
     let mut table = KeyTable::new();
     while keys.next(&mut record)? {
         table.insert(hash(&record.key), &record.key, record.a.cast_signed());

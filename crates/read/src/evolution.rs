@@ -17,8 +17,8 @@ use esker_format::{
 };
 use esker_table::properties::{MappedField, NameMapping};
 
-use crate::names::Names;
-use crate::{Adapter, field_id, target_schema};
+use crate::names::FieldNames;
+use crate::{BatchAdapter, field_id, target_schema};
 
 /// A value of any type.
 #[derive(Debug, Clone, PartialEq)]
@@ -380,10 +380,10 @@ proptest::proptest! {
         let columns = fields.iter().zip(old.as_struct().fields()).map(|(f, about)| column(f, about)).collect();
         let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(fields.clone())), columns).expect("a batch");
 
-        let names = Names::from(NameMapping { fields: by_name(&old_type) });
+        let names = FieldNames::from(NameMapping { fields: by_name(&old_type) });
         let fields = names.identify(&fields).expect("ids");
         let target = target_schema(&new, &roots(&new)).expect("a target");
-        let adapted = Adapter::new(target, &new, None).adapt(&batch, &fields).expect("adapted");
+        let adapted = BatchAdapter::new(target, &new, None).adapt(&batch, &fields).expect("adapted");
         let new_type = Type::Struct(new.as_struct().clone());
         for (i, value) in values.iter().enumerate() {
             let columns = new.as_struct().fields().iter().zip(adapted.columns());

@@ -15,28 +15,28 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use roaring::RoaringTreemap;
 
-use crate::blame::{other_rows, parts, rows_of};
+use crate::decode_errors::{other_rows, parts, rows_of};
 use crate::deletes::positions_in;
 use crate::reader::{Projection, row_group_rows};
-use crate::{Adapter, ReadError, Result};
+use crate::{BatchAdapter, ReadError, Result};
 
 /// Some neighbouring row groups of a file, in memory. Decoding them needs no runtime. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Fetched {
+pub struct FetchedRowGroups {
     pub(crate) path: String,
     pub(crate) metadata: ArrowReaderMetadata,
     pub(crate) row_groups: Range<usize>,
-    pub(crate) window: Window,
+    pub(crate) window: FileSlice,
 }
 
 /// A part of a file, addressed as the file is.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub struct FileSlice {
     pub(crate) start: u64,
     pub(crate) bytes: Bytes,
 }
 
-impl Window {
+impl FileSlice {
     pub(crate) fn slice(&self, start: u64, length: Option<usize>) -> parquet::errors::Result<Bytes> {
         let outside = || ParquetError::EOF(format!("bytes at {start} of a part that begins at {}", self.start));
         let from = start.checked_sub(self.start).and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= self.bytes.len());
@@ -46,13 +46,13 @@ impl Window {
     }
 }
 
-impl Length for Window {
+impl Length for FileSlice {
     fn len(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 }
 
-impl ChunkReader for Window {
+impl ChunkReader for FileSlice {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
@@ -64,9 +64,9 @@ impl ChunkReader for Window {
     }
 }
 
-impl Fetched {
+impl FetchedRowGroups {
     /// The bytes, addressed as in the file.
-    pub fn window(&self) -> &Window {
+    pub fn window(&self) -> &FileSlice {
         &self.window
     }
 
@@ -88,12 +88,12 @@ impl Fetched {
     /// Decodes the rows whose positions are in `rows` and not `deleted`, in the file's order, adapted.
     pub fn rows(
         self,
-        adapter: Arc<Adapter>,
+        adapter: Arc<BatchAdapter>,
         projection: Projection,
         rows: Range<u64>,
         deleted: Option<Arc<RoaringTreemap>>,
         batch_size: usize,
-    ) -> Result<Rows> {
+    ) -> Result<FetchedRows> {
         let ranges = row_group_rows(self.metadata.metadata());
         let chosen: Vec<usize> = self.row_groups.filter(|i| overlap(&ranges[*i], &rows)).collect();
         let path = self.path;
@@ -106,7 +106,7 @@ impl Fetched {
             .build()
             .map_err(|source| ReadError::Parquet { path: path.clone(), source })?;
         let source = Source { window: self.window, metadata: self.metadata, projection: projection.mask, row_groups: chosen };
-        Ok(Rows {
+        Ok(FetchedRows {
             path,
             reader,
             source,
@@ -125,7 +125,7 @@ impl Fetched {
 /// What rows are decoded from.
 #[derive(Debug)]
 struct Source {
-    window: Window,
+    window: FileSlice,
     metadata: ArrowReaderMetadata,
     projection: ProjectionMask,
     row_groups: Vec<usize>,
@@ -157,11 +157,11 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 
 /// An iterator over what is left of some row groups: batches with the positions of their rows.
 #[derive(Debug)]
-pub struct Rows {
+pub struct FetchedRows {
     path: String,
     reader: ParquetRecordBatchReader,
     source: Source,
-    adapter: Arc<Adapter>,
+    adapter: Arc<BatchAdapter>,
     /// What is decoded, with ids.
     fields: Fields,
     /// The position of the first row that was decoded.
@@ -178,14 +178,14 @@ pub struct Rows {
 
 /// The positions of a batch's rows in their file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Positions {
+pub enum RowPositions {
     /// One after the other.
     Run(Range<u64>),
     /// Each by itself.
     Each(Vec<u64>),
 }
 
-impl Positions {
+impl RowPositions {
     /// Each position.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u64> + '_> {
         match self {
@@ -195,7 +195,7 @@ impl Positions {
     }
 }
 
-impl Rows {
+impl FetchedRows {
     fn blame(&self, source: Box<dyn Error + Send + Sync>) -> ReadError {
         let path = self.path.clone();
         match (self.source.damaged_column(), source.downcast::<Panicked>()) {
@@ -205,7 +205,7 @@ impl Rows {
         }
     }
 
-    fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, Positions)>> {
+    fn step(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, RowPositions)>> {
         let arrow = |error| ReadError::arrow(&self.path, error);
         let all = self.next..self.next + batch.num_rows() as u64;
         self.next = all.end;
@@ -218,7 +218,7 @@ impl Rows {
         let gone = self.deleted.as_deref().map(|deleted| positions_in(deleted, &inside).collect::<Vec<u64>>());
         let gone = gone.filter(|gone| !gone.is_empty());
         let (batch, positions) = match gone {
-            None => (batch, Positions::Run(inside)),
+            None => (batch, RowPositions::Run(inside)),
             Some(gone) => {
                 let mut keep = vec![true; batch.num_rows()];
                 for position in gone {
@@ -226,7 +226,7 @@ impl Rows {
                 }
                 let positions = inside.clone().filter(|p| keep[cut(p - inside.start)]).collect();
                 let mask = BooleanArray::new(BooleanBuffer::from(keep), None);
-                (filter_record_batch(&batch, &mask).map_err(arrow)?, Positions::Each(positions))
+                (filter_record_batch(&batch, &mask).map_err(arrow)?, RowPositions::Each(positions))
             }
         };
         if batch.num_rows() == 0 {
@@ -236,8 +236,8 @@ impl Rows {
     }
 }
 
-impl Iterator for Rows {
-    type Item = Result<(RecordBatch, Positions)>;
+impl Iterator for FetchedRows {
+    type Item = Result<(RecordBatch, RowPositions)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -297,14 +297,14 @@ mod tests {
         let (start, length) = footer.row_group(0).column(1).byte_range();
         // Within the compressed bytes of the first page.
         bytes[(start + length / 3) as usize..(start + length / 3 + 32) as usize].fill(0xff);
-        let window = Window { start: 0, bytes: bytes.into() };
+        let window = FileSlice { start: 0, bytes: bytes.into() };
         let metadata = ArrowReaderMetadata::load(&window, Default::default()).expect("a footer");
         let projection = Projection { mask: ProjectionMask::all(), fields: metadata.schema().fields().clone() };
-        let fetched = Fetched { path: "s3://lake/f.parquet".to_owned(), metadata, row_groups: 0..1, window };
+        let fetched = FetchedRowGroups { path: "s3://lake/f.parquet".to_owned(), metadata, row_groups: 0..1, window };
         let field = |id, name: &str, ty| NestedField::optional(id, name, ty).into();
         let fields = vec![field(1, "a", PrimitiveType::Int), field(2, "b", PrimitiveType::String)];
         let schema = Schema::new(0, fields).expect("a schema");
-        let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1, 2]).expect("a target"), &schema, None));
+        let adapter = Arc::new(BatchAdapter::new(target_schema(&schema, &[1, 2]).expect("a target"), &schema, None));
         let rows = fetched.rows(adapter, projection, 0..1000, None, 1024).expect("a reader");
         let error = rows.map(|batch| batch.map(drop)).find_map(Result::err).expect("it is damaged").to_string();
         assert!(error.starts_with("s3://lake/f.parquet: column b: "), "{error}");

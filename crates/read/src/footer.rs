@@ -11,7 +11,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 
-use crate::input::Chunks;
+use crate::cached_file::Chunks;
 use crate::trusted::trusted;
 
 /// A parsed footer, page index included.
@@ -135,7 +135,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
-    use crate::{Adapter, BlockCache, BlockOptions, FileScan, ReadStats, Reader, target_schema};
+    use crate::{BatchAdapter, BlockCache, BlockOptions, FileScan, ReadStats, Reader, target_schema};
 
     use super::*;
 
@@ -157,7 +157,7 @@ mod tests {
 
         let field = NestedField::required(1, "t", PrimitiveType::Timestamp);
         let schema = TableSchema::new(0, vec![field.into()]).expect("a schema");
-        let adapter = Arc::new(Adapter::new(target_schema(&schema, &[1]).expect("a target"), &schema, None));
+        let adapter = Arc::new(BatchAdapter::new(target_schema(&schema, &[1]).expect("a target"), &schema, None));
         let blocks = BlockCache::open(&BlockOptions { memory_bytes: 1 << 20, disk: None }).expect("a cache");
         let reader = Reader::new(Storage::local(), 1 << 20, blocks);
         let path = format!("file://{}", path.display());

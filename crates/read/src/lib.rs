@@ -5,12 +5,13 @@
 //! found by [`EqualityDeletes`]. A file whose deletes can't be applied is an error, never wrong rows.
 
 mod adapt;
-mod around;
-mod blame;
-mod blocks;
+mod block_cache;
+mod bounding_box;
+mod cached_file;
+mod decode_errors;
 mod defaults;
 mod deletes;
-mod disk;
+mod disk_cache;
 mod equality;
 mod error;
 #[cfg(test)]
@@ -18,21 +19,20 @@ mod evolution;
 mod fetched;
 mod floats;
 mod footer;
-mod input;
+mod footer_view;
 mod keys;
 mod lineage;
 mod names;
 mod of_arrow;
-mod plain;
 mod reader;
-mod relaid;
+mod repacked;
 mod schema;
-mod shown;
 mod shredded;
 mod spill;
 mod text;
 pub mod transform;
 mod trusted;
+mod uncompressed;
 mod unshred;
 mod values;
 mod variant;
@@ -42,27 +42,27 @@ mod variant_typed;
 mod variant_value;
 mod wkb;
 
-pub use adapt::Adapter;
-pub use around::{Around, LONGITUDES};
-pub use blame::{caught_stream, of_panic};
-pub use blocks::{BlockCache, BlockOptions, BlockUsage};
+pub use adapt::BatchAdapter;
+pub use block_cache::{BlockCache, BlockOptions, BlockUsage};
+pub use bounding_box::{BoundingBox, LONGITUDES};
+pub use cached_file::CachedFile;
+pub use decode_errors::{caught_stream, of_panic};
 pub use defaults::{Defaults, write_default};
 pub use deletes::{FILE_PATH, POSITION, check_readable, positions_in, selection};
 pub use equality::{EqualityBudget, EqualityDeletes};
 pub use error::{NoVariant, ReadError};
-pub use fetched::{Fetched, Positions, Rows, Window};
+pub use fetched::{FetchedRowGroups, FetchedRows, FileSlice, RowPositions};
 pub use floats::{has_many_forms, one_nan, one_nan_and_zero};
-pub use input::Input;
+pub use footer_view::{ScanRequest, row_groups_in};
 pub use keys::{column_at, column_path, digest};
 pub use lineage::{LAST_UPDATED, Lineage, ROW_ID, with_lineage};
-pub use names::Names;
+pub use names::FieldNames;
 pub use of_arrow::schema_of_arrow;
 pub use reader::{FileScan, OpenFile, Projection, ReadStats, Reader, row_group_rows};
 pub use schema::{
     DEFAULT_CRS, DEFAULT_EDGES, WKB, about_shapes, all_optional, arrow_field, arrow_schema, arrow_type, field_id,
     optional_schema, target_schema,
 };
-pub use shown::{Wanted, row_groups_in};
 pub use shredded::{VariantColumn, VariantPart, only_nulls, part_path, part_type, statistic, variant_columns};
 pub use text::{marked_as_text, text_fields};
 pub use unshred::variant_of_column;

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use crate::Positions;
+use crate::RowPositions;
 
 /// Reserved field ids of the row lineage columns (spec, "Row Lineage").
 pub const ROW_ID: i32 = 2_147_483_540;
@@ -38,11 +38,11 @@ impl Lineage {
         let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
         let nulls = || -> ArrayRef { Arc::new(Int64Array::new_null(count)) };
         let batch = RecordBatch::try_new(schema, vec![nulls(), nulls()])?;
-        self.fill(&batch, &Positions::Run(rows))
+        self.fill(&batch, &RowPositions::Run(rows))
     }
 
     /// Fills in the two last columns, as [`with_lineage`] placed them, of rows at some positions of the file.
-    pub fn fill(self, batch: &RecordBatch, positions: &Positions) -> Result<RecordBatch, ArrowError> {
+    pub fn fill(self, batch: &RecordBatch, positions: &RowPositions) -> Result<RecordBatch, ArrowError> {
         let Some(at) = batch.num_columns().checked_sub(2) else { return Ok(batch.clone()) };
         let mut columns = batch.columns().to_vec();
         if let Some(first) = self.first_row_id {

@@ -12,9 +12,9 @@ use crate::field_id;
 
 /// A table's name mapping (spec, "Name Mapping"), if it has one.
 #[derive(Debug, Default)]
-pub struct Names(Option<Result<NameMapping, String>>);
+pub struct FieldNames(Option<Result<NameMapping, String>>);
 
-impl Names {
+impl FieldNames {
     /// As the table's property says.
     pub fn of(metadata: &TableMetadata) -> Self {
         Self(NAME_MAPPING.checked(&metadata.properties).map_err(|e| e.to_string()).transpose())
@@ -34,7 +34,7 @@ impl Names {
     }
 }
 
-impl From<NameMapping> for Names {
+impl From<NameMapping> for FieldNames {
     fn from(names: NameMapping) -> Self {
         Self(Some(Ok(names)))
     }
@@ -104,7 +104,7 @@ mod tests {
             name(4, &["m"], vec![leaf(5, "key"), name(6, &["value"], vec![leaf(7, "y")])]),
             name(8, &["old", "s"], vec![name(9, &["a", "b"], vec![])]),
         ];
-        let found = Names::from(NameMapping { fields }).identify(&file).expect("ids");
+        let found = FieldNames::from(NameMapping { fields }).identify(&file).expect("ids");
         let mut all = Vec::new();
         found.iter().for_each(|field| ids(field, &mut all));
         let expected = [1, 2, 3, 4, 5, 6, 7, 8, 0, 9, 0].map(|id| (id > 0).then_some(id));
@@ -116,11 +116,11 @@ mod tests {
         let id = [(PARQUET_FIELD_ID_META_KEY.to_owned(), "5".to_owned())].into();
         let inner = Arc::new(Field::new("a", DataType::Int32, true).with_metadata(id));
         let file: Fields = vec![plain("s", DataType::Struct(vec![inner].into()))].into();
-        assert_eq!(Names::default().identify(&file), Ok(file));
+        assert_eq!(FieldNames::default().identify(&file), Ok(file));
         let bare: Fields = vec![plain("a", DataType::Int32)].into();
-        let error = Names::default().identify(&bare).expect_err("no ids");
+        let error = FieldNames::default().identify(&bare).expect_err("no ids");
         assert!(error.contains("in a table without schema.name-mapping.default"), "{error}");
-        let error = Names(Some(Err("it is not JSON".to_owned()))).identify(&bare).expect_err("no ids");
+        let error = FieldNames(Some(Err("it is not JSON".to_owned()))).identify(&bare).expect_err("no ids");
         assert!(error.ends_with("it is not JSON"), "{error}");
     }
 }

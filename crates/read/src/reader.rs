@@ -17,14 +17,14 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use roaring::RoaringTreemap;
 
-use crate::blame::{caught_stream, of_panic, other_rows, rows_of};
-use crate::blocks::BlockCache;
-use crate::deletes::{Positions, selection};
-use crate::fetched::{Fetched, Window};
+use crate::block_cache::BlockCache;
+use crate::cached_file::{CachedFile, WHOLE_FILE};
+use crate::decode_errors::{caught_stream, of_panic, other_rows, rows_of};
+use crate::deletes::{DeletedPositions, selection};
+use crate::fetched::{FetchedRowGroups, FileSlice};
 use crate::footer::Footer;
-use crate::input::{Input, WHOLE_FILE};
-use crate::shown::{Form, Shown, show};
-use crate::{Adapter, Names, ReadError, Result, field_id};
+use crate::footer_view::{CachedForm, FooterView, show};
+use crate::{BatchAdapter, FieldNames, ReadError, Result, field_id};
 
 /// Bytes fetched with the first request for a footer, which most footers and their page indexes fit in.
 const FOOTER_HINT: usize = 128 << 10;
@@ -58,12 +58,12 @@ impl ReadStats {
 pub struct Reader {
     storage: Storage,
     footers: Cache<String, Footer>,
-    shown: Cache<Arc<Shown>, Arc<ParquetMetaData>>,
-    positions: Cache<String, Arc<Positions>>,
+    shown: Cache<Arc<FooterView>, Arc<ParquetMetaData>>,
+    positions: Cache<String, Arc<DeletedPositions>>,
     keyed: Cache<String, Arc<RoaringTreemap>>,
     blocks: BlockCache,
     /// Of the table that files are of.
-    names: Arc<Names>,
+    names: Arc<FieldNames>,
 }
 
 impl Reader {
@@ -76,11 +76,11 @@ impl Reader {
             .max_capacity(cache_bytes)
             .build();
         let shown = Cache::builder()
-            .weigher(move |_: &Arc<Shown>, f: &Arc<ParquetMetaData>| weight(f.memory_size()))
+            .weigher(move |_: &Arc<FooterView>, f: &Arc<ParquetMetaData>| weight(f.memory_size()))
             .max_capacity(cache_bytes)
             .build();
         let positions = Cache::builder()
-            .weigher(move |_: &String, p: &Arc<Positions>| {
+            .weigher(move |_: &String, p: &Arc<DeletedPositions>| {
                 weight(p.iter().map(|(path, set)| path.len() + set.serialized_size()).sum())
             })
             .max_capacity(cache_bytes)
@@ -95,11 +95,11 @@ impl Reader {
     /// The reader for files of a table, which may have no field ids where the table maps names to them.
     #[must_use]
     pub fn naming(&self, metadata: &TableMetadata) -> Self {
-        Self { names: Arc::new(Names::of(metadata)), ..self.clone() }
+        Self { names: Arc::new(FieldNames::of(metadata)), ..self.clone() }
     }
 
     /// What the names of columns stand for in files without field ids.
-    pub fn names(&self) -> &Arc<Names> {
+    pub fn names(&self) -> &Arc<FieldNames> {
         &self.names
     }
 
@@ -114,18 +114,18 @@ impl Reader {
     }
 
     /// The bytes of a file of `size` bytes (as its manifest says, so that no request asks for it). What is read is kept.
-    pub fn input(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
+    pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         let mut input = self.unkept(path, size, stats)?;
         input.blocks = Some(self.blocks.clone());
         Ok(input)
     }
 
     /// The bytes of a file, of which nothing is kept: for jobs that read a file once.
-    fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Input> {
+    fn unkept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         let (reader, path, stats) = (self.clone(), path.into(), stats.clone());
-        Ok(Input {
+        Ok(CachedFile {
             reader,
             store,
             object,
@@ -142,11 +142,11 @@ impl Reader {
 
     /// The footer of a file with its page index.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
-        let found = self.footer_of(self.input(path, size, stats)?).await.map_err(|e| lift(path, e))?;
+        let found = self.footer_of(self.cached_file(path, size, stats)?).await.map_err(|e| lift(path, e))?;
         Ok(found.metadata.metadata().clone())
     }
 
-    pub(crate) async fn footer_of(&self, mut input: Input) -> parquet::errors::Result<Footer> {
+    pub(crate) async fn footer_of(&self, mut input: CachedFile) -> parquet::errors::Result<Footer> {
         if let Some(found) = self.footers.get(input.path.as_ref()).await {
             ReadStats::add(&input.stats.footer_hits, 1);
             return Ok(found);
@@ -163,16 +163,16 @@ impl Reader {
     }
 
     /// The footer of a file, if it was read.
-    pub(crate) async fn footer_kept(&self, path: &str) -> Option<Footer> {
+    pub(crate) async fn cached_footer(&self, path: &str) -> Option<Footer> {
         self.footers.get(path).await
     }
 
     /// A footer as a scan is shown it; made once.
-    pub(crate) async fn shown(
+    pub(crate) async fn footer_view(
         &self,
         footer: &ParquetMetaData,
-        shown: Shown,
-        forms: &HashMap<(usize, usize), Form>,
+        shown: FooterView,
+        forms: &HashMap<(usize, usize), CachedForm>,
     ) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         let key = Arc::new(shown);
         if let Some(found) = self.shown.get(&key).await {
@@ -199,11 +199,11 @@ impl Reader {
     }
 
     /// Opens a data file whose parts are kept for the next query.
-    pub async fn open_kept(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
-        self.opened(self.input(path, size, stats)?).await
+    pub async fn open_cached(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
+        self.opened(self.cached_file(path, size, stats)?).await
     }
 
-    async fn opened(&self, input: Input) -> Result<OpenFile> {
+    async fn opened(&self, input: CachedFile) -> Result<OpenFile> {
         ReadStats::add(&input.stats.files_opened, 1);
         let metadata = self.footer_of(input.clone()).await.map_err(|e| lift(&input.path, e))?.metadata;
         let fields = input.identified(metadata.schema().fields())?;
@@ -220,7 +220,11 @@ impl Reader {
         self.keyed.insert(key, positions).await;
     }
 
-    pub(crate) async fn positions(&self, key: String, read: impl Future<Output = Result<Positions>>) -> Result<Arc<Positions>> {
+    pub(crate) async fn positions(
+        &self,
+        key: String,
+        read: impl Future<Output = Result<DeletedPositions>>,
+    ) -> Result<Arc<DeletedPositions>> {
         if let Some(found) = self.positions.get(&key).await {
             return Ok(found);
         }
@@ -241,13 +245,13 @@ pub(crate) fn lift(path: &str, error: ParquetError) -> ReadError {
     }
 }
 
-type Builder = ParquetRecordBatchStreamBuilder<Input>;
+type Builder = ParquetRecordBatchStreamBuilder<CachedFile>;
 
 /// How to scan an open file.
 #[derive(Debug)]
 pub struct FileScan {
     /// Brings batches into the schema wanted; its columns are the projection.
-    pub adapter: Arc<Adapter>,
+    pub adapter: Arc<BatchAdapter>,
     /// Row groups to read; all if none.
     pub row_groups: Option<Vec<usize>>,
     /// Positions not to return.
@@ -262,7 +266,7 @@ pub struct OpenFile {
     pub(crate) metadata: ArrowReaderMetadata,
     /// The file's columns, with ids.
     fields: Fields,
-    pub(crate) input: Input,
+    pub(crate) input: CachedFile,
 }
 
 /// What is decoded of a file.
@@ -333,7 +337,7 @@ impl OpenFile {
     }
 
     /// The columns of the file that the adapter's schema wants.
-    pub fn projection(&self, adapter: &Adapter) -> Projection {
+    pub fn projection(&self, adapter: &BatchAdapter) -> Projection {
         let wanted: Vec<i32> = adapter.target().fields().iter().filter_map(|f| field_id(f)).collect();
         let is_wanted = |f: &FieldRef| field_id(f).is_some_and(|id| wanted.contains(&id));
         let roots: Vec<usize> = (0..self.fields.len()).filter(|i| is_wanted(&self.fields[*i])).collect();
@@ -347,7 +351,7 @@ impl OpenFile {
     }
 
     /// The bytes of some neighbouring row groups, fetched with one request; they can be decoded on any thread then.
-    pub async fn fetch(&self, row_groups: Range<usize>) -> Result<Fetched> {
+    pub async fn fetch(&self, row_groups: Range<usize>) -> Result<FetchedRowGroups> {
         let bounds = row_groups.clone().filter_map(|i| {
             let columns = self.footer().row_group(i).columns().iter().map(|c| c.byte_range());
             columns.map(|(start, len)| (start, start + len)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
@@ -356,11 +360,11 @@ impl OpenFile {
         let mut input = self.input.clone();
         let bytes =
             if end > start { input.get_bytes(start..end).await.map_err(|e| lift(&self.input.path, e))? } else { Bytes::new() };
-        Ok(Fetched {
+        Ok(FetchedRowGroups {
             path: self.input.path.to_string(),
             metadata: self.metadata.clone(),
             row_groups,
-            window: Window { start, bytes },
+            window: FileSlice { start, bytes },
         })
     }
 

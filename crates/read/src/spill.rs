@@ -10,7 +10,7 @@ use crate::keys::hash;
 
 /// One key with what it stands for: a delete's sequence number, or the file and position of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct SpilledKey {
     pub(crate) key: Vec<u8>,
     pub(crate) a: u64,
     pub(crate) b: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Partition {
 
 impl Partition {
     /// Reads the next record into `record`; false at the end.
-    pub(crate) fn next(&mut self, record: &mut Record) -> io::Result<bool> {
+    pub(crate) fn next(&mut self, record: &mut SpilledKey) -> io::Result<bool> {
         let mut length = [0; 4];
         match self.file.read_exact(&mut length) {
             Ok(()) => {}

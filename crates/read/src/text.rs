@@ -13,7 +13,7 @@ use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataBuilder};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type as ParquetType};
 
-use crate::{Names, field_id};
+use crate::{FieldNames, field_id};
 
 /// The fields of a table that hold text, at every depth.
 pub fn text_fields(schema: &Schema) -> BTreeSet<i32> {
@@ -28,7 +28,7 @@ pub fn text_fields(schema: &Schema) -> BTreeSet<i32> {
 pub fn marked_as_text(
     footer: Arc<ParquetMetaData>,
     fields: &BTreeSet<i32>,
-    names: &Names,
+    names: &FieldNames,
 ) -> parquet::errors::Result<Arc<ParquetMetaData>> {
     let file = footer.file_metadata();
     let schema = file.schema_descr();
@@ -125,7 +125,7 @@ mod tests {
                 optional group s = 4 { optional binary d = 5; optional int32 e = 6; }
                 optional group l (LIST) = 7 { repeated group list { optional binary element = 8; } } }",
         );
-        let marked = marked_as_text(found, &BTreeSet::from([1, 3, 5, 6, 8]), &Names::default()).expect("marked");
+        let marked = marked_as_text(found, &BTreeSet::from([1, 3, 5, 6, 8]), &FieldNames::default()).expect("marked");
         let columns = marked.file_metadata().schema_descr().columns();
         let text: Vec<bool> = columns.iter().map(|column| column.converted_type() == ConvertedType::UTF8).collect();
         assert_eq!(text, [true, false, true, true, false, true]);

@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use crate::variant_check::{Check, DEPTH};
+use crate::variant_check::{DEPTH, VariantCheck};
 use crate::variant_typed::can_be_part;
 use crate::{Variant, VariantBuilder, VariantRows, VariantValue};
 
@@ -131,7 +131,7 @@ impl Part {
 struct Writer<'a> {
     /// The row's names.
     metadata: &'a [u8],
-    check: &'a mut Check,
+    check: &'a mut VariantCheck,
     builder: &'a mut VariantBuilder,
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn put_together(array: &StructArray) -> Result<(BinaryViewArray, Bina
     let own = array.column_by_name("metadata").ok_or_else(|| wrong("it has no metadata"))?;
     let own = cast(own, &DataType::BinaryView)?;
     let (own, part) = (own.as_binary_view(), Part::of(array)?);
-    let (mut check, mut builder) = (Check::default(), VariantBuilder::default());
+    let (mut check, mut builder) = (VariantCheck::default(), VariantBuilder::default());
     if let (None, Some(value)) = (&part.typed, &part.value) {
         // Nearly all files have their variants in one piece, as rows have them.
         let mut as_it_is = |row: usize| {

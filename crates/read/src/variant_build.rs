@@ -246,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::variant_check::Check;
+    use crate::variant_check::VariantCheck;
     use crate::{DEPTH, check_variant, variant_hash};
 
     /// A variant as text, with the kinds of its values.
@@ -430,7 +430,7 @@ mod tests {
                 1 => vec![1, 1, 0, 1, b'a'],
                 _ => vec![1, 2, 0, 1, 1, b'b'],
             };
-            if let Ok(in_order) = Check::default().check(&metadata, &value, DEPTH) {
+            if let Ok(in_order) = VariantCheck::default().check(&metadata, &value, DEPTH) {
                 let own = Variant::new(&metadata, &value);
                 variant_hash(own);
                 // The library goes by the order of names.

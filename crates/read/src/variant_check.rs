@@ -15,14 +15,14 @@ type Found = Result<(), String>;
 
 /// Checks variants one after the other. Neighbours often have the same names.
 #[derive(Debug, Default)]
-pub(crate) struct Check {
+pub(crate) struct VariantCheck {
     metadata: Vec<u8>,
     names: Vec<String>,
     /// Whether the dictionary says of its names that they are sorted, and they are not. DuckDB 1.5 says so of any.
     lies: bool,
 }
 
-impl Check {
+impl VariantCheck {
     fn read(&mut self, metadata: &[u8]) -> Found {
         if self.metadata != metadata || metadata.is_empty() {
             self.metadata.clear();
@@ -47,7 +47,7 @@ impl Check {
 
 /// Checks one variant. An error says what is wrong with its bytes.
 pub fn check_variant(metadata: &[u8], value: &[u8]) -> Result<(), String> {
-    Check::default().check(metadata, value, DEPTH).map(drop)
+    VariantCheck::default().check(metadata, value, DEPTH).map(drop)
 }
 
 struct Node<'a> {
@@ -121,7 +121,7 @@ mod tests {
     fn dates_that_no_calendar_has_are_values() {
         for days in [i32::MIN, -i32::MAX, -1, i32::MAX] {
             let date = [vec![primitive::DATE << 2], days.to_le_bytes().to_vec()].concat();
-            assert_eq!(Check::default().check(&[1, 0, 0], &date, DEPTH), Ok(true));
+            assert_eq!(VariantCheck::default().check(&[1, 0, 0], &date, DEPTH), Ok(true));
             let read = crate::Variant::new(&[1, 0, 0], &date).get();
             assert!(matches!(read, VariantValue::Date(found) if found == days), "{read:?}");
         }
@@ -140,7 +140,7 @@ mod tests {
             (vec![basic::SHORT_STRING | 1 << 2, 0xff], Some("no UTF-8")),
             (vec![], Some("ends too early")),
         ] {
-            let found = Check::default().check(&[1, 0, 0], &value, DEPTH).err();
+            let found = VariantCheck::default().check(&[1, 0, 0], &value, DEPTH).err();
             assert_eq!(found.is_some(), expected.is_some(), "{value:?}: {found:?}");
             assert!(found.as_deref().unwrap_or_default().contains(expected.unwrap_or_default()), "{found:?}");
         }

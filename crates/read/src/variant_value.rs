@@ -2,7 +2,7 @@
 //!
 //! Dates and times are numbers here. So a value that no calendar has, such as DuckDB's date `infinity`, is a value like any other.
 
-use crate::variant_check::{Check, DEPTH};
+use crate::variant_check::{DEPTH, VariantCheck};
 
 /// A variant: a value, and the dictionary with the names of its fields.
 ///
@@ -122,7 +122,7 @@ fn dictionary_length(metadata: &[u8]) -> Option<usize> {
 /// A variant that is written in one piece (specification, Appendix D, "Bound serialization"); none of bytes that are no variant.
 pub fn variant_of_bound(bytes: &[u8]) -> Option<Variant<'_>> {
     let (metadata, value) = bytes.split_at_checked(dictionary_length(bytes)?)?;
-    let is_one = Check::default().check(metadata, value, DEPTH) == Ok(true);
+    let is_one = VariantCheck::default().check(metadata, value, DEPTH) == Ok(true);
     is_one.then(|| Variant::new(metadata, value))
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use esker_catalog::{Catalog, Examined};
+use esker_catalog::{AssessedTable, Catalog};
 use esker_health::{Assessment, CODES, Severity};
 use esker_table::TableFacts;
 use esker_types::{Millis, now_ms};
@@ -171,7 +171,7 @@ impl DataHub {
                 () = tokio::time::sleep(pause) => {}
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
-            pause = match self.tell_all(&catalogs).await {
+            pause = match self.deliver_changes(&catalogs).await {
                 Ok(_) => self.options.every,
                 Err(error) => {
                     let next = (pause * 2).min(LONGEST_PAUSE);
@@ -183,9 +183,9 @@ impl DataHub {
     }
 
     /// Tells what has changed since DataHub was last told; returns how much.
-    async fn tell_all(&self, catalogs: &[Catalog]) -> Result<usize> {
+    async fn deliver_changes(&self, catalogs: &[Catalog]) -> Result<usize> {
         let Some(state) = catalogs.first().map(Catalog::state) else { return Ok(0) };
-        let told = state.told(RECEIVER).await?;
+        let told = state.delivered_fingerprints(RECEIVER).await?;
         let mut news: HashMap<&'static str, Vec<Proposal>> = HashMap::new();
         for catalog in catalogs {
             for examined in catalog.fleet().await.map_err(|e| ReportError::Fleet(e.to_string()))? {
@@ -205,7 +205,7 @@ impl DataHub {
             for batch in news.remove(entity).unwrap_or_default().chunks(BATCH) {
                 let (taken, error) = self.send_each(entity, batch).await?;
                 let now_told: Vec<_> = taken.iter().map(|p| (p.subject.clone(), p.fingerprint.clone())).collect();
-                state.tell_receiver(RECEIVER, &now_told).await?;
+                state.record_delivered(RECEIVER, &now_told).await?;
                 count += taken.len();
                 refused = error.or(refused);
             }
@@ -236,7 +236,7 @@ impl DataHub {
         Ok((taken, refused))
     }
 
-    fn proposals(&self, catalog: &Catalog, examined: &Examined) -> Vec<Proposal> {
+    fn proposals(&self, catalog: &Catalog, examined: &AssessedTable) -> Vec<Proposal> {
         let instance = self.options.platform_instances.get(&catalog.options().warehouse);
         let dataset = dataset_urn(&examined.row.name.to_string(), instance.map(String::as_str), &self.options.env);
         let now = now_ms();

@@ -3,7 +3,7 @@
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
-use esker_catalog::{Catalog, CatalogError, Cause};
+use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
 use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
@@ -143,14 +143,14 @@ from_path!(InFunction, |path| named(path, "functions"));
 
 /// Who makes a change, and under which idempotency key.
 #[derive(Debug)]
-pub(crate) struct By(pub(crate) Cause);
+pub(crate) struct By(pub(crate) Actor);
 
 impl FromRequestParts<App> for By {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
         let principal = parts.extensions.get::<Principal>().map(ToString::to_string).unwrap_or_default();
-        Ok(Self(Cause { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned() }))
+        Ok(Self(Actor { principal, receipt: parts.extensions.get::<ReceiptKey>().cloned() }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use esker_catalog::{Catalog, CatalogError, Unexamined};
+use esker_catalog::{Catalog, CatalogError, NotAssessed};
 use esker_health::Assessment;
 use esker_state::TableRow;
 use esker_table::TableFacts;
@@ -12,18 +12,18 @@ use crate::App;
 
 /// A table with its verdict.
 #[derive(Debug, Clone)]
-pub(crate) struct Examined {
+pub(crate) struct TableVerdict {
     pub(crate) warehouse: String,
     pub(crate) row: TableRow,
     /// What the verdict rests on, or why there is nothing.
-    pub(crate) facts: Result<Arc<TableFacts>, Unexamined>,
+    pub(crate) facts: Result<Arc<TableFacts>, NotAssessed>,
     /// Files of the current snapshot that somebody could not read.
     pub(crate) damaged: usize,
     pub(crate) assessment: Assessment,
 }
 
-impl Examined {
-    fn new(catalog: &Catalog, examined: esker_catalog::Examined) -> Self {
+impl TableVerdict {
+    fn new(catalog: &Catalog, examined: esker_catalog::AssessedTable) -> Self {
         let assessment = examined.assess(now_ms());
         let damaged = examined.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
         Self { warehouse: catalog.options().warehouse.clone(), row: examined.row, facts: examined.facts, damaged, assessment }
@@ -37,15 +37,15 @@ impl Examined {
 
 impl App {
     /// One table, as it is now.
-    pub(crate) async fn examine(&self, catalog: &Catalog, row: TableRow) -> Result<Examined, CatalogError> {
-        Ok(Examined::new(catalog, catalog.examined(row).await?))
+    pub(crate) async fn examine(&self, catalog: &Catalog, row: TableRow) -> Result<TableVerdict, CatalogError> {
+        Ok(TableVerdict::new(catalog, catalog.examined(row).await?))
     }
 
     /// Every table of every warehouse, the worst first; those that can't be examined are the worst of all.
-    pub(crate) async fn examine_all(&self) -> Result<Vec<Examined>, CatalogError> {
+    pub(crate) async fn examine_all(&self) -> Result<Vec<TableVerdict>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
-            all.extend(catalog.fleet().await?.into_iter().map(|examined| Examined::new(catalog, examined)));
+            all.extend(catalog.fleet().await?.into_iter().map(|examined| TableVerdict::new(catalog, examined)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)

@@ -13,7 +13,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_catalog::{Catalog, Outcome};
+use esker_catalog::{Catalog, RequestOutcome};
 use esker_state::{NewReceipt, ReceiptKey};
 use esker_types::ErrorCode;
 use serde_json::Value;
@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::extract::In;
-use crate::iceberg::load::{self, Shape};
+use crate::iceberg::load::{self, LoadOptions};
 use crate::iceberg::{status, views};
 use crate::{ApiError, App};
 
@@ -93,7 +93,7 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
             let what = format!("idempotency-key {key} was used for another request body");
             return Err(ApiError::new(ErrorCode::BadRequest, what));
         }
-        let outcome: Outcome = serde_json::from_str(&found.outcome)
+        let outcome: RequestOutcome = serde_json::from_str(&found.outcome)
             .map_err(|e| ApiError::new(ErrorCode::Internal, format!("receipt of {key}: {e}")))?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         return repeat(app, catalog, outcome, |status| status::listed(&parts.method, route, status)).await;
@@ -104,16 +104,21 @@ async fn handle(app: &App, catalog: &Catalog, key: Uuid, request: Request, next:
 }
 
 /// The answer that a request got before. What an earlier release answered may have had a status that is not listed.
-async fn repeat(app: &App, catalog: &Catalog, outcome: Outcome, listed: impl FnOnce(u16) -> u16) -> Result<Response, ApiError> {
+async fn repeat(
+    app: &App,
+    catalog: &Catalog,
+    outcome: RequestOutcome,
+    listed: impl FnOnce(u16) -> u16,
+) -> Result<Response, ApiError> {
     Ok(match outcome {
-        Outcome::NoContent => StatusCode::NO_CONTENT.into_response(),
-        Outcome::Body(body) => Json(body).into_response(),
-        Outcome::Table { name, metadata_location } => {
+        RequestOutcome::NoContent => StatusCode::NO_CONTENT.into_response(),
+        RequestOutcome::Body(body) => Json(body).into_response(),
+        RequestOutcome::Table { name, metadata_location } => {
             let table = catalog.table_at(&name, &metadata_location).await?;
-            load::response(app, catalog, &table, &Shape::default()).await?
+            load::response(app, catalog, &table, &LoadOptions::default()).await?
         }
-        Outcome::View { name, metadata_location } => views::response(&catalog.view_at(&name, &metadata_location).await?),
-        Outcome::Refused { status, mut body } => {
+        RequestOutcome::View { name, metadata_location } => views::response(&catalog.view_at(&name, &metadata_location).await?),
+        RequestOutcome::Refused { status, mut body } => {
             let status = listed(status);
             if let Some(code) = body.pointer_mut("/error/code") {
                 *code = status.into();
@@ -138,9 +143,9 @@ async fn record(app: &App, key: ReceiptKey, response: Response) -> Result<Respon
     let bytes = to_bytes(body, usize::MAX).await.map_err(failed)?;
     let body: Option<Value> = serde_json::from_slice(&bytes).ok();
     let outcome = match (refused, body) {
-        (true, body) => Outcome::Refused { status, body: body.unwrap_or_default() },
-        (false, Some(body)) => Outcome::Body(body),
-        (false, None) => Outcome::NoContent,
+        (true, body) => RequestOutcome::Refused { status, body: body.unwrap_or_default() },
+        (false, Some(body)) => RequestOutcome::Body(body),
+        (false, None) => RequestOutcome::NoContent,
     };
     app.state().insert_receipt(NewReceipt { key, outcome: outcome.to_json() }).await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))

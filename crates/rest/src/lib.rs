@@ -38,14 +38,14 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 pub use error::ApiError;
-pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantinedFile, TableHealth, WarehouseView};
+pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantineView, TableHealth, WarehouseView};
 pub use tasks::{TaskState, Tasks};
 
 use esker_state as state;
 use etag::HeaderCase;
 use iceberg::Plans;
 use idempotency::Idempotency;
-use metrics::Metrics;
+use metrics::ServiceMetrics;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ struct Inner {
     state: state::State,
     engine: Engine,
     access: Access,
-    metrics: Metrics,
+    metrics: ServiceMetrics,
     /// Metadata with only the referenced snapshots, by metadata file.
     referenced: Cache<String, Bytes>,
     plans: Plans,
@@ -111,7 +111,7 @@ impl App {
             state,
             engine,
             access,
-            metrics: Metrics::new(),
+            metrics: ServiceMetrics::new(),
             referenced,
             plans: Plans::new(),
             idempotency: Idempotency::default(),

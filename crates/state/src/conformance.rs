@@ -11,8 +11,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
-    Along, DamagedFile, Database, Doom, DoomKind, DoomState, JobEnd, JobState, Kind, NamespaceRow, NewEvent, NewJob, NewReceipt,
-    NewTable, NoFacts, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, Warehouse,
+    DamagedFile, Database, JobEnd, JobState, NamespaceRow, NewEvent, NewJob, NewQuarantine, NewReceipt, NewTabular, NoFacts,
+    Outbox, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError, Swap, TableRow, TableUse, TabularKind,
+    Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -34,7 +35,7 @@ async fn with_namespace(state: &State) -> (Warehouse, NamespaceName) {
     let (warehouse, _) = state.ensure_warehouse("w", "file:///w", false).await.expect("made");
     let name = namespace(&["n"]);
     let row = NamespaceRow { name: name.clone(), properties: BTreeMap::new(), protected: false };
-    state.create_namespace(warehouse, &row, &Along::default(), |_| Along::default()).await.expect("created");
+    state.create_namespace(warehouse, &row, &Outbox::default(), |_| Outbox::default()).await.expect("created");
     (warehouse, name)
 }
 
@@ -42,7 +43,7 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow 
     TableRow {
         id: TableId::fresh(),
         warehouse: warehouse.id,
-        kind: Kind::Table,
+        kind: TabularKind::Table,
         name: TableName::new(namespace.clone(), name).expect("valid"),
         table_uuid: Uuid::now_v7(),
         location: format!("file:///w/n/{name}"),
@@ -53,8 +54,8 @@ fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -> TableRow 
 }
 
 async fn enter(state: &State, warehouse: Warehouse, row: &TableRow) -> crate::Result<bool> {
-    let new = NewTable { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
-    state.publish(warehouse, &[], &[new], &Along::default()).await
+    let new = NewTabular { row: row.clone(), recorded_output: None, replaces: None, places: vec![row.location.clone()] };
+    state.publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
 fn to(row: &TableRow, from: &str, version: u32) -> Swap {
@@ -64,9 +65,9 @@ fn to(row: &TableRow, from: &str, version: u32) -> Swap {
         to: format!("{}/metadata/{version}.json", row.location),
         location: row.location.clone(),
         places: Vec::new(),
-        dooms: Vec::new(),
+        quarantine: Vec::new(),
         settled_outputs: Vec::new(),
-        revives: Vec::new(),
+        restored: Vec::new(),
     }
 }
 
@@ -80,13 +81,13 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     let mut after = String::new();
     let mut listed = Vec::new();
     loop {
-        let page = state.list(Kind::Table, warehouse, &n, &after, 2).await.expect("listed");
+        let page = state.list(TabularKind::Table, warehouse, &n, &after, 2).await.expect("listed");
         let Some(last) = page.last() else { break };
         after.clone_from(last);
         listed.extend(page);
     }
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
-    let full = state.drop_namespace(warehouse, &n, &Along::default()).await.expect_err("not empty");
+    let full = state.drop_namespace(warehouse, &n, &Outbox::default()).await.expect_err("not empty");
     assert!(matches!(full, StateError::NotEmpty(_)), "{full}");
 }
 
@@ -96,14 +97,14 @@ async fn a_namespace_is_made_with_those_around_it(state: &State) {
     let made = std::sync::Mutex::new(Vec::new());
     let told = |name: &NamespaceName| {
         made.lock().expect("nobody panics").push(name.to_string());
-        Along::default()
+        Outbox::default()
     };
-    state.create_namespace(warehouse, &row(&["n", "a", "b", "c"]), &Along::default(), told).await.expect("created");
+    state.create_namespace(warehouse, &row(&["n", "a", "b", "c"]), &Outbox::default(), told).await.expect("created");
     assert_eq!(*made.lock().expect("nobody panics"), ["n.a", "n.a.b"]);
     let all = state.all_namespaces(warehouse).await.expect("listed").into_iter().map(|row| row.name.to_string());
     assert_eq!(all.collect::<Vec<_>>(), ["n", "n.a", "n.a.b", "n.a.b.c"]);
     assert_eq!(state.list_namespaces(warehouse, Some(&n), "", 9).await.expect("listed"), [namespace(&["n", "a"])]);
-    let taken = state.create_namespace(warehouse, &row(&["n", "a"]), &Along::default(), told).await.expect_err("taken");
+    let taken = state.create_namespace(warehouse, &row(&["n", "a"]), &Outbox::default(), told).await.expect_err("taken");
     assert!(matches!(taken, StateError::AlreadyExists { .. }), "{taken}");
 }
 
@@ -116,7 +117,7 @@ async fn of_swaps_from_the_same_state_one_wins(state: &State) {
         let data = serde_json::json!({ "version": version });
         let (warehouse_name, subject) = ("w".to_owned(), "n.t".to_owned());
         let event = NewEvent { kind: "table.updated", warehouse: warehouse_name, subject, principal: "p".to_owned(), data };
-        let along = Along { events: vec![event], receipts: Vec::new() };
+        let along = Outbox { events: vec![event], receipts: Vec::new() };
         async move { state.publish(warehouse, &[swap], &[], &along).await.expect("answered") }
     });
     let won = futures::future::join_all(swaps).await.into_iter().filter(|won| *won).count();
@@ -133,7 +134,7 @@ async fn a_change_that_fails_leaves_nothing_of_itself(state: &State) {
     enter(state, warehouse, &table).await.expect("entered");
     let key = ReceiptKey { warehouse, operation: "POST /t".into(), key: Uuid::now_v7(), body_sha256: "0".into() };
     let receipts = vec![NewReceipt { key: key.clone(), outcome: "{}".into() }];
-    let along = Along { events: Vec::new(), receipts };
+    let along = Outbox { events: Vec::new(), receipts };
     let first = to(&table, &table.metadata_location, 1);
     assert!(state.publish(warehouse, std::slice::from_ref(&first), &[], &along).await.expect("swapped"));
     let again = state.publish(warehouse, &[to(&table, &first.to, 2)], &[], &along).await.expect_err("the same key");
@@ -146,30 +147,32 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let mut dooms: Vec<Doom> = (0..3).map(|i| table.doom(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
-    dooms[1].kind = DoomKind::Orphan;
-    state.doom(&dooms).await.expect("doomed");
+    let mut quarantines: Vec<NewQuarantine> =
+        (0..3).map(|i| table.quarantine(format!("file:///w/n/t/{i}"), Some(10), "test", None, 5)).collect();
+    quarantines[1].kind = QuarantineKind::Orphan;
+    state.quarantine(&quarantines).await.expect("quarantined");
     let quarantine = state.quarantine_of(table.id).await.expect("read");
-    let recorded: Vec<&Doom> = quarantine.iter().map(|doomed| &doomed.doom).collect();
-    assert_eq!(recorded, dooms.iter().collect::<Vec<_>>(), "what is recorded is read");
+    let recorded: Vec<&NewQuarantine> = quarantine.iter().map(|quarantined| &quarantined.record).collect();
+    assert_eq!(recorded, quarantines.iter().collect::<Vec<_>>(), "what is recorded is read");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
-    assert!(state.due_dooms(warehouse, table.id, 4, 10).await.expect("due").is_empty());
+    assert!(state.due_for_deletion(warehouse, table.id, 4, 10).await.expect("due").is_empty());
     let due: Vec<String> =
-        state.due_dooms(warehouse, table.id, 5, 10).await.expect("due").into_iter().map(|d| d.doom.path).collect();
+        state.due_for_deletion(warehouse, table.id, 5, 10).await.expect("due").into_iter().map(|d| d.record.path).collect();
     assert_eq!(due.len(), 3);
     let elsewhere = state.begin_deleting(table.id, Some("file:///other.json"), due.clone()).await.expect("asked");
     assert!(elsewhere.is_empty(), "the table has moved on since it was checked");
     let begun = state.begin_deleting(table.id, Some(&table.metadata_location), due[..1].to_vec()).await.expect("begun");
     assert_eq!(begun, due[..1]);
-    state.mark_doomed(&begun, DoomState::Gone, None).await.expect("marked");
+    state.end_deletion(&begun, QuarantineState::Deleted, None).await.expect("marked");
     assert!(state.is_accounted(&begun[0], false).await.expect("asked"), "it is gone, and no state of the table");
-    state.doom(&dooms).await.expect("doomed anew, where it had an end");
+    state.quarantine(&quarantines).await.expect("quarantined anew, where it had an end");
     assert_eq!(state.quarantine_totals().await.expect("totals"), (3, 30));
-    let swap = |version, i: usize| Swap { revives: vec![dooms[i].path.clone()], ..to(&table, &table.metadata_location, version) };
+    let swap =
+        |version, i: usize| Swap { restored: vec![quarantines[i].path.clone()], ..to(&table, &table.metadata_location, version) };
     state.begin_deleting(table.id, Some(&table.metadata_location), due[1..2].to_vec()).await.expect("begun");
-    let refused = state.publish(warehouse, &[swap(1, 1)], &[], &Along::default()).await.expect_err("it is going");
+    let refused = state.publish(warehouse, &[swap(1, 1)], &[], &Outbox::default()).await.expect_err("it is going");
     assert!(matches!(refused, StateError::Going(_)), "{refused}");
-    assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Along::default()).await.expect("revived"));
+    assert!(state.publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("revived"));
     assert_eq!(state.quarantine_totals().await.expect("totals"), (2, 20));
 }
 
@@ -177,16 +180,16 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
 async fn files_that_are_due_are_found_table_by_table(state: &State) {
     let (warehouse, n) = with_namespace(state).await;
     let (many, one) = (row(warehouse, &n, "a"), row(warehouse, &n, "b"));
-    let doom = |table: &TableRow, i: usize| table.doom(format!("{}/{i}", table.location), None, "test", None, 5);
-    let mut dooms: Vec<Doom> = (0..9).map(|i| doom(&many, i)).collect();
-    dooms.push(doom(&one, 0));
-    state.doom(&dooms).await.expect("doomed");
+    let record = |table: &TableRow, i: usize| table.quarantine(format!("{}/{i}", table.location), None, "test", None, 5);
+    let mut quarantines: Vec<NewQuarantine> = (0..9).map(|i| record(&many, i)).collect();
+    quarantines.push(record(&one, 0));
+    state.quarantine(&quarantines).await.expect("quarantined");
     assert!(state.due_tables(warehouse, 4).await.expect("asked").is_empty());
     let mut both = vec![many.id, one.id];
     both.sort_unstable();
     assert_eq!(state.due_tables(warehouse, 5).await.expect("asked"), both);
-    assert_eq!(state.due_dooms(warehouse, many.id, 5, 4).await.expect("asked").len(), 4);
-    assert_eq!(state.due_dooms(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
+    assert_eq!(state.due_for_deletion(warehouse, many.id, 5, 4).await.expect("asked").len(), 4);
+    assert_eq!(state.due_for_deletion(warehouse, one.id, 5, 4).await.expect("asked").len(), 1);
 }
 
 /// Files are taken out of quarantine by whoever needs them, whoever put them there; if one is gone, none is.
@@ -195,18 +198,19 @@ async fn files_are_revived_all_or_none_whoever_doomed_them(state: &State) {
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
     let path = |i: usize| format!("file:///w/n/t/{i}");
-    let dooms: Vec<Doom> = (0..1200).map(|i| table.doom(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
-    state.doom(&dooms).await.expect("doomed");
+    let quarantines: Vec<NewQuarantine> =
+        (0..1200).map(|i| table.quarantine(path(i), None, "test", Some(JobId::fresh()), 5)).collect();
+    state.quarantine(&quarantines).await.expect("quarantined");
     let gone = [path(700)];
-    state.mark_doomed(&gone, DoomState::Gone, None).await.expect("marked");
+    state.end_deletion(&gone, QuarantineState::Deleted, None).await.expect("marked");
     let all: Vec<String> = (0..1300).map(path).collect();
-    let (doomed, going) = state.doomed_among(&all).await.expect("asked");
-    assert_eq!((doomed.len(), going.as_slice()), (1199, gone.as_slice()));
-    let swap = |revives: Vec<String>| Swap { revives, ..to(&table, &table.metadata_location, 1) };
-    let refused = state.publish(warehouse, &[swap(all)], &[], &Along::default()).await.expect_err("one is gone");
+    let (quarantined, going) = state.quarantined_among(&all).await.expect("asked");
+    assert_eq!((quarantined.len(), going.as_slice()), (1199, gone.as_slice()));
+    let swap = |revives: Vec<String>| Swap { restored: revives, ..to(&table, &table.metadata_location, 1) };
+    let refused = state.publish(warehouse, &[swap(all)], &[], &Outbox::default()).await.expect_err("one is gone");
     assert!(matches!(&refused, StateError::Going(path) if *path == gone[0]), "{refused}");
     assert_eq!(state.quarantine_totals().await.expect("totals").0, 1199);
-    assert!(state.publish(warehouse, &[swap(doomed)], &[], &Along::default()).await.expect("swapped"));
+    assert!(state.publish(warehouse, &[swap(quarantined)], &[], &Outbox::default()).await.expect("swapped"));
     assert_eq!(state.quarantine_totals().await.expect("totals").0, 0);
 }
 
@@ -221,25 +225,25 @@ async fn nobody_is_buried_for_what_the_database_was_away(state: &State, other: &
     let away = "UPDATE instance SET seen_ms = seen_ms - 3600000";
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     state.beats.last_ms.fetch_sub(3_600_000, Ordering::AcqRel);
-    state.beat(dead_after).await.expect("alive");
-    other.beat(dead_after).await.expect("alive: it was not buried by the first");
+    state.heartbeat(dead_after).await.expect("alive");
+    other.heartbeat(dead_after).await.expect("alive: it was not buried by the first");
     sqlx::query(away).execute(&state.writer).await.expect("long ago");
     let third = State::open(state.database.clone()).await.expect("opened");
-    let (registered, beaten) = tokio::join!(third.register(dead_after), other.beat(dead_after));
+    let (registered, beaten) = tokio::join!(third.register(dead_after), other.heartbeat(dead_after));
     registered.expect("registered");
     beaten.expect("alive");
-    other.beat(dead_after).await.expect("not buried by one that has just started");
-    assert!(matches!(state.beat(dead_after).await, Err(StateError::Fenced)), "it stayed silent while others were heard");
+    other.heartbeat(dead_after).await.expect("not buried by one that has just started");
+    assert!(matches!(state.heartbeat(dead_after).await, Err(StateError::Fenced)), "it stayed silent while others were heard");
 }
 
 async fn sightings_remember_the_first_and_forget_what_was_not_seen_again(state: &State) {
     with_namespace(state).await;
     let (a, b, paths) = (TableId::fresh(), TableId::fresh(), ["x".to_owned(), "y".to_owned()]);
-    assert_eq!(state.see_orphans(a, &paths, 10).await.expect("seen"), [10, 10]);
-    assert_eq!(state.see_orphans(a, &paths[..1], 20).await.expect("seen"), [10]);
-    assert_eq!(state.forget_orphans(a, 20).await.expect("forgotten"), 1);
-    assert_eq!(state.orphan_since("y").await.expect("asked"), None);
-    assert_eq!(state.see_orphans(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
+    assert_eq!(state.record_orphan_candidates(a, &paths, 10).await.expect("seen"), [10, 10]);
+    assert_eq!(state.record_orphan_candidates(a, &paths[..1], 20).await.expect("seen"), [10]);
+    assert_eq!(state.forget_orphan_candidates(a, 20).await.expect("forgotten"), 1);
+    assert_eq!(state.orphan_candidate_since("y").await.expect("asked"), None);
+    assert_eq!(state.record_orphan_candidates(b, &paths[..1], 30).await.expect("seen"), [30], "another table's");
 }
 
 fn job(table: TableId, key: Option<&str>, priority: i64) -> NewJob {
@@ -279,7 +283,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(state.take_job(&[warehouse.id]).await.expect("asked").is_none());
 
     state.plan_job(&taken, "{\"n\":1}").await.expect("planned");
-    assert!(!state.beat_job(high.id, (3, 7)).await.expect("told"));
+    assert!(!state.flush_progress(high.id, (3, 7)).await.expect("told"));
     let again = JobEnd::Again("the storage is down".into(), now_ms());
     state.end_job(high.id, &again, "{}").await.expect("ended");
     let taken = state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
@@ -302,7 +306,7 @@ async fn a_job_is_cancelled_where_it_waits_and_told_so_where_it_runs(state: &Sta
     assert_eq!(state.cancel_job(waits.id, "p").await.expect("asked"), Some(JobState::Cancelled));
     assert_eq!(state.cancel_job(runs.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.cancel_job(JobId::fresh(), "p").await.expect("asked"), None);
-    assert!(state.beat_job(runs.id, (0, 0)).await.expect("told"));
+    assert!(state.flush_progress(runs.id, (0, 0)).await.expect("told"));
     state.end_job(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
     assert_eq!(state.job(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.open_jobs().await.expect("asked").is_empty());
@@ -333,13 +337,13 @@ async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die(
     state.enqueue(warehouse, &new).await.expect("entered");
     for death in 1..=5 {
         state.take_job(&[warehouse.id]).await.expect("asked").expect("one");
-        assert_eq!(state.take_jobs_over().await.expect("asked"), 0, "its server lives");
+        assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
-        assert!(state.beat_job(new.id, (0, 0)).await.expect("told"), "not this server's any more");
+        assert!(state.flush_progress(new.id, (0, 0)).await.expect("told"), "not this server's any more");
         state.end_job(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
-        assert_eq!(state.take_jobs_over().await.expect("asked"), 1);
+        assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
         let found = state.job(new.id).await.expect("asked").expect("there");
-        assert_eq!((found.deaths, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
+        assert_eq!((found.worker_losses, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
     }
     let log = state.job_log(new.id).await.expect("asked");
     assert_eq!((log.len(), log[0].text.as_str()), (5, "its server went away"));
@@ -352,26 +356,26 @@ async fn what_was_handed_over_is_its_workers_until_the_lease_ends(state: &State)
     let ids = [warehouse.id];
     let new = job(TableId::fresh(), None, 0);
     state.enqueue(warehouse, &new).await.expect("entered");
-    assert!(state.take_handed_over(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(), "not planned yet");
+    assert!(state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").is_none(), "not planned yet");
     state.take_job(&ids).await.expect("asked").expect("one");
-    state.end_job(new.id, &JobEnd::HandedOver("spark"), "{}").await.expect("handed over");
+    state.end_job(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
     assert!(state.take_job(&ids).await.expect("asked").is_none(), "not Esker's any more");
-    assert!(state.take_handed_over(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
-    let taken = state.take_handed_over(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
+    assert!(state.claim_external_job(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
+    let taken = state.claim_external_job(&ids, "spark", "w", now_ms() + 60_000).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.worker.as_deref(), taken.server), (new.id, Some("w"), None));
-    assert_eq!(state.take_jobs_over().await.expect("asked"), 0, "its lease has not ended");
+    assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 0, "its lease has not ended");
     assert_eq!(state.renew_job(new.id, "another", now_ms(), (1, 2)).await.expect("asked"), None);
     assert_eq!(state.renew_job(new.id, "w", now_ms() - 1, (1, 2)).await.expect("asked"), Some(false));
     // The lease is over: whoever had it has it no more.
     assert_eq!(state.renew_job(new.id, "w", now_ms() + 60_000, (1, 2)).await.expect("asked"), None);
-    assert_eq!(state.take_jobs_over().await.expect("asked"), 1);
-    assert!(!state.end_handed_over(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
-    state.take_handed_over(&ids, "spark", "v", now_ms() + 60_000).await.expect("asked").expect("one");
+    assert_eq!(state.requeue_abandoned_jobs().await.expect("asked"), 1);
+    assert!(!state.end_external_job(new.id, "w", &JobEnd::Succeeded("{}".into()), "{}").await.expect("asked"));
+    state.claim_external_job(&ids, "spark", "v", now_ms() + 60_000).await.expect("asked").expect("one");
     assert_eq!(state.cancel_job(new.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.renew_job(new.id, "v", now_ms() + 60_000, (1, 2)).await.expect("asked"), Some(true));
-    assert!(state.end_handed_over(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
+    assert!(state.end_external_job(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
     let ended = state.job(new.id).await.expect("asked").expect("there");
-    assert_eq!((ended.state, ended.deaths, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
+    assert_eq!((ended.state, ended.worker_losses, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
     let told = state.events_after(0, None, 100).await.expect("events");
     let told: Vec<&str> = told.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();
     assert_eq!(told, ["job.started", "job.succeeded"]);
@@ -413,7 +417,7 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_examined(sta
     assert_eq!(stale(now_ms() + 1).await, 0);
     assert_eq!(state.health(table.id).await.expect("asked").expect("there").facts, Ok("{}".to_owned()));
     let swap = to(&table, &table.metadata_location, 1);
-    state.publish(warehouse, &[swap], &[], &Along::default()).await.expect("swapped");
+    state.publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("swapped");
     assert_eq!(stale(0).await, 1, "changed");
     assert_eq!(state.health_history(table.id, 0).await.expect("asked")[0].score, 90);
 }
@@ -466,16 +470,16 @@ async fn a_dropped_table_comes_back_as_it_was(state: &State) {
     enter(state, warehouse, &table).await.expect("entered");
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
     assert!(
-        !state.drop_tabular(table.id, Some("file:///other.json"), &[], None, &Along::default()).await.expect("asked"),
+        !state.drop_tabular(table.id, Some("file:///other.json"), &[], None, &Outbox::default()).await.expect("asked"),
         "it moved on"
     );
     let at = Some(table.metadata_location.as_str());
-    assert!(state.drop_tabular(table.id, at, &[], Some(&keep), &Along::default()).await.expect("dropped"));
+    assert!(state.drop_tabular(table.id, at, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));
     let dropped = state.dropped_tables(warehouse).await.expect("listed");
     assert!(dropped.len() == 1 && dropped[0].purge && dropped[0].row == table);
-    state.undrop_table(warehouse, table.id, &table.name, &Along::default()).await.expect("back");
-    state.protect(table.id, true, &Along::default()).await.expect("protected");
-    let refused = state.drop_tabular(table.id, None, &[], None, &Along::default()).await.expect_err("protected");
+    state.undrop_table(warehouse, table.id, &table.name, &Outbox::default()).await.expect("back");
+    state.protect(table.id, true, &Outbox::default()).await.expect("protected");
+    let refused = state.drop_tabular(table.id, None, &[], None, &Outbox::default()).await.expect_err("protected");
     assert!(matches!(refused, StateError::Protected { .. }), "{refused}");
 }
 
@@ -488,28 +492,28 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     }
     let at = |place: &str| (table.id, format!("file:///w/{place}"));
     let moved = Swap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
-    assert!(state.publish(warehouse, &[moved], &[], &Along::default()).await.expect("moved"));
+    assert!(state.publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
     let of_table = async || {
         let places = state.places(warehouse).await.expect("read");
         places.into_iter().filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
     };
     assert_eq!(of_table().await, [at("n/t"), at("x")]);
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
-    state.drop_tabular(table.id, None, &[], Some(&keep), &Along::default()).await.expect("dropped");
+    state.drop_tabular(table.id, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
     assert_eq!(of_table().await, [at("n/t"), at("x")], "it can be brought back");
-    let doom = table.doom("file:///w/x/1".into(), None, "test", None, 5);
-    state.end_drop(table.id, &[doom], &Along::default()).await.expect("ended");
+    let record = table.quarantine("file:///w/x/1".into(), None, "test", None, 5);
+    state.end_drop(table.id, &[record], &Outbox::default()).await.expect("ended");
     assert_eq!(of_table().await, []);
     assert_eq!(state.places_of(table.id).await.expect("read"), [at("n/t").1, at("x").1], "files wait for their deletion there");
 
     let again = TableRow { id: TableId::fresh(), ..other.clone() };
-    let new = NewTable { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
-    state.publish(warehouse, &[], &[new], &Along::default()).await.expect("entered");
+    let new = NewTabular { row: again.clone(), recorded_output: None, replaces: Some(other.id), places: vec![at("y").1] };
+    state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.places_of(again.id).await.expect("read"), [other.location.clone(), at("y").1], "it is the same table");
     assert!(state.places_of(other.id).await.expect("read").is_empty());
     let stranger = TableRow { id: TableId::fresh(), table_uuid: Uuid::now_v7(), ..other.clone() };
-    let new = NewTable { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
-    state.publish(warehouse, &[], &[new], &Along::default()).await.expect("entered");
+    let new = NewTabular { row: stranger.clone(), recorded_output: None, replaces: Some(again.id), places: vec![at("z").1] };
+    state.publish(warehouse, &[], &[new], &Outbox::default()).await.expect("entered");
     assert_eq!(state.places_of(stranger.id).await.expect("read"), [at("z").1], "it is another table");
 }
 
@@ -532,9 +536,9 @@ async fn the_dead_are_found_and_fenced(state: &State, other: &State) {
         other.register(DEAD).await.expect("registered");
         assert_eq!(state.servers().await.expect("counted"), before + 1);
         sqlx::query("DELETE FROM instance").execute(&state.writer).await.expect("taken for dead");
-        assert!(matches!(other.beat(DEAD).await, Err(StateError::Fenced)));
+        assert!(matches!(other.heartbeat(DEAD).await, Err(StateError::Fenced)));
         let swap = to(&table, &table.metadata_location, 1);
-        let refused = other.publish(warehouse, &[swap], &[], &Along::default()).await.expect_err("fenced");
+        let refused = other.publish(warehouse, &[swap], &[], &Outbox::default()).await.expect_err("fenced");
         assert!(matches!(refused, StateError::Fenced), "{refused}");
     }
 }

@@ -6,7 +6,7 @@ use esker_types::{Millis, TableId, now_ms};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::{Along, NewEvent, Result, State, Warehouse, flag, parse_id};
+use crate::{NewEvent, Outbox, Result, State, Warehouse, flag, parse_id};
 
 /// A file of a table's that somebody could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl State {
         .bind(file.snapshot_id);
         let new = query.execute(&mut *tx).await?.rows_affected() > 0;
         if new {
-            Along { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
+            Outbox { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
         }
         tx.commit().await?;
         Ok(new)
@@ -67,7 +67,7 @@ impl State {
             let query = sqlx::query("DELETE FROM damaged_file WHERE table_id = $1 AND path = $2");
             query.bind(table.to_string()).bind(path).execute(&mut *tx).await?;
         }
-        Along { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
+        Outbox { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }

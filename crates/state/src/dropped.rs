@@ -2,10 +2,10 @@ use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::doomed::insert_dooms;
 use crate::places::forget_places;
+use crate::quarantine::insert_quarantine;
 use crate::tables::insert_tabular;
-use crate::{Along, Doom, Kind, NewTable, Result, State, StateError, TableRow, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TableRow, TabularKind, Warehouse, flag, parse_id};
 
 /// How a table is dropped so that it can be brought back.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     let table = TableRow {
         id: parse_id(row.try_get(0)?)?,
         warehouse: row.try_get(11)?,
-        kind: Kind::Table,
+        kind: TabularKind::Table,
         name: TableName::new(namespace, row.try_get::<String, _>(2)?).map_err(corrupt)?,
         table_uuid: parse_id(row.try_get(3)?)?,
         location: row.try_get(4)?,
@@ -93,14 +93,14 @@ impl State {
     }
 
     /// Brings a dropped table back as it was, under the name given, which must be free.
-    pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Along) -> Result<()> {
+    pub async fn undrop_table(&self, warehouse: Warehouse, id: TableId, name: &TableName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE id = $1 AND warehouse_id = $2"));
         let row = sqlx::query(sql).bind(id.to_string()).bind(warehouse.id).fetch_optional(&mut *tx).await?;
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TableRow { name: name.clone(), ..dropped.row };
         // Its places were kept with it.
-        let new = NewTable { row, recorded_output: None, replaces: None, places: Vec::new() };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new() };
         insert_tabular(&mut tx, warehouse, &new).await?;
         sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
@@ -108,14 +108,14 @@ impl State {
         Ok(())
     }
 
-    /// Ends the time of a dropped table and dooms its files, if they are to go. `false`: it was brought back meanwhile.
-    pub async fn end_drop(&self, id: TableId, dooms: &[Doom], along: &Along) -> Result<bool> {
+    /// Ends the time of a dropped table and quarantines its files, if they are to go. `false`: it was brought back meanwhile.
+    pub async fn end_drop(&self, id: TableId, quarantines: &[NewQuarantine], along: &Outbox) -> Result<bool> {
         let mut tx = self.begin().await?;
         let done = sqlx::query("DELETE FROM dropped_table WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        insert_dooms(&mut tx, dooms).await?;
+        insert_quarantine(&mut tx, quarantines).await?;
         forget_places(&mut tx, id).await?;
         along.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::Ambiguous)?;

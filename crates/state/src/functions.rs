@@ -1,11 +1,11 @@
 use esker_types::{NamespaceName, TableName, now_ms};
 
 use crate::namespaces::namespace_id;
-use crate::{Along, Result, State, StateError, Warehouse};
+use crate::{Outbox, Result, State, StateError, Warehouse};
 
 impl State {
     /// Stores a SQL function's metadata under a name, replacing what was there.
-    pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Along) -> Result<()> {
+    pub async fn put_function(&self, warehouse: Warehouse, name: &TableName, metadata: &str, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         sqlx::query(
@@ -60,7 +60,7 @@ impl State {
     }
 
     /// Removes a function.
-    pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Along) -> Result<()> {
+    pub async fn drop_function(&self, warehouse: Warehouse, name: &TableName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let namespace = namespace_id(&mut tx, warehouse, &name.namespace).await?;
         let done = sqlx::query("DELETE FROM sql_function WHERE namespace_id = $1 AND name_key = $2")

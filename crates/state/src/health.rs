@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
-use crate::{Kind, Result, State, TableRow, Warehouse, parse_id};
+use crate::{Result, State, TableRow, TabularKind, Warehouse, parse_id};
 
 const DAY_MS: Millis = 24 * 3600 * 1000;
 /// History keeps one row for each such stretch of time.
@@ -138,7 +138,7 @@ impl State {
             "SELECT {TABLE_COLUMNS}, h.metadata_location {TABLE_FROM}
              LEFT JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
@@ -149,7 +149,7 @@ impl State {
             "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
              JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(Kind::Table.as_str());
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
         let rows = query.fetch_all(&self.readers).await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
@@ -178,7 +178,7 @@ impl State {
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(warehouse.id)
-            .bind(Kind::Table.as_str())
+            .bind(TabularKind::Table.as_str())
             .bind(failed_before)
             .bind(i64::from(limit));
         query.fetch_all(&self.readers).await?.iter().map(table_row).collect()

@@ -8,11 +8,11 @@ use esker_types::Millis;
 use crate::{Result, State, StateError};
 
 /// Signs of life in the time after which a server is taken for dead.
-pub const BEATS: u32 = 10;
+pub const HEARTBEATS: u32 = 10;
 
 /// What this process knows of its own signs of life, by the database's clock.
 #[derive(Debug, Default)]
-pub(crate) struct Beats {
+pub(crate) struct Heartbeats {
     /// When it gave the last one.
     pub(crate) last_ms: AtomicI64,
     /// From when on it may take others for dead.
@@ -25,7 +25,7 @@ fn millis(duration: Duration) -> Millis {
 
 /// The time in which everybody who lives and reaches the database gives a sign of life.
 fn grace(dead_after: Duration) -> Duration {
-    dead_after / BEATS * 2
+    dead_after / HEARTBEATS * 2
 }
 
 impl State {
@@ -60,7 +60,7 @@ impl State {
     ///
     /// Who could not say so for a while knows that the others may not have been able to, either: before it takes anybody for dead, it gives
     /// them time to.
-    pub async fn beat(&self, dead_after: Duration) -> Result<()> {
+    pub async fn heartbeat(&self, dead_after: Duration) -> Result<()> {
         let clock = self.database.clock();
         let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
         let now: Option<Millis> = sqlx::query_scalar(sql).bind(self.instance.to_string()).fetch_optional(&self.intents).await?;

@@ -76,7 +76,7 @@ pub struct Job {
     /// How often it was begun.
     pub attempts: i64,
     /// How often its server died meanwhile.
-    pub deaths: i64,
+    pub worker_losses: i64,
     /// The server that it runs or ran on.
     pub server: Option<String>,
     /// The other engine that does it; none: Esker.
@@ -134,7 +134,7 @@ pub struct JobFilter {
 }
 
 pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
-     deaths, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, \
+     worker_losses, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, \
      (SELECT undo.id FROM job undo WHERE undo.warehouse_id = job.warehouse_id AND undo.key = 'undo/' || job.id) AS undone_by";
 
 fn value(row: &AnyRow, column: &str) -> Result<Option<Value>> {
@@ -164,7 +164,7 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
         state: JobState::parse(row.try_get("state")?),
         due_ms: row.try_get("due_ms")?,
         attempts: row.try_get("attempts")?,
-        deaths: row.try_get("deaths")?,
+        worker_losses: row.try_get("worker_losses")?,
         server: row.try_get("instance")?,
         engine: row.try_get("engine")?,
         worker: row.try_get("worker")?,

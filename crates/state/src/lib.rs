@@ -4,31 +4,31 @@
 //! change that a client is told about, durably and alone; a second records intents, which a killed process must leave behind but a
 //! power cut may lose (the file is then found as an orphan). Functions take and return plain data; each is one transaction.
 
-mod along;
 mod backup;
 #[cfg(test)]
 mod conformance;
 mod damage;
 mod database;
-mod doomed;
+mod delivered;
 mod dropped;
 mod epochs;
 mod error;
+mod external_jobs;
 mod functions;
-mod handed;
 mod health;
 mod instances;
 mod jobs;
 mod namespaces;
+mod orphan_candidates;
+mod outbox;
 mod outputs;
 mod places;
 mod principals;
+mod quarantine;
 mod queue;
 mod reports;
-mod sightings;
 mod tables;
-mod told;
-mod undone;
+mod undos;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,23 +37,23 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
-pub use along::{Along, Event, NewEvent, NewReceipt, Receipt, ReceiptKey};
 pub use damage::DamagedFile;
 pub use database::Database;
 use database::Use;
-pub use doomed::{Doom, DoomKind, DoomState, Doomed, DoomedByJob};
 pub use dropped::{DroppedTable, SoftDrop};
 pub use epochs::Epoch;
 pub use error::StateError;
 pub use health::{HealthPoint, HealthRow, NoFacts, TableUse, USE_DAYS};
-pub use instances::BEATS;
-use instances::Beats;
+pub use instances::HEARTBEATS;
+use instances::Heartbeats;
 pub use jobs::{Job, JobFilter, JobLine, JobState};
 pub use namespaces::{NamespaceRow, Warehouse};
-pub use outputs::Output;
-pub use queue::{JobEnd, JobNews, NewJob};
-pub use tables::{Kind, NewTable, Swap, TableRow};
-pub use undone::UNDO;
+pub use outbox::{Event, NewEvent, NewReceipt, Outbox, Receipt, ReceiptKey};
+pub use outputs::PendingOutput;
+pub use quarantine::{NewQuarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
+pub use queue::{JobEnd, JobNotifications, NewJob};
+pub use tables::{NewTabular, Swap, TableRow, TabularKind};
+pub use undos::UNDO;
 
 /// The result of a state operation.
 pub type Result<T> = std::result::Result<T, StateError>;
@@ -69,7 +69,7 @@ pub struct State {
     instance: Uuid,
     /// Whether this process counts among the living, and may be taken for dead.
     registered: Arc<AtomicBool>,
-    beats: Arc<Beats>,
+    beats: Arc<Heartbeats>,
 }
 
 impl State {
@@ -172,10 +172,10 @@ mod tests {
         assert_eq!(state.namespace(warehouse, &namespace).await.expect("there").properties["a"], "b");
         let row = state.table(warehouse, &TableName::new(namespace, "T").expect("valid")).await.expect("there");
         assert!(row.owned && !row.protected);
-        assert_eq!((row.kind, row.warehouse), (Kind::Table, 1));
+        assert_eq!((row.kind, row.warehouse), (TabularKind::Table, 1));
         let quarantine = state.quarantine_of(row.id).await.expect("read");
-        let kinds: Vec<DoomKind> = quarantine.iter().map(|doomed| doomed.doom.kind).collect();
-        assert_eq!(kinds, [DoomKind::Orphan, DoomKind::Own], "of earlier versions, an orphan is known by its reason");
+        let kinds: Vec<QuarantineKind> = quarantine.iter().map(|doomed| doomed.record.kind).collect();
+        assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "of earlier versions, an orphan is known by its reason");
         assert_eq!(state.places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
     }
 }

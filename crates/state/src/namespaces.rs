@@ -4,7 +4,7 @@ use esker_types::{NamespaceName, TableName};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::{Along, Result, State, StateError, flag};
+use crate::{Outbox, Result, State, StateError, flag};
 
 /// A warehouse's row, as the functions of this crate take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,8 +92,8 @@ impl State {
         &self,
         warehouse: Warehouse,
         namespace: &NamespaceRow,
-        along: &Along,
-        made: impl Fn(&NamespaceName) -> Along + Send,
+        along: &Outbox,
+        made: impl Fn(&NamespaceName) -> Outbox + Send,
     ) -> Result<()> {
         let mut around: Vec<NamespaceName> = std::iter::successors(namespace.name.parent(), NamespaceName::parent).collect();
         around.reverse();
@@ -160,7 +160,7 @@ impl State {
         &self,
         warehouse: Warehouse,
         name: &NamespaceName,
-        change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Along) + Send,
+        change: impl FnOnce(&BTreeMap<String, String>) -> (BTreeMap<String, String>, Outbox) + Send,
     ) -> Result<BTreeMap<String, String>> {
         let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// Drops an empty namespace.
-    pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Along) -> Result<()> {
+    pub async fn drop_namespace(&self, warehouse: Warehouse, name: &NamespaceName, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;
         let row = sqlx::query(
@@ -211,7 +211,7 @@ impl State {
         warehouse: Warehouse,
         name: &NamespaceName,
         protected: bool,
-        along: &Along,
+        along: &Outbox,
     ) -> Result<()> {
         let mut tx = self.begin().await?;
         let id = namespace_id(&mut tx, warehouse, name).await?;

@@ -34,7 +34,7 @@ pub(crate) async fn inherit_places(tx: &mut Transaction<'_, Any>, from: TableId,
 pub(crate) async fn forget_places(tx: &mut Transaction<'_, Any>, id: TableId) -> Result<()> {
     sqlx::query(
         "DELETE FROM place WHERE table_id = $1
-         AND NOT EXISTS (SELECT 1 FROM doomed WHERE table_id = $1 AND state IN ('doomed', 'deleting'))",
+         AND NOT EXISTS (SELECT 1 FROM quarantine WHERE table_id = $1 AND state IN ('quarantined', 'deleting'))",
     )
     .bind(id.to_string())
     .execute(&mut **tx)

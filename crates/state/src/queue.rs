@@ -9,10 +9,10 @@ use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
 use crate::jobs::{COLUMNS, job_row};
-use crate::{Along, Database, Job, JobLine, JobState, NewEvent, Result, State, StateError, Warehouse};
+use crate::{Database, Job, JobLine, JobState, NewEvent, Outbox, Result, State, StateError, Warehouse};
 
 /// A job during which so many servers died is not begun again: it may be what kills them.
-const MOST_DEATHS: i64 = 5;
+const MAX_WORKER_LOSSES: i64 = 5;
 
 /// Says that a job may be there to be taken. PostgreSQL alone can tell other processes.
 const NOTIFY: &str = "SELECT CAST(pg_notify('esker_jobs', '') AS TEXT)";
@@ -56,11 +56,11 @@ pub enum JobEnd {
     /// It ended because somebody wanted it to.
     Cancelled,
     /// It waits for a worker of another engine now.
-    HandedOver(&'static str),
+    Delegated(&'static str),
 }
 
 /// Who has a job: a server, or for a time a worker outside.
-pub(crate) struct Holder<'a> {
+pub(crate) struct JobHolder<'a> {
     pub(crate) instance: Option<&'a str>,
     pub(crate) worker: Option<&'a str>,
     pub(crate) until_ms: Option<Millis>,
@@ -102,7 +102,7 @@ impl State {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
-        self.tell(&mut tx).await?;
+        self.notify(&mut tx).await?;
         tx.commit().await?;
         Ok(job.id)
     }
@@ -110,10 +110,10 @@ impl State {
     /// Takes the next job of some warehouses: the one of the highest priority whose time has come and whose table is free.
     pub async fn take_job(&self, warehouses: &[i64]) -> Result<Option<Job>> {
         let instance = self.instance.to_string();
-        self.take_next(warehouses, None, Holder { instance: Some(&instance), worker: None, until_ms: None }).await
+        self.take_next(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
     }
 
-    pub(crate) async fn take_next(&self, warehouses: &[i64], engine: Option<&str>, holder: Holder<'_>) -> Result<Option<Job>> {
+    pub(crate) async fn take_next(&self, warehouses: &[i64], engine: Option<&str>, holder: JobHolder<'_>) -> Result<Option<Job>> {
         let ids: Vec<String> = warehouses.iter().map(i64::to_string).collect();
         let next = format!(
             "SELECT id FROM job WHERE state = 'queued' AND due_ms <= $1 AND engine IS NOT DISTINCT FROM $2 AND warehouse_id IN ({})
@@ -138,7 +138,7 @@ impl State {
         let query = query.bind(holder.until_ms).bind(now_ms());
         let job = job_row(&query.fetch_one(&mut *tx).await?)?;
         if job.attempts == 1 {
-            tell_of(&mut tx, &job).await?;
+            record_job_event(&mut tx, &job).await?;
         }
         tx.commit().await?;
         Ok(Some(job))
@@ -159,7 +159,7 @@ impl State {
     }
 
     /// Records how far a job is that runs here; returns whether somebody wants it to end.
-    pub async fn beat_job(&self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
+    pub async fn flush_progress(&self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar(
             "UPDATE job SET done = $2, total = $3 WHERE id = $1 AND state = 'running' AND instance = $4 RETURNING cancelled_by",
@@ -183,9 +183,9 @@ impl State {
             JobEnd::Failed(error) => (JobState::Failed, None, Some(error), None, Some(now)),
             JobEnd::Again(error, due) => (JobState::Queued, None, Some(error), Some(*due), None),
             JobEnd::Cancelled => (JobState::Cancelled, None, None, None, Some(now)),
-            JobEnd::HandedOver(_) => (JobState::Queued, None, None, None, None),
+            JobEnd::Delegated(_) => (JobState::Queued, None, None, None, None),
         };
-        let engine = if let JobEnd::HandedOver(engine) = end { Some(*engine) } else { None };
+        let engine = if let JobEnd::Delegated(engine) = end { Some(*engine) } else { None };
         let mut tx = self.begin().await?;
         let sql = format!(
             "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7,
@@ -203,9 +203,9 @@ impl State {
             .bind(engine)
             .bind(holder);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
-        tell_of(&mut tx, &job_row(&row)?).await?;
+        record_job_event(&mut tx, &job_row(&row)?).await?;
         // Its table is free now.
-        self.tell(&mut tx).await?;
+        self.notify(&mut tx).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -220,7 +220,7 @@ impl State {
         let sql = sqlx::AssertSqlSafe(format!("{sql} RETURNING {COLUMNS}"));
         let changed = sqlx::query(sql).bind(id.to_string()).bind(by).bind(now_ms()).fetch_optional(&mut *tx).await?;
         if let Some(job) = changed.map(|row| job_row(&row)).transpose()?.filter(|job| job.state.is_over()) {
-            tell_of(&mut tx, &job).await?;
+            record_job_event(&mut tx, &job).await?;
         }
         tx.commit().await?;
         Ok(self.job(id).await?.map(|job| job.state))
@@ -228,12 +228,12 @@ impl State {
 
     /// Puts the jobs of servers that are gone back into the queue; returns how many there were. One that has seen too many servers
     /// die fails instead.
-    pub async fn take_jobs_over(&self) -> Result<u64> {
+    pub async fn requeue_abandoned_jobs(&self) -> Result<u64> {
         let gone = format!(
             "state = 'running' AND (instance NOT IN (SELECT id FROM instance) OR (worker IS NOT NULL AND lease_ms < {}))",
             now_ms()
         );
-        let sql = format!("SELECT id, cancelled_by, deaths, worker FROM job WHERE {gone}");
+        let sql = format!("SELECT id, cancelled_by, worker_losses, worker FROM job WHERE {gone}");
         if sqlx::query(sqlx::AssertSqlSafe(sql.clone())).fetch_optional(&self.readers).await?.is_none() {
             return Ok(0);
         }
@@ -241,27 +241,27 @@ impl State {
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *tx).await?;
         let mut over = Vec::new();
         for row in &rows {
-            let (id, cancelled_by, deaths): (String, Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let (id, cancelled_by, losses): (String, Option<String>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let worker: Option<String> = row.try_get(3)?;
-            let (who, deaths) = (if worker.is_some() { "worker" } else { "server" }, deaths + 1);
-            let (state, error) = match (cancelled_by, deaths < MOST_DEATHS) {
+            let (who, losses) = (if worker.is_some() { "worker" } else { "server" }, losses + 1);
+            let (state, error) = match (cancelled_by, losses < MAX_WORKER_LOSSES) {
                 (Some(_), _) => (JobState::Cancelled, None),
                 (None, true) => (JobState::Queued, Some(format!("its {who} went away"))),
                 (None, false) => {
-                    let why = format!("{deaths} {who}s went away while they were at it: it may be what ended them");
+                    let why = format!("{losses} {who}s went away while they were at it: it may be what ended them");
                     (JobState::Failed, Some(why))
                 }
             };
             let sql = format!(
-                "UPDATE job SET state = $2, deaths = $3, error = $4, finished_ms = $5 WHERE id = $1 AND {gone} RETURNING {COLUMNS}"
+                "UPDATE job SET state = $2, worker_losses = $3, error = $4, finished_ms = $5 WHERE id = $1 AND {gone} RETURNING {COLUMNS}"
             );
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&id).bind(state.as_str()).bind(deaths).bind(&error);
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&id).bind(state.as_str()).bind(losses).bind(&error);
             if let Some(row) = query.bind(state.is_over().then(now_ms)).fetch_optional(&mut *tx).await? {
-                tell_of(&mut tx, &job_row(&row)?).await?;
+                record_job_event(&mut tx, &job_row(&row)?).await?;
             }
             over.push((id, error.unwrap_or_else(|| format!("its {who} went away, and it had been cancelled"))));
         }
-        self.tell(&mut tx).await?;
+        self.notify(&mut tx).await?;
         tx.commit().await?;
         for (id, text) in over {
             self.log_job(crate::parse_id(&id)?, &[JobLine { time_ms: now_ms(), text }]).await?;
@@ -282,7 +282,7 @@ impl State {
         Ok(())
     }
 
-    async fn tell(&self, tx: &mut Transaction<'static, Any>) -> Result<()> {
+    async fn notify(&self, tx: &mut Transaction<'static, Any>) -> Result<()> {
         if self.database.is_postgres() {
             sqlx::query(NOTIFY).execute(&mut **tx).await?;
         }
@@ -290,16 +290,16 @@ impl State {
     }
 
     /// What other servers say about jobs; none where there can't be other servers.
-    pub async fn hear_of_jobs(&self) -> Result<Option<JobNews>> {
+    pub async fn listen_for_jobs(&self) -> Result<Option<JobNotifications>> {
         let Database::Postgres(url) = &self.database else { return Ok(None) };
         let mut listener = PgListener::connect(url).await?;
         listener.listen("esker_jobs").await?;
-        Ok(Some(JobNews(listener)))
+        Ok(Some(JobNotifications(listener)))
     }
 }
 
 /// Enters into the out-box that a job was begun or is over.
-pub(crate) async fn tell_of(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
+pub(crate) async fn record_job_event(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<()> {
     let kind = match job.state {
         JobState::Queued => return Ok(()),
         JobState::Running => "job.started",
@@ -317,14 +317,14 @@ pub(crate) async fn tell_of(tx: &mut Transaction<'static, Any>, job: &Job) -> Re
     });
     let (warehouse, subject, principal) = (about.try_get(0)?, job.table.clone(), job.principal.clone());
     let events = vec![NewEvent { kind, warehouse, subject, principal, data }];
-    Along { events, receipts: Vec::new() }.insert(tx).await
+    Outbox { events, receipts: Vec::new() }.insert(tx).await
 }
 
 /// Hears when a job may be there to be taken.
 #[derive(Debug)]
-pub struct JobNews(PgListener);
+pub struct JobNotifications(PgListener);
 
-impl JobNews {
+impl JobNotifications {
     /// Waits for the next such news. A lost connection is made anew, and counts as news: something may have been missed.
     pub async fn next(&mut self) -> Result<()> {
         self.0.try_recv().await.map(drop).map_err(StateError::from)

@@ -3,22 +3,22 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
-use crate::doomed::{insert_dooms, revive};
 use crate::dropped::insert_dropped;
 use crate::namespaces::namespace_id;
 use crate::places::{forget_places, inherit_places, insert_places};
-use crate::{Along, Doom, DoomKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
+use crate::quarantine::{insert_quarantine, release_restored};
+use crate::{NewQuarantine, Outbox, QuarantineKind, Result, SoftDrop, State, StateError, Warehouse, flag, parse_id};
 
 /// What a name in a namespace stands for. Both kinds share one name space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TabularKind {
     /// A table.
     Table,
     /// A view.
     View,
 }
 
-impl Kind {
+impl TabularKind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -58,7 +58,7 @@ pub struct TableRow {
     /// The number of its warehouse.
     pub warehouse: i64,
     /// Table or view.
-    pub kind: Kind,
+    pub kind: TabularKind,
     /// Its present name.
     pub name: TableName,
     /// The table's own UUID, from its metadata.
@@ -75,8 +75,15 @@ pub struct TableRow {
 
 impl TableRow {
     /// The quarantine record of one of this table's own files.
-    pub fn doom(&self, path: String, bytes: Option<u64>, reason: &str, job: Option<JobId>, due_ms: Millis) -> Doom {
-        Doom {
+    pub fn quarantine(
+        &self,
+        path: String,
+        bytes: Option<u64>,
+        reason: &str,
+        job: Option<JobId>,
+        due_ms: Millis,
+    ) -> NewQuarantine {
+        NewQuarantine {
             path,
             warehouse: self.warehouse,
             table: self.id,
@@ -84,7 +91,7 @@ impl TableRow {
             table_uuid: self.table_uuid,
             table_location: self.location.clone(),
             job,
-            kind: DoomKind::Own,
+            kind: QuarantineKind::Own,
             reason: reason.to_owned(),
             bytes,
             due_ms,
@@ -94,7 +101,7 @@ impl TableRow {
 
 /// A table or view to be entered.
 #[derive(Debug, Clone)]
-pub struct NewTable {
+pub struct NewTabular {
     /// The entry.
     pub row: TableRow,
     /// The intent that the metadata file was recorded under, forgotten in the same transaction.
@@ -119,11 +126,11 @@ pub struct Swap {
     /// Where files lie from now on, if not where they did. What was recorded before stays.
     pub places: Vec<String>,
     /// Files that this commit leaves unreferenced.
-    pub dooms: Vec<Doom>,
-    /// Recorded outputs that this commit makes part of the table, or that are doomed by it.
+    pub quarantine: Vec<NewQuarantine>,
+    /// Recorded outputs that this commit makes part of the table, or that are quarantined by it.
     pub settled_outputs: Vec<String>,
     /// Files that belonged to the table before and do again: taken out of quarantine.
-    pub revives: Vec<String>,
+    pub restored: Vec<String>,
 }
 
 pub(crate) const TABLE_COLUMNS: &str = "t.id, n.name, t.name, t.table_uuid, t.location, t.metadata_location, t.owned, t.protected, t.kind, \
@@ -136,7 +143,7 @@ pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
     Ok(TableRow {
         id: parse_id(row.try_get(0)?)?,
         warehouse: row.try_get(9)?,
-        kind: Kind::parse(row.try_get(8)?),
+        kind: TabularKind::parse(row.try_get(8)?),
         name: TableName::new(namespace, row.try_get::<String, _>(2)?).map_err(corrupt)?,
         table_uuid: parse_id(row.try_get(3)?)?,
         location: row.try_get(4)?,
@@ -147,17 +154,17 @@ pub(crate) fn table_row(row: &AnyRow) -> Result<TableRow> {
 }
 
 /// The kind of what has a name, if anything has.
-async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, Kind)>> {
+async fn holder(tx: &mut Transaction<'_, Any>, namespace: i64, key: &str) -> Result<Option<(String, TabularKind)>> {
     let row = sqlx::query("SELECT id, kind FROM tabular WHERE namespace_id = $1 AND name_key = $2")
         .bind(namespace)
         .bind(key)
         .fetch_optional(&mut **tx)
         .await?;
-    let parse = |row: AnyRow| Ok((row.try_get(0)?, Kind::parse(row.try_get(1)?)));
+    let parse = |row: AnyRow| Ok((row.try_get(0)?, TabularKind::parse(row.try_get(1)?)));
     row.map(parse).transpose()
 }
 
-pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, new: &NewTable) -> Result<()> {
+pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: Warehouse, new: &NewTabular) -> Result<()> {
     let row = &new.row;
     let namespace = namespace_id(tx, warehouse, &row.name.namespace).await?;
     let key = warehouse.key(&row.name.name);
@@ -191,7 +198,7 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     .await?;
     insert_places(tx, row.id, &new.places).await?;
     if let Some(path) = &new.recorded_output {
-        sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
+        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
     Ok(())
 }
@@ -211,18 +218,18 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &Swap) -> Result<bool> {
         return Ok(false);
     }
     insert_places(tx, swap.id, &swap.places).await?;
-    insert_dooms(tx, &swap.dooms).await?;
+    insert_quarantine(tx, &swap.quarantine).await?;
     for path in &swap.settled_outputs {
-        sqlx::query("DELETE FROM output WHERE path = $1").bind(path).execute(&mut **tx).await?;
+        sqlx::query("DELETE FROM pending_output WHERE path = $1").bind(path).execute(&mut **tx).await?;
     }
-    revive(tx, &swap.revives).await?;
+    release_restored(tx, &swap.restored).await?;
     Ok(true)
 }
 
 impl State {
     /// Swaps pointers and enters tables or views, all or nothing. `Ok(false)` means that another commit came first to one
     /// of them; [`StateError::Ambiguous`] that nobody knows.
-    pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTable], along: &Along) -> Result<bool> {
+    pub async fn publish(&self, warehouse: Warehouse, swaps: &[Swap], new: &[NewTabular], along: &Outbox) -> Result<bool> {
         let mut tx = self.begin().await?;
         for one in swaps {
             if !swap(&mut tx, one).await? {
@@ -237,7 +244,7 @@ impl State {
         Ok(true)
     }
 
-    async fn tabular(&self, kind: Kind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
+    async fn tabular(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.name_key = $3 AND t.kind = $4"
         ));
@@ -253,19 +260,19 @@ impl State {
 
     /// One table by name.
     pub async fn table(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
-        self.tabular(Kind::Table, warehouse, name).await
+        self.tabular(TabularKind::Table, warehouse, name).await
     }
 
     /// One view by name.
     pub async fn view(&self, warehouse: Warehouse, name: &TableName) -> Result<TableRow> {
-        self.tabular(Kind::View, warehouse, name).await
+        self.tabular(TabularKind::View, warehouse, name).await
     }
 
     /// Whether a name is free for a table or view.
-    pub async fn check_free(&self, kind: Kind, warehouse: Warehouse, name: &TableName) -> Result<()> {
+    pub async fn check_free(&self, kind: TabularKind, warehouse: Warehouse, name: &TableName) -> Result<()> {
         let other = match kind {
-            Kind::Table => Kind::View,
-            Kind::View => Kind::Table,
+            TabularKind::Table => TabularKind::View,
+            TabularKind::View => TabularKind::Table,
         };
         for by in [kind, other] {
             match self.tabular(by, warehouse, name).await {
@@ -291,7 +298,7 @@ impl State {
     }
 
     /// Every table or every view of the warehouse.
-    pub async fn all_of(&self, kind: Kind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
+    pub async fn all_of(&self, kind: TabularKind, warehouse: Warehouse) -> Result<Vec<TableRow>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "SELECT {TABLE_COLUMNS} {TABLE_FROM} WHERE n.warehouse_id = $1 AND t.kind = $2 ORDER BY n.name, t.name"
         ));
@@ -302,7 +309,7 @@ impl State {
     /// The names of a namespace's tables or views, by name, after `after`, at most `limit`.
     pub async fn list(
         &self,
-        kind: Kind,
+        kind: TabularKind,
         warehouse: Warehouse,
         namespace: &NamespaceName,
         after: &str,
@@ -322,7 +329,14 @@ impl State {
     }
 
     /// Renames a table or view, possibly into another namespace.
-    pub async fn rename(&self, kind: Kind, warehouse: Warehouse, from: &TableName, to: &TableName, along: &Along) -> Result<()> {
+    pub async fn rename(
+        &self,
+        kind: TabularKind,
+        warehouse: Warehouse,
+        from: &TableName,
+        to: &TableName,
+        along: &Outbox,
+    ) -> Result<()> {
         let mut tx = self.begin().await?;
         let source = namespace_id(&mut tx, warehouse, &from.namespace).await?;
         let found = holder(&mut tx, source, &warehouse.key(&from.name)).await?;
@@ -331,7 +345,7 @@ impl State {
         let key = warehouse.key(&to.name);
         match holder(&mut tx, target, &key).await? {
             Some((taken, by)) if taken != id => {
-                let by = if by == Kind::View { "View" } else { "Table" };
+                let by = if by == TabularKind::View { "View" } else { "Table" };
                 return Err(StateError::RenameTaken { from: from.to_string(), to: to.to_string(), by });
             }
             _ => {}
@@ -348,15 +362,15 @@ impl State {
         Ok(())
     }
 
-    /// Drops an entry, which must not be protected, and in the same transaction dooms the files given (for a purge). With
+    /// Drops an entry, which must not be protected, and in the same transaction quarantines the files given (for a purge). With
     /// `keep`, a table can be brought back for a while. `false`: `at` is not its current metadata file any more.
     pub async fn drop_tabular(
         &self,
         id: TableId,
         at: Option<&str>,
-        dooms: &[Doom],
+        quarantines: &[NewQuarantine],
         keep: Option<&SoftDrop>,
-        along: &Along,
+        along: &Outbox,
     ) -> Result<bool> {
         let mut tx = self.begin().await?;
         let row = sqlx::query(
@@ -368,7 +382,7 @@ impl State {
         .await?
         .ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         if flag(&row, 0)? {
-            let kind = Kind::parse(row.try_get(1)?).as_str();
+            let kind = TabularKind::parse(row.try_get(1)?).as_str();
             let namespace = NamespaceName::from_key(row.try_get(2)?).map_err(|e| StateError::Corrupt(e.to_string()))?;
             return Err(StateError::Protected { kind, name: format!("{namespace}.{}", row.try_get::<&str, _>(3)?) });
         }
@@ -379,7 +393,7 @@ impl State {
             insert_dropped(&mut tx, id, keep).await?;
         }
         sqlx::query("DELETE FROM tabular WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
-        insert_dooms(&mut tx, dooms).await?;
+        insert_quarantine(&mut tx, quarantines).await?;
         if keep.is_none() {
             forget_places(&mut tx, id).await?;
         }
@@ -389,7 +403,7 @@ impl State {
     }
 
     /// Sets one of an entry's marks.
-    async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Along) -> Result<()> {
+    async fn mark(&self, sql: &'static str, id: TableId, value: bool, along: &Outbox) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         along.insert(&mut tx).await?;
@@ -398,12 +412,12 @@ impl State {
     }
 
     /// Takes a foreign table into Esker's care.
-    pub async fn claim_table(&self, id: TableId, along: &Along) -> Result<()> {
+    pub async fn claim_table(&self, id: TableId, along: &Outbox) -> Result<()> {
         self.mark("UPDATE tabular SET owned = $2 WHERE id = $1", id, true, along).await
     }
 
     /// Protects a table or view from being dropped, or lifts that.
-    pub async fn protect(&self, id: TableId, protected: bool, along: &Along) -> Result<()> {
+    pub async fn protect(&self, id: TableId, protected: bool, along: &Outbox) -> Result<()> {
         self.mark("UPDATE tabular SET protected = $2 WHERE id = $1", id, protected, along).await
     }
 }

@@ -4,16 +4,16 @@
 //! the location rules: normalised, compared by path segments, never by string prefix.
 
 mod cloud;
-mod disk;
 mod error;
 mod http;
 mod listing;
+mod local;
 mod location;
 mod store;
 
-pub use disk::Disk;
 pub use error::{StorageError, storage_cause};
 pub use listing::Part;
+pub use local::LocalStore;
 pub use location::{Location, Scheme};
 pub use store::{Listed, Storage, StorageOptions};
 

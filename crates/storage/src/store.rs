@@ -11,7 +11,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::http::Requests;
 use crate::listing::{Part, directories, list_beside, list_part, split};
-use crate::{Disk, Location, Result, Scheme, StorageError, cloud};
+use crate::{LocalStore, Location, Result, Scheme, StorageError, cloud};
 
 /// One file of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct StorageOptions {
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(Disk::default()) }
+        Self { roots: Vec::new(), cloud: BTreeMap::new(), local: Arc::new(LocalStore::default()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a manifest says about a column of a file, as far as it can be relied on.
 
-use esker_format::{Bound, BoundMap, DataFile, PrimitiveType, Stats, Value};
+use esker_format::{BoundBytes, BoundMap, ColumnStats, DataFile, PrimitiveType, Value};
 
 use crate::ranges::{high_zero, low_zero};
 
@@ -33,7 +33,7 @@ impl ColumnBounds {
     ///
     /// Of bounds of which one is NaN, or the lower is above the upper, neither is taken: whoever wrote them did not compare values as the
     /// specification does.
-    pub fn of(stats: Option<Stats<'_>>, ty: &PrimitiveType) -> Self {
+    pub fn of(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };
         let decoded = |bound: Option<&[u8]>| Value::from_bytes(ty, bound?);
         let (lower, upper) = (decoded(stats.lower_bound), decoded(stats.upper_bound));
@@ -46,7 +46,7 @@ impl ColumnBounds {
 impl ColumnBounds<i64> {
     /// As [`ColumnBounds::of`], of a type whose values are whole numbers ([`Value::whole`]).
     #[inline]
-    pub(crate) fn of_whole(stats: Option<Stats<'_>>, ty: &PrimitiveType) -> Self {
+    pub(crate) fn of_whole(stats: Option<ColumnStats<'_>>, ty: &PrimitiveType) -> Self {
         let Some(stats) = stats else { return Self::default() };
         let decoded = |bound: Option<&[u8]>| Value::whole_from_bytes(ty, bound?);
         Self::new(&stats, decoded(stats.lower_bound), decoded(stats.upper_bound))
@@ -55,7 +55,7 @@ impl ColumnBounds<i64> {
 
 impl<T: PartialOrd> ColumnBounds<T> {
     #[inline]
-    fn new(stats: &Stats<'_>, lower: Option<T>, upper: Option<T>) -> Self {
+    fn new(stats: &ColumnStats<'_>, lower: Option<T>, upper: Option<T>) -> Self {
         let inverted = lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower > upper);
         let (lower, upper) = if inverted { (None, None) } else { (lower, upper) };
         Self { lower, upper, values: stats.value_count, nulls: stats.null_count, nans: stats.nan_count }
@@ -80,8 +80,8 @@ impl<T: PartialOrd> ColumnBounds<T> {
 /// A file with the bounds of its columns.
 pub fn with_bounds(
     file: DataFile,
-    lower: impl IntoIterator<Item = (i32, Bound)>,
-    upper: impl IntoIterator<Item = (i32, Bound)>,
+    lower: impl IntoIterator<Item = (i32, BoundBytes)>,
+    upper: impl IntoIterator<Item = (i32, BoundBytes)>,
 ) -> DataFile {
     let some = |bounds: BoundMap| Some(bounds).filter(|bounds| !bounds.is_empty());
     let (lower_bounds, upper_bounds) = (some(lower.into_iter().collect()), some(upper.into_iter().collect()));
@@ -97,7 +97,7 @@ pub(crate) mod tests {
 
     fn file(lower: Option<Value>, upper: Option<Value>) -> DataFile {
         let bounds = |bound: Option<Value>| -> Option<BoundMap> {
-            Some([(1, Bound::of(&bound?).expect("a bound"))].into_iter().collect())
+            Some([(1, BoundBytes::of(&bound?).expect("a bound"))].into_iter().collect())
         };
         let file = DataFile::new(DataContentType::Data, "f", DataFileFormat::Parquet, 1, 1);
         DataFile { lower_bounds: bounds(lower), upper_bounds: bounds(upper), ..file }
@@ -150,7 +150,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_bound_that_is_cut_inside_a_character_is_none_and_costs_no_other() {
-        let cut = |bytes: &[u8]| Some([(1, Bound::new(bytes.to_vec()))].into_iter().collect::<BoundMap>());
+        let cut = |bytes: &[u8]| Some([(1, BoundBytes::new(bytes.to_vec()))].into_iter().collect::<BoundMap>());
         let file = DataFile { lower_bounds: cut(b"a"), upper_bounds: cut(&[0xe2, 0x82]), ..file(None, None) };
         let found = ColumnBounds::of(file.stats(1), &PrimitiveType::String);
         assert_eq!((found.lower, found.upper), (Some(Value::String("a".into())), None));

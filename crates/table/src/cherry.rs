@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use esker_format::{MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestStatus, Operation, Snapshot, TableMetadata};
 
-use crate::producer::{Draft, NewSnapshot, added_entry, onto_branch, write_manifests};
-use crate::{Manifests, Record, Result, Rewritten, TableError, load_manifests};
+use crate::snapshot_builder::{Draft, NewSnapshot, added_entry, onto_branch, write_manifests};
+use crate::{BuiltSnapshot, Manifests, RecordPaths, Result, TableError, load_manifests};
 
 /// Builds an `append` snapshot on the head of `main` with the data files that a staged snapshot added: what Java calls a
 /// cherry-pick. The staged snapshot stays as it is.
@@ -13,8 +13,8 @@ pub async fn cherry_pick(
     source: &Manifests,
     metadata: &TableMetadata,
     staged: &Snapshot,
-    record: Record<'_>,
-) -> Result<Rewritten> {
+    record: RecordPaths<'_>,
+) -> Result<BuiltSnapshot> {
     let staged_id = staged.snapshot_id;
     if !staged.is(Operation::Append) {
         let operation = staged.operation().map_or_else(|| "of an unknown kind".to_owned(), |operation| format!("a {operation}"));
@@ -46,7 +46,7 @@ pub async fn cherry_pick(
     }
     let snapshot = new.write(source, metadata, paths.list, manifests, summary(head, staged)).await?;
     let (requirements, updates) = onto_branch(metadata, MAIN_BRANCH, snapshot);
-    Ok(Rewritten { requirements, updates, written })
+    Ok(BuiltSnapshot { requirements, updates, written })
 }
 
 /// What the staged snapshot added, on the totals of the head; and where it came from, so that it is taken over once only.

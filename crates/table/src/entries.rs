@@ -5,19 +5,20 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use esker_format::{
-    DataFile, ManifestContent, ManifestEntry, ManifestFile, ManifestStatus, Projection, Snapshot, Stats, TableMetadata, Value,
+    ColumnStats, DataFile, ManifestContent, ManifestEntry, ManifestFile, ManifestProjection, ManifestStatus, Snapshot,
+    TableMetadata, Value,
 };
 
 use crate::{LiveFile, Manifest, Manifests, Outline, Planned, Result};
 
 /// A file as a manifest names it.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct NamedFile<'a> {
     manifest: &'a ManifestFile,
     entry: &'a ManifestEntry,
 }
 
-impl<'a> Named<'a> {
+impl<'a> NamedFile<'a> {
     /// Whether it was added, is there still, or was taken out.
     pub const fn status(&self) -> ManifestStatus {
         self.entry.status
@@ -39,7 +40,7 @@ impl<'a> Named<'a> {
     }
 }
 
-impl Planned for Named<'_> {
+impl Planned for NamedFile<'_> {
     fn spec_id(&self) -> i32 {
         self.manifest.partition_spec_id
     }
@@ -52,7 +53,7 @@ impl Planned for Named<'_> {
         self.entry.data_file.rows()
     }
 
-    fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
+    fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>> {
         self.entry.data_file.stats(field_id)
     }
 }
@@ -79,15 +80,20 @@ impl HeldManifest {
     }
 
     /// What it names, with what is asked for of each.
-    pub async fn files(&self, source: &Manifests, metadata: &TableMetadata, wanted: &Projection) -> Result<NamedFiles<'_>> {
+    pub async fn files(
+        &self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        wanted: &ManifestProjection,
+    ) -> Result<NamedFiles<'_>> {
         Ok(NamedFiles { file: &self.file, manifest: source.load_some(metadata, &self.file, wanted).await? })
     }
 }
 
 impl NamedFiles<'_> {
     /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = Named<'_>> {
-        self.manifest.entries.iter().map(|entry| Named { manifest: self.file, entry })
+    pub fn iter(&self) -> impl Iterator<Item = NamedFile<'_>> {
+        self.manifest.entries.iter().map(|entry| NamedFile { manifest: self.file, entry })
     }
 }
 
@@ -115,19 +121,19 @@ pub async fn visit_changes(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
-    mut visit: impl FnMut(Named<'_>),
+    mut visit: impl FnMut(NamedFile<'_>),
 ) -> Result<()> {
     let id = snapshot.snapshot_id;
     for manifest in source.list(snapshot).await?.iter().filter(|manifest| manifest.added_snapshot_id == id) {
         let read = source.load(metadata, manifest).await?;
         let own = read.entries.iter().filter(|entry| entry.snapshot_id == Some(id));
-        own.for_each(|entry| visit(Named { manifest, entry }));
+        own.for_each(|entry| visit(NamedFile { manifest, entry }));
     }
     Ok(())
 }
 
 /// How many files a snapshot's manifests say they name that are alive; those that do not say it count for none.
-pub async fn files_told(source: &Manifests, snapshot: &Snapshot) -> Result<u64> {
+pub async fn named_files(source: &Manifests, snapshot: &Snapshot) -> Result<u64> {
     let manifests = source.list(snapshot).await?;
     let counts = manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]).flatten();
     Ok(esker_types::total(counts))

@@ -110,7 +110,7 @@ pub struct TableFacts {
 /// What a job is to make better: a few of the facts, to be compared before and after.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Shape {
+pub struct FileCounts {
     /// Live data files: what a full scan opens.
     pub data_files: u64,
     /// Their bytes.
@@ -137,9 +137,9 @@ impl TableFacts {
     }
 
     /// What a job is to make better.
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> FileCounts {
         let deletes = self.deletes();
-        Shape {
+        FileCounts {
             data_files: self.data_files,
             data_bytes: self.data_bytes,
             delete_files: deletes.files,

@@ -19,7 +19,6 @@ mod manifests;
 mod metrics;
 mod partition;
 mod printed;
-mod producer;
 pub mod properties;
 mod ranges;
 mod reach;
@@ -27,6 +26,7 @@ mod refs;
 mod residual;
 mod retention;
 mod scan;
+mod snapshot_builder;
 mod summary;
 
 pub use bounds::{ColumnBounds, with_bounds};
@@ -35,11 +35,11 @@ pub use deletes::{DeleteIndex, EqualityNames, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobPlace, decode_vector, encode_vector, puffin_of_vectors};
 pub use entries::{
-    HeldManifest, Named, NamedFiles, files_told, has_deletes, held_manifests, list_of, of_unknown_spec, visit_changes,
+    HeldManifest, NamedFile, NamedFiles, has_deletes, held_manifests, list_of, named_files, of_unknown_spec, visit_changes,
 };
 pub use error::TableError;
 pub use expr::{Expr, Op, Predicate};
-pub use facts::{DeleteFacts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, Shape, TableFacts, collect_facts};
+pub use facts::{DeleteFacts, FileCounts, HISTOGRAM_BOUNDS, MIN_INPUT_FILES, TableFacts, collect_facts};
 pub use files::{FileRef, Planned, SnapshotFiles};
 pub use json::MetadataJson;
 pub use label::{partition_dir, partition_label, plain_dir, value_label};
@@ -47,16 +47,16 @@ pub use live::{DeleteKind, LiveDelete, LiveFile, LiveFiles, load_live, load_mani
 pub use manifests::{Manifest, Manifests};
 pub use partition::{PartitionKey, PartitionTypes, all_partition_types, column_type, partition_types};
 pub use printed::{hex, partition_json, stats_json};
-pub use producer::{DeleteKey, Record, Rewrite, Rewritten, delete_key, manifest_bytes, rewrite_snapshot};
 pub use properties::BadProperty;
 pub use ranges::source_range;
 pub use reach::{
-    FileKind, Files, Outline, Reachable, Unread, outline, outline_as_far, reachable, reachable_as_far, visit_reachable,
+    FileKind, Outline, Reachable, ReachableFiles, Unread, outline, outline_as_far, reachable, reachable_as_far, visit_reachable,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;
 pub use retention::{ExpiryPolicy, Retained, just_added, snapshots_to_expire};
 pub use scan::{ScanPlan, ScanTask, plan_appended, plan_scan, projection};
+pub use snapshot_builder::{BuiltSnapshot, DeleteKey, RecordPaths, SnapshotChanges, build_snapshot, delete_key, manifest_bytes};
 pub use summary::ManifestSummary;
 
 /// The result of a table operation.

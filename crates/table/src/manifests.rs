@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_format::{
-    ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, Projection, Snapshot, TableMetadata, Tuple,
-    UnknownFields, decode_manifest, read_manifest_header, read_manifest_list,
+    ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, ManifestProjection, Snapshot, TableMetadata,
+    Tuple, UnknownFields, decode_manifest, read_manifest_header, read_manifest_list,
 };
 use esker_storage::Storage;
 use moka::future::Cache;
@@ -51,11 +51,16 @@ impl Manifests {
     /// A manifest, with what its entries inherit from the manifest list, and with partition values of the types that the table has now:
     /// a partition is the same one before and after its column was promoted.
     pub async fn load(&self, metadata: &TableMetadata, file: &ManifestFile) -> Result<Manifest> {
-        self.load_some(metadata, file, &Projection::all()).await
+        self.load_some(metadata, file, &ManifestProjection::all()).await
     }
 
     /// As [`Manifests::load`], with what is asked for of its entries, or more.
-    pub async fn load_some(&self, metadata: &TableMetadata, file: &ManifestFile, wanted: &Projection) -> Result<Manifest> {
+    pub async fn load_some(
+        &self,
+        metadata: &TableMetadata,
+        file: &ManifestFile,
+        wanted: &ManifestProjection,
+    ) -> Result<Manifest> {
         let batch = self.batch(file, wanted).await?;
         let mut manifest = Manifest::of(&batch);
         if let Some(partitions) = partitions(metadata, file, &batch) {
@@ -69,13 +74,13 @@ impl Manifests {
     }
 
     /// A manifest with partition values as they were written: for who asks after paths and numbers alone.
-    pub(crate) async fn as_written(&self, file: &ManifestFile, wanted: &Projection) -> Result<Manifest> {
+    pub(crate) async fn as_written(&self, file: &ManifestFile, wanted: &ManifestProjection) -> Result<Manifest> {
         Ok(Manifest::of(self.batch(file, wanted).await?.as_ref()))
     }
 
     /// A manifest's entries in columns, with what they inherit from the manifest list, and with partition values as they were written.
     /// There may be more of them than was asked for.
-    pub(crate) async fn batch(&self, file: &ManifestFile, wanted: &Projection) -> Result<Arc<ManifestBatch>> {
+    pub(crate) async fn batch(&self, file: &ManifestFile, wanted: &ManifestProjection) -> Result<Arc<ManifestBatch>> {
         let key = Key::of(file);
         let found = self.decoded.get(&key).await;
         let wanted = match &found {
@@ -206,7 +211,7 @@ impl Key {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use esker_format::{Codec, DataContentType, DataFile, DataFileFormat, ManifestWriter, NewManifest};
+    use esker_format::{AvroCodec, DataContentType, DataFile, DataFileFormat, ManifestWriter, NewManifest};
     use futures::executor::block_on;
 
     use super::*;
@@ -221,7 +226,7 @@ pub(crate) mod tests {
             spec: metadata.partition_spec_by_id(0).expect("a spec"),
             types: &[],
             snapshot_id: Some(7),
-            codec: Codec::Deflate,
+            codec: AvroCodec::Deflate,
         };
         ManifestWriter::new(&new).expect("a writer")
     }

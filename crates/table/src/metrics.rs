@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use esker_format::{PrimitiveType, Schema, Stats, Type, Value};
+use esker_format::{ColumnStats, PrimitiveType, Schema, Type, Value};
 
 use crate::expr::string;
 use crate::{ColumnBounds, Expr, Op, Predicate};
@@ -11,7 +11,7 @@ use crate::{ColumnBounds, Expr, Op, Predicate};
 const BYTES: PrimitiveType = PrimitiveType::Geometry { crs: None };
 
 /// The columns that a filter asks about, of types that have bounds, and what is decoded of them.
-pub(crate) struct Metrics<'a> {
+pub(crate) struct FilterMetrics<'a> {
     columns: Vec<Column<'a>>,
 }
 
@@ -25,7 +25,7 @@ struct Column<'a> {
     values: Vec<Option<ColumnBounds>>,
 }
 
-impl<'a> Metrics<'a> {
+impl<'a> FilterMetrics<'a> {
     pub(crate) fn of(filter: &Expr, schema: &'a Schema) -> Self {
         let predicates = filter.predicates();
         let mut ids: Vec<i32> = predicates.iter().map(|predicate| predicate.field).collect();
@@ -55,7 +55,7 @@ impl<'a> Metrics<'a> {
         &mut self,
         filter: &Expr,
         files: usize,
-        stats: &impl Fn(usize, usize) -> Stats<'s>,
+        stats: &impl Fn(usize, usize) -> ColumnStats<'s>,
     ) -> Vec<bool> {
         for column in &mut self.columns {
             column.wholes.clear();
@@ -67,7 +67,7 @@ impl<'a> Metrics<'a> {
     }
 
     /// Takes out of `mask` the files that have no room for a row that matches.
-    fn narrow<'s>(&mut self, filter: &Expr, stats: &impl Fn(usize, usize) -> Stats<'s>, mask: &mut [bool]) {
+    fn narrow<'s>(&mut self, filter: &Expr, stats: &impl Fn(usize, usize) -> ColumnStats<'s>, mask: &mut [bool]) {
         match filter {
             Expr::True => {}
             Expr::False => mask.fill(false),
@@ -93,7 +93,7 @@ impl<'a> Metrics<'a> {
 }
 
 impl Column<'_> {
-    fn narrow<'s>(&mut self, predicate: &Predicate, stats: &impl Fn(usize) -> Stats<'s>, mask: &mut [bool]) {
+    fn narrow<'s>(&mut self, predicate: &Predicate, stats: &impl Fn(usize) -> ColumnStats<'s>, mask: &mut [bool]) {
         // All values of no type are null, whatever is said of them.
         if *self.ty == PrimitiveType::Unknown {
             if predicate.op != Op::IsNull && !matches!(predicate.op, Op::NotEq | Op::NotIn | Op::NotStartsWith | Op::NotNan) {

@@ -101,11 +101,11 @@ impl<T: Clone> Property<T> {
 }
 
 /// What can be said of a property without its type.
-trait Check: Sync {
+trait AnyProperty: Sync {
     fn check(&self, properties: &dyn Properties, found: &mut Vec<BadProperty>);
 }
 
-impl<T: Clone + Sync> Check for Property<T> {
+impl<T: Clone + Sync> AnyProperty for Property<T> {
     fn check(&self, properties: &dyn Properties, found: &mut Vec<BadProperty>) {
         let all: Vec<(&str, &str)> = match self.key.ends_with('.') {
             true => properties.beginning(self.key).collect(),
@@ -141,7 +141,7 @@ pub struct MappedField {
 
 /// A codec of data files that Esker writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
+pub enum ParquetCodec {
     /// Zstandard.
     Zstd,
     /// Deflate in gzip's frame.
@@ -156,7 +156,7 @@ pub enum Codec {
     Uncompressed,
 }
 
-impl Codec {
+impl ParquetCodec {
     /// The levels that it has.
     const fn levels(self) -> Option<(i32, i32)> {
         match self {
@@ -210,14 +210,14 @@ fn age(text: &str) -> Option<Millis> {
     text.parse().ok().filter(|age| *age >= 0)
 }
 
-fn codec(text: &str) -> Option<Codec> {
+fn codec(text: &str) -> Option<ParquetCodec> {
     Some(match text.to_lowercase().as_str() {
-        "zstd" => Codec::Zstd,
-        "gzip" => Codec::Gzip,
-        "brotli" => Codec::Brotli,
-        "snappy" => Codec::Snappy,
-        "lz4" => Codec::Lz4,
-        "uncompressed" | "none" => Codec::Uncompressed,
+        "zstd" => ParquetCodec::Zstd,
+        "gzip" => ParquetCodec::Gzip,
+        "brotli" => ParquetCodec::Brotli,
+        "snappy" => ParquetCodec::Snappy,
+        "lz4" => ParquetCodec::Lz4,
+        "uncompressed" | "none" => ParquetCodec::Uncompressed,
         _ => return None,
     })
 }
@@ -271,7 +271,7 @@ macro_rules! properties {
             Property { key: $key, default: $default, expects: $expects, instead: $instead, parse: $parse };)*
 
         /// All of them.
-        static ALL: &[&dyn Check] = &[$(&$name),*];
+        static ALL: &[&dyn AnyProperty] = &[$(&$name),*];
     };
 }
 
@@ -307,7 +307,7 @@ properties! {
     /// Names of fields in files that have no field ids.
     NAME_MAPPING: Option<NameMapping> = "schema.name-mapping.default", None, mapping, "a name mapping as JSON", "files without field ids can't be read until it is mended";
     /// The codec of data files.
-    PARQUET_CODEC: Codec = "write.parquet.compression-codec", Codec::Zstd, codec, "one of zstd, gzip, brotli, snappy, lz4, uncompressed", "zstd is taken";
+    PARQUET_CODEC: ParquetCodec = "write.parquet.compression-codec", ParquetCodec::Zstd, codec, "one of zstd, gzip, brotli, snappy, lz4, uncompressed", "zstd is taken";
     /// The size of row groups.
     ROW_GROUP_BYTES: usize = "write.parquet.row-group-size-bytes", 128 << 20, positive_size, "a positive number of bytes", "128 MiB is taken";
     /// The size of pages. Iceberg's writers take 1 MiB and 20,000 rows; a lookup decodes a page of each column, and pages of a quarter compress as well.
@@ -335,7 +335,7 @@ properties! {
 const LEVEL: &str = "write.parquet.compression-level";
 
 /// The level of a codec as it is set, or none where the codec's own default holds.
-fn level(properties: &dyn Properties, codec: Codec) -> std::result::Result<Option<i32>, BadProperty> {
+fn level(properties: &dyn Properties, codec: ParquetCodec) -> std::result::Result<Option<i32>, BadProperty> {
     let (Some(text), Some((least, most))) = (properties.value(LEVEL), codec.levels()) else { return Ok(None) };
     match text.parse().ok().filter(|level| (least..=most).contains(level)) {
         Some(level) => Ok(Some(level)),
@@ -349,7 +349,7 @@ fn level(properties: &dyn Properties, codec: Codec) -> std::result::Result<Optio
 }
 
 /// The codec of data files and its level, where one is set.
-pub fn compression(properties: &dyn Properties) -> (Codec, Option<i32>) {
+pub fn compression(properties: &dyn Properties) -> (ParquetCodec, Option<i32>) {
     let codec = PARQUET_CODEC.of(properties);
     (codec, level(properties, codec).unwrap_or(None))
 }
@@ -453,6 +453,6 @@ mod tests {
         assert!(GC_ENABLED.checked(&with("gc.enabled", "flase")).is_err());
         assert_eq!(TARGET_FILE_BYTES.of(&with("write.target-file-size-bytes", "200KB")), 512 << 20);
         assert_eq!(DELETE_ISOLATION.of(&with("write.delete.isolation-level", "snapshto")), Isolation::Serializable);
-        assert_eq!(compression(&with(LEVEL, "99")), (Codec::Zstd, None));
+        assert_eq!(compression(&with(LEVEL, "99")), (ParquetCodec::Zstd, None));
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use esker_format::{DataContentType, ManifestEntry, ManifestFile, Projection, SnapshotRef, TableMetadata};
+use esker_format::{DataContentType, ManifestEntry, ManifestFile, ManifestProjection, SnapshotRef, TableMetadata};
 use esker_types::{Coded, ErrorCode};
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -29,13 +29,13 @@ pub enum FileKind {
 }
 
 /// Files by URI, with their kind and, where metadata tells, their size in bytes.
-pub type Files = BTreeMap<String, (FileKind, Option<u64>)>;
+pub type ReachableFiles = BTreeMap<String, (FileKind, Option<u64>)>;
 
 /// Every file that some snapshots lead to.
 #[derive(Debug, Clone, Default)]
 pub struct Reachable {
     /// The files.
-    pub files: Files,
+    pub files: ReachableFiles,
     /// The highest data sequence number of the data and delete files among them.
     pub newest: i64,
 }
@@ -44,7 +44,7 @@ pub struct Reachable {
 #[derive(Debug, Clone, Default)]
 pub struct Outline {
     /// The files.
-    pub files: Files,
+    pub files: ReachableFiles,
     /// The manifests among them, by path, each with a snapshot that leads to it.
     pub manifests: BTreeMap<String, (i64, ManifestFile)>,
 }
@@ -164,7 +164,13 @@ async fn outline_with(
 impl Outline {
     /// Takes out of some files what this leads to, by the one spelling of each place. Of `files`, data and delete files have sequence numbers of `newest` at most: a manifest
     /// that has none as old as that can hold none of them and is not opened; and once all are out, no other is.
-    pub async fn take_out(&self, source: &Manifests, files: &mut Files, newest: i64, place: fn(&str) -> String) -> Result<()> {
+    pub async fn take_out(
+        &self,
+        source: &Manifests,
+        files: &mut ReachableFiles,
+        newest: i64,
+        place: fn(&str) -> String,
+    ) -> Result<()> {
         let mut at: HashMap<String, Vec<String>> = HashMap::new();
         for path in files.keys() {
             at.entry(place(path)).or_default().push(path.clone());
@@ -252,7 +258,7 @@ pub async fn visit_reachable(
 
 /// Owns what it borrows elsewhere, so that it can run beside others in one stream.
 async fn paths(manifests: Manifests, file: ManifestFile) -> Result<Manifest> {
-    manifests.as_written(&file, &Projection::paths()).await
+    manifests.as_written(&file, &ManifestProjection::paths()).await
 }
 
 async fn visit_entries(

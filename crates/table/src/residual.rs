@@ -8,13 +8,13 @@ use esker_format::{BatchColumn, PartitionSpec, Schema, TableMetadata, Transform,
 
 use crate::expr::string;
 use crate::files::Run;
-use crate::metrics::Metrics;
+use crate::metrics::FilterMetrics;
 use crate::{Expr, FileRef, Op, Planned, Predicate, Result, TableError, source_range};
 
 /// The filter that is left to apply to a file's rows once its partition is known; [`Expr::False`] if no row can match.
 pub fn residual(filter: &Expr, schema: &Schema, spec: &PartitionSpec, file: &impl Planned) -> Expr {
     let left = in_partition(filter, schema, spec, file.partition());
-    let mut metrics = Metrics::of(filter, schema);
+    let mut metrics = FilterMetrics::of(filter, schema);
     let ids: Vec<i32> = metrics.ids().collect();
     let might_match = metrics.might_match(&left, 1, &|at, _| file.stats(ids[at]).unwrap_or_default());
     if might_match[0] { left } else { Expr::False }
@@ -33,7 +33,7 @@ pub(crate) struct Residuals<'a> {
     metadata: &'a TableMetadata,
     schema: &'a Schema,
     filter: &'a Expr,
-    metrics: Metrics<'a>,
+    metrics: FilterMetrics<'a>,
     /// The columns of the manifest that the last files were in.
     of_part: (u32, Vec<BatchColumn<'a>>),
     left: HashMap<Place, Arc<Expr>>,
@@ -41,7 +41,7 @@ pub(crate) struct Residuals<'a> {
 
 impl<'a> Residuals<'a> {
     pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, filter: &'a Expr) -> Self {
-        let metrics = Metrics::of(filter, schema);
+        let metrics = FilterMetrics::of(filter, schema);
         Self { metadata, schema, filter, metrics, of_part: (u32::MAX, Vec::new()), left: HashMap::new() }
     }
 
@@ -170,7 +170,7 @@ fn decide(predicate: &Predicate, low: &Value, high: Option<&Value>) -> Option<bo
 #[cfg(test)]
 mod tests {
     use esker_format::{
-        Bound, BoundMap, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType, UnboundPartitionField,
+        BoundBytes, BoundMap, DataContentType, DataFile, DataFileFormat, NestedField, PrimitiveType, UnboundPartitionField,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -200,7 +200,7 @@ mod tests {
         };
         let columns = [(1, column(|r| r.0)), (2, column(|r| r.1))];
         let bounds = |of: fn(&Column) -> Option<i64>| -> BoundMap {
-            columns.iter().filter_map(|(id, c)| Some((*id, Bound::of(&Value::Long(of(c)?))?))).collect()
+            columns.iter().filter_map(|(id, c)| Some((*id, BoundBytes::of(&Value::Long(of(c)?))?))).collect()
         };
         let file = DataFile {
             partition: [partition].into(),

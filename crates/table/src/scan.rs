@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_format::{Columns, DataFile, Operation, Projection, Schema, SnapshotRef, TableMetadata};
+use esker_format::{Columns, DataFile, ManifestProjection, Operation, Schema, SnapshotRef, TableMetadata};
 
 use crate::residual::Residuals;
 use crate::{DeleteIndex, Expr, LiveFile, Manifests, Result, SnapshotFiles, TableError};
@@ -39,9 +39,9 @@ impl ScanTask {
 }
 
 /// What of files a plan asks for: what a filter looks at, and what is said of columns that the answer is to tell.
-pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> Projection {
-    Projection::planning(Columns::of(filter.predicates().iter().map(|predicate| predicate.field)))
-        .and(&Projection::reading(Columns::of(told)))
+pub fn projection(filter: &Expr, told: impl IntoIterator<Item = i32>) -> ManifestProjection {
+    ManifestProjection::planning(Columns::of(filter.predicates().iter().map(|predicate| predicate.field)))
+        .and(&ManifestProjection::reading(Columns::of(told)))
 }
 
 /// Plans a scan of a snapshot's files, which were given what [`projection`] says.
@@ -96,7 +96,7 @@ pub async fn plan_appended(
     start: i64,
     end: &SnapshotRef,
     filter: &Expr,
-    wanted: &Projection,
+    wanted: &ManifestProjection,
 ) -> Result<ScanPlan> {
     let mut appends = Vec::new();
     let mut at = Some(end);

@@ -1,20 +1,20 @@
 //! Identifiers, principals and the one error-code enum that every protocol maps from. No I/O.
 
 mod age;
-mod caught;
 mod error;
 mod ident;
+mod panics;
 mod principal;
 mod quoted;
-mod total;
+mod saturating_sum;
 
 pub use age::parse_age;
-pub use caught::{Panicked, caught, caught_now};
 pub use error::{Carried, Coded, ErrorCode, causes, code_of_io};
 pub use ident::{IdentError, JobId, NamespaceName, TableId, TableName};
+pub use panics::{Panicked, caught, caught_now};
 pub use principal::Principal;
 pub use quoted::{BadQuotes, dotted, in_quotes, listed, split_names, unquoted};
-pub use total::total;
+pub use saturating_sum::total;
 
 use serde::{Deserialize, Deserializer};
 

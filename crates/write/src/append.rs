@@ -10,9 +10,9 @@ use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{PartitionKey, data_dir, partition_dir};
 use uuid::Uuid;
 
-use crate::encode::{RowGroupEncoder, Shape, count_nans};
+use crate::encode::{ParquetLayout, RowGroupEncoder, count_nans};
 use crate::metrics::NanCounts;
-use crate::output::{Output, RowGroup, Written};
+use crate::output::{OutputFile, RowGroup, WrittenFile};
 use crate::split::Splitter;
 use crate::{Destination, Result, WriteError};
 
@@ -22,7 +22,7 @@ const OPEN_BYTES: usize = 256 << 20;
 /// Takes rows and makes data files of the table's present spec and schema.
 pub struct Appender {
     destination: Destination,
-    shape: Arc<Shape>,
+    shape: Arc<ParquetLayout>,
     spec: PartitionSpecRef,
     splitter: Splitter,
     file_bytes: u64,
@@ -38,7 +38,7 @@ pub struct Appender {
 struct Open {
     encoder: RowGroupEncoder,
     nans: NanCounts,
-    output: Option<Output>,
+    output: Option<OutputFile>,
 }
 
 impl std::fmt::Debug for Appender {
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Appender {
 impl Appender {
     /// For a table as it is now. With `lineage`, batches carry the two columns of row lineage at their end.
     pub fn new(metadata: &TableMetadata, destination: Destination, lineage: bool) -> Result<Self> {
-        let shape = Shape::of(metadata, metadata.current_schema().clone(), lineage)?;
+        let shape = ParquetLayout::of(metadata, metadata.current_schema().clone(), lineage)?;
         let spec = metadata.default_partition_spec().clone();
         let splitter = Splitter::new(&shape.schema, shape.arrow.fields(), &spec)?;
         let file_bytes = TARGET_FILE_BYTES.of(&metadata.properties);
@@ -132,7 +132,7 @@ impl Appender {
                 let dir = partition_dir(&self.spec, partition.values());
                 let path = format!("{}/{dir}{}-{}.parquet", self.prefix, Uuid::now_v7(), self.begun);
                 self.begun += 1;
-                Output::create(&self.destination, &self.shape, path).await?
+                OutputFile::create(&self.destination, &self.shape, path).await?
             }
         };
         output.append(RowGroup::Encoded(group), &nans).await?;
@@ -146,7 +146,7 @@ impl Appender {
         Ok(())
     }
 
-    fn enter(&mut self, partition: &PartitionKey<'_>, written: Written) {
+    fn enter(&mut self, partition: &PartitionKey<'_>, written: WrittenFile) {
         self.done.push((self.spec.spec_id(), DataFile { partition: partition.values().into(), ..written.entry }));
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
-use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
+use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
 use esker_read::{FILE_PATH, POSITION};
 use esker_table::{PartitionKey, data_dir, puffin_of_vectors, with_bounds};
 use esker_types::total;
@@ -19,7 +19,7 @@ use crate::{Destination, Result, WriteError};
 
 /// A data file of which rows are to be deleted.
 #[derive(Debug, Clone)]
-pub struct Doomed {
+pub struct RowsToDelete {
     pub path: String,
     pub spec_id: i32,
     pub partition: Tuple,
@@ -33,16 +33,16 @@ pub struct Doomed {
 pub async fn write_deletes(
     destination: &Destination,
     metadata: &TableMetadata,
-    doomed: Vec<Doomed>,
+    to_delete: Vec<RowsToDelete>,
 ) -> Result<Vec<(i32, DataFile)>> {
-    let doomed: Vec<Doomed> = doomed.into_iter().filter(|d| !d.positions.is_empty()).collect();
-    if doomed.is_empty() {
+    let to_delete: Vec<RowsToDelete> = to_delete.into_iter().filter(|d| !d.positions.is_empty()).collect();
+    if to_delete.is_empty() {
         return Ok(Vec::new());
     }
     match metadata.format_version {
         ..=1 => Err(WriteError::Refused("a table of format version 1 has no deletes".to_owned())),
-        2 => write_positions(destination, metadata, doomed).await,
-        3.. => write_vectors(destination, metadata, doomed).await,
+        2 => write_positions(destination, metadata, to_delete).await,
+        3.. => write_vectors(destination, metadata, to_delete).await,
     }
 }
 
@@ -52,13 +52,17 @@ fn entry(path: String, format: DataFileFormat, deletes: u64, bytes: usize) -> Da
     DataFile::new(DataContentType::PositionDeletes, path, format, deletes, bytes)
 }
 
-async fn write_vectors(destination: &Destination, metadata: &TableMetadata, doomed: Vec<Doomed>) -> Result<Vec<(i32, DataFile)>> {
+async fn write_vectors(
+    destination: &Destination,
+    metadata: &TableMetadata,
+    to_delete: Vec<RowsToDelete>,
+) -> Result<Vec<(i32, DataFile)>> {
     let path = format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7());
-    let vectors: Vec<(String, RoaringTreemap)> = doomed.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
+    let vectors: Vec<(String, RoaringTreemap)> = to_delete.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
     let (file, places) = puffin_of_vectors(&vectors)?;
     let size = file.len();
     destination.put(&path, file).await?;
-    let vector = |(d, (offset, length)): (Doomed, (u64, u64))| {
+    let vector = |(d, (offset, length)): (RowsToDelete, (u64, u64))| {
         let vector = DataFile {
             partition: d.partition,
             referenced_data_file: Some(d.path),
@@ -68,7 +72,7 @@ async fn write_vectors(destination: &Destination, metadata: &TableMetadata, doom
         };
         (d.spec_id, vector)
     };
-    Ok(doomed.into_iter().zip(places).map(vector).collect())
+    Ok(to_delete.into_iter().zip(places).map(vector).collect())
 }
 
 /// Up to so many data files get position delete files of their own, which engines find by name.
@@ -77,23 +81,23 @@ const FILE_SCOPED: usize = 16;
 async fn write_positions(
     destination: &Destination,
     metadata: &TableMetadata,
-    doomed: Vec<Doomed>,
+    to_delete: Vec<RowsToDelete>,
 ) -> Result<Vec<(i32, DataFile)>> {
-    let mut by_partition: BTreeMap<PartitionKey<'_>, Vec<&Doomed>> = BTreeMap::new();
-    for d in &doomed {
+    let mut by_partition: BTreeMap<PartitionKey<'_>, Vec<&RowsToDelete>> = BTreeMap::new();
+    for d in &to_delete {
         by_partition.entry(PartitionKey::new(d.spec_id, &d.partition)).or_default().push(d);
     }
     let mut entries = Vec::new();
     for (partition, mut files) in by_partition {
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let parts: Vec<&[&Doomed]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
+        let parts: Vec<&[&RowsToDelete]> = if files.len() <= FILE_SCOPED { files.chunks(1).collect() } else { vec![&files] };
         for part in parts {
             let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
             let bytes = position_file(part)?;
             let size = bytes.len();
             destination.put(&path, bytes).await?;
             let deletes = total(part.iter().map(|d| d.positions.len()));
-            let bound = |d: Option<&&Doomed>| d.map(|d| (FILE_PATH, Bound::new(d.path.clone())));
+            let bound = |d: Option<&&RowsToDelete>| d.map(|d| (FILE_PATH, BoundBytes::new(d.path.clone())));
             let file = DataFile {
                 partition: partition.values().into(),
                 referenced_data_file: if let [only] = part { Some(only.path.clone()) } else { None },
@@ -106,7 +110,7 @@ async fn write_positions(
 }
 
 /// A position delete file, sorted by path and position as the specification wants it.
-fn position_file(files: &[&Doomed]) -> Result<Vec<u8>> {
+fn position_file(files: &[&RowsToDelete]) -> Result<Vec<u8>> {
     let column = |name: &str, ty, id: i32| {
         Field::new(name, ty, false).with_metadata([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())].into())
     };

@@ -24,7 +24,7 @@ use crate::{properties, shapes};
 
 /// What all output files of a job have in common.
 #[derive(Debug)]
-pub struct Shape {
+pub struct ParquetLayout {
     /// The table's columns, and those of row lineage where the table has it.
     pub arrow: SchemaRef,
     stored: Arc<Stored>,
@@ -40,7 +40,7 @@ pub struct Shape {
     plain: ArrowRowGroupWriterFactory,
 }
 
-impl Shape {
+impl ParquetLayout {
     /// For rows that exist already, in the columns of a schema: with row lineage, where the table has it.
     pub fn new(metadata: &TableMetadata, schema: Arc<Schema>) -> Result<Arc<Self>> {
         Self::shredded(metadata, schema, Shredding::default())
@@ -156,7 +156,7 @@ pub struct RowGroupEncoder {
     stored: Arc<Stored>,
     rows: u64,
     /// Until the first rows are there.
-    judging: Option<Arc<Shape>>,
+    judging: Option<Arc<ParquetLayout>>,
 }
 
 /// An encoded row group.
@@ -269,11 +269,11 @@ mod tests {
         Arc::new(NestedField::optional(id, name, ty))
     }
 
-    fn shape(version: u8, fields: Vec<NestedFieldRef>) -> Result<Arc<Shape>> {
+    fn shape(version: u8, fields: Vec<NestedFieldRef>) -> Result<Arc<ParquetLayout>> {
         let mut new = NewTable::of(Schema::new(0, fields).expect("a schema"), "file:///t");
         new.properties.insert("format-version".to_owned(), version.to_string());
         let metadata = create(new, Uuid::nil(), 0).expect("metadata");
-        Shape::of(&metadata, metadata.current_schema().clone(), false)
+        ParquetLayout::of(&metadata, metadata.current_schema().clone(), false)
     }
 
     /// A file's entry that has no NaN count of a column says nothing of it, and neither does one of a file that is copied in part.

@@ -22,12 +22,12 @@ mod uuids;
 mod variants;
 
 pub use append::Appender;
-pub use deletes::{Doomed, write_deletes};
+pub use deletes::{RowsToDelete, write_deletes};
 pub use destination::{Destination, Recorder, WriteCounters};
-pub use encode::{EncodedGroup, RowGroupEncoder, Shape, count_nans};
+pub use encode::{EncodedGroup, ParquetLayout, RowGroupEncoder, count_nans};
 pub use error::WriteError;
 pub use metrics::NanCounts;
-pub use output::{Output, RowGroup, Written};
+pub use output::{OutputFile, RowGroup, WrittenFile};
 pub use pages::flat;
 pub use shredding::Shredding;
 

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use esker_format::{Bound, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value};
-use esker_read::{Around, statistic, variant_columns};
+use esker_format::{
+    BoundBytes, DataContentType, DataFile, DataFileFormat, IdMap, PrimitiveType, Schema, TableMetadata, Type, Value,
+};
+use esker_read::{BoundingBox, statistic, variant_columns};
 use esker_table::properties::{METRICS_COLUMN, METRICS_COLUMNS, METRICS_DEFAULT, MetricsMode as Mode};
 use esker_table::with_bounds;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -63,7 +65,7 @@ pub(crate) fn data_file(
     let mut values: HashMap<i32, u64> = HashMap::new();
     let mut nulls: HashMap<i32, Option<u64>> = HashMap::new();
     let mut bounds: HashMap<i32, Option<(Value, Value)>> = HashMap::new();
-    let mut around: HashMap<i32, Option<Around>> = HashMap::new();
+    let mut around: HashMap<i32, Option<BoundingBox>> = HashMap::new();
     for chunk in footer.row_groups().iter().flat_map(|g| g.columns()) {
         let Some(id) = leaf_id(chunk.column_descr()) else { continue };
         let mode = modes.of(id);
@@ -87,7 +89,7 @@ pub(crate) fn data_file(
         let all_null = count == Some(chunk.num_values().unsigned_abs());
         if matches!(ty, PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) {
             if !all_null {
-                let found = Around::of(chunk);
+                let found = BoundingBox::of(chunk);
                 // One row group whose shapes lie nobody knows where leaves the file without.
                 let known = around.entry(id).or_insert(found);
                 *known = known.zip(found).map(|(a, b)| a.with(b));
@@ -119,8 +121,8 @@ pub(crate) fn data_file(
             Mode::Truncate(width) => Some(width),
             _ => None,
         };
-        lower.extend(shorten(&low, width, false).or(Some(low)).and_then(|low| Some((id, Bound::of(&low)?))));
-        upper.extend(shorten(&high, width, true).and_then(|high| Some((id, Bound::of(&high)?))));
+        lower.extend(shorten(&low, width, false).or(Some(low)).and_then(|low| Some((id, BoundBytes::of(&low)?))));
+        upper.extend(shorten(&high, width, true).and_then(|high| Some((id, BoundBytes::of(&high)?))));
     }
     for (id, (low, high)) in around.into_iter().filter_map(|(id, found)| Some((id, found?.bounds()))) {
         lower.push((id, low));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_format::DataFile;
-use esker_read::{Fetched, Window};
+use esker_read::{FetchedRowGroups, FileSlice};
 use object_store::buffered::BufWriter;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::arrow_writer::ArrowColumnChunk;
@@ -19,7 +19,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use twox_hash::XxHash3_64;
 
 use crate::destination::Destination;
-use crate::encode::{EncodedGroup, Shape, merge_nans};
+use crate::encode::{EncodedGroup, ParquetLayout, merge_nans};
 use crate::metrics::{NanCounts, data_file};
 use crate::pages::offset_index;
 use crate::{Result, WriteError};
@@ -82,7 +82,7 @@ pub enum RowGroup {
     /// Encoded anew.
     Encoded(EncodedGroup),
     /// Copied as it is, with the columns of row lineage where the table has them and the source has not.
-    Copied { source: Arc<Fetched>, row_group: usize, index: Arc<ParquetMetaData>, lineage: Vec<ArrowColumnChunk> },
+    Copied { source: Arc<FetchedRowGroups>, row_group: usize, index: Arc<ParquetMetaData>, lineage: Vec<ArrowColumnChunk> },
 }
 
 impl RowGroup {
@@ -103,13 +103,13 @@ impl RowGroup {
 
 fn append_column(
     out: &mut SerializedRowGroupWriter<'_, Pieces>,
-    source: &Window,
+    source: &FileSlice,
     close: ColumnCloseResult,
 ) -> parquet::errors::Result<()> {
     out.append_column(source, close)
 }
 
-fn pages_of(source: &Window, column: &ColumnChunkMetaData) -> parquet::errors::Result<OffsetIndexMetaData> {
+fn pages_of(source: &FileSlice, column: &ColumnChunkMetaData) -> parquet::errors::Result<OffsetIndexMetaData> {
     let (start, length) = column.byte_range();
     let length = usize::try_from(length).map_err(|e| ParquetError::General(e.to_string()))?;
     offset_index(column, &source.get_bytes(start, length)?)
@@ -121,9 +121,9 @@ fn append_chunk(out: &mut SerializedRowGroupWriter<'_, Pieces>, chunk: ArrowColu
 
 /// A file being written.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
-pub struct Output {
+pub struct OutputFile {
     destination: Destination,
-    shape: Arc<Shape>,
+    shape: Arc<ParquetLayout>,
     path: String,
     writer: SerializedFileWriter<Pieces>,
     upload: BufWriter,
@@ -137,7 +137,7 @@ pub struct Output {
 
 /// A file that is in storage, and read back.
 #[expect(missing_debug_implementations, reason = "Parquet's writers have none")]
-pub struct Written {
+pub struct WrittenFile {
     pub path: String,
     /// Its entry, all but its partition.
     pub entry: DataFile,
@@ -145,8 +145,8 @@ pub struct Written {
     pub rows: u64,
 }
 
-impl Output {
-    pub async fn create(destination: &Destination, shape: &Arc<Shape>, path: String) -> Result<Self> {
+impl OutputFile {
+    pub async fn create(destination: &Destination, shape: &Arc<ParquetLayout>, path: String) -> Result<Self> {
         (destination.record)(vec![path.clone()]).await?;
         let (store, object) = destination.storage.object(&path)?;
         let upload = BufWriter::with_capacity(store.clone(), object.clone(), PART).with_max_concurrency(UPLOADS);
@@ -219,7 +219,7 @@ impl Output {
     }
 
     /// Ends the file and reads it back: storage must hold what was written, and its footer must tell the rows that were.
-    pub async fn close(mut self) -> Result<Written> {
+    pub async fn close(mut self) -> Result<WrittenFile> {
         let footer = self.writer.finish()?;
         self.drain().await?;
         tokio::io::AsyncWriteExt::shutdown(&mut self.upload)
@@ -233,7 +233,7 @@ impl Output {
             return Err(self.not_as_written("its footer tells other rows"));
         }
         let entry = data_file(&self.path, self.bytes, &footer, &self.shape.schema, &self.shape.modes, &self.nans);
-        Ok(Written { path: self.path, entry, bytes: self.bytes, rows: self.rows })
+        Ok(WrittenFile { path: self.path, entry, bytes: self.bytes, rows: self.rows })
     }
 
     fn not_as_written(&self, what: &str) -> WriteError {

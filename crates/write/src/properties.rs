@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use esker_format::TableMetadata;
 use esker_table::properties::{
-    BLOOM_ENABLED, BLOOM_FPP, Codec, DICT_BYTES, PAGE_BYTES, PAGE_ROWS, PAGE_VERSION, ROW_GROUP_BYTES, STATISTICS_ENABLED,
+    BLOOM_ENABLED, BLOOM_FPP, DICT_BYTES, PAGE_BYTES, PAGE_ROWS, PAGE_VERSION, ParquetCodec, ROW_GROUP_BYTES, STATISTICS_ENABLED,
     compression,
 };
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
@@ -51,14 +51,14 @@ fn paths(file: &SchemaDescriptor) -> HashMap<i32, ColumnPath> {
 }
 
 /// A level that is set is one that the codec has.
-fn codec_of(codec: Codec, level: Option<i32>) -> Compression {
+fn codec_of(codec: ParquetCodec, level: Option<i32>) -> Compression {
     let unsigned = |default: u32| level.and_then(|level| u32::try_from(level).ok()).unwrap_or(default);
     match codec {
-        Codec::Zstd => Compression::ZSTD(ZstdLevel::try_new(level.unwrap_or(3)).unwrap_or_default()),
-        Codec::Gzip => Compression::GZIP(GzipLevel::try_new(unsigned(6)).unwrap_or_default()),
-        Codec::Brotli => Compression::BROTLI(BrotliLevel::try_new(unsigned(1)).unwrap_or_default()),
-        Codec::Snappy => Compression::SNAPPY,
-        Codec::Lz4 => Compression::LZ4_RAW,
-        Codec::Uncompressed => Compression::UNCOMPRESSED,
+        ParquetCodec::Zstd => Compression::ZSTD(ZstdLevel::try_new(level.unwrap_or(3)).unwrap_or_default()),
+        ParquetCodec::Gzip => Compression::GZIP(GzipLevel::try_new(unsigned(6)).unwrap_or_default()),
+        ParquetCodec::Brotli => Compression::BROTLI(BrotliLevel::try_new(unsigned(1)).unwrap_or_default()),
+        ParquetCodec::Snappy => Compression::SNAPPY,
+        ParquetCodec::Lz4 => Compression::LZ4_RAW,
+        ParquetCodec::Uncompressed => Compression::UNCOMPRESSED,
     }
 }

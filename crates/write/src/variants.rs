@@ -1,12 +1,12 @@
 //! Bounds of the parts of variants that are in columns of their own, as manifests have them.
 
-use esker_format::{Bound, PrimitiveType, Value};
+use esker_format::{BoundBytes, PrimitiveType, Value};
 use esker_read::{VariantBuilder, VariantColumn, VariantValue, only_nulls, part_path, part_type, statistic};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
 /// The least and the greatest values of a variant's parts, each as one variant: an object with a field a part, which is called by its path
 /// (specification, Appendix D, "Bound serialization"). A part has bounds if all that there is of it is in its column.
-pub(crate) fn bounds(footer: &ParquetMetaData, column: &VariantColumn) -> Option<(Bound, Bound)> {
+pub(crate) fn bounds(footer: &ParquetMetaData, column: &VariantColumn) -> Option<(BoundBytes, BoundBytes)> {
     let (mut lower, mut upper) = (Vec::new(), Vec::new());
     for part in &column.parts {
         let Some(typed) = part.typed else { continue };
@@ -48,7 +48,7 @@ fn range(footer: &ParquetMetaData, leaf: usize, ty: &PrimitiveType) -> Option<(V
 /// Longer texts are no bounds: manifests would grow by them.
 const LONG: usize = 64;
 
-fn object(fields: &[(String, Value)]) -> Bound {
+fn object(fields: &[(String, Value)]) -> BoundBytes {
     let mut builder = VariantBuilder::default();
     let mut object = builder.begin();
     for (path, value) in fields {
@@ -59,7 +59,7 @@ fn object(fields: &[(String, Value)]) -> Bound {
     }
     builder.end_object(object);
     let (metadata, value) = builder.finish();
-    Bound::new([metadata, value].concat())
+    BoundBytes::new([metadata, value].concat())
 }
 
 /// A value as a variant; none of a type that no part has.

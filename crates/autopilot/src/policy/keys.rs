@@ -1,11 +1,11 @@
 //! Every policy key: its default, what it is for, and where its value goes.
 
 use super::values::{Parsed, age, bytes, cron, flag, list, number, optional};
-use super::{Policy, Window};
+use super::{MaintenanceWindow, Policy};
 use esker_maintenance::{Strategy, check_sort_order};
 
 /// A policy key.
-pub struct Key {
+pub struct PolicyKey {
     /// Its name; as a property of a table or a namespace `esker.` comes before it.
     pub name: &'static str,
     /// What holds where nobody says anything; empty for none.
@@ -15,7 +15,7 @@ pub struct Key {
     pub(super) set: fn(&mut Policy, &str) -> Parsed<()>,
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for PolicyKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
@@ -23,7 +23,7 @@ impl std::fmt::Debug for Key {
 
 macro_rules! schedule {
     ($kind:literal, $default:literal, $help:literal) => {
-        Key {
+        PolicyKey {
             name: concat!($kind, ".schedule"),
             default: $default,
             help: $help,
@@ -39,7 +39,7 @@ macro_rules! schedule {
 
 macro_rules! key {
     ($name:literal, $default:literal, $help:literal, $policy:ident, $text:ident => $field:ident = $value:expr) => {
-        Key {
+        PolicyKey {
             name: $name,
             default: $default,
             help: $help,
@@ -63,11 +63,11 @@ fn order(text: &str) -> Parsed<String> {
 }
 
 /// All of them.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [PolicyKey; 21] = [
     key!("autopilot", "false", "Esker treats the table by itself, where it pays.", p, v => autopilot = flag(v)?),
     key!("freeze", "false", "Nothing is done to the table, whoever asks for it.", p, v => freeze = flag(v)?),
     key!("time-zone", "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
-    key!("window", "", "When something may begin by itself: `22:00-06:00, Sat+Sun 00:00-24:00`.", p, v => windows = Window::list(v)?),
+    key!("window", "", "When something may begin by itself: `22:00-06:00, Sat+Sun 00:00-24:00`.", p, v => windows = MaintenanceWindow::list(v)?),
     schedule!("compact", "", "When compactions begin, as a cron pattern."),
     key!("compact.after-commits", "", "A compaction begins after so many commits, if there is anything to do.", p, v => compact_after_commits = optional(v, number)?),
     key!("compact.strategy", "binpack", "How data files are rewritten: binpack, sort or zorder.", p, v => strategy = strategy(v)?),

@@ -17,10 +17,10 @@ use esker_types::Millis;
 use serde::Serialize;
 
 use crate::PolicyError;
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, PolicyKey};
 pub use layers::{Layer, Layers, Origin};
 pub use values::Schedule;
-pub use window::Window;
+pub use window::MaintenanceWindow;
 
 /// What properties of tables and namespaces begin with that are policy.
 pub const PREFIX: &str = "esker.";
@@ -78,7 +78,7 @@ pub struct Policy {
     /// In which schedules and windows are meant.
     pub time_zone: Tz,
     /// Outside of these nothing begins by itself; none: always.
-    pub windows: Vec<Window>,
+    pub windows: Vec<MaintenanceWindow>,
     /// When jobs of a kind begin.
     pub schedules: BTreeMap<&'static str, Schedule>,
     /// Compaction begins after so many commits.

@@ -10,7 +10,7 @@ const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// A stretch of the day, on some days. One that ends before it begins goes on into the next day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct MaintenanceWindow {
     /// The days that it begins on, from Monday.
     days: [bool; 7],
     /// Minutes of the day.
@@ -43,7 +43,7 @@ fn days(text: &str) -> Option<[bool; 7]> {
     Some(on)
 }
 
-impl Window {
+impl MaintenanceWindow {
     /// Several, separated by commas: `Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00`.
     pub(super) fn list(text: &str) -> Parsed<Vec<Self>> {
         text.split(',').filter(|part| !part.trim().is_empty()).map(|part| Self::parse(part.trim())).collect()
@@ -85,15 +85,15 @@ mod tests {
 
     #[test]
     fn a_window_may_go_on_into_the_next_day() {
-        let windows = Window::list("Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00").expect("valid");
+        let windows = MaintenanceWindow::list("Mon-Fri 22:00-06:00, Sat+Sun 00:00-24:00").expect("valid");
         let open = |text: &str| windows.iter().any(|w| w.contains(at(text), Tz::UTC));
         assert!(open("2026-06-29T22:00:00Z") && open("2026-06-30T05:59:00Z"));
         assert!(!open("2026-06-30T06:00:00Z") && !open("2026-06-29T05:00:00Z"), "Sunday's night is not in it");
         assert!(open("2026-07-04T05:00:00Z") && open("2026-07-05T23:59:00Z"));
-        let zurich = Window::list("22:00-06:00").expect("valid");
+        let zurich = MaintenanceWindow::list("22:00-06:00").expect("valid");
         assert!(zurich[0].contains(at("2026-06-29T20:00:00Z"), Tz::Europe__Zurich));
         for wrong in ["22-06", "22:00", "25:00-26:00", "Mon-Foo 22:00-23:00", "10:00-10:00"] {
-            assert!(Window::list(wrong).is_err(), "{wrong}");
+            assert!(MaintenanceWindow::list(wrong).is_err(), "{wrong}");
         }
     }
 }

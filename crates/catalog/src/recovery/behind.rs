@@ -12,8 +12,8 @@ use esker_storage::StorageError;
 use esker_types::TableId;
 use tokio::sync::OnceCell;
 
-use super::history::{Look, examine, is_unknown};
-use super::tips::Verdict;
+use super::history::{HistorySearch, examine, is_unknown};
+use super::tips::TipVerdict;
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::{Catalog, CatalogError, Result};
 
@@ -39,7 +39,7 @@ impl Catalog {
         let why = match known {
             Some(why) => why,
             None => {
-                let why = self.other_tips(row.id, Look::default()).await?;
+                let why = self.other_tips(row.id, HistorySearch::default()).await?;
                 judged().insert(row.id, why.clone());
                 why
             }
@@ -55,12 +55,14 @@ impl Catalog {
     /// Refuses what relies on a table's metadata file being the only current one: files of another would look like nobody's.
     pub async fn check_only_tip(&self, row: &TableRow) -> Result<()> {
         let since_ms = self.state().entered_ms(row.id).await?;
-        let why = self.other_tips(row.id, Look { sound: self.check_epoch().is_ok(), since_ms, ..Look::default() }).await?;
+        let why = self
+            .other_tips(row.id, HistorySearch { sound: self.check_epoch().is_ok(), since_ms, ..HistorySearch::default() })
+            .await?;
         why.map_or(Ok(()), |why| Err(CatalogError::Behind { table: row.name.to_string(), why }))
     }
 
     /// Why a table's metadata file is not the only one that may be current.
-    async fn other_tips(&self, id: TableId, look: Look) -> Result<Option<String>> {
+    async fn other_tips(&self, id: TableId, look: HistorySearch) -> Result<Option<String>> {
         // Where they go together it was compared at the start.
         let ledger = if look.sound { Arc::default() } else { self.ledger_as_it_was().await? };
         loop {
@@ -68,14 +70,14 @@ impl Catalog {
             let entry = LedgerEntry::from(row.clone());
             let theirs = ledger.entries.iter().filter(|e| e.id == entry.id && e.uuid == entry.uuid);
             let beside = theirs.map(|e| e.metadata_location.clone()).collect();
-            let why = match examine(self, &entry, &Look { beside, ..look.clone() }).await.map(|found| found.verdict) {
-                Ok(Verdict::Current) => return Ok(None),
-                Ok(Verdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
-                Ok(Verdict::Ambiguous(tips)) if tips.len() > 1 => {
+            let why = match examine(self, &entry, &HistorySearch { beside, ..look.clone() }).await.map(|found| found.verdict) {
+                Ok(TipVerdict::Current) => return Ok(None),
+                Ok(TipVerdict::Advance(tip)) => format!("it was committed to, and this database does not know of {}", tip.uri),
+                Ok(TipVerdict::Ambiguous(tips)) if tips.len() > 1 => {
                     let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
                     format!("more than one metadata file may be its current one: {}", tips.join(", "))
                 }
-                Ok(Verdict::Ambiguous(tips)) => {
+                Ok(TipVerdict::Ambiguous(tips)) => {
                     let tips: Vec<String> = tips.into_iter().map(|tip| tip.uri).collect();
                     format!("its metadata file is gone, and {} was not built on it as far as it says", tips.concat())
                 }

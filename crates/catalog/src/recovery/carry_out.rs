@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_state::{Along, Kind, NamespaceRow, NewTable, Swap, TableRow};
+use esker_state::{NamespaceRow, NewTabular, Outbox, Swap, TableRow, TabularKind};
 use esker_table::reachable;
 use esker_types::{NamespaceName, now_ms};
 use serde_json::json;
 
-use super::{Advance, LedgerNamespace, Recovery, SetAside};
+use super::{Advance, LedgerNamespace, Recovery, RejectedMetadata};
 use crate::cache::listed;
-use crate::{Catalog, CatalogError, Cause, Result, places, referenced_paths};
+use crate::{Actor, Catalog, CatalogError, Result, places, referenced_paths};
 
 /// Carries a plan out. With `reconcile`, this database is from now on the one that takes care of the warehouse, and files may be
 /// deleted again: refused while something is not decided.
@@ -20,25 +20,25 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
             format!("not decided: {}; choose with --tip NAMESPACE.TABLE=METADATA-FILE, or drop the table", names.join(", "));
         return Err(CatalogError::Refused(what));
     }
-    let (state, warehouse, cause) = (catalog.state(), catalog.warehouse(), Cause::internal("recover"));
+    let (state, warehouse, actor) = (catalog.state(), catalog.warehouse(), Actor::internal("recover"));
     for LedgerNamespace { name, properties, protected } in plan.namespaces.clone() {
         let along = |name: &NamespaceName| {
-            let event = catalog.event(&cause, "namespace.recovered", name, json!({}));
-            Along { events: vec![event], receipts: Vec::new() }
+            let event = catalog.event(&actor, "namespace.recovered", name, json!({}));
+            Outbox { events: vec![event], receipts: Vec::new() }
         };
         let row = NamespaceRow { name: name.clone(), properties, protected: false };
         state.create_namespace(warehouse, &row, &along(&name), along).await?;
         if protected {
-            state.protect_namespace(warehouse, &name, true, &Along::default()).await?;
+            state.protect_namespace(warehouse, &name, true, &Outbox::default()).await?;
         }
     }
     for entry in plan.enter.clone() {
         let row = entry.row(warehouse.id);
         let data = json!({"metadata-location": row.metadata_location});
-        let event = catalog.event(&cause, "table.recovered", &row.name, data);
-        let along = Along { events: vec![event], receipts: Vec::new() };
+        let event = catalog.event(&actor, "table.recovered", &row.name, data);
+        let along = Outbox { events: vec![event], receipts: Vec::new() };
         let places = places_at(catalog, row.clone()).await.unwrap_or_else(|_| vec![row.location.clone()]);
-        let new = NewTable { row, recorded_output: None, replaces: None, places };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places };
         state.publish(warehouse, &[], &[new], &along).await?;
     }
     for Advance { name, to, .. } in &plan.advance {
@@ -49,18 +49,18 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
         let pointed = TableRow { metadata_location: to.uri.clone(), ..row.clone() };
         let places = places_at(catalog, pointed).await?;
         let data = json!({"metadata-location": to.uri, "previous-metadata-location": row.metadata_location});
-        let event = catalog.event(&cause, "table.recovered", name, data);
+        let event = catalog.event(&actor, "table.recovered", name, data);
         let swap = Swap {
             id: row.id,
             from: row.metadata_location,
             to: to.uri.clone(),
             location: places[0].clone(),
             places,
-            dooms: Vec::new(),
+            quarantine: Vec::new(),
             settled_outputs: Vec::new(),
-            revives: Vec::new(),
+            restored: Vec::new(),
         };
-        if !state.publish(warehouse, &[swap], &[], &Along { events: vec![event], receipts: Vec::new() }).await? {
+        if !state.publish(warehouse, &[swap], &[], &Outbox { events: vec![event], receipts: Vec::new() }).await? {
             return Err(CatalogError::Refused(format!("{name} was committed to meanwhile; plan again")));
         }
     }
@@ -77,11 +77,11 @@ pub async fn recover(catalog: &Catalog, plan: &Recovery, reconcile: bool) -> Res
 /// The places that the metadata names which a row points at, the location first.
 async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
     Ok(match row.kind {
-        Kind::View => {
+        TabularKind::View => {
             let view = catalog.load_view_row(row).await?;
             places::named(&view.metadata.location, &view.metadata.properties)
         }
-        Kind::Table => {
+        TabularKind::Table => {
             let table = catalog.load_row(row).await?;
             places::named(&table.metadata.location, &table.metadata.properties)
         }
@@ -90,10 +90,10 @@ async fn places_at(catalog: &Catalog, row: TableRow) -> Result<Vec<String>> {
 
 /// Puts metadata files that were decided against into quarantine, with what only they lead to. They stay for as long as a dropped table, so
 /// that rows can be fetched from them.
-async fn put_away(catalog: &Catalog, SetAside { name, id, files }: &SetAside) -> Result<()> {
+async fn put_away(catalog: &Catalog, RejectedMetadata { name, id, files }: &RejectedMetadata) -> Result<()> {
     let row = catalog.row_by_id(*id, name).await?;
     let mut paths: BTreeMap<String, Option<u64>> = files.iter().map(|file| (file.clone(), None)).collect();
-    if row.kind == Kind::Table {
+    if row.kind == TabularKind::Table {
         let kept = catalog.load_row(row.clone()).await?;
         let referenced = referenced_paths(catalog, &kept).await?;
         let mut seen: HashSet<Vec<String>> = kept.metadata.snapshots.iter().map(|s| listed(s)).collect();
@@ -114,8 +114,8 @@ async fn put_away(catalog: &Catalog, SetAside { name, id, files }: &SetAside) ->
     }
     let options = catalog.options();
     let due_ms = now_ms().saturating_add(options.grace_ms.max(options.undrop_ms));
-    let doom = |(path, bytes)| row.doom(path, bytes, "`esker recover` kept another state of the table", None, due_ms);
-    Ok(catalog.state().doom(&paths.into_iter().map(doom).collect::<Vec<_>>()).await?)
+    let record = |(path, bytes)| row.quarantine(path, bytes, "`esker recover` kept another state of the table", None, due_ms);
+    Ok(catalog.state().quarantine(&paths.into_iter().map(record).collect::<Vec<_>>()).await?)
 }
 
 /// What the snapshots in a metadata file lead to that were not seen yet. One that a writer tried again has another manifest list.

@@ -9,7 +9,7 @@ use esker_types::Millis;
 use futures::TryStreamExt;
 use serde::Deserialize;
 
-use super::tips::{Candidate, Entry, Tip, Verdict, distinct, identity, judge, version};
+use super::tips::{CandidateMetadata, CatalogPointer, Tip, TipVerdict, distinct, identity, judge, version};
 use crate::create::is_of;
 use crate::ledger::LedgerEntry;
 use crate::{Catalog, CatalogError, Result};
@@ -90,15 +90,15 @@ impl Ancestry {
 
 /// What was found of a table.
 #[derive(Debug)]
-pub(super) struct Examined {
-    pub(super) verdict: Verdict,
+pub(super) struct TableHistory {
+    pub(super) verdict: TipVerdict,
     /// Metadata files that the entry's was not built on and that may have been current.
-    pub(super) strangers: Vec<Candidate>,
+    pub(super) strangers: Vec<CandidateMetadata>,
 }
 
 /// How an entry is looked at.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Look {
+pub(super) struct HistorySearch {
     /// Files that may be current whatever lies beside the entry's: by the ledger, say.
     pub(super) beside: Vec<String>,
     /// Database and storage go together: what a dead server recorded and did not finish did not come about.
@@ -108,7 +108,7 @@ pub(super) struct Look {
 }
 
 /// Looks for metadata files that may be current beside the entry's.
-pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Look) -> Result<Examined> {
+pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch) -> Result<TableHistory> {
     let at = version(&entry.metadata_location).unwrap_or(0);
     let there = catalog.storage().size(&entry.metadata_location).await?.is_some();
     let own = match there {
@@ -119,17 +119,17 @@ pub(super) async fn examine(catalog: &Catalog, entry: &LedgerEntry, look: &Look)
         false => None,
     };
     let strangers = strangers(catalog, entry, look, there).await?;
-    let points = Entry { uri: entry.metadata_location.clone(), version: at, tip: own };
+    let points = CatalogPointer { uri: entry.metadata_location.clone(), version: at, tip: own };
     let verdict = judge(&points, &distinct(&strangers));
-    if verdict == Verdict::Current && !there {
+    if verdict == TipVerdict::Current && !there {
         return Err(CatalogError::Invalid(format!("{} is gone, and there is none newer", entry.metadata_location)));
     }
-    Ok(Examined { verdict, strangers })
+    Ok(TableHistory { verdict, strangers })
 }
 
 /// The metadata files that the entry's was not built on, and of which nobody knows that they did not come about. Of a foreign table, to
 /// which another catalog may commit, only those that are named.
-async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &Look, there: bool) -> Result<Vec<Candidate>> {
+async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, there: bool) -> Result<Vec<CandidateMetadata>> {
     let mut ancestry = match there && !entry.view {
         true => Ancestry::of(catalog, &entry.metadata_location).await?,
         false => Ancestry::alone(&entry.metadata_location),
@@ -161,7 +161,7 @@ async fn strangers(catalog: &Catalog, entry: &LedgerEntry, look: &Look, there: b
             }
         }
         // A commit that moved the table's metadata left its file where they were; those after it lie where that says.
-        let homes: HashSet<&String> = strangers.iter().map(|c: &Candidate| &c.home).collect();
+        let homes: HashSet<&String> = strangers.iter().map(|c: &CandidateMetadata| &c.home).collect();
         open.extend(homes.into_iter().filter(|home| entry.owned && !looked.contains(&Location::normal(home))).cloned());
         if open.is_empty() {
             return Ok(strangers);
@@ -218,7 +218,12 @@ pub(super) async fn metadata_files(catalog: &Catalog, dir: &str) -> Result<Vec<M
 }
 
 /// A metadata file as a candidate, if it is of the entry's table.
-pub(super) async fn candidate(catalog: &Catalog, entry: &LedgerEntry, uri: String, version: u64) -> Result<Option<Candidate>> {
+pub(super) async fn candidate(
+    catalog: &Catalog,
+    entry: &LedgerEntry,
+    uri: String,
+    version: u64,
+) -> Result<Option<CandidateMetadata>> {
     let at = self::version(&entry.metadata_location).unwrap_or(0);
     let commits = version.saturating_sub(at);
     if entry.view {
@@ -227,7 +232,7 @@ pub(super) async fn candidate(catalog: &Catalog, entry: &LedgerEntry, uri: Strin
         let updated_ms = view.metadata.current_version().timestamp_ms;
         let tip = Tip { uri, updated_ms, snapshot: None, commits };
         let home = metadata_dir(&view.metadata.location, &view.metadata.properties);
-        return Ok((view.metadata.view_uuid == entry.uuid).then_some(Candidate { tip, version, log: None, home }));
+        return Ok((view.metadata.view_uuid == entry.uuid).then_some(CandidateMetadata { tip, version, log: None, home }));
     }
     let (metadata, _) = catalog.metadata_at(&uri).await?;
     if !is_of(&metadata, entry.uuid) {
@@ -236,7 +241,7 @@ pub(super) async fn candidate(catalog: &Catalog, entry: &LedgerEntry, uri: Strin
     let log = metadata.metadata_log.iter().map(|log| identity(&log.metadata_file).to_owned()).collect();
     let home = metadata_dir(&metadata.location, &metadata.properties);
     let tip = Tip { uri, updated_ms: metadata.last_updated_ms, snapshot: metadata.current_snapshot_id, commits };
-    Ok(Some(Candidate { tip, version, log: Some(log), home }))
+    Ok(Some(CandidateMetadata { tip, version, log: Some(log), home }))
 }
 
 /// Whether a file of a table's or view's history is not what its entry was built on, nor known not to have come about.
@@ -246,8 +251,8 @@ pub(super) async fn is_unknown(catalog: &Catalog, row: &TableRow, uri: &str) -> 
         return Ok(false);
     }
     let unknown = match row.kind {
-        esker_state::Kind::View => wanted >= at,
-        esker_state::Kind::Table => {
+        esker_state::TabularKind::View => wanted >= at,
+        esker_state::TabularKind::Table => {
             let mut ancestry = Ancestry::of(catalog, &row.metadata_location).await?;
             if !ancestry.holds(uri) {
                 ancestry.reach(catalog, wanted).await?;

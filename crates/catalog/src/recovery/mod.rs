@@ -21,8 +21,8 @@ use crate::{Catalog, CatalogError, Result};
 pub use crate::ledger::{LedgerEntry, LedgerNamespace};
 pub(crate) use behind::Behind;
 pub use carry_out::recover;
-use history::{Examined, Look, candidate, examine, metadata_files};
-use tips::Verdict;
+use history::{HistorySearch, TableHistory, candidate, examine, metadata_files};
+use tips::TipVerdict;
 pub use tips::{Tip, is_ahead};
 pub(crate) use tips::{unique_name, version};
 
@@ -54,7 +54,7 @@ pub struct Undecided {
 /// Metadata files of a table that a person decided against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct SetAside {
+pub struct RejectedMetadata {
     /// The table or view.
     pub name: TableName,
     /// The id of the table or view in the state database.
@@ -66,7 +66,7 @@ pub struct SetAside {
 
 /// A table in storage that no entry leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Stray {
+pub struct UnregisteredTable {
     /// Where it is.
     pub location: String,
     /// Its newest metadata files: it can be registered with one of them.
@@ -92,11 +92,11 @@ pub struct Recovery {
     /// Pointers to be moved on.
     pub advance: Vec<Advance>,
     /// What was decided against.
-    pub set_aside: Vec<SetAside>,
+    pub set_aside: Vec<RejectedMetadata>,
     /// What is not decided.
     pub undecided: Vec<Undecided>,
     /// Tables without an entry.
-    pub strays: Vec<Stray>,
+    pub strays: Vec<UnregisteredTable>,
     /// Entries that are as they should be.
     pub current: u64,
 }
@@ -125,7 +125,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
     let present: HashSet<TableId> = known.entries.iter().map(|e| e.id).collect();
     let ledgers: HashMap<_, _> = ledger.entries.iter().map(|e| ((e.id, e.uuid), e.metadata_location.clone())).collect();
     // A table without an entry that has the UUID of one is that one, elsewhere.
-    let (mut elsewhere, mut unknown): (HashMap<Uuid, Vec<String>>, Vec<Stray>) = Default::default();
+    let (mut elsewhere, mut unknown): (HashMap<Uuid, Vec<String>>, Vec<UnregisteredTable>) = Default::default();
     let ours: HashSet<Uuid> = [&known.entries, &ledger.entries, &known.dropped].into_iter().flatten().map(|e| e.uuid).collect();
     for (stray, uuid) in strays(catalog, &known, &ledger).await? {
         match uuid.filter(|uuid| ours.contains(uuid)) {
@@ -140,7 +140,7 @@ pub async fn plan_recovery(catalog: &Catalog, choices: &BTreeMap<TableName, Stri
         if entry.owned {
             beside.extend(elsewhere.get(&entry.uuid).into_iter().flatten().cloned());
         }
-        let look = Look { beside, sound: plan.disagreement.is_none(), since_ms: None };
+        let look = HistorySearch { beside, sound: plan.disagreement.is_none(), since_ms: None };
         let name = entry.name.clone();
         // One sick table must not keep the others from being put right.
         if let Err(e) = plan_entry(catalog, &mut plan, entry, &look, (choice, &present)).await {
@@ -155,21 +155,21 @@ async fn plan_entry(
     catalog: &Catalog,
     plan: &mut Recovery,
     mut entry: LedgerEntry,
-    look: &Look,
+    look: &HistorySearch,
     (choice, present): (Option<&str>, &HashSet<TableId>),
 ) -> Result<()> {
     let to = match choice {
         Some(uri) => {
             let (tip, files) = chosen(catalog, &entry, look, uri).await?;
             if !files.is_empty() {
-                plan.set_aside.push(SetAside { name: entry.name.clone(), id: entry.id, files });
+                plan.set_aside.push(RejectedMetadata { name: entry.name.clone(), id: entry.id, files });
             }
             Some(tip).filter(|tip| tip.uri != entry.metadata_location)
         }
         None => match examine(catalog, &entry, look).await?.verdict {
-            Verdict::Current => None,
-            Verdict::Advance(to) => Some(to),
-            Verdict::Ambiguous(tips) => {
+            TipVerdict::Current => None,
+            TipVerdict::Advance(to) => Some(to),
+            TipVerdict::Ambiguous(tips) => {
                 let why = match tips.as_slice() {
                     [_] => {
                         format!("{} is gone, and the only one that may be current was not built on it", entry.metadata_location)
@@ -215,7 +215,7 @@ fn merged(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> (Vec<LedgerEntr
 }
 
 /// The metadata file that a person chose, and those that may have been current and that it was not built on.
-async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &Look, uri: &str) -> Result<(Tip, Vec<String>)> {
+async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &HistorySearch, uri: &str) -> Result<(Tip, Vec<String>)> {
     let version = version(uri).unwrap_or(0);
     let Some(candidate) = candidate(catalog, entry, uri.to_owned(), version).await? else {
         return Err(CatalogError::Invalid(format!("{uri} is not a metadata file of {}", entry.name)));
@@ -224,12 +224,12 @@ async fn chosen(catalog: &Catalog, entry: &LedgerEntry, look: &Look, uri: &str) 
     let own = LedgerEntry { metadata_location: uri.to_owned(), ..entry.clone() };
     let mut look = look.clone();
     look.beside.push(entry.metadata_location.clone());
-    let Examined { strangers, .. } = examine(catalog, &own, &look).await?;
+    let TableHistory { strangers, .. } = examine(catalog, &own, &look).await?;
     Ok((candidate.tip, strangers.into_iter().map(|c| c.tip.uri).collect()))
 }
 
 /// Tables below the warehouse where neither database nor ledger have one, with their UUIDs as far as they can be read.
-async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(Stray, Option<Uuid>)>> {
+async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Vec<(UnregisteredTable, Option<Uuid>)>> {
     let dropped: HashSet<&String> = ledger.dropped.iter().map(|e| &e.location).collect();
     let dropped_uuids: HashSet<Uuid> = ledger.dropped.iter().map(|e| e.uuid).collect();
     let all = [known, ledger].into_iter().flat_map(|l| &l.entries).chain(&known.dropped);
@@ -256,7 +256,7 @@ async fn strays(catalog: &Catalog, known: &Ledger, ledger: &Ledger) -> Result<Ve
                     true => "it was dropped, and could be brought back",
                     false => "it was dropped before, or made after the ledger was written",
                 };
-                found.push((Stray { location, tips, note: note.to_owned() }, uuid));
+                found.push((UnregisteredTable { location, tips, note: note.to_owned() }, uuid));
             } else {
                 below.extend(inside);
             }

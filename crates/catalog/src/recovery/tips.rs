@@ -21,7 +21,7 @@ pub struct Tip {
 
 /// A metadata file with what it says of those before it.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate {
+pub(crate) struct CandidateMetadata {
     pub(crate) tip: Tip,
     /// The number that its name begins with.
     pub(crate) version: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Candidate {
 
 /// What the entry points at.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct CatalogPointer {
     pub(crate) uri: String,
     pub(crate) version: u64,
     /// As something that can be chosen; none: it is gone from storage.
@@ -42,7 +42,7 @@ pub(crate) struct Entry {
 
 /// What the files come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TipVerdict {
     /// The entry points at the only one that may be current.
     Current,
     /// One other file may be, and it was built on what the entry points at.
@@ -72,9 +72,9 @@ pub(crate) fn identity(uri: &str) -> &str {
 }
 
 /// Of the places of one file that in which the table's metadata lie, as the file has it.
-pub(crate) fn distinct(files: &[Candidate]) -> Vec<Candidate> {
-    let is_home = |c: &Candidate| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.home);
-    let mut found: BTreeMap<&str, &Candidate> = BTreeMap::new();
+pub(crate) fn distinct(files: &[CandidateMetadata]) -> Vec<CandidateMetadata> {
+    let is_home = |c: &CandidateMetadata| c.tip.uri.rsplit_once('/').is_some_and(|(dir, _)| dir == c.home);
+    let mut found: BTreeMap<&str, &CandidateMetadata> = BTreeMap::new();
     for file in files {
         let place = found.entry(identity(&file.tip.uri)).or_insert(file);
         if !is_home(place) && is_home(file) {
@@ -94,24 +94,24 @@ pub fn is_ahead(path: &str, metadata_location: &str) -> bool {
 /// A commit builds on the file that was current then, and names it in its log. A file that no other builds on is a tip. Whether a tip
 /// was a commit that somebody was told of, or an attempt that failed, only a person can tell: after a backup was restored and
 /// committed to, both chains are in storage, and the longer one is not the truer one.
-pub(crate) fn judge(entry: &Entry, others: &[Candidate]) -> Verdict {
+pub(crate) fn judge(entry: &CatalogPointer, others: &[CandidateMetadata]) -> TipVerdict {
     if others.is_empty() {
-        return Verdict::Current;
+        return TipVerdict::Current;
     }
-    let mut tips: Vec<&Candidate> = others.iter().filter(|c| is_tip(entry, c, others)).collect();
+    let mut tips: Vec<&CandidateMetadata> = others.iter().filter(|c| is_tip(entry, c, others)).collect();
     tips.sort_by_key(|c| &c.tip.uri);
     if let [only] = tips.as_slice()
         && builds_on(entry, only, others)
     {
-        return Verdict::Advance(only.tip.clone());
+        return TipVerdict::Advance(only.tip.clone());
     }
     // What another tip builds on is none.
     let own = entry.tip.iter().filter(|_| !tips.iter().any(|tip| builds_on(entry, tip, others)));
-    Verdict::Ambiguous(own.chain(tips.iter().map(|c| &c.tip)).cloned().collect())
+    TipVerdict::Ambiguous(own.chain(tips.iter().map(|c| &c.tip)).cloned().collect())
 }
 
 /// Whether no other file builds on this one. A view's files don't say: one of the newest version counts, and one beside the entry.
-fn is_tip(entry: &Entry, one: &Candidate, others: &[Candidate]) -> bool {
+fn is_tip(entry: &CatalogPointer, one: &CandidateMetadata, others: &[CandidateMetadata]) -> bool {
     match one.log {
         Some(_) => !others.iter().any(|c| c.log.as_ref().is_some_and(|log| log.contains(identity(&one.tip.uri)))),
         None => one.version == entry.version || !others.iter().any(|c| c.version > one.version),
@@ -119,7 +119,7 @@ fn is_tip(entry: &Entry, one: &Candidate, others: &[Candidate]) -> bool {
 }
 
 /// Whether a file was built on the entry's: by its log, or by that of a file which it was built on, where its own was cut.
-fn builds_on(entry: &Entry, tip: &Candidate, others: &[Candidate]) -> bool {
+fn builds_on(entry: &CatalogPointer, tip: &CandidateMetadata, others: &[CandidateMetadata]) -> bool {
     let Some(log) = &tip.log else { return tip.version > entry.version };
     let mut chain: HashSet<&String> = log.iter().collect();
     let mut open: Vec<&String> = chain.iter().copied().collect();
@@ -138,21 +138,22 @@ mod tests {
         Tip { uri: format!("m/{name}"), updated_ms: 0, snapshot: None, commits: 0 }
     }
 
-    fn file(name: &str, log: &[&str]) -> Candidate {
+    fn file(name: &str, log: &[&str]) -> CandidateMetadata {
         let log = log.iter().map(|l| format!("m/{l}")).collect();
-        Candidate { version: version(name).expect("a version"), tip: tip(name), log: Some(log), home: "m".to_owned() }
+        CandidateMetadata { version: version(name).expect("a version"), tip: tip(name), log: Some(log), home: "m".to_owned() }
     }
 
-    fn judged_at(entry: &str, files: &[Candidate]) -> String {
-        let entry = Entry { uri: format!("m/{entry}"), version: version(entry).expect("a version"), tip: Some(tip(entry)) };
+    fn judged_at(entry: &str, files: &[CandidateMetadata]) -> String {
+        let entry =
+            CatalogPointer { uri: format!("m/{entry}"), version: version(entry).expect("a version"), tip: Some(tip(entry)) };
         match judge(&entry, files) {
-            Verdict::Current => "current".to_owned(),
-            Verdict::Advance(tip) => tip.uri,
-            Verdict::Ambiguous(tips) => tips.iter().map(|tip| &tip.uri[2..]).collect::<Vec<_>>().join(" "),
+            TipVerdict::Current => "current".to_owned(),
+            TipVerdict::Advance(tip) => tip.uri,
+            TipVerdict::Ambiguous(tips) => tips.iter().map(|tip| &tip.uri[2..]).collect::<Vec<_>>().join(" "),
         }
     }
 
-    fn judged(files: &[Candidate]) -> String {
+    fn judged(files: &[CandidateMetadata]) -> String {
         judged_at("00001-a", files)
     }
 
@@ -194,13 +195,13 @@ mod tests {
     #[test]
     fn a_file_in_two_directories_is_one_and_lies_where_it_says() {
         let name = "00002-0197f3c2-0000-7000-8000-000000000002.metadata.json";
-        let at = |dir: &str| Candidate {
+        let at = |dir: &str| CandidateMetadata {
             tip: Tip { uri: format!("{dir}/{name}"), ..tip("x") },
             log: Some(HashSet::from(["m/00001-a".to_owned()])),
             home: "new".to_owned(),
             ..file("00002-b", &[])
         };
-        let next = Candidate { log: Some(HashSet::from([identity(name).to_owned()])), ..file("00003-c", &[]) };
+        let next = CandidateMetadata { log: Some(HashSet::from([identity(name).to_owned()])), ..file("00003-c", &[]) };
         for files in [[at("m"), at("new")], [at("new"), at("m")]] {
             let found = distinct(&files);
             assert_eq!(found.iter().map(|c| c.tip.uri.as_str()).collect::<Vec<_>>(), [format!("new/{name}")]);
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn of_a_view_whose_files_name_nothing_the_newest_is_current_unless_one_is_beside_it() {
-        let view = |name: &str| Candidate { log: None, ..file(name, &[]) };
+        let view = |name: &str| CandidateMetadata { log: None, ..file(name, &[]) };
         assert_eq!(judged(&[view("00002-b"), view("00003-c")]), "m/00003-c");
         assert_eq!(judged(&[view("00002-b"), view("00002-c")]), "00002-b 00002-c");
         assert_eq!(judged(&[view("00001-b")]), "00001-a 00001-b");

@@ -11,7 +11,7 @@ use crate::{Config, Error, Result};
 
 /// Copies the state database into a file, as it is at one moment, while the server works on it.
 #[derive(Debug, Args)]
-pub(super) struct Backup {
+pub(super) struct BackupArgs {
     /// The file to write; it must not exist.
     file: PathBuf,
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub(super) struct Backup {
 
 /// Puts a backup in the place of the state database, with the server stopped. The database that was there is kept beside it.
 #[derive(Debug, Args)]
-pub(super) struct Restore {
+pub(super) struct RestoreArgs {
     /// The backup.
     file: PathBuf,
     #[command(flatten)]
@@ -57,7 +57,7 @@ fn a_file(database: Database, tool: &str) -> Result<Database> {
     }
 }
 
-impl Backup {
+impl BackupArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
         let database = a_file(config.database(&data_dir(&config)?)?, "pg_dump")?;
@@ -67,7 +67,7 @@ impl Backup {
     }
 }
 
-impl Restore {
+impl RestoreArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = self.place.config()?;
         let dir = data_dir(&config)?;

@@ -1,12 +1,12 @@
 use clap::Args;
-use esker_maintenance::{CheckOptions, CheckOutcome, Finding};
+use esker_maintenance::{CheckFinding, CheckOptions, CheckOutcome};
 
 use super::client::Client;
 use super::{maintain, out};
 use crate::{Error, Result};
 
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     /// NAMESPACE.TABLE
     table: String,
     /// Read every file whole, instead of what statistics leave in doubt.
@@ -20,7 +20,7 @@ pub(super) struct Check {
     json: bool,
 }
 
-impl Check {
+impl CheckArgs {
     /// Fails if anything is found, so that a script hears of it.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         let options = CheckOptions { branch: self.branch, files: self.files };
@@ -46,7 +46,7 @@ fn text(table: &str, outcome: &CheckOutcome) -> String {
     lines.join("\n")
 }
 
-fn finding(finding: &Finding) -> String {
+fn finding(finding: &CheckFinding) -> String {
     let mut lines = vec![finding.to_string()];
     if !finding.sample.is_empty() {
         lines.push(format!("    such as {}", finding.sample.join(", ")));

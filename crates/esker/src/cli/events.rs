@@ -6,7 +6,7 @@ use super::out;
 use crate::Result;
 
 #[derive(Debug, Args)]
-pub(super) struct ListEvents {
+pub(super) struct EventsArgs {
     /// The cursor: show what happened after this event.
     #[arg(long, default_value_t = 0)]
     after: i64,
@@ -15,7 +15,7 @@ pub(super) struct ListEvents {
     limit: u32,
 }
 
-impl ListEvents {
+impl EventsArgs {
     /// One JSON object a line, for other programs to read.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         let page: Value = client.get(&format!("/api/v1/events?after={}&limit={}", self.after, self.limit)).await?;

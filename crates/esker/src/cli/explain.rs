@@ -1,5 +1,6 @@
 use esker_health::bytes_for_people;
 use esker_maintenance::Explanation;
+use esker_state::QuarantineState;
 use esker_types::now_ms;
 
 use super::client::{Client, encode};
@@ -33,11 +34,11 @@ fn text(found: &Explanation) -> String {
     }
     if let Some(q) = &found.quarantine {
         let by = q.job.map_or_else(String::new, |job| format!(" by job {job}"));
-        lines.push(format!("  quarantine: {}{by}: {}", q.state, q.reason));
+        lines.push(format!("  quarantine: {}{by}: {}", q.state.as_str(), q.reason));
         let hours = (q.due_ms - now_ms()).max(0) / 3_600_000;
-        match (&q.note, q.state.as_str()) {
-            (Some(note), _) => lines.push(format!("    spared: {note}")),
-            (None, "doomed") => lines.push(format!("    not deleted for another {hours} h")),
+        match (&q.note, q.state) {
+            (Some(note), _) => lines.push(format!("    released: {note}")),
+            (None, QuarantineState::Quarantined) => lines.push(format!("    not deleted for another {hours} h")),
             _ => {}
         }
     }

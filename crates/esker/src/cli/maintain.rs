@@ -4,8 +4,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use esker_health::bytes_for_people;
 use esker_maintenance::{
-    CompactPlan, Counted, EraseOptions, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan, ManifestOptions, ManifestOutcome,
-    ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome, StatisticsPlan,
+    CompactPlan, EraseOptions, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan, LocationCensus, ManifestOptions,
+    ManifestOutcome, ManifestPlan, Orphan, OrphanOptions, OrphanOutcome, OrphanReport, StatisticsOptions, StatisticsOutcome,
+    StatisticsPlan,
 };
 use esker_table::ExpiryPolicy;
 use esker_types::{listed, now_ms, parse_age, unquoted};
@@ -134,8 +135,8 @@ impl MaintainCommand {
                     "expired {} snapshots and {} references; {} files ({}) are in quarantine, {:.1} s",
                     outcome.snapshots,
                     outcome.refs,
-                    outcome.doomed_files,
-                    bytes_for_people(outcome.doomed_bytes),
+                    outcome.quarantined_files,
+                    bytes_for_people(outcome.quarantined_bytes),
                     outcome.seconds,
                 ));
                 if !outcome.unread.is_empty() {
@@ -212,8 +213,8 @@ impl MaintainCommand {
                 out(&orphan_counts(&table, &outcome.counted));
                 out(&format!(
                     "{} files ({}) are in quarantine; {} were first seen less than a day ago and wait for another look, {:.1} s",
-                    outcome.doomed_files,
-                    bytes_for_people(outcome.doomed_bytes),
+                    outcome.quarantined_files,
+                    bytes_for_people(outcome.quarantined_bytes),
                     outcome.waiting,
                     outcome.seconds,
                 ));
@@ -270,7 +271,7 @@ fn manifest_plan(plan: &ManifestPlan) -> String {
     lines.join("\n")
 }
 
-fn orphan_counts(table: &str, counted: &Counted) -> String {
+fn orphan_counts(table: &str, counted: &LocationCensus) -> String {
     format!(
         "{table}: {} files listed, {} referenced, {} in progress, in quarantine or another table's, {} too young to judge, {} orphans ({})",
         counted.listed,

@@ -35,20 +35,20 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server.
-    Serve(serve::Serve),
+    Serve(serve::ServeArgs),
     /// Check the configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
     /// Compare the state database with the warehouses after it was lost or restored, and put it right.
-    Recover(recover::Recover),
+    Recover(recover::RecoverArgs),
     /// Copy the state database into a file, while the server works on it.
-    Backup(backup::Backup),
+    Backup(backup::BackupArgs),
     /// Put a backup in the place of the state database.
-    Restore(backup::Restore),
+    Restore(backup::RestoreArgs),
     /// Make a token for a principal, or replace the one it has.
-    Token(token::Token),
+    Token(token::TokenArgs),
     /// List the server's warehouses.
     Warehouses {
         #[command(flatten)]
@@ -73,7 +73,7 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
-        check: check::Check,
+        check: check::CheckArgs,
     },
     /// Show jobs, or one job.
     Jobs {
@@ -127,10 +127,10 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
         #[command(flatten)]
-        events: events::ListEvents,
+        events: events::EventsArgs,
     },
     /// Query with SQL: a prompt, one statement, or statements from standard input.
-    Sql(sql::Sql),
+    Sql(sql::SqlArgs),
 }
 
 #[derive(Debug, Subcommand)]

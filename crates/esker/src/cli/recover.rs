@@ -6,7 +6,7 @@ use clap::Args;
 use esker_catalog::Catalog;
 use esker_catalog::recovery::{Recovery, Tip, plan_recovery, recover};
 use esker_state::State;
-use esker_storage::Disk;
+use esker_storage::LocalStore;
 use esker_types::{TableName, split_names};
 
 use super::out;
@@ -16,7 +16,7 @@ use crate::{Config, Error, Result, warehouses};
 /// Works on the database itself, with the server stopped. Without an option it makes what is certain: entries that the database does
 /// not know any more, and pointers to newer metadata files. What is not certain is listed.
 #[derive(Debug, Args)]
-pub(super) struct Recover {
+pub(super) struct RecoverArgs {
     /// The server's data directory; wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(super) struct Recover {
     json: bool,
 }
 
-impl Recover {
+impl RecoverArgs {
     pub(super) async fn run(self) -> Result<()> {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);
@@ -56,7 +56,7 @@ impl Recover {
         };
         let choices: BTreeMap<TableName, String> = self.tips.iter().map(choice).collect::<Result<_>>()?;
         let state = State::open(config.database(&dir)?).await?;
-        let plans = warehouses::plan(&config, &dir, &(Arc::new(Disk::default()) as _))?;
+        let plans = warehouses::plan(&config, &dir, &(Arc::new(LocalStore::default()) as _))?;
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {
             let catalog = Catalog::open(state.clone(), storage, options).await?;

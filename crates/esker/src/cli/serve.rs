@@ -11,7 +11,7 @@ use crate::traces::Traces;
 use crate::{Config, Error, Result, logging};
 
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+pub(super) struct ServeArgs {
     /// The directory of the state database and the default warehouse; wins over data_dir of the configuration.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
-impl Serve {
+impl ServeArgs {
     pub(super) async fn run(self) -> Result<()> {
         let mut config = Config::load(self.config.as_deref())?;
         config.data_dir = self.data_dir.or(config.data_dir);

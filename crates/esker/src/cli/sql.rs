@@ -23,7 +23,7 @@ const HELP: &str = "\
   \\q                 leave";
 
 #[derive(Debug, Args)]
-pub(super) struct Sql {
+pub(super) struct SqlArgs {
     /// Run this statement and leave.
     #[arg(short, long)]
     command: Option<String>,
@@ -35,7 +35,7 @@ pub(super) struct Sql {
     token: Option<String>,
 }
 
-impl Sql {
+impl SqlArgs {
     pub(super) async fn run(self) -> Result<()> {
         let url = self.flight_url.replace("grpc://", "http://");
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|e| Error::Usage(format!("--flight-url: {e}")))?;

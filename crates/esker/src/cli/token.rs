@@ -10,7 +10,7 @@ use crate::{Config, Error, Result};
 
 /// Works on the database itself, so that a lost token can be replaced; a running server takes note within seconds.
 #[derive(Debug, Args)]
-pub(super) struct Token {
+pub(super) struct TokenArgs {
     /// The server's data directory, where it keeps state in SQLite.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub(super) struct Token {
     name: String,
 }
 
-impl Token {
+impl TokenArgs {
     pub(super) async fn run(self) -> Result<()> {
         let config = Config::load(self.config.as_deref())?;
         let dir = self.data_dir.or_else(|| config.data_dir.clone());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{Field, Kind, Parser, part};
+use super::schema::{Field, NodeKind, Parser, part};
 use crate::UnknownField;
 
 /// How deep a type's JSON may be nested: what is around it in a manifest takes ten more, and parsers of JSON take 128.
@@ -26,7 +26,7 @@ pub(crate) fn fields_alone(json: &[u8], places: &[(usize, usize)]) -> Result<Vec
     let mut left = length.saturating_mul(4).saturating_add(1 << 20);
     let mut alone = Vec::with_capacity(places.len());
     for (record, place) in places {
-        let (Kind::Record(fields), Some(source)) = (&parser.nodes[*record].kind, parser.sources[*record]) else {
+        let (NodeKind::Record(fields), Some(source)) = (&parser.nodes[*record].kind, parser.sources[*record]) else {
             return Err(NONE);
         };
         let sources = part(source, "fields").ok().and_then(Json::as_array).ok_or(NONE)?;
@@ -62,9 +62,9 @@ impl Printer<'_, '_> {
     fn optional(&mut self, node: usize) -> Result<Json, &'static str> {
         let mut types = vec![json!("null")];
         match &self.parser.nodes[node].kind {
-            Kind::Null => {}
-            Kind::Union(branches) => {
-                for branch in branches.iter().filter(|branch| self.parser.nodes[**branch].kind != Kind::Null) {
+            NodeKind::Null => {}
+            NodeKind::Union(branches) => {
+                for branch in branches.iter().filter(|branch| self.parser.nodes[**branch].kind != NodeKind::Null) {
                     types.push(self.print(*branch, 1)?);
                 }
             }
@@ -82,21 +82,21 @@ impl Printer<'_, '_> {
         }
         let source = self.parser.sources[node];
         let kind = &self.parser.nodes[node].kind;
-        if let Kind::Union(branches) = kind {
+        if let NodeKind::Union(branches) = kind {
             let branches: Result<Vec<Json>, _> = branches.iter().map(|branch| self.print(*branch, depth + 1)).collect();
             return branches.map(Json::from);
         }
         let mut object = self.said(source.into_iter().flatten())?;
-        if matches!(kind, Kind::Record(_) | Kind::Fixed(_) | Kind::Enum) {
+        if matches!(kind, NodeKind::Record(_) | NodeKind::Fixed(_) | NodeKind::Enum) {
             let name = format!("x{}_{}", self.id.unsigned_abs(), self.named);
             object.insert("name".to_owned(), name.as_str().into());
             self.around.insert(node, name);
             self.named += 1;
         }
         let inner = match kind {
-            Kind::Record(fields) => Some(("fields", self.fields(fields, source, depth)?)),
-            Kind::Array { items, .. } => Some(("items", self.print(*items, depth + 1)?)),
-            Kind::Map { values } => Some(("values", self.print(*values, depth + 1)?)),
+            NodeKind::Record(fields) => Some(("fields", self.fields(fields, source, depth)?)),
+            NodeKind::Array { items, .. } => Some(("items", self.print(*items, depth + 1)?)),
+            NodeKind::Map { values } => Some(("values", self.print(*values, depth + 1)?)),
             _ => None,
         };
         self.around.remove(&node);
@@ -135,22 +135,22 @@ impl Printer<'_, '_> {
     }
 }
 
-const fn name(kind: &Kind) -> &'static str {
+const fn name(kind: &NodeKind) -> &'static str {
     match kind {
-        Kind::Null => "null",
-        Kind::Boolean => "boolean",
-        Kind::Int => "int",
-        Kind::Long => "long",
-        Kind::Float => "float",
-        Kind::Double => "double",
-        Kind::Bytes => "bytes",
-        Kind::String => "string",
-        Kind::Enum => "enum",
-        Kind::Fixed(_) => "fixed",
-        Kind::Record(_) => "record",
-        Kind::Array { .. } => "array",
-        Kind::Map { .. } => "map",
-        Kind::Union(_) => "union",
+        NodeKind::Null => "null",
+        NodeKind::Boolean => "boolean",
+        NodeKind::Int => "int",
+        NodeKind::Long => "long",
+        NodeKind::Float => "float",
+        NodeKind::Double => "double",
+        NodeKind::Bytes => "bytes",
+        NodeKind::String => "string",
+        NodeKind::Enum => "enum",
+        NodeKind::Fixed(_) => "fixed",
+        NodeKind::Record(_) => "record",
+        NodeKind::Array { .. } => "array",
+        NodeKind::Map { .. } => "map",
+        NodeKind::Union(_) => "union",
     }
 }
 

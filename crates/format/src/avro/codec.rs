@@ -17,7 +17,7 @@ pub(crate) const fn budget(bytes: usize) -> usize {
 
 /// How blocks of a container file are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Codec {
+pub enum AvroCodec {
     /// Not at all.
     Null,
     /// Deflate, which Iceberg's properties call `gzip`: what Java writes unless it is told otherwise.
@@ -29,7 +29,7 @@ pub enum Codec {
     Zstandard,
 }
 
-impl Codec {
+impl AvroCodec {
     /// As a file's header names it.
     pub const fn name(self) -> &'static str {
         match self {

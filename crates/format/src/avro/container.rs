@@ -2,7 +2,7 @@
 
 use flate2::Decompress;
 
-use super::codec::{Codec, budget};
+use super::codec::{AvroCodec, budget};
 use super::cursor::{Broken, Cursor};
 use super::schema::WriterSchema;
 use crate::{FormatError, Result};
@@ -22,7 +22,7 @@ pub(crate) struct Container<'a> {
     what: &'static str,
     metadata: Vec<(&'a str, &'a [u8])>,
     schema: WriterSchema,
-    codec: Codec,
+    codec: AvroCodec,
     sync: &'a [u8],
     rest: Cursor<'a>,
     /// Bytes that blocks may still be decompressed to.
@@ -64,7 +64,7 @@ impl<'a> Container<'a> {
         let json = find(SCHEMA_KEY).ok_or_else(|| bad("its header has no schema".to_owned()))?;
         let schema = WriterSchema::parse(json).map_err(|why| bad(format!("its schema is damaged: {why}")))?;
         let codec = String::from_utf8_lossy(find(CODEC_KEY).unwrap_or_default());
-        let codec = Codec::named(&codec).ok_or_else(|| bad(format!("its codec is not supported: {codec}")))?;
+        let codec = AvroCodec::named(&codec).ok_or_else(|| bad(format!("its codec is not supported: {codec}")))?;
         Ok(Self { what, metadata, schema, codec, sync, rest: cursor, budget: budget(file.len()) })
     }
 
@@ -84,7 +84,7 @@ impl<'a> Container<'a> {
     }
 
     /// How it is compressed.
-    pub(crate) const fn codec(&self) -> Codec {
+    pub(crate) const fn codec(&self) -> AvroCodec {
         self.codec
     }
 
@@ -117,7 +117,7 @@ impl<'a> Container<'a> {
         if sync != self.sync {
             return Err(bad("a block does not end as the header says".to_owned()));
         }
-        let bytes = if self.codec == Codec::Null {
+        let bytes = if self.codec == AvroCodec::Null {
             block
         } else {
             scratch.bytes.clear();

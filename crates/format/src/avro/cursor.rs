@@ -1,6 +1,6 @@
 //! Reading Avro's binary encoding out of bytes that nobody vouches for.
 
-use super::schema::{Kind, WriterSchema};
+use super::schema::{NodeKind, WriterSchema};
 
 /// What is wrong with the bytes. The field is named by who reads it, so that a number costs no more than reading it.
 pub(crate) type Broken = &'static str;
@@ -143,27 +143,27 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         match &node.kind {
-            Kind::Null => Ok(()),
-            Kind::Boolean => self.take(1).map(|_| ()),
-            Kind::Int | Kind::Long | Kind::Enum => self.skip_long(),
-            Kind::Float => self.take(4).map(|_| ()),
-            Kind::Double => self.take(8).map(|_| ()),
-            Kind::Bytes | Kind::String => self.bytes().map(|_| ()),
-            Kind::Fixed(length) => self.take(*length).map(|_| ()),
-            Kind::Union(branches) => {
+            NodeKind::Null => Ok(()),
+            NodeKind::Boolean => self.take(1).map(|_| ()),
+            NodeKind::Int | NodeKind::Long | NodeKind::Enum => self.skip_long(),
+            NodeKind::Float => self.take(4).map(|_| ()),
+            NodeKind::Double => self.take(8).map(|_| ()),
+            NodeKind::Bytes | NodeKind::String => self.bytes().map(|_| ()),
+            NodeKind::Fixed(length) => self.take(*length).map(|_| ()),
+            NodeKind::Union(branches) => {
                 let branch = self.branch(branches)?;
                 self.skip_at(schema, branch, depth + 1)
             }
             // What most fields of most records are is passed over here: maps of counts and bounds are nothing else.
-            Kind::Record(_) => node.parts.iter().try_for_each(|part| match schema.node(*part).kind {
-                Kind::Int | Kind::Long => self.skip_long(),
-                Kind::Bytes | Kind::String => self.bytes().map(|_| ()),
+            NodeKind::Record(_) => node.parts.iter().try_for_each(|part| match schema.node(*part).kind {
+                NodeKind::Int | NodeKind::Long => self.skip_long(),
+                NodeKind::Bytes | NodeKind::String => self.bytes().map(|_| ()),
                 _ => self.skip_at(schema, *part, depth + 1),
             }),
-            Kind::Array { items, .. } => {
+            NodeKind::Array { items, .. } => {
                 self.skip_blocks(|cursor| cursor.skip_at(schema, *items, depth + 1), schema.node(*items).least)
             }
-            Kind::Map { values } => self.skip_blocks(
+            NodeKind::Map { values } => self.skip_blocks(
                 |cursor| {
                     cursor.bytes()?;
                     cursor.skip_at(schema, *values, depth + 1)

@@ -13,11 +13,11 @@ mod value;
 mod write;
 
 pub(crate) use alone::fields_alone;
-pub use codec::Codec;
+pub use codec::AvroCodec;
 pub(crate) use codec::{budget, unzstd};
 pub(crate) use container::{Container, Scratch};
 pub(crate) use cursor::{Broken, Cursor, Read};
-pub(crate) use schema::{Field, Kind, WriterSchema};
+pub(crate) use schema::{Field, NodeKind, WriterSchema};
 pub(crate) use types::{avro_schema, primitive_of};
 pub(crate) use value::{decode, encode};
 pub(crate) use write::{ContainerWriter, put_bytes, put_long};

@@ -14,7 +14,7 @@ pub(crate) struct WriterSchema {
 /// A type.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NodeKind,
     pub(crate) logical: Logical,
     /// The fewest bytes that a value takes. If there are none, no value of the type takes any.
     pub(crate) least: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Node {
 
 /// What a type is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     Null,
     Boolean,
     Int,
@@ -92,15 +92,15 @@ impl WriterSchema {
     /// The fields of a record; none of what is no record.
     pub(crate) fn fields(&self, at: usize) -> &[Field] {
         match &self.node(at).kind {
-            Kind::Record(fields) => fields,
+            NodeKind::Record(fields) => fields,
             _ => &[],
         }
     }
 
     /// The type of a union of null and one other, and the place of null in it; another type is itself.
     pub(crate) fn without_null(&self, at: usize) -> (usize, Option<usize>) {
-        let Kind::Union(branches) = &self.node(at).kind else { return (at, None) };
-        let is_null = |at: &usize| self.node(*at).kind == Kind::Null;
+        let NodeKind::Union(branches) = &self.node(at).kind else { return (at, None) };
+        let is_null = |at: &usize| self.node(*at).kind == NodeKind::Null;
         match branches.as_ref() {
             [first, second] if is_null(first) && !is_null(second) => (*second, Some(0)),
             [first, second] if is_null(second) && !is_null(first) => (*first, Some(1)),
@@ -134,22 +134,22 @@ impl WriterSchema {
             return 1;
         }
         let least = match &self.nodes[at].kind {
-            Kind::Null => 0,
-            Kind::Fixed(length) => *length,
-            Kind::Float => 4,
-            Kind::Double => 8,
-            Kind::Record(fields) => {
+            NodeKind::Null => 0,
+            NodeKind::Fixed(length) => *length,
+            NodeKind::Float => 4,
+            NodeKind::Double => 8,
+            NodeKind::Record(fields) => {
                 fields.iter().fold(0_usize, |sum, field| sum.saturating_add(self.least(field.node, known, depth + 1)))
             }
-            Kind::Boolean
-            | Kind::Int
-            | Kind::Long
-            | Kind::Bytes
-            | Kind::String
-            | Kind::Enum
-            | Kind::Union(_)
-            | Kind::Array { .. }
-            | Kind::Map { .. } => 1,
+            NodeKind::Boolean
+            | NodeKind::Int
+            | NodeKind::Long
+            | NodeKind::Bytes
+            | NodeKind::String
+            | NodeKind::Enum
+            | NodeKind::Union(_)
+            | NodeKind::Array { .. }
+            | NodeKind::Map { .. } => 1,
         };
         // A file can't hold more; sums of such stay what they are.
         let least = least.min(1 << 40);
@@ -167,7 +167,7 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn add(&mut self, kind: Kind, logical: Logical, source: Option<&'a Map<String, Json>>) -> usize {
+    fn add(&mut self, kind: NodeKind, logical: Logical, source: Option<&'a Map<String, Json>>) -> usize {
         self.nodes.push(Node { kind, logical, least: 0, parts: Box::default() });
         self.sources.push(source);
         self.nodes.len() - 1
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
             },
             Json::Array(branches) => {
                 let branches: Result<_, _> = branches.iter().map(|branch| self.node(branch, namespace)).collect();
-                Ok(self.add(Kind::Union(branches?), Logical::None, None))
+                Ok(self.add(NodeKind::Union(branches?), Logical::None, None))
             }
             Json::Object(object) => self.object(object, namespace),
             other => Err(format!("a type is a name, a list or an object, not {other}")),
@@ -208,22 +208,22 @@ impl<'a> Parser<'a> {
         match ty {
             "array" => {
                 let items = self.node(part(object, "items")?, namespace)?;
-                Ok(self.add(Kind::Array { items, element_id: id(object, "element-id") }, logical, Some(object)))
+                Ok(self.add(NodeKind::Array { items, element_id: id(object, "element-id") }, logical, Some(object)))
             }
             "map" => {
                 let values = self.node(part(object, "values")?, namespace)?;
-                Ok(self.add(Kind::Map { values }, logical, Some(object)))
+                Ok(self.add(NodeKind::Map { values }, logical, Some(object)))
             }
             "record" | "error" => self.record(object, namespace),
             "fixed" => {
                 let size = part(object, "size")?.as_u64().and_then(|size| usize::try_from(size).ok());
-                let kind = Kind::Fixed(size.ok_or("the size of a fixed type is no number")?);
+                let kind = NodeKind::Fixed(size.ok_or("the size of a fixed type is no number")?);
                 let at = self.add(kind, logical, Some(object));
                 self.name(object, namespace, at);
                 Ok(at)
             }
             "enum" => {
-                let at = self.add(Kind::Enum, logical, Some(object));
+                let at = self.add(NodeKind::Enum, logical, Some(object));
                 self.name(object, namespace, at);
                 Ok(at)
             }
@@ -233,7 +233,7 @@ impl<'a> Parser<'a> {
 
     fn record(&mut self, object: &'a Map<String, Json>, namespace: &str) -> Result<usize, String> {
         // Its name is known before its fields are read: they may refer to it.
-        let at = self.add(Kind::Null, Logical::None, Some(object));
+        let at = self.add(NodeKind::Null, Logical::None, Some(object));
         let namespace = self.name(object, namespace, at);
         let Json::Array(fields) = part(object, "fields")? else { return Err("the fields of a record are no list".to_owned()) };
         let mut made = Vec::with_capacity(fields.len());
@@ -243,7 +243,7 @@ impl<'a> Parser<'a> {
             let node = self.node(part(field, "type")?, &namespace).map_err(|why| format!("{name}: {why}"))?;
             made.push(Field { id: id(field, "field-id"), name: name.into(), node });
         }
-        self.nodes[at].kind = Kind::Record(made.into());
+        self.nodes[at].kind = NodeKind::Record(made.into());
         Ok(at)
     }
 
@@ -276,16 +276,16 @@ fn id(object: &Map<String, Json>, name: &str) -> Option<i32> {
     }
 }
 
-fn primitive(name: &str) -> Option<Kind> {
+fn primitive(name: &str) -> Option<NodeKind> {
     Some(match name {
-        "null" => Kind::Null,
-        "boolean" => Kind::Boolean,
-        "int" => Kind::Int,
-        "long" => Kind::Long,
-        "float" => Kind::Float,
-        "double" => Kind::Double,
-        "bytes" => Kind::Bytes,
-        "string" => Kind::String,
+        "null" => NodeKind::Null,
+        "boolean" => NodeKind::Boolean,
+        "int" => NodeKind::Int,
+        "long" => NodeKind::Long,
+        "float" => NodeKind::Float,
+        "double" => NodeKind::Double,
+        "bytes" => NodeKind::Bytes,
+        "string" => NodeKind::String,
         _ => return None,
     })
 }

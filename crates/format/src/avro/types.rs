@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::{Kind, Logical, Node};
+use super::schema::{Logical, Node, NodeKind};
 use crate::names::{avro_name, valid_avro_name};
 use crate::{FormatError, MAX_DECIMAL_PRECISION, NestedField, PrimitiveType, Result, StructType, Type};
 
@@ -132,46 +132,48 @@ fn unwritable(field: &NestedField) -> FormatError {
 pub(crate) fn primitive_of(node: &Node, expected: Option<&PrimitiveType>) -> Option<PrimitiveType> {
     use PrimitiveType as P;
     Some(match (&node.kind, node.logical) {
-        (Kind::Null, _) => P::Unknown,
-        (Kind::Boolean, _) => P::Boolean,
-        (Kind::Int, Logical::Date) => P::Date,
-        (Kind::Int, _) => match expected {
+        (NodeKind::Null, _) => P::Unknown,
+        (NodeKind::Boolean, _) => P::Boolean,
+        (NodeKind::Int, Logical::Date) => P::Date,
+        (NodeKind::Int, _) => match expected {
             Some(P::Date) => P::Date,
             _ => P::Int,
         },
-        (Kind::Long, Logical::TimeMicros) => P::Time,
-        (Kind::Long, Logical::TimestampMicros { utc }) => match (utc, expected) {
+        (NodeKind::Long, Logical::TimeMicros) => P::Time,
+        (NodeKind::Long, Logical::TimestampMicros { utc }) => match (utc, expected) {
             // Writers that do not know `adjust-to-utc` leave it out.
             (false, Some(P::Timestamptz)) | (true, _) => P::Timestamptz,
             _ => P::Timestamp,
         },
-        (Kind::Long, Logical::TimestampNanos { utc }) => match (utc, expected) {
+        (NodeKind::Long, Logical::TimestampNanos { utc }) => match (utc, expected) {
             (false, Some(P::TimestamptzNs)) | (true, _) => P::TimestamptzNs,
             _ => P::TimestampNs,
         },
-        (Kind::Long, _) => match expected {
+        (NodeKind::Long, _) => match expected {
             Some(ty @ (P::Time | P::Timestamp | P::Timestamptz | P::TimestampNs | P::TimestamptzNs)) => ty.clone(),
             _ => P::Long,
         },
-        (Kind::Float, _) => P::Float,
-        (Kind::Double, _) => P::Double,
-        (Kind::Bytes | Kind::Fixed(_), Logical::Decimal { precision, scale }) => P::Decimal { precision, scale },
-        (Kind::Fixed(16), Logical::Uuid) => P::Uuid,
-        (Kind::Bytes | Kind::Fixed(_), _) if matches!(expected, Some(P::Decimal { .. })) => expected?.clone(),
-        (Kind::Fixed(16), _) if matches!(expected, Some(P::Uuid)) => P::Uuid,
-        (Kind::Bytes, _) => match expected {
+        (NodeKind::Float, _) => P::Float,
+        (NodeKind::Double, _) => P::Double,
+        (NodeKind::Bytes | NodeKind::Fixed(_), Logical::Decimal { precision, scale }) => P::Decimal { precision, scale },
+        (NodeKind::Fixed(16), Logical::Uuid) => P::Uuid,
+        (NodeKind::Bytes | NodeKind::Fixed(_), _) if matches!(expected, Some(P::Decimal { .. })) => expected?.clone(),
+        (NodeKind::Fixed(16), _) if matches!(expected, Some(P::Uuid)) => P::Uuid,
+        (NodeKind::Bytes, _) => match expected {
             Some(ty @ P::Fixed(_)) => ty.clone(),
             _ => P::Binary,
         },
-        (Kind::Fixed(length), _) => match expected {
+        (NodeKind::Fixed(length), _) => match expected {
             Some(P::Binary) => P::Binary,
             _ => P::Fixed(*length as u64),
         },
-        (Kind::String, Logical::Uuid) => P::Uuid,
-        (Kind::String, _) => match expected {
+        (NodeKind::String, Logical::Uuid) => P::Uuid,
+        (NodeKind::String, _) => match expected {
             Some(P::Uuid) => P::Uuid,
             _ => P::String,
         },
-        (Kind::Enum | Kind::Union(_) | Kind::Record(_) | Kind::Array { .. } | Kind::Map { .. }, _) => return None,
+        (NodeKind::Enum | NodeKind::Union(_) | NodeKind::Record(_) | NodeKind::Array { .. } | NodeKind::Map { .. }, _) => {
+            return None;
+        }
     })
 }

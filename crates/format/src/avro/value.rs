@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::cursor::{Cursor, Read};
-use super::schema::{Kind, Node};
+use super::schema::{Node, NodeKind};
 use super::write::{put_bytes, put_long};
 use crate::value::unscaled;
 use crate::{FormatError, PrimitiveType, Result, Value};
@@ -13,13 +13,13 @@ use crate::{FormatError, PrimitiveType, Result, Value};
 pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -> Read<Option<Value>> {
     use PrimitiveType as P;
     Ok(Some(match node.kind {
-        Kind::Null => return Ok(None),
-        Kind::Boolean => Value::Boolean(cursor.boolean()?),
-        Kind::Int => match (cursor.int()?, ty) {
+        NodeKind::Null => return Ok(None),
+        NodeKind::Boolean => Value::Boolean(cursor.boolean()?),
+        NodeKind::Int => match (cursor.int()?, ty) {
             (days, P::Date) => Value::Date(days),
             (value, _) => Value::Int(value),
         },
-        Kind::Long => {
+        NodeKind::Long => {
             let value = cursor.long()?;
             match ty {
                 P::Time => Value::Time(value),
@@ -30,18 +30,18 @@ pub(crate) fn decode(cursor: &mut Cursor<'_>, node: &Node, ty: &PrimitiveType) -
                 _ => Value::Long(value),
             }
         }
-        Kind::Float => Value::Float(f32::from_le_bytes(array(cursor.take(4)?))),
-        Kind::Double => Value::Double(f64::from_le_bytes(array(cursor.take(8)?))),
-        Kind::Bytes => return Ok(of_bytes(cursor.bytes()?, ty)),
-        Kind::Fixed(length) => return Ok(of_bytes(cursor.take(length)?, ty)),
-        Kind::String => {
+        NodeKind::Float => Value::Float(f32::from_le_bytes(array(cursor.take(4)?))),
+        NodeKind::Double => Value::Double(f64::from_le_bytes(array(cursor.take(8)?))),
+        NodeKind::Bytes => return Ok(of_bytes(cursor.bytes()?, ty)),
+        NodeKind::Fixed(length) => return Ok(of_bytes(cursor.take(length)?, ty)),
+        NodeKind::String => {
             let text = std::str::from_utf8(cursor.bytes()?).ok();
             return Ok(match ty {
                 P::Uuid => text.and_then(|text| Uuid::parse_str(text).ok()).map(Value::Uuid),
                 _ => text.map(|text| Value::String(text.into())),
             });
         }
-        Kind::Enum | Kind::Union(_) | Kind::Record(_) | Kind::Array { .. } | Kind::Map { .. } => {
+        NodeKind::Enum | NodeKind::Union(_) | NodeKind::Record(_) | NodeKind::Array { .. } | NodeKind::Map { .. } => {
             return Err("it has no single value");
         }
     }))

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::codec::Codec;
+use super::codec::AvroCodec;
 use super::container::{CODEC_KEY, MAGIC, SCHEMA_KEY, SYNC};
 use crate::{FormatError, Result};
 
@@ -14,7 +14,7 @@ const BLOCK: usize = 64_000;
 #[derive(Debug)]
 pub(crate) struct ContainerWriter {
     what: &'static str,
-    codec: Codec,
+    codec: AvroCodec,
     sync: [u8; SYNC],
     file: Vec<u8>,
     block: Vec<u8>,
@@ -23,7 +23,7 @@ pub(crate) struct ContainerWriter {
 
 impl ContainerWriter {
     /// With a schema and what else its header says.
-    pub(crate) fn new(what: &'static str, codec: Codec, schema: &Json, metadata: &[(&str, String)]) -> Self {
+    pub(crate) fn new(what: &'static str, codec: AvroCodec, schema: &Json, metadata: &[(&str, String)]) -> Self {
         let mut file = MAGIC.to_vec();
         put_long(&mut file, metadata.len() as i64 + 2);
         let mut put = |key: &str, value: &str| {

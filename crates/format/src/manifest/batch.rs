@@ -6,8 +6,8 @@ use super::columns::{Bounds, Counts, Finder, Lists, Numbers, Paths};
 use super::header::ManifestHeader;
 use super::unknown::UnknownColumn;
 use crate::{
-    DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile, ManifestStatus,
-    Result, Stats, Tuple, Value,
+    ColumnStats, DataContentType, DataFile, DataFileFormat, FormatError, IdMap, ManifestContent, ManifestEntry, ManifestFile,
+    ManifestStatus, Result, Tuple, Value,
 };
 
 /// Columns of which something is asked for.
@@ -65,7 +65,7 @@ impl Columns {
 /// What of entries is decoded. Status, content, format, snapshot, sequence numbers, rows, bytes and the first row id always are; what is not
 /// asked for is passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Projection {
+pub struct ManifestProjection {
     /// Paths.
     pub path: bool,
     /// Partitions.
@@ -80,7 +80,7 @@ pub struct Projection {
     pub details: bool,
 }
 
-impl Projection {
+impl ManifestProjection {
     /// Everything.
     pub const fn all() -> Self {
         Self { path: true, partition: true, counts: Columns::All, sizes: Columns::All, bounds: Columns::All, details: true }
@@ -135,7 +135,7 @@ impl Projection {
 #[derive(Debug, Clone)]
 pub struct ManifestBatch {
     pub(super) header: ManifestHeader,
-    projection: Projection,
+    projection: ManifestProjection,
     pub(super) len: usize,
     pub(super) status: Vec<ManifestStatus>,
     pub(super) content: Vec<DataContentType>,
@@ -166,7 +166,7 @@ pub struct ManifestBatch {
 }
 
 impl ManifestBatch {
-    pub(super) fn new(header: ManifestHeader, projection: Projection, unknown: Option<Box<UnknownColumn>>) -> Self {
+    pub(super) fn new(header: ManifestHeader, projection: ManifestProjection, unknown: Option<Box<UnknownColumn>>) -> Self {
         Self {
             header,
             projection,
@@ -285,7 +285,7 @@ impl ManifestBatch {
     }
 
     /// What is said of a column of a file, as far as it was asked for; none if nothing is.
-    pub fn stats(&self, row: usize, field_id: i32) -> Option<Stats<'_>> {
+    pub fn stats(&self, row: usize, field_id: i32) -> Option<ColumnStats<'_>> {
         self.column(field_id).stats(row)
     }
 
@@ -314,7 +314,7 @@ impl ManifestBatch {
     }
 
     /// What was asked for.
-    pub const fn projection(&self) -> &Projection {
+    pub const fn projection(&self) -> &ManifestProjection {
         &self.projection
     }
 
@@ -480,16 +480,16 @@ pub struct BatchColumn<'a> {
 
 impl<'a> BatchColumn<'a> {
     /// Of one file; none if nothing is said.
-    pub fn stats(&self, row: usize) -> Option<Stats<'a>> {
+    pub fn stats(&self, row: usize) -> Option<ColumnStats<'a>> {
         self.said(row).known()
     }
 
     /// Of one file, nothing included.
     #[inline]
-    pub fn said(&self, row: usize) -> Stats<'a> {
+    pub fn said(&self, row: usize) -> ColumnStats<'a> {
         let count = |which: usize| u64::try_from(self.batch.counts[which].get(row, &self.counts[which])?).ok();
         let bound = |which: usize| self.batch.bounds[which].get(row, &self.bounds[which]);
-        Stats {
+        ColumnStats {
             column_size: count(0),
             value_count: count(1),
             null_count: count(2),

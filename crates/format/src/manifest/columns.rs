@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::{Bound, BoundMap};
+use crate::{BoundBytes, BoundMap};
 
 /// A bit for each of some rows.
 #[derive(Debug, Clone, Default)]
@@ -398,7 +398,7 @@ impl Bounds {
         let (start, end) = whole.unwrap_or_default();
         let ends = self.row(row)?.map(|(id, range)| (id, (range.end - start) as u32)).collect();
         // A writer that does not order them has them copied.
-        let copied = || Some(self.row(row)?.map(|(id, range)| (id, Bound::new(self.bytes.slice(range)))).collect());
+        let copied = || Some(self.row(row)?.map(|(id, range)| (id, BoundBytes::new(self.bytes.slice(range)))).collect());
         BoundMap::of(ends, self.bytes.slice(start..end)).or_else(copied)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::batch::{ManifestBatch, Projection, damaged};
+use super::batch::{ManifestBatch, ManifestProjection, damaged};
 use super::header::{MANIFEST, ManifestHeader, PartitionPart, header};
 use super::ids;
 use super::plan::{MapPart, MapPlan, Op, Plan, Role, SLOTS, Slot, Step, plan};
@@ -12,7 +12,7 @@ use crate::{DataContentType, ManifestEntry, ManifestStatus, Result, Tuple, Value
 
 /// The entries of a manifest, of which all bytes are there. What they inherit from the list they have not yet:
 /// [`ManifestBatch::inherit`].
-pub fn decode_manifest(bytes: &[u8], projection: &Projection) -> Result<ManifestBatch> {
+pub fn decode_manifest(bytes: &[u8], projection: &ManifestProjection) -> Result<ManifestBatch> {
     let mut container = Container::open(MANIFEST, bytes)?;
     let (header, partition) = header(&container);
     let Plan { steps, unknown } = plan(container.schema(), projection, partition)?;
@@ -43,7 +43,7 @@ pub fn decode_manifest(bytes: &[u8], projection: &Projection) -> Result<Manifest
 
 /// A manifest's header and its entries. What they inherit from the list they have not yet.
 pub fn read_manifest(file: &[u8]) -> Result<(ManifestHeader, Vec<ManifestEntry>)> {
-    let batch = decode_manifest(file, &Projection::all())?;
+    let batch = decode_manifest(file, &ManifestProjection::all())?;
     let entries = batch.entries();
     Ok((batch.header, entries))
 }

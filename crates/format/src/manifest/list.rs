@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::batch::damaged;
 use super::unknown::UnknownColumn;
-use crate::avro::{Container, Cursor, Field, Kind, Read, Scratch, WriterSchema};
-use crate::{Bound, FieldSummary, ManifestContent, ManifestFile, Result, UnknownFields};
+use crate::avro::{Container, Cursor, Field, NodeKind, Read, Scratch, WriterSchema};
+use crate::{BoundBytes, FieldSummary, ManifestContent, ManifestFile, Result, UnknownFields};
 
 const LIST: &str = "manifest list";
 
@@ -82,7 +82,9 @@ impl<'a> Summaries<'a> {
         let field = list.iter().find(|part| part.field.id == Some(507)).map(|part| schema.without_null(part.field.node).0);
         // Items may be null, too; then they say nothing.
         let (parts, unknown) = match field.map(|node| &schema.node(node).kind) {
-            Some(Kind::Array { items, .. }) => parts(schema, schema.without_null(*items).0, |id| matches!(id, 509..=511 | 518)),
+            Some(NodeKind::Array { items, .. }) => {
+                parts(schema, schema.without_null(*items).0, |id| matches!(id, 509..=511 | 518))
+            }
             _ => (Vec::new(), Vec::new()),
         };
         Ok(Self { parts, unknown: UnknownColumn::of(LIST, container, None, &unknown)?, count: 0 })
@@ -189,17 +191,17 @@ fn text(bytes: Option<&[u8]>) -> Read<Option<String>> {
 /// The type of the value that follows; none if it is null.
 fn present(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<usize>> {
     let node = match &schema.node(node).kind {
-        Kind::Union(branches) => cursor.branch(branches)?,
+        NodeKind::Union(branches) => cursor.branch(branches)?,
         _ => node,
     };
-    Ok((schema.node(node).kind != Kind::Null).then_some(node))
+    Ok((schema.node(node).kind != NodeKind::Null).then_some(node))
 }
 
 /// A number. What is of another type is passed over: it is not known.
 fn number(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<i64>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
-        Some(node) if matches!(schema.node(node).kind, Kind::Int | Kind::Long) => cursor.long().map(Some),
+        Some(node) if matches!(schema.node(node).kind, NodeKind::Int | NodeKind::Long) => cursor.long().map(Some),
         Some(node) => cursor.skip(schema, node).map(|()| None),
     }
 }
@@ -209,8 +211,8 @@ fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> Rea
     match present(cursor, schema, node)? {
         None => Ok(None),
         Some(node) => match schema.node(node).kind {
-            Kind::Bytes | Kind::String => cursor.bytes().map(Some),
-            Kind::Fixed(length) => cursor.take(length).map(Some),
+            NodeKind::Bytes | NodeKind::String => cursor.bytes().map(Some),
+            NodeKind::Fixed(length) => cursor.take(length).map(Some),
             _ => cursor.skip(schema, node).map(|()| None),
         },
     }
@@ -219,7 +221,7 @@ fn bytes<'a>(cursor: &mut Cursor<'a>, schema: &WriterSchema, node: usize) -> Rea
 fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<bool>> {
     match present(cursor, schema, node)? {
         None => Ok(None),
-        Some(node) if schema.node(node).kind == Kind::Boolean => cursor.boolean().map(Some),
+        Some(node) if schema.node(node).kind == NodeKind::Boolean => cursor.boolean().map(Some),
         Some(node) => cursor.skip(schema, node).map(|()| None),
     }
 }
@@ -227,7 +229,7 @@ fn boolean(cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<
 impl Summaries<'_> {
     fn read(&mut self, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<Option<Vec<FieldSummary>>> {
         let Some(node) = present(cursor, schema, node)? else { return Ok(None) };
-        let Kind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
+        let NodeKind::Array { items, .. } = schema.node(node).kind else { return cursor.skip(schema, node).map(|()| None) };
         let mut summaries = Vec::new();
         // What takes no bytes can't be counted out; a summary takes one.
         let least = schema.node(items).least;
@@ -254,7 +256,7 @@ impl Summaries<'_> {
         if self.parts.is_empty() {
             return Err("a summary is no record");
         }
-        let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| Bound::new(bytes.to_vec()));
+        let bound = |bytes: Option<&[u8]>| bytes.map(|bytes| BoundBytes::new(bytes.to_vec()));
         for Part { field, unknown: place } in &self.parts {
             match field.id {
                 // Where it is not said, there may be nulls.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value as Json, json};
 
-use crate::avro::{Cursor, Kind, Read, WriterSchema, put_bytes, put_long};
+use crate::avro::{Cursor, NodeKind, Read, WriterSchema, put_bytes, put_long};
 
 const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
@@ -155,12 +155,12 @@ pub(super) fn put_as(
 ) -> Read<()> {
     const OTHER: &str = "its type is another";
     let ((source, a), (target, b)) = (from, to);
-    let null = |branches: &[usize]| branches.iter().position(|at| target.node(*at).kind == Kind::Null).ok_or(OTHER);
+    let null = |branches: &[usize]| branches.iter().position(|at| target.node(*at).kind == NodeKind::Null).ok_or(OTHER);
     match (&source.node(a).kind, &target.node(b).kind) {
-        (Kind::Union(types), Kind::Union(branches)) => {
+        (NodeKind::Union(types), NodeKind::Union(branches)) => {
             let at = cursor.branch(types)?;
             let others = |schema: &WriterSchema, branches: &[usize]| -> Vec<usize> {
-                (0..branches.len()).filter(|place| schema.node(branches[*place]).kind != Kind::Null).collect()
+                (0..branches.len()).filter(|place| schema.node(branches[*place]).kind != NodeKind::Null).collect()
             };
             // Of several types the order is the same, though null may be elsewhere.
             let place = match others(source, types).iter().position(|place| types[*place] == at) {
@@ -170,15 +170,15 @@ pub(super) fn put_as(
             put_long(out, place as i64);
             put_as(out, cursor, (source, at), (target, branches[place]))
         }
-        (kind, Kind::Union(branches)) => {
+        (kind, NodeKind::Union(branches)) => {
             let place = match kind {
-                Kind::Null => null(branches)?,
-                _ => branches.iter().position(|at| target.node(*at).kind != Kind::Null).ok_or(OTHER)?,
+                NodeKind::Null => null(branches)?,
+                _ => branches.iter().position(|at| target.node(*at).kind != NodeKind::Null).ok_or(OTHER)?,
             };
             put_long(out, place as i64);
             put_as(out, cursor, from, (target, branches[place]))
         }
-        (Kind::Record(_), Kind::Record(wanted)) => {
+        (NodeKind::Record(_), NodeKind::Record(wanted)) => {
             let mut places = Vec::new();
             for field in source.fields(a) {
                 places.push((field, *cursor));
@@ -192,14 +192,14 @@ pub(super) fn put_as(
                 };
                 match (found, &target.node(field.node).kind) {
                     (Some((other, place)), _) => put_as(out, &mut place.clone(), (source, other.node), (target, field.node))?,
-                    (None, Kind::Union(branches)) => put_long(out, null(branches)? as i64),
-                    (None, Kind::Null) => {}
+                    (None, NodeKind::Union(branches)) => put_long(out, null(branches)? as i64),
+                    (None, NodeKind::Null) => {}
                     (None, _) => return Err(OTHER),
                 }
             }
             Ok(())
         }
-        (Kind::Array { items: a, .. }, Kind::Array { items: b, .. }) => {
+        (NodeKind::Array { items: a, .. }, NodeKind::Array { items: b, .. }) => {
             while let Some(count) = cursor.items(source.node(*a).least)? {
                 put_long(out, count as i64);
                 for _ in 0..count {
@@ -209,7 +209,7 @@ pub(super) fn put_as(
             put_long(out, 0);
             Ok(())
         }
-        (Kind::Map { values: a }, Kind::Map { values: b }) => {
+        (NodeKind::Map { values: a }, NodeKind::Map { values: b }) => {
             while let Some(count) = cursor.items(source.node(*a).least + 1)? {
                 put_long(out, count as i64);
                 for _ in 0..count {
@@ -220,7 +220,7 @@ pub(super) fn put_as(
             put_long(out, 0);
             Ok(())
         }
-        (Kind::Float, Kind::Double) => {
+        (NodeKind::Float, NodeKind::Double) => {
             let bytes = cursor.take(4)?;
             let value = bytes.first_chunk().map_or(f32::NAN, |bytes| f32::from_le_bytes(*bytes));
             out.extend_from_slice(&f64::from(value).to_le_bytes());

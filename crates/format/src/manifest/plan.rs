@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::batch::{Columns, Projection};
+use super::batch::{Columns, ManifestProjection};
 use super::header::{MANIFEST, PartitionPart};
 use super::ids;
-use crate::avro::{Field, Kind, WriterSchema};
+use crate::avro::{Field, NodeKind, WriterSchema};
 use crate::{FormatError, Result};
 
 /// A field, in the order in which fields are written.
@@ -94,7 +94,7 @@ pub(super) struct Plan {
 }
 
 /// The plan of entries.
-pub(super) fn plan(schema: &WriterSchema, projection: &Projection, partition: Vec<PartitionPart>) -> Result<Plan> {
+pub(super) fn plan(schema: &WriterSchema, projection: &ManifestProjection, partition: Vec<PartitionPart>) -> Result<Plan> {
     let planner = Planner { schema, projection };
     let mut partition = Some(partition);
     let mut steps = planner.record(schema.root(), |planner, field, node| planner.entry(field, node, &mut partition))?;
@@ -132,7 +132,7 @@ fn missing(id: i32) -> FormatError {
 
 struct Planner<'a> {
     schema: &'a WriterSchema,
-    projection: &'a Projection,
+    projection: &'a ManifestProjection,
 }
 
 impl Planner<'_> {
@@ -164,7 +164,7 @@ impl Planner<'_> {
             ids::SNAPSHOT_ID => self.number(node, Slot::SnapshotId),
             ids::SEQUENCE_NUMBER => self.number(node, Slot::SequenceNumber),
             ids::FILE_SEQUENCE_NUMBER => self.number(node, Slot::FileSequenceNumber),
-            ids::DATA_FILE if matches!(self.schema.node(node).kind, Kind::Record(_)) => {
+            ids::DATA_FILE if matches!(self.schema.node(node).kind, NodeKind::Record(_)) => {
                 Op::File(self.record(node, |planner, id, node| Ok(planner.file(id, node, partition)))?)
             }
             // `record` puts the field's place here.
@@ -174,7 +174,7 @@ impl Planner<'_> {
     }
 
     fn file(&self, id: i32, node: usize, partition: &mut Option<Vec<PartitionPart>>) -> Op {
-        let Projection { path, partition: with_partition, counts, sizes, bounds, details } = self.projection;
+        let ManifestProjection { path, partition: with_partition, counts, sizes, bounds, details } = self.projection;
         let when = |wanted: bool, op: Op| if wanted { op } else { Op::Skip };
         match id {
             ids::CONTENT => self.number(node, Slot::Content),
@@ -206,12 +206,12 @@ impl Planner<'_> {
     }
 
     fn is_number(&self, node: usize) -> bool {
-        matches!(self.schema.node(node).kind, Kind::Int | Kind::Long)
+        matches!(self.schema.node(node).kind, NodeKind::Int | NodeKind::Long)
     }
 
     /// Whether it is text or bytes, which are written alike.
     fn is_text(&self, node: usize) -> bool {
-        matches!(self.schema.node(node).kind, Kind::String | Kind::Bytes)
+        matches!(self.schema.node(node).kind, NodeKind::String | NodeKind::Bytes)
     }
 
     fn number(&self, node: usize, slot: Slot) -> Op {
@@ -221,7 +221,7 @@ impl Planner<'_> {
     /// The type of a list's items, where they are numbers.
     fn list(&self, node: usize) -> Option<usize> {
         match self.schema.node(node).kind {
-            Kind::Array { items, .. } if self.is_number(self.schema.without_null(items).0) => Some(items),
+            NodeKind::Array { items, .. } if self.is_number(self.schema.without_null(items).0) => Some(items),
             _ => None,
         }
     }
@@ -231,7 +231,7 @@ impl Planner<'_> {
         if columns.is_none() {
             return None;
         }
-        let Kind::Array { items, .. } = self.schema.node(node).kind else { return None };
+        let NodeKind::Array { items, .. } = self.schema.node(node).kind else { return None };
         let fields = self.schema.fields(items);
         let by_id = |id: i32| fields.iter().position(|field| field.id == Some(id));
         let (key, value) = (by_id(key).unwrap_or(0), by_id(value).unwrap_or(1));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::batch::damaged;
 use super::columns::Bounds;
 use super::merge::{merged, put_as};
-use crate::avro::{Container, Cursor, Kind, Read, WriterSchema, fields_alone, put_long};
+use crate::avro::{Container, Cursor, NodeKind, Read, WriterSchema, fields_alone, put_long};
 use crate::names::{avro_name, valid_avro_name};
 use crate::{FormatError, Result, UnknownField, UnknownFields};
 
@@ -51,7 +51,7 @@ impl UnknownColumn {
     /// A field's value: its type is the one at `node`.
     pub(super) fn read(&mut self, place: usize, cursor: &mut Cursor<'_>, schema: &WriterSchema, node: usize) -> Read<()> {
         let (branch, node) = match &schema.node(node).kind {
-            Kind::Union(types) => {
+            NodeKind::Union(types) => {
                 let at = usize::try_from(cursor.long()?).map_err(|_| NO_TYPE)?;
                 (*self.branches[place].get(at).ok_or(NO_TYPE)?, types[at])
             }
@@ -97,10 +97,10 @@ impl UnknownColumn {
 const NO_TYPE: &str = "a union has no such type";
 
 fn branches(schema: &WriterSchema, node: usize) -> Box<[usize]> {
-    let Kind::Union(types) = &schema.node(node).kind else { return Box::default() };
+    let NodeKind::Union(types) = &schema.node(node).kind else { return Box::default() };
     let mut next = 0;
     let place = |node: &usize| {
-        let is_null = schema.node(*node).kind == Kind::Null;
+        let is_null = schema.node(*node).kind == NodeKind::Null;
         next += usize::from(!is_null);
         if is_null { 0 } else { next }
     };

@@ -8,11 +8,11 @@ use serde_json::Value as Json;
 use super::header::MANIFEST;
 use super::unknown::Extension;
 use super::{ids, schemas};
-use crate::avro::{Codec, Container, ContainerWriter, Cursor, Scratch, avro_schema, encode, put_bytes, put_long};
+use crate::avro::{AvroCodec, Container, ContainerWriter, Cursor, Scratch, avro_schema, encode, put_bytes, put_long};
 use crate::{
-    Bound, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, FormatError, IdMap, ManifestContent, ManifestEntry,
-    ManifestFile, ManifestStatus, NestedField, PartitionSpec, PrimitiveType, Result, Schema, StructType, Tuple, Type,
-    UNASSIGNED_SEQUENCE_NUMBER, UnknownFields, Value,
+    BoundBytes, BoundMap, DataContentType, DataFile, DataFileFormat, FieldSummary, FormatError, IdMap, ManifestContent,
+    ManifestEntry, ManifestFile, ManifestStatus, NestedField, PartitionSpec, PrimitiveType, Result, Schema, StructType, Tuple,
+    Type, UNASSIGNED_SEQUENCE_NUMBER, UnknownFields, Value,
 };
 
 /// What Java puts for the size of blocks, which version 1 must have and nobody reads.
@@ -34,7 +34,7 @@ pub struct NewManifest<'a> {
     /// The snapshot that adds it; none if it is not known yet, and inherited.
     pub snapshot_id: Option<i64>,
     /// How it is compressed.
-    pub codec: Codec,
+    pub codec: AvroCodec,
 }
 
 /// A manifest that is written.
@@ -394,8 +394,8 @@ impl Summary {
         FieldSummary {
             contains_null: self.null,
             contains_nan: Some(self.nan),
-            lower_bound: self.least.as_ref().and_then(Bound::of),
-            upper_bound: self.greatest.as_ref().and_then(Bound::of),
+            lower_bound: self.least.as_ref().and_then(BoundBytes::of),
+            upper_bound: self.greatest.as_ref().and_then(BoundBytes::of),
             extra: UnknownFields::default(),
         }
     }

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::schemas;
 use super::unknown::Extension;
 use super::write::{put_option, put_optional_bytes, schema_json};
-use crate::avro::{Codec, ContainerWriter, avro_schema, put_bytes, put_long};
+use crate::avro::{AvroCodec, ContainerWriter, avro_schema, put_bytes, put_long};
 use crate::{
     FieldSummary, FormatError, ManifestContent, ManifestFile, NestedField, Result, StructType, UNASSIGNED_SEQUENCE_NUMBER,
 };
@@ -26,7 +26,7 @@ pub struct NewManifestList {
     /// The table's next row id (version 3).
     pub first_row_id: Option<i64>,
     /// How it is compressed.
-    pub codec: Codec,
+    pub codec: AvroCodec,
 }
 
 /// A manifest list that is written.

@@ -10,17 +10,17 @@ use arrow::datatypes::{DataType, Field};
 use arrow::util::display::array_value_to_string;
 use esker_format::{DataFile, DataFileFormat, PartitionField, PrimitiveType, Transform, Type, Value};
 use esker_read::{
-    Adapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, one_nan, optional_schema, transform,
+    BatchAdapter, FileScan, OpenFile, arrow_field, arrow_type, field_id, literal_array, one_nan, optional_schema, transform,
 };
 use esker_table::{ColumnBounds, LiveFile};
 use futures::TryStreamExt;
 
 use super::columns::{Leaf, nans, nulls_in_structs, values};
-use super::findings::{Finding, FindingKind};
+use super::findings::{CheckFinding, CheckFindingKind};
 use super::origin::Origins;
 use super::{Check, CheckOutcome, Stats};
 use crate::Result;
-use crate::compact::BATCH;
+use crate::compact::BATCH_ROWS;
 
 /// Values of wrong rows that a finding shows.
 const SAMPLE: usize = 3;
@@ -66,7 +66,7 @@ impl Check<'_> {
             && let Err(error) = open.check_records(rows)
         {
             let what = super::of_any_file(&error.to_string(), &file.file_path);
-            outcome.findings.push(Finding::of(FindingKind::WrongRecordCount, live, what));
+            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongRecordCount, live, what));
         }
         self.required(live, &open, outcome);
         let ours = Origins::job(&file.file_path).is_some();
@@ -113,8 +113,8 @@ impl Check<'_> {
                 }
                 _ => continue,
             };
-            let finding = Finding::of(FindingKind::NullInRequired, live, what);
-            outcome.findings.push(Finding { column: Some(column.name.clone()), certain: !is_there, ..finding });
+            let finding = CheckFinding::of(CheckFindingKind::NullInRequired, live, what);
+            outcome.findings.push(CheckFinding { column: Some(column.name.clone()), certain: !is_there, ..finding });
         }
     }
 
@@ -221,12 +221,12 @@ impl Check<'_> {
     ) -> Result<Counted> {
         let schema = self.table.metadata.current_schema();
         // Without the partition, so that columns come from the file.
-        let adapter = Arc::new(Adapter::new(optional_schema(schema, roots)?, schema, None));
-        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH };
+        let adapter = Arc::new(BatchAdapter::new(optional_schema(schema, roots)?, schema, None));
+        let scan = FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH_ROWS };
         let mut batches = open.stream(scan)?;
         let mut counted = Counted::default();
         while let Some(batch) = batches.try_next().await? {
-            self.context.go_on()?;
+            self.context.check_cancelled()?;
             counted.rows += batch.num_rows() as u64;
             for (at, expected) in expected.iter().enumerate() {
                 if let Some(column) = leaf_of(&batch, expected.leaf) {
@@ -256,19 +256,19 @@ impl Check<'_> {
             let Expected { field, leaf, value, result, .. } = &expected[at];
             let value = shown(result, *value);
             let what = format!("{} rows are not of the file's partition, {} = {value}", wrong.rows, field.name());
-            outcome.findings.push(Finding {
+            outcome.findings.push(CheckFinding {
                 column: Some(leaf.name.clone()),
                 rows: Some(wrong.rows),
                 sample: wrong.sample.into_iter().collect(),
-                ..Finding::of(FindingKind::WrongPartition, live, what)
+                ..CheckFinding::of(CheckFindingKind::WrongPartition, live, what)
             });
         }
         let leaf = |id: i32| self.leaves.iter().find(|leaf| leaf.id == id).map(|leaf| leaf.name.clone());
         for (id, is) in counted.nans {
             let Some(told) = nan_count(&live.file, id).filter(|told| *told != is) else { continue };
             let what = format!("{is} values are NaN, and its manifest counts {told}");
-            let finding = Finding::of(FindingKind::NanCount, live, what);
-            outcome.findings.push(Finding { column: leaf(id), rows: Some(is), ..finding });
+            let finding = CheckFinding::of(CheckFindingKind::NanCount, live, what);
+            outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(is), ..finding });
         }
         for (id, nulls) in counted.nulls.into_iter().filter(|(_, nulls)| *nulls > 0) {
             // What was NULL in a file that had the field was meant.
@@ -285,8 +285,8 @@ impl Check<'_> {
                     format!("{lost} of {nulls} rows with NULL are older than the column, and should have its default"),
                 ),
             };
-            let finding = Finding::of(FindingKind::LostDefault, live, what);
-            outcome.findings.push(Finding { column: leaf(id), rows: Some(rows), certain, ..finding });
+            let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what);
+            outcome.findings.push(CheckFinding { column: leaf(id), rows: Some(rows), certain, ..finding });
         }
     }
 }
@@ -294,8 +294,8 @@ impl Check<'_> {
 fn suspect(live: &LiveFile, lost: &[&Leaf], outcome: &mut CheckOutcome) {
     for leaf in lost {
         let what = "it holds NULL, maybe in rows that are older than the column and should have its default";
-        let finding = Finding::of(FindingKind::LostDefault, live, what.to_owned());
-        outcome.findings.push(Finding { column: Some(leaf.name.clone()), certain: false, ..finding });
+        let finding = CheckFinding::of(CheckFindingKind::LostDefault, live, what.to_owned());
+        outcome.findings.push(CheckFinding { column: Some(leaf.name.clone()), certain: false, ..finding });
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What is wrong with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FindingKind {
+pub enum CheckFindingKind {
     /// A manifest or manifest list that can't be read.
     UnreadableManifest,
     /// A manifest of a partition spec that the table has not.
@@ -44,7 +44,7 @@ pub enum FindingKind {
     NullInRequired,
 }
 
-impl FindingKind {
+impl CheckFindingKind {
     /// As JSON and the log have it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -116,9 +116,9 @@ impl FindingKind {
 /// Something that is wrong with a file, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Finding {
+pub struct CheckFinding {
     /// What.
-    pub kind: FindingKind,
+    pub kind: CheckFindingKind,
     /// The file.
     pub path: String,
     /// The column, where it is about one.
@@ -143,8 +143,8 @@ pub struct Finding {
     pub repair: String,
 }
 
-impl Finding {
-    pub(super) fn new(kind: FindingKind, path: &str, what: String) -> Self {
+impl CheckFinding {
+    pub(super) fn new(kind: CheckFindingKind, path: &str, what: String) -> Self {
         Self {
             kind,
             path: path.to_owned(),
@@ -161,12 +161,12 @@ impl Finding {
         }
     }
 
-    pub(super) fn of(kind: FindingKind, file: &LiveFile, what: String) -> Self {
+    pub(super) fn of(kind: CheckFindingKind, file: &LiveFile, what: String) -> Self {
         Self { snapshot_id: Some(file.snapshot_id), ..Self::new(kind, &file.file.file_path, what) }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for CheckFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let maybe = if self.certain { "" } else { " (perhaps)" };
         write!(f, "{}{maybe}: {}", self.kind.as_str(), self.path)?;

@@ -3,19 +3,19 @@
 use esker_format::rules::{self, Rule, Violation};
 use esker_format::{ManifestFile, Snapshot, TableMetadata};
 
-use super::findings::{Finding, FindingKind};
+use super::findings::{CheckFinding, CheckFindingKind};
 
 /// What of the metadata in a file breaks a rule of the specification.
-pub(super) fn of_rules(metadata: &TableMetadata, path: &str) -> Vec<Finding> {
+pub(super) fn of_rules(metadata: &TableMetadata, path: &str) -> Vec<CheckFinding> {
     let finding = |violation: Violation| {
         let snapshot_id = violation.snapshot_id;
         let (kind, path, what) = match (violation.rule, snapshot_id.and_then(|id| metadata.snapshots.get(id))) {
             (Rule::SnapshotSchema, Some(snapshot)) => {
-                (FindingKind::UnknownSchema, list_of(snapshot, path), violation.to_string())
+                (CheckFindingKind::UnknownSchema, list_of(snapshot, path), violation.to_string())
             }
-            (rule, _) => (FindingKind::BrokenRule, path, format!("{violation} (specification, {:?})", rule.section())),
+            (rule, _) => (CheckFindingKind::BrokenRule, path, format!("{violation} (specification, {:?})", rule.section())),
         };
-        Finding { snapshot_id, ..Finding::new(kind, path, what) }
+        CheckFinding { snapshot_id, ..CheckFinding::new(kind, path, what) }
     };
     rules::check(metadata).into_iter().map(finding).collect()
 }
@@ -29,12 +29,12 @@ pub(super) fn list_of<'a>(snapshot: &'a Snapshot, metadata_path: &'a str) -> &'a
 pub(super) fn of_unknown_specs<'a>(
     metadata: &TableMetadata,
     manifests: impl IntoIterator<Item = &'a ManifestFile>,
-) -> Vec<Finding> {
+) -> Vec<CheckFinding> {
     let unknown = manifests.into_iter().filter(|m| metadata.partition_spec_by_id(m.partition_spec_id).is_none());
     let finding = |manifest: &ManifestFile| {
         let what = format!("it is of partition spec {}, which the table has not", manifest.partition_spec_id);
-        let finding = Finding::new(FindingKind::UnknownSpec, &manifest.manifest_path, what);
-        Finding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
+        let finding = CheckFinding::new(CheckFindingKind::UnknownSpec, &manifest.manifest_path, what);
+        CheckFinding { snapshot_id: Some(manifest.added_snapshot_id), ..finding }
     };
     unknown.map(finding).collect()
 }
@@ -45,7 +45,7 @@ mod tests {
 
     use super::*;
 
-    fn found(change: impl FnOnce(&mut Value)) -> Vec<(FindingKind, String, String, Option<i64>)> {
+    fn found(change: impl FnOnce(&mut Value)) -> Vec<(CheckFindingKind, String, String, Option<i64>)> {
         let mut json = json!({
             "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "file:///t",
             "last-sequence-number": 1, "last-updated-ms": 20, "last-column-id": 1, "current-schema-id": 0,
@@ -65,14 +65,14 @@ mod tests {
     fn what_breaks_a_rule_is_found_with_the_rule_and_the_snapshot() {
         assert_eq!(found(|_| {}), []);
         let what = "snapshot 7: its summary has no operation (specification, \"Snapshots\")".to_owned();
-        let expected = (FindingKind::BrokenRule, "file:///t/m.json".to_owned(), what, Some(7));
+        let expected = (CheckFindingKind::BrokenRule, "file:///t/m.json".to_owned(), what, Some(7));
         assert_eq!(found(|json| json["snapshots"][0]["summary"] = json!({"app-id": "a"})), [expected]);
         let broken = found(|json| json["schemas"][0]["fields"][0]["type"] = json!("timestamp_ns"));
         assert_eq!(broken.len(), 1, "{broken:?}");
         assert!(broken[0].2.contains("field p (1): timestamp_ns is not supported until v3"), "{broken:?}");
-        assert_eq!((broken[0].0, broken[0].3), (FindingKind::BrokenRule, None));
+        assert_eq!((broken[0].0, broken[0].3), (CheckFindingKind::BrokenRule, None));
         let unknown = found(|json| json["snapshots"][0]["schema-id"] = json!(3));
         let what = "snapshot 7: it is of schema 3, which the table has not".to_owned();
-        assert_eq!(unknown, [(FindingKind::UnknownSchema, "file:///t/l".to_owned(), what, Some(7))]);
+        assert_eq!(unknown, [(CheckFindingKind::UnknownSchema, "file:///t/l".to_owned(), what, Some(7))]);
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{MAIN_BRANCH, ManifestFile, PrimitiveType, Schema, SnapshotRef, Type};
-use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, files_told, load_manifests};
+use esker_table::{DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, TableError, load_manifests, named_files};
 use esker_types::{Coded, ErrorCode};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
-pub use findings::{Finding, FindingKind};
+pub use findings::{CheckFinding, CheckFindingKind};
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 
@@ -59,7 +59,7 @@ pub struct CheckPlan {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckOutcome {
     /// What is wrong, or may be.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
     /// Data and delete files that were looked at.
     pub files: u64,
     /// Rows that were read.
@@ -93,7 +93,7 @@ fn head<'a>(table: &'a LoadedTable, options: &CheckOptions) -> Result<Option<&'a
 pub async fn plan_check(catalog: &Catalog, table: &LoadedTable, options: &CheckOptions) -> Result<CheckPlan> {
     let head = head(table, options)?;
     let files = match head {
-        Some(head) => files_told(catalog.manifests(), head).await.unwrap_or_default(),
+        Some(head) => named_files(catalog.manifests(), head).await.unwrap_or_default(),
         None => 0,
     };
     let snapshot_id = head.map(|s| s.snapshot_id);
@@ -123,7 +123,7 @@ pub(crate) async fn execute_check(context: &JobContext, table: &LoadedTable, pla
     summed(&mut outcome.notes);
     outcome.findings.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
     for finding in &outcome.findings {
-        context.progress.note(finding.to_string());
+        context.progress.log(finding.to_string());
     }
     outcome.seconds = started.elapsed().as_secs_f64();
     Ok(outcome)
@@ -144,7 +144,7 @@ fn note_unreadable(path: &str, error: TableError, outcome: &mut CheckOutcome) ->
     match error.code() {
         code if code.is_passing() => return Err(error.into()),
         ErrorCode::Unsupported => outcome.notes.push(error.to_string()),
-        _ => outcome.findings.push(Finding::new(FindingKind::UnreadableManifest, path, error.to_string())),
+        _ => outcome.findings.push(CheckFinding::new(CheckFindingKind::UnreadableManifest, path, error.to_string())),
     }
     Ok(())
 }
@@ -182,27 +182,27 @@ async fn alive(
 }
 
 /// What the manifest list says of the number of a manifest's files, if that is wrong.
-fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<Finding> {
+fn counted_wrong(file: &ManifestFile, manifest: &Manifest) -> Option<CheckFinding> {
     let told = file.added_files_count?.saturating_add(file.existing_files_count?);
     let there = manifest.entries.iter().filter(|entry| entry.is_alive()).count() as u64;
     let what = || format!("the manifest list says that it has {told} files, and it has {there}");
-    (told != there).then(|| Finding::new(FindingKind::WrongFileCount, &file.manifest_path, what()))
+    (told != there).then(|| CheckFinding::new(CheckFindingKind::WrongFileCount, &file.manifest_path, what()))
 }
 
 /// Of metadata that was read those that are gone: a server that has read such a file keeps it, and would miss it at its next start.
-async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<Finding>> {
+async fn not_in_storage(context: &JobContext, read: &[&str]) -> Result<Vec<CheckFinding>> {
     let storage = context.catalog.storage();
     let looks = read.iter().map(|path| async move {
-        context.go_on()?;
+        context.check_cancelled()?;
         let gone = storage.size(path).await?.is_none();
-        Ok::<_, MaintenanceError>(gone.then(|| Finding::new(FindingKind::MissingFile, path, GONE.to_owned())))
+        Ok::<_, MaintenanceError>(gone.then(|| CheckFinding::new(CheckFindingKind::MissingFile, path, GONE.to_owned())))
     });
     let looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     looks.try_filter_map(|found| std::future::ready(Ok(found))).try_collect().await
 }
 
 /// Deletes about files that are not there, and two vectors about one file: only one of them is ever applied.
-fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
+fn about_deletes(live: &LiveFiles) -> Vec<CheckFinding> {
     let data: HashSet<&str> = live.data.iter().map(|f| f.file.file_path.as_str()).collect();
     let mut vectors: HashMap<String, &LiveDelete> = HashMap::new();
     let mut findings = Vec::new();
@@ -211,21 +211,21 @@ fn about_deletes(live: &LiveFiles) -> Vec<Finding> {
         let Some(about) = &file.referenced_data_file else { continue };
         if !data.contains(about.as_str()) {
             let what = format!("it deletes rows of {about}, which is not in the table");
-            findings.push(Finding::of(FindingKind::DeleteWithoutFile, &delete.entry, what));
+            findings.push(CheckFinding::of(CheckFindingKind::DeleteWithoutFile, &delete.entry, what));
         }
         if delete.kind != DeleteKind::DeletionVector {
             continue;
         }
         if let Some(other) = vectors.insert(about.clone(), delete) {
             let what = format!("it and {} are both deletion vectors of {about}", other.entry.file.file_path);
-            findings.push(Finding::of(FindingKind::TwoVectors, &delete.entry, what));
+            findings.push(CheckFinding::of(CheckFindingKind::TwoVectors, &delete.entry, what));
         }
     }
     findings
 }
 
 /// Equality deletes by columns whose values have no equality (specification, "Equality Delete Files"). Readers refuse them.
-fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<Finding> {
+fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<CheckFinding> {
     let has_none = |id: &i32| match schema.field_by_id(*id).map(|field| field.field_type.as_ref()) {
         Some(Type::Primitive(PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. }) | Type::Variant) => {
             schema.name_by_field_id(*id).map(str::to_owned)
@@ -236,15 +236,15 @@ fn about_equality(schema: &Schema, live: &LiveFiles) -> Vec<Finding> {
     let by = equality.filter_map(|(delete, ids)| Some((delete, ids.iter().find_map(has_none)?)));
     let finding = |(delete, column): (&LiveDelete, String)| {
         let what = "it deletes by this column, whose values have no equality: no reader knows which rows it deletes".to_owned();
-        Finding { column: Some(column), ..Finding::of(FindingKind::BrokenRule, &delete.entry, what) }
+        CheckFinding { column: Some(column), ..CheckFinding::of(CheckFindingKind::BrokenRule, &delete.entry, what) }
     };
     by.map(finding).collect()
 }
 
 /// Data files that were added more than once.
-fn repeated(live: &LiveFiles) -> Vec<Finding> {
+fn repeated(live: &LiveFiles) -> Vec<CheckFinding> {
     let what = |n: usize| format!("it has {n} entries, and readers see its rows as often");
-    live.repeated().into_iter().map(|(path, n)| Finding::new(FindingKind::RepeatedFile, path, what(n))).collect()
+    live.repeated().into_iter().map(|(path, n)| CheckFinding::new(CheckFindingKind::RepeatedFile, path, what(n))).collect()
 }
 
 impl Check<'_> {
@@ -261,7 +261,7 @@ impl Check<'_> {
         let files = live.data.into_iter().map(|file| (file, None));
         let deletes = live.deletes.into_iter().map(|delete| (delete.entry, Some(delete.kind)));
         let looks = files.chain(deletes).map(|(file, kind)| async move {
-            context.go_on()?;
+            context.check_cancelled()?;
             let found = self.file(&file, kind).await?;
             context.progress.add(1);
             Ok::<_, MaintenanceError>(found)
@@ -280,18 +280,18 @@ impl Check<'_> {
         let size = match self.context.catalog.storage().size(path).await {
             Ok(Some(size)) => size,
             Ok(None) => {
-                outcome.findings.push(Finding::of(FindingKind::MissingFile, file, "it is not in storage".to_owned()));
+                outcome.findings.push(CheckFinding::of(CheckFindingKind::MissingFile, file, "it is not in storage".to_owned()));
                 return Ok(outcome);
             }
             Err(error) if error.code().is_passing() => return Err(error.into()),
             Err(error) => {
-                outcome.findings.push(Finding::of(FindingKind::UnreadableFile, file, error.to_string()));
+                outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 return Ok(outcome);
             }
         };
         if size != told {
             let what = format!("it has {size} bytes, and its manifest says {}", file.file.file_size_in_bytes);
-            outcome.findings.push(Finding::of(FindingKind::WrongSize, file, what));
+            outcome.findings.push(CheckFinding::of(CheckFindingKind::WrongSize, file, what));
         }
         if kind.is_some() {
             return Ok(outcome);
@@ -300,7 +300,7 @@ impl Check<'_> {
             Ok(()) => {}
             Err(error) => match error.code() {
                 ErrorCode::DataInvalid | ErrorCode::DataMissing => {
-                    outcome.findings.push(Finding::of(FindingKind::UnreadableFile, file, error.to_string()));
+                    outcome.findings.push(CheckFinding::of(CheckFindingKind::UnreadableFile, file, error.to_string()));
                 }
                 ErrorCode::Unsupported => outcome.notes.push(of_any_file(&error.to_string(), path)),
                 _ => return Err(error),

@@ -10,7 +10,7 @@ use esker_table::{LiveFile, PartitionKey, visit_changes};
 use esker_types::JobId;
 use tokio::sync::Mutex;
 
-use super::Finding;
+use super::CheckFinding;
 use crate::Result;
 use crate::jobs::JobContext;
 use crate::reverse::check_reversible;
@@ -72,7 +72,7 @@ impl<'a> Origins<'a> {
     }
 
     /// Says of each finding who wrote its file, and whether an undo helps.
-    pub(super) async fn explain(&self, findings: &mut [Finding]) -> Result<()> {
+    pub(super) async fn explain(&self, findings: &mut [CheckFinding]) -> Result<()> {
         let mut undos: HashMap<JobId, String> = HashMap::new();
         for finding in findings {
             let snapshot = finding.snapshot_id.and_then(|id| self.table.metadata.snapshots.get(id));

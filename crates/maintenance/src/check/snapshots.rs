@@ -8,7 +8,7 @@ use esker_table::{Unread, outline_as_far};
 use esker_types::Coded;
 use futures::stream::{StreamExt, TryStreamExt};
 
-use super::{CONCURRENCY, Finding, FindingKind, GONE, of_unknown_specs};
+use super::{CONCURRENCY, CheckFinding, CheckFindingKind, GONE, of_unknown_specs};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
@@ -20,7 +20,7 @@ pub(super) async fn others(
     checked: i64,
     specs: bool,
     notes: &mut Vec<String>,
-) -> Result<Vec<Finding>> {
+) -> Result<Vec<CheckFinding>> {
     let (catalog, metadata) = (&context.catalog, &table.metadata);
     // One that leads nowhere breaks a rule, which is told.
     let leading = metadata.snapshots.iter().filter(|s| s.manifest_list.is_some() || s.manifests.is_some());
@@ -34,7 +34,7 @@ pub(super) async fn others(
         false => Vec::new(),
     };
     let looks = found.manifests.into_values().map(|(id, manifest)| async move {
-        context.go_on()?;
+        context.check_cancelled()?;
         look(context, table, id, &manifest).await
     });
     let mut looks = futures::stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
@@ -45,9 +45,12 @@ pub(super) async fn others(
     notes.extend(unsupported.iter().map(ToString::to_string));
     for Unread { snapshot_id, path, error, .. } in unread {
         let met = Unreadable { path: path.clone(), error: error.clone(), decoding: true, snapshot_id: Some(snapshot_id) };
-        catalog.note_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
+        catalog.record_damage(table.row.id, &met, &format!("met by job {}", context.job)).await;
         let what = format!("snapshot {snapshot_id} leads to it: {error}");
-        findings.push(Finding { snapshot_id: Some(snapshot_id), ..Finding::new(FindingKind::UnreadableSnapshot, &path, what) });
+        findings.push(CheckFinding {
+            snapshot_id: Some(snapshot_id),
+            ..CheckFinding::new(CheckFindingKind::UnreadableSnapshot, &path, what)
+        });
     }
     Ok(findings)
 }

@@ -3,24 +3,24 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use esker_catalog::{Catalog, CatalogError, Cause, LoadedTable, Proposal, Rebase};
+use esker_catalog::{Actor, Catalog, CatalogError, LoadedTable, Proposal, Rebase};
 use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, Rewrite, TableError, ancestors, dangling, delete_key, has_deletes,
-    load_live, rewrite_snapshot,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, SnapshotChanges, TableError, ancestors, build_snapshot, dangling,
+    delete_key, has_deletes, load_live,
 };
 use esker_types::{Carried, JobId};
-use esker_write::{Doomed, WriteError, write_deletes};
+use esker_write::{RowsToDelete, WriteError, write_deletes};
 use futures::future::BoxFuture;
 
-use super::moves::{ByNumber, Moves};
+use super::row_mapping::{ByNumber, RowMapping};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// A group whose new files are written.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct WrittenGroup {
     /// Its number in the plan.
     pub(crate) group: usize,
     /// The files it replaces, in the order that [`Moves`] numbers them.
@@ -28,7 +28,7 @@ pub(crate) struct Done {
     /// The files in their place, in the order that [`Moves`] numbers them, of this partition spec.
     pub(crate) added: Vec<DataFile>,
     pub(crate) spec_id: i32,
-    pub(crate) moves: Moves,
+    pub(crate) moves: RowMapping,
 }
 
 /// Replaces the files of some groups in one commit.
@@ -40,15 +40,15 @@ pub(crate) struct GroupCommit {
     pub(crate) start: i64,
     /// Its sequence number, which the new files take.
     pub(crate) sequence_number: i64,
-    pub(crate) groups: Vec<Done>,
+    pub(crate) groups: Vec<WrittenGroup>,
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
-    pub(crate) did: Mutex<Did>,
+    pub(crate) did: Mutex<CommitEffects>,
 }
 
 /// What the commit turned out to be.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Did {
+pub(crate) struct CommitEffects {
     /// Deletes by position that landed meanwhile and followed their rows.
     pub(crate) late_deletes: u64,
     /// Delete files that went.
@@ -60,7 +60,7 @@ impl Rebase for GroupCommit {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(carried)?;
             propose(&self.context, table, &rewrite).await
         })
     }
@@ -78,7 +78,7 @@ fn head<'a>(metadata: &'a TableMetadata, branch: &str, start: i64) -> esker_cata
 }
 
 /// An error keeps its meaning on its way through the catalog.
-pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
+pub(crate) fn carried(error: MaintenanceError) -> CatalogError {
     match error {
         MaintenanceError::Catalog(e) => e,
         MaintenanceError::Table(e) | MaintenanceError::Write(WriteError::Table(e)) => e.into(),
@@ -88,17 +88,21 @@ pub(crate) fn into_catalog(error: MaintenanceError) -> CatalogError {
 }
 
 /// Builds the snapshot and hands it to the sequencer.
-pub(crate) async fn propose(context: &JobContext, table: &LoadedTable, rewrite: &Rewrite) -> esker_catalog::Result<Proposal> {
-    propose_for(&context.catalog, context.job, &context.cause, table, rewrite).await
+pub(crate) async fn propose(
+    context: &JobContext,
+    table: &LoadedTable,
+    rewrite: &SnapshotChanges,
+) -> esker_catalog::Result<Proposal> {
+    propose_for(&context.catalog, context.job, &context.actor, table, rewrite).await
 }
 
 /// Builds the snapshot of a rewrite by a job that may not run any more.
 pub(crate) async fn propose_for(
     catalog: &Catalog,
     job: JobId,
-    cause: &Cause,
+    actor: &Actor,
     table: &LoadedTable,
-    rewrite: &Rewrite,
+    rewrite: &SnapshotChanges,
 ) -> esker_catalog::Result<Proposal> {
     let (recorder, table_id) = (catalog.clone(), table.row.id);
     let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
@@ -108,22 +112,22 @@ pub(crate) async fn propose_for(
             recorded.map_err(|e| TableError::Carried(Carried::new(e)))
         })
     };
-    let rewritten = rewrite_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
-    catalog.halt("compact-before-commit").await;
+    let rewritten = build_snapshot(catalog.manifests(), &table.metadata, rewrite, &record).await?;
+    catalog.failpoint("compact-before-commit").await;
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
     Ok(Proposal {
         restore: None,
         requirements: rewritten.requirements,
         updates: rewritten.updates,
-        dooms: Vec::new(),
+        quarantine: Vec::new(),
         settled_outputs: outputs.chain(rewritten.written).collect(),
-        revives: rewrite.revived.iter().flat_map(|live| Location::names(&live.file.file_path)).collect(),
-        cause: cause.clone(),
+        restored: rewrite.restored_files.iter().flat_map(|live| Location::names(&live.file.file_path)).collect(),
+        actor: actor.clone(),
     })
 }
 
 impl GroupCommit {
-    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
         let removed: HashSet<String> = self.groups.iter().flat_map(|g| &g.removed).map(|f| f.file.file_path.clone()).collect();
         let added: Vec<(i32, DataFile)> =
             self.groups.iter().flat_map(|g| g.added.iter().map(|f| (g.spec_id, f.clone()))).collect();
@@ -146,15 +150,15 @@ impl GroupCommit {
         let added_deletes = write_deletes(&self.context.destination(), metadata, late).await?;
         let removed_deletes = self.deletes_that_go(metadata, live, &removed, &added);
         *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
-            Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
-        Ok(Rewrite {
+            CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        Ok(SnapshotChanges {
             operation: Operation::Replace,
             branch: self.branch.clone(),
             removed: removed.into_iter().map(|path| (path, 1)).collect(),
             removed_deletes,
             added,
-            regrouped: HashSet::new(),
-            revived: Vec::new(),
+            rewritten_manifests: HashSet::new(),
+            restored_files: Vec::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),
@@ -172,13 +176,13 @@ impl GroupCommit {
 
     /// Deletes by position that landed after the snapshot that was read, moved to where the rows are now. Equality deletes that
     /// landed meanwhile need nothing: the new files keep the old sequence number, so they apply.
-    async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<Doomed>> {
+    async fn late(&self, metadata: &TableMetadata, live: &LiveFiles) -> Result<Vec<RowsToDelete>> {
         let is_late =
             |d: &&esker_table::LiveDelete| d.entry.sequence_number > self.sequence_number && d.kind != DeleteKind::Equality;
         let late = LiveFiles { deletes: live.deletes.iter().filter(is_late).cloned().collect(), ..LiveFiles::default() };
-        let mut doomed = Vec::new();
+        let mut to_delete = Vec::new();
         if late.deletes.is_empty() {
-            return Ok(doomed);
+            return Ok(to_delete);
         }
         let index = DeleteIndex::new(&late.deletes, metadata)?;
         for group in &self.groups {
@@ -192,10 +196,10 @@ impl GroupCommit {
             for (output, positions) in group.moves.follow(&by_number)? {
                 let file = &group.added[output];
                 let (path, partition) = (file.file_path.clone(), file.partition.clone());
-                doomed.push(Doomed { path, spec_id: group.spec_id, partition, positions });
+                to_delete.push(RowsToDelete { path, spec_id: group.spec_id, partition, positions });
             }
         }
-        Ok(doomed)
+        Ok(to_delete)
     }
 
     /// The deletes that are about replaced files alone, and, if wanted, those that apply to nothing once the files are
@@ -236,12 +240,12 @@ pub(crate) struct ConvertCommit {
     pub(crate) start: i64,
     pub(crate) sequence_number: i64,
     /// Every data file that was looked at, with its deleted positions.
-    pub(crate) files: HashMap<String, Doomed>,
+    pub(crate) files: HashMap<String, RowsToDelete>,
     /// The deletes that the positions stand for.
     pub(crate) covered: HashSet<DeleteKey>,
     pub(crate) drop_dangling: bool,
     pub(crate) summary: BTreeMap<String, String>,
-    pub(crate) did: Mutex<Did>,
+    pub(crate) did: Mutex<CommitEffects>,
 }
 
 impl Rebase for ConvertCommit {
@@ -249,14 +253,14 @@ impl Rebase for ConvertCommit {
         Box::pin(async move {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
-            let rewrite = self.rewrite(metadata, head).await.map_err(into_catalog)?;
+            let rewrite = self.rewrite(metadata, head).await.map_err(carried)?;
             propose(&self.context, table, &rewrite).await
         })
     }
 }
 
 impl ConvertCommit {
-    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<Rewrite> {
+    async fn rewrite(&self, metadata: &TableMetadata, head: &Snapshot) -> Result<SnapshotChanges> {
         let live = load_live(self.context.catalog.manifests(), metadata, head).await?;
         let index = DeleteIndex::new(&live.deletes, metadata)?;
         // A delete goes only if every file it can apply to, as the table is now, was looked at.
@@ -281,7 +285,7 @@ impl ConvertCommit {
         let late_index = DeleteIndex::new(&late.deletes, metadata)?;
         let late = self.context.reader.deleted_positions(&alive, &late_index, &self.context.counters.reads).await?;
         let mut late_deletes = 0;
-        let mut doomed = Vec::new();
+        let mut to_delete = Vec::new();
         for file in &alive {
             let path = &file.file.file_path;
             let Some(found) = self.files.get(path) else { continue };
@@ -297,22 +301,22 @@ impl ConvertCommit {
             if let Some(vector) = index.vector(file) {
                 removed_deletes.insert(delete_key(&live.deletes[vector].entry.file));
             }
-            doomed.push(found);
+            to_delete.push(found);
         }
-        let added_deletes = write_deletes(&self.context.destination(), metadata, doomed).await?;
+        let added_deletes = write_deletes(&self.context.destination(), metadata, to_delete).await?;
         if self.drop_dangling {
             removed_deletes.extend(dangling(&live, &[], metadata).into_iter().map(|i| delete_key(&live.deletes[i].entry.file)));
         }
         *self.did.lock().unwrap_or_else(PoisonError::into_inner) =
-            Did { late_deletes, removed_deletes: removed_deletes.len() as u64 };
-        Ok(Rewrite {
+            CommitEffects { late_deletes, removed_deletes: removed_deletes.len() as u64 };
+        Ok(SnapshotChanges {
             operation: Operation::Replace,
             branch: self.branch.clone(),
             removed: HashMap::new(),
             removed_deletes,
             added: Vec::new(),
-            regrouped: HashSet::new(),
-            revived: Vec::new(),
+            rewritten_manifests: HashSet::new(),
+            restored_files: Vec::new(),
             added_deletes,
             starting_sequence_number: Some(self.sequence_number),
             summary: self.summary.clone(),

@@ -21,8 +21,8 @@ pub(crate) async fn resolve(
     live: &LiveFiles,
     files: &[LiveFile],
 ) -> Result<(ByPath, ByPath)> {
-    let bytes = usize::try_from(context.memory.bytes / 4).unwrap_or(usize::MAX);
-    let budget = EqualityBudget { bytes, dir: context.memory.spill_dir.clone(), keep: false };
+    let bytes = usize::try_from(context.limits.bytes / 4).unwrap_or(usize::MAX);
+    let budget = EqualityBudget { bytes, dir: context.limits.spill_dir.clone(), keep: false };
     resolve_within(&context.reader, &budget, &context.counters.reads, metadata, live, files).await
 }
 

@@ -59,7 +59,7 @@ impl Group {
 
 /// What decides about groups; see [`crate::CompactOptions`] for meaning and defaults.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct GroupLimits {
     pub(crate) target: u64,
     pub(crate) min_file: u64,
     pub(crate) max_file: u64,
@@ -72,23 +72,24 @@ pub(crate) struct Limits {
 
 /// A file that may be rewritten, and whether its size is no reason not to.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate {
+pub(crate) struct CandidateFile {
     pub(crate) file: PlannedFile,
     /// It has enough deletes, or small enough row groups, to be rewritten for.
     pub(crate) urgent: bool,
 }
 
 /// Files that may be rewritten, by partition, in the order of specs and labels. Labels need not tell partitions apart.
-pub(crate) type ByPartition = BTreeMap<(i32, String, PartitionKey<'static>), Vec<Candidate>>;
+pub(crate) type ByPartition = BTreeMap<(i32, String, PartitionKey<'static>), Vec<CandidateFile>>;
 
 /// Packs the files of each partition, in the order given, into groups of up to `max_group` bytes, and keeps the groups that
 /// are worth rewriting: enough files, or more than one file and enough content for a full one, or a file that is too large, or
 /// one that has a reason of its own.
-pub(crate) fn pack(partitions: ByPartition, limits: Limits) -> Vec<Group> {
+pub(crate) fn pack_groups(partitions: ByPartition, limits: GroupLimits) -> Vec<Group> {
     let mut groups = Vec::new();
     for ((spec_id, partition, _), files) in partitions {
-        let chosen = |c: &Candidate| limits.all || c.urgent || c.file.bytes < limits.min_file || c.file.bytes > limits.max_file;
-        let mut bin: Vec<Candidate> = Vec::new();
+        let chosen =
+            |c: &CandidateFile| limits.all || c.urgent || c.file.bytes < limits.min_file || c.file.bytes > limits.max_file;
+        let mut bin: Vec<CandidateFile> = Vec::new();
         let mut bin_bytes = 0;
         let mut bins = Vec::new();
         for candidate in files.into_iter().filter(chosen) {
@@ -126,14 +127,21 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { target: 100, min_file: 75, max_file: 180, min_input_files: 5, max_group: 1000, max_group_files: 50, all: false };
+    const LIMITS: GroupLimits = GroupLimits {
+        target: 100,
+        min_file: 75,
+        max_file: 180,
+        min_input_files: 5,
+        max_group: 1000,
+        max_group_files: 50,
+        all: false,
+    };
 
-    fn candidate(path: String, bytes: u64) -> Candidate {
-        Candidate { file: PlannedFile { path, bytes, records: 1, deleted: 0 }, urgent: false }
+    fn candidate(path: String, bytes: u64) -> CandidateFile {
+        CandidateFile { file: PlannedFile { path, bytes, records: 1, deleted: 0 }, urgent: false }
     }
 
-    fn files(sizes: &[u64]) -> Vec<Candidate> {
+    fn files(sizes: &[u64]) -> Vec<CandidateFile> {
         sizes.iter().enumerate().map(|(i, bytes)| candidate(format!("f{i}"), *bytes)).collect()
     }
 
@@ -143,7 +151,7 @@ mod tests {
     }
 
     fn packed(sizes: &[u64]) -> Vec<Vec<u64>> {
-        let groups = pack([(place("p", "p"), files(sizes))].into(), LIMITS);
+        let groups = pack_groups([(place("p", "p"), files(sizes))].into(), LIMITS);
         groups.iter().map(|g| g.files.iter().map(|f| f.bytes).collect()).collect()
     }
 
@@ -159,8 +167,8 @@ mod tests {
     fn files_of_the_right_size_are_left_alone_and_a_large_one_is_split() {
         assert_eq!(packed(&[100, 90, 120]), [[0_u64; 0]; 0]);
         assert_eq!(packed(&[500]), [[500]]);
-        let urgent = Candidate { urgent: true, ..candidate("f".to_owned(), 100) };
-        assert_eq!(pack([(place("p", "p"), vec![urgent])].into(), LIMITS).len(), 1, "deletes are a reason of their own");
+        let urgent = CandidateFile { urgent: true, ..candidate("f".to_owned(), 100) };
+        assert_eq!(pack_groups([(place("p", "p"), vec![urgent])].into(), LIMITS).len(), 1, "deletes are a reason of their own");
     }
 
     proptest::proptest! {
@@ -174,7 +182,7 @@ mod tests {
                 // One label for all: what is said of a partition to people decides nothing.
                 partitions.entry(place("p", &p.to_string())).or_default().push(candidate(format!("{p}/{i}"), *bytes));
             }
-            let groups = pack(partitions, LIMITS);
+            let groups = pack_groups(partitions, LIMITS);
             let mut seen = std::collections::HashSet::new();
             for group in &groups {
                 for file in &group.files {

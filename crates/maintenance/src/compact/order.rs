@@ -10,47 +10,47 @@ use esker_format::{NullOrder, PrimitiveType, Schema, SortDirection, SortField, T
 use esker_read::transform;
 use esker_table::{ColumnBounds, LiveFile};
 
-use super::named::{Place, Sorted, sorted_by};
+use super::columns::{ColumnPath, SortColumn, sorted_by};
 use super::options::{CompactOptions, Strategy};
 use crate::{MaintenanceError, Result};
 
 /// An order of rows.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum RowOrder {
     /// Column by column.
-    Columns(Vec<Key>),
+    Columns(Vec<SortKey>),
     /// Along the Z-order curve through columns, each stretched between its smallest and its largest value.
-    Curve(Vec<Axis>),
+    Curve(Vec<CurveAxis>),
 }
 
 /// A column of an order.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Key {
-    pub(crate) column: Place,
+pub(crate) struct SortKey {
+    pub(crate) column: ColumnPath,
     pub(crate) transform: Transform,
     pub(crate) options: SortOptions,
 }
 
 /// A column of a curve.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Axis {
-    column: Place,
+pub(crate) struct CurveAxis {
+    column: ColumnPath,
     /// The smallest and the largest value, where columns can be stretched: numbers and times can.
     range: Option<(f64, f64)>,
 }
 
 /// The order that the options ask for, and the id of the table's sort order if it is that.
-pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(Order, Option<i32>)>> {
+pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Result<Option<(RowOrder, Option<i32>)>> {
     let schema = metadata.current_schema();
     match options.strategy {
         Strategy::BinPack | Strategy::ConvertDeletes => Ok(None),
         Strategy::ZOrder => {
-            let axis = |name: &String| Ok(Axis { column: Place::named(schema, name, "zorder-columns")?, range: None });
-            let axes: Vec<Axis> = options.zorder_columns.iter().map(axis).collect::<Result<_>>()?;
-            Ok(Some((Order::Curve(axes), None)))
+            let axis = |name: &String| Ok(CurveAxis { column: ColumnPath::named(schema, name, "zorder-columns")?, range: None });
+            let axes: Vec<CurveAxis> = options.zorder_columns.iter().map(axis).collect::<Result<_>>()?;
+            Ok(Some((RowOrder::Curve(axes), None)))
         }
         Strategy::Sort => match &options.sort_order {
-            Some(text) => Ok(Some((Order::Columns(parse(schema, text)?), None))),
+            Some(text) => Ok(Some((RowOrder::Columns(parse(schema, text)?), None))),
             None => {
                 let order = metadata.default_sort_order();
                 if order.is_unsorted() {
@@ -66,31 +66,31 @@ pub(crate) fn order(metadata: &TableMetadata, options: &CompactOptions) -> Resul
                         let reason = format!("the table is sorted by the transform {}, which is not supported", f.transform);
                         return Err(MaintenanceError::Option { key: "sort-order", reason });
                     };
-                    Ok(Key { column: Place::of(schema, source)?, transform: f.transform.clone(), options })
+                    Ok(SortKey { column: ColumnPath::of(schema, source)?, transform: f.transform.clone(), options })
                 };
                 // Values of no type are all null, and in any order.
                 let is_of_none = |f: &&SortField| {
                     let source = f.source_id.and_then(|id| schema.field_by_id(id));
                     source.is_some_and(|field| *field.field_type == Type::Primitive(PrimitiveType::Unknown))
                 };
-                let keys: Vec<Key> = order.fields.iter().filter(|f| !is_of_none(f)).map(key).collect::<Result<_>>()?;
+                let keys: Vec<SortKey> = order.fields.iter().filter(|f| !is_of_none(f)).map(key).collect::<Result<_>>()?;
                 let id = i32::try_from(order.order_id).ok();
-                Ok((!keys.is_empty()).then_some((Order::Columns(keys), id)))
+                Ok((!keys.is_empty()).then_some((RowOrder::Columns(keys), id)))
             }
         },
     }
 }
 
 /// The order that a text asks for.
-fn parse(schema: &Schema, text: &str) -> Result<Vec<Key>> {
-    let key = |sorted: Sorted<'_>| {
+fn parse(schema: &Schema, text: &str) -> Result<Vec<SortKey>> {
+    let key = |sorted: SortColumn<'_>| {
         let options = SortOptions { descending: sorted.descending, nulls_first: sorted.nulls_first };
-        Ok(Key { column: Place::named(schema, sorted.name, "sort-order")?, transform: Transform::Identity, options })
+        Ok(SortKey { column: ColumnPath::named(schema, sorted.name, "sort-order")?, transform: Transform::Identity, options })
     };
     sorted_by(text)?.into_iter().map(key).collect()
 }
 
-impl Order {
+impl RowOrder {
     /// Stretches the axes of a curve between the bounds that the files' manifest entries give.
     pub(crate) fn stretch(&mut self, schema: &Schema, files: &[LiveFile]) {
         let Self::Curve(axes) = self else { return };
@@ -108,7 +108,7 @@ impl Order {
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
         match self {
             Self::Columns(keys) => {
-                let key = |k: &Key| match &k.transform {
+                let key = |k: &SortKey| match &k.transform {
                     Transform::Identity => Ok(k.column.values(batch)?),
                     by => Ok(transform::array(by, &k.column.values(batch)?)?),
                 };
@@ -150,7 +150,7 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 /// The place of each row on the curve: the bits of its columns, interleaved.
-fn curve(axes: &[Axis], batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
+fn curve(axes: &[CurveAxis], batch: &RecordBatch) -> std::result::Result<ArrayRef, ArrowError> {
     let columns = axes.iter().map(|a| ordinals(&a.column.values(batch)?, a.range)).collect::<std::result::Result<Vec<_>, _>>()?;
     let mut places = BinaryBuilder::with_capacity(batch.num_rows(), batch.num_rows() * axes.len() * 8);
     let mut place = vec![0_u8; axes.len() * 8];
@@ -219,7 +219,10 @@ mod tests {
         assert!(ordinals.is_sorted_by_key(|v| *v) || ordinals[4] == 0);
         let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "a", "b", "a"]));
         let batch = RecordBatch::try_from_iter([("a", values), ("b", text)]).expect("a batch");
-        let axes = [Axis { column: Place::top(0, 1), range: Some((0.0, 3.0)) }, Axis { column: Place::top(1, 2), range: None }];
+        let axes = [
+            CurveAxis { column: ColumnPath::top(0, 1), range: Some((0.0, 3.0)) },
+            CurveAxis { column: ColumnPath::top(1, 2), range: None },
+        ];
         let places = curve(&axes, &batch).expect("places");
         let places = places.as_binary::<i32>();
         assert!(places.value(0) < places.value(2), "the first bit is the first column's");

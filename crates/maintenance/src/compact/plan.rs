@@ -9,9 +9,9 @@ use esker_table::{
 use esker_types::{now_ms, total};
 use serde::{Deserialize, Serialize};
 
-use super::courtesy::{Changed, changed};
-use super::group::{ByPartition, Candidate, Group, Limits, PlannedFile, pack};
+use super::group::{ByPartition, CandidateFile, Group, GroupLimits, PlannedFile, pack_groups};
 use super::options::{CompactOptions, JobOrder, Strategy};
+use super::write_activity::{Changed, changed};
 use super::{order, predicate};
 use crate::{MaintenanceError, Result};
 
@@ -119,7 +119,7 @@ pub async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &Comp
     plan.left_alone = left_alone;
     plan.groups = match options.strategy {
         Strategy::ConvertDeletes => by_partition(candidates),
-        _ => pack(candidates, limits),
+        _ => pack_groups(candidates, limits),
     };
     trim(&mut plan.groups, options);
     chooser.count_deletes(&mut plan.groups);
@@ -134,9 +134,9 @@ fn courtesy(options: &CompactOptions) -> u64 {
     options.courtesy_seconds.unwrap_or(60)
 }
 
-fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<Limits> {
+fn limits(metadata: &TableMetadata, options: &CompactOptions) -> Result<GroupLimits> {
     let target = options.target(metadata)?;
-    let limits = Limits {
+    let limits = GroupLimits {
         target,
         min_file: options.min_file_size_bytes.unwrap_or(target / 4 * 3),
         max_file: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
@@ -185,7 +185,7 @@ fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
 struct Chooser<'a> {
     metadata: &'a TableMetadata,
     options: &'a CompactOptions,
-    limits: Limits,
+    limits: GroupLimits,
     filter: Option<Expr>,
     index: DeleteIndex<'a>,
     /// Whether any delete is of a kind that can't be applied.
@@ -226,7 +226,7 @@ impl Chooser<'_> {
         (candidates, left.collect())
     }
 
-    fn has_reason(&self, candidate: &Candidate) -> bool {
+    fn has_reason(&self, candidate: &CandidateFile) -> bool {
         let size = candidate.file.bytes;
         self.limits.all || candidate.urgent || size < self.limits.min_file || size > self.limits.max_file
     }
@@ -240,7 +240,7 @@ impl Chooser<'_> {
         residual(filter, self.metadata.current_schema(), spec, data) != Expr::False
     }
 
-    fn candidate(&self, data: &LiveFile) -> Option<Candidate> {
+    fn candidate(&self, data: &LiveFile) -> Option<CandidateFile> {
         let file = &data.file;
         let own = |i: usize| self.live.deletes[i].entry.file.rows().unwrap_or(0);
         let deleted = total(self.index.file_scoped(data).into_iter().map(own));
@@ -251,7 +251,7 @@ impl Chooser<'_> {
             deleted: file.rows().map_or(deleted, |rows| deleted.min(rows)),
         };
         if self.options.strategy == Strategy::ConvertDeletes {
-            return self.convertible(data).then_some(Candidate { file: planned, urgent: true });
+            return self.convertible(data).then_some(CandidateFile { file: planned, urgent: true });
         }
         // Of a file whose rows nobody counted, the share is not known.
         let ratio = file.rows().map(|rows| deleted as f64 / rows.max(1) as f64);
@@ -262,7 +262,7 @@ impl Chooser<'_> {
         let row_groups = file.split_offsets.as_ref().map_or(1, Vec::len).max(1) as u64;
         let small_row_groups =
             row_groups > 1 && self.options.min_row_group_size_bytes.is_some_and(|least| planned.bytes / row_groups < least);
-        Some(Candidate { file: planned, urgent: many_deletes || many_delete_files || small_row_groups })
+        Some(CandidateFile { file: planned, urgent: many_deletes || many_delete_files || small_row_groups })
     }
 
     /// Whether a file has deletes that a conversion makes better: equality deletes, and position deletes where there are

@@ -4,29 +4,29 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_format::DataFile;
-use esker_read::{Adapter, Positions};
+use esker_read::{BatchAdapter, RowPositions};
 use esker_types::total;
-use esker_write::{NanCounts, Output, RowGroup, RowGroupEncoder, Shape, WriteError, Written, count_nans};
+use esker_write::{NanCounts, OutputFile, ParquetLayout, RowGroup, RowGroupEncoder, WriteError, WrittenFile, count_nans};
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 
-use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
-use super::moves::{Moves, Placed};
+use super::content_hash::{ContentHash, PartitionConstants};
 use super::options::Verify;
-use super::proof::{ContentHash, Seen};
+use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
+use super::row_mapping::{MappedRun, RowMapping};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Rows decoded at a time.
-pub(crate) const BATCH: usize = 8192;
+pub(crate) const BATCH_ROWS: usize = 8192;
 
 /// Smaller row groups are not worth keeping as they are; where the table wants small ones, those under a quarter of that.
 const SPLICE_BYTES: u64 = 8 << 20;
 
 /// How outputs are cut and named.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct OutputTarget {
     /// Bytes of a file.
     pub(crate) file_bytes: u64,
     /// Bytes of a file, at most.
@@ -37,20 +37,20 @@ pub(crate) struct Target {
     pub(crate) prefix: String,
 }
 
-impl Target {
+impl OutputTarget {
     pub(crate) fn path(&self, n: usize) -> String {
         format!("{}-{n}.parquet", self.prefix)
     }
 }
 
 /// What became of a group.
-pub(crate) struct Rewritten {
+pub(crate) struct RewrittenGroup {
     /// Their entries, all but the partition.
     pub(crate) files: Vec<DataFile>,
     /// Path and bytes of each.
     pub(crate) paths: Vec<(String, u64)>,
     pub(crate) hash: ContentHash,
-    pub(crate) moves: Moves,
+    pub(crate) moves: RowMapping,
     pub(crate) spliced_row_groups: u64,
     pub(crate) spliced_bytes: u64,
 }
@@ -74,14 +74,14 @@ struct Run {
 /// Rewrites inputs in their order: decoding and encoding in parallel, a row group a worker.
 pub(crate) async fn rewrite(
     context: &JobContext,
-    shape: &Arc<Shape>,
-    inputs: Arc<Vec<Input>>,
-    target: &Target,
-) -> Result<Rewritten> {
+    shape: &Arc<ParquetLayout>,
+    inputs: Arc<Vec<InputFile>>,
+    target: &OutputTarget,
+) -> Result<RewrittenGroup> {
     let total_in = total(inputs.iter().map(|i| i.file.file.size()));
-    let memory = context.memory.bytes * 2 / 5;
+    let memory = context.limits.bytes * 2 / 5;
     let row_group = (shape.row_group_bytes as u64).min(target.file_bytes);
-    let cut = Cut {
+    let cut = UnitLimits {
         unit_bytes: unit_bytes(total_in, row_group.min(memory / 4), context.concurrency as u64),
         splice_bytes: target.splice.then_some((row_group / 4).min(SPLICE_BYTES)),
         max_bytes: target.max_bytes,
@@ -89,8 +89,8 @@ pub(crate) async fn rewrite(
     };
     let full = target.verify == Verify::Full;
     let (send, units) = mpsc::channel(1);
-    let feeding = tokio::spawn(feed(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
-    let work = |unit: Result<Unit>| {
+    let feeding = tokio::spawn(prefetch(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
+    let work = |unit: Result<WorkUnit>| {
         let (context, shape, inputs) = (context.clone(), shape.clone(), inputs.clone());
         async move {
             let unit = unit?;
@@ -101,8 +101,8 @@ pub(crate) async fn rewrite(
                 .blocking(move || {
                     let _permit = permit;
                     match unit {
-                        Unit::Encode(segments) => encode(&shape, &inputs, segments, row_group),
-                        Unit::Copy { segment, index } => copy(&shape, &inputs, segment, index, full),
+                        WorkUnit::Encode(segments) => encode(&shape, &inputs, segments, row_group),
+                        WorkUnit::Copy { segment, index } => copy(&shape, &inputs, segment, index, full),
                     }
                 })
                 .await
@@ -120,7 +120,7 @@ pub(crate) async fn rewrite(
                 let source = &inputs[input];
                 let share = (rows.end - rows.start) as f64 / source.records.max(1) as f64;
                 bytes_in += (source.file.file.size() as f64 * share) as u64;
-                placed.push(Placed { input, rows, deleted, output, first: first + at });
+                placed.push(MappedRun { input, rows, deleted, output, first: first + at });
             }
             if let RowGroup::Copied { .. } = &group {
                 spliced = (spliced.0 + 1, spliced.1 + group.bytes());
@@ -130,15 +130,15 @@ pub(crate) async fn rewrite(
     }
     drop(pieces);
     feeding.await?;
-    let rows_in = total(inputs.iter().map(Input::rows));
+    let rows_in = total(inputs.iter().map(InputFile::rows));
     let written = assembly.finish().await?;
     let rows_out: u64 = written.iter().map(|w| w.rows).sum();
     if hash.rows != rows_in || rows_out != rows_in {
         return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
     }
     let (paths, files) = entries(written);
-    let moves = Moves::Runs(placed);
-    let done = Rewritten { files, paths, hash, moves, spliced_row_groups: spliced.0, spliced_bytes: spliced.1 };
+    let moves = RowMapping::Runs(placed);
+    let done = RewrittenGroup { files, paths, hash, moves, spliced_row_groups: spliced.0, spliced_bytes: spliced.1 };
     if full {
         verify(context, shape, &done, seen_of(&inputs)).await?;
     }
@@ -146,13 +146,18 @@ pub(crate) async fn rewrite(
 }
 
 /// What readers see of the partition of the new files, which is that of the first input.
-pub(crate) fn seen_of(inputs: &[Input]) -> Arc<Seen> {
+pub(crate) fn seen_of(inputs: &[InputFile]) -> Arc<PartitionConstants> {
     inputs.first().map(|input| input.seen.clone()).unwrap_or_default()
 }
 
 /// Decodes the new files again: the same rows must come out, as readers see them.
-pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewritten, seen: Arc<Seen>) -> Result<()> {
-    let adapter = Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, None));
+pub(crate) async fn verify(
+    context: &JobContext,
+    shape: &Arc<ParquetLayout>,
+    done: &RewrittenGroup,
+    seen: Arc<PartitionConstants>,
+) -> Result<()> {
+    let adapter = Arc::new(BatchAdapter::new(shape.arrow.clone(), &shape.schema, None));
     let mut found = ContentHash::default();
     for (path, bytes) in &done.paths {
         let open = context.reader.open(path, *bytes, &context.counters.reads).await?;
@@ -162,7 +167,7 @@ pub(crate) async fn verify(context: &JobContext, shape: &Arc<Shape>, done: &Rewr
             let (adapter, projection, seen) = (adapter.clone(), projection.clone(), seen.clone());
             let hash = context.clone().blocking(move || {
                 let mut hash = ContentHash::default();
-                for batch in fetched.rows(adapter, projection, rows, None, BATCH)? {
+                for batch in fetched.rows(adapter, projection, rows, None, BATCH_ROWS)? {
                     hash.add(&batch?.0, &seen)?;
                 }
                 Ok(hash)
@@ -192,14 +197,14 @@ fn unit_bytes(total: u64, row_group: u64, workers: u64) -> u64 {
     (total / n).max(LEAST.min(row_group))
 }
 
-pub(crate) fn entries(written: Vec<Written>) -> (Vec<(String, u64)>, Vec<DataFile>) {
+pub(crate) fn entries(written: Vec<WrittenFile>) -> (Vec<(String, u64)>, Vec<DataFile>) {
     written.into_iter().map(|w| ((w.path, w.bytes), w.entry)).unzip()
 }
 
 /// Row groups that are finished, with the runs that they hold.
 struct Pieces<'a> {
-    shape: &'a Arc<Shape>,
-    inputs: &'a [Input],
+    shape: &'a Arc<ParquetLayout>,
+    inputs: &'a [InputFile],
     encoder: RowGroupEncoder,
     open: Vec<Run>,
     nans: NanCounts,
@@ -228,7 +233,12 @@ impl Pieces<'_> {
     }
 }
 
-fn encode(shape: &Arc<Shape>, inputs: &[Input], segments: Vec<Segment>, row_group: u64) -> Result<(Vec<Piece>, ContentHash)> {
+fn encode(
+    shape: &Arc<ParquetLayout>,
+    inputs: &[InputFile],
+    segments: Vec<RowGroupSpan>,
+    row_group: u64,
+) -> Result<(Vec<Piece>, ContentHash)> {
     let mut hash = ContentHash::default();
     let encoder = shape.encoder()?;
     let mut pieces = Pieces { shape, inputs, encoder, open: Vec::new(), nans: NanCounts::new(), done: Vec::new() };
@@ -255,18 +265,18 @@ fn encode(shape: &Arc<Shape>, inputs: &[Input], segments: Vec<Segment>, row_grou
     Ok((pieces.done, hash))
 }
 
-fn last(positions: &Positions) -> Option<u64> {
+fn last(positions: &RowPositions) -> Option<u64> {
     match positions {
-        Positions::Run(range) => range.end.checked_sub(1),
-        Positions::Each(each) => each.last().copied(),
+        RowPositions::Run(range) => range.end.checked_sub(1),
+        RowPositions::Each(each) => each.last().copied(),
     }
 }
 
 /// A row group as it is: its bytes are compared when they are read back, and its rows are decoded only for the full proof.
 fn copy(
-    shape: &Shape,
-    inputs: &[Input],
-    segment: Segment,
+    shape: &ParquetLayout,
+    inputs: &[InputFile],
+    segment: RowGroupSpan,
     index: Arc<parquet::file::metadata::ParquetMetaData>,
     full: bool,
 ) -> Result<(Vec<Piece>, ContentHash)> {
@@ -278,7 +288,7 @@ fn copy(
         }
         false => hash = ContentHash::counted(segment.rows.end - segment.rows.start),
     }
-    let Segment { input, fetched, rows, .. } = segment;
+    let RowGroupSpan { input, fetched, rows, .. } = segment;
     let row_group = fetched.row_groups().start;
     let group = fetched.footer().row_group(row_group);
     let mut lineage = Vec::new();
@@ -286,7 +296,7 @@ fn copy(
         let mut encoder = shape.lineage_encoder()?;
         let mut at = rows.start;
         while at < rows.end {
-            let end = (at + BATCH as u64).min(rows.end);
+            let end = (at + BATCH_ROWS as u64).min(rows.end);
             encoder.write(&source.lineage().of_rows(at..end)?, 1)?;
             at = end;
         }
@@ -302,18 +312,23 @@ fn copy(
 /// Puts row groups into files.
 pub(crate) struct Assembly<'a> {
     context: &'a JobContext,
-    shape: &'a Arc<Shape>,
-    target: &'a Target,
+    shape: &'a Arc<ParquetLayout>,
+    target: &'a OutputTarget,
     total_in: u64,
     bytes_in: u64,
     bytes_out: u64,
-    output: Option<Output>,
-    written: Vec<Written>,
+    output: Option<OutputFile>,
+    written: Vec<WrittenFile>,
 }
 
 impl<'a> Assembly<'a> {
     /// For input of so many bytes in all.
-    pub(crate) const fn new(context: &'a JobContext, shape: &'a Arc<Shape>, target: &'a Target, total_in: u64) -> Self {
+    pub(crate) const fn new(
+        context: &'a JobContext,
+        shape: &'a Arc<ParquetLayout>,
+        target: &'a OutputTarget,
+        total_in: u64,
+    ) -> Self {
         Self { context, shape, target, total_in, bytes_in: 0, bytes_out: 0, output: None, written: Vec::new() }
     }
 
@@ -326,7 +341,7 @@ impl<'a> Assembly<'a> {
     pub(crate) async fn put(&mut self, group: RowGroup, nans: &NanCounts, bytes_in: u64) -> Result<()> {
         let mut output = match self.output.take() {
             Some(output) => output,
-            None => Output::create(&self.context.destination(), self.shape, self.target.path(self.written.len())).await?,
+            None => OutputFile::create(&self.context.destination(), self.shape, self.target.path(self.written.len())).await?,
         };
         let before = output.bytes();
         output.append(group, nans).await?;
@@ -353,7 +368,7 @@ impl<'a> Assembly<'a> {
         (expected / files, files)
     }
 
-    pub(crate) async fn finish(mut self) -> Result<Vec<Written>> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<WrittenFile>> {
         if let Some(output) = self.output.take() {
             self.written.push(output.close().await?);
         }

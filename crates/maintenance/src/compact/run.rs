@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use esker_catalog::{Change, LoadedTable};
 use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
-use esker_read::{Adapter, ReadError};
+use esker_read::{BatchAdapter, ReadError};
 use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, plain_dir};
 use esker_types::{Coded, ErrorCode, TableId, total};
-use esker_write::{Doomed, Shape, Shredding};
+use esker_write::{ParquetLayout, RowsToDelete, Shredding};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::parquet_to_arrow_schema;
@@ -16,16 +16,16 @@ use roaring::RoaringTreemap;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::commit::{ConvertCommit, Did, Done, GroupCommit};
+use super::commit::{CommitEffects, ConvertCommit, GroupCommit, WrittenGroup};
+use super::content_hash::{ContentHash, PartitionConstants};
 use super::deletes::{resolve, union};
-use super::feed::Input;
 use super::group::Group;
 use super::options::{CompactOptions, Strategy};
-use super::order::{Order, order};
+use super::order::{RowOrder, order};
 use super::outcome::{CompactOutcome, RefusedGroup};
 use super::plan::CompactPlan;
-use super::proof::{ContentHash, Seen};
-use super::rewrite::{Target, rewrite};
+use super::prefetch::InputFile;
+use super::rewrite::{OutputTarget, rewrite};
 use super::sort::rewrite_sorted;
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
@@ -40,7 +40,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
     let mut context = context.clone();
     context.reader = context.reader.naming(&table.metadata);
     if let Some(bytes) = plan.options.memory_bytes {
-        context.memory.bytes = bytes;
+        context.limits.bytes = bytes;
     }
     let live = Arc::new(context.catalog.live(table, snapshot).await?);
     context.progress.set_total(plan.bytes());
@@ -50,7 +50,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         Strategy::ConvertDeletes => job.convert(&mut outcome).await?,
         _ => job.rewrite(&mut outcome).await?,
     }
-    context.go_on()?;
+    context.check_cancelled()?;
     context.counters.report(&mut outcome);
     outcome.seconds = started.elapsed().as_secs_f64();
     if outcome.groups == 0
@@ -77,8 +77,8 @@ struct Job<'a> {
 }
 
 /// A group whose files are written, with what is told about it.
-struct Ready {
-    done: Done,
+struct ReadyGroup {
+    done: WrittenGroup,
     hash: ContentHash,
     deleted: u64,
     spliced: (u64, u64),
@@ -106,7 +106,7 @@ impl Job<'_> {
 
     async fn rewrite(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let options = &self.plan.options;
-        let shape = Shape::new(&self.metadata, self.metadata.current_schema().clone())?;
+        let shape = ParquetLayout::new(&self.metadata, self.metadata.current_schema().clone())?;
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let at_once = options.max_concurrent_file_group_rewrites.unwrap_or(self.context.concurrency);
         let at_once = at_once.min(self.plan.groups.len()).max(1);
@@ -118,11 +118,11 @@ impl Job<'_> {
         };
         let mut waiting = self.plan.groups.iter();
         let mut writing = JoinSet::new();
-        let mut ready: Vec<Ready> = Vec::new();
-        let mut committing: Option<BoxFuture<'_, Vec<Settled>>> = None;
+        let mut ready: Vec<ReadyGroup> = Vec::new();
+        let mut committing: Option<BoxFuture<'_, Vec<CommitResult>>> = None;
         let mut failure = None;
         loop {
-            if self.context.go_on().is_err() {
+            if self.context.check_cancelled().is_err() {
                 waiting = [].iter();
             }
             while writing.len() < at_once
@@ -176,7 +176,7 @@ impl Job<'_> {
                     match finished {
                         Ok((_, _, Ok(group))) => ready.push(group),
                         Ok((id, partition, Err(error))) => {
-                            self.context.note_damage(&error).await;
+                            self.context.record_damage(&error).await;
                             outcome.refused.push(refused(id, partition, &error));
                         }
                         Err(e) => {
@@ -201,12 +201,12 @@ impl Job<'_> {
     }
 
     /// Where the files of a group go.
-    fn target(&self, group: &Group) -> Target {
+    fn target(&self, group: &Group) -> OutputTarget {
         let dir = data_dir(&self.metadata);
         let partition = plain_dir(&group.partition);
         let options = &self.plan.options;
         let target = self.plan.target_file_size_bytes;
-        Target {
+        OutputTarget {
             file_bytes: target,
             max_bytes: options.max_file_size_bytes.unwrap_or(target.saturating_mul(9) / 5),
             splice: options.splice.unwrap_or(true),
@@ -216,10 +216,11 @@ impl Job<'_> {
     }
 
     /// Commits some groups together; where one can't be, each by itself, so that only that one is lost.
-    async fn commit(&self, groups: Vec<Ready>) -> Vec<Settled> {
+    async fn commit(&self, groups: Vec<ReadyGroup>) -> Vec<CommitResult> {
         let mut began = Instant::now();
         let mut settled = Vec::new();
-        let (facts, done): (Vec<Facts>, Vec<Done>) = groups.into_iter().map(|g| (Facts::of(self.plan, &g), g.done)).unzip();
+        let (facts, done): (Vec<GroupReport>, Vec<WrittenGroup>) =
+            groups.into_iter().map(|g| (GroupReport::of(self.plan, &g), g.done)).unzip();
         let mut waiting = vec![(facts, done)];
         while let Some((facts, done)) = waiting.pop() {
             let mut hash = ContentHash::default();
@@ -240,7 +241,7 @@ impl Job<'_> {
                 summary,
                 did: Mutex::default(),
             });
-            let result = match self.context.go_on() {
+            let result = match self.context.check_cancelled() {
                 Ok(()) => self.context.catalog.commit_to(self.table, Change::Rebased(commit.clone())).await.map_err(Into::into),
                 Err(cancelled) => Err(cancelled),
             };
@@ -249,15 +250,15 @@ impl Job<'_> {
             match result {
                 Ok(_) => {
                     let (files, groups): (u64, usize) = (facts.iter().map(|f| f.files_in).sum(), facts.len());
-                    self.context.progress.note(format!("{groups} groups of {files} files are committed: {partitions:.200}"));
+                    self.context.progress.log(format!("{groups} groups of {files} files are committed: {partitions:.200}"));
                     let proof = format!("{:?} {hash}", self.plan.options.verify).to_lowercase();
-                    settled.push(Settled { facts, result: Ok((did, proof)), seconds });
+                    settled.push(CommitResult { facts, result: Ok((did, proof)), seconds });
                 }
                 Err(error) => match (facts.len(), Arc::try_unwrap(commit)) {
                     (2.., Ok(commit)) => {
                         waiting.extend(facts.into_iter().zip(commit.groups).map(|(f, d)| (vec![f], vec![d])));
                     }
-                    _ => settled.push(Settled { facts, result: Err(error), seconds }),
+                    _ => settled.push(CommitResult { facts, result: Err(error), seconds }),
                 },
             }
         }
@@ -268,7 +269,7 @@ impl Job<'_> {
     async fn convert(&self, outcome: &mut CompactOutcome) -> Result<()> {
         let by_path: HashMap<&str, &LiveFile> = self.live.data.iter().map(|f| (f.file.file_path.as_str(), f)).collect();
         let index = DeleteIndex::new(&self.live.deletes, &self.metadata)?;
-        let (mut files, mut covered): (HashMap<String, Doomed>, HashSet<DeleteKey>) = Default::default();
+        let (mut files, mut covered): (HashMap<String, RowsToDelete>, HashSet<DeleteKey>) = Default::default();
         for group in &self.plan.groups {
             let data: Vec<LiveFile> =
                 group.files.iter().filter_map(|f| by_path.get(f.path.as_str()).map(|live| (*live).clone())).collect();
@@ -290,7 +291,7 @@ impl Job<'_> {
                 let path = file.file.file_path.clone();
                 let partition = file.file.partition.clone();
                 let positions = positions.remove(&path).unwrap_or_default();
-                files.insert(path.clone(), Doomed { path, spec_id: file.spec_id, partition, positions });
+                files.insert(path.clone(), RowsToDelete { path, spec_id: file.spec_id, partition, positions });
             }
             self.context.progress.add(group.bytes());
             outcome.groups += 1;
@@ -319,7 +320,7 @@ impl Job<'_> {
     }
 }
 
-fn add(outcome: &mut CompactOutcome, did: Did) {
+fn add(outcome: &mut CompactOutcome, did: CommitEffects) {
     outcome.commits += 1;
     outcome.late_deletes_moved += did.late_deletes;
     outcome.delete_files_removed += did.removed_deletes;
@@ -335,13 +336,13 @@ fn refused(group: usize, partition: String, error: &MaintenanceError) -> Refused
 }
 
 /// What came of a commit of some groups.
-struct Settled {
-    facts: Vec<Facts>,
-    result: Result<(Did, String)>,
+struct CommitResult {
+    facts: Vec<GroupReport>,
+    result: Result<(CommitEffects, String)>,
     seconds: f64,
 }
 
-impl Settled {
+impl CommitResult {
     fn add_to(self, outcome: &mut CompactOutcome) {
         outcome.commit_seconds += self.seconds;
         match self.result {
@@ -356,7 +357,7 @@ impl Settled {
 }
 
 /// What is told about a group once it is committed.
-struct Facts {
+struct GroupReport {
     group: usize,
     partition: String,
     files_in: u64,
@@ -368,8 +369,8 @@ struct Facts {
     hash: ContentHash,
 }
 
-impl Facts {
-    fn of(plan: &CompactPlan, ready: &Ready) -> Self {
+impl GroupReport {
+    fn of(plan: &CompactPlan, ready: &ReadyGroup) -> Self {
         let done = &ready.done;
         let planned = plan.groups.iter().find(|g| g.id == done.group);
         Self {
@@ -403,11 +404,11 @@ struct GroupWork {
     context: JobContext,
     metadata: Arc<TableMetadata>,
     live: Arc<LiveFiles>,
-    shape: Arc<Shape>,
+    shape: Arc<ParquetLayout>,
     group: Group,
-    target: Target,
+    target: OutputTarget,
     files: Vec<LiveFile>,
-    order: Option<(Order, Option<i32>)>,
+    order: Option<(RowOrder, Option<i32>)>,
 }
 
 /// The partition that all of some files are in. Whatever planned them, files of different partitions are not put into one: readers take
@@ -436,7 +437,12 @@ async fn records(context: &JobContext, file: &LiveFile) -> Result<u64> {
 
 /// The shape of the outputs: `strict`, but for [doubtful fields](TableMetadata::doubtful_fields) and columns of which a manifest does not say
 /// that they have no nulls, where a file does not require them. Those are optional, so that each null which is there is kept.
-async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveFile], strict: Arc<Shape>) -> Result<Arc<Shape>> {
+async fn shape_of(
+    context: &JobContext,
+    metadata: &TableMetadata,
+    files: &[LiveFile],
+    strict: Arc<ParquetLayout>,
+) -> Result<Arc<ParquetLayout>> {
     let mut doubtful = metadata.doubtful_fields(&strict.schema);
     let required = strict.schema.as_struct().fields().iter().filter(|field| field.required && !field.field_type.is_nested());
     let has_nulls = |id: i32| files.iter().any(|file| file.file.stats(id).and_then(|stats| stats.null_count) != Some(0));
@@ -454,11 +460,16 @@ async fn shape_of(context: &JobContext, metadata: &TableMetadata, files: &[LiveF
     if lacking.is_empty() {
         return Ok(strict);
     }
-    Ok(Shape::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&lacking)))?)
+    Ok(ParquetLayout::new(metadata, Arc::new(Schema::clone(&strict.schema).with_optional(&lacking)))?)
 }
 
 /// The shape with what any of the files has of variants in columns of their own, so that a filter finds no less than in the files.
-async fn shredded(context: &JobContext, metadata: &TableMetadata, files: &[LiveFile], whole: Arc<Shape>) -> Result<Arc<Shape>> {
+async fn shredded(
+    context: &JobContext,
+    metadata: &TableMetadata,
+    files: &[LiveFile],
+    whole: Arc<ParquetLayout>,
+) -> Result<Arc<ParquetLayout>> {
     let is_variant = |id: i32| whole.schema.field_by_id(id).is_some_and(|field| *field.field_type == Type::Variant);
     if !whole.schema.field_ids().any(is_variant) {
         return Ok(whole);
@@ -477,7 +488,7 @@ async fn shredded(context: &JobContext, metadata: &TableMetadata, files: &[LiveF
     let shredding = Shredding::of_files(found.iter().map(|(columns, rows)| (columns, *rows)));
     match shredding.is_empty() {
         true => Ok(whole),
-        false => Ok(Shape::shredded(metadata, whole.schema.clone(), shredding)?),
+        false => Ok(ParquetLayout::shredded(metadata, whole.schema.clone(), shredding)?),
     }
 }
 
@@ -499,7 +510,7 @@ fn within(mut positions: RoaringTreemap, records: u64) -> RoaringTreemap {
 }
 
 impl GroupWork {
-    async fn run(self) -> Result<Ready> {
+    async fn run(self) -> Result<ReadyGroup> {
         let Self { context, metadata, live, shape, group, target, files, order } = self;
         let shape = shape_of(&context, &metadata, &files, shape).await?;
         let shape = shredded(&context, &metadata, &files, shape).await?;
@@ -512,12 +523,12 @@ impl GroupWork {
         for file in &files {
             let partition = &file.file.partition;
             let records = records(&context, file).await?;
-            inputs.push(Input {
+            inputs.push(InputFile {
                 file: file.clone(),
                 records,
                 deleted: deleted.remove(&file.file.file_path).map(|positions| Arc::new(within(positions, records))),
-                adapter: Arc::new(Adapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
-                seen: Arc::new(Seen::of(&shape, spec, partition)),
+                adapter: Arc::new(BatchAdapter::new(shape.arrow.clone(), &shape.schema, Some((spec.as_ref(), partition)))),
+                seen: Arc::new(PartitionConstants::of(&shape, spec, partition)),
             });
         }
         let deleted = inputs.iter().map(|i| i.records - i.rows()).sum();
@@ -529,14 +540,14 @@ impl GroupWork {
                 (id, rewrite_sorted(&context, &shape, inputs, &target, order).await?)
             }
         };
-        context.catalog.halt("compact-after-write").await;
+        context.catalog.failpoint("compact-after-write").await;
         let mut added = Vec::with_capacity(rewritten.files.len());
         for file in rewritten.files {
             added.push(DataFile { partition: partition.clone(), sort_order_id: sort_order, ..file });
         }
         let spliced = (rewritten.spliced_row_groups, rewritten.spliced_bytes);
-        let done = Done { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
-        Ok(Ready { done, hash: rewritten.hash, deleted, spliced })
+        let done = WrittenGroup { group: group.id, removed: files, added, spec_id: group.spec_id, moves: rewritten.moves };
+        Ok(ReadyGroup { done, hash: rewritten.hash, deleted, spliced })
     }
 }
 

@@ -19,36 +19,36 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
 use esker_types::total;
-use esker_write::{NanCounts, RowGroup, Shape, WriteError, count_nans};
+use esker_write::{NanCounts, ParquetLayout, RowGroup, WriteError, count_nans};
 use futures::stream::TryStreamExt;
 use tokio::sync::{Mutex, mpsc};
 
-use super::feed::{Cut, Input, Segment, Unit, feed, input_memory};
-use super::moves::{Moves, SidecarWriter};
+use super::content_hash::ContentHash;
 use super::options::Verify;
-use super::order::Order;
-use super::proof::ContentHash;
-use super::rewrite::{Assembly, BATCH, Rewritten, Target, entries, received, seen_of, verify};
+use super::order::RowOrder;
+use super::prefetch::{InputFile, RowGroupSpan, UnitLimits, WorkUnit, input_memory, prefetch};
+use super::rewrite::{Assembly, BATCH_ROWS, OutputTarget, RewrittenGroup, entries, received, seen_of, verify};
+use super::row_mapping::{RowMapping, SidecarWriter};
 use crate::jobs::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Rewrites inputs sorted. The origin of each row goes along, so that deletes by position that land meanwhile can follow it.
 pub(crate) async fn rewrite_sorted(
     context: &JobContext,
-    shape: &Arc<Shape>,
-    inputs: Arc<Vec<Input>>,
-    target: &Target,
-    order: Order,
-) -> Result<Rewritten> {
+    shape: &Arc<ParquetLayout>,
+    inputs: Arc<Vec<InputFile>>,
+    target: &OutputTarget,
+    order: RowOrder,
+) -> Result<RewrittenGroup> {
     let lanes = context.concurrency.max(1);
     let order = Arc::new(order);
     let columns = shape.arrow.fields().len();
     let hash_in = Arc::new(std::sync::Mutex::new(ContentHash::default()));
     let schema = with_hidden(&shape.arrow, &order)?;
-    let memory = context.memory.bytes / 8;
-    let cut = Cut { unit_bytes: 4 << 20, splice_bytes: None, max_bytes: u64::MAX, memory };
+    let memory = context.limits.bytes / 8;
+    let cut = UnitLimits { unit_bytes: 4 << 20, splice_bytes: None, max_bytes: u64::MAX, memory };
     let (send, units) = mpsc::channel(1);
-    let feeding = tokio::spawn(feed(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
+    let feeding = tokio::spawn(prefetch(context.clone(), shape.clone(), inputs.clone(), cut, input_memory(memory), send));
     let source = Arc::new(Source {
         context: context.clone(),
         shape: shape.clone(),
@@ -63,9 +63,9 @@ pub(crate) async fn rewrite_sorted(
     let mut sorted = sorted(context, schema, partitions, &order, columns)?;
 
     let total_in = total(inputs.iter().map(|i| i.file.file.size()));
-    let rows_in = total(inputs.iter().map(Input::rows));
-    let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.memory.bytes / 8);
-    let mut sidecar = SidecarWriter::create(&context.memory.spill_dir)?;
+    let rows_in = total(inputs.iter().map(InputFile::rows));
+    let row_group = (shape.row_group_bytes as u64).min(target.file_bytes).min(context.limits.bytes / 8);
+    let mut sidecar = SidecarWriter::create(&context.limits.spill_dir)?;
     let (mut hash, mut nans) = (ContentHash::default(), NanCounts::new());
     let mut assembly = Assembly::new(context, shape, target, total_in);
     let mut encoder = shape.encoder()?;
@@ -107,9 +107,9 @@ pub(crate) async fn rewrite_sorted(
     if rows_out != rows_in {
         return Err(MaintenanceError::NotEquivalent { rows_in, rows_out });
     }
-    let moves = Moves::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
+    let moves = RowMapping::Sorted(sidecar.finish(written.iter().map(|w| w.rows).collect())?);
     let (paths, files) = entries(written);
-    let done = Rewritten { files, paths, hash, moves, spliced_row_groups: 0, spliced_bytes: 0 };
+    let done = RewrittenGroup { files, paths, hash, moves, spliced_row_groups: 0, spliced_bytes: 0 };
     if target.verify == Verify::Full {
         verify(context, shape, &done, seen).await?;
     }
@@ -117,7 +117,7 @@ pub(crate) async fn rewrite_sorted(
 }
 
 /// The table's columns, then the row's origin, then what is compared.
-fn with_hidden(columns: &SchemaRef, order: &Order) -> Result<SchemaRef> {
+fn with_hidden(columns: &SchemaRef, order: &RowOrder) -> Result<SchemaRef> {
     let mut fields: Vec<_> = columns.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("$input", DataType::UInt32, false)));
     fields.push(Arc::new(Field::new("$position", DataType::UInt64, false)));
@@ -131,7 +131,7 @@ fn sorted(
     context: &JobContext,
     schema: SchemaRef,
     partitions: Vec<Arc<dyn PartitionStream>>,
-    order: &Order,
+    order: &RowOrder,
     columns: usize,
 ) -> Result<SendableRecordBatchStream> {
     let key = |(i, options): (usize, arrow::compute::SortOptions)| {
@@ -147,13 +147,13 @@ fn sorted(
     let source = StreamingTableExec::try_new(schema, partitions, None, [], false, None).map_err(failed)?;
     let sort = SortExec::new(ordering.clone(), Arc::new(source)).with_preserve_partitioning(true);
     let merge = SortPreservingMergeExec::new(ordering, Arc::new(sort));
-    std::fs::create_dir_all(&context.memory.spill_dir)?;
-    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![context.memory.spill_dir.clone()]));
-    let pool = FairSpillPool::new(usize::try_from(context.memory.bytes / 2).unwrap_or(usize::MAX));
+    std::fs::create_dir_all(&context.limits.spill_dir)?;
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![context.limits.spill_dir.clone()]));
+    let pool = FairSpillPool::new(usize::try_from(context.limits.bytes / 2).unwrap_or(usize::MAX));
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build_arc();
-    let mut config = SessionConfig::new().with_batch_size(BATCH);
+    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
     config.options_mut().execution.sort_spill_reservation_bytes =
-        usize::try_from(context.memory.bytes / 32).unwrap_or(usize::MAX).min(10 << 20);
+        usize::try_from(context.limits.bytes / 32).unwrap_or(usize::MAX).min(10 << 20);
     let task = TaskContext::default().with_session_config(config).with_runtime(runtime.map_err(failed)?);
     merge.execute(0, Arc::new(task)).map_err(failed)
 }
@@ -174,11 +174,11 @@ fn origins(batch: &RecordBatch, columns: usize, sidecar: &mut SidecarWriter) -> 
 /// The rows to be sorted, decoded by whoever asks next.
 struct Source {
     context: JobContext,
-    shape: Arc<Shape>,
-    inputs: Arc<Vec<Input>>,
-    order: Arc<Order>,
+    shape: Arc<ParquetLayout>,
+    inputs: Arc<Vec<InputFile>>,
+    order: Arc<RowOrder>,
     schema: SchemaRef,
-    units: Mutex<mpsc::Receiver<Result<Unit>>>,
+    units: Mutex<mpsc::Receiver<Result<WorkUnit>>>,
     hash: Arc<std::sync::Mutex<ContentHash>>,
 }
 
@@ -204,9 +204,9 @@ impl PartitionStream for Share {
             loop {
                 let unit = source.units.lock().await.recv().await;
                 let segments = match unit {
-                    Some(Ok(Unit::Encode(segments))) => segments,
+                    Some(Ok(WorkUnit::Encode(segments))) => segments,
                     Some(Err(e)) => return drop(send.send(Err(e)).await),
-                    Some(Ok(Unit::Copy { .. })) | None => return,
+                    Some(Ok(WorkUnit::Copy { .. })) | None => return,
                 };
                 let (this, out) = (source.clone(), send.clone());
                 if let Err(e) = source.context.clone().blocking(move || this.decode(segments, &out)).await {
@@ -221,7 +221,7 @@ impl PartitionStream for Share {
 }
 
 impl Source {
-    fn decode(&self, segments: Vec<Segment>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+    fn decode(&self, segments: Vec<RowGroupSpan>, send: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
         let mut hash = ContentHash::default();
         for segment in segments {
             for batch in segment.decode(&self.shape, &self.inputs[segment.input])? {

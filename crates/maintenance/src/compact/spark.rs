@@ -5,7 +5,7 @@ use esker_types::{TableName, dotted, in_quotes};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::named::{Sorted, sorted_by};
+use super::columns::{SortColumn, sorted_by};
 use super::options::{CompactOptions, Strategy, Verify};
 
 /// A call of one of Iceberg's procedures for Spark.
@@ -54,7 +54,7 @@ pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<
 /// An order as Spark reads it; none if nobody can.
 fn sorted(text: &str) -> Option<String> {
     let keys = sorted_by(text).ok()?;
-    let key = |s: &Sorted<'_>| {
+    let key = |s: &SortColumn<'_>| {
         let (direction, nulls) = (if s.descending { "desc" } else { "asc" }, if s.nulls_first { "first" } else { "last" });
         format!("{} {direction} nulls {nulls}", column(s.name))
     };

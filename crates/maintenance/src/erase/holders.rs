@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, LoadedTable, deletion};
-use esker_format::{DataFileFormat, Projection, TableMetadata};
-use esker_read::{Adapter, EqualityBudget, FileScan, ReadStats, Reader, optional_schema};
+use esker_format::{DataFileFormat, ManifestProjection, TableMetadata};
+use esker_read::{BatchAdapter, EqualityBudget, FileScan, ReadStats, Reader, optional_schema};
 use esker_storage::Location;
-use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, Named, Planned, held_manifests, load_live, residual};
+use esker_table::{DeleteIndex, Expr, LiveFile, LiveFiles, NamedFile, Planned, held_manifests, load_live, residual};
 use esker_types::{Coded, Millis};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matching::{fields, matching};
 use super::outside::outside;
-use crate::compact::{BATCH, resolve_within, union};
+use crate::compact::{BATCH_ROWS, resolve_within, union};
 use crate::{Result, check_plain};
 
 /// Files read at the same time.
@@ -39,11 +39,11 @@ pub struct RowHolder {
     /// When it may be deleted, if it is in quarantine.
     pub due_ms: Option<Millis>,
     /// Why the file stays, though it is in quarantine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spared: Option<String>,
+    #[serde(default, alias = "spared", skip_serializing_if = "Option::is_none")]
+    pub released: Option<String>,
     /// The path under which the quarantine holds the file, if it does.
     #[serde(skip)]
-    pub(super) doomed_as: Option<String>,
+    pub(super) quarantined_as: Option<String>,
 }
 
 impl RowHolder {
@@ -54,7 +54,7 @@ impl RowHolder {
             (false, ..) => format!("the rows are in the table: {}", names(&self.in_table)),
             (_, false, ..) => format!("deleted rows of {}", names(&self.refs)),
             (_, _, 1.., _) => format!("{} earlier snapshots", self.snapshots),
-            (.., Some(_)) => match &self.spared {
+            (.., Some(_)) => match &self.released {
                 None => "quarantine".to_owned(),
                 Some(why) => format!("quarantine, and it is not deleted: {why}"),
             },
@@ -74,13 +74,13 @@ pub(super) struct Suspect {
     hidden: Vec<(String, Arc<RoaringTreemap>)>,
     snapshots: BTreeSet<i64>,
     /// In quarantine: what it is called there, and when it goes.
-    pub(super) doomed: Option<(String, Millis)>,
+    pub(super) quarantined: Option<(String, Millis)>,
 }
 
 impl Suspect {
     pub(super) fn new(file: Option<LiveFile>, bytes: u64, parquet: bool) -> Self {
-        let (refs, in_table, hidden, snapshots, doomed) = Default::default();
-        Self { file, bytes, parquet, refs, in_table, hidden, snapshots, doomed }
+        let (refs, in_table, hidden, snapshots, quarantined) = Default::default();
+        Self { file, bytes, parquet, refs, in_table, hidden, snapshots, quarantined }
     }
 }
 
@@ -118,17 +118,17 @@ pub(super) async fn holders(
             continue;
         }
         snapshots.extend(&suspect.snapshots);
-        let Suspect { bytes, refs, mut in_table, hidden, snapshots, doomed, .. } = suspect;
+        let Suspect { bytes, refs, mut in_table, hidden, snapshots, quarantined, .. } = suspect;
         let shown = |(_, deleted): &(String, Arc<RoaringTreemap>)| rows.as_ref().is_some_and(|rows| !rows.is_subset(deleted));
         in_table.extend(hidden.into_iter().filter(shown).map(|(name, _)| name));
         let (rows, snapshots) = (rows.map(|rows| rows.len()), snapshots.len() as u64);
-        let (doomed_as, due_ms) = doomed.unzip();
-        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots, due_ms, spared: None, doomed_as });
+        let (doomed_as, due_ms) = quarantined.unzip();
+        found.push(RowHolder { path, bytes, rows, refs, in_table, snapshots, due_ms, released: None, quarantined_as: doomed_as });
     }
-    if found.iter().any(|holder| holder.doomed_as.is_some()) {
-        let mut kept = deletion::kept(catalog, table.row.id).await?;
+    if found.iter().any(|holder| holder.quarantined_as.is_some()) {
+        let mut kept = deletion::reasons_to_keep(catalog, table.row.id).await?;
         for holder in &mut found {
-            holder.spared = holder.doomed_as.as_ref().and_then(|path| kept.remove(path));
+            holder.released = holder.quarantined_as.as_ref().and_then(|path| kept.remove(path));
         }
     }
     Ok((found, snapshots))
@@ -147,7 +147,7 @@ async fn suspects(
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
     for manifest in held_manifests(source, metadata).await? {
-        for named in manifest.files(source, metadata, &Projection::all()).await?.iter().filter(Named::is_alive) {
+        for named in manifest.files(source, metadata, &ManifestProjection::all()).await?.iter().filter(NamedFile::is_alive) {
             let data = named.file();
             let path = Location::normal(&data.file_path);
             known.insert(path.clone());
@@ -236,9 +236,9 @@ async fn rows_in(
     let spec = suspect.file.as_ref().and_then(|f| Some((metadata.partition_spec_by_id(f.spec_id)?, f.file.partition.as_ref())));
     let spec = spec.map(|(spec, partition)| (spec.as_ref(), partition));
     let target = optional_schema(schema, &fields(filter, schema)?)?;
-    let adapter = Arc::new(Adapter::new(target, schema, spec));
+    let adapter = Arc::new(BatchAdapter::new(target, schema, spec));
     let open = reader.naming(metadata).open(path, suspect.bytes, stats).await?;
-    let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH })?;
+    let mut batches = open.stream(FileScan { adapter, row_groups: None, deleted: None, batch_size: BATCH_ROWS })?;
     let (mut rows, mut first) = (RoaringTreemap::new(), 0);
     while let Some(batch) = batches.try_next().await? {
         let found = matching(filter, &batch, schema)?;

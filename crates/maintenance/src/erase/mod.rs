@@ -205,10 +205,10 @@ pub(crate) async fn execute_erase(
     outcome.snapshots = execute_expire(context, &current, &expiry.0, &expiry.1).await?.snapshots;
     let current = reload().await?;
     let (after, _) = report(catalog, reader, &current, &options).await?;
-    let quarantined: Vec<String> = after.holders.iter().filter_map(|h| h.doomed_as.clone()).collect();
-    outcome.files = catalog.state().hasten_dooms(&quarantined, deadline_ms).await?;
+    let quarantined: Vec<String> = after.holders.iter().filter_map(|h| h.quarantined_as.clone()).collect();
+    outcome.files = catalog.state().shorten_quarantine(&quarantined, deadline_ms).await?;
     outcome.report = report(catalog, reader, &current, &options).await?.0;
-    let goes = |h: &RowHolder| h.snapshots == 0 && h.spared.is_none() && h.due_ms.is_some_and(|due| due <= deadline_ms);
+    let goes = |h: &RowHolder| h.snapshots == 0 && h.released.is_none() && h.due_ms.is_some_and(|due| due <= deadline_ms);
     outcome.complete = outcome.report.holders.iter().all(goes);
     Ok(outcome)
 }

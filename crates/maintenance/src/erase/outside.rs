@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_catalog::{Catalog, LoadedTable, PathSet, Place, deletion, places_of, referenced_elsewhere};
+use esker_catalog::{Catalog, LoadedTable, PathSet, Place, deletion, places_of, referenced_by_others};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::metadata_dir;
 use esker_types::Millis;
@@ -23,7 +23,7 @@ struct Stray {
     path: String,
     bytes: u64,
     /// In quarantine: what it is called there, and when it goes.
-    doomed: Option<(String, Millis)>,
+    quarantined: Option<(String, Millis)>,
 }
 
 pub(super) async fn outside(
@@ -32,19 +32,19 @@ pub(super) async fn outside(
     known: &HashSet<String>,
     found: &mut BTreeMap<String, Suspect>,
 ) -> Result<()> {
-    let mut doomed: BTreeMap<String, (String, Millis)> = BTreeMap::new();
+    let mut quarantined: BTreeMap<String, (String, Millis)> = BTreeMap::new();
     for file in catalog.state().quarantine_of(table.row.id).await? {
-        doomed.insert(Location::normal(&file.doom.path), (file.doom.path, file.doom.due_ms));
+        quarantined.insert(Location::normal(&file.record.path), (file.record.path, file.record.due_ms));
     }
-    for (path, doomed) in &doomed {
+    for (path, quarantined) in &quarantined {
         if let Some(suspect) = found.get_mut(path) {
-            suspect.doomed = Some(doomed.clone());
+            suspect.quarantined = Some(quarantined.clone());
         }
     }
-    doomed.retain(|path, _| !found.contains_key(path));
-    let mut strays = loose(catalog, table, |path| known.contains(path) || doomed.contains_key(path)).await?;
-    for (path, doomed) in doomed {
-        strays.push(Stray { path, bytes: 0, doomed: Some(doomed) });
+    quarantined.retain(|path, _| !found.contains_key(path));
+    let mut strays = loose(catalog, table, |path| known.contains(path) || quarantined.contains_key(path)).await?;
+    for (path, quarantined) in quarantined {
+        strays.push(Stray { path, bytes: 0, quarantined: Some(quarantined) });
     }
     let storage = catalog.storage();
     let looks = strays.into_iter().map(|stray| async move {
@@ -52,10 +52,10 @@ pub(super) async fn outside(
         Ok::<_, crate::MaintenanceError>((stray, parquet))
     });
     let mut looks = futures::stream::iter(looks).buffered(CONCURRENCY);
-    while let Some((Stray { path, doomed, .. }, look)) = looks.try_next().await? {
+    while let Some((Stray { path, quarantined, .. }, look)) = looks.try_next().await? {
         if let Some((bytes, parquet)) = look {
             let mut suspect = Suspect::new(None, bytes, parquet);
-            suspect.doomed = doomed;
+            suspect.quarantined = quarantined;
             found.insert(path, suspect);
         }
     }
@@ -65,7 +65,7 @@ pub(super) async fn outside(
 /// Files in the table's places that belong to nothing, and those that were to be deleted and are kept.
 async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<Stray>> {
     let own = places_of(catalog, table).await?;
-    let elsewhere = referenced_elsewhere(catalog, table.row.id, &own).await?;
+    let elsewhere = referenced_by_others(catalog, table.row.id, &own).await?;
     let others = deletion::other_places(catalog, Some(table.row.id)).await?;
     let places = Places { own, elsewhere, others };
     let metadata = Location::parse(&metadata_dir(&table.metadata.location, &table.metadata.properties))?;
@@ -80,13 +80,13 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
             }
         }
     }
-    for file in catalog.state().spared_of(table.row.id).await? {
-        let Ok(at) = Location::parse(&file.doom.path) else { continue };
+    for file in catalog.state().released_of(table.row.id).await? {
+        let Ok(at) = Location::parse(&file.record.path) else { continue };
         if !known(&at.to_string()) && !strays.contains_key(&at.to_string()) && !places.is_anothers(&at)? {
             strays.insert(at.to_string(), 0);
         }
     }
-    Ok(strays.into_iter().map(|(path, bytes)| Stray { path, bytes, doomed: None }).collect())
+    Ok(strays.into_iter().map(|(path, bytes)| Stray { path, bytes, quarantined: None }).collect())
 }
 
 /// Where a table's files lie, and others'.

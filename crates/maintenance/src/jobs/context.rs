@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_catalog::{Catalog, Cause};
+use esker_catalog::{Actor, Catalog};
 use esker_read::Reader;
 use esker_state::JobLine;
 use esker_types::{Carried, JobId, TableId, now_ms};
@@ -48,7 +48,7 @@ impl Progress {
     }
 
     /// Adds a line to the job's log.
-    pub(crate) fn note(&self, text: String) {
+    pub(crate) fn log(&self, text: String) {
         tracing::info!("{text}");
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(JobLine { time_ms: now_ms(), text });
     }
@@ -77,15 +77,15 @@ pub(crate) struct JobContext {
     pub(crate) concurrency: usize,
     /// Turns for them, shared by the jobs of a warehouse.
     pub(crate) cpu: Arc<Semaphore>,
-    pub(crate) memory: Limits,
+    pub(crate) limits: JobLimits,
     pub(crate) counters: Arc<Counters>,
     /// Who asked for the job, as the out-box names it.
-    pub(crate) cause: Cause,
+    pub(crate) actor: Actor,
 }
 
 /// What a job may take.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct JobLimits {
     /// Memory in bytes, about.
     pub bytes: u64,
     /// Where goes what does not fit into it.
@@ -96,7 +96,7 @@ impl JobContext {
     /// The context of one of `n` groups that are rewritten at the same time: they share the memory.
     pub(crate) fn share(&self, n: usize) -> Self {
         let mut this = self.clone();
-        this.memory.bytes /= n.max(1) as u64;
+        this.limits.bytes /= n.max(1) as u64;
         this
     }
 
@@ -110,20 +110,20 @@ impl JobContext {
     }
 
     /// Keeps that a file could not be read, if that is what went wrong.
-    pub(crate) async fn note_damage(&self, error: &MaintenanceError) {
+    pub(crate) async fn record_damage(&self, error: &MaintenanceError) {
         if let Some(met) = error.unreadable() {
-            self.catalog.note_damage(self.table, &met, &format!("met by job {}", self.job)).await;
+            self.catalog.record_damage(self.table, &met, &format!("met by job {}", self.job)).await;
         }
     }
 
     /// [`MaintenanceError::Cancelled`] if somebody wants the job to end. Asked where nothing is half done.
-    pub(crate) fn go_on(&self) -> Result<()> {
+    pub(crate) fn check_cancelled(&self) -> Result<()> {
         if self.progress.is_cancelled() { Err(MaintenanceError::Cancelled) } else { Ok(()) }
     }
 
     /// Does work that keeps a thread busy, on a thread where nothing waits for it, and counts its processor time.
     pub(crate) async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        self.go_on()?;
+        self.check_cancelled()?;
         let counters = self.counters;
         tokio::task::spawn_blocking(move || counters.timed(work)).await?
     }

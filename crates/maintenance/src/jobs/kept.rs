@@ -1,5 +1,5 @@
-//! What earlier versions wrote into the state database of jobs: requests that wait, plans and outcomes that an undo or a report reads. Each
-//! sample is as version 0.1 wrote it, and is written the same today.
+//! Job records of earlier versions stay readable: requests that wait, and the plans and outcomes that an undo or a report reads. Each sample
+//! is as version 0.1 wrote it. Today's version writes the same, but for the fields in [`RENAMED`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,13 +7,27 @@ use serde_json::{Value, json};
 
 use crate::{
     CheckOutcome, CheckPlan, CompactOutcome, CompactPlan, Cost, EraseOutcome, ErasureReport, ExpireOutcome, ExpirePlan,
-    ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, Request, StatisticsOutcome, StatisticsPlan, Undone,
+    JobRequest, ManifestOutcome, ManifestPlan, OrphanOutcome, OrphanPlan, StatisticsOutcome, StatisticsPlan, Undone,
 };
 
-/// What a sample is read as. It is written as it was.
+/// Fields whose old names are read, with the names that are written.
+const RENAMED: [(&str, &str); 3] =
+    [("doomed_files", "quarantined_files"), ("doomed_bytes", "quarantined_bytes"), ("spared", "released")];
+
+/// A sample with today's names.
+fn renamed(sample: &Value) -> Value {
+    let name = |key: &String| RENAMED.iter().find(|(old, _)| old == key).map_or(key.clone(), |(_, new)| (*new).to_owned());
+    match sample {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (name(key), renamed(value))).collect(),
+        Value::Array(items) => items.iter().map(renamed).collect(),
+        value => value.clone(),
+    }
+}
+
+/// Reads a sample and checks that it is written with today's names.
 fn read<T: Serialize + DeserializeOwned>(sample: &Value) -> T {
     let read: T = serde_json::from_value(sample.clone()).unwrap_or_else(|e| panic!("{e}: {sample}"));
-    assert_eq!(serde_json::to_value(&read).expect("written"), *sample);
+    assert_eq!(serde_json::to_value(&read).expect("written"), renamed(sample));
     read
 }
 
@@ -50,7 +64,7 @@ fn requests_that_wait_are_read() {
     ] {
         let mut sample = json!({});
         sample[kind] = options;
-        assert_eq!(read::<Request>(&sample).kind(), kind);
+        assert_eq!(read::<JobRequest>(&sample).kind(), kind);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Jobs: asked for, queued, taken, done.
 
 mod context;
-mod handed;
+mod external;
 #[cfg(test)]
 mod kept;
 mod request;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_catalog::{Catalog, Cause, LoadedTable};
+use esker_catalog::{Actor, Catalog, LoadedTable};
 use esker_read::Reader;
 use esker_state::{NewJob, StateError};
 use esker_types::{JobId, Millis, Principal, TableId, TableName, now_ms};
@@ -22,30 +22,30 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::{MaintenanceError, Result};
 pub(crate) use context::JobContext;
-pub use context::{Limits, Progress};
-pub use handed::{HandedOver, SPARK};
-pub use request::Request;
-use request::Work;
+pub use context::{JobLimits, Progress};
+pub use external::{ExternalJob, SPARK};
+pub use request::JobRequest;
+use request::PlannedJob;
+use stats::JobStats;
 pub use stats::KindStats;
-use stats::Stats;
 pub(crate) use worker::current;
 pub use worker::{Worker, WorkerOptions};
 
 /// The priority of what somebody waits for.
-pub const ASKED: i64 = 100;
+pub const PRIORITY_MANUAL: i64 = 100;
 /// The priority of what a schedule says.
-pub const SCHEDULED: i64 = 50;
+pub const PRIORITY_SCHEDULED: i64 = 50;
 /// The priority of what Esker does by itself.
-pub const BY_ITSELF: i64 = 0;
+pub const PRIORITY_AUTOPILOT: i64 = 0;
 
 /// Plans kept until their jobs are taken.
 const MOST_PLANS: usize = 64;
 
 /// A job to be entered.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct JobSpec {
     /// What it is to do.
-    pub request: Request,
+    pub request: JobRequest,
     /// Who asks for it.
     pub principal: String,
     /// Why, for people.
@@ -60,12 +60,12 @@ pub struct Order {
     pub predicted: Option<Value>,
 }
 
-impl Order {
+impl JobSpec {
     /// What somebody asks for, now.
-    pub fn asked(request: Request, principal: &Principal) -> Self {
+    pub fn manual(request: JobRequest, principal: &Principal) -> Self {
         let reason = format!("asked for by {principal}");
         let (key, predicted) = (None, None);
-        Self { request, principal: principal.to_string(), reason, key, priority: ASKED, due_ms: 0, predicted }
+        Self { request, principal: principal.to_string(), reason, key, priority: PRIORITY_MANUAL, due_ms: 0, predicted }
     }
 }
 
@@ -77,12 +77,12 @@ pub struct Maintenance {
     runtime: Handle,
     concurrency: usize,
     cpu: Arc<Semaphore>,
-    limits: Limits,
+    limits: JobLimits,
     /// Jobs at work in this process.
     running: Arc<Mutex<HashMap<JobId, Arc<Progress>>>>,
     /// Plans made when a job was asked for: carried out if its table has not changed since.
-    planned: Arc<Mutex<HashMap<JobId, (LoadedTable, Work)>>>,
-    stats: Arc<Stats>,
+    planned: Arc<Mutex<HashMap<JobId, (LoadedTable, PlannedJob)>>>,
+    stats: Arc<JobStats>,
     /// Says that a job may be there to be taken.
     wake: Arc<Notify>,
 }
@@ -90,7 +90,14 @@ pub struct Maintenance {
 impl Maintenance {
     /// Jobs run on `runtime`, with up to `concurrency` threads that decode and encode, each job within its limits. `wake` is the
     /// server's, for all warehouses.
-    pub fn new(catalog: Catalog, reader: Reader, runtime: Handle, concurrency: usize, limits: Limits, wake: Arc<Notify>) -> Self {
+    pub fn new(
+        catalog: Catalog,
+        reader: Reader,
+        runtime: Handle,
+        concurrency: usize,
+        limits: JobLimits,
+        wake: Arc<Notify>,
+    ) -> Self {
         let cpu = Arc::new(Semaphore::new(concurrency.max(1)));
         let (running, planned, stats) = (Arc::default(), Arc::default(), Arc::default());
         Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake }
@@ -133,10 +140,10 @@ impl Maintenance {
     }
 
     /// Plans a job, so that what can't be done is refused at once, and enters it.
-    pub async fn start(&self, name: &TableName, order: Order) -> Result<JobId> {
+    pub async fn start(&self, name: &TableName, order: JobSpec) -> Result<JobId> {
         let table = self.catalog.load(name).await?;
         let job = JobId::fresh();
-        let work = Work::plan(&self.context(job, 0, table.row.id, &order.principal), &table, &order.request).await?;
+        let work = PlannedJob::plan(&self.context(job, 0, table.row.id, &order.principal), &table, &order.request).await?;
         let (id, name) = (table.row.id, table.row.name.clone());
         {
             let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +159,7 @@ impl Maintenance {
     }
 
     /// Enters a job as it is; it is planned when it is taken. None if a job of its key was entered before.
-    pub async fn enqueue(&self, table: TableId, name: &TableName, order: Order) -> Result<Option<JobId>> {
+    pub async fn enqueue(&self, table: TableId, name: &TableName, order: JobSpec) -> Result<Option<JobId>> {
         let job = JobId::fresh();
         match self.enter(job, table, name, order).await {
             Err(MaintenanceError::State(StateError::KeyTaken { .. })) => Ok(None),
@@ -160,7 +167,7 @@ impl Maintenance {
         }
     }
 
-    async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: Order) -> Result<JobId> {
+    async fn enter(&self, id: JobId, table: TableId, name: &TableName, order: JobSpec) -> Result<JobId> {
         let new = NewJob {
             id,
             table,
@@ -179,7 +186,7 @@ impl Maintenance {
         Ok(entered)
     }
 
-    fn take_plan(&self, job: JobId) -> Option<(LoadedTable, Work)> {
+    fn take_plan(&self, job: JobId) -> Option<(LoadedTable, PlannedJob)> {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner).remove(&job)
     }
 
@@ -193,9 +200,9 @@ impl Maintenance {
             progress: Arc::default(),
             concurrency: self.concurrency,
             cpu: self.cpu.clone(),
-            memory: self.limits.clone(),
+            limits: self.limits.clone(),
             counters: Arc::default(),
-            cause: Cause { principal: principal.to_owned(), receipt: None },
+            actor: Actor { principal: principal.to_owned(), receipt: None },
         }
     }
 }

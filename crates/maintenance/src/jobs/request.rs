@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::JobContext;
-use super::handed::{SPARK, is_for_spark};
+use super::external::{SPARK, is_for_spark};
 use crate::check::{execute_check, plan_check};
 use crate::compact::execute_compact;
 use crate::erase::{execute_erase, plan_erase};
@@ -23,7 +23,7 @@ use crate::{
 /// What a job is to do, as it waits in the queue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub enum JobRequest {
     /// Rewrite data files, or deletes.
     Compact(Box<CompactOptions>),
     /// Remove snapshots.
@@ -40,7 +40,7 @@ pub enum Request {
     Check(CheckOptions),
 }
 
-impl Request {
+impl JobRequest {
     /// What a job is to do, as its record has it.
     pub(crate) fn of(job: &Job) -> Result<Self> {
         serde_json::from_value(job.request.clone())
@@ -64,7 +64,7 @@ impl Request {
     }
 
     /// Whether it changes nothing: then nothing that protects a table stands in its way.
-    pub const fn only_looks(&self) -> bool {
+    pub const fn is_read_only(&self) -> bool {
         matches!(self, Self::Check(_))
     }
 
@@ -89,7 +89,7 @@ fn without_nulls(value: &mut Value) -> Value {
 
 /// A planned job.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum PlannedJob {
     Compact(Box<crate::CompactPlan>),
     Expire(Box<(crate::ExpirePlan, Unreferenced)>),
     Orphans(crate::OrphanPlan),
@@ -103,24 +103,24 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
 }
 
-impl Work {
-    pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &Request) -> Result<Self> {
+impl PlannedJob {
+    pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Self> {
         Ok(match request {
-            Request::Compact(options) => {
+            JobRequest::Compact(options) => {
                 check_owned(table)?;
                 Self::Compact(Box::new(plan_compact(&context.catalog, table, options).await?))
             }
-            Request::Expire(policy) => Self::Expire(Box::new(expire::plan(&context.catalog, table, *policy).await?)),
-            Request::Manifests(options) => {
-                Self::Manifests(plan_manifests(&context.catalog, table, options, context.memory.bytes).await?)
+            JobRequest::Expire(policy) => Self::Expire(Box::new(expire::plan(&context.catalog, table, *policy).await?)),
+            JobRequest::Manifests(options) => {
+                Self::Manifests(plan_manifests(&context.catalog, table, options, context.limits.bytes).await?)
             }
-            Request::Statistics(options) => Self::Statistics(plan_statistics(table, options)?),
-            Request::Erase(options) => {
+            JobRequest::Statistics(options) => Self::Statistics(plan_statistics(table, options)?),
+            JobRequest::Erase(options) => {
                 let report = plan_erase(context, table, options).await?;
                 Self::Erase(Box::new((options.clone(), report)))
             }
-            Request::Check(options) => Self::Check(plan_check(&context.catalog, table, options).await?),
-            Request::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, options)?),
+            JobRequest::Check(options) => Self::Check(plan_check(&context.catalog, table, options).await?),
+            JobRequest::Orphans(options) => Self::Orphans(plan_orphans(&context.catalog, table, options)?),
         })
     }
 

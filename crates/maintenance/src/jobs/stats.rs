@@ -20,14 +20,14 @@ pub struct KindStats {
 
 /// By kind.
 #[derive(Debug, Default)]
-pub(crate) struct Stats(Mutex<BTreeMap<String, KindStats>>);
+pub(crate) struct JobStats(Mutex<BTreeMap<String, KindStats>>);
 
-impl Stats {
+impl JobStats {
     pub(crate) fn count(&self, kind: &str, end: &JobEnd, seconds: f64, cost: Cost) {
         let state = match end {
             JobEnd::Succeeded(_) => JobState::Succeeded,
             JobEnd::Failed(_) => JobState::Failed,
-            JobEnd::Again(..) | JobEnd::HandedOver(_) => JobState::Queued,
+            JobEnd::Again(..) | JobEnd::Delegated(_) => JobState::Queued,
             JobEnd::Cancelled => JobState::Cancelled,
         };
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
-use super::{JobContext, Maintenance, Request, Work};
+use super::{JobContext, JobRequest, Maintenance, PlannedJob};
 use crate::{MaintenanceError, Result, check_not_frozen};
 
 /// Between looks into the queue when nobody says that something is there.
@@ -80,7 +80,7 @@ impl Worker {
     /// Hears from the other servers that a job may be there, where the database can tell.
     pub async fn listen(self) {
         loop {
-            match self.state.hear_of_jobs().await {
+            match self.state.listen_for_jobs().await {
                 // It can't: the queue is looked at every two seconds.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut news)) => {
@@ -97,7 +97,7 @@ impl Worker {
     /// The jobs of servers that are gone wait for another attempt. What they had written is reclaimed apart from that: no attempt's
     /// files are named like another's.
     async fn take_over(&self) {
-        match self.state.take_jobs_over().await {
+        match self.state.requeue_abandoned_jobs().await {
             Ok(0) => {}
             Ok(jobs) => tracing::warn!(jobs, "jobs are taken over: their server went away"),
             Err(error) => tracing::warn!(%error, "whether jobs are to be taken over could not be found out; it is tried again"),
@@ -142,7 +142,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
     let _leave = Leave { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
-    context.progress.note(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
+    context.progress.log(format!("attempt {} begins on server {}", job.attempts, maintenance.catalog.state().instance()));
     let started = Instant::now();
     let mut measured = None;
     let done = {
@@ -153,7 +153,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
         }
     };
     if let Err(error) = &done {
-        context.note_damage(error).await;
+        context.record_damage(error).await;
     }
     let (seconds, cost) = (started.elapsed().as_secs_f64(), context.counters.cost());
     let end = end(&job, &context, &options, done);
@@ -163,7 +163,7 @@ async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, tur
 }
 
 /// What an attempt came to.
-enum Done {
+enum AttemptResult {
     /// What it did, as JSON.
     Outcome(String),
     /// It is another engine's.
@@ -171,34 +171,39 @@ enum Done {
 }
 
 /// Plans and runs. What the table looked like before and after goes into `measured`.
-async fn carry_out(maintenance: &Maintenance, context: &JobContext, job: &Job, measured: &mut Option<Value>) -> Result<Done> {
+async fn carry_out(
+    maintenance: &Maintenance,
+    context: &JobContext,
+    job: &Job,
+    measured: &mut Option<Value>,
+) -> Result<AttemptResult> {
     let catalog = maintenance.catalog();
-    catalog.halt(&format!("job-{}", job.kind)).await;
-    let request = Request::of(job)?;
+    catalog.failpoint(&format!("job-{}", job.kind)).await;
+    let request = JobRequest::of(job)?;
     let table = current(maintenance.catalog(), job).await?;
-    if !request.only_looks() {
+    if !request.is_read_only() {
         // The table may have been frozen since somebody asked.
         check_not_frozen(catalog, &table).await?;
     }
     let kept = maintenance.take_plan(job.id).filter(|(planned, _)| planned.row.metadata_location == table.row.metadata_location);
     let work = match kept {
         Some((_, work)) => work,
-        None => Work::plan(context, &table, &request).await?,
+        None => PlannedJob::plan(context, &table, &request).await?,
     };
     catalog.state().plan_job(job, &work.plan_json()).await?;
-    if request.only_looks() {
+    if request.is_read_only() {
         // There is nothing to compare, and the facts of a sick table can't be had.
-        return Ok(Done::Outcome(work.run(context, &table).await?));
+        return Ok(AttemptResult::Outcome(work.run(context, &table).await?));
     }
     let before = catalog.facts(&table).await?.shape();
     if let Some(engine) = work.engine(&table)? {
         *measured = Some(json!({"before": before}));
-        return Ok(Done::HandOver(engine));
+        return Ok(AttemptResult::HandOver(engine));
     }
     let outcome = work.run(context, &table).await?;
     let after = catalog.facts(&current(catalog, job).await?).await?.shape();
     *measured = Some(json!({"before": before, "after": after}));
-    Ok(Done::Outcome(outcome))
+    Ok(AttemptResult::Outcome(outcome))
 }
 
 /// The job's table as it is now, whatever it is called now.
@@ -216,12 +221,12 @@ async fn beat(context: &JobContext) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(BEAT).await;
         flush(context).await;
-        match state.beat_job(context.job, context.progress.get()).await {
+        match state.flush_progress(context.job, context.progress.get()).await {
             Ok(false) => {}
             Ok(true) if context.progress.is_cancelled() => {}
             Ok(true) => {
                 context.progress.cancel();
-                context.progress.note("somebody wants it to end: it does where nothing is half done".to_owned());
+                context.progress.log("somebody wants it to end: it does where nothing is half done".to_owned());
             }
             Err(error) => tracing::warn!(%error, "how far the job is could not be recorded"),
         }
@@ -236,31 +241,31 @@ async fn flush(context: &JobContext) {
 }
 
 /// What becomes of a job whose attempt is over.
-fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<Done>) -> JobEnd {
+fn end(job: &Job, context: &JobContext, options: &WorkerOptions, done: Result<AttemptResult>) -> JobEnd {
     let progress = &context.progress;
     match done {
-        Ok(Done::HandOver(engine)) => {
-            progress.note(format!("handed over to {engine}: it waits for a worker of that engine"));
-            JobEnd::HandedOver(engine)
+        Ok(AttemptResult::HandOver(engine)) => {
+            progress.log(format!("handed over to {engine}: it waits for a worker of that engine"));
+            JobEnd::Delegated(engine)
         }
-        Ok(Done::Outcome(outcome)) => {
-            progress.note("succeeded".to_owned());
+        Ok(AttemptResult::Outcome(outcome)) => {
+            progress.log("succeeded".to_owned());
             JobEnd::Succeeded(outcome)
         }
         Err(_) if progress.is_cancelled() => {
-            progress.note("cancelled".to_owned());
+            progress.log("cancelled".to_owned());
             JobEnd::Cancelled
         }
         Err(error) => {
-            let attempts = u32::try_from(job.attempts - job.deaths).unwrap_or(u32::MAX).max(1);
+            let attempts = u32::try_from(job.attempts - job.worker_losses).unwrap_or(u32::MAX).max(1);
             if attempts >= options.attempts || !error.code().is_passing() {
                 tracing::error!(%error, "the job failed");
-                progress.note(format!("failed: {error}"));
+                progress.log(format!("failed: {error}"));
                 return JobEnd::Failed(error.to_string());
             }
             let pause = options.retry.saturating_mul(4_u32.saturating_pow(attempts - 1));
             tracing::warn!(%error, "the job failed, and is tried again");
-            progress.note(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
+            progress.log(format!("failed, and is tried again in {} s: {error}", pause.as_secs()));
             JobEnd::Again(error.to_string(), now_ms().saturating_add(Millis::try_from(pause.as_millis()).unwrap_or(Millis::MAX)))
         }
     }
@@ -281,7 +286,7 @@ async fn settle(context: &JobContext, end: &JobEnd, measured: &str) -> Result<()
     let state = context.catalog.state();
     let left = state.outputs_of_job(context.job).await?;
     if !left.is_empty() {
-        let settled = deletion::settle(&context.catalog, context.table, &left, "written by a job and not committed");
+        let settled = deletion::settle_outputs(&context.catalog, context.table, &left, "written by a job and not committed");
         match caught(settled).await {
             Ok(Ok(_)) => {}
             Ok(Err(CatalogError::State(error))) => return Err(error.into()),

@@ -18,8 +18,8 @@ use datafusion::logical_expr::Expr;
 use super::function::{Unary, call};
 use super::instant::unit_nanoseconds;
 use super::zone::is_utc;
-use crate::moment::{as_texts, holds_times, whole};
-use crate::wording::sql_type;
+use crate::error_wording::sql_type;
+use crate::timestamp_text::{as_texts, holds_times, whole};
 
 /// What can't be converted becomes null, and is looked for.
 const SAFE: CastOptions<'static> = CastOptions { safe: true, format_options: FormatOptions::new() };

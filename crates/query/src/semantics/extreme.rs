@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Accumulator;
 use esker_read::{has_many_forms, one_nan_and_zero};
 
-use crate::wording::sql_type;
+use crate::error_wording::sql_type;
 
 /// A float in the order of `docs/sql.md`, or against it.
 #[derive(Debug, Clone)]
@@ -101,14 +101,14 @@ pub(crate) trait Rank: PartialOrd + Clone + std::fmt::Debug + Send + Sync + 'sta
 
 /// A value of a type whose order Arrow knows, or against it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Plain {
+pub(crate) struct Comparable {
     value: ScalarValue,
     /// What is compared in its place, if that is another.
     key: Option<ScalarValue>,
     against: bool,
 }
 
-impl PartialOrd for Plain {
+impl PartialOrd for Comparable {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         let (own, others) = (self.key.as_ref().unwrap_or(&self.value), other.key.as_ref().unwrap_or(&other.value));
         let order = own.partial_cmp(others)?;
@@ -116,7 +116,7 @@ impl PartialOrd for Plain {
     }
 }
 
-impl Rank for Plain {
+impl Rank for Comparable {
     fn of(values: &ArrayRef, against: bool) -> Result<Vec<Self>> {
         let valid = (0..values.len()).filter(|i| values.is_valid(*i));
         let keys = has_many_forms(values.data_type()).then(|| one_nan_and_zero(values)).transpose()?;

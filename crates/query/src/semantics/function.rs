@@ -26,7 +26,7 @@ pub(super) trait Unary: std::fmt::Debug + PartialEq + Eq + std::hash::Hash + Sen
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Function<T> {
+pub(super) struct UnaryFunction<T> {
     pub(super) inner: T,
     signature: Signature,
 }
@@ -43,7 +43,7 @@ pub(super) fn kept<T: Unary>(inner: T, expr: Expr) -> Expr {
 
 fn called<T: Unary>(inner: T, expr: Expr, volatility: Volatility) -> Expr {
     let signature = Signature::any(1, volatility);
-    Arc::new(ScalarUDF::new_from_impl(Function { inner, signature })).call(vec![expr])
+    Arc::new(ScalarUDF::new_from_impl(UnaryFunction { inner, signature })).call(vec![expr])
 }
 
 /// Whether an expression is a call of a function with this name.
@@ -60,7 +60,7 @@ pub(crate) fn of_untyped_null(arguments: &ScalarFunctionArgs) -> Result<Option<C
     Ok(Some(ColumnarValue::Scalar(ScalarValue::try_from(arguments.return_field.data_type())?)))
 }
 
-impl<T: Unary> ScalarUDFImpl for Function<T> {
+impl<T: Unary> ScalarUDFImpl for UnaryFunction<T> {
     fn name(&self) -> &str {
         self.inner.name()
     }

@@ -55,7 +55,7 @@ mod variants;
 mod zone;
 
 pub(crate) use convert::{cast_values, is_own, nearest};
-pub(crate) use extreme::{Extreme, Nested, Plain, Ranked, Windowed};
+pub(crate) use extreme::{Comparable, Extreme, Nested, Ranked, Windowed};
 pub(crate) use function::of_untyped_null;
 pub(crate) use numbers::numbers;
 pub(crate) use plans::rewritten;
@@ -63,7 +63,7 @@ pub(crate) use quantified::name as quantified;
 pub(crate) use quotient::FRACTION;
 pub(crate) use signed::signed;
 pub(crate) use types::{Types, mark_fixed, stored, type_name, without_marks};
-pub(crate) use variants::{told_part, tried, tried_of};
+pub(crate) use variants::{checked_part, extracted_part, extracted_type};
 
 /// Other names of functions: what the standard or PostgreSQL call `ceil`; and what PostgreSQL and Spark call functions that mean all items
 /// of a list, which DataFusion has under the same names for the first item.
@@ -97,8 +97,8 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         .with_default_features()
         .with_type_planner(Arc::new(Types))
         .with_analyzer_rules(rules)
-        .with_optimizer_rules(crate::logical::rules())
-        .with_physical_optimizer_rules(crate::pushdown::rules())
+        .with_optimizer_rules(crate::logical_rules::rules())
+        .with_physical_optimizer_rules(crate::physical_rules::rules())
         .with_physical_optimizer_rule(Arc::new(crate::joins::NullKeys))
         .build();
     let own = arguments::functions(|name| session.scalar_functions().get(name).cloned());

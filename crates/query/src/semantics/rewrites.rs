@@ -17,9 +17,9 @@ use super::function::call;
 use super::text_literal::{self, text};
 use super::trunc::Trunc;
 use super::types::is_uuid;
-use super::zone::{self, Shown, is_utc};
+use super::zone::{self, ShownInZone, is_utc};
 use super::{quotient, shapes, sized, uuid, variants};
-use crate::wording::sql_type;
+use crate::error_wording::sql_type;
 
 /// A date plus or minus an interval that has hours, or plus a time: a timestamp. Arrow would leave the hours out, and count the other in
 /// nanoseconds.
@@ -285,11 +285,11 @@ fn conversion(expr: &Expr, to: &FieldRef, from: &FieldRef) -> Result<Option<Expr
         }
         // `AT TIME ZONE`, which alone names another zone than UTC: the instant at which clocks there show it, or what they show.
         (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(zone))) if !is_utc(zone) => {
-            Some(call(Shown { zone: zone.clone() }, expr.clone()))
+            Some(call(ShownInZone { zone: zone.clone() }, expr.clone()))
         }
         (DataType::Date32, DataType::Timestamp(_, Some(zone))) if !is_utc(zone) => {
             let midnight = cast(expr.clone(), DataType::Timestamp(TimeUnit::Microsecond, None));
-            Some(call(Shown { zone: zone.clone() }, midnight))
+            Some(call(ShownInZone { zone: zone.clone() }, midnight))
         }
         (DataType::Timestamp(unit, Some(own)), DataType::Timestamp(_, Some(zone))) if own != zone && !is_utc(zone) => {
             Some(to_local_time(vec![cast(expr.clone(), DataType::Timestamp(*unit, Some(zone.clone())))]))

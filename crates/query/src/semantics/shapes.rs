@@ -11,8 +11,8 @@ use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
 use super::function::{Unary, call};
+use crate::error_wording::sql_type;
 use crate::geo;
-use crate::wording::sql_type;
 
 /// A cast to a type of shapes.
 pub(super) fn cast(expr: &Expr, to: &FieldRef, from: &DataType, safe: bool) -> Result<Expr> {

@@ -8,8 +8,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::fit::{Fit, at_instant, fit};
 use super::uuid;
-use crate::moment;
 use crate::stored_text::is_year_known;
+use crate::timestamp_text;
 
 const MICROSECOND: i64 = 1_000;
 
@@ -80,7 +80,7 @@ fn midnight(date: NaiveDate) -> i128 {
 }
 
 fn moment(text: &str, to: &DataType, kind: &str) -> Result<Fit> {
-    let instant = moment::read(&Utc, text).map_err(|_| wrong(text, kind))?;
+    let instant = timestamp_text::read(&Utc, text).map_err(|_| wrong(text, kind))?;
     let nanoseconds = i128::from(instant.timestamp()) * 1_000_000_000 + i128::from(instant.timestamp_subsec_nanos());
     at_instant(nanoseconds, to).ok_or_else(|| wrong(text, kind))
 }

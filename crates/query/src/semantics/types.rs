@@ -13,8 +13,8 @@ use esker_format::{ListType, MapType, NestedField, NestedFieldRef, PrimitiveType
 use esker_read::{DEFAULT_CRS, DEFAULT_EDGES, about_shapes, arrow_field, is_variant, variant_type};
 
 use super::sized::sized;
+use crate::error_wording::sql_type;
 use crate::opaque;
-use crate::wording::sql_type;
 
 /// In the metadata of a field: where in it 16 bytes are a `fixed(16)`, as paths between [`NEXT`]; the empty path is the field itself. It
 /// never leaves the engine. Types don't tell, since those of the rows that are read and written would have to tell the same. Other 16 bytes

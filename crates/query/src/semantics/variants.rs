@@ -19,7 +19,7 @@ use datafusion::scalar::ScalarValue;
 use esker_read::{is_variant, variant_type};
 
 use super::fit::compares;
-use super::function::{Function, Unary, call};
+use super::function::{Unary, UnaryFunction, call};
 use super::plans::{rewritten, visible};
 use crate::variant::{Extract, Path, holds_variant, of_values, taken};
 
@@ -178,7 +178,7 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
     Ok(match taken(&expr).filter(|_| is_one) {
         Some((column, extract)) if !extract.to.is_nested() => {
             let (to, safe, column) = (extract.to.clone(), extract.safe, Expr::Column(column.clone()));
-            Transformed::yes(call(Told { to, safe }, call(Tried(extract), column)))
+            Transformed::yes(call(PartValue { to, safe }, call(ExtractPart(extract), column)))
         }
         _ => Transformed::no(expr),
     })
@@ -186,42 +186,42 @@ fn apart(expr: Expr) -> Result<Transformed<Expr>> {
 
 /// A part of a variant as a struct: its value, and else what is wrong with it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Tried(Extract);
+struct ExtractPart(Extract);
 
 /// The type of what [`Tried`] makes.
-pub(crate) fn tried(to: &DataType) -> DataType {
+pub(crate) fn extracted_type(to: &DataType) -> DataType {
     DataType::Struct(vec![Field::new("value", to.clone(), true), Field::new("wrong", DataType::Utf8, true)].into())
 }
 
 /// What a scan is to take of a column, if an expression is that.
-pub(crate) fn tried_of(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn PhysicalExpr>, &Extract)> {
-    let function = ScalarFunctionExpr::try_downcast_func::<Function<Tried>>(expr)?;
-    let own = function.fun().inner().downcast_ref::<Function<Tried>>()?;
+pub(crate) fn extracted_part(expr: &dyn PhysicalExpr) -> Option<(&Arc<dyn PhysicalExpr>, &Extract)> {
+    let function = ScalarFunctionExpr::try_downcast_func::<UnaryFunction<ExtractPart>>(expr)?;
+    let own = function.fun().inner().downcast_ref::<UnaryFunction<ExtractPart>>()?;
     Some((function.args().first()?, &own.inner.0))
 }
 
 /// The part of a column that the plan's expression for it takes, as [`Parts`] writes it.
-pub(crate) fn told_part(expr: &Expr) -> Option<(&Column, Extract)> {
+pub(crate) fn checked_part(expr: &Expr) -> Option<(&Column, Extract)> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return None };
-    let Told { safe, .. } = func.inner().downcast_ref::<Function<Told>>()?.inner;
+    let PartValue { safe, .. } = func.inner().downcast_ref::<UnaryFunction<PartValue>>()?.inner;
     let Expr::ScalarFunction(ScalarFunction { func, args }) = args.first()? else { return None };
-    let Tried(extract) = &func.inner().downcast_ref::<Function<Tried>>()?.inner;
+    let ExtractPart(extract) = &func.inner().downcast_ref::<UnaryFunction<ExtractPart>>()?.inner;
     let Expr::Column(column) = args.first()? else { return None };
     Some((column, Extract { safe, ..extract.clone() }))
 }
 
-impl Unary for Tried {
+impl Unary for ExtractPart {
     fn name(&self) -> &'static str {
         "variant_part"
     }
 
     fn field(&self, _input: &FieldRef) -> Result<Field> {
-        Ok(Field::new("", tried(&self.0.to), true))
+        Ok(Field::new("", extracted_type(&self.0.to), true))
     }
 
     fn apply(&self, values: &ArrayRef) -> Result<ArrayRef> {
         let (found, wrong) = self.0.tried(values)?;
-        let DataType::Struct(fields) = tried(&self.0.to) else { return refused("a part") };
+        let DataType::Struct(fields) = extracted_type(&self.0.to) else { return refused("a part") };
         Ok(Arc::new(StructArray::try_new(fields, vec![found, Arc::new(wrong)], None)?))
     }
 
@@ -232,13 +232,13 @@ impl Unary for Tried {
 
 /// The value of a part; an error, if there is something wrong with it.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Told {
+struct PartValue {
     to: DataType,
     /// Whether what is wrong is null.
     safe: bool,
 }
 
-impl Unary for Told {
+impl Unary for PartValue {
     fn name(&self) -> &'static str {
         "part_value"
     }

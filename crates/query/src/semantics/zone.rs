@@ -15,7 +15,7 @@ use super::instant::unit_nanoseconds;
 
 /// The function.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Shown {
+pub(super) struct ShownInZone {
     pub(super) zone: Arc<str>,
 }
 
@@ -41,7 +41,7 @@ fn ahead(zone: &Tz, local: NaiveDateTime) -> Option<i64> {
     offset.map(i64::from)
 }
 
-impl Unary for Shown {
+impl Unary for ShownInZone {
     fn name(&self) -> &'static str {
         "instant_in_zone"
     }

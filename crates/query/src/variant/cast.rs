@@ -14,8 +14,8 @@ use esker_read::{Variant, VariantFields, VariantItems, VariantRows, VariantValue
 
 use super::Path;
 use super::json::text;
+use crate::error_wording::sql_type;
 use crate::semantics::{cast_values, is_own};
-use crate::wording::sql_type;
 
 /// A part of a variant as a value of a type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

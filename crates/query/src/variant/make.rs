@@ -9,7 +9,7 @@ use datafusion::error::{DataFusionError, Result};
 use esker_read::{VariantBuilder, VariantRows, VariantValue, check_variant, is_variant, variant_at, variant_of_column};
 
 use super::holds_variant;
-use crate::wording::sql_type;
+use crate::error_wording::sql_type;
 
 /// Values as variants; null stays null, and is a variant's `null` within lists, structs and maps.
 pub(crate) fn of_values(array: &ArrayRef) -> Result<ArrayRef> {

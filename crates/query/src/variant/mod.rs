@@ -43,7 +43,7 @@ pub(crate) fn holds_variant(ty: &DataType) -> bool {
 }
 
 /// A field as clients see it: text instead of variants.
-pub(crate) fn told_field(field: &FieldRef) -> FieldRef {
+pub(crate) fn json_field(field: &FieldRef) -> FieldRef {
     if !holds_variant(field.data_type()) {
         return field.clone();
     }
@@ -52,41 +52,46 @@ pub(crate) fn told_field(field: &FieldRef) -> FieldRef {
         // It is none of Arrow's variants any more.
         metadata.retain(|key, _| !key.starts_with("ARROW:extension:"));
     }
-    Arc::new(Field::clone(field).with_data_type(told_type(field.data_type())).with_metadata(metadata))
+    Arc::new(Field::clone(field).with_data_type(json_type(field.data_type())).with_metadata(metadata))
 }
 
-fn told_type(ty: &DataType) -> DataType {
+fn json_type(ty: &DataType) -> DataType {
     match ty {
         ty if is_variant(ty) => DataType::Utf8,
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(told_field).collect()),
-        DataType::List(item) => DataType::List(told_field(item)),
-        DataType::Map(entries, sorted) => DataType::Map(told_field(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(json_field).collect()),
+        DataType::List(item) => DataType::List(json_field(item)),
+        DataType::Map(entries, sorted) => DataType::Map(json_field(entries), *sorted),
         other => other.clone(),
     }
 }
 
 /// A column as clients see it: JSON instead of variants.
-pub(crate) fn told(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn as_json(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(match array.data_type() {
         ty if !holds_variant(ty) => array.clone(),
         ty if is_variant(ty) => Arc::new(texts(array.as_struct())),
-        DataType::Struct(fields) => Arc::new(told_struct(fields, array.as_struct())?),
+        DataType::Struct(fields) => Arc::new(json_struct(fields, array.as_struct())?),
         DataType::List(item) => {
             let list = array.as_list::<i32>();
-            Arc::new(ListArray::try_new(told_field(item), list.offsets().clone(), told(list.values())?, list.nulls().cloned())?)
+            Arc::new(ListArray::try_new(
+                json_field(item),
+                list.offsets().clone(),
+                as_json(list.values())?,
+                list.nulls().cloned(),
+            )?)
         }
         DataType::Map(entries, sorted) => {
             let map = array.as_map();
-            let pairs = told_struct(map.entries().fields(), map.entries())?;
-            Arc::new(MapArray::try_new(told_field(entries), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?)
+            let pairs = json_struct(map.entries().fields(), map.entries())?;
+            Arc::new(MapArray::try_new(json_field(entries), map.offsets().clone(), pairs, map.nulls().cloned(), *sorted)?)
         }
         _ => array.clone(),
     })
 }
 
-fn told_struct(fields: &Fields, array: &StructArray) -> Result<StructArray, ArrowError> {
-    let columns = array.columns().iter().map(told).collect::<Result<Vec<_>, _>>()?;
-    StructArray::try_new(fields.iter().map(told_field).collect(), columns, array.nulls().cloned())
+fn json_struct(fields: &Fields, array: &StructArray) -> Result<StructArray, ArrowError> {
+    let columns = array.columns().iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
+    StructArray::try_new(fields.iter().map(json_field).collect(), columns, array.nulls().cloned())
 }
 
 /// Variants as JSON.

@@ -5,14 +5,14 @@ use esker_read::{Variant, VariantValue};
 
 /// A step to a part.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Step {
+pub(crate) enum PathStep {
     Field(String),
     Item(usize),
 }
 
 /// A path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Path(pub(crate) Vec<Step>);
+pub(crate) struct Path(pub(crate) Vec<PathStep>);
 
 impl Path {
     pub(crate) fn parse(text: &str) -> Result<Self> {
@@ -27,7 +27,7 @@ impl Path {
                 if end == 0 {
                     return Err(wrong("a name is empty"));
                 }
-                steps.push(Step::Field(name[..end].to_owned()));
+                steps.push(PathStep::Field(name[..end].to_owned()));
                 rest = &name[end..];
             } else if let Some(inner) = rest.strip_prefix('[') {
                 let (step, after) = bracket(inner).ok_or_else(|| wrong("a bracket holds no name in quotes and no number"))?;
@@ -43,25 +43,25 @@ impl Path {
     /// The part of a variant that it leads to.
     pub(crate) fn of<'v>(&self, variant: Variant<'v>) -> Option<Variant<'v>> {
         self.0.iter().try_fold(variant, |variant, step| match (variant.get(), step) {
-            (VariantValue::Object(fields), Step::Field(name)) => fields.get(name),
-            (VariantValue::Array(items), Step::Item(at)) => items.get(*at),
+            (VariantValue::Object(fields), PathStep::Field(name)) => fields.get(name),
+            (VariantValue::Array(items), PathStep::Item(at)) => items.get(*at),
             _ => None,
         })
     }
 
     /// The names of its steps; none if one is to an item of an array.
     pub(crate) fn names(&self) -> Option<Vec<&str>> {
-        self.0.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
+        self.0.iter().map(|step| if let PathStep::Field(name) = step { Some(name.as_str()) } else { None }).collect()
     }
 }
 
 /// What is in a bracket, and what comes after it.
-fn bracket(inner: &str) -> Option<(Step, &str)> {
+fn bracket(inner: &str) -> Option<(PathStep, &str)> {
     let quote = inner.chars().next().filter(|c| matches!(c, '\'' | '"'));
     let Some(quote) = quote else {
         let (number, after) = inner.split_once(']')?;
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        return Some((Step::Item(digits.then(|| number.parse().ok())??), after));
+        return Some((PathStep::Item(digits.then(|| number.parse().ok())??), after));
     };
     let mut name = String::new();
     let mut characters = inner[1..].char_indices();
@@ -70,7 +70,7 @@ fn bracket(inner: &str) -> Option<(Step, &str)> {
             '\\' => name.push(characters.next()?.1),
             c if c == quote => {
                 let after = inner[1 + at + 1..].strip_prefix(']')?;
-                return Some((Step::Field(name), after));
+                return Some((PathStep::Field(name), after));
             }
             c => name.push(c),
         }
@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn steps_are_names_and_numbers() {
-        let field = |name: &str| Step::Field(name.to_owned());
+        let field = |name: &str| PathStep::Field(name.to_owned());
         for (text, steps) in [
             ("$", vec![]),
             ("$.a.b", vec![field("a"), field("b")]),
-            ("$['a.b'][\"it's\"][12].c", vec![field("a.b"), field("it's"), Step::Item(12), field("c")]),
+            ("$['a.b'][\"it's\"][12].c", vec![field("a.b"), field("it's"), PathStep::Item(12), field("c")]),
             (r"$['it\'s \\']", vec![field(r"it's \")]),
             ("$.é ö", vec![field("é ö")]),
         ] {

@@ -13,7 +13,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 
-use crate::semantics::tried_of;
+use crate::semantics::extracted_part;
 
 type Plan = Arc<dyn ExecutionPlan>;
 
@@ -49,7 +49,7 @@ fn lowered(plan: &Plan) -> Result<Option<Plan>> {
     let mut above = Vec::new();
     for ProjectionExpr { expr, alias } in projection.expr() {
         let expr = Arc::clone(expr).transform_down(|expr| {
-            let is_part = tried_of(expr.as_ref()).is_some_and(|(of, _)| of.downcast_ref::<Column>().is_some());
+            let is_part = extracted_part(expr.as_ref()).is_some_and(|(of, _)| of.downcast_ref::<Column>().is_some());
             let name = match expr.downcast_ref::<Column>() {
                 Some(column) => column.name().to_owned(),
                 None if is_part => format!("part {}", below.len()),

@@ -31,7 +31,7 @@ use roaring::RoaringTreemap;
 use super::cast::natural;
 use super::functions::extract;
 use super::{Extract, Path};
-use crate::semantics::{cast_values, told_part};
+use crate::semantics::{cast_values, checked_part};
 
 /// Conditions on parts of variants.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ fn part(expr: &Expr, schema: &Schema) -> Option<Part> {
 
 /// The column that a value is taken of, with the way to it and its type.
 pub(crate) fn taken(expr: &Expr) -> Option<(&Column, Extract)> {
-    if let Some(part) = told_part(expr) {
+    if let Some(part) = checked_part(expr) {
         return Some(part);
     }
     match expr {

@@ -17,7 +17,7 @@ use esker_read::{NoVariant, variants};
 
 use super::cast::{as_variants_have, converted};
 use super::{Extract, Path, of_values, texts};
-use crate::semantics::tried;
+use crate::semantics::extracted_type;
 
 /// A part of a variant in a file that has it apart. Its first child is the part's column, then come what is of another type, and the names
 /// for that.
@@ -96,7 +96,7 @@ impl fmt::Display for InParts {
 
 impl PhysicalExpr for InParts {
     fn return_field(&self, _input: &Schema) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new("variant_part", tried(&self.extract.to), true)))
+        Ok(Arc::new(Field::new("variant_part", extracted_type(&self.extract.to), true)))
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
@@ -128,7 +128,7 @@ impl PhysicalExpr for InParts {
             found = zip(&is_other, &values, &found)?;
             wrong = zip(&is_other, &why, &wrong)?.as_string::<i32>().clone();
         }
-        let DataType::Struct(fields) = tried(&self.extract.to) else {
+        let DataType::Struct(fields) = extracted_type(&self.extract.to) else {
             return Err(DataFusionError::Internal("a part is a struct".to_owned()));
         };
         Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(fields, vec![found, Arc::new(wrong)], None)?)))

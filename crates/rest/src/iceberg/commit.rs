@@ -5,7 +5,7 @@ use esker_format::{Operation, Snapshot, TableRequirement, TableUpdate};
 use esker_types::or_default;
 use serde::Deserialize;
 
-use super::load::{self, Shape};
+use super::load::{self, LoadOptions};
 use crate::extract::{Body, By, In, InTable};
 use crate::{ApiError, App};
 
@@ -21,15 +21,15 @@ pub(crate) struct CommitTable {
 pub(crate) async fn commit(
     State(app): State<App>,
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InTable(name): InTable,
-    shape: Shape,
+    shape: LoadOptions,
     Body(request): Body<CommitTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let creates = request.requirements.iter().any(|r| matches!(r, TableRequirement::AssertCreate));
     let operation = operation(&request.updates);
-    let proposal = Proposal { requirements: request.requirements, updates: request.updates, cause, ..Proposal::default() };
+    let proposal = Proposal { requirements: request.requirements, updates: request.updates, actor, ..Proposal::default() };
     let result = match creates {
         true => catalog.create_by_commit(name, proposal).await,
         false => catalog.commit(&name, Change::Fixed(Box::new(proposal))).await.map(|committed| {

@@ -19,7 +19,7 @@ use crate::{ApiError, App};
 /// Which snapshots a load response holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Snapshots {
+pub(crate) enum SnapshotSelection {
     /// All.
     #[default]
     All,
@@ -35,20 +35,20 @@ pub(crate) struct LoadQuery {
 
 /// What a load response depends on beside the table.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shape {
-    snapshots: Snapshots,
+pub(crate) struct LoadOptions {
+    snapshots: SnapshotSelection,
     /// `X-Iceberg-Access-Delegation`, its mechanisms in order.
     delegation: Vec<String>,
 }
 
-impl Shape {
+impl LoadOptions {
     /// All snapshots, with the access that the request's headers ask for.
     pub(crate) fn all(headers: &HeaderMap) -> Self {
-        Self { snapshots: Snapshots::All, delegation: delegation(headers) }
+        Self { snapshots: SnapshotSelection::All, delegation: delegation(headers) }
     }
 }
 
-impl FromRequestParts<App> for Shape {
+impl FromRequestParts<App> for LoadOptions {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
@@ -76,13 +76,13 @@ pub(crate) async fn load(
 ) -> Result<Response, ApiError> {
     let snapshots = match query.snapshots.as_deref().map(str::to_lowercase).as_deref() {
         // Java sends `snapshots=` with nothing behind it.
-        None | Some("" | "all") => Snapshots::All,
-        Some("refs") => Snapshots::Refs,
+        None | Some("" | "all") => SnapshotSelection::All,
+        Some("refs") => SnapshotSelection::Refs,
         Some(other) => {
             return Err(ApiError::new(ErrorCode::BadRequest, format!("snapshots={other:?} is neither all nor refs")));
         }
     };
-    let shape = Shape { snapshots, ..Shape::all(&headers) };
+    let shape = LoadOptions { snapshots, ..LoadOptions::all(&headers) };
     let catalog = warehouse.catalog();
     let table = catalog.load(&name).await?;
     catalog.check_metadata_file(&table).await?;
@@ -99,10 +99,10 @@ fn bug(e: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Internal, format!("table metadata can't be serialised: {e}"))
 }
 
-fn tag(catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> axum::http::HeaderValue {
+fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions) -> axum::http::HeaderValue {
     let snapshots = match shape.snapshots {
-        Snapshots::All => "all",
-        Snapshots::Refs => "refs",
+        SnapshotSelection::All => "all",
+        SnapshotSelection::Refs => "refs",
     };
     let delegation = shape.delegation.join(",");
     // The entry's id: a table dropped and registered anew from the same file is another one.
@@ -116,12 +116,22 @@ fn private() -> [(header::HeaderName, &'static str); 2] {
 }
 
 /// The load response of a table. The metadata goes out as the file has it: nothing is parsed, serialised or copied.
-pub(crate) async fn response(app: &App, catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> Result<Response, ApiError> {
+pub(crate) async fn response(
+    app: &App,
+    catalog: &Catalog,
+    table: &LoadedTable,
+    shape: &LoadOptions,
+) -> Result<Response, ApiError> {
     answer(app, catalog, table, shape, LOADED).await
 }
 
 /// The response of a commit: the same without `config`.
-pub(crate) async fn committed(app: &App, catalog: &Catalog, table: &LoadedTable, shape: &Shape) -> Result<Response, ApiError> {
+pub(crate) async fn committed(
+    app: &App,
+    catalog: &Catalog,
+    table: &LoadedTable,
+    shape: &LoadOptions,
+) -> Result<Response, ApiError> {
     answer(app, catalog, table, shape, b"}").await
 }
 
@@ -129,12 +139,12 @@ async fn answer(
     app: &App,
     catalog: &Catalog,
     table: &LoadedTable,
-    shape: &Shape,
+    shape: &LoadOptions,
     end: &'static [u8],
 ) -> Result<Response, ApiError> {
     let metadata = match shape.snapshots {
-        Snapshots::All => table.json.bytes().clone(),
-        Snapshots::Refs => referenced_only(app, table).await?,
+        SnapshotSelection::All => table.json.bytes().clone(),
+        SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
     let mut response = pieces(&head(&table.row.metadata_location), metadata, end);
     app.inner.header_case.tag(&mut response, &tag(catalog, table, shape));

@@ -13,14 +13,14 @@ use crate::ApiError;
 use crate::extract::{Body, By, In, InNamespace, Query, parse_namespace};
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct ListQuery {
+pub(crate) struct NamespacesQuery {
     parent: Option<String>,
 }
 
 /// `GET /v1/{prefix}/namespaces`
 pub(crate) async fn list(
     warehouse: In,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<NamespacesQuery>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Value>, ApiError> {
     let parent = query.parent.filter(|p| !p.is_empty()).map(|p| parse_namespace(&p)).transpose()?;
@@ -52,11 +52,11 @@ fn body(catalog: &Catalog, mut row: NamespaceRow) -> Json<NamespaceBody> {
 /// `POST /v1/{prefix}/namespaces`
 pub(crate) async fn create(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     Body(request): Body<CreateNamespace>,
 ) -> Result<Json<NamespaceBody>, ApiError> {
     let row = NamespaceRow { name: request.namespace, properties: request.properties, protected: false };
-    warehouse.catalog().create_namespace(&row, &cause).await?;
+    warehouse.catalog().create_namespace(&row, &actor).await?;
     Ok(body(warehouse.catalog(), row))
 }
 
@@ -73,8 +73,8 @@ pub(crate) async fn exists(warehouse: In, InNamespace(name): InNamespace) -> Res
 }
 
 /// `DELETE /v1/{prefix}/namespaces/{namespace}`
-pub(crate) async fn drop(warehouse: In, By(cause): By, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().drop_namespace(&name, &cause).await?;
+pub(crate) async fn drop(warehouse: In, By(actor): By, InNamespace(name): InNamespace) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().drop_namespace(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -89,9 +89,9 @@ pub(crate) struct UpdateProperties {
 /// `POST /v1/{prefix}/namespaces/{namespace}/properties`
 pub(crate) async fn update(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(name): InNamespace,
     Body(request): Body<UpdateProperties>,
 ) -> Result<Json<PropertyChange>, ApiError> {
-    Ok(Json(warehouse.catalog().update_namespace(&name, request.updates, request.removals, &cause).await?))
+    Ok(Json(warehouse.catalog().update_namespace(&name, request.updates, request.removals, &actor).await?))
 }

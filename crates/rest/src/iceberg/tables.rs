@@ -7,7 +7,7 @@ use esker_types::{NamespaceName, TableName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::load::{self, Shape};
+use super::load::{self, LoadOptions};
 use super::paging::Paging;
 use crate::extract::{Body, By, In, InNamespace, InTable, Query};
 use crate::{ApiError, App};
@@ -28,13 +28,13 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     State(app): State<App>,
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(namespace): InNamespace,
-    shape: Shape,
+    shape: LoadOptions,
     Body(request): Body<CreateTable>,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    match catalog.create_table(&namespace, request, &cause).await? {
+    match catalog.create_table(&namespace, request, &actor).await? {
         Created::Table(table) => load::response(&app, catalog, &table, &shape).await,
         Created::Staged(metadata) => load::staged(&metadata),
     }
@@ -44,18 +44,18 @@ pub(crate) async fn create(
 pub(crate) async fn register(
     State(app): State<App>,
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(namespace): InNamespace,
-    shape: Shape,
+    shape: LoadOptions,
     Body(request): Body<Register>,
 ) -> Result<Response, ApiError> {
-    let table = warehouse.catalog().register(&namespace, request, &cause).await?;
+    let table = warehouse.catalog().register(&namespace, request, &actor).await?;
     load::response(&app, warehouse.catalog(), &table, &shape).await
 }
 
 /// `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister`
-pub(crate) async fn unregister(warehouse: In, By(cause): By, InTable(name): InTable) -> Result<Response, ApiError> {
-    Ok(load::farewell(&warehouse.catalog().unregister_table(&name, &cause).await?))
+pub(crate) async fn unregister(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<Response, ApiError> {
+    Ok(load::farewell(&warehouse.catalog().unregister_table(&name, &actor).await?))
 }
 
 /// `HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}`
@@ -74,13 +74,13 @@ pub(crate) struct DropQuery {
 /// `DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}`
 pub(crate) async fn drop(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InTable(name): InTable,
     Query(query): Query<DropQuery>,
 ) -> Result<StatusCode, ApiError> {
     // Python clients write "True".
     let purge = query.purge_requested.is_some_and(|p| p.eq_ignore_ascii_case("true"));
-    warehouse.catalog().drop_table(&name, purge, &cause).await?;
+    warehouse.catalog().drop_table(&name, purge, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -109,8 +109,8 @@ impl Rename {
 }
 
 /// `POST /v1/{prefix}/tables/rename`
-pub(crate) async fn rename(warehouse: In, By(cause): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
-    warehouse.catalog().rename_table(&from, &to, &cause).await?;
+    warehouse.catalog().rename_table(&from, &to, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -28,15 +28,15 @@ pub(crate) struct CommitTransaction {
 pub(crate) async fn commit(
     State(app): State<App>,
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     Body(request): Body<CommitTransaction>,
 ) -> Result<StatusCode, ApiError> {
     let mut changes = Vec::with_capacity(request.table_changes.len());
     for Change { identifier, requirements, updates } in request.table_changes {
-        let proposal = Proposal { requirements, updates, cause: cause.clone(), ..Proposal::default() };
+        let proposal = Proposal { requirements, updates, actor: actor.clone(), ..Proposal::default() };
         changes.push(TableChange { name: identifier.name()?, proposal });
     }
-    let result = warehouse.catalog().commit_transaction(changes, cause).await;
+    let result = warehouse.catalog().commit_transaction(changes, actor).await;
     app.inner.metrics.commit(result.as_ref().err(), "transaction");
     result?;
     Ok(StatusCode::NO_CONTENT)

@@ -30,21 +30,21 @@ pub(crate) async fn list(
 /// `POST /v1/{prefix}/namespaces/{namespace}/views`
 pub(crate) async fn create(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(namespace): InNamespace,
     Body(request): Body<CreateView>,
 ) -> Result<Response, ApiError> {
-    Ok(response(&warehouse.catalog().create_view(&namespace, request, &cause).await?))
+    Ok(response(&warehouse.catalog().create_view(&namespace, request, &actor).await?))
 }
 
 /// `POST /v1/{prefix}/namespaces/{namespace}/register-view`
 pub(crate) async fn register(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(namespace): InNamespace,
     Body(request): Body<Register>,
 ) -> Result<Response, ApiError> {
-    Ok(response(&warehouse.catalog().register_view(&namespace, request, &cause).await?))
+    Ok(response(&warehouse.catalog().register_view(&namespace, request, &actor).await?))
 }
 
 /// `GET /v1/{prefix}/namespaces/{namespace}/views/{view}`
@@ -62,22 +62,22 @@ pub(crate) async fn exists(warehouse: In, InView(name): InView) -> Result<Status
 /// `POST /v1/{prefix}/namespaces/{namespace}/views/{view}`
 pub(crate) async fn replace(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InView(name): InView,
     Body(request): Body<ReplaceView>,
 ) -> Result<Response, ApiError> {
-    Ok(response(&warehouse.catalog().replace_view(&name, request, &cause).await?))
+    Ok(response(&warehouse.catalog().replace_view(&name, request, &actor).await?))
 }
 
 /// `DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}`
-pub(crate) async fn drop(warehouse: In, By(cause): By, InView(name): InView) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().drop_view(&name, &cause).await?;
+pub(crate) async fn drop(warehouse: In, By(actor): By, InView(name): InView) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().drop_view(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /v1/{prefix}/views/rename`
-pub(crate) async fn rename(warehouse: In, By(cause): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn rename(warehouse: In, By(actor): By, Body(request): Body<Rename>) -> Result<StatusCode, ApiError> {
     let (from, to) = request.names()?;
-    warehouse.catalog().rename_view(&from, &to, &cause).await?;
+    warehouse.catalog().rename_view(&from, &to, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,7 +6,7 @@ use esker_table::TableFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{In, InTable, Query};
-use crate::health::Examined;
+use crate::health::TableVerdict;
 use crate::{ApiError, App};
 
 /// One table of the fleet.
@@ -31,7 +31,7 @@ pub struct FleetTable {
 }
 
 impl FleetTable {
-    pub(crate) fn new(examined: &Examined) -> Self {
+    pub(crate) fn new(examined: &TableVerdict) -> Self {
         let facts = examined.facts.as_ref().ok();
         Self {
             warehouse: examined.warehouse.clone(),
@@ -81,7 +81,7 @@ pub struct TableHealth {
 pub(crate) async fn table(State(app): State<App>, warehouse: In, InTable(name): InTable) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
-    let Examined { row, facts, assessment, .. } = app.examine(catalog, row).await?;
+    let TableVerdict { row, facts, assessment, .. } = app.examine(catalog, row).await?;
     let (facts, error) = match facts {
         Ok(facts) => (Some(facts.as_ref().clone()), None),
         Err(why) => (None, Some(why.to_string())),

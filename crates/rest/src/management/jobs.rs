@@ -27,7 +27,7 @@ pub(crate) fn view(app: &App, mut job: Job) -> JobView {
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct ListQuery {
+pub(crate) struct JobsQuery {
     #[serde(default = "default_limit")]
     limit: u32,
     state: Option<String>,
@@ -39,7 +39,7 @@ const fn default_limit() -> u32 {
 }
 
 /// `GET /api/v1/jobs?state=&kind=&limit=`: the newest first.
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobsQuery>) -> Result<Json<Vec<JobView>>, ApiError> {
     let filter = JobFilter { state: query.state, kind: query.kind, ..JobFilter::default() };
     let jobs = app.state().jobs(&filter, query.limit).await?;
     Ok(Json(jobs.into_iter().map(|job| view(&app, job)).collect()))

@@ -22,33 +22,33 @@ pub(crate) struct Protection {
 /// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/protection`
 pub(crate) async fn protect_namespace(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InNamespace(name): InNamespace,
     Body(request): Body<Protection>,
 ) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().protect_namespace(&name, request.protected, &cause).await?;
+    warehouse.catalog().protect_namespace(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/protection`
 pub(crate) async fn protect_table(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InTable(name): InTable,
     Body(request): Body<Protection>,
 ) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().protect_table(&name, request.protected, &cause).await?;
+    warehouse.catalog().protect_table(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/views/{view}/protection`
 pub(crate) async fn protect_view(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InView(name): InView,
     Body(request): Body<Protection>,
 ) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().protect_view(&name, request.protected, &cause).await?;
+    warehouse.catalog().protect_view(&name, request.protected, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -105,24 +105,24 @@ pub(crate) struct Undrop {
 /// `POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop`
 pub(crate) async fn undrop(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     Path((_, id)): Path<(String, String)>,
     Body(request): Body<Undrop>,
 ) -> Result<Json<Value>, ApiError> {
     let missing = |_| ApiError::new(ErrorCode::NotFound, format!("no dropped table has the id {id}"));
     let id: TableId = id.parse().map_err(missing)?;
-    let name = warehouse.catalog().undrop_table(id, request.name, &cause).await?;
+    let name = warehouse.catalog().undrop_table(id, request.name, &actor).await?;
     Ok(Json(json!({"table": name.to_string()})))
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/refs`: branches, tags, rollback, publish.
 pub(crate) async fn refs(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InTable(name): InTable,
     Body(change): Body<RefChange>,
 ) -> Result<Json<Value>, ApiError> {
-    let committed = warehouse.catalog().change_refs(&name, change, &cause).await?;
+    let committed = warehouse.catalog().change_refs(&name, change, &actor).await?;
     Ok(Json(view(&committed.table)))
 }
 
@@ -141,16 +141,16 @@ fn view(table: &esker_catalog::LoadedTable) -> Value {
 /// `PUT /api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}`: the body is the function's metadata.
 pub(crate) async fn put_function(
     warehouse: In,
-    By(cause): By,
+    By(actor): By,
     InFunction(name): InFunction,
     Body(metadata): Body<Value>,
 ) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().put_function(&name, &metadata, &cause).await?;
+    warehouse.catalog().put_function(&name, &metadata, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /api/v1/warehouses/{warehouse}/namespaces/{namespace}/functions/{function}`
-pub(crate) async fn drop_function(warehouse: In, By(cause): By, InFunction(name): InFunction) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().drop_function(&name, &cause).await?;
+pub(crate) async fn drop_function(warehouse: In, By(actor): By, InFunction(name): InFunction) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().drop_function(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,10 +5,11 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use esker_catalog::deletion::{self, Swept};
 use esker_maintenance::{
-    CheckOptions, CompactOptions, EraseOptions, Explanation, ManifestOptions, Order, OrphanOptions, Request, StatisticsOptions,
-    Undone, erasure_report, list_orphans, plan_check, plan_compact, plan_expire, plan_manifests, plan_statistics,
+    CheckOptions, CompactOptions, EraseOptions, Explanation, JobRequest, JobSpec, ManifestOptions, OrphanOptions,
+    StatisticsOptions, Undone, erasure_report, list_orphans, plan_check, plan_compact, plan_expire, plan_manifests,
+    plan_statistics,
 };
-use esker_state::{DoomState, Doomed};
+use esker_state::{QuarantineState, QuarantinedFile};
 use esker_table::ExpiryPolicy;
 use esker_types::{ErrorCode, JobId, TableName, now_ms};
 use serde::{Deserialize, Serialize};
@@ -35,12 +36,12 @@ pub struct JobAccepted {
 }
 
 /// How a job is entered: under which key, from the header `Idempotency-Key`, so that a client may ask twice.
-pub(crate) struct Entry {
+pub(crate) struct MaintenanceRoute {
     key: Option<String>,
     app: App,
 }
 
-impl FromRequestParts<App> for Entry {
+impl FromRequestParts<App> for MaintenanceRoute {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
@@ -57,24 +58,24 @@ impl FromRequestParts<App> for Entry {
 async fn start(
     warehouse: &In,
     name: &TableName,
-    mut request: Request,
+    mut request: JobRequest,
     caller: &Caller,
     how: How,
-    Entry { key, app }: Entry,
+    MaintenanceRoute { key, app }: MaintenanceRoute,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let policy = app.policy(catalog, &catalog.state().table(catalog.warehouse(), name).await?).await?;
-    if policy.freeze && !request.only_looks() {
+    if policy.freeze && !request.is_read_only() {
         let what = format!("{name} is frozen by {}; set freeze to false to maintain it", policy.origin("freeze"));
         return Err(ApiError::new(ErrorCode::Refused, what));
     }
-    if let Request::Compact(options) = &mut request {
+    if let JobRequest::Compact(options) = &mut request {
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
-    let asked = Order::asked(request, caller);
+    let asked = JobSpec::manual(request, caller);
     let priority = how.priority.unwrap_or(asked.priority);
     let reason = how.reason.unwrap_or_else(|| asked.reason.clone());
-    let job_id = warehouse.0.start(name, Order { key, priority, reason, ..asked }).await?;
+    let job_id = warehouse.0.start(name, JobSpec { key, priority, reason, ..asked }).await?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }
 
@@ -84,14 +85,14 @@ pub(crate) async fn compact(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<CompactOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_compact(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&warehouse, &name, Request::Compact(Box::new(options)), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Compact(Box::new(options)), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/expire`: starts a job, or with `dry-run=true` answers the plan.
@@ -100,14 +101,14 @@ pub(crate) async fn expire(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(policy): Body<ExpiryPolicy>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_expire(warehouse.catalog(), &table, policy).await?).into_response());
     }
-    start(&warehouse, &name, Request::Expire(policy), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Expire(policy), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/orphans`: starts a job, or with `dry-run=true` lists them.
@@ -116,14 +117,14 @@ pub(crate) async fn orphans(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<OrphanOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(list_orphans(warehouse.catalog(), &table, &options, warehouse.0.spill_dir()).await?).into_response());
     }
-    start(&warehouse, &name, Request::Orphans(options), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Orphans(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/manifests`: starts a job, or with `dry-run=true` answers the plan.
@@ -132,7 +133,7 @@ pub(crate) async fn manifests(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<ManifestOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
@@ -140,7 +141,7 @@ pub(crate) async fn manifests(
         let plan = plan_manifests(warehouse.catalog(), &table, &options, warehouse.0.memory_bytes()).await?;
         return Ok(Json(plan).into_response());
     }
-    start(&warehouse, &name, Request::Manifests(options), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Manifests(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/statistics`: starts a job, or with `dry-run=true` answers the plan.
@@ -149,14 +150,14 @@ pub(crate) async fn statistics(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<StatisticsOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_statistics(&table, &options)?).into_response());
     }
-    start(&warehouse, &name, Request::Statistics(options), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Statistics(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/erase`: starts a job, or with `dry-run=true` answers what holds
@@ -166,7 +167,7 @@ pub(crate) async fn erase(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<EraseOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
@@ -174,7 +175,7 @@ pub(crate) async fn erase(
         let report = erasure_report(warehouse.catalog(), warehouse.0.reader(), &table, &options).await?;
         return Ok(Json(report).into_response());
     }
-    start(&warehouse, &name, Request::Erase(options), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Erase(options), &caller, how, entry).await
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/check`: starts a look for what is wrong with the table's files,
@@ -184,14 +185,14 @@ pub(crate) async fn check(
     caller: Caller,
     InTable(name): InTable,
     Query(how): Query<How>,
-    entry: Entry,
+    entry: MaintenanceRoute,
     Body(options): Body<CheckOptions>,
 ) -> Result<Response, ApiError> {
     if how.dry_run {
         let table = warehouse.catalog().load(&name).await?;
         return Ok(Json(plan_check(warehouse.catalog(), &table, &options).await?).into_response());
     }
-    start(&warehouse, &name, Request::Check(options), &caller, how, entry).await
+    start(&warehouse, &name, JobRequest::Check(options), &caller, how, entry).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -211,41 +212,41 @@ pub(crate) async fn undo(warehouse: In, caller: Caller, Path((_, id)): Path<(Str
 }
 
 /// `POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/claim`: takes a foreign table into Esker's care.
-pub(crate) async fn claim(warehouse: In, By(cause): By, InTable(name): InTable) -> Result<StatusCode, ApiError> {
-    warehouse.catalog().claim(&name, &cause).await?;
+pub(crate) async fn claim(warehouse: In, By(actor): By, InTable(name): InTable) -> Result<StatusCode, ApiError> {
+    warehouse.catalog().claim(&name, &actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// A file in quarantine.
 #[derive(Debug, Clone, Serialize)]
-pub struct QuarantinedFile {
+pub struct QuarantineView {
     /// Its URI.
     pub path: String,
     /// Its size, where known.
     pub bytes: Option<u64>,
     /// Why it is here.
     pub reason: String,
-    /// The job that doomed it.
+    /// The job that quarantined it.
     pub job_id: Option<JobId>,
-    /// `doomed` or `deleting`.
-    pub state: DoomState,
+    /// `quarantined` or `deleting`.
+    pub state: QuarantineState,
     /// Not deleted before this time, in milliseconds since the epoch.
     pub due_ms: i64,
 }
 
-impl From<Doomed> for QuarantinedFile {
-    fn from(doomed: Doomed) -> Self {
-        let Doomed { doom, state, .. } = doomed;
-        Self { path: doom.path, bytes: doom.bytes, reason: doom.reason, job_id: doom.job, state, due_ms: doom.due_ms }
+impl From<QuarantinedFile> for QuarantineView {
+    fn from(quarantined: QuarantinedFile) -> Self {
+        let QuarantinedFile { record, state, .. } = quarantined;
+        Self { path: record.path, bytes: record.bytes, reason: record.reason, job_id: record.job, state, due_ms: record.due_ms }
     }
 }
 
 /// `GET /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/quarantine`
-pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<Json<Vec<QuarantinedFile>>, ApiError> {
+pub(crate) async fn quarantine(warehouse: In, InTable(name): InTable) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;
     let files = catalog.state().quarantine_of(row.id).await?;
-    Ok(Json(files.into_iter().map(QuarantinedFile::from).collect()))
+    Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }
 
 /// `POST /api/v1/quarantine/sweep`: what the server does every minute anyway, now, in every warehouse. Files still in grace

@@ -1,7 +1,7 @@
 //! The management API under `/api/v1`, which the CLI and the page talk to.
 
 mod events;
-mod handed;
+mod external;
 mod health;
 mod jobs;
 mod lifecycle;
@@ -19,7 +19,7 @@ pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
 pub(crate) use jobs::{cancel_by, find as find_job, view as view_job};
 pub use lifecycle::DroppedView;
-pub use maintain::{JobAccepted, QuarantinedFile};
+pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
 pub use warehouses::WarehouseView;
 
@@ -56,10 +56,10 @@ pub(crate) fn router() -> Router<App> {
         .route("/api/v1/quarantine/sweep", post(maintain::sweep))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/jobs", get(jobs::list))
-        .route("/api/v1/jobs/claim", post(handed::claim))
+        .route("/api/v1/jobs/claim", post(external::claim))
         .route("/api/v1/jobs/{job}", get(jobs::show))
-        .route("/api/v1/jobs/{job}/renew", post(handed::renew))
-        .route("/api/v1/jobs/{job}/finish", post(handed::finish))
+        .route("/api/v1/jobs/{job}/renew", post(external::renew))
+        .route("/api/v1/jobs/{job}/finish", post(external::finish))
         .route("/api/v1/jobs/{job}/log", get(jobs::log))
         .route("/api/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/api/v1/queries", get(queries::list))

@@ -33,7 +33,7 @@ pub struct PolicyView {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct PolicyQuery {
     namespace: Option<String>,
     kind: Option<String>,
     limit: Option<usize>,
@@ -43,7 +43,7 @@ pub(crate) struct Wanted {
 pub(crate) async fn recommended(
     State(app): State<App>,
     warehouse: In,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<PolicyQuery>,
 ) -> Result<Json<Vec<Recommendation>>, ApiError> {
     let layers = app.layers(warehouse.catalog());
     let mut found = recommendations(warehouse.catalog(), &layers).await?;

@@ -10,7 +10,7 @@ use crate::extract::{In, InTable, Query};
 use crate::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct ListQuery {
+pub(crate) struct QueriesQuery {
     #[serde(default = "default_limit")]
     limit: u32,
 }
@@ -20,7 +20,7 @@ const fn default_limit() -> u32 {
 }
 
 /// `GET /api/v1/queries`: those at work, then those that ended, the newest first, with what they read.
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Vec<QueryRecord>> {
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<QueriesQuery>) -> Json<Vec<QueryRecord>> {
     Json(app.inner.engine.log().newest(query.limit as usize))
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<u64>) -> Resul
 pub(crate) async fn reports(
     warehouse: In,
     InTable(name): InTable,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<QueriesQuery>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
     let row = catalog.state().table(catalog.warehouse(), &name).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use esker_catalog::CatalogError;
 use esker_health::{CODES, Severity};
-use esker_maintenance::{Maintenance, Request};
+use esker_maintenance::{JobRequest, Maintenance};
 use esker_types::{Coded, ErrorCode};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -19,7 +19,7 @@ use crate::{ApiError, App};
 pub(crate) use tables::tables;
 
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct ServiceMetrics {
     registry: Registry,
     requests: HistogramVec,
     commits: IntCounterVec,
@@ -64,7 +64,7 @@ macro_rules! registered {
     }};
 }
 
-impl Metrics {
+impl ServiceMetrics {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
@@ -271,7 +271,7 @@ fn gauge(n: impl TryInto<i64>) -> i64 {
 async fn jobs(app: &App) -> Result<(), ApiError> {
     let (metrics, state) = (&app.inner.metrics, app.state());
     metrics.queue.reset();
-    for (kind, state) in Request::KINDS.into_iter().flat_map(|kind| [(kind, "queued"), (kind, "running")]) {
+    for (kind, state) in JobRequest::KINDS.into_iter().flat_map(|kind| [(kind, "queued"), (kind, "running")]) {
         metrics.queue.with_label_values(&[kind, state]).set(0);
     }
     for (kind, state, n) in state.open_jobs().await? {
@@ -292,7 +292,7 @@ async fn jobs(app: &App) -> Result<(), ApiError> {
     for warehouse in app.warehouses() {
         let name = &warehouse.catalog().options().warehouse;
         // A counter that begins when the first job fails would hide that one from `increase`.
-        for kind in Request::KINDS {
+        for kind in JobRequest::KINDS {
             metrics.job_seconds.with_label_values(&[name.as_str(), kind]);
             metrics.job_cpu.with_label_values(&[name.as_str(), kind]);
             for state in ["succeeded", "failed", "cancelled", "queued"] {
@@ -393,7 +393,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         let off = i64::from(catalog.check_epoch().is_err());
         let warehouse = &catalog.options().warehouse;
         metrics.deletes_off.with_label_values(&[warehouse]).set(off);
-        metrics.sick_tables.with_label_values(&[warehouse]).set(gauge(catalog.sick_tables()));
+        metrics.sick_tables.with_label_values(&[warehouse]).set(gauge(catalog.unswept_tables()));
     }
     let (files, bytes) = app.state().quarantine_totals().await?;
     metrics.quarantine_files.set(files);
@@ -405,10 +405,10 @@ use registered;
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::ServiceMetrics;
 
     #[test]
     fn every_metric_has_a_valid_name_of_its_own() {
-        Metrics::new();
+        ServiceMetrics::new();
     }
 }

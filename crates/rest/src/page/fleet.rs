@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{ago, badge, encode, page, table_href};
 use crate::extract::Query;
-use crate::health::Examined;
+use crate::health::TableVerdict;
 use crate::{ApiError, App};
 
 /// Tables on a page.
@@ -14,7 +14,7 @@ const SHOWN: usize = 200;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct FleetPageQuery {
     /// Part of a name.
     q: String,
     /// From 0.
@@ -22,9 +22,9 @@ pub(crate) struct Wanted {
 }
 
 /// `GET /?q=&page=`: tables, the worst first.
-pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<Wanted>) -> Result<Markup, ApiError> {
+pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<FleetPageQuery>) -> Result<Markup, ApiError> {
     let all = app.examine_all().await?;
-    let found: Vec<&Examined> =
+    let found: Vec<&TableVerdict> =
         all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
     let pages = found.len().div_ceil(SHOWN);
     let shown = found.iter().skip(wanted.page.saturating_mul(SHOWN)).take(SHOWN);
@@ -57,7 +57,7 @@ pub(crate) async fn show(State(app): State<App>, Query(wanted): Query<Wanted>) -
     Ok(page("Tables", &content))
 }
 
-fn row(examined: &Examined, several: bool) -> Markup {
+fn row(examined: &TableVerdict, several: bool) -> Markup {
     let name = &examined.row.name;
     let href = table_href(&examined.warehouse, name);
     html! {

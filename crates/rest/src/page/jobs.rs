@@ -18,12 +18,12 @@ use crate::{ApiError, App, Caller};
 const SHOWN: u32 = 200;
 
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct JobsPageQuery {
     state: Option<String>,
 }
 
 /// `GET /jobs?state=`: those that are not over, then the newest.
-pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<Wanted>) -> Result<Markup, ApiError> {
+pub(crate) async fn list(State(app): State<App>, Query(wanted): Query<JobsPageQuery>) -> Result<Markup, ApiError> {
     let state = wanted.state.filter(|state| !state.is_empty());
     let filter = JobFilter { state: state.clone(), ..JobFilter::default() };
     let mut jobs = app.state().jobs(&filter, SHOWN).await?;

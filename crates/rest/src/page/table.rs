@@ -38,7 +38,7 @@ pub(crate) async fn show(State(app): State<App>, warehouse: In, InTable(name): I
                 facts,
                 assessment: &examined.assessment,
                 jobs: jobs.into_iter().map(|job| view_job(&app, job)).collect(),
-                quarantine: (quarantine.len(), total(quarantine.iter().filter_map(|d| d.doom.bytes))),
+                quarantine: (quarantine.len(), total(quarantine.iter().filter_map(|d| d.record.bytes))),
                 history: state.health_history(id, now_ms() - HISTORY_MS).await?,
                 policy: app.policy(catalog, &examined.row).await?,
                 decision: state.decision(id).await?,

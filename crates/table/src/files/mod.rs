@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use esker_format::{
-    DataContentType, ManifestBatch, ManifestContent, ManifestFile, ManifestStatus, Projection, Snapshot, Stats, TableMetadata,
-    Tuple, Value,
+    ColumnStats, DataContentType, ManifestBatch, ManifestContent, ManifestFile, ManifestProjection, ManifestStatus, Snapshot,
+    TableMetadata, Tuple, Value,
 };
 use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -35,7 +35,7 @@ pub trait Planned {
     fn rows(&self) -> Option<u64>;
 
     /// What is said of a column; none if nothing is.
-    fn stats(&self, field_id: i32) -> Option<Stats<'_>>;
+    fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>>;
 
     /// What identifies its partition.
     fn partition_key(&self) -> PartitionKey<'_> {
@@ -56,7 +56,7 @@ impl Planned for LiveFile {
         self.file.rows()
     }
 
-    fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
+    fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>> {
         self.file.stats(field_id)
     }
 }
@@ -67,7 +67,7 @@ pub struct SnapshotFiles {
     data: Vec<Part>,
     /// Delete files of every kind.
     pub deletes: Vec<LiveDelete>,
-    projection: Projection,
+    projection: ManifestProjection,
 }
 
 /// The live data files of one manifest.
@@ -174,14 +174,19 @@ impl Planned for FileRef<'_> {
         self.part().batch.rows(self.row as usize)
     }
 
-    fn stats(&self, field_id: i32) -> Option<Stats<'_>> {
+    fn stats(&self, field_id: i32) -> Option<ColumnStats<'_>> {
         self.part().batch.stats(self.row as usize, field_id)
     }
 }
 
 impl SnapshotFiles {
     /// The live files of a snapshot, with what is asked for of data files.
-    pub async fn load(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot, wanted: &Projection) -> Result<Self> {
+    pub async fn load(
+        source: &Manifests,
+        metadata: &TableMetadata,
+        snapshot: &Snapshot,
+        wanted: &ManifestProjection,
+    ) -> Result<Self> {
         Self::of(source, metadata, source.list(snapshot).await?, wanted, SMALL).await
     }
 
@@ -190,12 +195,12 @@ impl SnapshotFiles {
         source: &Manifests,
         metadata: &TableMetadata,
         manifests: Vec<ManifestFile>,
-        wanted: &Projection,
+        wanted: &ManifestProjection,
         small: i64,
     ) -> Result<Self> {
         let bytes = manifests.iter().fold(0_i64, |sum, manifest| sum.saturating_add(manifest.manifest_length));
-        let projection = if bytes <= small { Projection::all() } else { wanted.clone() };
-        let all = Projection::all();
+        let projection = if bytes <= small { ManifestProjection::all() } else { wanted.clone() };
+        let all = ManifestProjection::all();
         let wanted = |manifest: &ManifestFile| if manifest.content == ManifestContent::Data { &projection } else { &all };
         let read: Vec<_> = manifests.iter().map(|manifest| source.batch(manifest, wanted(manifest)).boxed()).collect();
         let batches: Vec<_> = futures::stream::iter(read).buffered(MANIFEST_CONCURRENCY).try_collect().await?;
@@ -215,7 +220,7 @@ impl SnapshotFiles {
         source: &Manifests,
         metadata: &TableMetadata,
         snapshot: &Snapshot,
-        wanted: &Projection,
+        wanted: &ManifestProjection,
     ) -> Result<Self> {
         let mut manifests = source.list(snapshot).await?;
         let is_own = |m: &ManifestFile| m.content == ManifestContent::Data && m.added_snapshot_id == snapshot.snapshot_id;
@@ -255,17 +260,17 @@ impl SnapshotFiles {
     }
 
     /// What it was given.
-    pub const fn projection(&self) -> &Projection {
+    pub const fn projection(&self) -> &ManifestProjection {
         &self.projection
     }
 
     /// Whether it was given all that is asked for.
-    pub fn covers(&self, wanted: &Projection) -> bool {
+    pub fn covers(&self, wanted: &ManifestProjection) -> bool {
         self.projection.covers(wanted)
     }
 
     /// Some of the data files as rows, in their order, with what is asked for of them.
-    pub async fn read(&self, source: &Manifests, some: &[FileRef<'_>], wanted: &Projection) -> Result<Vec<LiveFile>> {
+    pub async fn read(&self, source: &Manifests, some: &[FileRef<'_>], wanted: &ManifestProjection) -> Result<Vec<LiveFile>> {
         if self.covers(wanted) {
             return Ok(some.iter().map(FileRef::live).collect());
         }
@@ -292,7 +297,7 @@ impl SnapshotFiles {
 #[cfg(test)]
 mod tests {
     use esker_format::{
-        Bound, Codec, Columns, DataFile, DataFileFormat, ManifestEntry, ManifestListWriter, ManifestWriter, NewManifest,
+        AvroCodec, BoundBytes, Columns, DataFile, DataFileFormat, ManifestEntry, ManifestListWriter, ManifestWriter, NewManifest,
         NewManifestList,
     };
     use esker_storage::Storage;
@@ -351,7 +356,7 @@ mod tests {
 
     fn file(at: usize, entry: &Entry) -> DataFile {
         let content = if entry.delete { DataContentType::EqualityDeletes } else { DataContentType::Data };
-        let of = |value: i32| Some([(1, Bound::of(&Value::Int(value)).expect("a bound"))].into_iter().collect());
+        let of = |value: i32| Some([(1, BoundBytes::of(&Value::Int(value)).expect("a bound"))].into_iter().collect());
         DataFile {
             partition: [entry.partition.map(Value::Int)].into(),
             equality_ids: entry.delete.then(|| vec![1]),
@@ -366,7 +371,7 @@ mod tests {
 
     /// Writes the manifests of a snapshot, those of data files and those of delete files apart.
     fn written(metadata: &TableMetadata, dir: &str, storage: &Storage, manifests: &[Vec<Entry>]) {
-        let (format_version, sequence_number, codec) = (2, 9, Codec::default());
+        let (format_version, sequence_number, codec) = (2, 9, AvroCodec::default());
         let new = NewManifestList {
             format_version,
             snapshot_id: SNAPSHOT,
@@ -436,11 +441,11 @@ mod tests {
             let live = block_on(load_live(&Manifests::new(storage.clone(), 1 << 20), &metadata, snapshot)).expect("live files");
 
             let source = &Manifests::new(storage, 1 << 20);
-            let load = async |wanted: &Projection, small: i64| {
+            let load = async |wanted: &ManifestProjection, small: i64| {
                 SnapshotFiles::of(source, &metadata, source.list(snapshot).await?, wanted, small).await
             };
             if warm {
-                block_on(load(&Projection::paths(), 0)).expect("files");
+                block_on(load(&ManifestProjection::paths(), 0)).expect("files");
             }
             let (wanted, small) = (projection(&filter, []), if all { SMALL } else { 0 });
             let files = block_on(load(&wanted, small)).expect("files");
@@ -462,7 +467,7 @@ mod tests {
             }
             // Rows of some have what is asked for of them, whatever the plan asked for.
             let some: Vec<FileRef<'_>> = files.iter().step_by(2).collect();
-            let columns = Projection::reading(Columns::of([1]));
+            let columns = ManifestProjection::reading(Columns::of([1]));
             let rows = block_on(files.read(source, &some, &columns)).expect("rows");
             for (row, file) in rows.iter().zip(live.data.iter().step_by(2)) {
                 prop_assert_eq!(row.file.stats(1), file.file.stats(1));

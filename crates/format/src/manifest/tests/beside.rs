@@ -7,7 +7,7 @@ use crate::*;
 
 fn kept(extra: &UnknownFields) -> Vec<(bool, i32, String, Vec<u8>)> {
     let field =
-        |(field, value): (&UnknownField, Bound)| (field.of_entry, field.id, field.name.to_string(), value.bytes().to_vec());
+        |(field, value): (&UnknownField, BoundBytes)| (field.of_entry, field.id, field.name.to_string(), value.bytes().to_vec());
     let mut fields: Vec<_> = extra.iter().map(field).collect();
     fields.sort();
     fields
@@ -23,7 +23,7 @@ fn manifest() -> Vec<u8> {
         {"name": "status", "type": "int", "field-id": 0}, {"name": "before", "type": ["string", "null"], "field-id": 9001},
         {"name": "data_file", "type": file, "field-id": 2}, {"name": "behind", "type": "boolean", "field-id": 9000},
         {"name": "none", "type": ["null", "int"], "field-id": 9002}]});
-    let mut writer = ContainerWriter::new("manifest", Codec::Null, &schema, &[]);
+    let mut writer = ContainerWriter::new("manifest", AvroCodec::Null, &schema, &[]);
     let add = |out: &mut Vec<u8>| {
         [0, 0].into_iter().for_each(|number| put_long(out, number));
         ["x", "s3://b/f", "PARQUET"].into_iter().for_each(|text| put_bytes(out, text.as_bytes()));
@@ -47,7 +47,7 @@ fn what_is_beside_a_file_in_its_entry_is_kept_apart_from_what_is_in_the_file() {
     (entries[0].snapshot_id, entries[0].sequence_number) = (Some(1), Some(2));
     for format_version in 1..=3 {
         let (schema, spec) = (Schema::new(0, Vec::new()).expect("a schema"), PartitionSpec::new(0, Vec::new()));
-        let (content, snapshot_id, codec) = (ManifestContent::Data, Some(1), Codec::Zstandard);
+        let (content, snapshot_id, codec) = (ManifestContent::Data, Some(1), AvroCodec::Zstandard);
         let new = NewManifest { format_version, content, schema: &schema, spec: &spec, types: &[], snapshot_id, codec };
         let mut writer = ManifestWriter::new(&new).expect("a writer");
         writer.existing(&entries[0]).expect("an entry with them");
@@ -59,7 +59,7 @@ fn what_is_beside_a_file_in_its_entry_is_kept_apart_from_what_is_in_the_file() {
         assert_eq!(again[1].data_file, plain);
     }
     // What is not asked for is not kept.
-    let batch = decode_manifest(&manifest(), &Projection::paths()).expect("read");
+    let batch = decode_manifest(&manifest(), &ManifestProjection::paths()).expect("read");
     assert!(batch.entries()[0].data_file.extra.is_empty());
 }
 
@@ -73,7 +73,7 @@ fn list() -> Vec<u8> {
     fields.extend((501..=506).map(number));
     fields.push(json!({"name": "partitions", "type": ["null", summaries], "field-id": 507}));
     let schema = json!({"type": "record", "name": "manifest_file", "fields": fields});
-    let mut writer = ContainerWriter::new("manifest list", Codec::Null, &schema, &[]);
+    let mut writer = ContainerWriter::new("manifest list", AvroCodec::Null, &schema, &[]);
     for second in [false, true] {
         let add = |out: &mut Vec<u8>| {
             put_bytes(out, b"s3://b/m");
@@ -115,7 +115,7 @@ fn what_is_beside_the_fields_of_a_summary_is_kept() {
             parent_snapshot_id: None,
             sequence_number: 1,
             first_row_id: Some(0),
-            codec: Codec::Null,
+            codec: AvroCodec::Null,
         })
         .expect("a writer");
         for manifest in &manifests {

@@ -12,7 +12,7 @@ use crate::avro::{Container, ContainerWriter, Scratch, put_bytes};
 use crate::dice::{Dice, seeds};
 use crate::*;
 
-const CODECS: [Codec; 4] = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard];
+const CODECS: [AvroCodec; 4] = [AvroCodec::Null, AvroCodec::Deflate, AvroCodec::Snappy, AvroCodec::Zstandard];
 
 fn one<S: Strategy>(strategy: S) -> S::Value {
     strategy.new_tree(&mut TestRunner::deterministic()).expect("a value").current()
@@ -60,7 +60,7 @@ fn assert_rewritten(entries: &[ManifestEntry]) -> bool {
     let mut is_written = false;
     for (schema, spec, types) in [&table(), &unpartitioned] {
         for content in [ManifestContent::Data, ManifestContent::Deletes] {
-            let codec = Codec::Null;
+            let codec = AvroCodec::Null;
             let new = NewManifest { format_version: 3, content, schema, spec, types, snapshot_id: Some(1), codec };
             let mut writer = ManifestWriter::new(&new).expect("a manifest");
             let added: Vec<&ManifestEntry> = entries.iter().filter(|entry| writer.existing(entry).is_ok()).collect();
@@ -81,7 +81,7 @@ fn damaged_manifests_are_errors_or_other_values() {
     seeds(4000, |dice| {
         let file = dice.one(&files).clone();
         let file = damaged(dice, &file);
-        let (batch, bytes) = memory::most(|| decode_manifest(&file, &Projection::all()));
+        let (batch, bytes) = memory::most(|| decode_manifest(&file, &ManifestProjection::all()));
         assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());
         if let Ok(mut batch) = batch {
             read += 1;
@@ -90,7 +90,7 @@ fn damaged_manifests_are_errors_or_other_values() {
             assert_eq!(entries.len(), batch.len());
             rewritten += u64::from(assert_rewritten(&entries));
         }
-        let _ = decode_manifest(&file, &Projection::planning(Columns::of([1, 2, 30])));
+        let _ = decode_manifest(&file, &ManifestProjection::planning(Columns::of([1, 2, 30])));
         let _ = manifest_schema(&file);
     });
     assert!(read > 100 && rewritten > 20, "{read} were read, {rewritten} rewritten");
@@ -116,7 +116,7 @@ fn damaged_lists_are_errors_or_other_values() {
             parent_snapshot_id: None,
             sequence_number: 9,
             first_row_id: None,
-            codec: Codec::Null,
+            codec: AvroCodec::Null,
         };
         let mut writer = ManifestListWriter::new(new).expect("a list");
         let added: Vec<&ManifestFile> = manifests.iter().filter(|manifest| writer.add(manifest).is_ok()).collect();
@@ -134,7 +134,7 @@ fn damaged_lists_are_errors_or_other_values() {
 fn every_cut_of_a_manifest_is_an_error_or_has_fewer_entries() {
     for file in manifests() {
         for at in (0..file.len()).step_by(7) {
-            if let Ok(batch) = decode_manifest(&file[..at], &Projection::all()) {
+            if let Ok(batch) = decode_manifest(&file[..at], &ManifestProjection::all()) {
                 assert_eq!(batch.len(), 0, "cut at {at}");
             }
         }
@@ -145,7 +145,7 @@ fn every_cut_of_a_manifest_is_an_error_or_has_fewer_entries() {
 fn blocks_that_grow_beyond_reason_are_refused() {
     let schema = serde_json::json!("bytes");
     let zeros = vec![0; 90 << 20];
-    for codec in [Codec::Deflate, Codec::Zstandard, Codec::Snappy] {
+    for codec in [AvroCodec::Deflate, AvroCodec::Zstandard, AvroCodec::Snappy] {
         let mut writer = ContainerWriter::new("file", codec, &schema, &[]);
         writer
             .add(|out| {
@@ -159,7 +159,7 @@ fn blocks_that_grow_beyond_reason_are_refused() {
         let (read, bytes) = memory::most(|| container.next(&mut scratch).map(|block| block.map(|(_, bytes)| bytes.len())));
         // Snappy makes no more than 22 bytes of one.
         match codec {
-            Codec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|bytes| bytes > zeros.len()))),
+            AvroCodec::Snappy => assert!(read.is_ok_and(|block| block.is_some_and(|bytes| bytes > zeros.len()))),
             _ => {
                 assert!(read.expect_err("too large").to_string().contains("can't be decompressed"), "{codec:?}");
                 assert!(bytes < justified(&file), "{bytes} bytes for {}", file.len());

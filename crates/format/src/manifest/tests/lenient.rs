@@ -7,7 +7,7 @@ use crate::*;
 
 /// A file of one value, written field by field.
 fn file(schema: &Json, metadata: &[(&str, String)], put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut writer = ContainerWriter::new("file", Codec::Null, schema, metadata);
+    let mut writer = ContainerWriter::new("file", AvroCodec::Null, schema, metadata);
     writer
         .add(|out| {
             put(out);
@@ -223,7 +223,7 @@ fn a_spec_that_its_files_do_not_have_does_not_take_the_memory_of_all() {
         (0..4000).map(|id| json!({"source-id": id, "field-id": 1000 + id, "name": "n", "transform": "void"})).collect();
     let written = |files: i64| {
         let metadata = [("partition-spec", Json::from(spec.clone()).to_string())];
-        let mut writer = ContainerWriter::new("file", Codec::Null, &schema, &metadata);
+        let mut writer = ContainerWriter::new("file", AvroCodec::Null, &schema, &metadata);
         for at in 0..files {
             let put = |out: &mut Vec<u8>| {
                 put_long(out, 1);

@@ -30,7 +30,7 @@ fn entries(version: u8, content: DataContentType) -> impl Strategy<Value = Vec<M
                 .partition
                 .iter()
                 .zip(1..)
-                .filter_map(|(value, id)| Some((id, Bound::of(value.as_ref().filter(|value| !value.is_nan())?)?)))
+                .filter_map(|(value, id)| Some((id, BoundBytes::of(value.as_ref().filter(|value| !value.is_nan())?)?)))
                 .collect();
             (file.lower_bounds, file.upper_bounds) = (Some(bounds.clone()), Some(bounds));
             file.partition =
@@ -103,7 +103,7 @@ fn assert_same(version: u8, ours: &ManifestEntry, theirs: &theirs::ManifestEntry
 
 fn their_file(file: &DataFile, spec_id: i32, schema: &theirs::Schema) -> theirs::DataFile {
     let bounds = |map: &Option<BoundMap>| -> HashMap<i32, theirs::Datum> {
-        let datum = |(id, bound): (i32, Bound)| {
+        let datum = |(id, bound): (i32, BoundBytes)| {
             let ty = schema.field_by_id(id)?.field_type.as_primitive_type()?.clone();
             Some((id, theirs::Datum::try_from_bytes(bound.bytes(), ty).ok()?))
         };
@@ -183,7 +183,7 @@ proptest! {
 
     #[test]
     fn the_crate_reads_what_is_written_here((version, content, entries) in any_entries(), codec in 0_usize..4) {
-        let codec = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard][codec];
+        let codec = [AvroCodec::Null, AvroCodec::Deflate, AvroCodec::Snappy, AvroCodec::Zstandard][codec];
         let table = table();
         let (bytes, _) = written_to(&table, version, content_of(content), codec, &entries);
         let read = theirs::Manifest::parse_avro(&bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -226,7 +226,7 @@ proptest! {
             manifest.existing_rows_count = manifest.existing_rows_count.or(Some(5));
             manifest.deleted_rows_count = manifest.deleted_rows_count.or(Some(6));
         }
-        let bytes = list(version, Codec::Deflate, &manifests);
+        let bytes = list(version, AvroCodec::Deflate, &manifests);
         let format = [theirs::FormatVersion::V1, theirs::FormatVersion::V2, theirs::FormatVersion::V3][usize::from(version) - 1];
         let read = theirs::ManifestList::parse_with_version(&bytes, format).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(read.entries().len(), manifests.len());
@@ -275,7 +275,7 @@ fn assert_same_manifest(ours: &ManifestFile, theirs: &theirs::ManifestFile, vers
     assert_eq!(ours.key_metadata.as_deref(), theirs.key_metadata.as_deref());
     assert_eq!(ours.first_row_id, theirs.first_row_id.map(|id| id as i64));
     let summaries = ours.partitions.iter().flatten().map(|summary| {
-        let bound = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.bytes().to_vec());
+        let bound = |bound: &Option<BoundBytes>| bound.as_ref().map(|bound| bound.bytes().to_vec());
         (summary.contains_null, summary.contains_nan, bound(&summary.lower_bound), bound(&summary.upper_bound))
     });
     let their_summaries = theirs.partitions.iter().flatten().map(|summary| {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::sample::{SNAPSHOT, entry, list, manifest, table, written};
 use crate::*;
 
-const CODECS: [Codec; 4] = [Codec::Null, Codec::Deflate, Codec::Snappy, Codec::Zstandard];
+const CODECS: [AvroCodec; 4] = [AvroCodec::Null, AvroCodec::Deflate, AvroCodec::Snappy, AvroCodec::Zstandard];
 
 fn entries() -> impl Strategy<Value = (u8, ManifestContent, Vec<ManifestEntry>)> {
     (1_u8..=3, 0_i64..3).prop_flat_map(|(version, content)| {
@@ -30,14 +30,14 @@ proptest! {
         let added = entries.iter().filter(|entry| entry.status == ManifestStatus::Added).count() as u64;
         prop_assert_eq!(manifest.added_files_count, Some(added));
         // A projection reads the same of what it reads.
-        let some = decode_manifest(&bytes, &Projection::planning(Columns::of([3, 7]))).expect("read");
+        let some = decode_manifest(&bytes, &ManifestProjection::planning(Columns::of([3, 7]))).expect("read");
         for (row, entry) in entries.iter().enumerate() {
             let file = &entry.data_file;
             prop_assert_eq!((some.path(row), some.partition(row)), (file.file_path.clone(), &*file.partition));
             for id in [3, 7, 8] {
                 let stats = file.stats(id).filter(|_| id != 8).unwrap_or_default();
                 let found = some.stats(row, id).unwrap_or_default();
-                prop_assert_eq!(found, Stats { column_size: None, ..stats });
+                prop_assert_eq!(found, ColumnStats { column_size: None, ..stats });
             }
         }
     }
@@ -72,7 +72,7 @@ fn entries_inherit_what_the_specification_says() {
     let mut known = plain(ManifestStatus::Existing, 5);
     known.data_file.first_row_id = Some(77);
     let entries = [added.clone(), plain(ManifestStatus::Deleted, 100), known, plain(ManifestStatus::Existing, 20), added];
-    let (bytes, manifest) = written(3, ManifestContent::Data, Codec::Deflate, &entries);
+    let (bytes, manifest) = written(3, ManifestContent::Data, AvroCodec::Deflate, &entries);
     assert_eq!((manifest.min_sequence_number, manifest.existing_rows_count, manifest.added_rows_count), (4, Some(25), Some(20)));
     let new = NewManifestList {
         format_version: 3,
@@ -80,7 +80,7 @@ fn entries_inherit_what_the_specification_says() {
         parent_snapshot_id: Some(1),
         sequence_number: 9,
         first_row_id: Some(1000),
-        codec: Codec::Snappy,
+        codec: AvroCodec::Snappy,
     };
     let mut writer = ManifestListWriter::new(new).expect("a list");
     writer.add(&manifest).expect("added");
@@ -90,7 +90,7 @@ fn entries_inherit_what_the_specification_says() {
     assert_eq!(listed.iter().map(|manifest| manifest.first_row_id).collect::<Vec<_>>(), [Some(1000), Some(1045)]);
     assert_eq!((listed[0].sequence_number, listed[0].min_sequence_number), (9, 4));
 
-    let mut batch = decode_manifest(&bytes, &Projection::default()).expect("read");
+    let mut batch = decode_manifest(&bytes, &ManifestProjection::default()).expect("read");
     batch.inherit(&listed[0]);
     let ids: Vec<_> = (0..5).map(|row| batch.first_row_id(row)).collect();
     assert_eq!(ids, [Some(1000), None, Some(77), Some(1010), Some(1030)]);
@@ -99,7 +99,7 @@ fn entries_inherit_what_the_specification_says() {
     assert_eq!((batch.snapshot_id(0), batch.snapshot_id(2)), (Some(SNAPSHOT), Some(3)));
 
     // A manifest of before version 3 gives no row ids.
-    let mut batch = decode_manifest(&bytes, &Projection::default()).expect("read");
+    let mut batch = decode_manifest(&bytes, &ManifestProjection::default()).expect("read");
     batch.inherit(&ManifestFile { first_row_id: None, ..listed[0].clone() });
     assert!((0..5).all(|row| batch.first_row_id(row).is_none()));
 }
@@ -107,9 +107,9 @@ fn entries_inherit_what_the_specification_says() {
 #[test]
 fn version_1_has_sequence_numbers_of_0_and_statuses_inherit_them() {
     let entries: Vec<_> = (0..3).map(|status| plain(ManifestStatus::of(status).expect("a status"), 1)).collect();
-    let (bytes, manifest) = written(1, ManifestContent::Data, Codec::Null, &entries);
-    let listed = read_manifest_list(&list(1, Codec::Null, &[manifest])).expect("read");
-    let mut batch = decode_manifest(&bytes, &Projection::default()).expect("read");
+    let (bytes, manifest) = written(1, ManifestContent::Data, AvroCodec::Null, &entries);
+    let listed = read_manifest_list(&list(1, AvroCodec::Null, &[manifest])).expect("read");
+    let mut batch = decode_manifest(&bytes, &ManifestProjection::default()).expect("read");
     assert_eq!(batch.sequence_number(0), None);
     batch.inherit(&listed[0]);
     assert!((0..3).all(|row| batch.sequence_number(row) == Some(0) && batch.file_sequence_number(row) == Some(0)));
@@ -117,7 +117,7 @@ fn version_1_has_sequence_numbers_of_0_and_statuses_inherit_them() {
 
 #[test]
 fn a_list_without_counts_keeps_them_unknown_in_version_2() {
-    let (_, manifest) = written(1, ManifestContent::Data, Codec::Null, &[]);
+    let (_, manifest) = written(1, ManifestContent::Data, AvroCodec::Null, &[]);
     let bare = ManifestFile {
         added_files_count: None,
         deleted_rows_count: None,
@@ -125,7 +125,7 @@ fn a_list_without_counts_keeps_them_unknown_in_version_2() {
         min_sequence_number: 0,
         ..manifest
     };
-    let read = read_manifest_list(&list(2, Codec::Null, &[bare.clone(), bare.clone()])).expect("read");
+    let read = read_manifest_list(&list(2, AvroCodec::Null, &[bare.clone(), bare.clone()])).expect("read");
     assert_eq!(read, [bare.clone(), bare.clone()]);
     assert!(read[0].has_added_files() && !read[0].has_existing_files());
     let error = ManifestListWriter::new(NewManifestList {
@@ -134,7 +134,7 @@ fn a_list_without_counts_keeps_them_unknown_in_version_2() {
         parent_snapshot_id: None,
         sequence_number: 1,
         first_row_id: Some(0),
-        codec: Codec::Null,
+        codec: AvroCodec::Null,
     })
     .and_then(|mut writer| writer.add(&ManifestFile { added_rows_count: None, ..bare }))
     .expect_err("nobody knows how many ids");
@@ -152,7 +152,7 @@ fn what_cannot_be_written_is_refused_by_name() {
         spec: &spec,
         types: &types,
         snapshot_id: None,
-        codec: Codec::Null,
+        codec: AvroCodec::Null,
     };
     let error = ManifestWriter::new(&new).expect_err("an unknown type").to_string();
     assert!(error.contains("partition field d part"), "{error}");

@@ -80,7 +80,7 @@ fn counts() -> impl Strategy<Value = Option<IdMap<i64>>> {
 }
 
 fn bounds() -> impl Strategy<Value = Option<BoundMap>> {
-    let bound = vec(any::<u8>(), 0..20).prop_map(Bound::new);
+    let bound = vec(any::<u8>(), 0..20).prop_map(BoundBytes::new);
     option::of(btree_map(1..40_i32, bound, 0..5).prop_map(BoundMap::from_iter))
 }
 
@@ -144,7 +144,12 @@ pub(super) fn entry(content: DataContentType, version: u8) -> impl Strategy<Valu
 pub(super) const SNAPSHOT: i64 = 7_000_000_000_000_000_001;
 
 /// A manifest with entries.
-pub(super) fn written(version: u8, content: ManifestContent, codec: Codec, entries: &[ManifestEntry]) -> (Vec<u8>, ManifestFile) {
+pub(super) fn written(
+    version: u8,
+    content: ManifestContent,
+    codec: AvroCodec,
+    entries: &[ManifestEntry],
+) -> (Vec<u8>, ManifestFile) {
     written_to(&table(), version, content, codec, entries)
 }
 
@@ -153,7 +158,7 @@ pub(super) fn written_to(
     (schema, spec, types): &(Schema, PartitionSpec, Vec<Option<PrimitiveType>>),
     version: u8,
     content: ManifestContent,
-    codec: Codec,
+    codec: AvroCodec,
     entries: &[ManifestEntry],
 ) -> (Vec<u8>, ManifestFile) {
     let new = NewManifest { format_version: version, content, schema, spec, types, snapshot_id: Some(SNAPSHOT), codec };
@@ -175,8 +180,8 @@ pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
     let summary = summary.prop_map(|(contains_null, contains_nan, lower, upper)| FieldSummary {
         contains_null,
         contains_nan,
-        lower_bound: lower.map(Bound::new),
-        upper_bound: upper.map(Bound::new),
+        lower_bound: lower.map(BoundBytes::new),
+        upper_bound: upper.map(BoundBytes::new),
         extra: UnknownFields::default(),
     });
     let counts = vec(option::weighted(0.9, 0_u64..1_000_000), 6);
@@ -209,7 +214,7 @@ pub(super) fn manifest(version: u8) -> impl Strategy<Value = ManifestFile> {
 }
 
 /// A list of manifests.
-pub(super) fn list(version: u8, codec: Codec, manifests: &[ManifestFile]) -> Vec<u8> {
+pub(super) fn list(version: u8, codec: AvroCodec, manifests: &[ManifestFile]) -> Vec<u8> {
     let new = NewManifestList {
         format_version: version,
         snapshot_id: SNAPSHOT,

@@ -54,7 +54,7 @@ impl Crafted {
             let fields = json!([{"name": "s", "type": "int", "field-id": 0}, {"name": "f", "type": schema, "field-id": id}]);
             schema = json!({"type": "record", "name": "around", "fields": fields});
         }
-        let mut writer = ContainerWriter::new("file", Codec::Null, &schema, &[]);
+        let mut writer = ContainerWriter::new("file", AvroCodec::Null, &schema, &[]);
         let mut kept = Vec::new();
         for _ in 0..rows {
             let mut row = Kept::new();
@@ -167,7 +167,7 @@ proptest! {
             entries.iter_mut().for_each(|entry| (entry.sequence_number, entry.file_sequence_number) = (None, None));
         }
         if one_type(entries.iter().map(|entry| &entry.data_file.extra)) {
-            let (file, _) = written_to(&unpartitioned(), version, ManifestContent::Data, Codec::Deflate, &entries);
+            let (file, _) = written_to(&unpartitioned(), version, ManifestContent::Data, AvroCodec::Deflate, &entries);
             let (_, read) = read_manifest(&file).expect("read");
             prop_assert_eq!(&read, &entries);
             prop_assert_eq!(&read.iter().map(|entry| kept(&entry.data_file.extra)).collect::<Vec<_>>(), &expected);
@@ -195,7 +195,7 @@ proptest! {
             manifests.iter_mut().for_each(|manifest| manifest.first_row_id = Some(5));
         }
         if one_type(manifests.iter().map(|manifest| &manifest.extra)) {
-            let file = list(version, Codec::Null, &manifests);
+            let file = list(version, AvroCodec::Null, &manifests);
             prop_assert_eq!(&read_manifest_list(&file).expect("read"), &manifests);
             let format = [theirs::FormatVersion::V1, theirs::FormatVersion::V2, theirs::FormatVersion::V3][usize::from(version) - 1];
             if !manifests.iter().any(|manifest| is_recursive(&manifest.extra)) {
@@ -242,7 +242,7 @@ fn rewritten(entries: &[ManifestEntry]) -> Result<Vec<ManifestEntry>> {
         spec: &spec,
         types: &types,
         snapshot_id: Some(1),
-        codec: Codec::Zstandard,
+        codec: AvroCodec::Zstandard,
     };
     let mut writer = ManifestWriter::new(&new)?;
     entries.iter().try_for_each(|entry| writer.existing(entry))?;
@@ -299,7 +299,7 @@ fn values_of_one_manifest_are_in_one_piece_of_memory_and_files_without_any_have_
 fn what_is_not_asked_for_is_not_kept() {
     let crafted = Crafted::new(&BTreeMap::from([(7001, json!("int"))]));
     let (file, _) = manifest_of(&crafted, 5, &mut Dice::new(7));
-    let batch = decode_manifest(&file, &Projection::paths()).expect("read");
+    let batch = decode_manifest(&file, &ManifestProjection::paths()).expect("read");
     assert!(batch.entries().iter().all(|entry| entry.data_file.extra.is_empty()));
 }
 

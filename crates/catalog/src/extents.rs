@@ -1,0 +1,145 @@
+//! What the other tables of a warehouse lead to within some places: nothing of that is an orphan, whoever's location it lies in.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use esker_format::SnapshotRef;
+use esker_state::{TableRow, TabularKind};
+use esker_storage::Location;
+use esker_table::visit_reachable;
+use esker_types::TableId;
+
+use crate::referenced::visit_referenced;
+use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
+
+/// Directories that an extent has at most. Beyond it, those that enclose them are taken instead.
+const DIRECTORIES: usize = 256;
+
+/// Where the files lie that a table leads to. It is kept, and a commit adds what its snapshots brought: the others are not read again for
+/// every look.
+#[derive(Debug, Default)]
+pub(crate) struct Extent {
+    /// The metadata file that it is of.
+    at: String,
+    /// Snapshots of which everything was seen.
+    seen: HashSet<i64>,
+    directories: BTreeSet<Location>,
+}
+
+/// The extents of a warehouse's tables.
+pub(crate) type Extents = HashMap<TableId, Arc<Extent>>;
+
+/// Whatever tables other than `own` lead to within some places. Dropped tables that can be brought back count.
+pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Location]) -> Result<PathSet> {
+    let mut found = catalog.path_set();
+    let inside = |path: &str| Location::parse(path).is_ok_and(|at| within.iter().any(|place| at.is_inside(place)));
+    let mut rows = catalog.tables_and_views().await?;
+    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
+    let known: HashSet<TableId> = rows.iter().map(|row| row.id).collect();
+    extents(catalog, |all| all.retain(|id, _| known.contains(id)));
+    for row in rows.into_iter().filter(|row| row.id != own) {
+        if inside(&row.metadata_location) {
+            found.insert(&row.metadata_location);
+        }
+        if row.kind == TabularKind::View {
+            continue;
+        }
+        let (name, places) = (row.name.to_string(), own_places(catalog, &row).await?);
+        let add = async {
+            if !extent(catalog, &row).await?.directories.iter().any(|d| within.iter().any(|place| place.overlaps(d))) {
+                return Ok(());
+            }
+            let table = catalog.load_row(row).await?;
+            let add = |path: &str| {
+                if inside(path) {
+                    found.insert(path);
+                }
+            };
+            visit_referenced(catalog, &table, add).await
+        };
+        match add.await {
+            Ok(()) => {}
+            // Where it is not known to have files it stops nobody.
+            Err(e) if !places.iter().any(|at| within.iter().any(|place| place.overlaps(at))) => {
+                tracing::warn!(table = name, error = %e, "whether another table's orphans are its files is not known: it can't be read");
+            }
+            Err(source) => return Err(CatalogError::Elsewhere { table: name, source: Box::new(source) }),
+        }
+    }
+    Ok(found.finish()?)
+}
+
+/// The places that a table has or had, and where its files lay when it could be read.
+async fn own_places(catalog: &Catalog, row: &TableRow) -> Result<Vec<Location>> {
+    let mut places = catalog.state().places_of(row.id).await?;
+    places.push(row.location.clone());
+    let kept = extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
+    Ok(places.iter().filter_map(|place| Location::parse(place).ok()).chain(kept.directories.iter().cloned()).collect())
+}
+
+fn extents<T>(catalog: &Catalog, with: impl FnOnce(&mut Extents) -> T) -> T {
+    with(&mut catalog.inner.extents.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Where the files of a table lie.
+async fn extent(catalog: &Catalog, row: &TableRow) -> Result<Arc<Extent>> {
+    let kept = extents(catalog, |all| all.get(&row.id).cloned()).unwrap_or_default();
+    if kept.at == row.metadata_location {
+        return Ok(kept);
+    }
+    let table = catalog.load_row(row.clone()).await?;
+    let extent = Arc::new(grown(catalog, &table, &kept).await?);
+    extents(catalog, |all| all.insert(row.id, extent.clone()));
+    Ok(extent)
+}
+
+/// An extent with what came since.
+async fn grown(catalog: &Catalog, table: &LoadedTable, kept: &Extent) -> Result<Extent> {
+    let metadata = &table.metadata;
+    let fresh: Vec<SnapshotRef> = metadata.snapshots.iter().filter(|s| !kept.seen.contains(&s.snapshot_id)).cloned().collect();
+    // Files share directories: each is parsed once.
+    let mut directories: HashSet<String> = HashSet::new();
+    let mut add = |path: &str| {
+        let directory = path.rsplit_once('/').map_or(path, |(directory, _)| directory);
+        if !directories.contains(directory) {
+            directories.insert(directory.to_owned());
+        }
+    };
+    visit_reachable(catalog.manifests(), metadata, &fresh, &kept.seen, &mut add).await?;
+    metadata.metadata_log.iter().for_each(|log| add(&log.metadata_file));
+    metadata.statistics.iter().for_each(|s| add(&s.statistics_path));
+    metadata.partition_statistics.iter().for_each(|s| add(&s.statistics_path));
+    let own = Location::parse(&table.row.location).ok();
+    let parsed = directories.iter().filter_map(|directory| Location::parse(directory).ok());
+    let outside = parsed.filter(|at| !own.as_ref().is_some_and(|own| at.is_inside(own)));
+    let all = kept.directories.iter().cloned().chain(own.clone()).chain(outside).collect();
+    let seen = metadata.snapshots.iter().map(|s| s.snapshot_id).collect();
+    Ok(Extent { at: table.row.metadata_location.clone(), seen, directories: bounded(all, DIRECTORIES) })
+}
+
+/// At most so many directories, or what encloses them.
+fn bounded(mut directories: BTreeSet<Location>, most: usize) -> BTreeSet<Location> {
+    while directories.len() > most {
+        let outer: BTreeSet<Location> = directories.iter().map(|d| d.parent().unwrap_or_else(|| d.clone())).collect();
+        if outer == directories {
+            break;
+        }
+        directories = outer;
+    }
+    directories
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_directories_are_taken_for_what_encloses_them() {
+        let at = |uri: String| Location::parse(&uri).expect("valid");
+        let many: BTreeSet<Location> = (0..30).map(|i| at(format!("s3://b/t/day={i}"))).collect();
+        assert_eq!(bounded(many.clone(), 30), many);
+        assert_eq!(bounded(many.clone(), 29), BTreeSet::from([at("s3://b/t".to_owned())]));
+        let buckets: BTreeSet<Location> = (0..30).map(|i| at(format!("s3://b{i}/t/x"))).collect();
+        assert_eq!(bounded(buckets, 7), (0..30).map(|i| at(format!("s3://b{i}"))).collect(), "nothing encloses a bucket");
+    }
+}

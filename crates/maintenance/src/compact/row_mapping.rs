@@ -1,0 +1,185 @@
+//! Where the rows of replaced files went, so that deletes by position that landed meanwhile can follow them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_read::positions_in;
+use roaring::RoaringTreemap;
+
+/// Some rows of an input that stand one after the other in an output.
+#[derive(Debug, Clone)]
+pub(crate) struct MappedRun {
+    /// The input's number in its group.
+    pub(crate) input: usize,
+    /// Positions in the input.
+    pub(crate) rows: Range<u64>,
+    /// Positions among them that were left out.
+    pub(crate) deleted: Option<Arc<RoaringTreemap>>,
+    /// The output's number in its group.
+    pub(crate) output: usize,
+    /// Position in the output of the first row that was kept.
+    pub(crate) first: u64,
+}
+
+fn below(set: &RoaringTreemap, end: u64) -> u64 {
+    end.checked_sub(1).map_or(0, |last| set.rank(last))
+}
+
+fn within(set: &RoaringTreemap, range: &Range<u64>) -> u64 {
+    below(set, range.end) - below(set, range.start)
+}
+
+/// Deleted positions by file number.
+pub(crate) type ByNumber = HashMap<usize, RoaringTreemap>;
+
+/// Where rows went.
+#[derive(Debug)]
+pub(crate) enum RowMapping {
+    /// In order: some runs tell it all.
+    Runs(Vec<MappedRun>),
+    /// Sorted: the origin of each output row, on disk, in the order of outputs and rows.
+    Sorted(Sidecar),
+}
+
+impl RowMapping {
+    /// The positions in outputs of rows that are deleted in inputs. Rows that were left out already are nowhere.
+    pub(crate) fn follow(&self, deleted: &ByNumber) -> io::Result<ByNumber> {
+        let mut moved = ByNumber::new();
+        match self {
+            Self::Runs(runs) => {
+                for run in runs {
+                    let Some(positions) = deleted.get(&run.input) else { continue };
+                    for position in positions_in(positions, &run.rows) {
+                        let gone = run.deleted.as_deref();
+                        if gone.is_some_and(|d| d.contains(position)) {
+                            continue;
+                        }
+                        let before = gone.map_or(0, |d| within(d, &(run.rows.start..position)));
+                        let at = run.first + (position - run.rows.start) - before;
+                        moved.entry(run.output).or_default().insert(at);
+                    }
+                }
+            }
+            Self::Sorted(sidecar) => sidecar.each(|output, at, input, position| {
+                if deleted.get(&input).is_some_and(|d| d.contains(position)) {
+                    moved.entry(output).or_default().insert(at);
+                }
+            })?,
+        }
+        Ok(moved)
+    }
+}
+
+/// The origins of sorted rows, 12 bytes a row, in an unnamed file.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    file: File,
+    /// Rows of each output, in order.
+    pub(crate) outputs: Vec<u64>,
+}
+
+/// A sidecar being written.
+#[derive(Debug)]
+pub(crate) struct SidecarWriter(BufWriter<File>);
+
+impl SidecarWriter {
+    pub(crate) fn create(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Self(BufWriter::with_capacity(1 << 20, tempfile::tempfile_in(dir)?)))
+    }
+
+    pub(crate) fn push(&mut self, input: u32, position: u64) -> io::Result<()> {
+        self.0.write_all(&input.to_le_bytes())?;
+        self.0.write_all(&position.to_le_bytes())
+    }
+
+    pub(crate) fn finish(self, outputs: Vec<u64>) -> io::Result<Sidecar> {
+        Ok(Sidecar { file: self.0.into_inner().map_err(|e| e.into_error())?, outputs })
+    }
+}
+
+impl Sidecar {
+    fn each(&self, mut row: impl FnMut(usize, u64, usize, u64)) -> io::Result<()> {
+        let mut file = &self.file;
+        file.rewind()?;
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let (mut input, mut position) = ([0; 4], [0; 8]);
+        for (output, rows) in self.outputs.iter().enumerate() {
+            for at in 0..*rows {
+                reader.read_exact(&mut input)?;
+                reader.read_exact(&mut position)?;
+                row(output, at, u32::from_le_bytes(input) as usize, u64::from_le_bytes(position));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// A model keeps the rows themselves; every way to remember where they went agrees with it.
+        #[test]
+        fn deletes_follow_rows(
+            sizes in proptest::collection::vec(1_u64..30, 1..4),
+            gone in proptest::collection::vec((0_usize..4, 0_u64..30), 0..20),
+            late in proptest::collection::vec((0_usize..4, 0_u64..30), 0..20),
+            cut in 1_u64..20,
+        ) {
+            let set = |pairs: &[(usize, u64)]| {
+                let mut by = ByNumber::new();
+                for (file, position) in pairs.iter().filter(|(f, p)| sizes.get(*f).is_some_and(|n| p < n)) {
+                    by.entry(*file).or_default().insert(*position);
+                }
+                by
+            };
+            let (gone, late) = (set(&gone), set(&late));
+            // The model: rows in order, `cut` of them to an output.
+            let left = |f: usize, p: u64| !gone.get(&f).is_some_and(|d| d.contains(p));
+            let rows: Vec<(usize, u64)> = sizes.iter().enumerate()
+                .flat_map(|(f, n)| (0..*n).map(move |p| (f, p))).filter(|(f, p)| left(*f, *p)).collect();
+            let mut expected = ByNumber::new();
+            for (i, (f, p)) in rows.iter().enumerate() {
+                if late.get(f).is_some_and(|d| d.contains(*p)) {
+                    let i = i as u64;
+                    expected.entry((i / cut) as usize).or_default().insert(i % cut);
+                }
+            }
+            // Runs: each input in pieces that end where an output does.
+            let mut runs = Vec::new();
+            let mut written = 0;
+            for (input, n) in sizes.iter().enumerate() {
+                let deleted = gone.get(&input).cloned().map(Arc::new);
+                let mut start = 0;
+                while start < *n {
+                    let mut end = start;
+                    let mut kept = 0;
+                    while end < *n && written % cut + kept < cut {
+                        kept += u64::from(left(input, end));
+                        end += 1;
+                    }
+                    let output = (written / cut) as usize;
+                    runs.push(MappedRun { input, rows: start..end, deleted: deleted.clone(), output, first: written % cut });
+                    written += kept;
+                    start = end;
+                }
+            }
+            proptest::prop_assert_eq!(&RowMapping::Runs(runs).follow(&late).expect("followed"), &expected);
+
+            let dir = tempfile::tempdir().expect("a directory");
+            let mut sidecar = SidecarWriter::create(dir.path()).expect("created");
+            for (f, p) in &rows {
+                sidecar.push(*f as u32, *p).expect("pushed");
+            }
+            let outputs = rows.chunks(cut as usize).map(|c| c.len() as u64).collect();
+            let moves = RowMapping::Sorted(sidecar.finish(outputs).expect("finished"));
+            proptest::prop_assert_eq!(&moves.follow(&late).expect("followed"), &expected);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Arrow types as queries have them: what the Parquet decoder makes fastest within, what every client reads at the border.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+
+use crate::{select, variant};
+
+fn map_schema(schema: &Schema, ty: impl Fn(&DataType) -> DataType) -> SchemaRef {
+    let field = |f: &FieldRef| Arc::new(f.as_ref().clone().with_data_type(ty(f.data_type())));
+    let fields: Vec<FieldRef> = schema.fields().iter().map(field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+fn map_children(ty: &DataType, map: fn(&DataType) -> DataType) -> DataType {
+    let child = |f: &FieldRef| Arc::new(Field::clone(f).with_data_type(map(f.data_type())));
+    match ty {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(child).collect()),
+        DataType::List(item) => DataType::List(child(item)),
+        DataType::LargeList(item) => DataType::LargeList(child(item)),
+        DataType::Map(entries, sorted) => DataType::Map(child(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// As the Parquet decoder reads it, so that nothing is converted on the way.
+fn decoded(ty: &DataType) -> DataType {
+    match ty {
+        DataType::LargeBinary => DataType::Binary,
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
+        other => map_children(other, decoded),
+    }
+}
+
+/// A type as DataFusion's functions make it of lists and maps, whose own fields have names of their own and no ids: it takes two lists for
+/// values of one type only if those are alike.
+fn anonymous(ty: &DataType) -> DataType {
+    match ty {
+        DataType::List(item) => DataType::new_list(anonymous(item.data_type()), true),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                let named = |at: usize, name: &str| Field::new(name, anonymous(pair[at].data_type()), at == 1);
+                let pair = DataType::Struct(vec![named(0, "key"), named(1, "value")].into());
+                DataType::Map(Arc::new(Field::new("entries", pair, false)), *sorted)
+            }
+            _ => ty.clone(),
+        },
+        DataType::Struct(_) => map_children(ty, anonymous),
+        other => other.clone(),
+    }
+}
+
+/// A schema with the lists and maps that DataFusion's functions make.
+pub(crate) fn with_anonymous(schema: &Schema) -> SchemaRef {
+    map_schema(schema, anonymous)
+}
+
+/// A table's schema for a scan: strings and binaries of the top level as views, which are sliced rather than copied.
+pub(crate) fn scanned(schema: &Schema) -> SchemaRef {
+    map_schema(schema, |ty| match decoded(ty) {
+        DataType::Utf8 => DataType::Utf8View,
+        DataType::Binary => DataType::BinaryView,
+        other => other,
+    })
+}
+
+fn plain_type(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::ListView(item) => DataType::List(Arc::new(Field::clone(item).with_data_type(plain_type(item.data_type())))),
+        other => map_children(other, plain_type),
+    }
+}
+
+/// An answer's schema as it is stored: names as they are shown, types as they are.
+pub(crate) fn named(schema: &Schema) -> SchemaRef {
+    let named = |f: &FieldRef| Arc::new(f.as_ref().clone().with_name(select::shown(f.name())));
+    Arc::new(Schema::new_with_metadata(schema.fields().iter().map(named).collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+/// An answer's schema for clients, many of which know no views. Names may be there more than once.
+pub(crate) fn plain(schema: &Schema) -> SchemaRef {
+    let fields: Vec<FieldRef> = named(schema).fields().iter().map(variant::json_field).collect();
+    map_schema(&Schema::new_with_metadata(fields, schema.metadata().clone()), plain_type)
+}
+
+/// A batch in the schema that [`plain`] made of its own.
+pub(crate) fn to_plain(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let column = |(column, field): (&ArrayRef, &FieldRef)| {
+        let column = &variant::as_json(column)?;
+        match column.data_type() == field.data_type() {
+            true => Ok(column.clone()),
+            // A value that does not fit is an error, not a null.
+            false => cast_with_options(column, field.data_type(), &CastOptions { safe: false, ..CastOptions::default() }),
+        }
+    };
+    let columns = batch.columns().iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+}

@@ -1,0 +1,160 @@
+//! Errors of a scan with the file and the column that they are about: the decoder's own don't say, and some are panics. Who meets one says so to the catalog.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::error::{DataFusionError, Result};
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use esker_catalog::{Catalog, Unreadable};
+use esker_read::{NoVariant, ReadError, Reader, caught_stream, of_panic};
+use esker_types::{Panicked, TableId, caught, caught_now};
+use futures::stream::{BoxStream, StreamExt};
+use parquet::errors::ParquetError;
+
+use crate::error::cause;
+use crate::source::KnownFile;
+
+/// Whose files a scan reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) catalog: Catalog,
+    pub(crate) table: TableId,
+    pub(crate) reader: Reader,
+}
+
+impl Owner {
+    /// Keeps that a file could not be read, if that is so for good. The query does not wait for it.
+    pub(crate) fn meets(&self, error: &ReadError) {
+        let Some((path, decoding)) = error.file() else { return };
+        let met = Unreadable { path: path.to_owned(), error: error.to_string(), decoding, snapshot_id: None };
+        let this = self.clone();
+        tokio::spawn(async move { this.catalog.record_damage(this.table, &met, "met by a query").await });
+    }
+}
+
+impl Owner {
+    /// Keeps that a file could not be read, if that is what an error on its way through DataFusion is about.
+    pub(crate) fn meets_within(&self, error: &DataFusionError) {
+        if let Some(read) = cause::<ReadError>(error) {
+            self.meets(read);
+        }
+    }
+}
+
+/// Opens files whose errors are named.
+pub(crate) struct NamedReader {
+    pub(crate) inner: Box<dyn Morselizer>,
+    pub(crate) owner: Owner,
+}
+
+impl fmt::Debug for NamedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Morselizer for NamedReader {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let Some(known) = file.extension::<KnownFile>() else { return self.inner.plan_file(file) };
+        let name = Arc::new(Name { path: known.uri.clone(), size: file.object_meta.size, owner: self.owner.clone() });
+        let inner = caught_now(|| self.inner.plan_file(file)).unwrap_or_else(|panic| Err(panicked(panic)))?;
+        Ok(Box::new(Step { inner, name }))
+    }
+}
+
+fn panicked(panic: Panicked) -> DataFusionError {
+    DataFusionError::ParquetError(Box::new(of_panic(panic)))
+}
+
+/// The file that errors are about.
+struct Name {
+    path: Arc<str>,
+    size: u64,
+    owner: Owner,
+}
+
+impl Name {
+    /// An error as it is told: with file and column, if it is one of the decoder's.
+    async fn reworded(&self, error: DataFusionError) -> DataFusionError {
+        let read = match error {
+            DataFusionError::ParquetError(source) => self.blamed(*source).await,
+            DataFusionError::ArrowError(source, _) => match *source {
+                ArrowError::ParquetError(text) => self.blamed(ParquetError::General(text)).await,
+                ArrowError::IoError(_, source) => self.blamed(ParquetError::External(Box::new(source))).await,
+                source => match NoVariant::in_file(source, &self.path) {
+                    Ok(read) => read,
+                    Err(other) => return DataFusionError::ArrowError(Box::new(other), None),
+                },
+            },
+            other => return other,
+        };
+        self.owner.meets(&read);
+        DataFusionError::External(Box::new(read))
+    }
+
+    async fn blamed(&self, source: ParquetError) -> ReadError {
+        self.owner.reader.blame(&self.path, self.size, source).await
+    }
+}
+
+/// A step on the way to a file's rows.
+struct Step<T> {
+    inner: T,
+    name: Arc<Name>,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Step<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("inner", &self.inner).field("path", &self.name.path).finish()
+    }
+}
+
+impl MorselPlanner for Step<Box<dyn MorselPlanner>> {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { inner, name } = *self;
+        let planned = match caught_now(|| inner.plan()).unwrap_or_else(|panic| Err(panicked(panic))) {
+            Ok(planned) => planned,
+            Err(error) => {
+                // To find the column, the file is read.
+                let mut failed = MorselPlan::new();
+                failed.set_pending_planner(async move { Err(name.reworded(error).await) });
+                return Ok(Some(failed));
+            }
+        };
+        let Some(mut plan) = planned else { return Ok(None) };
+        let step = |inner: Box<dyn Morsel>| Box::new(Step { inner, name: name.clone() }) as Box<dyn Morsel>;
+        let next = |inner: Box<dyn MorselPlanner>| Box::new(Step { inner, name: name.clone() }) as Box<dyn MorselPlanner>;
+        let morsels = plan.take_morsels().into_iter().map(step).collect();
+        let planners = plan.take_ready_planners().into_iter().map(next).collect();
+        let pending = plan.take_pending_planner();
+        let mut plan = MorselPlan::new().with_morsels(morsels).with_planners(planners);
+        if let Some(pending) = pending {
+            plan.set_pending_planner(async move {
+                match caught(pending).await.unwrap_or_else(|panic| Err(panicked(panic))) {
+                    Ok(inner) => Ok(Box::new(Step { inner, name }) as Box<dyn MorselPlanner>),
+                    Err(error) => Err(name.reworded(error).await),
+                }
+            });
+        }
+        Ok(Some(plan))
+    }
+}
+
+impl Morsel for Step<Box<dyn Morsel>> {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { inner, name } = *self;
+        let told = move |batch: Result<RecordBatch>| {
+            let name = name.clone();
+            async move {
+                match batch {
+                    Ok(batch) => Ok(batch),
+                    Err(error) => Err(name.reworded(error).await),
+                }
+            }
+        };
+        caught_stream(inner.into_stream(), panicked).then(told).boxed()
+    }
+}

@@ -1,0 +1,139 @@
+//! Jobs for other engines: their workers take them, renew their leases, and say how they ended.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use esker_maintenance::{Maintenance, SPARK};
+use esker_state::{Job, JobEnd};
+use esker_types::{ErrorCode, now_ms};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::jobs;
+use crate::extract::Body;
+use crate::{ApiError, App};
+
+/// Leases that a worker may ask for, in seconds.
+const LEASES: std::ops::RangeInclusive<u64> = 1..=3600;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Claim {
+    engine: String,
+    worker: String,
+    #[serde(default = "default_lease")]
+    lease_seconds: u64,
+}
+
+const fn default_lease() -> u64 {
+    60
+}
+
+fn until(lease_seconds: u64) -> Result<i64, ApiError> {
+    if !LEASES.contains(&lease_seconds) {
+        let what = format!("lease-seconds must be between {} and {}", LEASES.start(), LEASES.end());
+        return Err(ApiError::new(ErrorCode::BadRequest, what));
+    }
+    let lease = Duration::from_secs(lease_seconds);
+    Ok(now_ms().saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// `POST /api/v1/jobs/claim`: the next job that waits for a worker of an engine; 204 if there is none.
+pub(crate) async fn claim(State(app): State<App>, Body(claim): Body<Claim>) -> Result<Response, ApiError> {
+    if claim.engine != SPARK {
+        return Err(ApiError::new(
+            ErrorCode::BadRequest,
+            format!("jobs are handed over to {SPARK} only, not to {:?}", claim.engine),
+        ));
+    }
+    if claim.worker.is_empty() {
+        return Err(ApiError::new(ErrorCode::BadRequest, "worker must not be empty: it says who has the job"));
+    }
+    let sound = app.warehouses().filter(|w| w.catalog().check_epoch().is_ok());
+    let ids: Vec<i64> = sound.map(|w| w.catalog().warehouse().id).collect();
+    if ids.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let taken = app.state().claim_external_job(&ids, &claim.engine, &claim.worker, until(claim.lease_seconds)?).await?;
+    let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let maintenance = warehouse_of(&app, &job)?;
+    match maintenance.external_job(&job).await {
+        Ok(told) => Ok(Json(told).into_response()),
+        // Its table is gone, say: the job is over, and the worker may ask for the next.
+        Err(error) => {
+            maintenance.end_external_job(&job, &claim.worker, JobEnd::Failed(error.to_string())).await?;
+            Err(error.into())
+        }
+    }
+}
+
+fn warehouse_of<'a>(app: &'a App, job: &Job) -> Result<&'a Maintenance, ApiError> {
+    let found = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
+    found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("job {}: this server does not have its warehouse", job.id)))
+}
+
+fn not_yours(job: &Job, worker: &str) -> ApiError {
+    let what = format!("job {} is not {worker}'s: its lease ended, or the job is over", job.id);
+    ApiError::new(ErrorCode::Refused, what)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Renewal {
+    worker: String,
+    #[serde(default = "default_lease")]
+    lease_seconds: u64,
+    #[serde(default)]
+    done: u64,
+    #[serde(default)]
+    total: u64,
+}
+
+/// What a worker hears when it renews its lease.
+#[derive(Debug, Serialize)]
+pub(crate) struct Renewed {
+    /// Somebody wants the job to end.
+    cancelled: bool,
+}
+
+/// `POST /api/v1/jobs/{job}/renew`: the worker is still at it.
+pub(crate) async fn renew(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Body(renewal): Body<Renewal>,
+) -> Result<Json<Renewed>, ApiError> {
+    let job = jobs::find(app.state(), &id).await?;
+    let Renewal { worker, lease_seconds, done, total } = renewal;
+    let renewed = app.state().renew_job(job.id, &worker, until(lease_seconds)?, (done, total)).await?;
+    renewed.map(|cancelled| Json(Renewed { cancelled })).ok_or_else(|| not_yours(&job, &worker))
+}
+
+/// How a worker's job ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase", tag = "state")]
+pub(crate) enum Ended {
+    Succeeded { worker: String, outcome: Value },
+    Failed { worker: String, error: String },
+    Cancelled { worker: String },
+}
+
+/// `POST /api/v1/jobs/{job}/finish`: the worker's job is over.
+pub(crate) async fn finish(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Body(ended): Body<Ended>,
+) -> Result<StatusCode, ApiError> {
+    let job = jobs::find(app.state(), &id).await?;
+    let (worker, end) = match ended {
+        Ended::Succeeded { worker, outcome } => (worker, JobEnd::Succeeded(outcome.to_string())),
+        Ended::Failed { worker, error } => (worker, JobEnd::Failed(error)),
+        Ended::Cancelled { worker } => (worker, JobEnd::Cancelled),
+    };
+    match warehouse_of(&app, &job)?.end_external_job(&job, &worker, end).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(not_yours(&job, &worker)),
+    }
+}

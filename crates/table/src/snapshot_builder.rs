@@ -1,0 +1,618 @@
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use esker_format::{
+    AvroCodec, DataContentType, DataFile, Extra, MAIN_BRANCH, ManifestContent, ManifestEntry, ManifestFile, ManifestListWriter,
+    ManifestProjection, ManifestStatus, ManifestWriter, NewManifest, NewManifestList, OPERATION, Operation, PartitionSpecRef,
+    Snapshot, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
+};
+use esker_types::now_ms;
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use crate::properties::MANIFEST_BYTES;
+use crate::{
+    LiveFile, Manifests, PartitionKey, PartitionTypes, Result, TableError, load_manifests, metadata_dir, partition_types,
+};
+
+/// Files that go and files that come, in one snapshot.
+#[derive(Debug, Clone)]
+pub struct SnapshotChanges {
+    /// What the snapshot says that it does: `replace` where the rows stay the same.
+    pub operation: Operation,
+    /// The branch that gets the snapshot.
+    pub branch: String,
+    /// Paths of the data files that go, each with how many of its entries: a file that was added twice has two.
+    pub removed: HashMap<String, usize>,
+    /// The delete files that go.
+    pub removed_deletes: HashSet<DeleteKey>,
+    /// The data files that come, with their partition spec.
+    pub added: Vec<(i32, DataFile)>,
+    /// Manifests that are written anew though no file of theirs goes, with their entries put in the order of their partitions. One
+    /// that is gone is no conflict.
+    pub rewritten_manifests: HashSet<String>,
+    /// The delete files that come, with their partition spec. They take the new snapshot's sequence number.
+    pub added_deletes: Vec<(i32, DataFile)>,
+    /// The data sequence number that new data files take: for the same rows in other files that of the snapshot the rewrite read, so
+    /// that equality deletes that landed since still apply to them; none for new rows, whose number is the new snapshot's.
+    pub starting_sequence_number: Option<i64>,
+    /// Data and delete files that belonged to the table before and do again, with the numbers that they had.
+    pub restored_files: Vec<LiveFile>,
+    /// What the snapshot's summary says beside the usual counts.
+    pub summary: BTreeMap<String, String>,
+}
+
+/// What names a delete file: its path, and for a deletion vector its place in the file, which may hold several.
+pub type DeleteKey = (String, Option<i64>);
+
+/// The name of a delete file.
+pub fn delete_key(file: &DataFile) -> DeleteKey {
+    (file.file_path.clone(), file.content_offset)
+}
+
+/// A snapshot ready to be committed.
+#[derive(Debug, Clone)]
+pub struct BuiltSnapshot {
+    /// What must hold.
+    pub requirements: Vec<TableRequirement>,
+    /// What changes.
+    pub updates: Vec<TableUpdate>,
+    /// The manifests and the manifest list that were written.
+    pub written: Vec<String>,
+}
+
+/// Called with the paths of files before they are written.
+pub type RecordPaths<'a> = &'a (dyn Fn(Vec<String>) -> BoxFuture<'static, Result<()>> + Send + Sync);
+
+/// The size that a table's manifests aim at.
+pub fn manifest_bytes(metadata: &TableMetadata) -> u64 {
+    MANIFEST_BYTES.of(&metadata.properties)
+}
+
+/// Builds a snapshot on top of the head of the branch as `metadata` has it, or the first one of `main`.
+///
+/// Appends that landed since the rewrite was planned stay as they are: only manifests that hold a replaced file are written anew.
+/// A replaced file that is no longer alive is a [`TableError::Conflict`].
+pub async fn build_snapshot(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    rewrite: &SnapshotChanges,
+    record: RecordPaths<'_>,
+) -> Result<BuiltSnapshot> {
+    let gone = || TableError::Conflict(format!("branch {} has no snapshot", rewrite.branch));
+    let head = metadata.snapshot_for_ref(&rewrite.branch).map(AsRef::as_ref);
+    if rewrite.branch == MAIN_BRANCH
+        && let Some(head) = head
+        && metadata.current_snapshot_id != Some(head.snapshot_id)
+    {
+        let current = metadata.current_snapshot_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+        let what = format!(
+            "refs has main at snapshot {}, and current-snapshot-id, which readers go by, is {current}; set main to one of them first",
+            head.snapshot_id
+        );
+        return Err(TableError::Invalid(what));
+    }
+    if head.is_none() && rewrite.branch != MAIN_BRANCH {
+        return Err(gone());
+    }
+    let there = match head {
+        Some(head) => load_manifests(source, head).await?,
+        None => Vec::new(),
+    };
+    let Touched { kept, mut by_kind, removed, bytes_per_entry, counts } =
+        touched(source, metadata, there.clone(), rewrite).await?;
+    if !rewrite.rewritten_manifests.is_empty() {
+        by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
+    }
+    let most = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
+
+    let all = added(rewrite).into_iter().chain(by_kind).chain(restored_entries(&rewrite.restored_files));
+    let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));
+    let drafts: Vec<Draft> = all.flat_map(parts).collect();
+    let new = NewSnapshot::onto(metadata, head);
+    let paths = new.paths(metadata, drafts.len());
+    record(paths.all()).await?;
+
+    let mut manifests = write_manifests(source, metadata, new.snapshot_id, &there, paths.manifests.iter().zip(drafts)).await?;
+    let (created, kept_count) = (manifests.len(), kept.len());
+    manifests.extend(kept);
+
+    let mut summary = summary(head, rewrite, &removed);
+    if !rewrite.rewritten_manifests.is_empty() {
+        let (replaced, entries) = counts;
+        let told = [("created", created), ("kept", kept_count), ("replaced", replaced)];
+        summary.extend(told.map(|(what, n)| (format!("manifests-{what}"), n.to_string())));
+        summary.insert("entries-processed".to_owned(), entries.to_string());
+    }
+    let written = paths.all();
+    let snapshot = new.write(source, metadata, paths.list, manifests, summary).await?;
+    let (requirements, updates) = onto_branch(metadata, &rewrite.branch, snapshot);
+    Ok(BuiltSnapshot { requirements, updates, written })
+}
+
+/// The entries of files that come, by what they are and their spec.
+fn added(rewrite: &SnapshotChanges) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (content, files, sequence_number) in [
+        (ManifestContent::Data, &rewrite.added, rewrite.starting_sequence_number),
+        (ManifestContent::Deletes, &rewrite.added_deletes, None),
+    ] {
+        let mut by_spec: BTreeMap<i32, Vec<ManifestEntry>> = BTreeMap::new();
+        for (spec, file) in files {
+            by_spec.entry(*spec).or_default().push(added_entry(file.clone(), sequence_number));
+        }
+        drafts.extend(by_spec.into_iter().map(|(spec_id, entries)| (content, spec_id, entries)));
+    }
+    drafts
+}
+
+/// The entry of a file that comes. Its sequence number is the snapshot's, unless another is given.
+pub(crate) const fn added_entry(data_file: DataFile, sequence_number: Option<i64>) -> ManifestEntry {
+    ManifestEntry { status: ManifestStatus::Added, snapshot_id: None, sequence_number, file_sequence_number: None, data_file }
+}
+
+/// Writes manifests under their names.
+pub(crate) async fn write_manifests(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshot_id: i64,
+    there: &[ManifestFile],
+    drafts: impl Iterator<Item = (&String, Draft)>,
+) -> Result<Vec<ManifestFile>> {
+    let mut specs: HashMap<i32, (PartitionSpecRef, PartitionTypes)> = HashMap::new();
+    let mut written = Vec::new();
+    for (name, (content, spec_id, entries)) in drafts {
+        let (spec, types) = match specs.entry(spec_id) {
+            MapEntry::Occupied(spec) => spec.into_mut(),
+            MapEntry::Vacant(place) => place.insert(spec_with_types(source, metadata, spec_id, there).await?),
+        };
+        let mut writer = ManifestWriter::new(&NewManifest {
+            format_version: metadata.format_version,
+            content,
+            schema: metadata.current_schema(),
+            spec,
+            types,
+            snapshot_id: Some(snapshot_id),
+            codec: AvroCodec::Deflate,
+        })?;
+        for entry in entries {
+            match entry.status {
+                ManifestStatus::Added => writer.added(&entry.data_file, entry.sequence_number)?,
+                ManifestStatus::Existing => writer.existing(&entry)?,
+                ManifestStatus::Deleted => writer.deleted(&entry)?,
+            }
+        }
+        let (bytes, manifest) = writer.finish(name.clone())?;
+        source.storage().write(name, bytes.into()).await?;
+        written.push(manifest);
+    }
+    Ok(written)
+}
+
+/// A spec of the table, and the types of its partitions' values. What neither the table nor its earlier schemas know is taken from one of
+/// the `manifests` of the spec.
+async fn spec_with_types(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    spec_id: i32,
+    manifests: &[ManifestFile],
+) -> Result<(PartitionSpecRef, PartitionTypes)> {
+    let spec = metadata.partition_spec_by_id(spec_id);
+    let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {spec_id} does not exist")))?;
+    let mut types = partition_types(metadata, spec_id);
+    if types.contains(&None)
+        && let Some(manifest) = manifests.iter().find(|manifest| manifest.partition_spec_id == spec_id)
+    {
+        let manifest = source.as_written(manifest, &ManifestProjection::default()).await?;
+        for (ty, field) in types.iter_mut().zip(spec.fields()).filter(|(ty, _)| ty.is_none()) {
+            let own = manifest.header.partition.iter().find(|column| column.field_id == field.field_id);
+            *ty = own.and_then(|column| column.value_type.clone());
+        }
+    }
+    Ok((spec.clone(), types))
+}
+
+/// The entries of files that come back, by what they are and their spec.
+fn restored_entries(files: &[LiveFile]) -> Vec<Draft> {
+    let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
+    for live in files {
+        let entry = ManifestEntry {
+            status: ManifestStatus::Existing,
+            snapshot_id: Some(live.snapshot_id),
+            sequence_number: Some(live.sequence_number),
+            file_sequence_number: live.file_sequence_number,
+            data_file: DataFile { first_row_id: live.first_row_id, ..live.file.clone() },
+        };
+        let content = match live.file.content {
+            DataContentType::Data => ManifestContent::Data,
+            _ => ManifestContent::Deletes,
+        };
+        by_kind.entry((content, live.spec_id)).or_default().push(entry);
+    }
+    by_kind.into_iter().map(draft).collect()
+}
+
+fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> Draft {
+    (content, spec_id, entries)
+}
+
+/// About what a manifest takes that names no file: its schemas, mostly.
+const MANIFEST_HEADER: u64 = 2500;
+
+/// A manifest to be written: its content, its partition spec and its entries. Those that exist or go keep their numbers, first row ids
+/// included (specification, "First Row ID Inheritance").
+pub(crate) type Draft = (ManifestContent, i32, Vec<ManifestEntry>);
+
+fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
+    PartitionKey::new(spec_id, &entry.data_file.partition)
+}
+
+fn split(entries: Vec<ManifestEntry>, most: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
+    let mut entries = entries.into_iter();
+    std::iter::from_fn(move || {
+        let part: Vec<ManifestEntry> = entries.by_ref().take(most).collect();
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// What a rewrite changes about the manifests of the head.
+struct Touched {
+    /// Manifests that stay as they are.
+    kept: Vec<ManifestFile>,
+    /// The entries of the others, by content and spec, so that what many small manifests held is written as few.
+    by_kind: Vec<Draft>,
+    /// The files that go, data and deletes, with their partition specs.
+    removed: Vec<(i32, DataFile)>,
+    /// What an entry weighs in a manifest of this table.
+    bytes_per_entry: u64,
+    /// Manifests that are written anew, and their entries.
+    counts: (usize, usize),
+}
+
+async fn touched(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    manifests: Vec<ManifestFile>,
+    rewrite: &SnapshotChanges,
+) -> Result<Touched> {
+    let mut missing: HashMap<&str, usize> = rewrite.removed.iter().map(|(path, n)| (path.as_str(), *n)).collect();
+    let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    let mut by_kind: BTreeMap<(ManifestContent, i32), Vec<ManifestEntry>> = BTreeMap::new();
+    let (mut bytes, mut entries_seen) = (0_u64, 0_u64);
+    let mut counts = (0, 0);
+    for mut file in manifests {
+        let deletes = file.content == ManifestContent::Deletes;
+        if !file.has_added_files() && !file.has_existing_files() {
+            // Only records of removals by older snapshots, whose own manifest lists keep it. Counts are statistics: what was counted
+            // wrong is counted again.
+            if !source.as_written(&file, &ManifestProjection::default()).await?.entries.iter().any(ManifestEntry::is_alive) {
+                continue;
+            }
+            (file.added_files_count, file.added_rows_count) = (None, None);
+        }
+        let regrouped = rewrite.rewritten_manifests.contains(&file.manifest_path);
+        if !regrouped && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
+            kept.push(file);
+            continue;
+        }
+        let manifest = source.load(metadata, &file).await?;
+        bytes += file.manifest_length.unsigned_abs();
+        entries_seen += manifest.entries.len() as u64;
+        let mut goes = |data: &DataFile| match deletes {
+            true => missing_deletes.remove(&delete_key(data)),
+            false => take_one(&mut missing, &data.file_path),
+        };
+        let going: Vec<bool> = manifest.entries.iter().map(|e| e.is_alive() && goes(&e.data_file)).collect();
+        if !regrouped && !going.contains(&true) {
+            kept.push(file);
+            continue;
+        }
+        counts = (counts.0 + 1, counts.1 + manifest.entries.len());
+        let entries = by_kind.entry((file.content, file.partition_spec_id)).or_default();
+        // Entries that were DELETED already are left out: they belong to an older snapshot.
+        for (entry, goes) in manifest.entries.iter().zip(going).filter(|(entry, _)| entry.is_alive()) {
+            let mut entry = ManifestEntry {
+                status: ManifestStatus::Existing,
+                snapshot_id: entry.snapshot_id.or(Some(file.added_snapshot_id)),
+                sequence_number: entry.sequence_number.or(Some(file.sequence_number)),
+                file_sequence_number: entry.file_sequence_number.or(Some(file.sequence_number)),
+                data_file: entry.data_file.clone(),
+            };
+            if goes {
+                removed.push((file.partition_spec_id, entry.data_file.clone()));
+                entry.status = ManifestStatus::Deleted;
+            }
+            entries.push(entry);
+        }
+    }
+    let missing = missing.into_keys().chain(missing_deletes.into_iter().map(|(path, _)| path.as_str())).next();
+    if let Some(path) = missing {
+        return Err(TableError::Conflict(format!("{path} was removed from the table since the plan was made")));
+    }
+    let headers = counts.0 as u64 * MANIFEST_HEADER;
+    let bytes_per_entry = bytes.saturating_sub(headers).checked_div(entries_seen).unwrap_or(1024);
+    Ok(Touched { kept, by_kind: by_kind.into_iter().map(draft).collect(), removed, bytes_per_entry, counts })
+}
+
+/// Takes one of so many, and whether there was one.
+fn take_one(left: &mut HashMap<&str, usize>, path: &str) -> bool {
+    let Some(n) = left.get_mut(path) else { return false };
+    *n -= 1;
+    if *n == 0 {
+        left.remove(path);
+    }
+    true
+}
+
+/// A snapshot that is being made.
+#[derive(Debug)]
+pub(crate) struct NewSnapshot {
+    pub(crate) snapshot_id: i64,
+    parent: Option<i64>,
+    sequence_number: i64,
+    timestamp_ms: i64,
+}
+
+/// The files of metadata that a snapshot has.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    pub(crate) manifests: Vec<String>,
+    pub(crate) list: String,
+}
+
+impl Paths {
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.manifests.iter().chain([&self.list]).cloned().collect()
+    }
+}
+
+impl NewSnapshot {
+    pub(crate) fn onto(metadata: &TableMetadata, head: Option<&Snapshot>) -> Self {
+        let newest = head.map_or(0, |head| head.timestamp_ms);
+        Self {
+            snapshot_id: fresh_snapshot_id(metadata),
+            parent: head.map(|head| head.snapshot_id),
+            sequence_number: metadata.next_sequence_number(),
+            timestamp_ms: now_ms().max(newest).max(metadata.last_updated_ms),
+        }
+    }
+
+    pub(crate) fn paths(&self, metadata: &TableMetadata, manifests: usize) -> Paths {
+        let (dir, attempt) = (metadata_dir(&metadata.location, &metadata.properties), Uuid::now_v7());
+        Paths {
+            manifests: (0..manifests).map(|i| format!("{dir}/{attempt}-m{i}.avro")).collect(),
+            list: format!("{dir}/snap-{}-1-{attempt}.avro", self.snapshot_id),
+        }
+    }
+
+    /// Writes the manifest list. What row ids it takes is the snapshot's range, where the table has row lineage.
+    pub(crate) async fn write(
+        self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        list: String,
+        manifests: Vec<ManifestFile>,
+        summary: BTreeMap<String, String>,
+    ) -> Result<Snapshot> {
+        let first = (metadata.format_version >= 3).then(|| metadata.next_row_id.unwrap_or(0));
+        let first_row_id = match first.map(i64::try_from).transpose() {
+            Ok(first) => first,
+            Err(_) => return Err(TableError::Invalid("next-row-id leaves no row ids".to_owned())),
+        };
+        let mut writer = ManifestListWriter::new(NewManifestList {
+            format_version: metadata.format_version,
+            snapshot_id: self.snapshot_id,
+            parent_snapshot_id: self.parent,
+            sequence_number: self.sequence_number,
+            first_row_id,
+            codec: AvroCodec::Deflate,
+        })?;
+        for manifest in manifests {
+            let manifest = if metadata.format_version >= 2 { counted(source, manifest).await? } else { manifest };
+            writer.add(&manifest)?;
+        }
+        let next = writer.next_row_id();
+        source.storage().write(&list, writer.finish()?.into()).await?;
+        let added = first_row_id.zip(next).and_then(|(first, next)| u64::try_from(next.checked_sub(first)?).ok());
+        Ok(Snapshot {
+            snapshot_id: self.snapshot_id,
+            parent_snapshot_id: self.parent,
+            sequence_number: (metadata.format_version >= 2).then_some(self.sequence_number),
+            timestamp_ms: self.timestamp_ms,
+            manifest_list: Some(list),
+            manifests: None,
+            summary: Some(summary),
+            schema_id: Some(metadata.current_schema_id),
+            first_row_id: first,
+            added_rows: added,
+            key_id: None,
+            extra: Extra::default(),
+        })
+    }
+}
+
+/// A manifest with its counts, which lists of version 1 need not have: later versions have them, and row ids are given by them. One
+/// that is encrypted is as it was.
+async fn counted(source: &Manifests, mut manifest: ManifestFile) -> Result<ManifestFile> {
+    let files = [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count];
+    let rows = [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count];
+    if manifest.key_metadata.is_some() || files.iter().chain(&rows).all(Option::is_some) {
+        return Ok(manifest);
+    }
+    let (mut files, mut rows) = ([0; 3], [0_u64; 3]);
+    for entry in &source.as_written(&manifest, &ManifestProjection::default()).await?.entries {
+        let at = match entry.status {
+            ManifestStatus::Existing => 0,
+            ManifestStatus::Added => 1,
+            ManifestStatus::Deleted => 2,
+        };
+        files[at] += 1;
+        rows[at] = rows[at].saturating_add(entry.data_file.rows().unwrap_or(0));
+    }
+    [manifest.existing_files_count, manifest.added_files_count, manifest.deleted_files_count] = files.map(Some);
+    [manifest.existing_rows_count, manifest.added_rows_count, manifest.deleted_rows_count] = rows.map(Some);
+    Ok(manifest)
+}
+
+/// A snapshot as the new head of a branch, if nobody else was first.
+pub(crate) fn onto_branch(
+    metadata: &TableMetadata,
+    branch: &str,
+    snapshot: Snapshot,
+) -> (Vec<TableRequirement>, Vec<TableUpdate>) {
+    let (snapshot_id, parent) = (snapshot.snapshot_id, snapshot.parent_snapshot_id);
+    let reference = match metadata.refs.get(branch) {
+        Some(own) => SnapshotReference { snapshot_id, ..own.clone() },
+        None => branch_at(snapshot_id),
+    };
+    let same_table = metadata.table_uuid.map(|uuid| TableRequirement::AssertTableUuid { uuid });
+    let same_head = TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: parent };
+    let requirements = same_table.into_iter().chain([same_head]).collect();
+    let updates =
+        vec![TableUpdate::AddSnapshot { snapshot }, TableUpdate::SetSnapshotRef { ref_name: branch.to_owned(), reference }];
+    (requirements, updates)
+}
+
+fn fresh_snapshot_id(metadata: &TableMetadata) -> i64 {
+    loop {
+        let (high, low) = Uuid::new_v4().as_u64_pair();
+        let id = i64::from_be_bytes((high ^ low).to_be_bytes()) & i64::MAX;
+        if id != 0 && metadata.snapshots.get(id).is_none() {
+            return id;
+        }
+    }
+}
+
+/// What a snapshot's summary counts of some files (spec, "Optional Snapshot Summary Fields").
+#[derive(Default)]
+struct Counts {
+    data_files: u64,
+    records: u64,
+    bytes: u64,
+    delete_files: u64,
+    position_delete_files: u64,
+    equality_delete_files: u64,
+    vectors: u64,
+    position_deletes: u64,
+    equality_deletes: u64,
+}
+
+fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
+    let mut sum = Counts::default();
+    for file in files {
+        sum.bytes += file.content_size_in_bytes.map_or_else(|| file.size(), i64::unsigned_abs);
+        let records = file.rows().unwrap_or(0);
+        match file.content {
+            DataContentType::Data => (sum.data_files, sum.records) = (sum.data_files + 1, sum.records + records),
+            DataContentType::EqualityDeletes => {
+                sum.equality_delete_files += 1;
+                sum.equality_deletes += records;
+            }
+            DataContentType::PositionDeletes => {
+                let vector = file.is_deletion_vector();
+                sum.vectors += u64::from(vector);
+                sum.position_delete_files += u64::from(!vector);
+                sum.position_deletes += records;
+            }
+        }
+        sum.delete_files = sum.equality_delete_files + sum.position_delete_files + sum.vectors;
+    }
+    sum
+}
+
+fn summary(previous: Option<&Snapshot>, rewrite: &SnapshotChanges, removed: &[(i32, DataFile)]) -> BTreeMap<String, String> {
+    let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(spec, file)| (*spec, file));
+    let added = added.chain(rewrite.restored_files.iter().map(|live| (live.spec_id, &live.file)));
+    let removed = removed.iter().map(|(spec, file)| (*spec, file));
+    let plus = counts(added.clone().map(|(_, file)| file));
+    let minus = counts(removed.clone().map(|(_, file)| file));
+    let partitions: HashSet<_> = removed.chain(added).map(|(spec, file)| PartitionKey::new(spec, &file.partition)).collect();
+    let mut properties = rewrite.summary.clone();
+    for (key, value) in [
+        ("added-data-files", plus.data_files),
+        ("deleted-data-files", minus.data_files),
+        ("added-records", plus.records),
+        ("deleted-records", minus.records),
+        ("added-files-size", plus.bytes),
+        ("removed-files-size", minus.bytes),
+        ("added-delete-files", plus.delete_files),
+        ("removed-delete-files", minus.delete_files),
+        ("added-position-delete-files", plus.position_delete_files),
+        ("removed-position-delete-files", minus.position_delete_files),
+        ("removed-equality-delete-files", minus.equality_delete_files),
+        ("added-dvs", plus.vectors),
+        ("removed-dvs", minus.vectors),
+        ("added-position-deletes", plus.position_deletes),
+        ("removed-position-deletes", minus.position_deletes),
+        ("removed-equality-deletes", minus.equality_deletes),
+        ("changed-partition-count", partitions.len() as u64),
+    ] {
+        if value > 0 || key.ends_with("data-files") {
+            properties.insert(key.to_owned(), value.to_string());
+        }
+    }
+    let total = |key: &str| match previous {
+        Some(previous) => previous.summary_value(key).and_then(|v| v.parse::<u64>().ok()),
+        None => Some(0),
+    };
+    for (key, plus, minus) in [
+        ("total-data-files", plus.data_files, minus.data_files),
+        ("total-records", plus.records, minus.records),
+        ("total-files-size", plus.bytes, minus.bytes),
+        ("total-delete-files", plus.delete_files, minus.delete_files),
+        ("total-position-deletes", plus.position_deletes, minus.position_deletes),
+        ("total-equality-deletes", plus.equality_deletes, minus.equality_deletes),
+    ] {
+        // A writer that kept no totals leaves them unknown; a wrong number would be worse.
+        if let Some(sum) = total(key).and_then(|before| before.checked_add(plus)) {
+            properties.insert(key.to_owned(), sum.saturating_sub(minus).to_string());
+        }
+    }
+    properties.insert(OPERATION.to_owned(), rewrite.operation.as_str().to_owned());
+    properties
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_format::DataFileFormat;
+    use esker_storage::Storage;
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::deletes::tests::metadata;
+    use crate::manifests::tests::writer;
+
+    /// Lists of version 1 may leave counts out, and a table keeps its manifests when it is upgraded.
+    #[test]
+    fn what_a_list_did_not_count_is_counted() {
+        let (dir, metadata) = (tempfile::tempdir().expect("a directory"), metadata());
+        let path = format!("file://{}/m.avro", dir.path().display());
+        let mut writer = writer(&metadata, 1);
+        let file = |rows: i64| DataFile::new(DataContentType::Data, format!("f{rows}"), DataFileFormat::Parquet, rows, 1);
+        for rows in [3, 4] {
+            writer.added(&file(rows), None).expect("added");
+        }
+        let old = ManifestEntry { snapshot_id: Some(6), ..added_entry(file(5), None) };
+        writer.existing(&old).expect("existing");
+        writer.deleted(&ManifestEntry { data_file: file(10), ..old.clone() }).expect("deleted");
+        let (bytes, right) = writer.finish(path.clone()).expect("a manifest");
+        let storage = Storage::local();
+        block_on(storage.write(&path, bytes.into())).expect("written");
+        let source = Manifests::new(storage, 1 << 20);
+        assert_eq!([right.existing_rows_count, right.added_rows_count, right.deleted_rows_count], [5, 7, 10].map(Some));
+        let uncounted = ManifestFile {
+            existing_files_count: None,
+            added_files_count: None,
+            deleted_files_count: None,
+            existing_rows_count: None,
+            added_rows_count: None,
+            deleted_rows_count: None,
+            ..right.clone()
+        };
+        assert_eq!(block_on(counted(&source, uncounted)).expect("counted"), right);
+        // What is known is not read.
+        let elsewhere = ManifestFile { manifest_path: format!("{path}.gone"), ..right };
+        assert_eq!(block_on(counted(&source, elsewhere.clone())).expect("as it is"), elsewhere);
+    }
+}
